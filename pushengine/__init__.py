@@ -1,0 +1,56 @@
+"""pushengine: tables into Celonis data pools through the Data Push API, fast, in bounded memory, inside the submit quota.
+
+Importing the package is light: pyarrow, aiohttp and the rest come in with the first name that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pushengine import errors
+
+if TYPE_CHECKING:
+    from pushengine.api import PushEngine as PushEngine
+    from pushengine.auth import AppKey as AppKey
+    from pushengine.auth import OAuthClient as OAuthClient
+    from pushengine.auth import UserApiKey as UserApiKey
+    from pushengine.config import EngineSettings as EngineSettings
+    from pushengine.errors import PushEngineError as PushEngineError
+    from pushengine.model import Plan as Plan
+    from pushengine.model import Receipt as Receipt
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PushEngine": "pushengine.api",
+    "AppKey": "pushengine.auth",
+    "OAuthClient": "pushengine.auth",
+    "UserApiKey": "pushengine.auth",
+    "EngineSettings": "pushengine.config",
+    "PushEngineError": "pushengine.errors",
+    "Plan": "pushengine.model",
+    "Receipt": "pushengine.model",
+}
+
+__all__ = [
+    "AppKey",
+    "EngineSettings",
+    "OAuthClient",
+    "Plan",
+    "PushEngine",
+    "PushEngineError",
+    "Receipt",
+    "UserApiKey",
+    "errors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,485 @@
+"""The library surface: `PushEngine`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import functools
+import math
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pushengine.auth import Credentials
+from pushengine.budget import ByteBudget
+from pushengine.client import DataPushClient
+from pushengine.clock import SystemClock
+from pushengine.config import EngineSettings, default_state_dir
+from pushengine.engine import AsyncIntake, Intake, PushRun, Runtime, Shared
+from pushengine.errors import (
+    ApiError,
+    ConfigError,
+    EngineClosedError,
+    PushEngineError,
+)
+from pushengine.events import Event, EventSink
+from pushengine.filesystem import LocalFileSystem
+from pushengine.jobs import DrainSwitch
+from pushengine.ledger import SqliteLedger
+from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.model import (
+    MODES,
+    CheckResult,
+    ColumnType,
+    Job,
+    JobId,
+    Mode,
+    Plan,
+    QuotaStatus,
+    Receipt,
+    RemoteChunk,
+    Target,
+)
+from pushengine.schema import SchemaSettler
+from pushengine.sources import AsyncSource, open_source
+from pushengine.workers import ThreadWorkers
+
+_MAX_BUFFERED_EVENTS = 10_000
+
+
+class PushEngine:
+    """Pushes tables into one data pool. Use with `async with`.
+
+    Many pushes may run at once on one engine: they share connections, memory budget, encoder threads and quota.
+
+    Args:
+        url: Team URL, `https://<team>.<cluster>.celonis.cloud`; `http://` for loopback addresses only.
+        pool_id: Data pool.
+        auth: `OAuthClient` (recommended), `UserApiKey` or `AppKey`.
+        connection_id: Default data connection; None is the pool's global schema.
+        settings: How to work.
+        state_dir: Folder of the quota ledger; None is `PUSHENGINE_STATE_DIR` or the platform's user state folder.
+        sinks: Take every event; called on the event loop, must be quick.
+        runtime: Time, chance, files and threads, for tests and simulations.
+
+    Raises:
+        ConfigError: A bad URL, pool or setting.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_id: str,
+        auth: Credentials,
+        connection_id: str | None = None,
+        settings: EngineSettings | None = None,
+        state_dir: Path | None = None,
+        sinks: Sequence[EventSink] = (),
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._settings = settings or EngineSettings()
+        self._connection_id = connection_id
+        self._state_dir = state_dir
+        self._sinks = list(sinks)
+        self._subscribers: set[asyncio.Queue[Event | None]] = set()
+        self._encoders: ThreadPoolExecutor | None = None
+        self._runtime = runtime or self._system_runtime()
+        self._server_clock = ServerClock(self._runtime.clock)
+        self._client = DataPushClient(
+            url,
+            pool_id,
+            auth,
+            settings=self._settings,
+            clock=self._runtime.clock,
+            on_server_date=self._server_clock.observe,
+        )
+        self._shared: Shared | None = None
+        self._ledger: SqliteLedger | None = None
+        self._drain: DrainSwitch | None = None
+        self._pushes: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
+
+    def _system_runtime(self) -> Runtime:
+        self._encoders = ThreadPoolExecutor(self._settings.encoder_threads, thread_name_prefix="pushengine-encode")
+        return Runtime(
+            clock=SystemClock(),
+            rng=random.SystemRandom(),
+            filesystem=LocalFileSystem(),
+            off_loop=asyncio.to_thread,
+            new_workers=functools.partial(ThreadWorkers, self._encoders),
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._is_closed:
+            raise EngineClosedError("this engine is closed", hint="make a new one")
+        settings = self._settings
+        self._drain = DrainSwitch()
+        self._ledger = await self._runtime.off_loop(self._open_ledger)
+        self._shared = Shared(
+            destination=self._client,
+            limiter=SubmitLimiter(
+                self._ledger,
+                team=self._client.team,
+                server_clock=self._server_clock,
+                clock=self._runtime.clock,
+                off_loop=self._runtime.off_loop,
+                rng=self._runtime.rng,
+                spacing_seconds=self._ledger.spacing_seconds,
+                submits_per_hour=settings.submits_per_hour,
+            ),
+            budget=ByteBudget(settings.max_memory_bytes),
+            settings=settings,
+            runtime=self._runtime,
+            drain=self._drain,
+            sink=self,
+            table_locks={},
+        )
+        return self
+
+    def _open_ledger(self) -> SqliteLedger:
+        return open_ledger(self._settings, self._state_dir)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Abort what still runs, close connections and files. Leaves no task, thread or socket; safe to call twice."""
+        self._is_closed = True
+        current = asyncio.current_task()
+        running = {task for task in self._pushes if task is not current}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        await self._client.aclose()
+        if self._ledger is not None:
+            await self._runtime.off_loop(self._ledger.close)
+        if self._encoders is not None:
+            self._encoders.shutdown(wait=True)
+        for queue in self._subscribers:
+            _put_dropping_oldest(queue, None)
+
+    def drain(self) -> None:
+        """Take no new rows, finish chunks in flight, delete unsubmitted jobs; running pushes end with `EngineClosedError`."""
+        if self._drain is not None:
+            self._drain.set()
+
+    async def push(
+        self,
+        source: Any,
+        *,
+        table: str,
+        mode: Mode = "replace",
+        keys: Sequence[str] = (),
+        connection_id: str | None = None,
+        format: str | None = None,  # noqa: A002 - the option's name on the command line too
+        schema: Any = None,
+        column_types: Mapping[str, ColumnType] | None = None,
+        duplicate_removal_column: str | None = None,
+    ) -> Receipt:
+        """Push one source into one table and wait until the platform has loaded it.
+
+        Args:
+            source: Path, glob, directory or a list of them; anything with `__arrow_c_stream__` (pandas, polars, DuckDB, pyarrow); or an async
+                iterator of `pyarrow.RecordBatch`.
+            table: Target table.
+            mode: replace, append, upsert or delete.
+            keys: Primary key columns, for upsert and delete.
+            connection_id: Data connection, else the engine's.
+            format: csv or parquet; by name if not given.
+            schema: `pyarrow.Schema` of an iterator's batches.
+            column_types: Types by column name, where the found ones are not wanted.
+            duplicate_removal_column: Of rows with equal keys the one with the highest value here wins.
+
+        Returns:
+            The receipt of a push that is DONE.
+
+        Raises:
+            ConfigError: Arguments that do not fit together.
+            SourceError: Unreadable, malformed or unsuitable input; nothing was submitted.
+            ApiError: The platform refused; AuthenticationError and PermissionDeniedError with remedies.
+            TransportError: The platform cannot be reached.
+            JobError: The job failed, timed out or vanished.
+            EngineClosedError: The engine was drained or closed.
+        """
+        target = build_target(
+            table,
+            mode=mode,
+            keys=keys,
+            connection_id=connection_id or self._connection_id,
+            settings=self._settings,
+            duplicate_removal_column=duplicate_removal_column,
+        )
+        shared = self._opened()
+        run = PushRun(
+            source,
+            target,
+            shared,
+            push_id=self._new_push_id(),
+            source_format=format,
+            arrow_schema=schema,
+            column_types=column_types,
+        )
+        task = asyncio.current_task()
+        if task is None:
+            return await run.run()
+        is_nested = task in self._pushes
+        self._pushes.add(task)
+        try:
+            return await run.run()
+        finally:
+            if not is_nested:
+                self._pushes.discard(task)
+
+    def _new_push_id(self) -> str:
+        now = dt.datetime.fromtimestamp(self._runtime.clock.now(), tz=dt.UTC)
+        return f"{now:%Y%m%dT%H%M%SZ}-{self._runtime.rng.getrandbits(32):08x}"
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens from now on until the engine is closed. A reader that falls 10,000 events behind misses the oldest."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_BUFFERED_EVENTS)
+        if self._is_closed:
+            return
+        self._subscribers.add(queue)
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._subscribers.discard(queue)
+
+    def emit(self, event: Event) -> None:
+        """Give an event to all sinks and subscribers (the engine's own pushes call this)."""
+        for sink in self._sinks:
+            sink.emit(event)
+        for queue in self._subscribers:
+            _put_dropping_oldest(queue, event)
+
+    async def list_jobs(self) -> list[Job]:
+        """All push jobs of the pool, whoever made them."""
+        self._opened()
+        return await self._client.list_jobs()
+
+    async def get_job(self, job_id: str) -> Job:
+        """One push job with its logs."""
+        self._opened()
+        return await self._client.get_job(JobId(job_id))
+
+    async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
+        """What a job holds."""
+        self._opened()
+        return await self._client.list_chunks(JobId(job_id))
+
+    async def delete_job(self, job_id: str) -> None:
+        """Delete a job and its chunks; a job that is gone already is no error."""
+        self._opened()
+        await self._client.delete_job(JobId(job_id))
+
+    async def quota(self) -> QuotaStatus:
+        """What is left of this hour, as far as this host's ledger knows."""
+        self._opened()
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - set together with what _opened() checks
+        return await self._runtime.off_loop(quota_status, ledger, self._client.team, self._server_clock.now())
+
+    async def check(self) -> list[CheckResult]:
+        """URL, TLS, credentials, scope and pool permission, each with its remedy; sends nothing that changes anything."""
+        self._opened()
+        return await run_checks(self._client)
+
+    def _opened(self) -> Shared:
+        if self._shared is None or self._is_closed:
+            raise EngineClosedError(
+                "this engine is closed" if self._is_closed else "this engine is not open",
+                hint="use it with `async with`",
+            )
+        return self._shared
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"{len(self._pushes)} pushes running"
+        memory = f", {self._shared.budget!r}" if self._shared else ""
+        return f"<PushEngine {self._client.team} {state}{memory}>"
+
+
+def build_target(
+    table: str,
+    *,
+    mode: Mode,
+    keys: Sequence[str],
+    connection_id: str | None,
+    settings: EngineSettings,
+    duplicate_removal_column: str | None = None,
+) -> Target:
+    """Check what belongs together.
+
+    Raises:
+        ConfigError: An empty table name, an unknown mode, or keys that the mode needs or refuses.
+    """
+    if not table.strip():
+        raise ConfigError("the table needs a name", key="table")
+    if mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}", key="mode", hint=f"one of {', '.join(MODES)}")
+    if isinstance(keys, str):
+        raise ConfigError("keys is a list of column names, not one text", key="keys", hint=f'keys=["{keys}"]')
+    needs_keys = mode in ("upsert", "delete")
+    if needs_keys and not keys:
+        raise ConfigError(f"mode {mode} needs keys", key="keys", hint="name the primary key columns: --key COL")
+    if keys and not needs_keys:
+        raise ConfigError(
+            f"mode {mode} takes no keys", key="keys", hint="keys make rows replace older ones: --mode upsert"
+        )
+    return Target(
+        table=table,
+        mode=mode,
+        keys=tuple(keys),
+        connection_id=connection_id,
+        file_type=settings.file_type,
+        duplicate_removal_column=duplicate_removal_column,
+    )
+
+
+def open_ledger(settings: EngineSettings, state_dir: Path | None = None) -> SqliteLedger:
+    """The quota ledger of this user on this host.
+
+    Raises:
+        LedgerError: The state folder or file cannot be used.
+        ConfigError: The state folder cannot be made.
+    """
+    folder = state_dir or default_state_dir()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the state folder {folder}: {error.strerror}",
+            key="PUSHENGINE_STATE_DIR",
+            hint="name a folder that this user may write",
+        ) from error
+    return SqliteLedger(
+        folder / "quota.sqlite3",
+        submits_per_second=settings.submits_per_second,
+        submits_per_hour=settings.submits_per_hour,
+        hour_guard_seconds=settings.hour_guard_seconds,
+    )
+
+
+def quota_status(ledger: SqliteLedger, team: str, server_now: float) -> QuotaStatus:
+    """What `ledger` knows of the hour that holds `server_now` (seconds UTC). Blocks on disk."""
+    hour = math.floor(server_now / 3600)
+    blocked = ledger.blocked_until(team, server_now)
+    return QuotaStatus(
+        team=team,
+        hour_start=_iso(hour * 3600),
+        spent=ledger.spent(team, server_now),
+        limit=ledger.submits_per_hour,
+        resets_at=_iso((hour + 1) * 3600),
+        blocked_until=None if blocked is None else _iso(blocked),
+    )
+
+
+async def plan_source(
+    source: Any,
+    *,
+    table: str,
+    mode: Mode = "replace",
+    keys: Sequence[str] = (),
+    format: str | None = None,  # noqa: A002 - the option's name on the command line too
+    schema: Any = None,
+    column_types: Mapping[str, ColumnType] | None = None,
+    settings: EngineSettings | None = None,
+) -> Plan:
+    """What a push would do; reads a sample of the source and sends nothing.
+
+    Raises:
+        ConfigError: Arguments that do not fit together.
+        SourceError: Unreadable, malformed or unsuitable input.
+    """
+    settings = settings or EngineSettings()
+    target = build_target(table, mode=mode, keys=keys, connection_id=None, settings=settings)
+    settler = functools.partial(SchemaSettler, overrides=dict(column_types or {}), keys=target.keys)
+    with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
+        workers = ThreadWorkers(pool)
+        try:
+            opened = await workers.read(
+                open_source, source, format=format, schema=schema, settings=settings, filesystem=LocalFileSystem()
+            )
+            intake = (
+                AsyncIntake(opened, settings, settler)
+                if isinstance(opened, AsyncSource)
+                else Intake(opened, settings, settler, workers)
+            )
+            settled = await intake.settle(is_exhaustive=False)
+        finally:
+            await workers.aclose()
+    is_complete = intake.sampled_bytes < settings.sample_bytes // 2
+    return Plan(
+        table=table,
+        mode=mode,
+        keys=target.keys,
+        files=tuple(str(file) for file in getattr(opened, "files", ()) or (intake.label,)),
+        source_bytes=intake.size_bytes,
+        columns=tuple(settled.table_columns()),
+        sampled_rows=intake.sampled_rows,
+        is_sample_complete=is_complete,
+        estimated_chunks=math.ceil(intake.sampled_bytes / settings.chunk_bytes) if is_complete else None,
+        notes=tuple(_plan_notes(target, [column.name for column in settled.columns])),
+    )
+
+
+def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
+    notes = []
+    if target.mode == "append":
+        notes.append("append adds rows each time it runs; use upsert with keys for a load that may be repeated")
+    unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
+    if unusual:
+        notes.append(
+            f"{len(unusual)} column names hold characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
+            " the platform takes them, queries must quote them"
+        )
+    return notes
+
+
+async def run_checks(client: DataPushClient) -> list[CheckResult]:
+    """The lines of `pushengine check`, in the order in which a failure hides the next ones."""
+    results: list[CheckResult] = []
+
+    async def probe(name: str, call: Any, passed: str) -> bool:
+        try:
+            await call()
+        except (PushEngineError, ExceptionGroup) as error:
+            message = error.message if isinstance(error, PushEngineError) else str(error)
+            hint = error.hint if isinstance(error, PushEngineError) else ""
+            results.append(CheckResult(name, is_ok=False, detail=message, remedy=hint, error=error))
+            return False
+        results.append(CheckResult(name, is_ok=True, detail=passed))
+        return True
+
+    async def reach() -> None:
+        with contextlib.suppress(ApiError):
+            await client.check_team()
+
+    steps = [
+        ("URL and TLS", reach, f"{client.team} answers"),
+        ("credentials", client.probe_token, "accepted"),
+        ("pool permission", client.list_jobs, "push jobs of the pool can be listed"),
+    ]
+    for number, (name, call, passed) in enumerate(steps):
+        if not await probe(name, call, passed):
+            results.extend(CheckResult(later, is_ok=None, detail="not checked") for later, _, _ in steps[number + 1 :])
+            break
+    return results
+
+
+def _put_dropping_oldest(queue: asyncio.Queue[Any], item: Any) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(item)
+
+
+def _iso(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,297 @@
+"""Every error that pushengine raises on purpose.
+
+```
+PushEngineError                    base; .hint tells the user what to do next
+├── ConfigError                    bad file, key, value or argument; names the key
+├── SourceError                    .source, .position
+│   ├── SourceReadError            unreadable or malformed input (file, line or row group)
+│   └── SchemaError                unsupported type, or a batch that does not match
+│       └── ValueMisfitError       a value outside the settled schema, which a wider schema would hold
+├── TransportError                 no answer was received
+│   ├── ConnectionFailedError      nothing was sent: always safe to retry
+│   ├── RequestTimeoutError        .phase = connect | write | read | pool
+│   └── OutcomeUnknownError        sent, no answer, and the call is not idempotent
+├── ApiError                       an answer was received; .status .code .request_id
+│   ├── AuthenticationError        401
+│   ├── PermissionDeniedError      403
+│   ├── NotFoundError              404
+│   ├── ConflictError              409
+│   ├── PayloadTooLargeError       413
+│   ├── RateLimitedError           429, .retry_after_seconds
+│   ├── InvalidRequestError        any other 4xx
+│   ├── ServerError                5xx
+│   └── UnexpectedResponseError    answer does not parse or breaks the contract
+├── JobError                       .job_id
+│   ├── JobFailedError             the server finished the job with an error; .status .server_message
+│   ├── JobDeadlineError           still not final at the deadline
+│   ├── JobVanishedError           an unsubmitted job is gone (the platform deletes them in time)
+│   ├── SubmitOutcomeUnknownError  the job vanished after a submit: nobody can say whether it ran
+│   └── VerificationError          the chunk list is not what was sent; the job was not submitted
+├── LedgerError                    the quota ledger cannot be used; .path
+├── RetriesExhaustedError          .attempts .elapsed_seconds; the last error is __cause__
+└── EngineClosedError              used after aclose(), or drained
+```
+
+A test compares this drawing with the classes. Branch on class and attributes, never on the text of a message. A message holds what
+failed, on what (ids, not payloads), after how many attempts; the hint says what to do. Neither holds a secret or row data beyond the
+one value that a source error is about.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pushengine.model import Receipt
+
+Disposition = Literal["transient", "terminal", "outcome_unknown"]
+TimeoutPhase = Literal["connect", "write", "read", "pool"]
+
+
+class PushEngineError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        hint: What the user can do next; may be empty.
+        disposition: Whether another attempt can help; read by `pushengine.retry` only.
+        receipt: Set when the error ended a push: what was done until then.
+    """
+
+    disposition: Disposition = "terminal"
+    receipt: Receipt | None = None
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigError(PushEngineError):
+    """A bad config file, key, value or argument.
+
+    Attributes:
+        key: The setting at fault, as its user wrote it, or None.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
+class SourceError(PushEngineError):
+    """Something is wrong with the rows to be pushed.
+
+    Attributes:
+        source: The file or object at fault.
+        position: Where in it ("line 7", "row 12, column AMOUNT"), or None.
+    """
+
+    def __init__(self, message: str, *, source: str = "", position: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
+        self.position = position
+
+    def __str__(self) -> str:
+        where = ", ".join(part for part in (self.source, self.position) if part)
+        text = super().__str__()
+        return f"{where}: {text}" if where else text
+
+
+class SourceReadError(SourceError):
+    """Input that cannot be read or parsed."""
+
+
+class SchemaError(SourceError):
+    """A type that the target cannot hold, or a value or batch that does not match the settled schema."""
+
+
+class ValueMisfitError(SchemaError):
+    """A value that does not fit the schema settled from a sample: the push starts again with what the whole source teaches."""
+
+
+class TransportError(PushEngineError):
+    """No answer was received."""
+
+    disposition: Disposition = "transient"
+
+
+class ConnectionFailedError(TransportError):
+    """The connection was not made: nothing was sent, another attempt is always safe."""
+
+
+class RequestTimeoutError(TransportError):
+    """An idempotent call took too long.
+
+    Attributes:
+        phase: connect, write, read or pool.
+    """
+
+    def __init__(self, message: str, *, phase: TimeoutPhase, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.phase = phase
+
+
+class OutcomeUnknownError(TransportError):
+    """Sent, not answered, and the call is not idempotent: it may have been done. Reconcile, never resend blindly."""
+
+    disposition: Disposition = "outcome_unknown"
+
+
+class ApiError(PushEngineError):
+    """An answer was received, and it is an error.
+
+    Attributes:
+        status: HTTP status.
+        code: The platform's error code, where the body has one.
+        request_id: The platform's support reference, where the body has one.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, code: str | None = None, request_id: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+
+
+class AuthenticationError(ApiError):
+    """401: the credentials are wrong, missing or expired."""
+
+
+class PermissionDeniedError(ApiError):
+    """403: the credentials are good and may not do this."""
+
+
+class NotFoundError(ApiError):
+    """404: no such pool or job at this address."""
+
+
+class ConflictError(ApiError):
+    """409: the job is not in a state for this, or another submit is under way. Says nothing about an earlier attempt."""
+
+
+class PayloadTooLargeError(ApiError):
+    """413: the chunk is larger than the platform takes."""
+
+
+class RateLimitedError(ApiError):
+    """429: over the submit quota or another limit.
+
+    Attributes:
+        retry_after_seconds: The wait that the answer asks for, or None where it does not say.
+    """
+
+    disposition: Disposition = "transient"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 429,
+        code: str | None = None,
+        request_id: str | None = None,
+        hint: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidRequestError(ApiError):
+    """Any other 4xx: the platform refuses the request as it is."""
+
+
+class ServerError(ApiError):
+    """5xx: for a call that is not idempotent the outcome is unknown."""
+
+    disposition: Disposition = "transient"
+
+
+class UnexpectedResponseError(ApiError):
+    """The answer does not parse or breaks the contract."""
+
+    disposition: Disposition = "outcome_unknown"
+
+
+class JobError(PushEngineError):
+    """Something is wrong with a push job.
+
+    Attributes:
+        job_id: The job.
+    """
+
+    def __init__(self, message: str, *, job_id: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.job_id = job_id
+
+
+class JobFailedError(JobError):
+    """The platform finished the job with ERROR or CANCELED.
+
+    Attributes:
+        status: ERROR or CANCELED.
+        server_message: The job's logs, joined.
+    """
+
+    def __init__(
+        self, message: str, *, job_id: str, status: str = "ERROR", server_message: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, job_id=job_id, hint=hint)
+        self.status = status
+        self.server_message = server_message
+
+
+class JobDeadlineError(JobError):
+    """The job was submitted and is still not final at the deadline."""
+
+    disposition: Disposition = "transient"
+
+
+class JobVanishedError(JobError):
+    """An unsubmitted job is gone: the platform deletes them in time. Nothing became visible; the push starts again in a fresh job."""
+
+
+class SubmitOutcomeUnknownError(JobError):
+    """The job vanished after a submit left: nobody can say whether it ran. A person decides."""
+
+    disposition: Disposition = "outcome_unknown"
+
+
+class VerificationError(JobError):
+    """The job's chunk list is not what was sent; the job was deleted instead of submitted."""
+
+
+class LedgerError(PushEngineError):
+    """The quota ledger cannot be opened, read or written.
+
+    Attributes:
+        path: The ledger's file.
+    """
+
+    def __init__(self, message: str, *, path: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+
+class RetriesExhaustedError(PushEngineError):
+    """The last allowed attempt failed too; the last error is `__cause__`.
+
+    Attributes:
+        attempts: How many were made.
+        elapsed_seconds: From the first attempt to giving up.
+    """
+
+    disposition: Disposition = "transient"
+
+    def __init__(self, message: str, *, attempts: int, elapsed_seconds: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.attempts = attempts
+        self.elapsed_seconds = elapsed_seconds
+
+
+class EngineClosedError(PushEngineError):
+    """The engine was used after `aclose()`."""

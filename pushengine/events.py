@@ -1,0 +1,188 @@
+"""What happens during a push, as frozen records.
+
+One vocabulary for logs, progress display and `PushEngine.events()`: the class `ChunkUploaded` is the log event `chunk_uploaded`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Protocol
+
+from pushengine.model import Receipt
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events; `push_id` says which push."""
+
+    push_id: str
+
+    @property
+    def name(self) -> str:
+        """The event's name in logs: noun and past verb in snake case."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def fields(self) -> dict[str, Any]:
+        """All attributes as plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushStarted(Event):
+    """The source is resolved and the schema settled."""
+
+    table: str
+    mode: str
+    source: str
+    source_bytes: int | None
+    columns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobCreated(Event):
+    """A push job exists on the server; nothing is visible in the table yet."""
+
+    job_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkRead(Event):
+    """Rows for one chunk were read from the source; `source_bytes_read` counts how far reading got, where the source can tell."""
+
+    chunk_id: str
+    rows: int
+    source_bytes_read: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkEncoded(Event):
+    """A chunk became a payload."""
+
+    chunk_id: str
+    rows: int
+    payload_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UploadStarted(Event):
+    """An attempt to upload a chunk began."""
+
+    chunk_id: str
+    job_id: str
+    attempt: int
+    payload_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkUploaded(Event):
+    """The platform acknowledged a chunk."""
+
+    chunk_id: str
+    job_id: str
+    rows: int
+    payload_bytes: int
+    elapsed_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled(Event):
+    """An attempt failed and another follows."""
+
+    operation: str
+    attempt: int
+    wait_seconds: float
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushRestarted(Event):
+    """The job was given up before submit and the push starts again in a fresh one with what was learned."""
+
+    job_id: str | None
+    restarts: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobVerified(Event):
+    """The job's chunk list equals what was sent."""
+
+    job_id: str
+    chunks: int
+    verified: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaWaited(Event):
+    """A submit has to wait; `until` is the UTC time it waits for, ISO 8601."""
+
+    job_id: str
+    until: str
+    wait_seconds: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted(Event):
+    """The submit was accepted."""
+
+    job_id: str
+    submits: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatusChanged(Event):
+    """A poll saw a new status."""
+
+    job_id: str
+    status: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettled(Event):
+    """The final status was seen."""
+
+    job_id: str
+    status: str
+    logs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobDeleted(Event):
+    """An unsubmitted job of ours was deleted, or could not be (`error`)."""
+
+    job_id: str
+    error: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushFinished(Event):
+    """The push is over; the one line that sums it up."""
+
+    receipt: Receipt
+
+    def fields(self) -> dict[str, Any]:
+        """The receipt's fields."""
+        return self.receipt.to_dict()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushFailed(Event):
+    """The push ended without DONE."""
+
+    error: str
+    error_type: str
+    receipt: Receipt
+
+    def fields(self) -> dict[str, Any]:
+        """Error and receipt."""
+        return {**self.receipt.to_dict(), "error": self.error, "error_type": self.error_type}
+
+
+class EventSink(Protocol):
+    """Takes events as they happen. Must be quick and must not raise: it is called on the event loop."""
+
+    def emit(self, event: Event) -> None:
+        """Take one event."""
+        ...

@@ -1,0 +1,376 @@
+"""The life of one push job: create, verify, submit under the quota, poll to the end.
+
+The rules for submit (fact sheet 3.2): a 409 or a lost answer says nothing about what happened, so the job's status is read. Anything
+but NEW means that a submit took effect; NEW means wait and submit the same job again, which can run at most once. Every attempt
+spends a submit of the hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
+
+from pushengine import events
+from pushengine.clock import Clock
+from pushengine.errors import (
+    ConflictError,
+    ConnectionFailedError,
+    EngineClosedError,
+    JobDeadlineError,
+    JobFailedError,
+    JobVanishedError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PushEngineError,
+    RateLimitedError,
+    RequestTimeoutError,
+    RetriesExhaustedError,
+    ServerError,
+    SubmitOutcomeUnknownError,
+    UnexpectedResponseError,
+    VerificationError,
+)
+from pushengine.events import EventSink
+from pushengine.limiter import SubmitLimiter
+from pushengine.model import Job, JobId, JobStatus, SentChunk, TableColumn, Target
+from pushengine.retry import RetryPolicy, call_with_retries
+from pushengine.types import Destination
+from pushengine.verification import verify_chunks
+
+T = TypeVar("T")
+
+_FIRST_POLL_SECONDS = 0.2
+_POLL_GROWTH = 1.5
+_MAX_SUBMIT_ATTEMPTS = 12
+_DELETE_TIMEOUT_SECONDS = 10.0
+_UNKNOWN_SETTLE_SECONDS = 5.0
+
+
+class DrainSwitch:
+    """Set once, when the engine is told to stop; interrupts waits that may be interrupted without harm."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Drain from now on."""
+        self._event.set()
+
+    @property
+    def is_set(self) -> bool:
+        """The engine drains."""
+        return self._event.is_set()
+
+    async def when_set(self, call: Callable[[], None]) -> None:
+        """Wait for the drain, then call."""
+        await self._event.wait()
+        call()
+
+    def check(self) -> None:
+        """Raise `EngineClosedError` if the engine drains."""
+        if self.is_set:
+            raise EngineClosedError("interrupted", hint="run the same command again")
+
+    async def guard(self, wait: Awaitable[T]) -> T:
+        """Await something harmless to give up, and give it up when the engine drains.
+
+        Raises:
+            EngineClosedError: The engine drains.
+        """
+        self.check()
+        waiting = asyncio.ensure_future(wait)
+        draining = asyncio.ensure_future(self._event.wait())
+        try:
+            await asyncio.wait({waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+        finally:
+            for task in (waiting, draining):
+                if not task.done():
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+        self.check()
+        raise AssertionError("unreachable: neither done nor draining")
+
+
+class JobRunner:
+    """Takes one push through its job.
+
+    Args:
+        destination: Where the job lives.
+        limiter: The team's submit quota.
+        target: Table, mode and keys.
+        policy: Retries of calls that are safe to repeat.
+        clock: Waits and measures.
+        rng: Jitter.
+        drain: Interrupts waits.
+        push_id: For events.
+        sink: Takes events.
+        on_retry: Told of each wait before another attempt.
+        conflict_wait_seconds: Wait after a 409 while the job is still NEW.
+        poll_max_interval_seconds: Longest wait between two polls.
+        job_deadline_seconds: How long a submitted job is awaited.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        limiter: SubmitLimiter,
+        target: Target,
+        policy: RetryPolicy,
+        clock: Clock,
+        rng: random.Random,
+        drain: DrainSwitch,
+        push_id: str,
+        sink: EventSink,
+        on_retry: Callable[[str, int, float, PushEngineError], None],
+        conflict_wait_seconds: float,
+        poll_max_interval_seconds: float,
+        job_deadline_seconds: float,
+    ) -> None:
+        self._destination = destination
+        self._limiter = limiter
+        self._target = target
+        self._policy = policy
+        self._clock = clock
+        self._rng = rng
+        self._drain = drain
+        self._push_id = push_id
+        self._sink = sink
+        self._on_retry = on_retry
+        self._conflict_wait_seconds = conflict_wait_seconds
+        self._poll_max_interval_seconds = poll_max_interval_seconds
+        self._job_deadline_seconds = job_deadline_seconds
+        self.submits = 0
+        self.may_have_run = False
+        """A submit left: from here on the job is not ours to delete."""
+
+    async def create(self, columns: Sequence[TableColumn]) -> Job:
+        """Open the job. A create whose answer is lost is made again: an empty job that nobody knows stays invisible and expires."""
+
+        async def attempt_once(_attempt: int) -> Job:
+            try:
+                return await self._destination.create_job(self._target, columns)
+            except (OutcomeUnknownError, ServerError, UnexpectedResponseError) as error:
+                error.disposition = "transient"
+                raise
+
+        job = await self._repeat(attempt_once, f"create of a push job for table {self._target.table}")
+        self._sink.emit(events.JobCreated(push_id=self._push_id, job_id=job.id))
+        return job
+
+    async def verify(self, job_id: JobId, sent: Sequence[SentChunk]) -> Literal["checksum", "count"]:
+        """List the job's chunks and compare them with what was sent.
+
+        Raises:
+            VerificationError: They differ; the job must not be submitted.
+            JobVanishedError: The job is gone.
+        """
+
+        async def attempt_once(_attempt: int) -> Literal["checksum", "count"]:
+            try:
+                listed = await self._destination.list_chunks(job_id)
+            except NotFoundError as error:
+                raise JobVanishedError(f"job {job_id} is gone before its submit", job_id=job_id) from error
+            found = verify_chunks(sent, listed)
+            if found.verified is None:
+                raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
+            return found.verified
+
+        verified = await self._repeat(attempt_once, f"listing of the chunks of job {job_id}")
+        self._sink.emit(events.JobVerified(push_id=self._push_id, job_id=job_id, chunks=len(sent), verified=verified))
+        return verified
+
+    async def submit(self, job_id: JobId) -> None:
+        """Submit once under the quota, however many attempts that takes.
+
+        Raises:
+            JobVanishedError: The job is gone, and no submit of ours can have run it.
+            SubmitOutcomeUnknownError: The job is gone after an attempt whose outcome is not known.
+            RetriesExhaustedError: Refused too often.
+            EngineClosedError: The engine drains while the submit waits.
+        """
+        start = self._clock.monotonic()
+        last_error: PushEngineError | None = None
+        for attempt in range(1, _MAX_SUBMIT_ATTEMPTS + 1):
+            self._drain.check()
+            await self._drain.guard(self._limiter.acquire(lambda *wait: self._emit_wait(job_id, *wait)))
+            is_accepted, last_error = await self._submit_once(job_id, attempt)
+            if is_accepted:
+                self._limiter.accepted()
+                self._sink.emit(events.JobSubmitted(push_id=self._push_id, job_id=job_id, submits=self.submits))
+                return
+        elapsed = self._clock.monotonic() - start
+        raise RetriesExhaustedError(
+            f"submit of job {job_id} was not accepted in {_MAX_SUBMIT_ATTEMPTS} attempts",
+            attempts=_MAX_SUBMIT_ATTEMPTS,
+            elapsed_seconds=elapsed,
+            hint="other tools of the team may be submitting; run the same command again later",
+        ) from last_error
+
+    async def _submit_once(  # noqa: PLR0911 - one return for each way a submit can end
+        self, job_id: JobId, attempt: int
+    ) -> tuple[bool, PushEngineError | None]:
+        """One attempt and, where its outcome is open, a look at the job and the wait that follows."""
+        self.submits += 1
+        could_have_run = self.may_have_run
+        self.may_have_run = True
+        try:
+            await self._destination.submit_job(job_id, duplicate_removal_column=self._target.duplicate_removal_column)
+        except RateLimitedError as error:
+            self.may_have_run = could_have_run
+            self._on_retry(f"submit of job {job_id}", attempt, error.retry_after_seconds or 0.0, error)
+            await self._limiter.refused(error.retry_after_seconds)
+            return False, error
+        except ConnectionFailedError as error:
+            self.may_have_run = could_have_run
+            await self._wait_before_resubmit(job_id, attempt, error, self._backoff(attempt))
+            return False, error
+        except NotFoundError as error:
+            self.may_have_run = could_have_run
+            raise self._vanished(job_id) from error
+        except ConflictError as error:
+            if await self._was_accepted(job_id):
+                return True, None
+            self.may_have_run = could_have_run
+            await self._wait_before_resubmit(
+                job_id, attempt, error, self._conflict_wait_seconds * self._rng.uniform(0.5, 1.5)
+            )
+            return False, error
+        except (OutcomeUnknownError, ServerError, UnexpectedResponseError) as error:
+            if await self._was_accepted(job_id):
+                return True, None
+            await self._wait_before_resubmit(job_id, attempt, error, _UNKNOWN_SETTLE_SECONDS + self._backoff(attempt))
+            if await self._was_accepted(job_id):
+                return True, None
+            return False, error
+        except PushEngineError:
+            self.may_have_run = could_have_run
+            raise
+        return True, None
+
+    def _vanished(self, job_id: JobId) -> PushEngineError:
+        if self.may_have_run:
+            return SubmitOutcomeUnknownError(
+                f"job {job_id} is gone after a submit whose answer was lost: whether it ran cannot be found out",
+                job_id=job_id,
+                hint="look at the table's row count and _CELONIS_CHANGE_DATE before pushing again",
+            )
+        return JobVanishedError(f"job {job_id} is gone before its submit", job_id=job_id)
+
+    async def _was_accepted(self, job_id: JobId) -> bool:
+        """The job has left NEW."""
+        try:
+            job = await self._read(job_id)
+        except NotFoundError as error:
+            raise self._vanished(job_id) from error
+        return job.status is not JobStatus.NEW
+
+    async def _wait_before_resubmit(self, job_id: JobId, attempt: int, error: PushEngineError, wait: float) -> None:
+        self._on_retry(f"submit of job {job_id}", attempt, wait, error)
+        await self._drain.guard(self._clock.sleep(wait))
+
+    def _backoff(self, attempt: int) -> float:
+        return self._rng.uniform(0, min(self._policy.max_wait_seconds, self._policy.first_wait_seconds * 2**attempt))
+
+    def _emit_wait(self, job_id: JobId, until: dt.datetime, wait_seconds: float, reason: str) -> None:
+        self._sink.emit(
+            events.QuotaWaited(
+                push_id=self._push_id,
+                job_id=job_id,
+                until=until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                wait_seconds=wait_seconds,
+                reason=reason,
+            )
+        )
+
+    async def poll(self, job_id: JobId) -> Job:
+        """Read the submitted job until its status is final.
+
+        Raises:
+            JobFailedError: ERROR or CANCELED, with the job's logs.
+            JobDeadlineError: Not final at the deadline; the job goes on without us.
+            SubmitOutcomeUnknownError: The job is gone.
+            EngineClosedError: The engine drains; the job goes on without us.
+        """
+        deadline = self._clock.monotonic() + self._job_deadline_seconds
+        interval = _FIRST_POLL_SECONDS
+        seen: JobStatus | None = None
+        while True:
+            job = await self._poll_once(job_id, deadline)
+            if job is not None and job.status is not seen:
+                seen = job.status
+                self._sink.emit(events.JobStatusChanged(push_id=self._push_id, job_id=job_id, status=seen.value))
+            if job is not None and job.status.is_settled:
+                return self._settle(job)
+            if self._clock.monotonic() + interval > deadline:
+                raise JobDeadlineError(
+                    f"job {job_id} is {seen.value if seen else 'not readable'} after"
+                    f" {self._job_deadline_seconds:.0f} s",
+                    job_id=job_id,
+                    hint=f"it goes on without us: pushengine jobs show {job_id}",
+                )
+            await self._drain.guard(self._clock.sleep(interval))
+            interval = min(interval * _POLL_GROWTH, self._poll_max_interval_seconds)
+
+    async def _poll_once(self, job_id: JobId, deadline: float) -> Job | None:
+        """The job, or None where this look at it failed in a way that passes: the deadline bounds such failures."""
+        try:
+            return await self._destination.get_job(job_id)
+        except NotFoundError as error:
+            raise self._vanished(job_id) from error
+        except (
+            ConnectionFailedError,
+            RequestTimeoutError,
+            RateLimitedError,
+            ServerError,
+            UnexpectedResponseError,
+        ) as error:
+            if error.disposition == "terminal" or self._clock.monotonic() > deadline:
+                raise
+            wait = getattr(error, "retry_after_seconds", None) or self._backoff(3)
+            self._on_retry(f"poll of job {job_id}", 1, wait, error)
+            await self._drain.guard(self._clock.sleep(wait))
+            return None
+
+    def _settle(self, job: Job) -> Job:
+        self._sink.emit(events.JobSettled(push_id=self._push_id, job_id=job.id, status=job.status.value, logs=job.logs))
+        if job.status is JobStatus.DONE:
+            return job
+        message = "; ".join(job.logs) or "the job has no logs"
+        raise JobFailedError(
+            f"job {job.id} for table {self._target.table} ended with {job.status.value}: {message}",
+            job_id=job.id,
+            status=job.status.value,
+            server_message=message,
+            hint="the table is unchanged; fix what the logs name and push again",
+        )
+
+    async def discard(self, job_id: JobId) -> None:
+        """Delete the unsubmitted job; a failure is told as an event only, since the platform deletes it in time anyway."""
+        error: str | None = None
+        try:
+            async with asyncio.timeout(_DELETE_TIMEOUT_SECONDS):
+                await self._destination.delete_job(job_id)
+        except (PushEngineError, TimeoutError) as caught:
+            error = str(caught) or type(caught).__name__
+        self._sink.emit(events.JobDeleted(push_id=self._push_id, job_id=job_id, error=error))
+
+    async def _read(self, job_id: JobId) -> Job:
+        return await self._repeat(lambda _attempt: self._destination.get_job(job_id), f"reading of job {job_id}")
+
+    async def _repeat(self, attempt_once: Callable[[int], Awaitable[T]], operation: str) -> T:
+        return await call_with_retries(
+            attempt_once,
+            operation=operation,
+            policy=self._policy,
+            clock=self._clock,
+            rng=self._rng,
+            on_retry=self._on_retry,
+        )

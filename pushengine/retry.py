@@ -1,0 +1,108 @@
+"""Whether to try again, and when. Pure decisions: nothing here waits or sends.
+
+One attempt ends in one of three outcomes (`error.disposition`): *transient* (nothing was done: another attempt is safe), *terminal*
+(another attempt cannot help) or *outcome unknown* (it may have been done). The last is never answered by sending again; whoever asked
+finds out what happened first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pushengine.clock import Clock
+from pushengine.errors import PushEngineError, RateLimitedError, RetriesExhaustedError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RetryDecision:
+    """What follows a failed attempt.
+
+    Attributes:
+        retry: Try again after `wait_seconds`.
+        is_exhausted: Not again, although the error is of the kind that may pass.
+    """
+
+    retry: bool
+    wait_seconds: float = 0.0
+    is_exhausted: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Capped exponential backoff with full jitter; a wait that the server asks for is honoured as a minimum.
+
+    Attributes:
+        max_attempts: Attempts of one call, the first included.
+        first_wait_seconds: Upper bound of the first wait; doubled for each further one.
+        max_wait_seconds: Cap of one wait of ours.
+        max_elapsed_seconds: No attempt begins later than this after the first.
+    """
+
+    max_attempts: int = 5
+    first_wait_seconds: float = 0.5
+    max_wait_seconds: float = 30.0
+    max_elapsed_seconds: float = 600.0
+
+    def decide(
+        self, error: PushEngineError, *, attempt: int, elapsed_seconds: float, rng: random.Random
+    ) -> RetryDecision:
+        """The decision after `attempt` (from 1) failed with `error`, `elapsed_seconds` after the first attempt began."""
+        if error.disposition != "transient":
+            return RetryDecision(retry=False)
+        ceiling = min(self.max_wait_seconds, self.first_wait_seconds * 2 ** (attempt - 1))
+        wait = rng.uniform(0, ceiling)
+        if isinstance(error, RateLimitedError) and error.retry_after_seconds is not None:
+            wait += error.retry_after_seconds
+        if attempt >= self.max_attempts or elapsed_seconds + wait > self.max_elapsed_seconds:
+            return RetryDecision(retry=False, is_exhausted=True)
+        return RetryDecision(retry=True, wait_seconds=wait)
+
+
+async def call_with_retries(
+    attempt_once: Callable[[int], Awaitable[T]],
+    *,
+    operation: str,
+    policy: RetryPolicy,
+    clock: Clock,
+    rng: random.Random,
+    on_retry: Callable[[str, int, float, PushEngineError], None],
+) -> T:
+    """Repeat one call while the policy says so.
+
+    Args:
+        attempt_once: Makes the n-th attempt, n from 1.
+        operation: What the call does, for messages.
+        policy: Decides.
+        clock: Measures and waits.
+        rng: Source of jitter.
+        on_retry: Told (operation, attempt, wait_seconds, error) before each wait.
+
+    Raises:
+        RetriesExhaustedError: After the last attempt; the last error is its cause.
+        PushEngineError: Any error that another attempt cannot help, as it came.
+    """
+    start = clock.monotonic()
+    attempt = 1
+    while True:
+        try:
+            return await attempt_once(attempt)
+        except PushEngineError as error:
+            elapsed = clock.monotonic() - start
+            decision = policy.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=rng)
+            if decision.is_exhausted and attempt > 1:
+                raise RetriesExhaustedError(
+                    f"{operation} failed {attempt} times in {elapsed:.0f} s, the last time with: {error.message}",
+                    attempts=attempt,
+                    elapsed_seconds=elapsed,
+                    hint=error.hint or "run the same command again later",
+                ) from error
+            if not decision.retry:
+                raise
+            on_retry(operation, attempt, decision.wait_seconds, error)
+            await clock.sleep(decision.wait_seconds)
+        attempt += 1

@@ -1,0 +1,238 @@
+"""The seams of the engine: what is passed in so that a test, a simulation or another destination can take its place.
+
+Protocols and the `Secret` value only; no behaviour of ours, no I/O, nothing heavy imported at run time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, ParamSpec, Protocol, TypeVar
+
+from pushengine.model import ChunkType, Job, JobId, Payload, RemoteChunk, TableColumn, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Secret:
+    """A value that shows itself nowhere: not in `repr`, `str`, `format`, pickles or JSON. `reveal()` gives the text."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself; for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SourceBatch:
+    """A record batch and where it came from.
+
+    Attributes:
+        batch: Rows as the source has them; text sources give all columns as strings.
+        source: File or object name, for error messages.
+        first_row: Row of the file that the batch begins with, from 0.
+        first_line: Line of the file that the batch begins with, from 1, or None where lines mean nothing or are not known.
+    """
+
+    batch: pa.RecordBatch
+    source: str
+    first_row: int
+    first_line: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuotaGrant:
+    """The ledger's answer to a request for one submit.
+
+    Attributes:
+        granted: The submit may leave now.
+        wait_seconds: Else: ask again after this time.
+        reason: Else: `second`, `hour`, `boundary` (too near to the full hour) or `server` (the server said so).
+        spent: Submits of this UTC hour so far, this one included.
+    """
+
+    granted: bool
+    wait_seconds: float
+    reason: str
+    spent: int
+
+
+class Destination(Protocol):
+    """Where chunks go. The Data Push API is one; each call is one attempt.
+
+    A destination stages chunks in a job and makes them visible at submit. Every method raises the errors of `pushengine.errors`;
+    `OutcomeUnknownError` where the request may have been done although no answer came. Cancelling a call leaves no open socket
+    behind it.
+    """
+
+    team: str
+    """Whose quota a submit spends: the team's host."""
+
+    async def create_job(self, target: Target, columns: Sequence[TableColumn]) -> Job:
+        """Open a job; nothing is visible in the table yet."""
+        ...
+
+    async def get_job(self, job_id: JobId) -> Job:
+        """Read one job."""
+        ...
+
+    async def list_jobs(self) -> list[Job]:
+        """Read all jobs of the pool."""
+        ...
+
+    async def delete_job(self, job_id: JobId) -> None:
+        """Delete a job and its chunks; a job that is gone already is no error."""
+        ...
+
+    async def upload_chunk(self, job_id: JobId, payload: Payload, kind: ChunkType) -> None:
+        """Send one chunk."""
+        ...
+
+    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
+        """Read what the job holds."""
+        ...
+
+    async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
+        """Start the execution; the call that the quota counts."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+class FileSystem(Protocol):
+    """Files as sources see them. Blocking; called on worker threads only."""
+
+    def expand(self, pattern: str) -> list[Path]:
+        """Existing regular files that a path, directory or glob means, sorted; empty if none."""
+        ...
+
+    def size_bytes(self, path: Path) -> int:
+        """Length of a file."""
+        ...
+
+    def open_binary(self, path: Path) -> BinaryIO:
+        """Open for reading; seekable."""
+        ...
+
+
+class OffLoop(Protocol):
+    """Runs a blocking call on a thread and awaits it; `asyncio.to_thread` is one."""
+
+    async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it."""
+        ...
+
+
+class Workers(Protocol):
+    """Threads for blocking and CPU-bound work. A simulation runs the calls inline.
+
+    Cancelling the awaiting task does not stop the running call; `aclose()` waits for it.
+    """
+
+    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run on the one reader thread, in order."""
+        ...
+
+    async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run on one of the encoder threads."""
+        ...
+
+    async def aclose(self) -> None:
+        """Wait for running calls and end the threads."""
+        ...
+
+
+class BatchReader(Protocol):
+    """One pass over a source, in order. Blocking; used on the reader thread only."""
+
+    def __iter__(self) -> Iterator[SourceBatch]:
+        """The record batches from the start to the end."""
+        ...
+
+    def bytes_read(self) -> int | None:
+        """How far the source has been read in its own bytes, or None where that is not known."""
+        ...
+
+    def close(self) -> None:
+        """Release files; safe to call twice."""
+        ...
+
+
+class Source(Protocol):
+    """Rows to be pushed. Methods block; they are called on the reader thread only."""
+
+    label: str
+    """What messages call it: a path, a pattern or a type name."""
+    is_text: bool
+    """All columns come as strings and their types are to be found out from the values (CSV)."""
+    is_repeatable: bool
+    """Can be read a second time and gives the same rows."""
+
+    def size_bytes(self) -> int | None:
+        """Length as it lies on disk or in memory, or None where unknown."""
+        ...
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of all batches, of all files as one table."""
+        ...
+
+    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+        """Some batches from which a schema is settled: all of a small source, parts of each file of a large one."""
+        ...
+
+    def open(self) -> BatchReader:
+        """Begin a pass over all rows."""
+        ...
+
+
+class QuotaLedger(Protocol):
+    """Who has spent what of a team's submit quota. Blocking; called off the event loop."""
+
+    def reserve(self, team: str, server_now: float) -> QuotaGrant:
+        """Take one submit of the hour and the second at `server_now` (seconds UTC), or say how long to wait. Never refunded."""
+        ...
+
+    def block_until(self, team: str, server_until: float) -> None:
+        """Grant nothing before this time: the server said so."""
+        ...
+
+    def spent(self, team: str, server_now: float) -> int:
+        """Submits of this hour so far."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+ArrowStream = Any
+"""Any object with `__arrow_c_stream__` or `__arrow_c_array__`: pyarrow, pandas, polars, DuckDB relations and others."""
