@@ -1,0 +1,30 @@
+"""The Data Push API emulated over real HTTP on this machine, with its tables in DuckDB.
+
+It is a second, independent reading of the API contract: it imports nothing from the engine and never looks at who is
+calling, so that official and hand-written clients work on it as well.
+
+    async with Emulator() as emulator:
+        ...  # point any client at emulator.url
+        rows = await emulator.query("SELECT count(*) FROM orders")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pushengine.emulator.server import Emulator
+    from pushengine.emulator.settings import EmulatorCredentials, EmulatorSettings
+
+__all__ = ["Emulator", "EmulatorCredentials", "EmulatorSettings"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: naming the package must not cost the import of DuckDB and aiohttp."""
+    if name == "Emulator":
+        from pushengine.emulator.server import Emulator  # noqa: PLC0415
+
+        return Emulator
+    if name in {"EmulatorCredentials", "EmulatorSettings"}:
+        from pushengine.emulator import settings  # noqa: PLC0415
+
+        return getattr(settings, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

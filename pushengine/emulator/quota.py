@@ -1,0 +1,66 @@
+"""The submit quota of a team: so many in any second, so many in a UTC hour."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the quota says to one submit, and what is left of the window that decided."""
+
+    granted: bool
+    limit: int
+    remaining: int
+    reset_seconds: int
+
+
+class SubmitQuota:
+    """Counts submits as they arrive.
+
+    The hour is a fixed window that begins at the full UTC hour. The second slides: no interval of one second, wherever
+    it begins, holds more than `per_second` granted submits.
+    """
+
+    def __init__(self, *, per_second: int, per_hour: int, refused_count: bool, now: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._per_hour = per_hour
+        self._refused_count = refused_count
+        self._now = now
+        self._recent: deque[float] = deque()
+        self._hour = 0
+        self._spent_in_hour = 0
+
+    @property
+    def spent_in_hour(self) -> int:
+        """Submits counted in the hour of the last arrival."""
+        return self._spent_in_hour
+
+    def arrive(self) -> Verdict:
+        """Judge a submit that arrives now, and count it."""
+        now = self._now()
+        self._roll(now)
+        hour_is_open = self._spent_in_hour < self._per_hour
+        granted = hour_is_open and len(self._recent) < self._per_second
+        if granted or self._refused_count:
+            self._recent.append(now)
+            self._spent_in_hour += 1
+        if hour_is_open and not granted:
+            return Verdict(granted=False, limit=self._per_second, remaining=0, reset_seconds=1)
+        return Verdict(
+            granted=granted,
+            limit=self._per_hour,
+            remaining=max(0, self._per_hour - self._spent_in_hour),
+            reset_seconds=math.ceil((self._hour + 1) * SECONDS_PER_HOUR - now),
+        )
+
+    def _roll(self, now: float) -> None:
+        hour = int(now // SECONDS_PER_HOUR)
+        if hour != self._hour:
+            self._hour = hour
+            self._spent_in_hour = 0
+        while self._recent and self._recent[0] <= now - 1:
+            self._recent.popleft()

@@ -1,0 +1,206 @@
+"""The emulator as a whole: the HTTP server, the threads that do its blocking work, and the executions of jobs."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import duckdb
+import pyarrow as pa
+from aiohttp import web
+
+from pushengine.emulator.app import EmulatorApp
+from pushengine.emulator.jobs import Job, JobStatus
+from pushengine.emulator.load import Load, LoadError
+from pushengine.emulator.service import EmulatorService
+from pushengine.emulator.settings import EmulatorSettings
+from pushengine.emulator.spool import Spool
+from pushengine.emulator.store import Store
+
+_THREADS = 8
+_READ_BUFFER_BYTES = 1024 * 1024
+_SHUTDOWN_SECONDS = 1.0
+_JOIN_POLL_SECONDS = 0.001
+
+_log = logging.getLogger("pushengine.emulator")
+_Result = TypeVar("_Result")
+
+
+class Emulator:
+    """The Data Push API of one team on this machine.
+
+    Args:
+        database: The DuckDB file of the tables; None keeps them in memory.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        settings: What the team looks like.
+
+    Attributes:
+        service: The state machine, for tests that want to look inside.
+    """
+
+    def __init__(
+        self,
+        database: str | Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: EmulatorSettings | None = None,
+    ) -> None:
+        self.settings = settings or EmulatorSettings()
+        self.service = EmulatorService(self.settings)
+        self._database = None if database is None else Path(database)
+        self._host = host
+        self._port = port
+        self._spool: Spool | None = None
+        self._store: Store | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._runner: web.AppRunner | None = None
+        self._executions: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+
+    def __repr__(self) -> str:
+        where = "memory" if self._database is None else str(self._database)
+        state = f"listening on {self.url}" if self._runner is not None else "closed"
+        return f"<Emulator {state}, tables in {where}, {len(self.service.jobs)} jobs>"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, once started."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The team URL."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Open the database and listen."""
+        if self._runner is not None:
+            raise RuntimeError("the emulator is running already")
+        self._closing.clear()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pushengine-emulator")
+        try:
+            self._spool = await self.run_blocking(Spool)
+            self._store = Store(self._database, self._spool.path)
+            await self.run_blocking(self._store.open)
+            await self._listen(self._spool)
+        except BaseException:
+            await self.aclose()
+            raise
+        _log.info("emulator_started url=%s", self.url)
+
+    async def aclose(self) -> None:
+        """Stop listening, let submitted jobs finish without further delay, and leave nothing behind."""
+        self._closing.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        while self._executions:
+            await asyncio.wait(self._executions)
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(threads, self._close_storage)
+            finally:
+                await _end(threads)
+
+    async def query(self, sql: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run SQL on the tables, off the event loop; running jobs are not seen before they are DONE."""
+        if self._store is None:
+            raise RuntimeError("the emulator is not running")
+        return await self.run_blocking(self._store.query, sql, params)
+
+    async def run_blocking(self, function: Callable[..., _Result], *args: Any) -> _Result:
+        """Run a blocking function on one of the emulator's threads."""
+        if self._threads is None:
+            raise RuntimeError("the emulator is not running")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+    def execute(self, job: Job) -> None:
+        """Start the execution of a queued job."""
+        task = asyncio.get_running_loop().create_task(self._execute(job), name=f"emulator-job-{job.id}")
+        self._executions.add(task)
+        task.add_done_callback(self._executions.discard)
+
+    async def sweep(self) -> None:
+        """Delete the spool files that no job needs any more."""
+        garbage = self.service.take_garbage()
+        if garbage:
+            await self.run_blocking(_unlink, garbage)
+
+    async def _listen(self, spool: Spool) -> None:
+        app = EmulatorApp(self.service, spool, run_blocking=self.run_blocking, execute=self.execute, sweep=self.sweep)
+        self._runner = web.AppRunner(
+            app.application,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+            read_bufsize=_READ_BUFFER_BYTES,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def _execute(self, job: Job) -> None:
+        await self._pause(self.settings.queue_seconds)
+        self.service.begin(job)
+        await self._pause(self.settings.run_seconds)
+        status, logs = await self.run_blocking(self._apply, job)
+        self.service.finish(job, status, logs)
+        await self.sweep()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not once the emulator is closing."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    def _apply(self, job: Job) -> tuple[JobStatus, list[str]]:
+        if self._store is None:
+            raise RuntimeError("the emulator is not running")
+        schema = self.service.schema_name(job)
+        try:
+            logs = self._store.transact(lambda connection: Load(connection, job, schema, self.settings).run())
+        except (LoadError, duckdb.Error, pa.ArrowException, OSError, ValueError) as exc:
+            return JobStatus.ERROR, [f"The data could not be loaded: {exc}"]
+        except Exception as exc:  # noqa: BLE001 - a bug here must end in ERROR, not in a job that runs for ever
+            _log.exception("execution_failed job_id=%s", job.id)
+            return JobStatus.ERROR, [f"Internal error: {exc!r}"]
+        return JobStatus.DONE, logs
+
+    def _close_storage(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+
+async def _end(threads: ThreadPoolExecutor) -> None:
+    """Wait for the threads to end without blocking the loop, which other servers and clients may share."""
+    waiting = threading.Thread(target=threads.shutdown, name="pushengine-emulator-end")
+    waiting.start()
+    while waiting.is_alive():  # noqa: ASYNC110 - a thread that sets an event is still alive when it does
+        await asyncio.sleep(_JOIN_POLL_SECONDS)
+
+
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""The tables of an emulated team, in a DuckDB file or in memory.
+
+A file is held open only while something runs on it, so that other processes can look at it in between; an in-memory
+database lives as long as the store. Every method blocks and may be called from any thread.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+OPEN_TIMEOUT_SECONDS = 10.0
+_OPEN_RETRY_SECONDS = 0.02
+_HELD_BY_ANOTHER = ("Could not set lock", "used by another process")  # POSIX, Windows
+
+_Result = TypeVar("_Result")
+
+
+class Store:
+    """One DuckDB database, shared by loads and queries."""
+
+    def __init__(self, database: Path | None, temp_folder: Path) -> None:
+        self._database = database
+        self._temp_folder = temp_folder
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._root: Any = None
+        self._users = 0
+
+    def open(self) -> None:
+        """Create the database, or see that it can be opened."""
+        with self._connection():
+            pass
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement; it sees committed loads only."""
+        with self._connection() as connection:
+            rows: list[tuple[Any, ...]] = connection.execute(sql, parameters).fetchall()
+        return rows
+
+    def transact(self, work: Callable[[Any], _Result]) -> _Result:
+        """Run `work` in one transaction of its own; loads take turns."""
+        with self._writing, self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):  # an aborted commit has rolled back already
+                    connection.execute("ROLLBACK")
+                raise
+        return result
+
+    def close(self) -> None:
+        """Close what is still open; the file has been checkpointed by then."""
+        with self._lock:
+            if self._root is not None:
+                self._root.close()
+                self._root = None
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Any]:
+        connection = self._acquire()
+        try:
+            yield connection
+        finally:
+            connection.close()
+            self._release()
+
+    def _acquire(self) -> Any:
+        with self._lock:
+            if self._root is None:
+                self._root = self._connect()
+            self._users += 1
+            return self._root.cursor()
+
+    def _release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._database is not None and self._users == 0:
+                self._root.execute("CHECKPOINT")
+                self._root.close()
+                self._root = None
+
+    def _connect(self) -> Any:
+        if self._database is None:
+            return duckdb.connect(":memory:", config={"temp_directory": str(self._temp_folder / "duckdb")})
+        deadline = time.monotonic() + OPEN_TIMEOUT_SECONDS
+        while True:
+            try:
+                return duckdb.connect(str(self._database))
+            except duckdb.IOException as exc:
+                # Another process holds the file, for a moment as we do, or for good.
+                if time.monotonic() > deadline or not any(word in str(exc) for word in _HELD_BY_ANOTHER):
+                    raise
+                time.sleep(_OPEN_RETRY_SECONDS)

@@ -1,0 +1,127 @@
+"""CSV chunks."""
+
+import datetime as dt
+
+import pytest
+
+
+def columns(**types):
+    return {"tableName": "t", "columns": [{"columnName": n, "columnType": t} for n, t in types.items()]}
+
+
+async def load_csv(team, content, options=None, schema=None, **fields):
+    return await team.load("t", content, fileType="CSV", csvParsingOptions=options, tableSchema=schema, **fields)
+
+
+async def test_quotes_newlines_and_empty_fields(team):
+    content = 'a,b\r\n"x, ""y""\r\nz",1\r\n,\r\n"",ü\r\n'.encode()
+    assert (await load_csv(team, content))["status"] == "DONE"
+    assert await team.rows("SELECT a, b FROM t") == [('x, "y"\r\nz', "1"), (None, None), ("", "ü")]
+
+
+async def test_every_parsing_option(team):
+    options = {
+        "charSet": "ISO-8859-1",
+        "separatorSequence": ";",
+        "quoteSequence": "'",
+        "escapeSequence": "\\",
+        "lineEnding": "\r\n",
+        "decimalSeparator": ",",
+        "thousandSeparator": ".",
+        "dateFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+        "additionalColumnOptions": [{"columnName": "DAY", "dateFormat": "dd.MM.yyyy"}],
+    }
+    schema = columns(name="STRING", amount="FLOAT", n="INTEGER", at="DATETIME", day="DATE", ok="BOOLEAN", t="TIME")
+    content = (
+        "name;amount;n;at;day;ok;t\r\n"
+        "'J\\'ür;gen';1.234,5;1.000;2020-01-02T03:04:05.678+02:00;31.12.2020;true;01:02:03\r\n"
+        "x;;;2020-01-02T03:04:05.678Z;;;\r\n"
+    ).encode("latin-1")
+    job = await load_csv(team, content, options, schema)
+    assert job["status"] == "DONE", job["logs"]
+    first, second = await team.rows("SELECT * EXCLUDE _CELONIS_CHANGE_DATE FROM t")
+    at = dt.datetime(2020, 1, 2, 3, 4, 5, 678_000)
+    shifted = at - dt.timedelta(hours=2)
+    assert first == ("J'ür;gen", 1234.5, 1000, shifted, dt.date(2020, 12, 31), True, dt.time(1, 2, 3))
+    assert second == ("x", None, None, at, None, None, None)
+
+
+async def test_columns_match_the_schema_by_name(team):
+    assert (await load_csv(team, b"B,A\n2,1\n", schema=columns(a="INTEGER", b="STRING")))["status"] == "DONE"
+    assert await team.rows("SELECT a, b FROM t") == [(1, "2")]
+
+
+async def test_keys_and_cuts_work_as_with_parquet(team):
+    await load_csv(team, b"id,v\n01,old\n", kind="DELTA", keys=["id"])
+    await load_csv(team, b"id,v\n01,longer\n1,other\n", kind="DELTA", keys=["id"], fallbackVarcharLength=3)
+    assert await team.rows("SELECT id, v FROM t ORDER BY v") == [("01", "longer"), ("1", "other")]
+
+
+async def test_a_header_alone_is_a_file_of_no_rows(team):
+    assert (await load_csv(team, b"a,b\n"))["status"] == "DONE"
+    assert await team.rows("SELECT count(*) FROM t") == [(0,)]
+
+
+async def test_a_byte_order_mark_is_no_part_of_a_name(team):
+    await load_csv(team, b"\xef\xbb\xbfa\nx\n")
+    assert await team.rows("SELECT a FROM t") == [("x",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        (b"", {}),
+        (b"a,b\n1\n", {}),
+        (b"a,b\n1,2,3\n", {}),
+        (b'a,b\n"1,2\n', {}),
+        (b"a,b\n\xff,2\n", {}),
+        (b"a,A\n1,2\n", {}),
+        (b"a,\n1,2\n", {}),
+        (b"a,b\n1,2\n", {"tableSchema": columns(a="INTEGER")}),
+        (b"a\n1\n", {"tableSchema": columns(a="INTEGER", b="INTEGER")}),
+        (b"a,b\n1,2\n", {"kind": "DELTA", "keys": ["id"]}),
+        (b"id,b\n1,2\n,3\n", {"kind": "DELTA", "keys": ["id"]}),
+    ],
+    ids=[
+        "empty",
+        "short row",
+        "long row",
+        "open quote",
+        "encoding",
+        "same names",
+        "no name",
+        "extra",
+        "missing",
+        "no key",
+        "null key",
+    ],
+)
+async def test_a_file_that_does_not_parse_or_match_is_400(team, content, fields):
+    job_id = await team.new_job(fileType="CSV", **fields)
+    answer = await team.upload(job_id, content)
+    assert answer.status == 400
+    assert answer.json["message"]
+    assert await team.chunks(job_id) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "options"),
+    [
+        ("INTEGER", "1.5", {}),
+        ("INTEGER", "9223372036854775808", {}),
+        ("FLOAT", "1,5", {}),
+        ("BOOLEAN", "perhaps", {}),
+        ("DATETIME", "yesterday", {}),
+        ("DATETIME", "01.02.2020", {"dateFormat": "yyyy-MM-dd"}),
+        ("DATETIME", "2020", {"dateFormat": "qqq"}),
+    ],
+)
+async def test_a_value_that_does_not_fit_fails_the_job(team, kind, value, options):
+    job = await load_csv(team, f'a\n"{value}"\n'.encode(), options, columns(a=kind))
+    assert job["status"] == "ERROR"
+    assert await team.rows("SELECT count(*) FROM information_schema.tables") == [(0,)]
+
+
+async def test_a_csv_job_refuses_parquet_and_the_other_way_round(team, to_parquet):
+    assert (await team.upload(await team.new_job(fileType="CSV"), to_parquet({"a": [1]}))).status == 400
+    assert (await team.upload(await team.new_job(), b"a\n1\n")).status == 400
