@@ -19,7 +19,7 @@ from pushengine.budget import ByteBudget
 from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings, default_state_dir
-from pushengine.engine import AsyncIntake, Intake, PushRun, Runtime, Shared
+from pushengine.engine import PushRun, Runtime, Shared, open_intake
 from pushengine.errors import (
     ApiError,
     ConfigError,
@@ -45,7 +45,7 @@ from pushengine.model import (
     Target,
 )
 from pushengine.schema import SchemaSettler
-from pushengine.sources import AsyncSource, open_source
+from pushengine.sources import open_source
 from pushengine.workers import ThreadWorkers
 
 _MAX_BUFFERED_EVENTS = 10_000
@@ -408,11 +408,7 @@ async def plan_source(
             opened = await workers.read(
                 open_source, source, format=format, schema=schema, settings=settings, filesystem=LocalFileSystem()
             )
-            intake = (
-                AsyncIntake(opened, settings, settler)
-                if isinstance(opened, AsyncSource)
-                else Intake(opened, settings, settler, workers)
-            )
+            intake = open_intake(opened, settings, settler, workers)
             settled = await intake.settle(is_exhaustive=False)
         finally:
             await workers.aclose()

@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 from collections.abc import Iterator
+
+from pushengine.model import Payload
 
 
 class Reservation:
@@ -131,3 +134,11 @@ class BudgetScope:
     def _hold(self, reservation: Reservation) -> Reservation:
         self._held.add(reservation)
         return reservation
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadyChunk:
+    """A payload on its way to an uploader, with the memory it holds."""
+
+    payload: Payload
+    reservation: Reservation

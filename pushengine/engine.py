@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Literal, NoReturn, TypeVar
 
 from pushengine import events
-from pushengine.budget import ByteBudget
+from pushengine.budget import ByteBudget, ReadyChunk
 from pushengine.chunking import AsyncChunkReader, ChunkReader
 from pushengine.clock import Clock
 from pushengine.config import EngineSettings
@@ -41,7 +41,7 @@ from pushengine.errors import (
 from pushengine.jobs import DrainSwitch, JobRunner
 from pushengine.limiter import SubmitLimiter
 from pushengine.model import ColumnType, Job, JobId, JobStatus, Receipt, SentChunk, Target
-from pushengine.producer import BlockingChunkStream, ChunkStream, Producer, ReadyChunk
+from pushengine.producer import BlockingChunkStream, ChunkStream, Producer
 from pushengine.retry import RetryPolicy
 from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import AsyncSource, open_source
@@ -51,8 +51,6 @@ from pushengine.uploader import Uploader
 T = TypeVar("T")
 
 MAX_RESTARTS = 3
-MAX_PAYLOAD_BYTES = 10**9 - 64 * 1024
-"""The platform takes 1 GB; whether that is 10**9 or 2**30 and whether it counts the multipart frame is unknown (fact sheet 3.1)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,22 +166,23 @@ class PushRun:
         raise cause from cause.__cause__
 
     async def _push(self, workers: Workers) -> None:
-        with self._timed("plan"):
-            source = await workers.read(
-                open_source,
-                self._spec,
-                format=self._source_format,
-                schema=self._arrow_schema,
-                settings=self._settings,
-                filesystem=self._shared.runtime.filesystem,
-            )
-            intake = (
-                AsyncIntake(source, self._settings, self._settler)
-                if isinstance(source, AsyncSource)
-                else Intake(source, self._settings, self._settler, workers)
-            )
-            schema = await self._shared.drain.guard(intake.settle(is_exhaustive=False))
-            self._progress.source_bytes = intake.size_bytes
+        source = await workers.read(
+            open_source,
+            self._spec,
+            format=self._source_format,
+            schema=self._arrow_schema,
+            settings=self._settings,
+            filesystem=self._shared.runtime.filesystem,
+        )
+        intake = open_intake(source, self._settings, self._settler, workers)
+        try:
+            await self._push_from(intake, workers)
+        finally:
+            await intake.aclose()
+
+    async def _push_from(self, intake: Intake | AsyncIntake, workers: Workers) -> None:
+        schema = await self._settle(intake, is_exhaustive=False)
+        self._progress.source_bytes = intake.size_bytes
         self._shared.sink.emit(
             events.PushStarted(
                 push_id=self._push_id,
@@ -202,14 +201,19 @@ class PushRun:
                 self._check_restart(cause, intake)
                 self._announce_restart(cause)
                 if isinstance(cause, ValueMisfitError):
-                    with self._timed("plan"):
-                        schema = await self._shared.drain.guard(intake.settle(is_exhaustive=True))
+                    schema = await self._settle(intake, is_exhaustive=True)
             else:
                 self._progress.job_logs = job.logs
                 return
 
-    def _settler(self, source_schema: Any, *, is_text: bool) -> SchemaSettler:
-        return SchemaSettler(source_schema, is_text=is_text, overrides=self._column_types, keys=self._target.keys)
+    async def _settle(self, intake: Intake | AsyncIntake, *, is_exhaustive: bool) -> TableSchema:
+        with self._timed("plan"):
+            return await self._shared.drain.guard(intake.settle(is_exhaustive=is_exhaustive))
+
+    def _settler(self, source_schema: Any, *, is_text: bool, source: str) -> SchemaSettler:
+        return SchemaSettler(
+            source_schema, is_text=is_text, overrides=self._column_types, keys=self._target.keys, source=source
+        )
 
     def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake) -> None:
         """Raise the cause unless a fresh job can repair it."""
@@ -278,7 +282,6 @@ class PushRun:
                 file_type=settings.file_type,
                 compression=settings.compression,
                 timestamps=settings.timestamps,
-                max_payload_bytes=MAX_PAYLOAD_BYTES,
             ),
         )
         with shared.budget.scope() as budget:
@@ -427,7 +430,8 @@ class Intake:
         """One schema for the whole push, from a sample or from every row."""
         read = self._workers.read
         self.size_bytes = await read(self._source.size_bytes)
-        settler = self._new_settler(await read(self._source.schema), is_text=self._source.is_text)
+        schema = await read(self._source.schema)
+        settler = self._new_settler(schema, is_text=self._source.is_text, source=self.label)
         reader = await read(self._source.open) if is_exhaustive else None
         batches = iter(reader) if reader is not None else self._source.sample(self._settings.sample_bytes)
         self.sampled_rows = self.sampled_bytes = 0
@@ -441,6 +445,9 @@ class Intake:
         if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
         return settler.settle()
+
+    async def aclose(self) -> None:
+        """Nothing is open between two passes."""
 
     @contextlib.asynccontextmanager
     async def chunks(self) -> AsyncIterator[ChunkStream]:
@@ -483,7 +490,7 @@ class AsyncIntake:
         self._source = source
         self._settings = settings
         self._new_settler = new_settler
-        self._kept: list[Any] = []
+        self._kept: list[SourceBatch] = []
         self.label = source.label
         self.sampled_rows = 0
         self.sampled_bytes = 0
@@ -496,33 +503,42 @@ class AsyncIntake:
             if batch is None:
                 break
             self._kept.append(batch)
-            self.sampled_bytes += batch.nbytes
-            self.sampled_rows += batch.num_rows
-        schema = self._source.schema or (self._kept[0].schema if self._kept else None)
-        if schema is None or not self.sampled_rows:
+            self.sampled_bytes += batch.batch.nbytes
+            self.sampled_rows += batch.batch.num_rows
+        if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
-        settler = self._new_settler(schema, is_text=False)
-        first_row = 0
+        schema = self._source.schema or self._kept[0].batch.schema
+        settler = self._new_settler(schema, is_text=False, source=self.label)
         for batch in self._kept:
-            settler.observe(SourceBatch(batch=batch, source=self.label, first_row=first_row))
-            first_row += batch.num_rows
+            settler.observe(batch)
         return settler.settle()
 
     @contextlib.asynccontextmanager
     async def chunks(self) -> AsyncIterator[ChunkStream]:
-        """All batches in chunks; the iterator is closed at the end."""
-        try:
-            yield AsyncChunkReader(self._batches(), self._settings.chunk_bytes, label=self.label)
-        finally:
-            closer = getattr(self._source.batches, "aclose", None)
-            if closer is not None:
-                await closer()
+        """All batches in chunks."""
+        yield AsyncChunkReader(self._batches(), self._settings.chunk_bytes)
 
-    async def _batches(self) -> AsyncIterator[Any]:
+    async def aclose(self) -> None:
+        """Close the iterator."""
+        await self._source.aclose()
+
+    async def _batches(self) -> AsyncIterator[SourceBatch]:
         while self._kept:
             yield self._kept.pop(0)
         async for batch in self._source.batches:
             yield batch
+
+
+def open_intake(
+    source: Source | AsyncSource,
+    settings: EngineSettings,
+    new_settler: Callable[..., SchemaSettler],
+    workers: Workers,
+) -> Intake | AsyncIntake:
+    """The engine's side of a source."""
+    if isinstance(source, AsyncSource):
+        return AsyncIntake(source, settings, new_settler)
+    return Intake(source, settings, new_settler, workers)
 
 
 def _next_or_none(batches: Iterator[T]) -> T | None:

@@ -7,12 +7,11 @@ its rows are read, so a slow destination stops the reading (backpressure) instea
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pushengine import events
-from pushengine.budget import BudgetScope, Reservation
+from pushengine.budget import BudgetScope, ReadyChunk, Reservation
 from pushengine.encoding import OversizedPayloadError
 from pushengine.events import EventSink
 from pushengine.model import Payload
@@ -39,14 +38,6 @@ class ChunkStream(Protocol):
     def bytes_read(self) -> int | None:
         """How far the source has been read, where that is known."""
         ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ReadyChunk:
-    """A payload on its way to an uploader, with the memory it holds."""
-
-    payload: Payload
-    reservation: Reservation
 
 
 class Producer:
@@ -141,6 +132,8 @@ class Producer:
         try:
             return [await self._workers.encode(self._encode, chunk)]
         except OversizedPayloadError:
+            if chunk.rows == 1:
+                raise
             first, second = chunk.halves()
             return [*await self._encode_within_limit(first), *await self._encode_within_limit(second)]
 

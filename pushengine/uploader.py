@@ -7,12 +7,11 @@ import random
 from collections.abc import Callable
 
 from pushengine import events
-from pushengine.budget import BudgetScope
+from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.clock import Clock
 from pushengine.errors import PushEngineError
 from pushengine.events import EventSink
 from pushengine.model import ChunkType, JobId, Payload, SentChunk
-from pushengine.producer import ReadyChunk
 from pushengine.retry import RetryPolicy, call_with_retries
 from pushengine.types import Destination
 
