@@ -26,7 +26,12 @@ PushEngineError                    base; .hint tells the user what to do next
 │   ├── JobDeadlineError           still not final at the deadline
 │   ├── JobVanishedError           an unsubmitted job is gone (the platform deletes them in time)
 │   ├── SubmitOutcomeUnknownError  the job vanished after a submit: nobody can say whether it ran
-│   └── VerificationError          the chunk list is not what was sent; the job was not submitted
+│   ├── VerificationError          the chunk list is not what was sent; the job was not submitted
+│   └── JobTaintedError            it may hold rows that are not ours to submit; it is deleted, the push starts afresh
+├── JournalError                   the journal cannot be used; .path
+│   ├── JournalLockedError         another process works on the same push
+│   ├── JournalCorruptError        the database fails its integrity check
+│   └── JournalVersionError        written by a newer version
 ├── LedgerError                    the quota ledger cannot be used; .path
 ├── RetriesExhaustedError          .attempts .elapsed_seconds; the last error is __cause__
 └── EngineClosedError              used after aclose(), or drained
@@ -263,6 +268,36 @@ class SubmitOutcomeUnknownError(JobError):
 
 class VerificationError(JobError):
     """The job's chunk list is not what was sent; the job was deleted instead of submitted."""
+
+
+class JobTaintedError(JobError):
+    """What an unsubmitted job holds cannot be told, or is more than what was sent: it must never be submitted."""
+
+
+class JournalError(PushEngineError):
+    """The journal cannot be opened, read or written.
+
+    Attributes:
+        path: The journal's file.
+    """
+
+    def __init__(self, message: str, *, path: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+
+class JournalLockedError(JournalError):
+    """Another process works on the same push."""
+
+    disposition: Disposition = "transient"
+
+
+class JournalCorruptError(JournalError):
+    """The journal fails its integrity check; it is kept as it is."""
+
+
+class JournalVersionError(JournalError):
+    """A newer version wrote the journal."""
 
 
 class LedgerError(PushEngineError):

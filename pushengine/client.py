@@ -1,0 +1,680 @@
+"""The HTTP client of the Data Push API: one call is one attempt, and every failure is one of `pushengine.errors`.
+
+Retrying is the caller's. The one exception is a 401 with an OAuth client: the answer proves that the request was refused, so one new
+token and one replay are safe for every call, uploads from memory included.
+
+What a failure proves:
+
+    no connection, TLS or proxy tunnel                      ConnectionFailedError: nothing was sent
+    no answer to GET or DELETE                              RequestTimeoutError or TransportError: ask again
+    no answer to create, upload or submit                   OutcomeUnknownError: it may have been done
+    4xx                                                     refused
+    5xx, or an answer that makes no sense, to the same      disposition `outcome_unknown`
+
+Time limits. aiohttp has none for writing, so a watch follows each upload: body bytes handed over, bytes still in the buffers of the
+transport and (Linux) of the kernel. Nothing of it moved for `stall_timeout_seconds` while the body is under way, or for
+`read_timeout_seconds` once the peer has all of it: the connection is aborted. A slow upload that moves has no limit. A dead peer that
+owes us nothing but an answer is noticed by TCP keepalive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+import ssl
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from pushengine import wire
+from pushengine.auth import Credentials, OAuthClient
+from pushengine.body import FileSlice, Upload, UploadBody
+from pushengine.clock import Clock, SystemClock
+from pushengine.config import EngineSettings
+from pushengine.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectionFailedError,
+    EngineClosedError,
+    InvalidRequestError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PushEngineError,
+    RequestTimeoutError,
+    ServerError,
+    TransportError,
+    UnexpectedResponseError,
+)
+from pushengine.model import ChunkType, Job, JobId, JobStatus, Payload, RemoteChunk, TableColumn, Target
+from pushengine.tokens import TokenSource
+
+T = TypeVar("T")
+
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_MAX_LIST_BYTES = 64 * 1024 * 1024
+_MAX_LOOP_PARSE_BYTES = 1024 * 1024
+_ERROR_BODY_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
+_MAX_DATE_INTERVAL_SECONDS = 5.0
+_CLOCK_SLACK_SECONDS = 2.0
+_TRANSPORT_TIMEOUTS_PER_CALL = 5
+_KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_PROBES = 20, 10, 3
+
+_BORDER_ERRORS = (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, aiohttp.WSMessageTypeError, OSError)
+"""What aiohttp, the OS and asyncio raise (`asyncio.TimeoutError` is an OSError)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """What is being tried, as far as its failure needs it.
+
+    Attributes:
+        operation: For messages: what, on which job, at which team.
+        is_idempotent: May be done twice.
+        is_answer_ignored: The status says it all.
+        max_answer_bytes: More than this of a good answer is refused.
+    """
+
+    operation: str
+    is_idempotent: bool
+    is_answer_ignored: bool = False
+    max_answer_bytes: int = _MAX_ANSWER_BYTES
+
+
+@dataclasses.dataclass(slots=True)
+class _Sending:
+    """Whether the head of a request has left, as far as aiohttp tells: before that, nothing was sent."""
+
+    is_begun: bool = False
+
+
+def _trace_sending() -> aiohttp.TraceConfig:
+    async def note(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
+        context.trace_request_ctx.is_begun = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(note)
+    return trace
+
+
+class DataPushClient:
+    """A data pool as a `Destination`. Connections open at first use; `aclose()` leaves none.
+
+    Args:
+        url: The team's address, host only; https:// except for loopback.
+        pool_id: The data pool.
+        credentials: Who pushes.
+        settings: Base path, private CA and time limits.
+        clock: Time of tokens and of `on_server_date`.
+        on_server_date: Told the server's clock and ours at the middle of the call (both seconds UTC) for each answer that came within
+            a few seconds.
+
+    Raises:
+        ConfigError: An address that credentials must not go to, a pool id that is none, or a CA file that cannot be used.
+    """
+
+    team: str
+
+    def __init__(
+        self,
+        url: str,
+        pool_id: str,
+        credentials: Credentials,
+        *,
+        settings: EngineSettings | None = None,
+        clock: Clock | None = None,
+        on_server_date: Callable[[float, float], None] | None = None,
+    ) -> None:
+        self._origin, self.team = wire.parse_team_url(url)
+        self._pool_id = pool_id.strip()
+        if not self._pool_id or not self._pool_id.isprintable() or "/" in self._pool_id:
+            raise ConfigError(
+                "pool_id is no data pool id", key="pool_id", hint="it is the last part of the pool's address"
+            )
+        self._settings = settings or EngineSettings()
+        self._clock = clock or SystemClock()
+        self._on_server_date = on_server_date
+        self._token_url = f"{self._origin}/oauth2/token"
+        if isinstance(credentials, OAuthClient) and credentials.token_url:
+            self._token_url = wire.parse_url(credentials.token_url, key="token_url").geturl()
+        self._tokens = TokenSource(credentials, self._fetch_token, self._clock)
+        self._ssl = build_ssl_context(self._settings.ca_file)
+        self._http: aiohttp.ClientSession | None = None
+        self._bodies: set[UploadBody] = set()
+        self._sockets: list[socket.socket] = []
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"{len(self._bodies)} uploads running"
+        return f"<DataPushClient {self.team} pool {self._pool_id} {state}>"
+
+    # ---------------------------------------------------------------------------------------------------------- destination
+
+    async def create_job(self, target: Target, columns: Sequence[TableColumn]) -> Job:
+        """Open a job.
+
+        Raises:
+            OutcomeUnknownError: No answer, or one that names no job and no listing makes it certain which it is.
+        """
+        call = self._call(f"create a job for table {target.table}", is_idempotent=False)
+        request = wire.build_create_job(self._pool_id, target, columns, base_path=self._settings.base_path)
+        began_at = self._clock.now()
+        answer = await self._request(request, call)
+        if answer.body.strip():
+            return wire.parse_job(answer.body, operation=call.operation, status=answer.status)
+        return await self._find_created_job(target, call, answer, self._clock.now() - began_at)
+
+    async def get_job(self, job_id: JobId) -> Job:
+        """Read one job."""
+        call = self._call(f"read job {job_id}")
+        answer = await self._request(
+            wire.build_get_job(self._pool_id, job_id, base_path=self._settings.base_path), call
+        )
+        return await _parse(wire.parse_job, answer, call)
+
+    async def list_jobs(self) -> list[Job]:
+        """Read all jobs of the pool."""
+        call = self._call(f"list the jobs of pool {self._pool_id}", max_answer_bytes=_MAX_LIST_BYTES)
+        answer = await self._request(wire.build_list_jobs(self._pool_id, base_path=self._settings.base_path), call)
+        return await _parse(wire.parse_jobs, answer, call)
+
+    async def delete_job(self, job_id: JobId) -> None:
+        """Delete a job and its chunks; a job that is gone already is no error."""
+        call = self._call(f"delete job {job_id}", is_answer_ignored=True)
+        with contextlib.suppress(NotFoundError):
+            await self._request(wire.build_delete_job(self._pool_id, job_id, base_path=self._settings.base_path), call)
+
+    async def upload_chunk(self, job_id: JobId, payload: Payload, kind: ChunkType) -> None:
+        """Send one chunk."""
+        await self._upload(job_id, payload.data, kind, payload.chunk_id)
+
+    async def upload_file(self, job_id: JobId, path: Path, kind: ChunkType, *, offset: int = 0, length: int) -> None:
+        """Send one chunk from part of a file, without holding it in memory.
+
+        Raises:
+            SourceReadError: The file is shorter than this or cannot be read; the job does not hold the chunk.
+        """
+        await self._upload(job_id, FileSlice(path, offset, length), kind, path.name)
+
+    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
+        """Read what the job holds."""
+        call = self._call(f"list the chunks of job {job_id}", max_answer_bytes=_MAX_LIST_BYTES)
+        answer = await self._request(
+            wire.build_list_chunks(self._pool_id, job_id, base_path=self._settings.base_path), call
+        )
+        return await _parse(wire.parse_chunks, answer, call)
+
+    async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
+        """Start the execution."""
+        call = self._call(f"submit job {job_id}", is_idempotent=False, is_answer_ignored=True)
+        request = wire.build_submit_job(
+            self._pool_id, job_id, duplicate_removal_column=duplicate_removal_column, base_path=self._settings.base_path
+        )
+        await self._request(request, call)
+
+    async def check_team(self) -> dict[str, Any]:
+        """Read the team (`domain` and more): are the address and the credentials good?"""
+        call = self._call("read the team")
+        return await _parse(wire.parse_object, await self._request(wire.build_check_team(), call), call)
+
+    async def probe_token(self) -> str | None:
+        """Get an access token, if the credentials are an OAuth client's; the scope that it was granted, where the platform says."""
+        await self._tokens.authorization()
+        return self._tokens.scope
+
+    async def aclose(self) -> None:
+        """Abort what is running and close all connections; safe to call twice."""
+        self._is_closed = True
+        await self._tokens.aclose()
+        for body in list(self._bodies):
+            body.abort()
+        if self._http is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._http.close()
+        await self._close_sockets()
+
+    # ---------------------------------------------------------------------------------------------------------------- calls
+
+    def _call(self, what: str, **options: Any) -> Call:
+        return Call(**{"operation": f"{what} at {self.team}", "is_idempotent": True, **options})
+
+    async def _upload(self, job_id: JobId, source: memoryview | FileSlice, kind: ChunkType, name: str) -> None:
+        call = self._call(f"upload chunk {name} to job {job_id}", is_idempotent=False, is_answer_ignored=True)
+        request = wire.build_upload_chunk(self._pool_id, job_id, kind, base_path=self._settings.base_path)
+        await self._request(request, call, source)
+
+    async def _find_created_job(
+        self, target: Target, call: Call, answer: wire.ApiAnswer, elapsed_seconds: float
+    ) -> Job:
+        """The job that a 201 without a body is about: by its Location, else the only one that fits in the list."""
+        location = wire.header(answer.headers, "location")
+        if location and (
+            job_id := urllib.parse.unquote(urllib.parse.urlsplit(location).path.rstrip("/").rpartition("/")[2])
+        ):
+            return await self.get_job(JobId(job_id))
+        server_now = wire.parse_http_date(wire.header(answer.headers, "date")) or self._clock.now()
+        earliest = server_now - elapsed_seconds - _CLOCK_SLACK_SECONDS
+        fitting = [
+            job
+            for job in await self.list_jobs()
+            if job.target_name == target.table
+            and job.status is JobStatus.NEW
+            and job.type == target.job_type
+            and job.last_modified is not None
+            and job.last_modified.timestamp() >= earliest
+        ]
+        if len(fitting) != 1:
+            raise OutcomeUnknownError(
+                f"{call.operation}: the answer names no job, and {len(fitting)} new jobs of the pool could be it",
+                hint="an unused job does no harm: the platform deletes it in time",
+            )
+        return fitting[0]
+
+    async def _request(
+        self, request: wire.ApiRequest, call: Call, source: memoryview | FileSlice | None = None
+    ) -> wire.ApiAnswer:
+        """One attempt; after a 401 and with a new token, one more."""
+        authorization = await self._tokens.authorization()
+        try:
+            return await self._attempt(request, call, source, authorization)
+        except AuthenticationError:
+            if not self._tokens.is_refreshable:
+                raise
+            self._tokens.invalidate(authorization)
+        return await self._attempt(request, call, source, await self._tokens.authorization())
+
+    async def _attempt(
+        self, request: wire.ApiRequest, call: Call, source: memoryview | FileSlice | None, authorization: str
+    ) -> wire.ApiAnswer:
+        upload = (
+            None
+            if source is None
+            else Upload(
+                source,
+                stall_timeout_seconds=self._settings.stall_timeout_seconds,
+                read_timeout_seconds=self._settings.read_timeout_seconds,
+                clock=self._clock,
+            )
+        )
+        answer = await self._exchange(
+            request.method,
+            self._origin + request.target,
+            call,
+            headers={"Authorization": authorization},
+            json=request.json,
+            upload=upload,
+        )
+        if answer.status >= 300:  # noqa: PLR2004 - HTTP status classes
+            secrets = (*self._tokens.secrets(), authorization.partition(" ")[2])
+            raise _answer_error(answer, call, now=self._clock.now(), secrets=secrets)
+        if upload is not None and not upload.body.is_complete:
+            raise UnexpectedResponseError(
+                f"{call.operation}: status {answer.status} before the whole body was sent",
+                status=answer.status,
+                hint="something between here and the platform answers for it",
+            )
+        return answer
+
+    async def _fetch_token(self, request: wire.TokenRequest) -> wire.ApiAnswer:
+        headers = {"Authorization": request.authorization} if request.authorization else {}
+        call = self._call("get an access token")
+        answer = await self._exchange("POST", self._token_url, call, headers=headers, form=request.form)
+        if 300 <= answer.status < 400:  # noqa: PLR2004 - HTTP status class
+            raise _answer_error(answer, call, now=self._clock.now(), secrets=())
+        return answer
+
+    # ------------------------------------------------------------------------------------------------------------- exchange
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        call: Call,
+        *,
+        headers: Mapping[str, str],
+        json: Mapping[str, Any] | None = None,
+        form: Mapping[str, str] | None = None,
+        upload: Upload | None = None,
+    ) -> wire.ApiAnswer:
+        """Send one request and read its answer, whatever its status.
+
+        Raises:
+            PushEngineError: No answer; see the table above.
+        """
+        session = self._session()
+        # Handed over as keywords: credentials are no default headers, which aiohttp would also send to a proxy in CONNECT.
+        options: dict[str, Any] = {"headers": headers, "json": json, "data": upload.body if upload else form}
+        options |= _environment_proxy(url)
+        options["timeout"] = self._timeout(upload)
+        options["trace_request_ctx"] = sending = _Sending()
+        began_at = self._clock.now()
+        try:
+            async with (
+                self._running(upload),
+                session.request(method, url, allow_redirects=False, **options) as response,
+            ):
+                self._observe_date(response, upload.sent_at if upload and upload.sent_at else began_at)
+                body = await _read_body(response, call, upload)
+                if upload is not None and upload.body.is_complete:
+                    upload.is_settled = True
+                return wire.ApiAnswer(response.status, response.headers, body)
+        except _BORDER_ERRORS as exc:
+            if upload is not None and upload.body.error is not None:
+                raise upload.body.error from upload.body.error.__cause__
+            raise border_error(_defused(exc), call, is_sent=sending.is_begun, upload=upload) from exc
+        except RuntimeError as exc:
+            if self._is_closed:
+                raise EngineClosedError(f"{call.operation}: the client was closed") from exc
+            raise
+
+    @contextlib.asynccontextmanager
+    async def _running(self, upload: Upload | None) -> AsyncIterator[None]:
+        """Watch an upload, and leave none of its bytes in a buffer unless it was answered."""
+        if upload is None:
+            yield
+            return
+        self._bodies.add(upload.body)
+        try:
+            async with upload.watched():
+                yield
+        finally:
+            self._bodies.discard(upload.body)
+            if not upload.is_settled:
+                upload.body.abort()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise EngineClosedError("the client is closed")
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, socket_factory=self._open_socket),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_trace_sending()],
+                headers={"Accept": "application/json", "User-Agent": "pushengine"},
+                # aiohttp's own trust_env would also take credentials for the team from a .netrc file: proxies are found below.
+                trust_env=False,
+            )
+        return self._http
+
+    def _timeout(self, upload: Upload | None) -> aiohttp.ClientTimeout:
+        settings = self._settings
+        if upload is not None:
+            return aiohttp.ClientTimeout(connect=settings.connect_timeout_seconds)
+        return aiohttp.ClientTimeout(
+            connect=settings.connect_timeout_seconds,
+            sock_read=settings.read_timeout_seconds,
+            total=settings.connect_timeout_seconds + _TRANSPORT_TIMEOUTS_PER_CALL * settings.read_timeout_seconds,
+        )
+
+    def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """A socket that notices a peer which has gone without a word."""
+        family, kind, protocol = address[:3]
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)  # noqa: FBT003
+        options = (
+            (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+            (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
+            (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_SECONDS),
+            (socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES),
+        )
+        for level, name, value in options:
+            if hasattr(socket, name):
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(level, getattr(socket, name), value)
+        self._sockets = [known for known in self._sockets if known.fileno() != -1]
+        self._sockets.append(sock)
+        return sock
+
+    async def _close_sockets(self) -> None:
+        """End connections that aiohttp has let go of while they wait for the peer's goodbye (TLS: up to 30 s)."""
+        for _ in range(50):
+            self._sockets = [sock for sock in self._sockets if sock.fileno() != -1]
+            if not self._sockets:
+                return
+            for sock in self._sockets:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            await asyncio.sleep(0)
+
+    def _observe_date(self, response: aiohttp.ClientResponse, sent_at: float) -> None:
+        now = self._clock.now()
+        date = wire.parse_http_date(response.headers.get("Date"))
+        if self._on_server_date is not None and date is not None and 0 <= now - sent_at <= _MAX_DATE_INTERVAL_SECONDS:
+            self._on_server_date(date, (now + sent_at) / 2)
+
+
+# ------------------------------------------------------------------------------------------------------------------- answers
+
+
+async def _parse(parse: Callable[..., T], answer: wire.ApiAnswer, call: Call) -> T:
+    """Parse the answer of an idempotent call, large ones on a thread; one that cannot be used may be good next time."""
+    try:
+        if len(answer.body) > _MAX_LOOP_PARSE_BYTES:
+            return await asyncio.to_thread(parse, answer.body, operation=call.operation, status=answer.status)
+        return parse(answer.body, operation=call.operation, status=answer.status)
+    except UnexpectedResponseError as error:
+        error.disposition = "transient"
+        raise
+
+
+async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> bytes:
+    """The answer's body, within bounds. Where the status says enough, a body that breaks off is cut there."""
+    is_status_enough = response.status >= 300 or call.is_answer_ignored  # noqa: PLR2004 - HTTP status classes
+    data = bytearray()
+    try:
+        async with asyncio.timeout(_ERROR_BODY_SECONDS if is_status_enough else None):
+            async for piece in response.content.iter_any():
+                data += piece
+                if upload is not None:
+                    upload.received_bytes += len(piece)
+                if len(data) > call.max_answer_bytes:
+                    _refuse_size(response.status, call, is_status_enough=is_status_enough)
+                    break
+    except _BORDER_ERRORS:
+        if not is_status_enough:
+            raise
+    return bytes(data)
+
+
+def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:
+    if not is_status_enough:
+        error = UnexpectedResponseError(
+            f"{call.operation}: the answer is larger than {call.max_answer_bytes} bytes", status=status
+        )
+        error.disposition = "terminal" if call.is_idempotent else "outcome_unknown"
+        raise error
+
+
+def _answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Sequence[str]) -> PushEngineError:
+    """The error of an answer that is not 2xx, with the disposition that the call gives it."""
+    if answer.status < 400:  # noqa: PLR2004 - HTTP status classes
+        location = wire.header(answer.headers, "location") or ""
+        with contextlib.suppress(ValueError):
+            location = urllib.parse.urlsplit(location).hostname or "the same host"
+        where = wire.clip_text(wire.redact(wire.clean_text(location), secrets), 200)
+        error: PushEngineError = UnexpectedResponseError(
+            f"{call.operation}: status {answer.status}, a redirect to {where}, which is not followed",
+            status=answer.status,
+            hint="set the URL to the address of the team itself",
+        )
+        error.disposition = "terminal"
+        return error
+    error = wire.parse_error(
+        answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
+    )
+    if isinstance(error, ServerError) and not call.is_idempotent:
+        error.disposition = "outcome_unknown"
+    if isinstance(error, InvalidRequestError) and error.status in (408, 425):
+        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+    return error
+
+
+# -------------------------------------------------------------------------------------------------------------------- border
+
+_RUN_AGAIN = "check network and proxy, and run again"
+_ASK_FIRST = "it may have been done: it is looked up before anything is sent again"
+
+
+def border_error(
+    exc: BaseException, call: Call, *, is_sent: bool = True, upload: Upload | None = None
+) -> PushEngineError:
+    """Our error for one of aiohttp's, the OS's or asyncio's; messages are our own words, theirs may hold addresses with secrets."""
+    if isinstance(exc, _BAD_ADDRESS):
+        return ConfigError(f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud")
+    if isinstance(exc, _UNSENT) or not is_sent:
+        return _connection_failed(exc, call)
+    if isinstance(exc, _BAD_ANSWER):
+        error = UnexpectedResponseError(
+            f"{call.operation}: the answer is no proper HTTP", status=getattr(exc, "status", 0), hint="is a proxy in between?"
+        )
+        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+        return error
+    if upload is not None and not upload.body.is_begun:
+        return ConnectionFailedError(f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN)
+    return _no_answer(_describe(exc, upload), call, is_timeout=isinstance(exc, TimeoutError))
+
+
+def _no_answer(what: str, call: Call, *, is_timeout: bool) -> TransportError:
+    if not call.is_idempotent:
+        return OutcomeUnknownError(f"{call.operation}: {what}", hint=_ASK_FIRST)
+    if is_timeout:
+        return RequestTimeoutError(f"{call.operation}: {what}", phase="read", hint=_RUN_AGAIN)
+    return TransportError(f"{call.operation}: {what}", hint=_RUN_AGAIN)
+
+
+_UNSENT = (
+    aiohttp.ClientConnectorError,  # DNS, TCP, TLS, certificate, proxy
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+)
+_BAD_ADDRESS = (aiohttp.InvalidURL, aiohttp.RedirectClientError, aiohttp.NonHttpUrlClientError)
+_BAD_ANSWER = (aiohttp.ClientResponseError, HttpProcessingError, aiohttp.WSMessageTypeError)
+
+
+def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
+    what, hint, is_final = "no connection", _RUN_AGAIN, False
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
+        reason = getattr(getattr(exc, "certificate_error", None), "verify_message", "") or "it is not the one expected"
+        what, is_final = f"the server's certificate is not trusted, {wire.clean_text(reason)}", True
+        hint = "where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off"
+    elif isinstance(exc, aiohttp.ClientHttpProxyError):
+        what, is_final = f"the proxy refuses the tunnel with status {exc.status}", exc.status in (401, 403, 407)
+        hint = "check HTTPS_PROXY, its credentials, and NO_PROXY"
+    elif isinstance(exc, aiohttp.ClientProxyConnectionError):
+        what, hint = "the proxy cannot be reached", "check HTTPS_PROXY and NO_PROXY"
+    elif isinstance(exc, aiohttp.ClientConnectorDNSError):
+        what, hint = "the host name is not known", "check the team in the URL, and the network"
+    elif isinstance(exc, aiohttp.ClientConnectorSSLError):
+        what = f"no TLS, {_reason(exc.os_error)}"
+    elif isinstance(exc, TimeoutError):
+        what = "no connection in time"
+    elif isinstance(exc, aiohttp.ClientConnectorError):
+        what = f"no connection, {_reason(exc.os_error)}"
+    error = ConnectionFailedError(f"{call.operation}: {what}", hint=hint)
+    if is_final:
+        error.disposition = "terminal"
+    return error
+
+
+def _describe(exc: BaseException, upload: Upload | None) -> str:
+    sent = (
+        f"{upload.body.bytes_sent - upload.body.unsent_bytes()} of {upload.body.size} bytes had been taken"
+        if upload
+        else ""
+    )
+    if upload is not None and upload.timed_out is not None:
+        silence = f"{upload.limit_seconds:g} s"
+        return (
+            f"no answer within {silence}"
+            if upload.timed_out == "read"
+            else f"nothing was taken for {silence}, after {sent}"
+        )
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    if isinstance(exc, aiohttp.ClientPayloadError | aiohttp.EofStream):
+        return "the answer broke off"
+    reason = "the server closed it" if isinstance(exc, aiohttp.ServerDisconnectedError) else _reason(exc)
+    return f"the connection was lost before the answer, {reason}" + (f" ({sent})" if sent else "")
+
+
+def _reason(exc: BaseException) -> str:
+    """The system's word for an error; nothing of the text that aiohttp puts around it."""
+    reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or ""
+    if "request body for" in str(reason) or not isinstance(reason, str) or not reason:
+        cause = exc.__cause__
+        return _reason(cause) if isinstance(cause, OSError) and cause is not exc else "it was reset or closed"
+    return wire.clean_text(reason)
+
+
+def _defused(exc: BaseException) -> BaseException:
+    """The same exception without what its `repr` would show: request headers with credentials, proxy passwords."""
+    if isinstance(exc, aiohttp.ClientResponseError):
+        info = exc.request_info
+        if info is not None:
+            exc.request_info = info._replace(headers={})  # type: ignore[arg-type]
+        exc.args = (exc.request_info, exc.history)
+    elif isinstance(exc, aiohttp.ClientConnectorError):
+        key = exc._conn_key._replace(proxy_auth=None)  # noqa: SLF001 - no other way
+        exc._conn_key = key  # noqa: SLF001
+        exc.args = (key, *exc.args[1:])
+    return exc
+
+
+# --------------------------------------------------------------------------------------------------------------- connections
+
+
+def build_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Verification against the system's CAs and, if given, a private one; TLS 1.2 at least.
+
+    Raises:
+        ConfigError: The file cannot be read or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ValueError) as exc:
+            reason = (
+                exc.strerror
+                if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError)
+                else "it holds no certificate"
+            )
+            raise ConfigError(f"ca_file {ca_file} cannot be used: {reason}", key="ca_file", hint="a PEM file") from exc
+    return context
+
+
+def _environment_proxy(url: str) -> dict[str, Any]:
+    """Keyword arguments of a request for the proxy that the environment names; none for loopback over http."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" or urllib.request.proxy_bypass(parts.hostname or ""):
+        return {}
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy:
+        return {}
+    address = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if address.scheme not in ("http", "https") or not address.hostname:
+        _refuse_proxy()
+    login, password = urllib.parse.unquote(address.username or ""), urllib.parse.unquote(address.password or "")
+    options: dict[str, Any] = {"proxy": f"{address.scheme}://{address.netloc.rpartition('@')[2]}"}
+    if login:
+        options["proxy_headers"] = {"Proxy-Authorization": aiohttp.encode_basic_auth(login, password)}
+    return options
+
+
+def _refuse_proxy() -> NoReturn:
+    raise ConfigError(
+        "the proxy that the environment names cannot be used",
+        key="HTTPS_PROXY",
+        hint="http://host:port; SOCKS is not supported",
+    )

@@ -1,0 +1,172 @@
+"""Chunk -> payload: conformed rows as one Parquet or CSV file in memory, with checksums. Runs on encoder threads.
+
+The same chunk gives the same bytes, so a resumed push can tell by checksum what it sent before.
+
+Parquet is what readers of any age take: format 2.4, V1 pages, INT96 timestamps by default, no DECIMAL, no Arrow or pandas metadata; one
+row group per million rows or so. CSV is RFC 4180 with a header row and LF, and matches `wire.CSV_PARSING_OPTIONS`: strings are quoted
+(so `""` is empty and nothing is NULL), timestamps are `yyyy-MM-dd'T'HH:mm:ss.SSSSSS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+
+from pushengine.chunking import Chunk
+from pushengine.errors import SchemaError, SourceError
+from pushengine.model import FileType, Payload
+from pushengine.schema import TableSchema, conform
+from pushengine.types import SourceBatch
+
+DIGESTS = ("sha256", "md5", "sha1", "crc32")
+"""What the platform's chunk checksum may be (fact sheet 1.7)."""
+ROW_GROUP_ROWS = 1_000_000
+ROW_GROUP_BYTES = 64 * 1024 * 1024
+MAX_PAYLOAD_BYTES = 990_000_000
+"""Below the platform's 1 GB with the multipart around it."""
+
+
+class OversizedPayloadError(SourceError):
+    """A payload is larger than the platform takes; the producer answers by `Chunk.halves()`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EncodingOptions:
+    """How payloads look.
+
+    Attributes:
+        file_type: PARQUET or CSV.
+        compression: Parquet codec.
+        timestamps: Parquet timestamps.
+        max_payload_bytes: More is an `OversizedPayloadError`.
+    """
+
+    file_type: FileType = "PARQUET"
+    compression: Literal["SNAPPY", "ZSTD", "NONE"] = "SNAPPY"
+    timestamps: Literal["INT96", "INT64"] = "INT96"
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES
+
+
+def encode(chunk: Chunk, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
+    """Check and encode the rows of a chunk.
+
+    Raises:
+        SchemaError: A value does not fit (see `schema.conform`).
+        OversizedPayloadError: The payload is larger than allowed.
+    """
+    sink = pa.BufferOutputStream()
+    write = _write_csv if options.file_type == "CSV" else _write_parquet
+    write(chunk, schema, options, sink)
+    data = memoryview(sink.getvalue())
+    if data.nbytes > options.max_payload_bytes:
+        raise OversizedPayloadError(
+            f"{chunk.rows} rows make a payload of {data.nbytes} bytes; at most {options.max_payload_bytes} are allowed",
+            source=chunk.batches[0].source,
+            position=f"row {chunk.batches[0].first_row + 1}",
+        )
+    return Payload(
+        chunk_id=chunk.chunk_id,
+        data=data,
+        rows=chunk.rows,
+        source_rows=chunk.source_rows,
+        digests={name: _digest(name, data) for name in digests},
+    )
+
+
+def _digest(name: str, data: memoryview) -> str:
+    if name == "crc32":
+        return f"{zlib.crc32(data):08x}"
+    return hashlib.new(name, data, usedforsecurity=False).hexdigest()
+
+
+def _conformed(
+    chunk: Chunk, schema: TableSchema, change: Callable[[SourceBatch, pa.RecordBatch], pa.RecordBatch] | None = None
+) -> Iterator[pa.Table]:
+    """Conformed rows in tables the size of a row group; a batch is released once it is written."""
+    waiting: list[pa.RecordBatch] = []
+    rows = nbytes = 0
+    for source in chunk.batches:
+        batch = conform(schema, source)
+        waiting.append(batch if change is None else change(source, batch))
+        rows += batch.num_rows
+        nbytes += batch.nbytes
+        if rows >= ROW_GROUP_ROWS or nbytes >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows, nbytes = [], 0, 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _write_parquet(chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
+    arrow_schema = schema.arrow_schema
+    is_int96 = options.timestamps == "INT96"
+    has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
+    writer = pq.ParquetWriter(
+        sink,
+        arrow_schema,
+        version="2.6" if has_nanos and not is_int96 else "2.4",
+        data_page_version="1.0",
+        compression=options.compression,
+        use_dictionary=[column.name for column in schema.columns if column.arrow_type == pa.string()],
+        use_deprecated_int96_timestamps=is_int96,
+        store_schema=False,
+    )
+    with writer:
+        for table in _conformed(chunk, schema):
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+
+
+def _write_csv(chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
+    fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
+    # quoting "needed" quotes every string, so that an empty one differs from NULL
+    write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")
+    with arrow_csv.CSVWriter(sink, pa.schema(fields), write_options=write_options) as writer:
+        for table in _conformed(chunk, schema, _csv_batch):
+            writer.write_table(table)
+
+
+def _csv_batch(source: SourceBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Timestamps as text; refuses what CSV has no text for."""
+    if batch.num_columns == 1 and batch.column(0).null_count:
+        raise _no_csv(
+            source,
+            batch.schema.names[0],
+            pc.is_null(batch.column(0)),
+            "a NULL in a table of one column is an empty line",
+        )
+    columns = []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_floating(field.type):
+            is_word = pc.invert(pc.is_finite(column))
+            if pc.any(is_word).as_py():
+                raise _no_csv(source, field.name, is_word, "not a finite number")
+        columns.append(_csv_stamps(source, field.name, column) if pa.types.is_timestamp(field.type) else column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _csv_stamps(source: SourceBatch, name: str, column: pa.Array) -> pa.Array:
+    if column.type.unit == "ns":
+        has_nanos = pc.not_equal(column, column.cast(pa.timestamp("us"), safe=False).cast(column.type))
+        if pc.any(has_nanos).as_py():
+            raise _no_csv(source, name, has_nanos, "finer than a microsecond")
+    texts = column.cast(pa.timestamp("us"), safe=False).cast(pa.string())
+    return pc.replace_substring(texts, " ", "T")
+
+
+def _no_csv(source: SourceBatch, name: str, mask: pa.Array, reason: str) -> SchemaError:
+    index = pc.index(mask, value=True).as_py()
+    line = "" if source.first_line is None else f" (line {source.first_line + index})"
+    return SchemaError(
+        f"cannot be written as CSV: {reason}",
+        source=source.source,
+        position=f"row {source.first_row + index + 1}{line}, column {name}",
+        hint="push with file_type PARQUET",
+    )

@@ -1,0 +1,314 @@
+"""Rows that are in memory or come as a stream: anything with the Arrow PyCapsule interface, pyarrow datasets, async iterators."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
+from pushengine.sources.base import AsyncSource, plain_batch, plain_schema, require_rows, spread
+from pushengine.types import BatchReader, SourceBatch
+
+SLICE_ROWS = 65_536
+"""Batches of a frame can be as large as the frame; they are handed on in slices."""
+_SAMPLE_PARTS = 16
+_DATASET_OPTIONS = {"batch_size": SLICE_ROWS, "batch_readahead": 1, "fragment_readahead": 1}
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+
+def open_object(spec: Any, *, schema: pa.Schema | None) -> ArrowSource | AsyncSource | None:
+    """The registry's way in; None if the object is no source."""
+    label = f"{type(spec).__module__.partition('.')[0]} {type(spec).__name__}".removeprefix("builtins ")
+    if hasattr(spec, "__aiter__"):
+        if schema is not None:
+            schema = plain_schema(schema)
+        return AsyncSource(label=label, schema=schema, batches=_iter_async(spec, schema, label))
+    source = _open_sync(spec, label)
+    if source is not None and schema is not None:
+        raise ConfigError("schema= is for async iterators; other sources have their own", key="schema")
+    return source
+
+
+def _open_sync(spec: Any, label: str) -> ArrowSource | None:  # noqa: PLR0911 - one line per kind of object
+    if isinstance(spec, pa.Table | pa.RecordBatch):
+        table = spec if isinstance(spec, pa.Table) else pa.Table.from_batches([spec])
+        return TableSource(lambda: table, label)
+    if isinstance(spec, pa.RecordBatchReader):
+        return ArrowSource(lambda: spec, label, is_repeatable=False)
+    if type(spec).__module__.partition(".")[0] == "pandas" and hasattr(spec, "__arrow_c_stream__"):
+        return TableSource(lambda: _frame_table(spec), label)  # converted once: pandas does it anew at each request
+    if hasattr(spec, "__arrow_c_stream__"):
+        return ArrowSource(
+            lambda: pa.RecordBatchReader.from_stream(spec),
+            label,
+            is_repeatable=_is_repeatable(spec),
+            nbytes=_nbytes(spec),
+        )
+    if hasattr(spec, "__arrow_c_array__"):
+        return TableSource(lambda: pa.Table.from_batches([pa.record_batch(spec)]), label)
+    if isinstance(getattr(spec, "schema", None), pa.Schema) and hasattr(spec, "scanner"):  # pyarrow.dataset.Dataset
+        return ArrowSource(lambda: spec.scanner(**_DATASET_OPTIONS).to_reader(), label, is_repeatable=True)
+    return None
+
+
+def _frame_table(frame: Any) -> pa.Table:
+    table = pa.table(frame)
+    return table.drop_columns([name for name in table.schema.names if _PANDAS_INDEX.fullmatch(name)])
+
+
+def _is_repeatable(spec: Any) -> bool:
+    """A frame or relation can be asked again; an iterator, cursor or reader cannot, and what is unknown is taken for one."""
+    if hasattr(spec, "__next__"):
+        return False
+    return hasattr(type(spec), "__dataframe__") or type(spec).__name__ in ("DataFrame", "DuckDBPyRelation", "ChunkedArray")
+
+
+def _nbytes(spec: Any) -> int | None:
+    estimate = getattr(spec, "estimated_size", None)  # polars
+    nbytes = estimate() if callable(estimate) else getattr(spec, "nbytes", None)
+    return nbytes if isinstance(nbytes, int) else None
+
+
+def _slices(batch: pa.RecordBatch, schema: pa.Schema, label: str, first_row: int) -> Iterator[SourceBatch]:
+    """A batch in plain types, in slices."""
+    if set(batch.schema.names) != set(schema.names) or batch.num_columns != len(schema):
+        raise SchemaError(
+            f"columns {', '.join(batch.schema.names)} instead of {', '.join(schema.names)}",
+            source=label,
+            position=f"row {first_row + 1}",
+        )
+    for offset in range(0, batch.num_rows, SLICE_ROWS):
+        rows = batch.slice(offset, SLICE_ROWS)
+        try:
+            yield SourceBatch(plain_batch(rows, schema), label, first_row + offset)
+        except (ValueError, NotImplementedError) as exc:
+            raise SchemaError(
+                f"the batch does not match the schema: {_text(exc)}",
+                source=label,
+                position=f"after row {first_row + offset}",
+            ) from exc
+
+
+def _text(exc: BaseException) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]
+
+
+def _read_error(label: str, exc: BaseException) -> SourceReadError:
+    return SourceReadError(f"the source failed: {type(exc).__name__}: {_text(exc)}", source=label)
+
+
+class _StreamReader(BatchReader):
+    """One pass over batches."""
+
+    def __init__(
+        self, label: str, schema: pa.Schema, batches: Iterable[SourceBatch], close: Callable[[], object]
+    ) -> None:
+        self._label = label
+        self._schema = schema
+        self._batches = batches
+        self._close = close
+        self._bytes_read = 0
+
+    def __iter__(self) -> Iterator[SourceBatch]:
+        rows = 0
+        for source in self._batches:
+            rows += source.batch.num_rows
+            self._bytes_read += source.batch.nbytes
+            yield source
+        require_rows(rows, self._label)
+
+    def bytes_read(self) -> int:
+        """Arrow bytes handed out."""
+        return self._bytes_read
+
+    def close(self) -> None:
+        """Release the stream."""
+        self._close()
+
+
+class ArrowSource:
+    """A stream of record batches, asked for anew at each pass where that is possible."""
+
+    is_text = False
+
+    def __init__(
+        self, connect: Callable[[], Any], label: str, *, is_repeatable: bool, nbytes: int | None = None
+    ) -> None:
+        """`connect` gives a pyarrow RecordBatchReader (always the same one if the source is not repeatable)."""
+        self.label = label
+        self.is_repeatable = is_repeatable
+        self._connect = connect
+        self._size_bytes = nbytes
+        self._schema: pa.Schema | None = None
+        self._stream: Any = None
+        self._sampled: list[SourceBatch] = []
+        self._batches: Iterator[SourceBatch] | None = None
+        self._is_opened = False
+
+    def size_bytes(self) -> int | None:
+        """Where the object knows."""
+        return self._size_bytes
+
+    def _connected(self) -> Any:
+        """The stream; one that cannot be had again is kept."""
+        if self._stream is not None:
+            return self._stream
+        try:
+            stream = self._connect()
+        except SourceError:
+            raise
+        except (TypeError, ValueError, NotImplementedError) as exc:
+            raise SchemaError(f"no table of typed columns: {_text(exc)}", source=self.label) from exc
+        except Exception as exc:  # whatever a foreign stream raises
+            raise _read_error(self.label, exc) from exc
+        if not self.is_repeatable:
+            self._stream = stream
+        return stream
+
+    def schema(self) -> pa.Schema:
+        """Plain types: dictionaries and views are decoded.
+
+        Raises:
+            SchemaError: The object cannot be converted to columns of one type each.
+        """
+        if self._schema is None:
+            stream = self._connected()
+            self._schema = plain_schema(stream.schema)
+            if self.is_repeatable:
+                _close_quietly(stream)
+        return self._schema
+
+    def _iter(self, stream: Any) -> Iterator[SourceBatch]:
+        row = 0
+        schema = self.schema()
+        while True:
+            try:
+                batch = stream.read_next_batch()
+            except StopIteration:
+                return
+            except Exception as exc:  # whatever a foreign stream raises
+                raise _read_error(self.label, exc) from exc
+            yield from _slices(batch, schema, self.label, row)
+            row += batch.num_rows
+
+    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+        """The beginning. Of a stream that cannot be had again it is kept, and `open()` begins with it."""
+        self.schema()
+        stream = self._connected()
+        batches = self._iter(stream)
+        if not self.is_repeatable:
+            self._batches = batches = self._batches or batches
+        size = rows = 0
+        for source in batches:
+            if not self.is_repeatable:
+                self._sampled.append(source)
+            size += source.batch.nbytes
+            rows += source.batch.num_rows
+            yield source
+            if size >= max_bytes:
+                break
+        if self.is_repeatable:
+            _close_quietly(stream)
+        require_rows(rows + (0 if self.is_repeatable else len(self._sampled)), self.label)
+
+    def open(self) -> BatchReader:
+        """Begin a pass over all rows.
+
+        Raises:
+            SourceReadError: A second pass over a stream that can be read once.
+        """
+        if self._is_opened and not self.is_repeatable:
+            raise SourceReadError("can be read only once", source=self.label, hint="give a table instead of a reader")
+        self._is_opened = True
+        schema = self.schema()
+        stream = self._connected()
+        rest = self._batches or self._iter(stream)
+        return _StreamReader(self.label, schema, self._from_start(rest), lambda: _close_quietly(stream))
+
+    def _from_start(self, rest: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+        sampled, self._sampled = self._sampled, []
+        sampled.reverse()
+        while sampled:
+            yield sampled.pop()
+        yield from rest
+
+
+def _close_quietly(stream: Any) -> None:
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()
+
+
+class TableSource(ArrowSource):
+    """A table in memory: sampled all over."""
+
+    def __init__(self, build: Callable[[], pa.Table], label: str) -> None:
+        """`build` gives the table; called once, on the reader thread."""
+        super().__init__(lambda: self._table().to_reader(SLICE_ROWS), label, is_repeatable=True)
+        self._build = build
+        self._built: pa.Table | None = None
+
+    def _table(self) -> pa.Table:
+        if self._built is None:
+            self._built = self._build()
+        return self._built
+
+    def size_bytes(self) -> int | None:
+        """Arrow bytes; None before the first look at an object that must be converted."""
+        return None if self._built is None else int(self._built.nbytes)
+
+    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+        """Slices, evenly spread; all of a small table."""
+        schema = self.schema()
+        table = self._table()
+        require_rows(table.num_rows, self.label)
+        rows = max(1, int(table.num_rows * min(1.0, max_bytes / max(table.nbytes, 1))) // _SAMPLE_PARTS)
+        is_whole = table.nbytes <= max_bytes
+        starts = [0] if is_whole else [rows * part for part in spread(table.num_rows // rows, _SAMPLE_PARTS)]
+        for start in starts:
+            row = start
+            for batch in table.slice(start, None if is_whole else rows).to_batches():
+                yield from _slices(batch, schema, self.label, row)
+                row += batch.num_rows
+
+
+async def _iter_async(batches: AsyncIterator[Any], schema: pa.Schema | None, label: str) -> AsyncIterator[SourceBatch]:
+    """Batches of one schema, as they come."""
+    row = 0
+    iterator = aiter(batches)
+    try:
+        while True:
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                break
+            except SourceError:
+                raise
+            except Exception as exc:  # whatever the caller's iterator raises
+                raise _read_error(label, exc) from exc
+            for batch in _as_batches(item, label, row):
+                schema = schema or plain_schema(batch.schema)
+                for source in _slices(batch, schema, label, row):
+                    yield source
+                row += batch.num_rows
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
+    require_rows(row, label)
+
+
+def _as_batches(item: Any, label: str, row: int) -> list[pa.RecordBatch]:
+    if isinstance(item, pa.RecordBatch):
+        return [item]
+    try:
+        if hasattr(item, "__arrow_c_array__"):
+            return [pa.record_batch(item)]
+        if hasattr(item, "__arrow_c_stream__"):
+            return list(pa.RecordBatchReader.from_stream(item))
+    except (ValueError, TypeError) as exc:
+        raise SchemaError(f"no record batch: {_text(exc)}", source=label, position=f"after row {row}") from exc
+    raise SchemaError(f"{type(item).__name__} is no record batch", source=label, position=f"after row {row}")

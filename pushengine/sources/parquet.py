@@ -1,0 +1,294 @@
+"""Parquet files as one table, row group by row group."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pushengine.config import EngineSettings
+from pushengine.errors import SchemaError, SourceError, SourceReadError
+from pushengine.sources.base import FilesReader, plain_batch, plain_schema, require_rows, spread, unreadable
+from pushengine.types import BatchReader, FileSystem, SourceBatch
+
+BATCH_BYTES = 2 * 1024 * 1024
+_MAX_BATCH_ROWS = 65_536
+_MIN_BATCH_ROWS = 256
+_BYTES_PER_TEXT = 32
+"""What is assumed of a text: row groups tell their encoded size only, which a dictionary makes far too small."""
+_SAMPLE_BYTES_PER_PART = 256 * 1024
+_MAX_DECIMAL128 = 38
+_NANOS_REACH_MICROS = (2**63 - 1) // 1000
+_ENCRYPTED = "encrypt"
+
+
+class _ParquetPass:
+    """One file being read."""
+
+    def __init__(self, path: Path, filesystem: FileSystem) -> None:
+        self._path = path
+        self._bytes_done = 0
+        self._schema: pa.Schema | None = None
+        with contextlib.ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(filesystem.open_binary(path))
+                self.parquet = self._opened("us")
+            except OSError as exc:
+                if exc.errno is not None:
+                    raise unreadable(str(path), exc) from exc
+                raise self._damaged(exc) from exc
+            except pa.ArrowException as exc:
+                raise self._damaged(exc) from exc
+            self._nanos: Any = self._opened("ns") if self._int96_columns() else None
+            self._stack = stack.pop_all()
+        self.metadata = self.parquet.metadata
+        self.schema = plain_schema(self.parquet.schema_arrow)
+
+    def _opened(self, unit: str) -> Any:
+        return pq.ParquetFile(
+            self._file, pre_buffer=False, coerce_int96_timestamp_unit=unit, page_checksum_verification=True
+        )
+
+    def _int96_columns(self) -> list[str]:
+        columns = self.parquet.schema
+        return [columns.column(i).path for i in range(len(columns)) if columns.column(i).physical_type == "INT96"]
+
+    def _damaged(self, exc: Exception, row_group: int | None = None) -> SourceReadError:
+        text = str(exc).splitlines()[0][:200]
+        what = "the file is encrypted" if _ENCRYPTED in text.lower() else f"not a readable Parquet file: {text}"
+        position = None if row_group is None else f"row group {row_group + 1}"
+        return SourceReadError(what, source=str(self._path), position=position, hint="is it complete?")
+
+    def as_table(self, schema: pa.Schema) -> _ParquetPass:
+        """Give batches of this schema, which the file's own widens to."""
+        self._schema = schema
+        return self
+
+    def bytes_read(self) -> int:
+        return self._bytes_done
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def batches(self) -> Iterator[SourceBatch]:
+        rows = 0
+        for row_group in range(self.metadata.num_row_groups):
+            yield from self.row_group(row_group, rows)
+            rows += self.metadata.row_group(row_group).num_rows
+            self._bytes_done += self._stored_bytes(row_group)
+
+    def _stored_bytes(self, row_group: int) -> int:
+        group = self.metadata.row_group(row_group)
+        return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+
+    def _batch_rows(self, row_group: int) -> int:
+        group = self.metadata.row_group(row_group)
+        encoded = group.total_byte_size / max(group.num_rows, 1)
+        texts = sum(_BYTES_PER_TEXT for field in self.schema if not _width(field.type))
+        fixed = sum(_width(field.type) for field in self.schema)
+        return int(min(max(BATCH_BYTES / max(encoded, texts + fixed, 1), _MIN_BATCH_ROWS), _MAX_BATCH_ROWS))
+
+    def row_group(self, row_group: int, first_row: int) -> Iterator[SourceBatch]:
+        """Rows of one row group; the reader holds one batch of it decoded.
+
+        Raises:
+            SourceReadError: Damaged data, or not the rows that the footer promises.
+            SchemaError: A value that the common type of several files does not hold, or INT96 finer than a microsecond.
+        """
+        expected, rows = self.metadata.row_group(row_group).num_rows, 0
+        options = {"batch_size": self._batch_rows(row_group), "row_groups": [row_group], "use_threads": False}
+        try:
+            nanos = self._nanos.iter_batches(**options, columns=self._int96_columns()) if self._nanos else None
+            for raw in self.parquet.iter_batches(**options):
+                if nanos is not None:
+                    self._require_micros(raw, next(nanos), first_row + rows)
+                batch = self._widened(raw, first_row + rows)
+                yield SourceBatch(batch, str(self._path), first_row + rows)
+                rows += batch.num_rows
+        except (pa.ArrowException, OSError) as exc:
+            raise self._damaged(exc, row_group) from exc
+        if rows != expected:
+            raise SourceReadError(
+                f"{rows} rows, but the footer promises {expected}",
+                source=str(self._path),
+                position=f"row group {row_group + 1}",
+            )
+
+    def _widened(self, raw: pa.RecordBatch, row: int) -> pa.RecordBatch:
+        try:
+            return plain_batch(raw, self._schema or self.schema)
+        except (ValueError, NotImplementedError) as exc:
+            raise SchemaError(
+                f"a value does not fit the common type of all files: {str(exc).splitlines()[0][:200]}",
+                source=str(self._path),
+                position=f"after row {row}",
+            ) from exc
+
+    def _require_micros(self, raw: pa.RecordBatch, nanos: pa.RecordBatch, row: int) -> None:
+        """Arrow cuts INT96 to microseconds, or wraps around beyond the reach of nanoseconds, without a word: read both, compare."""
+        for name, fine in zip(nanos.schema.names, nanos.columns, strict=True):
+            coarse = raw.column(name).view(pa.int64())
+            coarse = coarse.filter(in_reach := pc.less(pc.abs(coarse), _NANOS_REACH_MICROS))
+            differs = pc.not_equal(fine.view(pa.int64()).filter(in_reach), pc.multiply(coarse, 1000))
+            if pc.any(differs).as_py():
+                raise SchemaError(
+                    f"column {name} has INT96 timestamps finer than a microsecond, which would be cut",
+                    source=str(self._path),
+                    position=f"after row {row}",
+                    hint="write it as INT64 timestamps in nanoseconds",
+                )
+
+
+def _width(arrow_type: pa.DataType) -> int:
+    try:
+        return (int(arrow_type.bit_width) + 7) // 8
+    except ValueError:
+        return 0
+
+
+# --- Several files as one table -----------------------------------------------------------------------------------------------------
+
+
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:  # noqa: PLR0911 - one line per family of types
+    """The type that holds all values of both, or None; never from integers to floats."""
+    t = pa.types
+    if one == other or t.is_null(other):
+        return one
+    if t.is_null(one):
+        return other
+    if all(t.is_string(kind) or t.is_large_string(kind) for kind in (one, other)):
+        return pa.large_string()
+    if all(map(t.is_signed_integer, (one, other))) or all(map(t.is_unsigned_integer, (one, other))):
+        return max(one, other, key=lambda kind: kind.bit_width)
+    if all(map(t.is_integer, (one, other))):
+        return None if pa.uint64() in (one, other) else pa.int64()
+    if all(map(t.is_floating, (one, other))):
+        return max(one, other, key=lambda kind: kind.bit_width)
+    if all(map(t.is_decimal, (one, other))):
+        scale = max(one.scale, other.scale)
+        precision = max(one.precision - one.scale, other.precision - other.scale) + scale
+        return pa.decimal128(precision, scale) if precision <= _MAX_DECIMAL128 else None
+    if all(map(t.is_timestamp, (one, other))) and (one.tz is None) == (other.tz is None):
+        finest = max(one.unit, other.unit, key=("s", "ms", "us", "ns").index)
+        return pa.timestamp(finest, one.tz and "UTC")
+    return pa.date64() if all(map(t.is_date, (one, other))) else None
+
+
+def _unified(first: pa.Schema, first_path: Path, schema: pa.Schema, path: Path) -> pa.Schema:
+    missing = [name for name in first.names if name not in schema.names]
+    extra = [name for name in schema.names if name not in first.names]
+    if missing or extra or len(schema) != len(first):
+        parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
+        raise SchemaError(
+            f"other columns than in {first_path}: {' and '.join(parts) or 'one is there twice'}", source=str(path)
+        )
+    fields = []
+    for field in first:
+        other = schema.field(field.name).type
+        common = _common_type(field.type, other)
+        if common is None:
+            raise SchemaError(
+                f"column {field.name} is {other}, but {field.type} in {first_path}",
+                source=str(path),
+                hint="push them apart",
+            )
+        fields.append(pa.field(field.name, common))
+    return pa.schema(fields)
+
+
+class ParquetSource:
+    """Parquet files as one table of the types that hold all their values."""
+
+    is_text = False
+    is_repeatable = True
+
+    def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
+        self.label = label
+        self._paths = list(paths)
+        self._filesystem = filesystem
+        self._schema: pa.Schema | None = None
+
+    def _sizes(self) -> list[int]:
+        sizes = []
+        for path in self._paths:
+            try:
+                sizes.append(self._filesystem.size_bytes(path))
+            except OSError as exc:
+                raise unreadable(str(path), exc) from exc
+        return sizes
+
+    def size_bytes(self) -> int:
+        """Length of all files."""
+        return sum(self._sizes())
+
+    def schema(self) -> pa.Schema:
+        """The common schema. Reads the footer of every file.
+
+        Raises:
+            SourceReadError: A file is no Parquet file, damaged or encrypted.
+            SchemaError: Files differ in columns, or in types that no type holds together.
+        """
+        if self._schema is None:
+            common: pa.Schema | None = None
+            for path in self._paths:
+                with contextlib.closing(_ParquetPass(path, self._filesystem)) as one:
+                    if len(set(one.schema.names)) < len(one.schema.names):
+                        raise SchemaError("a column name is there twice", source=str(path))
+                    common = one.schema if common is None else _unified(common, self._paths[0], one.schema, path)
+            self._schema = common
+        return self._schema
+
+    def _open(self, path: Path) -> _ParquetPass:
+        schema = self.schema()
+        one = _ParquetPass(path, self._filesystem)
+        try:
+            _unified(schema, self._paths[0], one.schema, path)
+        except SourceError:
+            one.close()
+            raise
+        return one.as_table(schema)
+
+    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+        """Beginnings of row groups, evenly spread over files and row groups; all of a small source."""
+        parts = max(1, max_bytes // _SAMPLE_BYTES_PER_PART)
+        files = spread(len(self._paths), parts)
+        share = max_bytes // len(files)
+        rows = 0
+        for index in files:
+            with contextlib.closing(self._open(self._paths[index])) as one:
+                for source in _sampled(one, share):
+                    rows += source.batch.num_rows
+                    yield source
+        if len(files) == len(self._paths):
+            require_rows(rows, self.label)
+
+    def open(self) -> BatchReader:
+        """Begin a pass over all rows."""
+        return FilesReader(self.label, self._paths, self._sizes(), self._open)
+
+
+def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
+    groups = one.metadata.num_row_groups
+    first_rows = [0]
+    for number in range(groups):
+        first_rows.append(first_rows[-1] + one.metadata.row_group(number).num_rows)
+    chosen = spread(groups, max(1, max_bytes // _SAMPLE_BYTES_PER_PART))
+    left = max_bytes
+    for done, number in enumerate(chosen):
+        share, spent = left // (len(chosen) - done), 0
+        for source in one.row_group(number, first_rows[number]):
+            yield source
+            spent += source.batch.nbytes
+            if spent >= share:
+                break
+        left = max(left - spent, 0)
+
+
+def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> ParquetSource:  # noqa: ARG001
+    """The registry's way in."""
+    return ParquetSource(paths, label=label, filesystem=filesystem)

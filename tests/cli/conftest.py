@@ -1,0 +1,76 @@
+"""The command as its users start it: a process of its own, in a home of its own."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@dataclasses.dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """stdout as one JSON object, and nothing else there."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """No setting of this machine reaches the command."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PUSHENGINE_", "XDG_"))}
+    home = tmp_path / "home"
+    home.mkdir()
+    return kept | {"HOME": str(home), "PUSHENGINE_STATE_DIR": str(tmp_path / "state"), "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def start(environment, tmp_path):
+    """Start `pushengine` in the temporary folder; ends it after the test if it still runs."""
+    running = []
+
+    def run(*arguments, **extra):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pushengine", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            cwd=tmp_path,
+            env=environment | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"} | extra,
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def pushengine(start):
+    """Run `pushengine` to its end."""
+
+    def run(*arguments, **extra):
+        process = start(*arguments, **extra)
+        out, err = process.communicate(timeout=60)
+        return Result(process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture
+def orders(tmp_path):
+    """A small CSV with ids that have leading zeros."""
+    path = tmp_path / "orders.csv"
+    path.write_text("ID,NAME,AMOUNT\n0001,Müller,1.50\n0002,Groß,2.25\n0003,,\n", encoding="utf-8")
+    return path

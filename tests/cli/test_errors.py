@@ -1,0 +1,208 @@
+"""What an error becomes: an exit code, words for people, an object for machines."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from pushengine import errors, telemetry
+from pushengine.cli import (
+    describe_error,
+    error_lines,
+    exit_code_for,
+    failed_receipt,
+    join_optional_value,
+    parse_columns,
+    real_cause,
+)
+from pushengine.model import Receipt
+from pushengine.types import Secret
+
+AUTH = errors.AuthenticationError("401", status=401)
+DENIED = errors.PermissionDeniedError("403", status=403)
+RESET = errors.ConnectionFailedError("reset")
+CONFIG = errors.ConfigError("bad key")
+CLOSED = errors.EngineClosedError("interrupted")
+RECEIPT = Receipt(
+    push_id="p1",
+    job_id="j1",
+    table="T",
+    mode="append",
+    status="ERROR",
+    rows=1,
+    chunks=1,
+    payload_bytes=1,
+    source_bytes=1,
+    elapsed_seconds=1.0,
+    retries=0,
+    submits=0,
+    restarts=0,
+    resumed=False,
+    verified=None,
+    job_logs=("column X is missing",),
+)
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def exhausted(cause):
+    return caused(errors.RetriesExhaustedError("5 attempts", attempts=5, elapsed_seconds=9), cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CONFIG, 2),
+        (errors.SourceReadError("no such file"), 3),
+        (errors.SchemaError("type"), 3),
+        (errors.ValueMisfitError("value"), 3),
+        (RESET, 75),
+        (errors.RequestTimeoutError("slow", phase="read"), 75),
+        (errors.OutcomeUnknownError("lost"), 75),
+        (AUTH, 4),
+        (DENIED, 4),
+        (errors.NotFoundError("pool", status=404), 3),
+        (errors.ConflictError("409", status=409), 3),
+        (errors.PayloadTooLargeError("413", status=413), 3),
+        (errors.InvalidRequestError("400", status=400), 3),
+        (errors.UnexpectedResponseError("html", status=200), 3),
+        (errors.RateLimitedError("429"), 75),
+        (errors.ServerError("500", status=500), 75),
+        (errors.JobFailedError("ERROR", job_id="j"), 3),
+        (errors.JobDeadlineError("still", job_id="j"), 75),
+        (errors.JobVanishedError("gone", job_id="j"), 3),
+        (errors.VerificationError("differs", job_id="j"), 3),
+        (errors.SubmitOutcomeUnknownError("gone", job_id="j"), 6),
+        (errors.JobTaintedError("more chunks than ours", job_id="j"), 3),
+        (errors.JournalLockedError("in use", path="q"), 75),
+        (errors.JournalCorruptError("damaged", path="q"), 2),
+        (errors.JournalVersionError("newer", path="q"), 2),
+        (errors.LedgerError("no", path="q"), 2),
+        (caused(errors.LedgerError("no", path="q"), OSError("database is locked")), 75),
+        (exhausted(RESET), 75),
+        (exhausted(AUTH), 4),
+        (exhausted(exhausted(DENIED)), 4),
+        (CLOSED, 130),
+        (KeyboardInterrupt(), 130),
+        (asyncio.CancelledError(), 130),
+        (ValueError("x"), 1),
+        (ExceptionGroup("g", [CLOSED, ExceptionGroup("h", [RESET])]), 75),
+        (ExceptionGroup("g", [RESET, AUTH]), 4),
+        (ExceptionGroup("g", [RESET, KeyError("x")]), 1),
+        (BaseExceptionGroup("g", [asyncio.CancelledError(), CONFIG]), 2),
+    ],
+    ids=lambda value: value if isinstance(value, int) else repr(value)[:60],
+)
+def test_exit_code(error, code):
+    assert exit_code_for(error) == code
+
+
+def test_every_error_class_has_a_place_in_the_table():
+    """A new class of error must be thought about: this table has every leaf of the tree."""
+
+    def leaves(kind):
+        children = kind.__subclasses__()
+        return {kind} if not children else set().union(*map(leaves, children))
+
+    tested = {
+        type(param[0]) for mark in test_exit_code.pytestmark if mark.name == "parametrize" for param in mark.args[1]
+    }
+    ours = {kind for kind in leaves(errors.PushEngineError) if kind.__module__ == "pushengine.errors"}
+    assert ours <= tested
+
+
+def test_hint_has_its_own_line_and_the_source_comes_first():
+    error = errors.SourceReadError("quote never ends", source="a.csv", position="line 7", hint="look at line 7")
+    assert error_lines(error) == ["error: a.csv, line 7: quote never ends", "hint: look at line 7"]
+
+
+def test_hint_of_the_cause_serves_where_the_error_has_none():
+    cause = errors.ConnectionFailedError("no route", hint="check the proxy")
+    assert describe_error(exhausted(cause)) == {
+        "type": "RetriesExhaustedError",
+        "message": "5 attempts",
+        "hint": "check the proxy",
+    }
+
+
+def test_failed_push_tells_what_became_of_the_table():
+    error = errors.JobFailedError("job j1 failed", job_id="j1")
+    error.receipt = RECEIPT
+    assert error_lines(error) == [
+        "error: job j1 failed",
+        "  the platform: column X is missing",
+        "state: nothing was submitted, the table is as it was",
+    ]
+
+
+@pytest.mark.parametrize("kind", [lambda: errors.EngineClosedError("interrupted"), asyncio.CancelledError])
+def test_interrupted_push_says_whether_it_may_simply_be_repeated(kind):
+    """Once a job was submitted the same command again would append its rows twice."""
+    before, after = kind(), kind()
+    before.receipt = RECEIPT
+    after.receipt = dataclasses.replace(RECEIPT, submits=1)
+    assert error_lines(before)[-2:] == [
+        "state: nothing was submitted, the table is as it was",
+        "hint: run the same command again",
+    ]
+    assert error_lines(after)[-2] == "state: job j1 of push p1 was submitted"
+    assert "pushengine jobs show j1" in error_lines(after)[-1]
+    assert "again look at it" in describe_error(after)["hint"]
+
+
+def test_bug_is_one_line_and_how_to_report_it():
+    lines = error_lines(ValueError("strange\nthing"))
+    assert lines[0] == "bug: ValueError: strange thing"
+    assert "report" in lines[1]
+    assert "PUSHENGINE_DEBUG=1" in lines[1]
+
+
+def test_secrets_are_masked_in_every_error(monkeypatch):
+    monkeypatch.setattr(telemetry, "_secrets", set())
+    telemetry.remember_secrets([Secret("hunter2")])
+    for error in (ValueError("hunter2"), errors.ConfigError("hunter2", hint="hunter2")):
+        assert "hunter2" not in "".join(error_lines(error))
+        assert "hunter2" not in str(failed_receipt(error))
+
+
+def test_failed_receipt_has_the_keys_of_a_receipt_with_or_without_one():
+    error = errors.ConfigError("x", hint="y")
+    bare = failed_receipt(error, table="T", mode="replace")
+    assert set(bare) == {*RECEIPT.to_dict(), "error"}
+    assert (bare["push_id"], bare["table"], bare["status"], bare["rows"]) == (None, "T", "ERROR", 0)
+    assert bare["error"] == {"type": "ConfigError", "message": "x", "hint": "y"}
+    error.receipt = RECEIPT
+    assert failed_receipt(error)["push_id"] == "p1"
+    assert failed_receipt(KeyboardInterrupt(), table="T", mode="replace")["status"] == "INTERRUPTED"
+
+
+def test_real_cause_of_nested_groups():
+    assert real_cause(ExceptionGroup("a", [CLOSED, ExceptionGroup("b", [CONFIG])])) is CONFIG
+
+
+@pytest.mark.parametrize(
+    ("words", "joined"),
+    [
+        ("push a.csv --emulator out.duckdb --json", "push a.csv --emulator=out.duckdb --json"),
+        ("push a.csv --emulator --table T", "push a.csv --emulator= --table T"),
+        ("push a.csv --table T --emulator", "push a.csv --table T --emulator="),
+        ("push --emulator a.csv --table T", "push --emulator= a.csv --table T"),
+        ("push --emulator X.DB a.csv", "push --emulator=X.DB a.csv"),
+        ("push --emulator x.ddb", "push --emulator=x.ddb"),
+        ("push --emulator=any a.csv", "push --emulator=any a.csv"),
+        ("push -- --emulator a.duckdb", "push -- --emulator a.duckdb"),
+        ("emulator --database a.duckdb", "emulator --database a.duckdb"),
+    ],
+)
+def test_value_of_emulator_is_optional(words, joined):
+    assert join_optional_value(words.split()) == joined.split()
+
+
+def test_columns_are_names_and_types():
+    assert parse_columns(["A=float", "B=C=STRING"]) == {"A": "FLOAT", "B=C": "STRING"}
+    for word in ("A", "=STRING", "A=VARCHAR"):
+        with pytest.raises(errors.ConfigError, match="not NAME=TYPE"):
+            parse_columns([word])

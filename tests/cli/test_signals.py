@@ -1,0 +1,126 @@
+"""Long-running commands under real signals, and the emulator as a server."""
+
+import re
+import signal
+
+import pytest
+
+ROW = b"0000104711,123.45,some text that repeats\n"
+
+
+@pytest.fixture
+def slow_push(start, tmp_path):
+    """A push that takes many seconds: a large file in tiny chunks, one at a time. Returns once its job is created."""
+    (tmp_path / "big.csv").write_bytes(b"ID,AMOUNT,TEXT\n" + ROW * 3_000_000)
+    (tmp_path / "slow.toml").write_text("[engine]\nchunk_bytes = 65536\nmax_uploads = 1\nencoder_threads = 1\n")
+    process = start("push", "big.csv", "--table", "T", "--emulator", "--json", "--config", "slow.toml")
+    assert any("created" in line for line in process.stderr)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_finishes_what_is_in_flight_and_leaves_nothing_behind(slow_push, number):
+    import json
+
+    slow_push.send_signal(number)
+    out, err = slow_push.communicate(timeout=30)
+    assert slow_push.returncode == 130
+    receipt = json.loads(out)
+    assert (receipt["status"], receipt["submits"]) == ("INTERRUPTED", 0)
+    assert receipt["rows"] < 3_000_000
+    assert "finishing chunks in flight; Ctrl-C again to abort" in err
+    assert "unsubmitted job deleted" in err
+    assert "Traceback" not in err
+
+
+def test_second_signal_aborts(slow_push):
+    import json
+
+    slow_push.send_signal(signal.SIGINT)
+    assert any("again to abort" in line for line in slow_push.stderr)
+    slow_push.send_signal(signal.SIGTERM)
+    out, err = slow_push.communicate(timeout=30)
+    assert slow_push.returncode == 130
+    assert json.loads(out)["status"] == "INTERRUPTED"
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def emulator(start):
+    """A running `pushengine emulator`; gives the process, its first line and the environment that it prints."""
+
+    def run(*arguments, **extra):
+        process = start("emulator", *arguments, **extra)
+        first = process.stdout.readline()
+        exports = {}
+        for line in process.stdout:
+            if match := re.match(r"export (\w+)=(.*)", line):
+                exports[match[1]] = match[2]
+            if len(exports) == (2 if "--strict-auth" in arguments else 3):
+                break
+        return process, first, exports
+
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_emulator_tells_its_address_at_once_and_ends_cleanly(emulator, number):
+    process, first, exports = emulator()
+    assert re.search(r"http://127\.0\.0\.1:\d+", first)[0] == exports["PUSHENGINE_URL"]
+    process.send_signal(number)
+    _, err = process.communicate(timeout=15)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_lines_of_the_emulator_are_all_that_a_push_needs(emulator, pushengine, orders):
+    _, _, exports = emulator()
+    done = pushengine("push", orders, "--table", "T", "--json", **exports)
+    assert (done.code, done.json["status"]) == (0, "DONE"), done.err
+    check = pushengine("check", **exports)
+    assert check.code == 0, check.out
+    assert check.out.count("ok  ") >= 3
+    listed = pushengine("jobs", "list", "--json", **exports).json["jobs"]
+    assert [(job["id"], job["status"], job["target_name"]) for job in listed] == [(done.json["job_id"], "DONE", "T")]
+    assert done.json["job_id"] in pushengine("jobs", "list", **exports).out
+    shown = pushengine("jobs", "show", done.json["job_id"], "--json", **exports)
+    assert shown.json["status"] == "DONE"
+    quota = pushengine("quota", "--url", exports["PUSHENGINE_URL"], "--json")
+    assert quota.json["spent"] == 1
+    assert pushengine("jobs", "delete", done.json["job_id"], **exports).out == f"job {done.json['job_id']} deleted\n"
+    assert pushengine("jobs", "list", "--json", **exports).json == {"jobs": []}
+    missing = pushengine("jobs", "show", "nope", "--json", **exports)
+    assert missing.code == 3
+    assert missing.json["error"]["type"] == "NotFoundError"
+
+
+def test_strict_emulator_accepts_only_what_its_environment_holds(emulator, pushengine, orders):
+    _, _, exports = emulator("--strict-auth", PUSHENGINE_API_KEY="the-right-key")
+    assert "PUSHENGINE_API_KEY" not in exports
+    assert pushengine("push", orders, "--table", "T", "--json", **exports, PUSHENGINE_API_KEY="the-right-key").code == 0
+    refused = pushengine("push", orders, "--table", "T", "--json", **exports, PUSHENGINE_API_KEY="wrong-key-x")
+    assert refused.code == 4, refused.err
+    assert refused.json["error"]["type"] == "AuthenticationError"
+    assert "wrong-key-x" not in refused.out + refused.err
+    check = pushengine("check", "--json", **exports, PUSHENGINE_API_KEY="wrong-key-x")
+    assert check.code == 4
+    assert check.json["is_ok"] is False
+
+
+def test_strict_emulator_without_credentials_is_configuration(pushengine):
+    done = pushengine("emulator", "--strict-auth")
+    assert done.code == 2
+    assert "no credentials" in done.err
+
+
+def test_port_in_use_is_said_in_words(emulator, pushengine):
+    _, _, exports = emulator()
+    done = pushengine("emulator", "--port", exports["PUSHENGINE_URL"].rpartition(":")[2])
+    assert done.code == 2
+    assert "cannot listen on port" in done.err
+
+
+def test_database_that_is_none_is_said_in_words(pushengine, orders, tmp_path):
+    (tmp_path / "not.duckdb").write_text("this is no database at all" * 1000)
+    done = pushengine("push", orders, "--table", "T", "--emulator", "not.duckdb", "--json")
+    assert done.code == 2, done.err
+    assert "cannot use not.duckdb" in done.json["error"]["message"]

@@ -1,0 +1,69 @@
+"""Starting is light: nothing heavy is imported before a command needs it."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("pyarrow", "aiohttp", "duckdb", "pydantic", "rich", "structlog", "sqlite3", "tomllib", "ssl")
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import pushengine", ()),
+        ("from pushengine.__main__ import main; import sys; sys.argv = ['pushengine', '--help']; main()", ("ssl",)),
+        (
+            "from pushengine.__main__ import main; import sys; sys.argv = ['pushengine', 'push', '--help']; main()",
+            ("ssl", "pydantic"),  # typer's own import, for options with choices
+        ),
+        ("from pushengine.__main__ import main; import sys; sys.argv = ['pushengine', '--version']; main()", ("ssl",)),
+    ],
+    ids=["import", "help", "push-help", "version"],
+)
+def test_nothing_heavy_is_imported(code, allowed):
+    probe = (
+        f"{code}\nimport sys; print([m for m in {HEAVY} if m in sys.modules and m not in {allowed}], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_help_names_every_command_and_no_other(pushengine):
+    done = pushengine("--help")
+    assert done.code == 0
+    listed = done.out.partition("Commands:")[2].partition("Exit codes")[0]
+    assert [line.split()[0] for line in listed.splitlines() if line.strip()] == [
+        "demo",
+        "push",
+        "plan",
+        "check",
+        "quota",
+        "emulator",
+        "jobs",
+    ]
+
+
+def test_push_help_names_every_option(pushengine):
+    text = pushengine("push", "--help").out
+    for option in (
+        *("SOURCE", "--table", "--mode", "--key", "--connection", "--format", "--json", "--quiet", "--config"),
+        *("--emulator [DATABASE]", "--dry-run", "--url", "--pool", "--column", "--log-format"),
+    ):
+        assert option in text
+
+
+def test_version(pushengine):
+    from pushengine import __version__
+
+    done = pushengine("--version")
+    assert (done.code, done.out) == (0, f"pushengine {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("load",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
+)
+def test_usage_mistake_is_2_and_says_so_on_stderr(pushengine, arguments):
+    done = pushengine(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error" in done.err

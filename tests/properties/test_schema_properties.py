@@ -1,0 +1,131 @@
+"""Sample and push agree: what is settled from all rows holds for all rows, however they are cut into batches."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from decimal import Decimal
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pushengine.errors import SchemaError, ValueMisfitError
+from pushengine.schema import SchemaSettler, TableSchema, conform
+from pushengine.types import SourceBatch
+
+DIGITS = st.text("0123456789", min_size=1, max_size=22)
+INTEGERS = st.one_of(st.integers(-(2**65), 2**65).map(str), DIGITS, DIGITS.map("-{}".format))
+NUMBERS = st.one_of(
+    st.floats().map(repr),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+    st.from_regex(r"-?[0-9]{0,4}\.?[0-9]{0,20}([eE][+-]?[0-9]{1,4})?", fullmatch=True),
+)
+NAIVE = st.datetimes().map(dt.datetime.isoformat)
+ZONED = st.datetimes(dt.datetime(1000, 1, 2), timezones=st.timezones()).map(lambda moment: moment.isoformat())
+FINE = st.from_regex(r"20[0-9]{2}-0[1-9]-1[0-9][T ]1[0-9]:[0-5][0-9]:[0-5][0-9]\.[0-9]{1,9}(Z|[+-]0[0-9]:?[03]0)?", fullmatch=True)
+DATES = st.dates().map(dt.date.isoformat)
+WORDS = st.sampled_from(["true", "false", "True", "False", "TRUE", "FALSE"])
+ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+KINDS = [INTEGERS, NUMBERS, NAIVE, ZONED, FINE, DATES, WORDS, ANY]
+CELLS = st.one_of(
+    *(st.lists(st.one_of(st.none(), kind), max_size=12) for kind in KINDS),
+    st.lists(st.one_of(st.none(), *KINDS), max_size=12),
+    st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)).flatmap(lambda two: st.lists(st.one_of(*two), max_size=8)),
+)
+
+
+def batches_of(cells: list, cut: int) -> list[SourceBatch]:
+    whole = pa.RecordBatch.from_pydict({"x": pa.array(cells, pa.string())})
+    return [SourceBatch(whole.slice(at, cut), "f.csv", at, at + 2) for at in range(0, len(cells), cut)]
+
+
+def settled(batches: list[SourceBatch], **options) -> TableSchema:
+    settler = SchemaSettler(pa.schema([("x", pa.string())]), is_text=True, **options)
+    for one in batches:
+        settler.observe(one)
+    return settler.settle()
+
+
+def same(text: str, value) -> bool:
+    """Whether a text and the value that it became say the same."""
+    if isinstance(value, str):
+        return value == text
+    if isinstance(value, bool):
+        return text.lower() == str(value).lower()
+    if isinstance(value, int):
+        return str(value) == text
+    if isinstance(value, float):
+        return math.isfinite(value) and float(text) == value and (value != 0 or Decimal(text) == 0)
+    base, fraction = text.replace("T", " "), ""
+    moment = dt.datetime.fromisoformat(base + fraction) if len(text) > 10 else dt.datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
+    return moment == value
+
+
+@settings(max_examples=600, deadline=None)
+@given(cells=CELLS, settle_cut=st.integers(1, 12), push_cut=st.integers(1, 12))
+def test_a_schema_settled_from_all_rows_holds_for_all_rows_and_every_value_survives(cells, settle_cut, push_cut):
+    schema = settled(batches_of(cells, settle_cut))
+    values = []
+    for one in batches_of(cells, push_cut):
+        batch = conform(schema, one)
+        batch.validate(full=True)
+        array = batch.column(0)
+        if array.type == pa.timestamp("ns"):
+            array = array.cast(pa.timestamp("us"), safe=False)
+            values += [None if v is None else ("ns", v) for v in array.to_pylist()]
+        else:
+            values += array.to_pylist()
+    assert len(values) == len(cells)
+    for text, value in zip(cells, values, strict=True):
+        assert (text is None) == (value is None)
+        if text is not None and not isinstance(value, tuple):
+            assert same(text, value), (text, value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cells=CELLS, seen=st.integers(0, 12))
+def test_what_a_sample_did_not_show_is_a_misfit_and_never_a_wrong_value(cells, seen):
+    schema = settled(batches_of(cells[:seen], 3))
+    for one in batches_of(cells, 5):
+        try:
+            array = conform(schema, one).column(0)
+        except ValueMisfitError as error:
+            assert error.position is not None
+            return
+        if array.type == pa.timestamp("ns"):
+            continue
+        for text, value in zip(one.batch.column(0).to_pylist(), array.to_pylist(), strict=True):
+            assert (text is None) == (value is None)
+            assert text is None or same(text, value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cells=CELLS, wanted=st.sampled_from(["INTEGER", "FLOAT", "BOOLEAN", "DATETIME", "DATE", "STRING"]))
+def test_a_forced_type_that_settles_on_all_rows_holds_for_all_rows(cells, wanted):
+    try:
+        schema = settled(batches_of(cells, 4), overrides={"x": wanted})
+    except SchemaError as error:
+        assert error.position is not None
+        return
+    assert schema.columns[0].type == wanted
+    for one in batches_of(cells, 3):
+        assert conform(schema, one).column(0).null_count == one.batch.column(0).null_count
+
+
+@settings(max_examples=200, deadline=None)
+@given(numbers=st.lists(st.one_of(st.none(), st.decimals(-(10**20), 10**20, places=6)), min_size=1, max_size=10))
+def test_decimals_keep_their_value(numbers):
+    batch = SourceBatch(pa.RecordBatch.from_pydict({"x": pa.array(numbers, pa.decimal128(38, 6))}), "t", 0)
+    settler = SchemaSettler(batch.batch.schema, is_text=False)
+    settler.observe(batch)
+    schema = settler.settle()
+    for number, value in zip(numbers, conform(schema, batch).column(0).to_pylist(), strict=True):
+        assert (number is None) == (value is None)
+        if isinstance(value, float):
+            assert value == float(number)
+            assert Decimal(format(value, ".15g")) == number
+        elif value is not None:
+            assert Decimal(value) == number

@@ -1,0 +1,115 @@
+"""Chunks: sizes, names, halves, and ending early."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from pushengine.chunking import AsyncChunkReader, ChunkReader
+from pushengine.types import SourceBatch
+
+
+class Batches:
+    def __init__(self, *sizes: int, first_line: int | None = 2) -> None:
+        self.batches, row = [], 0
+        for size in sizes:
+            batch = pa.RecordBatch.from_pydict({"x": pa.array(range(row, row + size), pa.int64())})
+            self.batches.append(SourceBatch(batch, "f", row, None if first_line is None else row + first_line))
+            row += size
+        self.closed = self.taken = 0
+
+    def __iter__(self):
+        for one in self.batches:
+            self.taken += 1
+            yield one
+
+    def bytes_read(self):
+        return self.taken
+
+    def close(self):
+        self.closed += 1
+
+
+def chunks_of(batches, max_bytes):
+    reader = ChunkReader(batches, max_bytes)
+    return list(iter(reader.next_chunk, None))
+
+
+def rows_of(chunk):
+    return [value for one in chunk.batches for value in one.batch.column(0).to_pylist()]
+
+
+def test_whole_batches_fill_a_chunk_up_to_the_limit():
+    chunks = chunks_of(Batches(10, 10, 10, 10, 6), 200)
+    assert [chunk.chunk_id for chunk in chunks] == ["000000", "000001", "000002"]
+    assert [chunk.rows for chunk in chunks] == [20, 20, 6]
+    assert [chunk.source_rows for chunk in chunks] == [(0, 20), (20, 40), (40, 46)]
+    assert [chunk.nbytes for chunk in chunks] == [160, 160, 48]
+
+
+def test_a_batch_larger_than_a_chunk_is_cut_and_keeps_its_positions():
+    chunks = chunks_of(Batches(1000), 800)
+    assert [chunk.rows for chunk in chunks] == [100] * 10
+    assert [chunk.batches[0].first_row for chunk in chunks] == list(range(0, 1000, 100))
+    assert [chunk.batches[0].first_line for chunk in chunks] == list(range(2, 1002, 100))
+    assert [row for chunk in chunks for row in rows_of(chunk)] == list(range(1000))
+
+
+def test_a_row_larger_than_a_chunk_goes_alone():
+    assert [chunk.rows for chunk in chunks_of(Batches(3), 1)] == [1, 1, 1]
+
+
+def test_sizes_count_what_a_slice_refers_to():
+    shared = pa.RecordBatch.from_pydict({"x": ["x" * 100] * 10_000})
+    batches = Batches()
+    batches.batches = [SourceBatch(shared.slice(start, 100), "f", start) for start in range(0, 10_000, 100)]
+    chunks = chunks_of(batches, 105_000)
+    assert all(chunk.rows == 1000 for chunk in chunks)
+
+
+def test_empty_batches_make_no_chunks():
+    assert chunks_of(Batches(0, 0), 100) == []
+    assert [chunk.rows for chunk in chunks_of(Batches(0, 1, 0), 100)] == [1]
+
+
+def test_halves_share_the_rows_and_tell_their_place():
+    (chunk,) = chunks_of(Batches(3, 3, 1, first_line=None), 10_000)
+    first, second = chunk.halves()
+    assert (first.chunk_id, second.chunk_id) == ("000000.0", "000000.1")
+    assert rows_of(first) + rows_of(second) == list(range(7))
+    assert (first.source_rows, second.source_rows) == ((0, 3), (3, 7))
+    assert second.halves()[0].chunk_id == "000000.1.0"
+    single = first.halves()[0]
+    assert single.rows == 1
+    with pytest.raises(ValueError, match="one row"):
+        single.halves()
+
+
+def test_stopping_ends_after_the_batch_at_hand():
+    batches = Batches(10, 10, 10)
+    reader = ChunkReader(batches, 80)
+    assert reader.next_chunk() is not None
+    reader.stop()
+    assert reader.next_chunk() is None
+    assert batches.taken < 3
+    assert reader.bytes_read() == batches.taken
+    reader.close()
+    reader.close()
+    assert batches.closed == 2
+
+
+async def test_an_async_source_gives_the_same_chunks():
+    async def stream(batches):
+        for one in batches:
+            yield one
+
+    expected = chunks_of(Batches(10, 300, 7), 500)
+    reader = AsyncChunkReader(stream(Batches(10, 300, 7)), 500)
+    chunks = []
+    while (chunk := await reader.next_chunk()) is not None:
+        chunks.append(chunk)
+    assert [(c.chunk_id, rows_of(c)) for c in chunks] == [(c.chunk_id, rows_of(c)) for c in expected]
+    assert await reader.next_chunk() is None
+    stopped = AsyncChunkReader(stream(Batches(10)), 500)
+    stopped.stop()
+    assert await stopped.next_chunk() is None

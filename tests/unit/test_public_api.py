@@ -1,0 +1,77 @@
+"""What users may import, and what importing costs."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pushengine
+
+HEAVY = ("pyarrow", "aiohttp", "duckdb", "pydantic", "rich", "typer", "structlog", "pandas", "polars", "numpy")
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(pushengine.__path__, "pushengine.")
+    if not module.name.endswith("__main__")
+)
+
+
+def run_python(code, *args):
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names_are_these():
+    assert pushengine.__all__ == [
+        "AppKey",
+        "EngineSettings",
+        "OAuthClient",
+        "Plan",
+        "PushEngine",
+        "PushEngineError",
+        "Receipt",
+        "UserApiKey",
+        "errors",
+    ]
+
+
+def test_every_public_name_is_there():
+    for name in pushengine.__all__:
+        assert getattr(pushengine, name) is not None
+        assert name in dir(pushengine)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="PushEngin"):
+        _ = pushengine.PushEngin
+
+
+def test_the_package_is_typed():
+    assert (Path(pushengine.__file__).parent / "py.typed").exists()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = json.loads(run_python("import json, sys, pushengine; print(json.dumps(sorted(sys.modules)))"))
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_each_module_imports_alone():
+    """No module leans on another one having been imported first: each is imported with none of ours loaded."""
+    code = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for ours in [loaded for loaded in sys.modules if loaded.partition(".")[0] == "pushengine"]:
+        del sys.modules[ours]
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        raise SystemExit(f"{name}: {error!r}")
+"""
+    assert run_python(code, *MODULES) == ""
+
+
+def test_the_list_of_modules_is_not_empty():
+    assert {"pushengine.engine", "pushengine.sources.csv", "pushengine.emulator.server"} <= set(MODULES)
