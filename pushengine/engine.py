@@ -17,12 +17,12 @@ import contextlib
 import dataclasses
 import functools
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Literal, NoReturn, TypeVar
 
 from pushengine import events
 from pushengine.budget import ByteBudget, ReadyChunk
-from pushengine.chunking import AsyncChunkReader, ChunkReader
+from pushengine.chunking import AsyncChunkReader, Chunk, ChunkReader
 from pushengine.clock import Clock
 from pushengine.config import EngineSettings
 from pushengine.encoding import EncodingOptions, encode
@@ -30,11 +30,9 @@ from pushengine.errors import (
     EngineClosedError,
     JobFailedError,
     JobVanishedError,
-    OutcomeUnknownError,
+    LedgerError,
     PushEngineError,
-    ServerError,
     SourceReadError,
-    UnexpectedResponseError,
     ValueMisfitError,
     VerificationError,
 )
@@ -47,6 +45,7 @@ from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import AsyncSource, open_source
 from pushengine.types import BatchReader, Destination, FileSystem, OffLoop, Source, SourceBatch, Workers
 from pushengine.uploader import Uploader
+from pushengine.workers import finish
 
 T = TypeVar("T")
 
@@ -218,7 +217,8 @@ class PushRun:
     def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake) -> None:
         """Raise the cause unless a fresh job can repair it."""
         is_repairable = isinstance(cause, ValueMisfitError | VerificationError | JobVanishedError) or (
-            isinstance(cause, OutcomeUnknownError | ServerError | UnexpectedResponseError)
+            isinstance(cause, PushEngineError)
+            and cause.disposition == "outcome_unknown"
             and self._progress.submits == 0
             and self._progress.job_id is not None
         )
@@ -287,7 +287,7 @@ class PushRun:
         with shared.budget.scope() as budget:
             async with intake.chunks() as stream:
                 producer = Producer(
-                    stream,
+                    stream if isinstance(intake, Intake) else DrainableStream(stream, shared.drain),
                     encode=encode_chunk,
                     queue=queue,
                     budget=budget,
@@ -322,6 +322,8 @@ class PushRun:
                     for task in (stopper, *uploads):
                         task.cancel()
         self._progress.rows = producer.rows
+        if self._progress.source_bytes is None:
+            self._progress.source_bytes = producer.nbytes
         if not producer.rows and not shared.drain.is_set:
             raise SourceReadError("no rows", source=intake.label, hint="an empty source is not pushed")
 
@@ -376,7 +378,9 @@ class PushRun:
             timings[phase] = timings.get(phase, 0.0) + self._clock.monotonic() - start
 
     async def _finished_receipt(self) -> Receipt:
-        quota_used = await self._shared.limiter.spent()
+        quota_used: int | None = None
+        with contextlib.suppress(LedgerError):  # the rows are loaded: a broken ledger stops the next push, not this one
+            quota_used = await self._shared.limiter.spent()
         return dataclasses.replace(
             self._receipt("DONE"), quota_used=quota_used, quota_limit=self._settings.submits_per_hour
         )
@@ -406,6 +410,27 @@ class PushRun:
         )
 
 
+class DrainableStream:
+    """A `ChunkStream` whose next chunk is not waited for once the engine drains: an iterator may have nothing to say for hours."""
+
+    def __init__(self, stream: ChunkStream, drain: DrainSwitch) -> None:
+        self._stream = stream
+        self._drain = drain
+        self.stop = stream.stop
+        self.bytes_read = stream.bytes_read
+
+    async def next_chunk(self) -> Chunk | None:
+        """The next one, or None after the last or when the engine drains."""
+        if self._drain.is_set:
+            return None
+        try:
+            return await self._drain.guard(self._stream.next_chunk())
+        except EngineClosedError:
+            if not self._drain.is_set:
+                raise
+            return None
+
+
 class Intake:
     """A source that can be read on a thread: settles its schema and gives its chunks."""
 
@@ -429,8 +454,8 @@ class Intake:
     async def settle(self, *, is_exhaustive: bool) -> TableSchema:
         """One schema for the whole push, from a sample or from every row."""
         read = self._workers.read
-        self.size_bytes = await read(self._source.size_bytes)
         schema = await read(self._source.schema)
+        self.size_bytes = await read(self._source.size_bytes)
         settler = self._new_settler(schema, is_text=self._source.is_text, source=self.label)
         reader = await read(self._source.open) if is_exhaustive else None
         batches = iter(reader) if reader is not None else self._source.sample(self._settings.sample_bytes)
@@ -475,7 +500,7 @@ class Intake:
             if reader is not None:
                 reader.close()
 
-        await _finish(self._workers.read(close))
+        await finish(self._workers.read(close))
 
 
 class AsyncIntake:
@@ -516,13 +541,14 @@ class AsyncIntake:
     @contextlib.asynccontextmanager
     async def chunks(self) -> AsyncIterator[ChunkStream]:
         """All batches in chunks."""
-        yield AsyncChunkReader(self._batches(), self._settings.chunk_bytes)
+        async with contextlib.aclosing(self._batches()) as batches:
+            yield AsyncChunkReader(batches, self._settings.chunk_bytes)
 
     async def aclose(self) -> None:
         """Close the iterator."""
         await self._source.aclose()
 
-    async def _batches(self) -> AsyncIterator[SourceBatch]:
+    async def _batches(self) -> AsyncGenerator[SourceBatch, None]:
         while self._kept:
             yield self._kept.pop(0)
         async for batch in self._source.batches:
@@ -543,16 +569,6 @@ def open_intake(
 
 def _next_or_none(batches: Iterator[T]) -> T | None:
     return next(batches, None)
-
-
-async def _finish(cleanup: Any) -> None:
-    """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile."""
-    task = asyncio.ensure_future(cleanup)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def real_cause(error: BaseException) -> BaseException:

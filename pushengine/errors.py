@@ -44,6 +44,7 @@ one value that a source error is about.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -330,3 +331,35 @@ class RetriesExhaustedError(PushEngineError):
 
 class EngineClosedError(PushEngineError):
     """The engine was used after `aclose()`."""
+
+
+def real_cause(error: BaseException) -> BaseException:
+    """The error that explains the others: what is inside groups, with endings and cancellations last; of equals the first.
+
+    A refusal of the credentials comes before all else, then a bug, then what went wrong on purpose.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return min((real_cause(inner) for inner in error.exceptions), key=_rank)
+
+
+def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, its `__cause__`, that one's cause, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def is_access_refused(error: BaseException) -> bool:
+    """Whether the platform refused the credentials, or what they may do, at the bottom of this error."""
+    return any(isinstance(link, AuthenticationError | PermissionDeniedError) for link in iter_causes(error))
+
+
+def _rank(error: BaseException) -> int:
+    if not isinstance(error, Exception):  # CancelledError, KeyboardInterrupt: by name it would cost the import of asyncio
+        return 4
+    if isinstance(error, EngineClosedError):
+        return 3
+    if is_access_refused(error):
+        return 0
+    return 2 if isinstance(error, PushEngineError) else 1
