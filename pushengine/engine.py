@@ -421,8 +421,6 @@ class DrainableStream:
 
     async def next_chunk(self) -> Chunk | None:
         """The next one, or None after the last or when the engine drains."""
-        if self._drain.is_set:
-            return None
         try:
             return await self._drain.guard(self._stream.next_chunk())
         except EngineClosedError:

@@ -18,7 +18,12 @@ def _job_to_dict(job: Job) -> dict[str, Any]:
     return {**dataclasses.asdict(job), "status": job.status.value, "last_modified": changed}
 
 
-def list_jobs(url: options.Url = None, pool: options.Pool = None, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
+def list_jobs(
+    url: options.Url = None,
+    pool: options.Pool = None,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
     """List the push jobs of the pool, whoever made them."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
@@ -35,7 +40,11 @@ def list_jobs(url: options.Url = None, pool: options.Pool = None, config: option
 
 
 def show_job(
-    job_id: options.JobIdArgument, url: options.Url = None, pool: options.Pool = None, config: options.ConfigPath = None, as_json: options.AsJson = False
+    job_id: options.JobIdArgument,
+    url: options.Url = None,
+    pool: options.Pool = None,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show one push job with its chunks and logs."""
 
@@ -54,7 +63,7 @@ def show_job(
 
 
 def delete_jobs(
-    job_ids: Annotated[list[str], typer.Argument(metavar="JOB_ID...")],
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB_ID")],
     url: options.Url = None,
     pool: options.Pool = None,
     config: options.ConfigPath = None,
@@ -69,6 +78,6 @@ def delete_jobs(
         if as_json:
             terminal.say_json({"deleted": job_ids})
         else:
-            terminal.say([f"job {job_id} deleted" for job_id in job_ids])
+            terminal.say([f"job {job_id} is deleted" for job_id in job_ids])
 
     runner.run(body, on_error=runner.tell_json if as_json else None)
