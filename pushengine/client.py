@@ -3,13 +3,7 @@
 Retrying is the caller's. The one exception is a 401 with an OAuth client: the answer proves that the request was refused, so one new
 token and one replay are safe for every call, uploads from memory included.
 
-What a failure proves:
-
-    no connection, TLS or proxy tunnel                      ConnectionFailedError: nothing was sent
-    no answer to GET or DELETE                              RequestTimeoutError or TransportError: ask again
-    no answer to create, upload or submit                   OutcomeUnknownError: it may have been done
-    4xx                                                     refused
-    5xx, or an answer that makes no sense, to the same      disposition `outcome_unknown`
+What a failure proves stands in `pushengine.border`.
 
 Time limits. aiohttp has none for writing, so a watch follows each upload: body bytes handed over, bytes still in the buffers of the
 transport and (Linux) of the kernel. Nothing of it moved for `stall_timeout_seconds` while the body is under way, or for
@@ -23,33 +17,27 @@ import asyncio
 import contextlib
 import dataclasses
 import socket
-import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 
 from pushengine import wire
 from pushengine.auth import Credentials, OAuthClient
 from pushengine.body import FileSlice, Upload, UploadBody
+from pushengine.border import BORDER_ERRORS, Call, answer_error, border_error, defused
 from pushengine.clock import Clock, SystemClock
 from pushengine.config import EngineSettings
+from pushengine.connections import build_ssl_context, end_sockets, environment_proxy, forget_closed, open_socket
 from pushengine.errors import (
     AuthenticationError,
     ConfigError,
-    ConnectionFailedError,
     EngineClosedError,
-    InvalidRequestError,
     NotFoundError,
     OutcomeUnknownError,
-    PushEngineError,
-    RequestTimeoutError,
-    ServerError,
-    TransportError,
     UnexpectedResponseError,
 )
 from pushengine.model import ChunkType, Job, JobId, JobStatus, Payload, RemoteChunk, TableColumn, Target
@@ -57,7 +45,6 @@ from pushengine.tokens import TokenSource
 
 T = TypeVar("T")
 
-_MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _MAX_LIST_BYTES = 64 * 1024 * 1024
 _MAX_LOOP_PARSE_BYTES = 1024 * 1024
 _ERROR_BODY_SECONDS = 10.0
@@ -65,28 +52,6 @@ _CLOSE_SECONDS = 5.0
 _MAX_DATE_INTERVAL_SECONDS = 5.0
 _CLOCK_SLACK_SECONDS = 2.0
 _READ_TIMEOUTS_PER_CALL = 5
-_KERNEL_SLACK_SECONDS = 5.0
-_KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_PROBES = 20, 10, 3
-
-_BORDER_ERRORS = (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, aiohttp.WSMessageTypeError, OSError)
-"""What aiohttp, the OS and asyncio raise (`asyncio.TimeoutError` is an OSError)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Call:
-    """What is being tried, as far as its failure needs it.
-
-    Attributes:
-        operation: For messages: what, on which job, at which team.
-        is_idempotent: May be done twice.
-        is_answer_ignored: The status says it all.
-        max_answer_bytes: More than this of a good answer is refused.
-    """
-
-    operation: str
-    is_idempotent: bool
-    is_answer_ignored: bool = False
-    max_answer_bytes: int = _MAX_ANSWER_BYTES
 
 
 @dataclasses.dataclass(slots=True)
@@ -240,7 +205,7 @@ class DataPushClient:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._http.close()
-        await self._close_sockets()
+        await end_sockets(self._sockets)
 
     # ---------------------------------------------------------------------------------------------------------------- calls
 
@@ -306,7 +271,7 @@ class DataPushClient:
         )
         if answer.status >= 300:  # noqa: PLR2004 - HTTP status classes
             secrets = (*self._tokens.secrets(), authorization.partition(" ")[2])
-            raise _answer_error(answer, call, now=self._clock.now(), secrets=secrets)
+            raise answer_error(answer, call, now=self._clock.now(), secrets=secrets)
         if upload is not None and not upload.body.is_complete:
             raise UnexpectedResponseError(
                 f"{call.operation}: status {answer.status} before the whole body was sent",
@@ -328,7 +293,7 @@ class DataPushClient:
         call = self._call("get an access token")
         answer = await self._exchange("POST", self._token_url, call, headers=headers, form=request.form)
         if 300 <= answer.status < 400:  # noqa: PLR2004 - HTTP status class
-            raise _answer_error(answer, call, now=self._clock.now(), secrets=())
+            raise answer_error(answer, call, now=self._clock.now(), secrets=())
         return answer
 
     # ------------------------------------------------------------------------------------------------------------- exchange
@@ -347,12 +312,12 @@ class DataPushClient:
         """Send one request and read its answer, whatever its status.
 
         Raises:
-            PushEngineError: No answer; see the table above.
+            PushEngineError: No answer; see `pushengine.border`.
         """
         session = self._session()
         # Handed over as keywords: credentials are no default headers, which aiohttp would also send to a proxy in CONNECT.
         options: dict[str, Any] = {"headers": headers, "json": json, "data": upload.body if upload else form}
-        options |= _environment_proxy(url)
+        options |= environment_proxy(url)
         options["timeout"] = self._timeout(upload)
         options["trace_request_ctx"] = sending = _Sending()
         began_at = self._clock.now()
@@ -367,10 +332,10 @@ class DataPushClient:
                 if upload is not None and upload.body.is_complete:
                     upload.is_settled = True
                 return wire.ApiAnswer(response.status, response.headers, body)
-        except _BORDER_ERRORS as exc:
+        except BORDER_ERRORS as exc:
             if upload is not None and upload.body.error is not None:
                 raise upload.body.error from upload.body.error.__cause__
-            raise border_error(_defused(exc), call, is_sent=sending.is_begun, upload=upload) from exc
+            raise border_error(defused(exc), call, is_sent=sending.is_begun, upload=upload) from exc
         except RuntimeError as exc:
             if self._is_closed:
                 raise EngineClosedError(f"{call.operation}: the client was closed") from exc
@@ -416,40 +381,9 @@ class DataPushClient:
         )
 
     def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        """A socket that notices a peer which has gone without a word."""
-        family, kind, protocol = address[:3]
-        sock = socket.socket(family, kind, protocol)
-        sock.setblocking(False)  # noqa: FBT003
-        options = (
-            (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-            (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
-            (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_SECONDS),
-            (socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES),
-            # Linux: what we sent stays without acknowledgement; a little later than our own watch, which has the better message.
-            (
-                socket.IPPROTO_TCP,
-                "TCP_USER_TIMEOUT",
-                int(1000 * (self._settings.stall_timeout_seconds + _KERNEL_SLACK_SECONDS)),
-            ),
-        )
-        for level, name, value in options:
-            if hasattr(socket, name):
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(level, getattr(socket, name), value)
-        self._sockets = [known for known in self._sockets if known.fileno() != -1]
-        self._sockets.append(sock)
-        return sock
-
-    async def _close_sockets(self) -> None:
-        """End connections that aiohttp has let go of while they wait for the peer's goodbye (TLS: up to 30 s)."""
-        for _ in range(50):
-            self._sockets = [sock for sock in self._sockets if sock.fileno() != -1]
-            if not self._sockets:
-                return
-            for sock in self._sockets:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-            await asyncio.sleep(0)
+        forget_closed(self._sockets)
+        self._sockets.append(open_socket(address, stall_timeout_seconds=self._settings.stall_timeout_seconds))
+        return self._sockets[-1]
 
     def _observe_date(self, response: aiohttp.ClientResponse, sent_at: float) -> None:
         now = self._clock.now()
@@ -485,7 +419,7 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
                 if len(data) > call.max_answer_bytes:
                     _refuse_size(response.status, call, is_status_enough=is_status_enough)
                     break
-    except _BORDER_ERRORS:
+    except BORDER_ERRORS:
         if not is_status_enough:
             raise
     return bytes(data)
@@ -498,203 +432,3 @@ def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:
         )
         error.disposition = "terminal" if call.is_idempotent else "outcome_unknown"
         raise error
-
-
-def _answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Sequence[str]) -> PushEngineError:
-    """The error of an answer that is not 2xx, with the disposition that the call gives it."""
-    if answer.status < 400:  # noqa: PLR2004 - HTTP status classes
-        location = wire.header(answer.headers, "location") or ""
-        with contextlib.suppress(ValueError):
-            location = urllib.parse.urlsplit(location).hostname or "the same host"
-        where = wire.clip_text(wire.redact(wire.clean_text(location), secrets), 200)
-        error: PushEngineError = UnexpectedResponseError(
-            f"{call.operation}: status {answer.status}, a redirect to {where}, which is not followed",
-            status=answer.status,
-            hint="set the URL to the address of the team itself",
-        )
-        error.disposition = "terminal"
-        return error
-    error = wire.parse_error(
-        answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
-    )
-    if isinstance(error, ServerError) and not call.is_idempotent:
-        error.disposition = "outcome_unknown"
-    if isinstance(error, InvalidRequestError) and error.status in (408, 425):
-        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-    return error
-
-
-# -------------------------------------------------------------------------------------------------------------------- border
-
-_RUN_AGAIN = "check network and proxy, and run again"
-_ASK_FIRST = "it may have been done: it is looked up before anything is sent again"
-
-
-def border_error(
-    exc: BaseException, call: Call, *, is_sent: bool = True, upload: Upload | None = None
-) -> PushEngineError:
-    """Our error for one of aiohttp's, the OS's or asyncio's; messages are our own words, theirs may hold addresses with secrets."""
-    if isinstance(exc, _BAD_ADDRESS):
-        return ConfigError(
-            f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud"
-        )
-    if isinstance(exc, _UNSENT) or not is_sent:
-        return _connection_failed(exc, call)
-    if isinstance(exc, _BAD_ANSWER):
-        error = UnexpectedResponseError(
-            f"{call.operation}: the answer is no proper HTTP",
-            status=getattr(exc, "status", 0),
-            hint="is a proxy in between?",
-        )
-        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-        return error
-    if upload is not None and not upload.body.is_begun:
-        return ConnectionFailedError(
-            f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN
-        )
-    return _no_answer(_describe(exc, upload), call, is_timeout=isinstance(exc, TimeoutError))
-
-
-def _no_answer(what: str, call: Call, *, is_timeout: bool) -> TransportError:
-    if not call.is_idempotent:
-        return OutcomeUnknownError(f"{call.operation}: {what}", hint=_ASK_FIRST)
-    if is_timeout:
-        return RequestTimeoutError(f"{call.operation}: {what}", phase="read", hint=_RUN_AGAIN)
-    return TransportError(f"{call.operation}: {what}", hint=_RUN_AGAIN)
-
-
-_UNSENT = (
-    aiohttp.ClientConnectorError,  # DNS, TCP, TLS, certificate, proxy
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.ConnectionTimeoutError,
-)
-_BAD_ADDRESS = (aiohttp.InvalidURL, aiohttp.RedirectClientError, aiohttp.NonHttpUrlClientError)
-_BAD_ANSWER = (aiohttp.ClientResponseError, HttpProcessingError, aiohttp.WSMessageTypeError)
-
-
-def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
-    what, hint, is_final = "no connection", _RUN_AGAIN, False
-    if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
-        reason = getattr(getattr(exc, "certificate_error", None), "verify_message", "") or "it is not the one expected"
-        what, is_final = f"the server's certificate is not trusted, {wire.clean_text(reason)}", True
-        hint = "where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off"
-    elif isinstance(exc, aiohttp.ClientHttpProxyError):
-        what, is_final = f"the proxy refuses the tunnel with status {exc.status}", exc.status in (401, 403, 407)
-        hint = "check HTTPS_PROXY, its credentials, and NO_PROXY"
-    elif isinstance(exc, aiohttp.ClientProxyConnectionError):
-        what, hint = "the proxy cannot be reached", "check HTTPS_PROXY and NO_PROXY"
-    elif isinstance(exc, aiohttp.ClientConnectorDNSError):
-        what, hint = "the host name is not known", "check the team in the URL, and the network"
-    elif isinstance(exc, aiohttp.ClientConnectorSSLError):
-        what = f"no TLS, {_reason(exc.os_error)}"
-    elif isinstance(exc, TimeoutError):
-        what = "no connection in time"
-    elif isinstance(exc, aiohttp.ClientConnectorError):
-        what = f"no connection, {_reason(exc.os_error)}"
-    error = ConnectionFailedError(f"{call.operation}: {what}", hint=hint)
-    if is_final:
-        error.disposition = "terminal"
-    return error
-
-
-def _describe(exc: BaseException, upload: Upload | None) -> str:
-    sent = (
-        f"{upload.body.bytes_sent - upload.body.unsent_bytes()} of {upload.body.size} bytes had been taken"
-        if upload
-        else ""
-    )
-    if upload is not None and upload.timed_out is not None:
-        silence = f"{upload.limit_seconds:g} s"
-        return (
-            f"no answer within {silence}"
-            if upload.timed_out == "read"
-            else f"nothing was taken for {silence}, after {sent}"
-        )
-    if isinstance(exc, TimeoutError):
-        return "no answer in time"
-    if isinstance(exc, aiohttp.ClientPayloadError | aiohttp.EofStream):
-        return "the answer broke off"
-    reason = "the server closed it" if isinstance(exc, aiohttp.ServerDisconnectedError) else _reason(exc)
-    return f"the connection was lost before the answer, {reason}" + (f" ({sent})" if sent else "")
-
-
-def _reason(exc: BaseException) -> str:
-    """The system's word for an error; nothing of the text that aiohttp puts around it."""
-    reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or ""
-    if "request body for" in str(reason) or not isinstance(reason, str) or not reason:
-        cause = exc.__cause__
-        return _reason(cause) if isinstance(cause, OSError) and cause is not exc else "it was reset or closed"
-    return wire.clean_text(reason)
-
-
-def _defused(exc: BaseException) -> BaseException:
-    """The same exception, its causes included, without what they could show: our headers, proxy passwords, text of the server.
-
-    What a server says may repeat what it was sent. The parts of its answers that we quote go through `wire.redact`.
-    """
-    link: BaseException | None = exc
-    while link is not None:
-        if isinstance(link, aiohttp.ClientResponseError):
-            link.request_info = link.request_info._replace(headers={})  # type: ignore[arg-type]
-            link.message, link.headers, link.args = "", None, (link.request_info, ())
-        elif isinstance(link, aiohttp.ClientConnectorError):
-            key = link._conn_key._replace(proxy_auth=None)  # noqa: SLF001 - no other way
-            link._conn_key = key  # noqa: SLF001
-            link.args = (key, *link.args[1:])
-        elif isinstance(link, HttpProcessingError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
-            link.args = ()
-            vars(link).clear()
-        link = link.__cause__ or link.__context__
-    return exc
-
-
-# --------------------------------------------------------------------------------------------------------------- connections
-
-
-def build_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Verification against the system's CAs and, if given, a private one; TLS 1.2 at least.
-
-    Raises:
-        ConfigError: The file cannot be read or holds no certificate.
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ValueError) as exc:
-            reason = (
-                exc.strerror
-                if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError)
-                else "it holds no certificate"
-            )
-            raise ConfigError(f"ca_file {ca_file} cannot be used: {reason}", key="ca_file", hint="a PEM file") from exc
-    return context
-
-
-def _environment_proxy(url: str) -> dict[str, Any]:
-    """Keyword arguments of a request for the proxy that the environment names; none for loopback over http."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "https" or urllib.request.proxy_bypass(parts.hostname or ""):
-        return {}
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get("https") or proxies.get("all")
-    if not proxy:
-        return {}
-    address = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if address.scheme not in ("http", "https") or not address.hostname:
-        _refuse_proxy()
-    login, password = urllib.parse.unquote(address.username or ""), urllib.parse.unquote(address.password or "")
-    options: dict[str, Any] = {"proxy": f"{address.scheme}://{address.netloc.rpartition('@')[2]}"}
-    if login:
-        options["proxy_headers"] = {"Proxy-Authorization": aiohttp.encode_basic_auth(login, password)}
-    return options
-
-
-def _refuse_proxy() -> NoReturn:
-    raise ConfigError(
-        "the proxy that the environment names cannot be used",
-        key="HTTPS_PROXY",
-        hint="http://host:port; SOCKS is not supported",
-    )

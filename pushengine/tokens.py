@@ -13,6 +13,7 @@ from typing import Literal
 from pushengine import wire
 from pushengine.auth import AppKey, Credentials, OAuthClient
 from pushengine.clock import Clock
+from pushengine.error_answers import parse_token_error, token_error_code
 from pushengine.errors import EngineClosedError, PushEngineError
 
 TokenFetch = Callable[[wire.TokenRequest], Awaitable[wire.ApiAnswer]]
@@ -131,7 +132,7 @@ class TokenSource:
         asked_at = self._clock.monotonic()
         answer = await self._grant(client)
         if not _is_success(answer):
-            raise wire.parse_token_error(
+            raise parse_token_error(
                 answer, operation=_OPERATION, scope=client.scope, now=self._clock.now(), secrets=self.secrets()
             )
         grant = wire.parse_token(answer.body, operation=_OPERATION, status=answer.status)
@@ -143,7 +144,7 @@ class TokenSource:
         """Ask with the client's method; `auto` tries basic, then post, and remembers which one worked."""
         method = self._method or ("basic" if client.method == "auto" else client.method)
         answer = await self._fetch(wire.build_token_request(client, method))
-        if client.method == "auto" and self._method is None and wire.token_error_code(answer) == "invalid_client":
+        if client.method == "auto" and self._method is None and token_error_code(answer) == "invalid_client":
             method = "post"
             answer = await self._fetch(wire.build_token_request(client, method))
         if _is_success(answer):

@@ -11,8 +11,7 @@ Requests (paths below `/{base}/api/v1/data-push/{pool}`; base is `data-ingestion
     POST   /jobs/{id}/chunks/deleted     upload deletes  the same
     GET    /jobs/{id}/chunks             list chunks
 
-Error bodies seen (fact sheet 3.3): `{reference, message, shortMessage}`, `{errors: [{attribute, error, errorCode}]}`,
-`{title, status, detail, errorCode}`, `{error, error_description | message}`; plain text, HTML and nothing at all.
+What other answers than 2xx say is read in `pushengine.error_answers`.
 """
 
 from __future__ import annotations
@@ -21,38 +20,20 @@ import base64
 import dataclasses
 import datetime as dt
 import email.utils
-import html
 import ipaddress
 import json
 import math
-import re
 import urllib.parse
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 from pushengine.auth import OAuthClient
-from pushengine.errors import (
-    ApiError,
-    AuthenticationError,
-    ConfigError,
-    ConflictError,
-    InvalidRequestError,
-    NotFoundError,
-    PayloadTooLargeError,
-    PermissionDeniedError,
-    RateLimitedError,
-    ServerError,
-    UnexpectedResponseError,
-)
+from pushengine.errors import ConfigError, UnexpectedResponseError
 from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
 
 MAX_FIELD_LENGTH = 65_000
 MAX_ERROR_TEXT_BYTES = 2048
-_MAX_ERROR_SCAN_BYTES = 64 * 1024
-_MAX_WAIT_SECONDS = 24 * 3600.0
-_LEAST_EPOCH = 1e9
-_HALF_DAY_SECONDS = 12 * 3600
-_DAY_SECONDS = 24 * 3600
+
 
 CSV_PARSING_OPTIONS: Mapping[str, Any] = {
     "charSet": "UTF-8",
@@ -332,10 +313,21 @@ def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant
         _refuse(operation, status, "it holds no usable access_token")
     if str(raw.get("token_type") or "Bearer").lower() != "bearer":
         _refuse(operation, status, "its token_type is not Bearer")
-    lifetime = _seconds(raw.get("expires_in", 300))
+    lifetime = parse_seconds(raw.get("expires_in", 300))
     if lifetime is None or lifetime <= 0:
         _refuse(operation, status, "its expires_in is no positive number")
     return TokenGrant(token, lifetime, str(raw.get("scope") or ""))
+
+
+def parse_seconds(value: object) -> float | None:
+    """A finite number of seconds, or None."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def parse_datetime(value: object) -> dt.datetime | None:
@@ -357,26 +349,6 @@ def parse_http_date(value: str | None) -> float | None:
         return email.utils.parsedate_to_datetime(value).timestamp() if value else None
     except (ValueError, OverflowError):
         return None
-
-
-def retry_after_seconds(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
-    """The wait that an answer asks for, in order of trust: Retry-After, x-ratelimit-reset, a clock time in the body; else None.
-
-    Args:
-        headers: Of the answer; names in any case.
-        body: Of the answer.
-        now: Seconds UTC, by the server's clock if known.
-    """
-    value = header(headers, "retry-after")
-    if value is not None:
-        seconds = _seconds(value)
-        date = parse_http_date(value)
-        if seconds is not None or date is not None:
-            return _wait(seconds if seconds is not None else (date or now) - now)
-    seconds = _seconds(header(headers, "x-ratelimit-reset"))
-    if seconds is not None:
-        return _wait(seconds - now if seconds >= _LEAST_EPOCH else seconds)
-    return _clock_time(_explain(body).text, now)
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
@@ -450,134 +422,7 @@ def _unusable(operation: str, status: int, reason: str) -> UnexpectedResponseErr
     )
 
 
-def _seconds(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) else None
-
-
-def _wait(seconds: float) -> float:
-    return min(max(seconds, 0.0), _MAX_WAIT_SECONDS)
-
-
-_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
-_TIME_OF_DAY = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])")
-
-
-def _clock_time(text: str, now: float) -> float | None:
-    """Seconds until the UTC time that a text names; 0 for one that has just passed."""
-    if (found := _ISO_TIME.search(text)) and (date := parse_datetime(found[0])):
-        return _wait(date.timestamp() - now)
-    found = _TIME_OF_DAY.search(text)
-    if not found:
-        return None
-    hour, minute, second = (int(part or 0) for part in found.groups())
-    ahead = (hour * 3600 + minute * 60 + second - now) % _DAY_SECONDS
-    return ahead if ahead <= _HALF_DAY_SECONDS else 0.0
-
-
-# ------------------------------------------------------------------------------------------------------------------ errors
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Explanation:
-    text: str = ""
-    code: str | None = None
-    reference: str | None = None
-
-
-def parse_error(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    operation: str,
-    now: float,
-    secrets: Collection[str] = (),
-) -> ApiError:
-    """The error that an answer stands for.
-
-    Args:
-        status: Not 2xx.
-        headers: Of the answer.
-        body: Of the answer, in any of the known shapes or none.
-        operation: What was tried, on what.
-        now: Seconds UTC, to tell a wait from a clock time.
-        secrets: What must not be quoted, should the answer repeat it.
-    """
-    found = _explain(body)
-    text = clip_text(redact(clean_text(found.text), secrets))
-    code = clip_text(redact(clean_text(found.code), secrets), 100) if found.code else None
-    reference = found.reference or header(headers, "x-request-id") or header(headers, "x-correlation-id")
-    request_id = clip_text(redact(clean_text(reference), secrets), 200) if reference else None
-    details = [f"code {code}"] if code and code not in text else []
-    details += [f"reference {request_id}"] if request_id and request_id not in text else []
-    message = (
-        f"{operation}: status {status}"
-        + (f", {text}" if text else "")
-        + (f" [{', '.join(details)}]" if details else "")
-    )
-    kind, hint = _KINDS.get(status, (None, ""))
-    if kind is RateLimitedError:
-        return RateLimitedError(
-            message,
-            status=status,
-            code=code,
-            request_id=request_id,
-            hint=hint,
-            retry_after_seconds=retry_after_seconds(headers, body, now),
-        )
-    if kind is None:
-        kind, hint = _kind_of_range(status)
-    return kind(message, status=status, code=code, request_id=request_id, hint=hint)
-
-
-def parse_token_error(
-    answer: ApiAnswer, *, operation: str, scope: str, now: float, secrets: Collection[str]
-) -> ApiError:
-    """The error that an unsuccessful answer of the token endpoint stands for (RFC 6749, 5.2)."""
-    error = parse_error(answer.status, answer.headers, answer.body, operation=operation, now=now, secrets=secrets)
-    code = token_error_code(answer)
-    if code is None:
-        if isinstance(error, NotFoundError):
-            error.hint = "check the team URL, or set the token URL of the OAuth client"
-        return error
-    if code in ("invalid_scope", "access_denied"):
-        hint = (
-            f"the OAuth client does not hold the scope that was asked for, {scope!r}: give it that scope in the team's settings, "
-            "or set the scope to the one it holds (integration.data-pools:data_push or integration.data-pools)"
-        )
-    elif code == "invalid_client":
-        hint = "check client id and client secret, and that the client still exists in this team"
-    else:
-        hint = "the OAuth client must allow the client credentials grant"
-    return AuthenticationError(error.message, status=answer.status, code=code, request_id=error.request_id, hint=hint)
-
-
-def token_error_code(answer: ApiAnswer) -> str | None:
-    """`error` of RFC 6749, 5.2; a 401 that names none is `invalid_client`; None for any other answer."""
-    if answer.status not in (400, 401, 403):
-        return None
-    try:
-        raw = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        raw = None
-    code = raw.get("error") if isinstance(raw, dict) else None
-    known = (
-        "invalid_client",
-        "invalid_scope",
-        "invalid_request",
-        "invalid_grant",
-        "unauthorized_client",
-        "access_denied",
-    )
-    if code in (*known, "unsupported_grant_type"):
-        return str(code)
-    return "invalid_client" if answer.status == 401 else None  # noqa: PLR2004 - an HTTP status
+# ---------------------------------------------------------------------------------------------------------------------- quoting
 
 
 def clean_text(text: str) -> str:
@@ -599,78 +444,3 @@ def clip_text(text: str, max_bytes: int = MAX_ERROR_TEXT_BYTES) -> str:
     """The text within a number of UTF-8 bytes, with an ellipsis where it was cut."""
     raw = text.encode()
     return text if len(raw) <= max_bytes else raw[: max_bytes - 3].decode(errors="ignore") + "…"
-
-
-def _explain(body: bytes) -> _Explanation:
-    """What an error body says, in whichever shape."""
-    text = body[:_MAX_ERROR_SCAN_BYTES].decode("utf-8", errors="replace").strip()
-    if text.startswith(("{", "[")):
-        try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError):
-            return _Explanation(text)
-        return _explain_object(raw[0] if isinstance(raw, list) and raw else raw) if raw else _Explanation()
-    return _Explanation(_strip_html(text) if text.startswith("<") else text)
-
-
-def _explain_object(raw: Any) -> _Explanation:
-    if not isinstance(raw, dict):
-        return _Explanation(json.dumps(raw))
-    errors = raw.get("errors")
-    if isinstance(errors, list) and errors:
-        return _explain_errors([entry for entry in errors if isinstance(entry, dict)], raw)
-    parts = [_text(raw, name) for name in ("title", "error", "message", "detail", "error_description")]
-    parts = parts if any(parts) else [_text(raw, "shortMessage")]
-    code = _text(raw, "errorCode") or _text(raw, "code") or (_text(raw, "error") if "error_description" in raw else "")
-    return _Explanation(
-        ": ".join(dict.fromkeys(part for part in parts if part)), code or None, _text(raw, "reference") or None
-    )
-
-
-def _explain_errors(errors: list[dict[str, Any]], raw: dict[str, Any]) -> _Explanation:
-    lines = [": ".join(part for part in (_text(entry, "attribute"), _text(entry, "error")) if part) for entry in errors]
-    code = next((_text(entry, "errorCode") for entry in errors if _text(entry, "errorCode")), None)
-    return _Explanation("; ".join(line for line in lines if line), code, _text(raw, "reference") or None)
-
-
-def _text(raw: Mapping[str, Any], name: str) -> str:
-    value = raw.get(name)
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-
-
-def _strip_html(text: str) -> str:
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    if title and title[1].strip():
-        return html.unescape(title[1]).strip()
-    text = re.sub(r"<(script|style)\b.*?</\1\s*>", " ", text, flags=re.IGNORECASE | re.DOTALL)
-    return html.unescape(re.sub(r"<[^>]*>", " ", text)).strip()
-
-
-_KINDS: Mapping[int, tuple[type[ApiError], str]] = {
-    401: (
-        AuthenticationError,
-        (
-            "the credentials are wrong or have expired: check that the key was pasted whole and without spaces, and that a user "
-            "API key is given as api_key (sent as Bearer) and an application key as app_key (sent as AppKey), not the other way round"
-        ),
-    ),
-    403: (
-        PermissionDeniedError,
-        (
-            "the credentials are good and may not do this: give the OAuth client the scope integration.data-pools:data_push (or "
-            "integration.data-pools), and give it, or the key, the 'Data Push API' permission on this data pool"
-        ),
-    ),
-    404: (NotFoundError, "check the team URL and the data pool id, and that the job has not been deleted"),
-    409: (ConflictError, "the job is not in a state for this, or another job of the table is being submitted"),
-    413: (PayloadTooLargeError, "set a smaller chunk_bytes"),
-    429: (RateLimitedError, "the team's request quota is spent; run again later"),
-}
-
-
-def _kind_of_range(status: int) -> tuple[type[ApiError], str]:
-    if 400 <= status < 500:  # noqa: PLR2004 - HTTP status classes
-        return InvalidRequestError, "the platform refuses the request as it is"
-    if status >= 500:  # noqa: PLR2004
-        return ServerError, "the platform or something in front of it failed; run again later"
-    return UnexpectedResponseError, "is the URL that of a Celonis team?"

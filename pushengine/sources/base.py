@@ -195,7 +195,7 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     """A schema without metadata, of types whose slices tell their size."""
     import pyarrow as pa  # noqa: PLC0415 - this module stays light
 
-    from pushengine.schema import decoded_type  # noqa: PLC0415
+    from pushengine.readings import decoded_type  # noqa: PLC0415
 
     return pa.schema([pa.field(field.name, decoded_type(field.type)) for field in schema])
 
@@ -209,7 +209,7 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """
     import pyarrow as pa  # noqa: PLC0415 - this module stays light
 
-    from pushengine.schema import decoded  # noqa: PLC0415
+    from pushengine.readings import decoded  # noqa: PLC0415
 
     columns = []
     for position, field in enumerate(schema):

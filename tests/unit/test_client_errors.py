@@ -21,7 +21,8 @@ from yarl import URL
 from pushengine import errors
 from pushengine.auth import AppKey, OAuthClient, UserApiKey
 from pushengine.body import Upload
-from pushengine.client import Call, DataPushClient, _defused, border_error
+from pushengine.border import Call, border_error, defused
+from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings
 from pushengine.model import Payload, TableColumn, Target
@@ -172,7 +173,7 @@ def test_every_exception_class_of_aiohttp_is_in_the_table():
 @pytest.mark.parametrize("name", [*BORDER, *OTHERS])
 def test_every_exception_has_its_error(name):
     build, what = (BORDER | OTHERS)[name]
-    safe, unsafe = border_error(_defused(build()), SAFE), border_error(_defused(build()), UNSAFE)
+    safe, unsafe = border_error(defused(build()), SAFE), border_error(defused(build()), UNSAFE)
     assert type(safe) is SAFE_KINDS[what]
     assert type(unsafe) is UNSAFE_KINDS[what]
     if what == STRANGE:
@@ -186,7 +187,7 @@ def test_every_exception_has_its_error(name):
     "name", [name for name, (_, what) in (BORDER | OTHERS).items() if what in (LOST, TIMED, STRANGE)]
 )
 def test_before_the_head_is_sent_nothing_is_sent(name):
-    error = border_error(_defused((BORDER | OTHERS)[name][0]()), UNSAFE, is_sent=False)
+    error = border_error(defused((BORDER | OTHERS)[name][0]()), UNSAFE, is_sent=False)
     assert type(error) is errors.ConnectionFailedError
 
 
@@ -200,7 +201,7 @@ def test_before_the_body_begins_an_upload_is_not_sent():
 
 @pytest.mark.parametrize("name", BORDER)
 def test_the_cause_shows_no_credentials(name):
-    exc = _defused(BORDER[name][0]())
+    exc = defused(BORDER[name][0]())
     text = repr(exc) + str(exc) + "".join(traceback.format_exception(exc))
     assert MARKER not in text
     assert isinstance(exc, getattr(client_exceptions, name))

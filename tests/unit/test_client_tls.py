@@ -12,9 +12,10 @@ import trustme
 
 from pushengine import errors
 from pushengine.auth import OAuthClient, UserApiKey
-from pushengine.client import DataPushClient, build_ssl_context
+from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings
+from pushengine.connections import build_ssl_context
 from pushengine.model import Payload
 
 JOB = b'{"id": "J", "status": "NEW"}'

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pushengine import errors, wire
+from pushengine import error_answers, errors, wire
 from pushengine.auth import OAuthClient
 from pushengine.model import JobStatus, TableColumn, Target
 
@@ -16,7 +16,7 @@ NOW = dt.datetime(2026, 3, 1, 13, 45, 30, tzinfo=dt.UTC).timestamp()
 
 def error_of(status, body=b"", headers=None, **keywords):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return wire.parse_error(status, headers or {}, raw, operation="submit job J at acme", now=NOW, **keywords)
+    return error_answers.parse_error(status, headers or {}, raw, operation="submit job J at acme", now=NOW, **keywords)
 
 
 # ---------------------------------------------------------------------------------------------------------------- requests
@@ -389,7 +389,7 @@ def test_an_answer_that_repeats_a_secret_is_not_quoted(form):
 )
 def test_the_wait_that_an_answer_asks_for(headers, body, expected):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    assert wire.retry_after_seconds(headers, raw, NOW) == expected
+    assert error_answers.retry_after_seconds(headers, raw, NOW) == expected
     assert error_of(429, raw, headers).retry_after_seconds == expected
 
 
@@ -416,7 +416,7 @@ def test_the_wait_that_an_answer_asks_for(headers, body, expected):
 def test_errors_of_the_token_endpoint(status, body, code, kind, hint):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = wire.ApiAnswer(status, {}, raw)
-    assert wire.token_error_code(answer) == code
-    error = wire.parse_token_error(answer, operation="get a token", scope="the.scope", now=NOW, secrets=())
+    assert error_answers.token_error_code(answer) == code
+    error = error_answers.parse_token_error(answer, operation="get a token", scope="the.scope", now=NOW, secrets=())
     assert type(error) is kind
     assert hint in error.hint

@@ -1,0 +1,104 @@
+"""Connections: TLS verification, the proxy that the environment names, and sockets that notice a peer which has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any, NoReturn
+
+import aiohttp
+
+from pushengine.errors import ConfigError
+
+_KERNEL_SLACK_SECONDS = 5.0
+_KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_PROBES = 20, 10, 3
+
+
+def build_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Verification against the system's CAs and, if given, a private one; TLS 1.2 at least.
+
+    Raises:
+        ConfigError: The file cannot be read or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ValueError) as exc:
+            reason = (
+                exc.strerror
+                if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError)
+                else "it holds no certificate"
+            )
+            raise ConfigError(f"ca_file {ca_file} cannot be used: {reason}", key="ca_file", hint="a PEM file") from exc
+    return context
+
+
+def environment_proxy(url: str) -> dict[str, Any]:
+    """Keyword arguments of a request for the proxy that the environment names; none for loopback over http."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" or urllib.request.proxy_bypass(parts.hostname or ""):
+        return {}
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy:
+        return {}
+    address = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if address.scheme not in ("http", "https") or not address.hostname:
+        _refuse_proxy()
+    login, password = urllib.parse.unquote(address.username or ""), urllib.parse.unquote(address.password or "")
+    options: dict[str, Any] = {"proxy": f"{address.scheme}://{address.netloc.rpartition('@')[2]}"}
+    if login:
+        options["proxy_headers"] = {"Proxy-Authorization": aiohttp.encode_basic_auth(login, password)}
+    return options
+
+
+def _refuse_proxy() -> NoReturn:
+    raise ConfigError(
+        "the proxy that the environment names cannot be used",
+        key="HTTPS_PROXY",
+        hint="http://host:port; SOCKS is not supported",
+    )
+
+
+def open_socket(address: tuple[Any, ...], *, stall_timeout_seconds: float) -> socket.socket:
+    """A socket that notices a peer which has gone without a word."""
+    family, kind, protocol = address[:3]
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)  # noqa: FBT003
+    options = (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_SECONDS),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES),
+        # Linux: what we sent stays without acknowledgement; a little later than our own watch, which has the better message.
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(1000 * (stall_timeout_seconds + _KERNEL_SLACK_SECONDS))),
+    )
+    for level, name, value in options:
+        if hasattr(socket, name):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, getattr(socket, name), value)
+    return sock
+
+
+def forget_closed(sockets: list[socket.socket]) -> None:
+    """Leave only the open ones in the list."""
+    sockets[:] = [sock for sock in sockets if sock.fileno() != -1]
+
+
+async def end_sockets(sockets: list[socket.socket]) -> None:
+    """End connections that aiohttp has let go of while they wait for the peer's goodbye (TLS: up to 30 s); the list empties."""
+    for _ in range(50):
+        forget_closed(sockets)
+        if not sockets:
+            return
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        await asyncio.sleep(0)

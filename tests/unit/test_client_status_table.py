@@ -1,0 +1,64 @@
+"""Every operation under every error status that HTTP knows: which error comes of it, and whether to try again."""
+
+from __future__ import annotations
+
+import functools
+import re
+from http import HTTPStatus
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+
+from pushengine import errors
+from pushengine.auth import UserApiKey
+from pushengine.client import DataPushClient
+from pushengine.model import Payload, TableColumn, Target
+
+OPERATIONS = {
+    "create": ("post", lambda client: client.create_job(Target("T"), [TableColumn("A", "DATE")])),
+    "list": ("get", lambda client: client.list_jobs()),
+    "get": ("get", lambda client: client.get_job("J")),
+    "upload": ("post", lambda client: client.upload_chunk("J", Payload("1", memoryview(b"x"), 1, (0, 1), {}), "UPSERT")),
+    "chunks": ("get", lambda client: client.list_chunks("J")),
+    "submit": ("post", lambda client: client.submit_job("J", duplicate_removal_column=None)),
+    "delete": ("delete", lambda client: client.delete_job("J")),
+    "team": ("get", lambda client: client.check_team()),
+}
+NAMED = {
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    413: errors.PayloadTooLargeError,
+    429: errors.RateLimitedError,
+}
+CLASSES = {3: errors.UnexpectedResponseError, 4: errors.InvalidRequestError, 5: errors.ServerError}
+STATUSES = [status.value for status in HTTPStatus if status >= 300]
+MAY_BE_DONE = [408, 425, *(status for status in STATUSES if status >= 500)]
+"""The answer does not say that the request was refused: again if it may be done twice, else find out first."""
+
+# aioresponses 0.7.9 does not know the argument that aiohttp 3.14 asks the sender of a request for
+Response = functools.partial(aiohttp.ClientResponse, stream_writer=SimpleNamespace(output_size=0))
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_each_status_is_one_error(operation, status):
+    method, call = OPERATIONS[operation]
+    disposition = "transient" if status in (*MAY_BE_DONE, 429) else "terminal"
+    if method == "post" and status in MAY_BE_DONE:
+        disposition = "outcome_unknown"
+    client = DataPushClient("https://acme.test", "pool", UserApiKey("key"))
+    with aioresponses() as team:
+        team.add(re.compile("https://acme[.]test/"), method, status, response_class=Response)
+        if (operation, status) == ("delete", 404):
+            await call(client)  # it is gone already
+        else:
+            with pytest.raises(errors.ApiError) as caught:
+                await call(client)
+            assert type(caught.value) is NAMED.get(status, CLASSES[status // 100])
+            assert (caught.value.status, caught.value.disposition) == (status, disposition)
+        assert len(team.requests) == 1
+    await client.aclose()
