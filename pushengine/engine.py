@@ -30,11 +30,8 @@ from pushengine.errors import (
     EngineClosedError,
     JobFailedError,
     JobVanishedError,
-    OutcomeUnknownError,
     PushEngineError,
-    ServerError,
     SourceReadError,
-    UnexpectedResponseError,
     ValueMisfitError,
     VerificationError,
 )
@@ -47,6 +44,7 @@ from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import AsyncSource, open_source
 from pushengine.types import BatchReader, Destination, FileSystem, OffLoop, Source, SourceBatch, Workers
 from pushengine.uploader import Uploader
+from pushengine.workers import finish
 
 T = TypeVar("T")
 
@@ -218,7 +216,8 @@ class PushRun:
     def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake) -> None:
         """Raise the cause unless a fresh job can repair it."""
         is_repairable = isinstance(cause, ValueMisfitError | VerificationError | JobVanishedError) or (
-            isinstance(cause, OutcomeUnknownError | ServerError | UnexpectedResponseError)
+            isinstance(cause, PushEngineError)
+            and cause.disposition == "outcome_unknown"
             and self._progress.submits == 0
             and self._progress.job_id is not None
         )
@@ -475,7 +474,7 @@ class Intake:
             if reader is not None:
                 reader.close()
 
-        await _finish(self._workers.read(close))
+        await finish(self._workers.read(close))
 
 
 class AsyncIntake:
@@ -543,16 +542,6 @@ def open_intake(
 
 def _next_or_none(batches: Iterator[T]) -> T | None:
     return next(batches, None)
-
-
-async def _finish(cleanup: Any) -> None:
-    """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile."""
-    task = asyncio.ensure_future(cleanup)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def real_cause(error: BaseException) -> BaseException:

@@ -8,11 +8,10 @@ spends a submit of the hour.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pushengine import events
 from pushengine.clock import Clock
@@ -24,14 +23,10 @@ from pushengine.errors import (
     JobFailedError,
     JobVanishedError,
     NotFoundError,
-    OutcomeUnknownError,
     PushEngineError,
     RateLimitedError,
-    RequestTimeoutError,
     RetriesExhaustedError,
-    ServerError,
     SubmitOutcomeUnknownError,
-    UnexpectedResponseError,
     VerificationError,
 )
 from pushengine.events import EventSink
@@ -81,6 +76,8 @@ class DrainSwitch:
         Raises:
             EngineClosedError: The engine drains.
         """
+        if self.is_set and asyncio.iscoroutine(wait):
+            wait.close()
         self.check()
         waiting = asyncio.ensure_future(wait)
         draining = asyncio.ensure_future(self._event.wait())
@@ -89,13 +86,26 @@ class DrainSwitch:
             if waiting.done():
                 return waiting.result()
         finally:
-            for task in (waiting, draining):
-                if not task.done():
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+            await _end({waiting, draining})
         self.check()
         raise AssertionError("unreachable: neither done nor draining")
+
+
+async def _end(tasks: set[asyncio.Future[Any]]) -> None:
+    """Cancel tasks and see them end, however they do; a cancellation that comes meanwhile is passed on to them and raised then."""
+    cancelled: asyncio.CancelledError | None = None
+    while pending := {task for task in tasks if not task.done()}:
+        for task in pending:
+            task.cancel()
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen, so that asyncio does not complain of it
+    if cancelled is not None:
+        raise cancelled
 
 
 class JobRunner:
@@ -157,8 +167,9 @@ class JobRunner:
         async def attempt_once(_attempt: int) -> Job:
             try:
                 return await self._destination.create_job(self._target, columns)
-            except (OutcomeUnknownError, ServerError, UnexpectedResponseError) as error:
-                error.disposition = "transient"
+            except PushEngineError as error:
+                if error.disposition == "outcome_unknown":
+                    error.disposition = "transient"
                 raise
 
         job = await self._repeat(attempt_once, f"create of a push job for table {self._target.table}")
@@ -214,9 +225,7 @@ class JobRunner:
             hint="other tools of the team may be submitting; run the same command again later",
         ) from last_error
 
-    async def _submit_once(  # noqa: PLR0911 - one return for each way a submit can end
-        self, job_id: JobId, attempt: int
-    ) -> tuple[bool, PushEngineError | None]:
+    async def _submit_once(self, job_id: JobId, attempt: int) -> tuple[bool, PushEngineError | None]:
         """One attempt and, where its outcome is open, a look at the job and the wait that follows."""
         self.submits += 1
         could_have_run = self.may_have_run
@@ -230,6 +239,8 @@ class JobRunner:
             return False, error
         except ConnectionFailedError as error:
             self.may_have_run = could_have_run
+            if error.disposition == "terminal":
+                raise
             await self._wait_before_resubmit(job_id, attempt, error, self._backoff(attempt))
             return False, error
         except NotFoundError as error:
@@ -243,17 +254,20 @@ class JobRunner:
                 job_id, attempt, error, self._conflict_wait_seconds * self._rng.uniform(0.5, 1.5)
             )
             return False, error
-        except (OutcomeUnknownError, ServerError, UnexpectedResponseError) as error:
-            if await self._was_accepted(job_id):
-                return True, None
-            await self._wait_before_resubmit(job_id, attempt, error, _UNKNOWN_SETTLE_SECONDS + self._backoff(attempt))
-            if await self._was_accepted(job_id):
-                return True, None
-            return False, error
-        except PushEngineError:
-            self.may_have_run = could_have_run
-            raise
+        except PushEngineError as error:
+            if error.disposition == "terminal":
+                self.may_have_run = could_have_run
+                raise
+            is_accepted = await self._is_accepted_after_all(job_id, attempt, error)
+            return is_accepted, error
         return True, None
+
+    async def _is_accepted_after_all(self, job_id: JobId, attempt: int, error: PushEngineError) -> bool:
+        """After a submit whose outcome is open: the job left NEW, now or after the time that a late effect may take."""
+        if await self._was_accepted(job_id):
+            return True
+        await self._wait_before_resubmit(job_id, attempt, error, _UNKNOWN_SETTLE_SECONDS + self._backoff(attempt))
+        return await self._was_accepted(job_id)
 
     def _vanished(self, job_id: JobId) -> PushEngineError:
         if self.may_have_run:
@@ -325,16 +339,11 @@ class JobRunner:
             return await self._destination.get_job(job_id)
         except NotFoundError as error:
             raise self._vanished(job_id) from error
-        except (
-            ConnectionFailedError,
-            RequestTimeoutError,
-            RateLimitedError,
-            ServerError,
-            UnexpectedResponseError,
-        ) as error:
-            if error.disposition == "terminal" or self._clock.monotonic() > deadline:
+        except PushEngineError as error:
+            if error.disposition == "terminal":
                 raise
             wait = getattr(error, "retry_after_seconds", None) or self._backoff(3)
+            wait = min(wait, max(deadline - self._clock.monotonic(), 0.0))
             self._on_retry(f"poll of job {job_id}", 1, wait, error)
             await self._drain.guard(self._clock.sleep(wait))
             return None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pushengine import events
 from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.clock import Clock
-from pushengine.errors import PushEngineError
+from pushengine.errors import JobVanishedError, NotFoundError, PushEngineError
 from pushengine.events import EventSink
 from pushengine.model import ChunkType, JobId, Payload, SentChunk
 from pushengine.retry import RetryPolicy, call_with_retries
@@ -88,7 +88,10 @@ class Uploader:
                     payload_bytes=payload.size,
                 )
             )
-            await self._destination.upload_chunk(self._job_id, payload, self._kind)
+            try:
+                await self._destination.upload_chunk(self._job_id, payload, self._kind)
+            except NotFoundError as error:
+                raise JobVanishedError(f"job {self._job_id} is gone before its submit", job_id=self._job_id) from error
 
         await call_with_retries(
             attempt_once,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +41,25 @@ class ThreadWorkers:
 
     async def aclose(self) -> None:
         """Drop calls that have not begun, wait for those that have, end the reader thread."""
-        running = {future for future in self._running if not future.cancel()}
-        if running:
-            await asyncio.to_thread(concurrent.futures.wait, running)
-        self._reader.shutdown(wait=True)
+        running = {future for future in list(self._running) if not future.cancel()}  # each that ends leaves the set
+        try:
+            if running:
+                await finish(asyncio.to_thread(concurrent.futures.wait, running))
+        finally:
+            self._reader.shutdown(wait=True)
+
+
+async def finish(cleanup: Coroutine[Any, Any, object]) -> None:
+    """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile, however often."""
+    task = asyncio.ensure_future(cleanup)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # seen, so that asyncio does not complain of it
+        raise cancelled
+    task.result()
