@@ -528,17 +528,23 @@ def border_error(
 ) -> PushEngineError:
     """Our error for one of aiohttp's, the OS's or asyncio's; messages are our own words, theirs may hold addresses with secrets."""
     if isinstance(exc, _BAD_ADDRESS):
-        return ConfigError(f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud")
+        return ConfigError(
+            f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud"
+        )
     if isinstance(exc, _UNSENT) or not is_sent:
         return _connection_failed(exc, call)
     if isinstance(exc, _BAD_ANSWER):
         error = UnexpectedResponseError(
-            f"{call.operation}: the answer is no proper HTTP", status=getattr(exc, "status", 0), hint="is a proxy in between?"
+            f"{call.operation}: the answer is no proper HTTP",
+            status=getattr(exc, "status", 0),
+            hint="is a proxy in between?",
         )
         error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
         return error
     if upload is not None and not upload.body.is_begun:
-        return ConnectionFailedError(f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN)
+        return ConnectionFailedError(
+            f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN
+        )
     return _no_answer(_describe(exc, upload), call, is_timeout=isinstance(exc, TimeoutError))
 
 

@@ -44,6 +44,7 @@ one value that a source error is about.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -330,3 +331,11 @@ class RetriesExhaustedError(PushEngineError):
 
 class EngineClosedError(PushEngineError):
     """The engine was used after `aclose()`."""
+
+
+def real_cause(error: BaseException) -> BaseException:
+    """The failure that a person should hear of: the first one of a group that is not a cancellation."""
+    while isinstance(error, BaseExceptionGroup):
+        failures = [inner for inner in error.exceptions if not isinstance(inner, asyncio.CancelledError)]
+        error = (failures or list(error.exceptions))[0]
+    return error

@@ -103,6 +103,7 @@ class JobRecord:
 
     job_id: JobId
     chunks: dict[str, ChunkRecord] = dataclasses.field(default_factory=dict)
+    is_sealed: bool = False
     submit: SubmitState = "none"
     has_unknown_submit: bool = False
     status: str | None = None
@@ -113,6 +114,28 @@ class JobRecord:
     def may_have_run(self) -> bool:
         """A submit left whose refusal is not known: the job is not ours to delete."""
         return self.submit != "none" or self.has_unknown_submit
+
+    @property
+    def is_complete(self) -> bool:
+        """All chunks of the source are acknowledged: what is left is to look, submit and poll."""
+        return self.is_sealed or self.may_have_run
+
+    @property
+    def acked(self) -> list[ChunkRecord]:
+        """Chunks that the job holds, in the order of the source."""
+        acked = [chunk for chunk in self.chunks.values() if chunk.state == "acked"]
+        return sorted(acked, key=lambda chunk: chunk.source_rows)
+
+    def resume_point(self) -> tuple[int, int]:
+        """Number of the first chunk that the job may lack, and the row that it begins with: all rows before are acknowledged."""
+        index = row = covered = 0
+        for chunk in self.acked:
+            if chunk.source_rows[0] != covered:
+                break
+            covered = chunk.source_rows[1]
+            if "." not in chunk.chunk_id:  # between the parts of a split chunk no reading can begin
+                index, row = int(chunk.chunk_id) + 1, covered
+        return index, row
 
     @property
     def quarantined_since(self) -> float | None:
@@ -139,6 +162,14 @@ class PushState:
     def job(self) -> JobRecord | None:
         """The job that the push works with, or None between two."""
         return self.jobs[-1] if self.jobs and not self.jobs[-1].is_discarded else None
+
+    def job_of(self, job_id: str) -> JobRecord:
+        """The record of one job."""
+        return next(job for job in reversed(self.jobs) if job.job_id == job_id)
+
+    def chunk_of(self, job_id: str, chunk_id: str) -> ChunkRecord:
+        """The record of one chunk."""
+        return self.job_of(job_id).chunks[chunk_id]
 
     @property
     def undeleted_jobs(self) -> list[JobRecord]:
@@ -215,6 +246,10 @@ def _chunk_settled(_state: PushState, jobs: dict[str, JobRecord], at: float, bod
         record.zombie_since = at
 
 
+def _sealed(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
+    jobs[body["job_id"]].is_sealed = True
+
+
 def _submit_intended(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
     jobs[body["job_id"]].submit = "intended"
     state.submits += 1
@@ -265,6 +300,7 @@ _HANDLERS = {
     "chunk_refused": _chunk_refused,
     "chunk_unknown": _chunk_unknown,
     "chunk_settled": _chunk_settled,
+    "job_sealed": _sealed,
     "submit_intended": _submit_intended,
     "submit_refused": _submit_refused,
     "submit_unknown": _submit_unknown,

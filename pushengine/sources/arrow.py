@@ -64,7 +64,11 @@ def _is_repeatable(spec: Any) -> bool:
     """A frame or relation can be asked again; an iterator, cursor or reader cannot, and what is unknown is taken for one."""
     if hasattr(spec, "__next__"):
         return False
-    return hasattr(type(spec), "__dataframe__") or type(spec).__name__ in ("DataFrame", "DuckDBPyRelation", "ChunkedArray")
+    return hasattr(type(spec), "__dataframe__") or type(spec).__name__ in (
+        "DataFrame",
+        "DuckDBPyRelation",
+        "ChunkedArray",
+    )
 
 
 def _nbytes(spec: Any) -> int | None:
