@@ -95,6 +95,7 @@ class _Packer:
         self._max_bytes = max_chunk_bytes
         self._waiting: deque[SourceBatch] = deque()
         self._waiting_bytes: deque[int] = deque()
+        self._total_bytes = 0
         self._count = first_index
         self._rows = first_row
 
@@ -102,6 +103,7 @@ class _Packer:
         if source.batch.num_rows:
             self._waiting.append(source)
             self._waiting_bytes.append(source.batch.nbytes)
+            self._total_bytes += self._waiting_bytes[-1]
 
     def take(self, *, is_last: bool) -> Chunk | None:
         """A chunk, if there are rows enough for one (or the source has ended)."""
@@ -112,10 +114,12 @@ class _Packer:
         if self._waiting_bytes[0] > self._max_bytes and self._waiting[0].batch.num_rows > 1:
             batches = [self._cut_first()]
         else:
-            if not is_last and sum(self._waiting_bytes) < self._max_bytes:
+            if not is_last and self._total_bytes < self._max_bytes:
                 return None
             while self._waiting and (not batches or total + self._waiting_bytes[0] <= self._max_bytes):
-                total += self._waiting_bytes.popleft()
+                nbytes = self._waiting_bytes.popleft()
+                total += nbytes
+                self._total_bytes -= nbytes
                 batches.append(self._waiting.popleft())
         rows = sum(source.batch.num_rows for source in batches)
         chunk = _chunk(f"{self._count:06d}", batches, (self._rows, self._rows + rows))
@@ -127,6 +131,7 @@ class _Packer:
         source = self._waiting[0]
         rows = _rows_within(source, self._max_bytes)
         rest = _slice(source, rows, source.batch.num_rows - rows)
+        self._total_bytes += rest.batch.nbytes - self._waiting_bytes[0]
         self._waiting[0], self._waiting_bytes[0] = rest, rest.batch.nbytes
         return _slice(source, 0, rows)
 

@@ -13,8 +13,8 @@ What a failure proves:
 
 Time limits. aiohttp has none for writing, so a watch follows each upload: body bytes handed over, bytes still in the buffers of the
 transport and (Linux) of the kernel. Nothing of it moved for `stall_timeout_seconds` while the body is under way, or for
-`read_timeout_seconds` once the peer has all of it: the connection is aborted. A slow upload that moves has no limit. A dead peer that
-owes us nothing but an answer is noticed by TCP keepalive.
+`read_timeout_seconds` once the peer has all of it: the connection is aborted. A slow upload that moves has no limit. A host that is
+gone without a word is noticed by TCP itself (keepalive, TCP_USER_TIMEOUT), within 60 s by default.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ _ERROR_BODY_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
 _MAX_DATE_INTERVAL_SECONDS = 5.0
 _CLOCK_SLACK_SECONDS = 2.0
-_TRANSPORT_TIMEOUTS_PER_CALL = 5
+_READ_TIMEOUTS_PER_CALL = 5
+_KERNEL_SLACK_SECONDS = 5.0
 _KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_PROBES = 20, 10, 3
 
 _BORDER_ERRORS = (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, aiohttp.WSMessageTypeError, OSError)
@@ -294,16 +295,7 @@ class DataPushClient:
     async def _attempt(
         self, request: wire.ApiRequest, call: Call, source: memoryview | FileSlice | None, authorization: str
     ) -> wire.ApiAnswer:
-        upload = (
-            None
-            if source is None
-            else Upload(
-                source,
-                stall_timeout_seconds=self._settings.stall_timeout_seconds,
-                read_timeout_seconds=self._settings.read_timeout_seconds,
-                clock=self._clock,
-            )
-        )
+        upload = None if source is None else self._open_upload(source)
         answer = await self._exchange(
             request.method,
             self._origin + request.target,
@@ -322,6 +314,14 @@ class DataPushClient:
                 hint="something between here and the platform answers for it",
             )
         return answer
+
+    def _open_upload(self, source: memoryview | FileSlice) -> Upload:
+        return Upload(
+            source,
+            stall_timeout_seconds=self._settings.stall_timeout_seconds,
+            read_timeout_seconds=self._settings.read_timeout_seconds,
+            clock=self._clock,
+        )
 
     async def _fetch_token(self, request: wire.TokenRequest) -> wire.ApiAnswer:
         headers = {"Authorization": request.authorization} if request.authorization else {}
@@ -361,7 +361,8 @@ class DataPushClient:
                 self._running(upload),
                 session.request(method, url, allow_redirects=False, **options) as response,
             ):
-                self._observe_date(response, upload.sent_at if upload and upload.sent_at else began_at)
+                if url.startswith(f"{self._origin}/"):
+                    self._observe_date(response, upload.sent_at if upload and upload.sent_at else began_at)
                 body = await _read_body(response, call, upload)
                 if upload is not None and upload.body.is_complete:
                     upload.is_settled = True
@@ -411,7 +412,7 @@ class DataPushClient:
         return aiohttp.ClientTimeout(
             connect=settings.connect_timeout_seconds,
             sock_read=settings.read_timeout_seconds,
-            total=settings.connect_timeout_seconds + _TRANSPORT_TIMEOUTS_PER_CALL * settings.read_timeout_seconds,
+            total=settings.connect_timeout_seconds + _READ_TIMEOUTS_PER_CALL * settings.read_timeout_seconds,
         )
 
     def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
@@ -424,6 +425,12 @@ class DataPushClient:
             (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
             (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_SECONDS),
             (socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES),
+            # Linux: what we sent stays without acknowledgement; a little later than our own watch, which has the better message.
+            (
+                socket.IPPROTO_TCP,
+                "TCP_USER_TIMEOUT",
+                int(1000 * (self._settings.stall_timeout_seconds + _KERNEL_SLACK_SECONDS)),
+            ),
         )
         for level, name, value in options:
             if hasattr(socket, name):
@@ -622,16 +629,23 @@ def _reason(exc: BaseException) -> str:
 
 
 def _defused(exc: BaseException) -> BaseException:
-    """The same exception without what its `repr` would show: request headers with credentials, proxy passwords."""
-    if isinstance(exc, aiohttp.ClientResponseError):
-        info = exc.request_info
-        if info is not None:
-            exc.request_info = info._replace(headers={})  # type: ignore[arg-type]
-        exc.args = (exc.request_info, exc.history)
-    elif isinstance(exc, aiohttp.ClientConnectorError):
-        key = exc._conn_key._replace(proxy_auth=None)  # noqa: SLF001 - no other way
-        exc._conn_key = key  # noqa: SLF001
-        exc.args = (key, *exc.args[1:])
+    """The same exception, its causes included, without what they could show: our headers, proxy passwords, text of the server.
+
+    What a server says may repeat what it was sent. The parts of its answers that we quote go through `wire.redact`.
+    """
+    link: BaseException | None = exc
+    while link is not None:
+        if isinstance(link, aiohttp.ClientResponseError):
+            link.request_info = link.request_info._replace(headers={})  # type: ignore[arg-type]
+            link.message, link.headers, link.args = "", None, (link.request_info, ())
+        elif isinstance(link, aiohttp.ClientConnectorError):
+            key = link._conn_key._replace(proxy_auth=None)  # noqa: SLF001 - no other way
+            link._conn_key = key  # noqa: SLF001
+            link.args = (key, *link.args[1:])
+        elif isinstance(link, HttpProcessingError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+            link.args = ()
+            vars(link).clear()
+        link = link.__cause__ or link.__context__
     return exc
 
 

@@ -13,14 +13,13 @@ import dataclasses
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from pushengine.chunking import Chunk
 from pushengine.errors import SchemaError, SourceError
 from pushengine.model import FileType, Payload
 from pushengine.schema import TableSchema, conform
@@ -32,6 +31,30 @@ ROW_GROUP_ROWS = 1_000_000
 ROW_GROUP_BYTES = 64 * 1024 * 1024
 MAX_PAYLOAD_BYTES = 990_000_000
 """Below the platform's 1 GB with the multipart around it."""
+
+
+class Rows(Protocol):
+    """What is encoded: a `chunking.Chunk`."""
+
+    @property
+    def chunk_id(self) -> str:
+        """Stable name."""
+        ...
+
+    @property
+    def batches(self) -> tuple[SourceBatch, ...]:
+        """Rows as the source has them; at least one batch."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Their number."""
+        ...
+
+    @property
+    def source_rows(self) -> tuple[int, int]:
+        """Half-open range of rows of the whole source."""
+        ...
 
 
 class OversizedPayloadError(SourceError):
@@ -55,7 +78,7 @@ class EncodingOptions:
     max_payload_bytes: int = MAX_PAYLOAD_BYTES
 
 
-def encode(chunk: Chunk, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
+def encode(chunk: Rows, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
     """Check and encode the rows of a chunk.
 
     Raises:
@@ -88,7 +111,7 @@ def _digest(name: str, data: memoryview) -> str:
 
 
 def _conformed(
-    chunk: Chunk, schema: TableSchema, change: Callable[[SourceBatch, pa.RecordBatch], pa.RecordBatch] | None = None
+    chunk: Rows, schema: TableSchema, change: Callable[[SourceBatch, pa.RecordBatch], pa.RecordBatch] | None = None
 ) -> Iterator[pa.Table]:
     """Conformed rows in tables the size of a row group; a batch is released once it is written."""
     waiting: list[pa.RecordBatch] = []
@@ -105,7 +128,7 @@ def _conformed(
         yield pa.Table.from_batches(waiting)
 
 
-def _write_parquet(chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
+def _write_parquet(chunk: Rows, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
     arrow_schema = schema.arrow_schema
     is_int96 = options.timestamps == "INT96"
     has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
@@ -124,7 +147,7 @@ def _write_parquet(chunk: Chunk, schema: TableSchema, options: EncodingOptions, 
             writer.write_table(table, row_group_size=max(table.num_rows, 1))
 
 
-def _write_csv(chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
+def _write_csv(chunk: Rows, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
     fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
     # quoting "needed" quotes every string, so that an empty one differs from NULL
     write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")

@@ -30,6 +30,7 @@ from pushengine.budget import ByteBudget, ReadyChunk
 from pushengine.chunking import Chunk
 from pushengine.clock import Clock
 from pushengine.config import EngineSettings
+from pushengine.drain import DrainSwitch
 from pushengine.encoding import EncodingOptions, encode
 from pushengine.errors import (
     EngineClosedError,
@@ -37,6 +38,7 @@ from pushengine.errors import (
     JobTaintedError,
     JobVanishedError,
     JournalError,
+    LedgerError,
     PushEngineError,
     SourceReadError,
     SubmitOutcomeUnknownError,
@@ -46,7 +48,7 @@ from pushengine.errors import (
 )
 from pushengine.history import JobRecord
 from pushengine.intake import AsyncIntake, Intake, open_intake
-from pushengine.jobs import DrainSwitch, JobRunner
+from pushengine.jobs import JobRunner
 from pushengine.journal import Fact, Journal, PushRow
 from pushengine.limiter import SubmitLimiter
 from pushengine.model import ColumnType, Job, JobStatus, Receipt, Target
@@ -98,6 +100,8 @@ class Shared:
     drain: DrainSwitch
     sink: events.EventSink
     table_locks: dict[str, asyncio.Lock]
+    finished: set[str]
+    """Pushes that this engine brought to DONE and told its caller of. One that a killed process brought to DONE is told again."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -166,6 +170,7 @@ class PushRun:
             self._fail(error)
         else:
             receipt = await self._finished_receipt()
+            self._shared.finished.add(self._push_id)
             self._emit(events.PushFinished(push_id=self._push_id, receipt=receipt))
             return receipt
         finally:
@@ -193,14 +198,15 @@ class PushRun:
             settings=self._settings,
             filesystem=shared.runtime.filesystem,
         )
-        intake = open_intake(source, self._settings, self._settler, workers)
+        intake = open_intake(source, self._settings, self._settler, workers, shared.drain)
         try:
             fingerprint = await intake.fingerprint(shared.runtime.filesystem)
             identity = self._identity(fingerprint)
             lock = await shared.runtime.off_loop(shared.take_lock, identity)
             try:
                 log, schema = await self._open_log(intake, identity, fingerprint)
-                await self._finish_push(intake, log, schema, workers, fingerprint)
+                if log.state.receipt is None or log.state.receipt["status"] != "DONE":
+                    await self._finish_push(intake, log, schema, workers, fingerprint)
             finally:
                 lock.release()
         finally:
@@ -226,6 +232,9 @@ class PushRun:
         """The journal of the push that an earlier process left, or of a new one."""
         journal = self._shared.journal
         row = await journal.do(lambda file: file.find_open(identity))
+        if row is not None and row.push_id in self._shared.finished:
+            await self._mark_done(row.push_id)
+            row = None
         if row is not None:
             facts = await journal.do(lambda file: file.facts(row.push_id))
             log = self._new_log(row.push_id, facts)
@@ -270,8 +279,16 @@ class PushRun:
         self._emit_started(intake, len((log.state.schema or {})["columns"]))
         return log
 
+    async def _mark_done(self, push_id: str) -> None:
+        """The caller has heard that this push is DONE: the same command means a new one from now on."""
+        now = self._clock.now()
+        await self._shared.journal.do(lambda file: file.set_state(push_id, "done", now))
+
     async def _supersede(self, log: PushLog, reason: str) -> None:
         """Bring the earlier push to an end: a submitted job is awaited, since two jobs must not race for one table."""
+        if log.state.receipt is not None and log.state.receipt["status"] == "DONE":
+            await self._mark_done(log.push_id)
+            return
         jobs = self._job_runner(log)
         job = log.state.job
         if job is not None and job.may_have_run and await jobs.was_accepted_before(job.job_id):
@@ -289,7 +306,7 @@ class PushRun:
         team = self._shared.destination.team
         row = PushRow(self._push_id, identity, team, self._target.table, intake.label, now, now, "open")
         self._progress.source_bytes = intake.size_bytes
-        planned = {
+        planned: dict[str, Any] = {
             "target": dataclasses.asdict(self._target),
             "pool_id": self._shared.pool_id,
             "source": source_words(self._spec) if fingerprint is not None else None,
@@ -345,7 +362,7 @@ class PushRun:
         except BaseException as error:  # every way out leaves the journal in order
             await finish(self._close_log(log, real_cause(error), can_resume=fingerprint is not None))
             raise
-        await log.record("push_finished", final_state="done", receipt=self._receipt("DONE").to_dict())
+        await log.record("push_finished", final_state="finished", receipt=self._receipt("DONE").to_dict())
 
     def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake, log: PushLog) -> None:
         """Raise the cause unless a fresh job can repair it."""
@@ -421,6 +438,7 @@ class PushRun:
             poll_max_interval_seconds=settings.poll_max_interval_seconds,
             job_deadline_seconds=settings.job_deadline_seconds,
             quarantine_seconds=settings.quarantine_seconds,
+            settle_seconds=settings.settle_seconds,
         )
 
     @property
@@ -457,7 +475,9 @@ class PushRun:
             timings[phase] = timings.get(phase, 0.0) + self._clock.monotonic() - start
 
     async def _finished_receipt(self) -> Receipt:
-        quota_used = await self._shared.limiter.spent()
+        quota_used: int | None = None
+        with contextlib.suppress(LedgerError):  # the rows are loaded: a broken ledger stops the next push, not this one
+            quota_used = await self._shared.limiter.spent()
         return dataclasses.replace(
             self._receipt("DONE"), quota_used=quota_used, quota_limit=self._settings.submits_per_hour
         )
@@ -487,6 +507,11 @@ class PushRun:
             checksums=tuple(chunk.digests["sha256"] for chunk in sent),
             timings=progress.timings,
         )
+
+    def source_read(self, nbytes: int) -> None:
+        """All rows were read; their Arrow bytes stand in where the source has no size of its own."""
+        if self._progress.source_bytes is None:
+            self._progress.source_bytes = nbytes
 
     def seal_passed(self, verified: Literal["checksum", "count"]) -> None:
         """The job was compared with what was sent."""
@@ -546,6 +571,7 @@ class _Attempt:
             gate=gate,
             clock=shared.runtime.clock,
             settle_seconds=settings.settle_seconds,
+            quarantine_seconds=settings.quarantine_seconds,
             sink=shared.sink,
         )
         await reconciler.settle()
@@ -594,6 +620,7 @@ class _Attempt:
                     for task in (stopper, *uploads):
                         task.cancel()
         shared.drain.check()
+        self._push.source_read(producer.nbytes)
         await self._check_whole(record, first_row + producer.rows)
 
     @staticmethod

@@ -44,7 +44,7 @@ one value that a source error is about.
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -334,8 +334,34 @@ class EngineClosedError(PushEngineError):
 
 
 def real_cause(error: BaseException) -> BaseException:
-    """The failure that a person should hear of: the first one of a group that is not a cancellation."""
-    while isinstance(error, BaseExceptionGroup):
-        failures = [inner for inner in error.exceptions if not isinstance(inner, asyncio.CancelledError)]
-        error = (failures or list(error.exceptions))[0]
-    return error
+    """The error that explains the others: what is inside groups, with endings and cancellations last; of equals the first.
+
+    A refusal of the credentials comes before all else, then a bug, then what went wrong on purpose.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return min((real_cause(inner) for inner in error.exceptions), key=_rank)
+
+
+def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, its `__cause__`, that one's cause, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def is_access_refused(error: BaseException) -> bool:
+    """Whether the platform refused the credentials, or what they may do, at the bottom of this error."""
+    return any(isinstance(link, AuthenticationError | PermissionDeniedError) for link in iter_causes(error))
+
+
+def _rank(error: BaseException) -> int:
+    if not isinstance(
+        error, Exception
+    ):  # CancelledError, KeyboardInterrupt: by name it would cost the import of asyncio
+        return 4
+    if isinstance(error, EngineClosedError):
+        return 3
+    if is_access_refused(error):
+        return 0
+    return 2 if isinstance(error, PushEngineError) else 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
-from pushengine.chunking import AsyncChunkReader, ChunkReader
+from pushengine.chunking import AsyncChunkReader, Chunk, ChunkReader
 from pushengine.config import EngineSettings
-from pushengine.errors import SourceReadError
+from pushengine.drain import DrainSwitch
+from pushengine.errors import EngineClosedError, SourceReadError
 from pushengine.producer import BlockingChunkStream, ChunkStream
 from pushengine.recipe import fingerprint_files
 from pushengine.schema import SchemaSettler, TableSchema
@@ -17,6 +18,27 @@ from pushengine.types import BatchReader, FileSystem, Source, SourceBatch, Worke
 from pushengine.workers import finish
 
 T = TypeVar("T")
+
+
+class DrainableStream:
+    """A `ChunkStream` whose next chunk is not waited for once the engine drains: an iterator may have nothing to say for hours."""
+
+    def __init__(self, stream: ChunkStream, drain: DrainSwitch) -> None:
+        self._stream = stream
+        self._drain = drain
+        self.stop = stream.stop
+        self.bytes_read = stream.bytes_read
+
+    async def next_chunk(self) -> Chunk | None:
+        """The next one, or None after the last or when the engine drains."""
+        if self._drain.is_set:
+            return None
+        try:
+            return await self._drain.guard(self._stream.next_chunk())
+        except EngineClosedError:
+            if not self._drain.is_set:
+                raise
+            return None
 
 
 class Intake:
@@ -47,8 +69,8 @@ class Intake:
     async def settle(self, *, is_exhaustive: bool) -> TableSchema:
         """One schema for the whole push, from a sample or from every row."""
         read = self._workers.read
-        self.size_bytes = await read(self._source.size_bytes)
         schema = await read(self._source.schema)
+        self.size_bytes = await read(self._source.size_bytes)
         settler = self._new_settler(schema, is_text=self._source.is_text, source=self.label)
         reader = await read(self._source.open) if is_exhaustive else None
         batches = iter(reader) if reader is not None else self._source.sample(self._settings.sample_bytes)
@@ -103,9 +125,14 @@ class AsyncIntake:
     size_bytes: int | None = None
 
     def __init__(
-        self, source: AsyncSource, settings: EngineSettings, new_settler: Callable[..., SchemaSettler]
+        self,
+        source: AsyncSource,
+        settings: EngineSettings,
+        new_settler: Callable[..., SchemaSettler],
+        drain: DrainSwitch,
     ) -> None:
         self._source = source
+        self._drain = drain
         self._settings = settings
         self._new_settler = new_settler
         self._kept: list[SourceBatch] = []
@@ -116,6 +143,7 @@ class AsyncIntake:
     async def fingerprint(self, filesystem: FileSystem) -> list[Any] | None:
         """None: nobody can read it again."""
         del filesystem
+        return None
 
     async def settle(self, *, is_exhaustive: bool) -> TableSchema:
         """One schema for the whole push, from the first batches."""
@@ -139,9 +167,10 @@ class AsyncIntake:
     async def chunks(self, first_index: int, first_row: int) -> AsyncIterator[ChunkStream]:
         """All batches in chunks."""
         del first_index, first_row
-        yield AsyncChunkReader(self._batches(), self._settings.chunk_bytes)
+        async with contextlib.aclosing(self._batches()) as batches:
+            yield DrainableStream(AsyncChunkReader(batches, self._settings.chunk_bytes), self._drain)
 
-    async def _batches(self) -> AsyncIterator[SourceBatch]:
+    async def _batches(self) -> AsyncGenerator[SourceBatch, None]:
         while self._kept:
             yield self._kept.pop(0)
         async for batch in self._source.batches:
@@ -157,10 +186,11 @@ def open_intake(
     settings: EngineSettings,
     new_settler: Callable[..., SchemaSettler],
     workers: Workers,
+    drain: DrainSwitch,
 ) -> Intake | AsyncIntake:
     """The intake for a source."""
     if isinstance(source, AsyncSource):
-        return AsyncIntake(source, settings, new_settler)
+        return AsyncIntake(source, settings, new_settler, drain)
     return Intake(source, settings, new_settler, workers)
 
 

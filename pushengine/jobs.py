@@ -11,13 +11,13 @@ import asyncio
 import datetime as dt
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pushengine import events
 from pushengine.clock import Clock
+from pushengine.drain import DrainSwitch
 from pushengine.errors import (
     ConflictError,
-    EngineClosedError,
     JobDeadlineError,
     JobFailedError,
     JobVanishedError,
@@ -43,69 +43,7 @@ _POLL_GROWTH = 1.5
 _MAX_SUBMIT_ATTEMPTS = 12
 _DELETE_TIMEOUT_SECONDS = 10.0
 _UNKNOWN_SETTLE_SECONDS = 5.0
-
-
-class DrainSwitch:
-    """Set once, when the engine is told to stop; interrupts waits that may be interrupted without harm."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Drain from now on."""
-        self._event.set()
-
-    @property
-    def is_set(self) -> bool:
-        """The engine drains."""
-        return self._event.is_set()
-
-    async def when_set(self, call: Callable[[], None]) -> None:
-        """Wait for the drain, then call."""
-        await self._event.wait()
-        call()
-
-    def check(self) -> None:
-        """Raise `EngineClosedError` if the engine drains."""
-        if self.is_set:
-            raise EngineClosedError("interrupted", hint="run the same command again")
-
-    async def guard(self, wait: Awaitable[T]) -> T:
-        """Await something harmless to give up, and give it up when the engine drains.
-
-        Raises:
-            EngineClosedError: The engine drains.
-        """
-        if self.is_set and asyncio.iscoroutine(wait):
-            wait.close()
-        self.check()
-        waiting = asyncio.ensure_future(wait)
-        draining = asyncio.ensure_future(self._event.wait())
-        try:
-            await asyncio.wait({waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
-        finally:
-            await _end({waiting, draining})
-        self.check()
-        raise AssertionError("unreachable: neither done nor draining")
-
-
-async def _end(tasks: set[asyncio.Future[Any]]) -> None:
-    """Cancel tasks and see them end, however they do; a cancellation that comes meanwhile is passed on to them and raised then."""
-    cancelled: asyncio.CancelledError | None = None
-    while pending := {task for task in tasks if not task.done()}:
-        for task in pending:
-            task.cancel()
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen, so that asyncio does not complain of it
-    if cancelled is not None:
-        raise cancelled
+_LOOKS = 3
 
 
 class JobRunner:
@@ -126,6 +64,7 @@ class JobRunner:
         poll_max_interval_seconds: Longest wait between two polls.
         job_deadline_seconds: How long a submitted job is awaited.
         quarantine_seconds: How long an upload without an answer, that was sent again, may still arrive.
+        settle_seconds: How long the server may take to list what it has acknowledged.
     """
 
     def __init__(
@@ -145,6 +84,7 @@ class JobRunner:
         poll_max_interval_seconds: float,
         job_deadline_seconds: float,
         quarantine_seconds: float,
+        settle_seconds: float,
     ) -> None:
         self._destination = destination
         self._limiter = limiter
@@ -161,6 +101,7 @@ class JobRunner:
         self._poll_max_interval_seconds = poll_max_interval_seconds
         self._job_deadline_seconds = job_deadline_seconds
         self._quarantine_seconds = quarantine_seconds
+        self._settle_seconds = settle_seconds
 
     async def create(self, columns: Sequence[TableColumn]) -> Job:
         """Open the job. A create whose answer is lost is made again: an empty job that nobody knows stays invisible and expires."""
@@ -192,7 +133,12 @@ class JobRunner:
         await self._wait_for_quarantine(job_id)
         sent = [chunk.as_sent() for chunk in self._log.state.job_of(job_id).acked]
         known = await self._log.known_checksum()
-        found = verify_chunks(sent, await self.list_chunks(job_id), known=known)
+        for look in range(_LOOKS):
+            listed = await self.list_chunks(job_id)
+            found = verify_chunks(sent, listed, known=known)
+            if found.verified is not None or len(listed) >= len(sent) or look == _LOOKS - 1:
+                break
+            await self._drain.guard(self._clock.sleep(self._settle_seconds))  # the list may lag behind
         if found.verified is None:
             raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
         if found.algorithm is not None and found.algorithm != known:

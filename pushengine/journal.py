@@ -7,7 +7,7 @@ pushes(push_id TEXT PRIMARY KEY,
        identity TEXT NOT NULL,     -- hash of team, pool, target and source: the same command gives the same identity
        team TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,   -- for people
        created_at REAL NOT NULL, updated_at REAL NOT NULL,               -- seconds UTC
-       state TEXT NOT NULL)        -- open | done | failed | superseded | unknown
+       state TEXT NOT NULL)        -- open | finished (DONE, perhaps nobody was told) | done | failed | superseded | unknown
 facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL)  -- JSON
 teams(team TEXT PRIMARY KEY, checksum TEXT)   -- which checksum algorithm the platform turned out to use
 ```
@@ -152,9 +152,9 @@ class JournalFile:
         self._db.execute("UPDATE pushes SET state = ?, updated_at = ? WHERE push_id = ?", (state, at, push_id))
 
     def find_open(self, identity: str) -> PushRow | None:
-        """The newest unfinished push of this identity."""
+        """The newest push of this identity that is not known to be over for whoever asked for it."""
         rows = self._db.execute(
-            "SELECT * FROM pushes WHERE identity = ? AND state = 'open' ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            "SELECT * FROM pushes WHERE identity = ? AND state IN ('open', 'finished') ORDER BY created_at DESC, rowid DESC LIMIT 1",
             (identity,),
         ).fetchall()
         return PushRow(*rows[0]) if rows else None

@@ -81,6 +81,7 @@ class Producer:
         self._push_id = push_id
         self._sink = sink
         self.rows = 0
+        self.nbytes = 0
 
     async def run(self) -> None:
         """Put every chunk of the source on the queue; returns when all are on it.
@@ -109,6 +110,7 @@ class Producer:
             return None
         reservation.resize(int(chunk.nbytes * RESERVE_FACTOR))
         self.rows += chunk.rows
+        self.nbytes += chunk.nbytes
         self._sink.emit(
             events.ChunkRead(
                 push_id=self._push_id,

@@ -183,7 +183,7 @@ def _forced_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
     return strings.cast(to)
 
 
-_NUMBER = r"^-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)$"
+_NUMBER = r"^(?:0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)?\.[0-9]+)$"
 _SCIENTIFIC = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|[eE][+-][0-9]{1,3})$"
 
 
@@ -594,9 +594,9 @@ class _Candidates:
         try:
             self.readings = [reading for reading in before if reading.fits(array, self.physical(reading))]
         except _OutOfRangeError as exc:
-            raise self._refusal(source, array, before[0], exc) from exc
+            raise self._refusal(source, array, before) from exc
         if not self.readings:
-            raise self._refusal(source, array, before[0], _MisfitError("it would not survive"))
+            raise self._refusal(source, array, before)
         if TEXT in self.readings:
             self._measure(source, TEXT.parse(array, pa.string()))
 
@@ -605,15 +605,24 @@ class _Candidates:
             self.longest = max(self.longest, _largest(pc.utf8_length(strings)))
             self.too_long = self.too_long or _too_long(source, strings, self.name, MAX_LENGTH)
 
-    def _refusal(self, source: SourceBatch, array: pa.Array, reading: Reading, exc: ValueError) -> SchemaError:
-        to = self.physical(reading)
-        index = _first_misfit(array, reading, to)
+    def _refusal(self, source: SourceBatch, array: pa.Array, readings: Sequence[Reading]) -> SchemaError:
+        """The value at which the last of the readings failed."""
+        index, reading = -1, readings[0]
+        for candidate in readings:
+            failed_at = _first_misfit(array, candidate, self.physical(candidate))
+            if failed_at > index:
+                index, reading = failed_at, candidate
+        reason = "unlike the values before it"
+        try:
+            reading.parse(array.slice(index, 1), self.physical(reading))
+        except ValueError as exc:
+            reason = _reason(exc)
         kind = self.forced or reading.type
         return SchemaError(
-            f"{_shown(array[index])} does not fit {self.name} {kind}: {_reason(exc)}",
+            f"{_shown(array[index])} does not fit {self.name} {kind}: {reason}",
             source=source.source,
             position=_position(source, index, self.name),
-            hint="declare the column STRING" if kind != "STRING" else "",
+            hint="declare the column STRING" if self.forced else "",
         )
 
 

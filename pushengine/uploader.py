@@ -67,6 +67,7 @@ class Reconciler:
         gate: Gives the quiet moment.
         clock: Waits.
         settle_seconds: How long the server may take to show what it has received.
+        quarantine_seconds: How long an upload without an answer, that was sent again, may still arrive.
         sink: Takes events.
     """
 
@@ -79,6 +80,7 @@ class Reconciler:
         gate: UploadGate,
         clock: Clock,
         settle_seconds: float,
+        quarantine_seconds: float,
         sink: EventSink,
     ) -> None:
         self._job_id = job_id
@@ -87,6 +89,7 @@ class Reconciler:
         self._gate = gate
         self._clock = clock
         self._settle_seconds = settle_seconds
+        self._quarantine_seconds = quarantine_seconds
         self._sink = sink
 
     async def has_arrived(self, chunk_id: str) -> bool:
@@ -105,7 +108,8 @@ class Reconciler:
             JobTaintedError: It cannot be told, or the job holds more than what was sent.
         """
         async with self._gate.quiet():
-            chunks = list(self._log.state.job_of(self._job_id).chunks.values())
+            job = self._log.state.job_of(self._job_id)
+            chunks = list(job.chunks.values())
             unknown = [chunk for chunk in chunks if chunk.is_open]
             if not unknown:
                 return
@@ -115,6 +119,8 @@ class Reconciler:
                 [chunk.as_sent() for chunk in unknown],
                 await self._list_chunks(self._job_id),
                 known=await self._log.known_checksum(),
+                may_hold_late_ones=job.quarantined_since is not None
+                and self._clock.now() < job.quarantined_since + self._quarantine_seconds,
             )
             if result.taint is not None:
                 raise JobTaintedError(

@@ -388,7 +388,8 @@ def _load(body: bytes, operation: str, status: int) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        _refuse(operation, status, "it is no JSON")
+        error = _unusable(operation, status, "it is no JSON")
+    raise error  # outside of the handler: a JSONDecodeError would carry the whole body along
 
 
 def _load_list(body: bytes, operation: str, status: int) -> list[Any]:
@@ -438,7 +439,11 @@ def _chunk(raw: Any, operation: str, status: int) -> RemoteChunk:
 
 
 def _refuse(operation: str, status: int, reason: str) -> NoReturn:
-    raise UnexpectedResponseError(
+    raise _unusable(operation, status, reason)
+
+
+def _unusable(operation: str, status: int, reason: str) -> UnexpectedResponseError:
+    return UnexpectedResponseError(
         f"{operation}: the answer cannot be used, {reason}",
         status=status,
         hint="is the URL that of a Celonis team, and does something between here and there change answers?",

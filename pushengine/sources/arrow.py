@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ SLICE_ROWS = 65_536
 """Batches of a frame can be as large as the frame; they are handed on in slices."""
 _SAMPLE_PARTS = 16
 _DATASET_OPTIONS = {"batch_size": SLICE_ROWS, "batch_readahead": 1, "fragment_readahead": 1}
-_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def open_object(spec: Any, *, schema: pa.Schema | None) -> ArrowSource | AsyncSource | None:
@@ -56,8 +54,9 @@ def _open_sync(spec: Any, label: str) -> ArrowSource | None:  # noqa: PLR0911 - 
 
 
 def _frame_table(frame: Any) -> pa.Table:
-    table = pa.table(frame)
-    return table.drop_columns([name for name in table.schema.names if _PANDAS_INDEX.fullmatch(name)])
+    """A pandas frame; index levels that have names are columns, others are not; by default it would depend on their values."""
+    is_named = any(name is not None for name in frame.index.names)
+    return pa.Table.from_pandas(frame.reset_index() if is_named else frame, preserve_index=False)
 
 
 def _is_repeatable(spec: Any) -> bool:

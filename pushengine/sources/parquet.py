@@ -289,7 +289,8 @@ def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
     first_rows = [0]
     for number in range(groups):
         first_rows.append(first_rows[-1] + one.metadata.row_group(number).num_rows)
-    chosen = spread(groups, max(1, max_bytes // _SAMPLE_BYTES_PER_PART))
+    is_small = sum(one.metadata.row_group(number).total_byte_size for number in range(groups)) <= max_bytes
+    chosen = spread(groups, groups if is_small else max(1, max_bytes // _SAMPLE_BYTES_PER_PART))
     left = max_bytes
     for done, number in enumerate(chosen):
         share, spent = left // (len(chosen) - done), 0

@@ -27,9 +27,7 @@ def test_white_space_around_a_pasted_key_is_dropped(kind):
     assert kind(" \tabc\r\n").key.reveal() == "abc"
 
 
-@pytest.mark.parametrize(
-    "value", ["", "  \n", "abc def", "Bearer abc", "ab\x00c", "ab\nc", "ab\x7fc"], ids=repr
-)
+@pytest.mark.parametrize("value", ["", "  \n", "abc def", "Bearer abc", "ab\x00c", "ab\nc", "ab\x7fc"], ids=repr)
 @pytest.mark.parametrize("build", [UserApiKey, AppKey, lambda value: OAuthClient("client", value)])
 def test_what_cannot_be_a_secret_is_refused_without_showing_it(build, value):
     with pytest.raises(ConfigError) as caught:

@@ -23,7 +23,7 @@ class Transport:
     def get_write_buffer_size(self):
         return 7
 
-    def get_extra_info(self, name):
+    def get_extra_info(self, _name):
         return None
 
     def abort(self):

@@ -13,9 +13,8 @@ import traceback
 
 import aiohttp
 import pytest
-from aiohttp import client_exceptions, http_exceptions
+from aiohttp import client_exceptions, http_exceptions, web
 from aiohttp.client_reqrep import ConnectionKey, RequestInfo
-from aioresponses import aioresponses
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -28,7 +27,7 @@ from pushengine.config import EngineSettings
 from pushengine.model import Payload, TableColumn, Target
 
 MARKER = "M4RKER-s3cr3t+/x"
-BASE = "https://team.example/data-ingestion/api/v1/data-push/pool/jobs"
+BASE = "/data-ingestion/api/v1/data-push/pool/jobs"
 SAFE = Call("read job J at team", is_idempotent=True)
 UNSAFE = Call("submit job J at team", is_idempotent=False)
 
@@ -45,7 +44,7 @@ OPERATIONS = {
     "chunks": (lambda client: client.list_chunks("J"), "GET", f"{BASE}/J/chunks"),
     "submit": (lambda client: client.submit_job("J", duplicate_removal_column=None), "POST", f"{BASE}/J"),
     "delete": (lambda client: client.delete_job("J"), "DELETE", f"{BASE}/J"),
-    "team": (lambda client: client.check_team(), "GET", "https://team.example/api/cloud/team"),
+    "team": (lambda client: client.check_team(), "GET", "/api/cloud/team"),
 }
 UNSAFE_OPERATIONS = {"create", "upload", "submit"}
 STATUSES = {
@@ -64,24 +63,38 @@ STATUSES = {
 }
 
 
-@pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_every_status_of_every_operation(operation, status):
-    call, method, url = OPERATIONS[operation]
-    kind, disposition = STATUSES[status]
-    if operation in UNSAFE_OPERATIONS and status in (408, 500, 503):
-        disposition = "outcome_unknown"
-    client = DataPushClient("https://team.example", "pool", UserApiKey("key"), clock=SystemClock())
-    with aioresponses() as server:
-        server.add(url, method, status=status, payload={"message": "because"})
+async def test_every_status_of_every_operation(operation):
+    """A real server: aioresponses 0.7.9 cannot build the responses of aiohttp 3.14."""
+    call, method, path = OPERATIONS[operation]
+    status = 0
+    seen = set()
+
+    async def answer(request):
+        await request.read()
+        seen.add((request.method, request.path))
+        return web.json_response({"message": "because"}, status=status)
+
+    server = web.Server(answer, access_log=None)
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    team = f"127.0.0.1:{runner.addresses[0][1]}"
+    client = DataPushClient(f"http://{team}", "pool", UserApiKey("key"), clock=SystemClock())
+    for status, (kind, disposition) in STATUSES.items():
+        if operation in UNSAFE_OPERATIONS and status in (408, 500, 503):
+            disposition = "outcome_unknown"  # noqa: PLW2901
         if (operation, status) == ("delete", 404):
             await call(client)
-        else:
-            with pytest.raises(errors.ApiError) as caught:
-                await call(client)
-            assert (type(caught.value), caught.value.disposition) == (kind, disposition)
-            assert "team.example" in str(caught.value)
+            continue
+        with pytest.raises(errors.ApiError) as caught:
+            await call(client)
+        assert (status, type(caught.value), caught.value.disposition) == (status, kind, disposition)
+        assert team in str(caught.value)
+        assert "because" in str(caught.value) or kind is errors.UnexpectedResponseError
+    assert seen == {(method, path)}
     await client.aclose()
+    await runner.cleanup()
 
 
 # ----------------------------------------------------------------------------------------------------------- the one border
@@ -123,7 +136,7 @@ BORDER = {
     "NonHttpUrlRedirectClientError": (lambda: client_exceptions.NonHttpUrlRedirectClientError("x"), CONFIG),
     "RedirectClientError": (lambda: client_exceptions.RedirectClientError("x"), CONFIG),
     "ServerConnectionError": (lambda: client_exceptions.ServerConnectionError("gone"), LOST),
-    "ServerDisconnectedError": (lambda: client_exceptions.ServerDisconnectedError(), LOST),
+    "ServerDisconnectedError": (client_exceptions.ServerDisconnectedError, LOST),
     "ServerFingerprintMismatch": (lambda: client_exceptions.ServerFingerprintMismatch(b"a", b"b", "h", 1), FAILED),
     "ServerTimeoutError": (lambda: client_exceptions.ServerTimeoutError("slow"), TIMED),
     "SocketTimeoutError": (lambda: client_exceptions.SocketTimeoutError("slow"), TIMED),
@@ -169,7 +182,9 @@ def test_every_exception_has_its_error(name):
     assert safe.hint
 
 
-@pytest.mark.parametrize("name", [name for name, (_, what) in (BORDER | OTHERS).items() if what in (LOST, TIMED, STRANGE)])
+@pytest.mark.parametrize(
+    "name", [name for name, (_, what) in (BORDER | OTHERS).items() if what in (LOST, TIMED, STRANGE)]
+)
 def test_before_the_head_is_sent_nothing_is_sent(name):
     error = border_error(_defused((BORDER | OTHERS)[name][0]()), UNSAFE, is_sent=False)
     assert type(error) is errors.ConnectionFailedError
@@ -207,18 +222,27 @@ class Hostile:
         self.tasks.add(asyncio.current_task())
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+            length = next(
+                (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+            )
             sent = head + await reader.readexactly(length)
-            authorization = next((line for line in head.split(b"\r\n") if line.lower().startswith(b"authorization:")), b"")
+            authorization = next(
+                (line for line in head.split(b"\r\n") if line.lower().startswith(b"authorization:")), b""
+            )
             words = b" ".join([authorization, sent[-300:], MARKER.encode(), base64.b64encode(MARKER.encode())])
             text = words.replace(b"\r", b" ").replace(b"\n", b" ")
             answers = {
-                "redirect": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: https://evil/?" + MARKER.encode() + b"\r\n\r\n",
+                "redirect": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: https://evil/?"
+                + MARKER.encode()
+                + b"\r\n\r\n",
                 "no http": text + b"\r\n\r\n",
                 "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + text,
             }
             if self.way.startswith("echo"):
-                writer.write(b"HTTP/1.1 %s X\r\nX-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s" % (self.way[5:].encode(), text, len(text), text))
+                writer.write(
+                    b"HTTP/1.1 %s X\r\nX-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s"
+                    % (self.way[5:].encode(), text, len(text), text)
+                )
             elif self.way in answers:
                 writer.write(answers[self.way])
             if self.way == "hang":
@@ -238,7 +262,13 @@ def everything(error):
     seen, texts = set(), []
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        texts += [str(error), repr(error), repr(error.args), repr(vars(error)), "".join(traceback.format_exception(error))]
+        texts += [
+            str(error),
+            repr(error),
+            repr(error.args),
+            repr(vars(error)),
+            "".join(traceback.format_exception(error)),
+        ]
         error = error.__cause__ or error.__context__
     return "\n".join(texts)
 
@@ -251,7 +281,9 @@ async def test_no_error_shows_a_secret(kind, operation, way, caplog):
     hostile = Hostile(way)
     server = await asyncio.start_server(hostile, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    credentials = {"api key": UserApiKey, "app key": AppKey, "oauth": lambda secret: OAuthClient("client", secret)}[kind](MARKER)
+    credentials = {"api key": UserApiKey, "app key": AppKey, "oauth": lambda secret: OAuthClient("client", secret)}[
+        kind
+    ](MARKER)
     settings = EngineSettings(read_timeout_seconds=0.05, stall_timeout_seconds=0.05)
     client = DataPushClient(url, "pool", credentials, settings=settings, clock=SystemClock())
     shown = repr(client) + repr(credentials)

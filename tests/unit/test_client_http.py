@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 
 import pytest
@@ -31,7 +32,7 @@ class Team:
 
     def __init__(self):
         self.requests = []
-        self.answer = lambda request, body: web.json_response({"id": "J", "status": "NEW"})
+        self.answer = lambda _request, _body: web.json_response({"id": "J", "status": "NEW"})
         self.tokens = 0
 
     async def handle(self, request):
@@ -62,11 +63,11 @@ async def team():
 async def connect(team):
     async with contextlib.AsyncExitStack() as stack:
 
-        def build(credentials=UserApiKey("key"), *, pool_id="pool", clock=None, on_server_date=None, **settings):
+        def build(credentials=None, *, pool_id="pool", clock=None, on_server_date=None, **settings):
             client = DataPushClient(
                 f"http://{team.address}",
                 pool_id,
-                credentials,
+                credentials or UserApiKey("key"),
                 settings=EngineSettings(**settings),
                 clock=clock or SystemClock(),
                 on_server_date=on_server_date,
@@ -89,14 +90,14 @@ async def test_every_operation_reaches_its_address(team, connect):
         ("GET", f"{JOBS}/J/chunks"): [{"id": "C", "type": "UPSERT"}],
         ("GET", "/api/cloud/team"): {"domain": "acme"},
     }
-    team.answer = lambda request, body: web.json_response(answers.get((request.method, request.path), {}))
+    team.answer = lambda request, _body: web.json_response(answers.get((request.method, request.path), {}))
     assert (await client.create_job(Target("T"), COLUMNS)).id == "J"
     assert [job.status for job in await client.list_jobs()] == [JobStatus.DONE]
     assert (await client.get_job("J")).status is JobStatus.RUNNING
     await client.upload_chunk("J", payload_of(b"x"), "UPSERT")
     await client.upload_chunk("J", payload_of(b"x"), "DELETE")
     assert [chunk.id for chunk in await client.list_chunks("J")] == ["C"]
-    await client.submit_job("J", duplicate_removal_column="CHANGED AT")
+    await client.submit_job("J", duplicate_removal_column="A+B &C")
     await client.submit_job("J", duplicate_removal_column=None)
     await client.delete_job("J")
     assert await client.check_team() == {"domain": "acme"}
@@ -107,7 +108,7 @@ async def test_every_operation_reaches_its_address(team, connect):
         ("POST", f"{JOBS}/J/chunks/upserted"),
         ("POST", f"{JOBS}/J/chunks/deleted"),
         ("GET", f"{JOBS}/J/chunks"),
-        ("POST", f"{JOBS}/J?duplicateRemovalColumn=CHANGED%20AT"),
+        ("POST", f"{JOBS}/J?duplicateRemovalColumn=A%2BB%20%26C"),
         ("POST", f"{JOBS}/J"),
         ("DELETE", f"{JOBS}/J"),
         ("GET", "/api/cloud/team"),
@@ -188,7 +189,7 @@ def listed(*, age=0.0, **changes):
     ids=["one that fits", "two that fit", "age unknown", "older", "of another type", "none"],
 )
 async def test_a_201_without_a_body_is_found_in_the_list_only_if_that_is_certain(team, connect, jobs, found):
-    team.answer = lambda request, body: (
+    team.answer = lambda request, _body: (
         web.Response(status=201) if request.method == "POST" else web.json_response([listed(**job) for job in jobs])
     )
     create = connect().create_job(Target("T"), COLUMNS)
@@ -200,7 +201,7 @@ async def test_a_201_without_a_body_is_found_in_the_list_only_if_that_is_certain
 
 
 async def test_a_201_with_a_location_names_the_job(team, connect):
-    team.answer = lambda request, body: (
+    team.answer = lambda request, _body: (
         web.Response(status=201, headers={"Location": f"{JOBS}/J%207"})
         if request.method == "POST"
         else web.json_response({"id": request.path.rpartition("/")[2], "status": "NEW"})
@@ -209,20 +210,20 @@ async def test_a_201_with_a_location_names_the_job(team, connect):
 
 
 async def test_a_created_job_that_cannot_be_read_is_of_unknown_outcome(team, connect):
-    team.answer = lambda request, body: web.json_response({"status": "NEW"})
+    team.answer = lambda _request, _body: web.json_response({"status": "NEW"})
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await connect().create_job(Target("T"), COLUMNS)
     assert caught.value.disposition == "outcome_unknown"
 
 
 async def test_a_job_that_is_gone_is_deleted(team, connect):
-    team.answer = lambda request, body: web.Response(status=404)
+    team.answer = lambda _request, _body: web.Response(status=404)
     await connect().delete_job("J")
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 async def test_any_2xx_accepts_upload_submit_and_delete(team, connect, status):
-    team.answer = lambda request, body: web.Response(status=status)
+    team.answer = lambda _request, _body: web.Response(status=status)
     client = connect()
     await client.upload_chunk("J", payload_of(b"x"), "UPSERT")
     await client.submit_job("J", duplicate_removal_column=None)
@@ -247,7 +248,7 @@ async def test_a_401_gets_one_new_token_and_one_replay(team, connect):
 
 
 async def test_a_second_401_is_final(team, connect):
-    team.answer = lambda request, body: web.Response(status=401)
+    team.answer = lambda _request, _body: web.Response(status=401)
     with pytest.raises(errors.AuthenticationError):
         await connect(OAUTH).create_job(Target("T"), COLUMNS)
     assert (len(team.requests), team.tokens) == (2, 2)
@@ -265,7 +266,7 @@ async def test_many_calls_refused_at_once_share_one_new_token(team, connect):
 
 
 async def test_a_401_for_a_static_key_is_final(team, connect):
-    team.answer = lambda request, body: web.Response(status=401)
+    team.answer = lambda _request, _body: web.Response(status=401)
     with pytest.raises(errors.AuthenticationError):
         await connect().get_job("J")
     assert len(team.requests) == 1
@@ -277,7 +278,7 @@ async def test_a_401_for_a_static_key_is_final(team, connect):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_told_and_not_followed(team, connect, status):
     location = "https://evil.example/path?token=abc"
-    team.answer = lambda request, body: web.Response(status=status, headers={"Location": location})
+    team.answer = lambda _request, _body: web.Response(status=status, headers={"Location": location})
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await connect().submit_job("J", duplicate_removal_column=None)
     assert "evil.example" in str(caught.value)
@@ -295,7 +296,7 @@ async def test_an_answer_is_bounded(team, connect, monkeypatch):
                 await response.write(b" " * 65536)
         return response
 
-    team.answer = lambda request, body: endless(request)
+    team.answer = lambda request, _body: endless(request)
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await connect().get_job("J")
     assert caught.value.disposition == "terminal"
@@ -305,7 +306,7 @@ async def test_an_answer_is_bounded(team, connect, monkeypatch):
 async def test_lists_may_be_larger_than_other_answers(team, connect):
     jobs = [{"id": f"J{n}", "status": "DONE", "logs": ["x" * 1000]} for n in range(6000)]
     text = json.dumps(jobs)
-    team.answer = lambda request, body: web.Response(text=text, content_type="application/json")
+    team.answer = lambda _request, _body: web.Response(text=text, content_type="application/json")
     assert len(await connect().list_jobs()) == 6000
 
 
@@ -319,7 +320,7 @@ async def test_lists_may_be_larger_than_other_answers(team, connect):
     ids=["get", "list", "create"],
 )
 async def test_a_page_instead_of_json_is_told(team, connect, call, disposition):
-    team.answer = lambda request, body: web.Response(text="<html>maintenance</html>", content_type="text/html")
+    team.answer = lambda _request, _body: web.Response(text="<html>maintenance</html>", content_type="text/html")
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await call(connect())
     assert caught.value.disposition == disposition
@@ -337,7 +338,7 @@ async def test_a_page_instead_of_json_is_told(team, connect, call, disposition):
     ids=["get", "delete", "create", "upload", "submit"],
 )
 async def test_nobody_resends_blindly_after_a_5xx(team, connect, call, disposition):
-    team.answer = lambda request, body: web.json_response({"reference": "R-1", "message": "boom"}, status=502)
+    team.answer = lambda _request, _body: web.json_response({"reference": "R-1", "message": "boom"}, status=502)
     with pytest.raises(errors.ServerError) as caught:
         await call(connect())
     assert caught.value.disposition == disposition
@@ -346,7 +347,7 @@ async def test_nobody_resends_blindly_after_a_5xx(team, connect, call, dispositi
 
 
 async def test_a_429_carries_the_wait(team, connect):
-    team.answer = lambda request, body: web.Response(status=429, headers={"Retry-After": "7"})
+    team.answer = lambda _request, _body: web.Response(status=429, headers={"Retry-After": "7"})
     with pytest.raises(errors.RateLimitedError) as caught:
         await connect().submit_job("J", duplicate_removal_column=None)
     assert caught.value.retry_after_seconds == 7
@@ -358,7 +359,7 @@ async def test_a_token_endpoint_in_trouble_is_no_trouble_of_the_submit(team, con
 
     team.handle_token = broken
     client = connect(OAuthClient("c", "s", token_url=f"http://{team.address}/other/token"))
-    team.answer = lambda request, body: web.Response(status=503)
+    team.answer = lambda _request, _body: web.Response(status=503)
     with pytest.raises(errors.ServerError) as caught:
         await client.submit_job("J", duplicate_removal_column=None)
     assert caught.value.disposition == "transient"
@@ -367,7 +368,7 @@ async def test_a_token_endpoint_in_trouble_is_no_trouble_of_the_submit(team, con
 
 async def test_each_answer_tells_the_servers_time(team, connect):
     seen = []
-    team.answer = lambda request, body: web.json_response(
+    team.answer = lambda _request, _body: web.json_response(
         {"id": "J", "status": "NEW"}, headers={"Date": "Sun, 01 Mar 2026 13:46:00 GMT"}
     )
     client = connect(on_server_date=lambda server, local: seen.append((server, local)))
@@ -414,12 +415,29 @@ async def test_a_closed_client_refuses_calls(connect, team):
 
 async def test_connections_are_kept_between_calls(connect, team):
     ports = []
-    team.answer = lambda request, body: (ports.append(request.transport.get_extra_info("peername")[1]), web.json_response({"id": "J", "status": "NEW"}))[1]
+    team.answer = lambda request, _body: (
+        ports.append(request.transport.get_extra_info("peername")[1]),
+        web.json_response({"id": "J", "status": "NEW"}),
+    )[1]
     client = connect()
     await client.get_job("J")
     await client.upload_chunk("J", payload_of(b"x"), "UPSERT")
     await client.get_job("J")
     assert len(set(ports)) == 1
+
+
+async def test_the_system_watches_every_connection(connect, team):
+    client = connect()
+    await client.get_job("J")
+    (sock,) = client._sockets
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 55_000
+        idle, interval, probes = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + interval * probes < 60
 
 
 async def test_closing_ends_calls_under_way(connect, team):
@@ -429,7 +447,7 @@ async def test_closing_ends_calls_under_way(connect, team):
         arrived.set()
         await asyncio.Event().wait()
 
-    team.answer = lambda request, body: never(request)
+    team.answer = lambda request, _body: never(request)
     client = connect()
     call = asyncio.create_task(client.get_job("J"))
     await arrived.wait()

@@ -57,7 +57,9 @@ async def tls_server(cert, *, handle=None, **context_options):
                 await handle(reader, writer)
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+                lengths = [
+                    int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+                ]
                 await reader.readexactly((lengths or [0])[0])
                 writer.write(ANSWER)
                 await writer.drain()
@@ -96,7 +98,10 @@ async def client_of(url, credentials=None, **settings):
 
 
 async def test_a_private_ca_is_added_by_ca_file(authority, ca_file):
-    async with tls_server(authority.issue_cert("127.0.0.1")) as port, client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client:
+    async with (
+        tls_server(authority.issue_cert("127.0.0.1")) as port,
+        client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client,
+    ):
         assert (await client.get_job("J")).id == "J"
         await client.upload_chunk("J", Payload("0", memoryview(bytes(3 << 20)), 1, (0, 1), {}), "UPSERT")
 
@@ -122,14 +127,15 @@ async def test_a_certificate_that_proves_nothing_is_refused(authority, ca_file, 
     assert "not trusted" in caught.value.message
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 async def test_old_tls_is_refused(authority, ca_file):
-    with pytest.warns(DeprecationWarning):
-        server = tls_server(
-            authority.issue_cert("127.0.0.1"), minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1
-        )
-        async with server as port, client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client:
-            with pytest.raises(errors.ConnectionFailedError):
-                await client.get_job("J")
+    old = {"minimum_version": ssl.TLSVersion.TLSv1, "maximum_version": ssl.TLSVersion.TLSv1_1}
+    async with (
+        tls_server(authority.issue_cert("127.0.0.1"), **old) as port,
+        client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client,
+    ):
+        with pytest.raises(errors.ConnectionFailedError):
+            await client.get_job("J")
 
 
 def test_verification_is_always_on(ca_file):
@@ -236,7 +242,9 @@ async def proxy(answer=None):
 
 
 @pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
-async def test_the_environments_proxy_is_used_and_sees_no_credentials_of_ours(authority, ca_file, monkeypatch, variable):
+async def test_the_environments_proxy_is_used_and_sees_no_credentials_of_ours(
+    authority, ca_file, monkeypatch, variable
+):
     async with tls_server(authority.issue_cert("127.0.0.1")) as port, proxy() as (proxy_port, heads):
         monkeypatch.setenv(variable, f"http://user:{MARKER}@127.0.0.1:{proxy_port}")
         async with client_of(f"https://127.0.0.1:{port}", UserApiKey("the-key"), ca_file=ca_file) as client:
@@ -249,7 +257,10 @@ async def test_the_environments_proxy_is_used_and_sees_no_credentials_of_ours(au
 async def test_no_proxy_is_honoured(authority, ca_file, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    async with tls_server(authority.issue_cert("127.0.0.1")) as port, client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client:
+    async with (
+        tls_server(authority.issue_cert("127.0.0.1")) as port,
+        client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client,
+    ):
         await client.get_job("J")
 
 

@@ -89,7 +89,11 @@ def payload_of(data):
 def open_sockets_to(port):
     """Our TCP connections to a port, by the kernel's table."""
     wanted = f"0100007F:{port:04X}"
-    mine = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+    mine = {
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{fd}")
+    }
     with open("/proc/net/tcp") as table:
         rows = [line.split() for line in table][1:]
     return [row for row in rows if row[2] == wanted and f"socket:[{row[9]}]" in mine]
@@ -217,7 +221,10 @@ async def test_a_peer_that_never_answers_is_noticed(raw, connect):
     with pytest.raises(errors.RequestTimeoutError) as caught:
         await client.get_job("J")
     assert caught.value.phase == "read"
-    for call in (client.create_job(Target("T"), [TableColumn("A", "DATE")]), client.submit_job("J", duplicate_removal_column=None)):
+    for call in (
+        client.create_job(Target("T"), [TableColumn("A", "DATE")]),
+        client.submit_job("J", duplicate_removal_column=None),
+    ):
         with pytest.raises(errors.OutcomeUnknownError):
             await call
     with pytest.raises(errors.RequestTimeoutError):
@@ -286,7 +293,10 @@ async def test_a_lost_connection_in_other_calls(raw, connect, how):
         with pytest.raises(errors.TransportError) as caught:
             await call
         assert type(caught.value) is errors.TransportError
-    for call in (client.create_job(Target("T"), [TableColumn("A", "DATE")]), client.submit_job("J", duplicate_removal_column=None)):
+    for call in (
+        client.create_job(Target("T"), [TableColumn("A", "DATE")]),
+        client.submit_job("J", duplicate_removal_column=None),
+    ):
         with pytest.raises(errors.OutcomeUnknownError):
             await call
 
@@ -308,7 +318,9 @@ async def test_an_answer_that_breaks_off_is_transport_where_its_body_counts(raw,
     await client.upload_chunk("J", payload_of(b"x"), "UPSERT")  # the status says it all
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
+)
 async def test_what_is_no_http_is_unexpected(raw, connect, answer):
     async def handle(reader, writer):
         _, length = await raw.head(reader)
@@ -368,7 +380,7 @@ async def test_a_refusal_whose_body_never_ends_is_heard(raw, connect, monkeypatc
 
     async def handle(reader, writer):
         await raw.head(reader)
-        writer.write(b'HTTP/1.1 413 No\r\nContent-Length: 1000\r\n\r\ntoo big')
+        writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 1000\r\n\r\ntoo big")
         await asyncio.Event().wait()
 
     raw.handle = handle

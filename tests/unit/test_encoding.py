@@ -89,7 +89,9 @@ def test_checksums_are_those_of_the_bytes():
 def test_the_same_rows_give_the_same_bytes(options):
     rng = random.Random(5)
     columns = {"a": [rng.random() for _ in range(5000)], "b": [str(rng.randrange(50)) for _ in range(5000)]}
-    payloads = [bytes(encode(chunk, schema_of(chunk), options).data) for chunk in (chunk_of(columns, 3), chunk_of(columns, 3))]
+    payloads = [
+        bytes(encode(chunk, schema_of(chunk), options).data) for chunk in (chunk_of(columns, 3), chunk_of(columns, 3))
+    ]
     assert payloads[0] == payloads[1]
 
 
@@ -97,7 +99,10 @@ def test_nanoseconds_survive_in_both_kinds_of_timestamps():
     chunk = chunk_of({"t": pa.array([1_234_567_891, None], pa.timestamp("ns"))})
     for timestamps in ("INT96", "INT64"):
         payload = encode(chunk, schema_of(chunk), EncodingOptions(timestamps=timestamps))
-        assert pq.ParquetFile(pa.BufferReader(payload.data)).read()["t"].cast(pa.int64()).to_pylist() == [1_234_567_891, None]
+        assert pq.ParquetFile(pa.BufferReader(payload.data)).read()["t"].cast(pa.int64()).to_pylist() == [
+            1_234_567_891,
+            None,
+        ]
 
 
 def test_pages_are_v1():
@@ -115,12 +120,23 @@ def test_many_small_batches_become_one_row_group():
 def test_a_csv_payload_has_header_quoted_texts_and_iso_timestamps():
     chunk = chunk_of({**EVERYTHING, 'h"x': ["a"] * 4}, 2)
     text = bytes(encode(chunk, schema_of(chunk), CSV).data).decode()
-    assert text.startswith('"i","f","b","s","t","d","n","h""x"\n1,0.1,true,"","2024-01-02T03:04:05.000678","2024-01-02T00:00:00.000000",,"a"\n,,,,,,,"a"\n')
+    assert text.startswith(
+        '"i","f","b","s","t","d","n","h""x"\n1,0.1,true,"","2024-01-02T03:04:05.000678","2024-01-02T00:00:00.000000",,"a"\n,,,,,,,"a"\n'
+    )
     assert text.endswith("\n")
     assert "\r" not in text
     rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     assert len(rows) == 5
-    assert rows[3] == ["-3", "1e+300", "false", 'q"q', "1400-01-01T00:00:00.000000", "1969-01-01T00:00:00.000000", "", "a"]
+    assert rows[3] == [
+        "-3",
+        "1e+300",
+        "false",
+        'q"q',
+        "1400-01-01T00:00:00.000000",
+        "1969-01-01T00:00:00.000000",
+        "",
+        "a",
+    ]
     back = arrow_csv.read_csv(
         io.BytesIO(text.encode()),
         parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
@@ -136,7 +152,9 @@ def test_a_csv_payload_has_header_quoted_texts_and_iso_timestamps():
         pytest.param({"x": ["a", None]}, "empty line", 2, id="NULL in one column"),
         pytest.param({"x": [1.0, float("nan")], "y": [1, 2]}, "finite", 2, id="nan"),
         pytest.param({"x": [float("-inf"), 1.0], "y": [1, 2]}, "finite", 1, id="infinity"),
-        pytest.param({"x": pa.array([1000, 1001], pa.timestamp("ns"))}, "finer than a microsecond", 2, id="nanoseconds"),
+        pytest.param(
+            {"x": pa.array([1000, 1001], pa.timestamp("ns"))}, "finer than a microsecond", 2, id="nanoseconds"
+        ),
     ],
 )
 def test_what_csv_cannot_say_is_refused(columns, text, row):

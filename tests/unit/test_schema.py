@@ -44,7 +44,9 @@ T = dt.datetime
     ("cells", "kind", "expected"),
     [
         pytest.param(["1", "-2", None, "0"], "INTEGER", [1, -2, None, 0], id="integers"),
-        pytest.param(["9223372036854775807", "-9223372036854775808"], "INTEGER", [2**63 - 1, -(2**63)], id="64-bit bounds"),
+        pytest.param(
+            ["9223372036854775807", "-9223372036854775808"], "INTEGER", [2**63 - 1, -(2**63)], id="64-bit bounds"
+        ),
         pytest.param(["9223372036854775808"], "STRING", None, id="above 64 bits"),
         pytest.param(["1", "007"], "STRING", None, id="leading zero"),
         pytest.param(["1", "-07"], "STRING", None, id="leading zero after a minus"),
@@ -86,7 +88,12 @@ T = dt.datetime
         pytest.param(["1399-12-31"], "STRING", None, id="year before 1400"),
         pytest.param(["20240229"], "INTEGER", [20240229], id="compact dates are numbers"),
         pytest.param(["2024-02-29", "2024-02-29 00:00:00"], "STRING", None, id="dates and date-times"),
-        pytest.param(["2024-02-29T10:00:00", "2024-02-29 10:00:00.5"], "DATETIME", [T(2024, 2, 29, 10), T(2024, 2, 29, 10, 0, 0, 500000)], id="naive"),
+        pytest.param(
+            ["2024-02-29T10:00:00", "2024-02-29 10:00:00.5"],
+            "DATETIME",
+            [T(2024, 2, 29, 10), T(2024, 2, 29, 10, 0, 0, 500000)],
+            id="naive",
+        ),
         pytest.param(["2024-02-29T10:00"], "DATETIME", [T(2024, 2, 29, 10)], id="no seconds"),
         pytest.param(["2024-02-29 10"], "STRING", None, id="hours only"),
         pytest.param(
@@ -99,8 +106,18 @@ T = dt.datetime
         pytest.param(["2024-02-29T10:00:00 Europe/Berlin"], "STRING", None, id="zone names"),
         pytest.param(["2024-02-29T24:00:00"], "STRING", None, id="hour 24"),
         pytest.param(["2016-12-31T23:59:60Z"], "STRING", None, id="leap second"),
-        pytest.param(["9999-12-31T23:59:59.9999990"], "DATETIME", [T(9999, 12, 31, 23, 59, 59, 999999)], id="7 digits, the last zero"),
-        pytest.param(["2024-01-01T00:00:00.123456000+01:00"], "DATETIME", [T(2023, 12, 31, 23, 0, 0, 123456)], id="9 digits and offset"),
+        pytest.param(
+            ["9999-12-31T23:59:59.9999990"],
+            "DATETIME",
+            [T(9999, 12, 31, 23, 59, 59, 999999)],
+            id="7 digits, the last zero",
+        ),
+        pytest.param(
+            ["2024-01-01T00:00:00.123456000+01:00"],
+            "DATETIME",
+            [T(2023, 12, 31, 23, 0, 0, 123456)],
+            id="9 digits and offset",
+        ),
         pytest.param(["9999-12-31T23:59:59-01:00"], "STRING", None, id="instant after 9999"),
         pytest.param(["9999-12-31T23:59:59.9999999"], "STRING", None, id="100 ns out of reach"),
         pytest.param(["0001-01-01T00:00:00"], "STRING", None, id="year 1"),
@@ -166,7 +183,11 @@ ARROW = [
 @pytest.mark.parametrize("is_sliced", [False, True])
 def test_arrow_types_become_the_types_that_hold_their_values(array, kind, physical, expected, is_sliced):
     if is_sliced:
-        array = pa.concat_arrays([array, array]).slice(len(array)) if not pa.types.is_run_end_encoded(array.type) else array.slice(0)
+        array = (
+            pa.concat_arrays([array, array]).slice(len(array))
+            if not pa.types.is_run_end_encoded(array.type)
+            else array.slice(0)
+        )
     batch = batch_of({"x": array})
     schema = settled(batch, is_text=False)
     assert (schema.columns[0].type, schema.columns[0].arrow_type) == (kind, physical)
@@ -191,11 +212,20 @@ def test_decimals_become_the_nearest_double():
 
 @pytest.mark.parametrize(
     "arrow_type",
-    [pa.list_(pa.int64()), pa.struct([("a", pa.int64())]), pa.map_(pa.string(), pa.int64()), pa.binary(), pa.binary(4), pa.duration("s"), pa.month_day_nano_interval(), pa.dictionary(pa.int8(), pa.binary())],
+    [
+        pa.list_(pa.int64()),
+        pa.struct([("a", pa.int64())]),
+        pa.map_(pa.string(), pa.int64()),
+        pa.binary(),
+        pa.binary(4),
+        pa.duration("s"),
+        pa.month_day_nano_interval(),
+        pa.dictionary(pa.int8(), pa.binary()),
+    ],
     ids=str,
 )
 def test_types_that_the_target_cannot_hold_are_refused_by_column(arrow_type):
-    with pytest.raises(SchemaError, match="column x: type .* cannot be held"):
+    with pytest.raises(SchemaError, match=r"column x: type .* cannot be held"):
         SchemaSettler(pa.schema([("x", arrow_type)]), is_text=False)
 
 
@@ -219,7 +249,7 @@ def test_unknown_keys_and_overrides_are_refused_with_what_may_be_meant():
     schema = pa.schema([("Id", pa.int64())])
     with pytest.raises(SchemaError, match=r"key ID is no column .*is it Id\?"):
         SchemaSettler(schema, is_text=False, keys=["ID"])
-    with pytest.raises(SchemaError, match="type override x is no column .*columns: Id"):
+    with pytest.raises(SchemaError, match=r"type override x is no column .*columns: Id"):
         SchemaSettler(schema, is_text=False, overrides={"x": "STRING"})
 
 
@@ -231,7 +261,12 @@ def test_unknown_keys_and_overrides_are_refused_with_what_may_be_meant():
         pytest.param(["1", "2"], "FLOAT", [1.0, 2.0], id="integers as floats"),
         pytest.param(["007.5", "+1", "12E4"], "FLOAT", [7.5, 1.0, 120000.0], id="odd numbers"),
         pytest.param(["TRUE", "false"], "BOOLEAN", [True, False], id="mixed words"),
-        pytest.param(["2024-01-01", "2024-01-02T03:04:05"], "DATETIME", [T(2024, 1, 1), T(2024, 1, 2, 3, 4, 5)], id="dates and date-times"),
+        pytest.param(
+            ["2024-01-01", "2024-01-02T03:04:05"],
+            "DATETIME",
+            [T(2024, 1, 1), T(2024, 1, 2, 3, 4, 5)],
+            id="dates and date-times",
+        ),
         pytest.param(["2024-01-01"], "DATE", [T(2024, 1, 1)], id="date"),
     ],
 )
@@ -288,7 +323,7 @@ def test_arrow_columns_can_be_forced_without_loss(array, wanted, expected):
 
 
 def test_forcing_never_loses_a_value():
-    with pytest.raises(SchemaError, match="row 2, column x: 1.5 does|'1.5' does not fit"):
+    with pytest.raises(SchemaError, match=r"row 2, column x: '1\.5' does not fit"):
         settled(batch_of({"x": pa.array([1.0, 1.5])}), is_text=False, overrides={"x": "INTEGER"})
     with pytest.raises(SchemaError, match="does not fit"):
         settled(batch_of({"x": pa.array([2**53 + 1])}), is_text=False, overrides={"x": "FLOAT"})
@@ -379,7 +414,9 @@ def test_sampled_numbers_that_grow_are_misfits():
 
 
 def test_strings_that_are_not_utf_8_are_refused():
-    bad = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")])
+    bad = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")]
+    )
     with pytest.raises(SchemaError) as caught:
         conform(settled(batch_of({"x": pa.array(["a"])}), is_text=False), batch_of({"x": bad}))
     assert caught.value.position == "row 2, column x"

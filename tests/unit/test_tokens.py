@@ -205,7 +205,9 @@ async def test_neither_token_nor_secret_is_shown():
     tokens = TokenSource(CLIENT, endpoint, HandClock())
     await tokens.authorization()
     shown = repr(tokens) + repr(vars(tokens))
-    endpoint.answers = [ApiAnswer(401, {}, b"the-secret is wrong, and so is token-1 and " + base64.b64encode(b"the-secret"))] * 2
+    endpoint.answers = [
+        ApiAnswer(401, {}, b"the-secret is wrong, and so is token-1 and " + base64.b64encode(b"the-secret"))
+    ] * 2
     tokens.invalidate("Bearer token-1")
     with pytest.raises(errors.AuthenticationError) as caught:
         await tokens.authorization()

@@ -86,7 +86,11 @@ JOBS = "/data-ingestion/api/v1/data-push/pool/jobs"
         (wire.build_upload_chunk("pool", "J", "UPSERT"), "POST", f"{JOBS}/J/chunks/upserted"),
         (wire.build_upload_chunk("pool", "J", "DELETE"), "POST", f"{JOBS}/J/chunks/deleted"),
         (wire.build_list_chunks("pool", "J"), "GET", f"{JOBS}/J/chunks"),
-        (wire.build_get_job("p/../x", "a b?c#d"), "GET", "/data-ingestion/api/v1/data-push/p%2F..%2Fx/jobs/a%20b%3Fc%23d"),
+        (
+            wire.build_get_job("p/../x", "a b?c#d"),
+            "GET",
+            "/data-ingestion/api/v1/data-push/p%2F..%2Fx/jobs/a%20b%3Fc%23d",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -107,7 +111,12 @@ def test_token_requests_by_both_methods():
     assert base64.b64decode(basic.authorization.removeprefix("Basic ")) == b"id%3A1:s%2F%2B"
     post = wire.build_token_request(client, "post")
     assert post.authorization is None
-    assert post.form == {"grant_type": "client_credentials", "scope": "a b", "client_id": "id:1", "client_secret": "s/+"}
+    assert post.form == {
+        "grant_type": "client_credentials",
+        "scope": "a b",
+        "client_id": "id:1",
+        "client_secret": "s/+",
+    }
     assert "s/+" not in repr(post) + repr(basic)
     assert "scope" not in wire.build_token_request(OAuthClient("i", "s", scope=""), "basic").form
 
@@ -165,7 +174,9 @@ def parse_job(raw):
 
 def test_a_job_with_unknown_fields_and_nothing_optional():
     assert parse_job({"id": "J", "status": "NEW", "surprise": {"x": 1}}).status is JobStatus.NEW
-    job = parse_job({"id": "J", "status": "ERROR", "targetName": "T", "type": "DELTA", "logs": ["a", "b"], "lastModified": 0})
+    job = parse_job(
+        {"id": "J", "status": "ERROR", "targetName": "T", "type": "DELTA", "logs": ["a", "b"], "lastModified": 0}
+    )
     assert (job.target_name, job.type, job.logs) == ("T", "DELTA", ("a", "b"))
     assert job.last_modified == dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     assert parse_job({"id": "J", "status": "DONE", "logs": "one line"}).logs == ("one line",)
@@ -173,7 +184,16 @@ def test_a_job_with_unknown_fields_and_nothing_optional():
 
 @pytest.mark.parametrize(
     "raw",
-    [{"status": "NEW"}, {"id": "", "status": "NEW"}, {"id": 7, "status": "NEW"}, {"id": "J"}, {"id": "J", "status": "PAUSED"}, [], None, "J"],
+    [
+        {"status": "NEW"},
+        {"id": "", "status": "NEW"},
+        {"id": 7, "status": "NEW"},
+        {"id": "J"},
+        {"id": "J", "status": "PAUSED"},
+        [],
+        None,
+        "J",
+    ],
     ids=repr,
 )
 def test_what_is_no_job_is_unexpected(raw):
@@ -182,7 +202,9 @@ def test_what_is_no_job_is_unexpected(raw):
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"\xff\xfe", b"[" * 100_000], ids=lambda body: repr(body[:6]))
-@pytest.mark.parametrize("parse", [wire.parse_job, wire.parse_jobs, wire.parse_chunks, wire.parse_object, wire.parse_token])
+@pytest.mark.parametrize(
+    "parse", [wire.parse_job, wire.parse_jobs, wire.parse_chunks, wire.parse_object, wire.parse_token]
+)
 def test_what_is_no_json_is_unexpected(parse, body):
     with pytest.raises(errors.UnexpectedResponseError):
         parse(body, operation="op")
@@ -330,7 +352,9 @@ def test_a_long_text_is_cut():
     assert error.message.endswith("…")
 
 
-@pytest.mark.parametrize("form", [lambda s: s, lambda s: base64.b64encode(s.encode()).decode(), lambda s: s.replace("/", "%2F")])
+@pytest.mark.parametrize(
+    "form", [lambda s: s, lambda s: base64.b64encode(s.encode()).decode(), lambda s: s.replace("/", "%2F")]
+)
 def test_an_answer_that_repeats_a_secret_is_not_quoted(form):
     error = error_of(
         401,
@@ -375,7 +399,13 @@ def test_the_wait_that_an_answer_asks_for(headers, body, expected):
         (401, {"error": "invalid_client"}, "invalid_client", errors.AuthenticationError, "client secret"),
         (401, b"", "invalid_client", errors.AuthenticationError, "client secret"),
         (400, {"error": "invalid_scope"}, "invalid_scope", errors.AuthenticationError, "'the.scope'"),
-        (400, {"error": "unauthorized_client"}, "unauthorized_client", errors.AuthenticationError, "client credentials grant"),
+        (
+            400,
+            {"error": "unauthorized_client"},
+            "unauthorized_client",
+            errors.AuthenticationError,
+            "client credentials grant",
+        ),
         (400, {"error": "other"}, None, errors.InvalidRequestError, ""),
         (400, b"nothing", None, errors.InvalidRequestError, ""),
         (404, b"", None, errors.NotFoundError, "token URL"),

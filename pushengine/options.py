@@ -1,0 +1,111 @@
+"""The words of the command line: the options that commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from pushengine.errors import ConfigError
+from pushengine.model import ColumnType
+
+_DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
+
+
+class ModeName(enum.StrEnum):
+    """What the rows do to the table."""
+
+    REPLACE = "replace"
+    APPEND = "append"
+    UPSERT = "upsert"
+    DELETE = "delete"
+
+
+class FormatName(enum.StrEnum):
+    """How source files are written."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+    ARROW = "arrow"
+
+
+class LogFormatName(enum.StrEnum):
+    """How stderr speaks."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="SOURCE...", help="Files, globs or folders; all become one table.")
+]
+Table = Annotated[str, typer.Option("--table", metavar="NAME", help="Target table.")]
+ModeOption = Annotated[ModeName, typer.Option("--mode", help="upsert and delete need --key.")]
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="COL", help="Primary key column; repeatable.")]
+Format = Annotated[
+    FormatName | None, typer.Option("--format", help="Format of the files; by their names if not given.")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=TYPE", help="Type of a column, as in PRICE=FLOAT; repeatable."),
+]
+Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="Team URL  [PUSHENGINE_URL]")]
+Pool = Annotated[str | None, typer.Option("--pool", metavar="ID", help="Data pool  [PUSHENGINE_POOL_ID]")]
+Connection = Annotated[
+    str | None, typer.Option("--connection", metavar="ID", help="Data connection  [PUSHENGINE_CONNECTION_ID]")
+]
+ConfigPath = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Config file  [PUSHENGINE_CONFIG]")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors.")]
+LogFormatOption = Annotated[
+    LogFormatName | None, typer.Option("--log-format", help="Progress, or a JSON line per event  [PUSHENGINE_LOG]")
+]
+EmulatorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--emulator", metavar="[DATABASE]", help="Push into an embedded emulator; a .duckdb file keeps its tables."
+    ),
+]
+JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
+
+
+def join_optional_value(arguments: Sequence[str]) -> list[str]:
+    """Make the optional value of `--emulator` plain: `--emulator x.duckdb` becomes `--emulator=x.duckdb`, else `--emulator=`.
+
+    The next word is the database if it ends in .duckdb, .ddb or .db; anything else is a source or an option. `--emulator=anything` is
+    taken as it is.
+    """
+    joined: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*joined, word, *words]
+        if word == "--emulator":
+            is_database = bool(words) and words[0].lower().endswith(_DATABASE_SUFFIXES) and not words[0].startswith("-")
+            word += f"={words.pop(0) if is_database else ''}"
+        joined.append(word)
+    return joined
+
+
+def parse_columns(columns: Sequence[str]) -> dict[str, ColumnType]:
+    """`NAME=TYPE` words as a mapping.
+
+    Raises:
+        ConfigError: No `=`, or no such type.
+    """
+    types = {}
+    for word in columns:
+        name, separator, kind = word.rpartition("=")
+        if not separator or not name or kind.upper() not in get_args(ColumnType):
+            raise ConfigError(
+                f"--column {word}: not NAME=TYPE",
+                key="--column",
+                hint=f"TYPE is one of {', '.join(get_args(ColumnType))}",
+            )
+        types[name] = cast("ColumnType", kind.upper())
+    return types

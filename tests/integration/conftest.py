@@ -1,0 +1,182 @@
+"""The engine against the emulator over real HTTP: a stage per test, rows to push, and a look at what arrived."""
+
+import asyncio
+import contextlib
+import csv
+import datetime as dt
+import functools
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pushengine import EngineSettings, PushEngine, UserApiKey
+from pushengine.clock import SystemClock
+from pushengine.emulator import Emulator, EmulatorSettings
+from pushengine.engine import Runtime
+from pushengine.filesystem import LocalFileSystem
+from pushengine.testing import RecordingSink
+from pushengine.workers import ThreadWorkers
+
+POOL = "pool-1"
+
+
+class QuickClock(SystemClock):
+    """The machine's time, in which nobody waits long for a retry or a poll."""
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(min(seconds, 0.005))
+
+
+class Stage:
+    """One emulator and the engines that push into it."""
+
+    def __init__(self, emulator, folder, stack):
+        self.emulator = emulator
+        self.folder = folder
+        self.stack = stack
+        self.sink = RecordingSink()
+        self.engine = None
+
+    async def open_engine(self, *, auth=None, url=None, pool_id=POOL, clock=None, state_dir=None, **settings):
+        encoders = ThreadPoolExecutor(2, thread_name_prefix="test-encode")
+        self.stack.callback(encoders.shutdown)
+        runtime = Runtime(
+            clock=clock or QuickClock(),
+            rng=random.Random(7),
+            filesystem=LocalFileSystem(),
+            off_loop=asyncio.to_thread,
+            new_workers=functools.partial(ThreadWorkers, encoders),
+        )
+        engine = PushEngine(
+            url or self.emulator.url,
+            pool_id=pool_id,
+            auth=auth or UserApiKey("test-key"),
+            settings=EngineSettings(**settings),
+            state_dir=state_dir or self.folder / "state",
+            sinks=[self.sink],
+            runtime=runtime,
+        )
+        return await self.stack.enter_async_context(engine)
+
+    async def push(self, source, **options):
+        return await self.engine.push(source, **({"table": "T"} | options))
+
+    async def query(self, sql):
+        return await self.emulator.query(sql)
+
+    async def rows(self, table="T", columns="*", order="1"):
+        """The table's rows without what the platform adds."""
+        chosen = "* exclude (_CELONIS_CHANGE_DATE)" if columns == "*" else columns
+        return await self.query(f'select {chosen} from "{table}" order by {order}')
+
+    def jobs(self, status=None):
+        found = list(self.emulator.service.jobs.values())
+        return [job for job in found if status is None or job.status == status]
+
+    def names(self):
+        return [event.name for event in self.sink.events]
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Starts stages: `stage = await start(emulator=dict(checksum="sha1"), chunk_bytes=64 * 1024)`."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def _start(*, emulator=None, database=None, auth=None, clock=None, pool_id=POOL, **settings):
+            options = {"queue_seconds": 0.0, "run_seconds": 0.0} | (emulator or {})
+            running = await stack.enter_async_context(Emulator(database, settings=EmulatorSettings(**options)))
+            stage = Stage(running, tmp_path, stack)
+            stage.engine = await stage.open_engine(auth=auth, clock=clock, pool_id=pool_id, **settings)
+            return stage
+
+        yield _start
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("pushengine-read")] == []
+
+
+@pytest.fixture
+async def stage(start):
+    return await start()
+
+
+def plain_rows(count=1000):
+    """Rows with what is easily broken: leading zeros, quotes, line ends, empty and missing texts, floats, moments."""
+    rng = random.Random(5)
+    texts = ["Größe", 'say "hi"', "a,b;c", "two\nlines", "日本語", " padded ", None, "plain", "'", "x" * 60]
+    start = dt.datetime(2024, 3, 30, 23, 59, 59, 123456)
+    return [
+        (
+            number,
+            f"{number % 97:010d}",
+            rng.uniform(-1e6, 1e6),
+            start + dt.timedelta(minutes=37 * number),
+            number % 3 == 0,
+            texts[number % len(texts)],
+        )
+        for number in range(count)
+    ]
+
+
+NAMES = ["N", "ID", "X", "AT", "B", "S"]
+
+
+def as_table(rows):
+    columns = list(zip(*rows, strict=True))
+    types = [pa.int64(), pa.string(), pa.float64(), pa.timestamp("us"), pa.bool_(), pa.string()]
+    return pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)],
+        names=NAMES,
+    )
+
+
+def write_csv(path, rows, names=NAMES, *, open_file=open):
+    def spelled(value):
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return value.isoformat(sep=" ") if isinstance(value, dt.datetime) else value
+
+    with open_file(path, "wt", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows([spelled(value) for value in row] for row in rows)
+    return path
+
+
+@pytest.fixture
+def rows():
+    return plain_rows()
+
+
+@pytest.fixture
+def table(rows):
+    return as_table(rows)
+
+
+@pytest.fixture
+def make_rows():
+    return plain_rows
+
+
+@pytest.fixture
+def make_table():
+    return as_table
+
+
+@pytest.fixture
+def save_csv(tmp_path):
+    def save(name, rows, names=NAMES, **options):
+        return write_csv(tmp_path / name, rows, names, **options)
+
+    return save
+
+
+@pytest.fixture
+def shared_data():
+    """Public event logs that lie next to the checkout of some machines."""
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data on this machine")
+    return folder

@@ -1,0 +1,66 @@
+"""Who may push: the three ways to authenticate, against an emulator that accepts these credentials only."""
+
+import pyarrow as pa
+import pytest
+
+from pushengine import AppKey, OAuthClient, UserApiKey
+from pushengine.emulator import EmulatorCredentials
+from pushengine.errors import AuthenticationError, PermissionDeniedError
+
+KNOWN = EmulatorCredentials(client_id="client", client_secret="s3cret", api_key="user-key", app_key="app-key")
+ROWS = pa.table({"A": [1, 2]})
+GOOD = [
+    OAuthClient("client", "s3cret"),
+    OAuthClient("client", "s3cret", method="basic"),
+    OAuthClient("client", "s3cret", method="post"),
+    UserApiKey("user-key"),
+    AppKey("app-key"),
+]
+WRONG = [
+    OAuthClient("client", "wrong-secret"),
+    OAuthClient("nobody", "s3cret"),
+    UserApiKey("wrong-secret"),
+    AppKey("wrong-secret"),
+    UserApiKey("app-key"),
+]
+
+
+def spelled(auth):
+    return type(auth).__name__ + getattr(auth, "method", "")
+
+
+@pytest.mark.parametrize("base_path", ["data-ingestion", "integration"])
+@pytest.mark.parametrize("auth", GOOD, ids=spelled)
+async def test_each_way_to_authenticate_pushes(start, auth, base_path):
+    stage = await start(emulator={"credentials": KNOWN}, auth=auth, base_path=base_path)
+    await stage.push(ROWS)
+    assert await stage.rows() == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("auth", WRONG, ids=spelled)
+async def test_wrong_credentials_are_refused_without_being_shown(start, auth):
+    stage = await start(emulator={"credentials": KNOWN}, auth=auth)
+    with pytest.raises(AuthenticationError) as caught:
+        await stage.push(ROWS)
+    assert caught.value.hint
+    assert "wrong-secret" not in f"{caught.value} {caught.value!r} {caught.value.__cause__!r} {stage.sink.events}"
+    assert caught.value.receipt.status == "ERROR"
+    assert stage.jobs() == []
+
+
+async def test_a_forbidden_pool_is_told_apart_from_wrong_credentials(start):
+    stage = await start(emulator={"forbidden_pool_ids": frozenset({"theirs"})}, pool_id="theirs")
+    with pytest.raises(PermissionDeniedError) as caught:
+        await stage.push(ROWS)
+    assert caught.value.status == 403
+    assert caught.value.hint
+
+
+async def test_a_short_lived_token_is_renewed_on_the_way(start):
+    stage = await start(
+        emulator={"credentials": KNOWN, "token_lifetime_seconds": 1},
+        auth=OAuthClient("client", "s3cret"),
+        chunk_bytes=64 * 1024,
+    )
+    await stage.push(pa.table({"A": range(100_000)}))
+    assert await stage.query("select count(*), sum(A) from T") == [(100_000, 4_999_950_000)]

@@ -1,0 +1,208 @@
+"""Surprises before the submit: a fresh job with what was learned, or a clear refusal; never a wrong value."""
+
+import pyarrow as pa
+import pytest
+
+from pushengine import events
+from pushengine.errors import (
+    JobFailedError,
+    RetriesExhaustedError,
+    SchemaError,
+    SourceReadError,
+    ValueMisfitError,
+    VerificationError,
+)
+
+SMALL = {"sample_bytes": 64 * 1024, "chunk_bytes": 64 * 1024}
+COUNT = 200_000
+LATE = COUNT * 77 // 100
+BLOCK = 1024 * 1024
+
+
+def lines(count=COUNT, **special):
+    """A CSV of several megabytes: `N,CODE,TEXT`; special: {row number: (code, text)} by keyword `at`."""
+    at = special.get("at", {})
+    return [(number, *at.get(number, (str(number % 1000), "abcdefgh"))) for number in range(count)]
+
+
+async def counted(stage):
+    return (await stage.query("select count(*), count(distinct N), sum(N) from T"))[0]
+
+
+ALL = (COUNT, COUNT, COUNT * (COUNT - 1) // 2)
+
+
+async def test_a_string_longer_than_all_sampled_ones_starts_again_and_arrives_uncut(start, save_csv):
+    stage = await start(**SMALL)
+    long = "ß" * 3000
+    receipt = await stage.push(save_csv("a.csv", lines(at={LATE: ("1", long)}), ["N", "CODE", "TEXT"]))
+    assert await counted(stage) == ALL
+    assert await stage.query(f"select TEXT from T where N = {LATE}") == [(long,)]
+    assert await stage.query("select max(length(TEXT)), count(*) from T where TEXT <> 'abcdefgh'") == [(3000, 1)]
+    assert (receipt.restarts, receipt.submits, receipt.rows) == (1, 1, COUNT)
+    assert [job.id for job in stage.jobs()] == [receipt.job_id]
+    created, again = stage.sink.of(events.JobCreated)
+    assert [event.job_id for event in stage.sink.of(events.JobDeleted)] == [created.job_id]
+    assert again.job_id == receipt.job_id
+    assert stage.engine._shared.budget.reserved == 0
+
+
+async def test_leading_zeros_that_appear_late_keep_the_column_text(start, save_csv):
+    stage = await start(**SMALL)
+    receipt = await stage.push(save_csv("a.csv", lines(at={LATE: ("0042", "x")}), ["N", "CODE", "TEXT"]))
+    assert await counted(stage) == ALL
+    assert await stage.query(f"select CODE from T where N in (42, {LATE}) order by N") == [("42",), ("0042",)]
+    assert receipt.restarts == 1
+
+
+async def test_a_table_in_memory_starts_again_too(start):
+    stage = await start(**SMALL)
+    texts = ["abc"] * COUNT
+    texts[LATE] = "y" * 500
+    receipt = await stage.push(pa.table({"N": range(COUNT), "TEXT": texts}))
+    assert await counted(stage) == ALL
+    assert await stage.query("select max(length(TEXT)) from T") == [(500,)]
+    assert receipt.restarts == 1
+
+
+async def test_a_source_that_can_be_read_once_cannot_start_again_and_says_so(start):
+    stage = await start(**SMALL)
+    await stage.push(pa.table({"N": [1]}))
+
+    async def batches():
+        for number in range(20):
+            text = "y" * 500 if number == 15 else "abc"
+            yield pa.record_batch({"N": [number] * 5000, "TEXT": [text] * 5000})
+
+    with pytest.raises(ValueMisfitError) as caught:
+        await stage.push(batches())
+    assert "read only once" in caught.value.hint
+    assert await stage.rows() == [(1,)]
+    assert stage.jobs("NEW") == []
+
+
+async def test_a_value_too_long_for_any_column_is_refused_with_its_place(start, save_csv):
+    stage = await start(**SMALL)
+    source = save_csv("a.csv", lines(at={LATE: ("1", "z" * 20_000)}), ["N", "CODE", "TEXT"])
+    with pytest.raises(SchemaError) as caught:
+        await stage.push(source)
+    assert "TEXT" in str(caught.value)
+    assert "a.csv" in str(caught.value)
+    assert stage.jobs() == []
+
+
+async def test_a_malformed_row_late_in_a_file_leaves_the_table_as_it_was(start, save_csv):
+    stage = await start(**SMALL)
+    await stage.push(pa.table({"N": [1, 2]}))
+    source = save_csv("a.csv", lines(), ["N", "CODE", "TEXT"])
+    broken = source.read_text().splitlines()
+    broken[LATE] += ",too,many"
+    source.write_text("\n".join(broken))
+    with pytest.raises(SourceReadError) as caught:
+        await stage.push(source)
+    assert str(LATE + 1) in str(caught.value)
+    assert "a.csv" in str(caught.value)
+    assert await stage.rows() == [(1,), (2,)]
+    assert stage.jobs("NEW") == []
+    assert (caught.value.receipt.status, caught.value.receipt.submits) == ("ERROR", 0)
+    assert stage.engine._shared.budget.reserved == 0
+
+
+async def test_a_job_that_vanishes_between_two_uploads_is_made_again(start):
+    """The platform deletes unsubmitted jobs in time: nothing became visible, so the push starts again."""
+    stage = await start(**SMALL)
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.ChunkUploaded) and not stage.sink.of(events.PushRestarted):
+                stage.emulator.service.jobs.pop(event.job_id, None)
+
+    stage.engine._sinks.append(Sink())
+    receipt = await stage.push(pa.table({"N": range(COUNT)}))
+    assert await counted(stage) == ALL
+    assert (receipt.restarts, receipt.submits) == (1, 1)
+
+
+async def test_a_job_that_vanishes_before_its_submit_is_made_again(start):
+    stage = await start()
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.JobVerified) and not stage.sink.of(events.PushRestarted):
+                del stage.emulator.service.jobs[event.job_id]
+
+    stage.engine._sinks.append(Sink())
+    receipt = await stage.push(pa.table({"N": range(COUNT)}))
+    assert await counted(stage) == ALL
+    assert (receipt.restarts, receipt.submits) == (1, 2)
+
+
+async def test_a_chunk_that_is_lost_on_the_way_is_noticed_and_never_submitted(start):
+    stage = await start(**SMALL)
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.ChunkUploaded) and not stage.sink.of(events.PushRestarted):
+                chunks = stage.emulator.service.jobs[event.job_id].chunks
+                if len(chunks) > 3:
+                    chunks.pop()
+
+    stage.engine._sinks.append(Sink())
+    receipt = await stage.push(pa.table({"N": range(COUNT)}))
+    assert await counted(stage) == ALL
+    assert (receipt.restarts, receipt.submits) == (1, 1)
+
+
+async def test_a_list_that_never_matches_is_given_up_without_a_submit(start):
+    stage = await start(emulator={"chunk_list_lag_seconds": 3600.0})
+    with pytest.raises((VerificationError, RetriesExhaustedError)) as caught:
+        await stage.push(pa.table({"N": [1]}))
+    assert caught.value.receipt.submits == 0
+    assert stage.jobs() == []
+
+
+@pytest.mark.parametrize("encoding", ["hex", "base64"])
+@pytest.mark.parametrize("checksum", ["md5", "sha1", "sha256", "crc32", "opaque"])
+async def test_every_checksum_of_the_platform_verifies(start, table, rows, checksum, encoding):
+    stage = await start(emulator={"checksum": checksum, "checksum_encoding": encoding}, chunk_bytes=64 * 1024)
+    receipt = await stage.push(table)
+    assert receipt.verified == ("count" if checksum == "opaque" else "checksum")
+    assert await stage.rows() == rows
+
+
+async def test_a_job_that_fails_on_the_platform_keeps_the_old_table_and_says_why(start, monkeypatch):
+    stage = await start()
+    await stage.push(pa.table({"N": [1]}))
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.JobVerified):
+                for chunk in stage.emulator.service.jobs[event.job_id].chunks:
+                    chunk.path.write_bytes(b"rotten")
+
+    stage.engine._sinks.append(Sink())
+    with pytest.raises(JobFailedError) as caught:
+        await stage.push(pa.table({"N": [2]}))
+    (failed,) = stage.jobs("ERROR")
+    assert failed.logs[0] in str(caught.value)
+    assert (caught.value.job_id, caught.value.status) == (failed.id, "ERROR")
+    assert (caught.value.receipt.status, caught.value.receipt.job_id) == ("ERROR", failed.id)
+    assert await stage.rows() == [(1,)]
+
+
+async def test_an_iterator_that_raises_is_a_source_error_and_leaves_nothing(start):
+    stage = await start(**SMALL)
+    closed = []
+
+    async def batches():
+        try:
+            for number in range(10):
+                yield pa.record_batch({"N": [number] * 20_000})
+            raise RuntimeError("the database went away")
+        finally:
+            closed.append(True)
+
+    with pytest.raises(SourceReadError, match="the database went away"):
+        await stage.push(batches())
+    assert closed == [True]
+    assert stage.jobs() == []
