@@ -30,8 +30,10 @@ from pushengine.errors import (
 )
 from pushengine.events import Event, EventSink
 from pushengine.filesystem import LocalFileSystem
+from pushengine.history import PushHistory
+from pushengine.housekeeping import delete_forgotten_jobs
 from pushengine.intake import open_intake
-from pushengine.journal import Journal, JournalFile, PushLock
+from pushengine.journal import Journal, JournalFile, PushLock, PushRow
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import (
@@ -108,6 +110,7 @@ class PushEngine:
         self._drain: DrainSwitch | None = None
         self._pushes: set[asyncio.Task[Any]] = set()
         self._is_closed = False
+        self._is_swept = False
 
     def _system_runtime(self) -> Runtime:
         self._encoders = ThreadPoolExecutor(self._settings.encoder_threads, thread_name_prefix="pushengine-encode")
@@ -251,16 +254,63 @@ class PushEngine:
             settings=self._settings,
             duplicate_removal_column=duplicate_removal_column,
         )
-        shared = self._opened()
         run = PushRun(
             source,
             target,
-            shared,
+            self._opened(),
             push_id=self._new_push_id(),
             source_format=format,
             arrow_schema=schema,
             column_types=column_types,
         )
+        return await self._run(run)
+
+    async def resume(self, push_id: str) -> Receipt:
+        """Go on with a push of files that a killed or interrupted process left; as running its command again.
+
+        Raises:
+            ConfigError: No such push, it is over, or it belongs to another team or pool.
+            PushEngineError: As `push()`.
+        """
+        shared = self._opened()
+        row = await shared.journal.do(lambda file: file.push(push_id))
+        if row is None or row.state not in ("open", "finished"):
+            raise ConfigError(
+                f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over: {row.state}",
+                key="push_id",
+                hint="`pushengine history` lists pushes",
+            )
+        if (row.team, row.pool_id) != (self._client.team, self._pool_id):
+            raise ConfigError(
+                f"push {push_id} goes to pool {row.pool_id} of {row.team}, not to this one",
+                key="push_id",
+                hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to those",
+            )
+        facts = await shared.journal.do(lambda file: file.facts(push_id))
+        planned = PushHistory(facts).state.planned
+        if not planned.get("source"):
+            raise ConfigError(
+                f"push {push_id} read an object in memory, which is gone", key="push_id", hint="push it again"
+            )
+        target = {**planned["target"], "keys": tuple(planned["target"]["keys"])}
+        run = PushRun(
+            planned["source"] if len(planned["source"]) > 1 else planned["source"][0],
+            Target(**target),
+            shared,
+            push_id=self._new_push_id(),
+            source_format=planned["format"],
+            column_types=planned["column_types"],
+        )
+        return await self._run(run)
+
+    async def open_pushes(self) -> list[PushRow]:
+        """Pushes into this pool that a killed or interrupted process left, oldest first."""
+        shared = self._opened()
+        rows = await shared.journal.do(lambda file: file.pushes(state="open"))
+        return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
+
+    async def _run(self, run: PushRun) -> Receipt:
+        await self._sweep()
         task = asyncio.current_task()
         if task is None:
             return await run.run()
@@ -271,6 +321,23 @@ class PushEngine:
         finally:
             if not is_nested:
                 self._pushes.discard(task)
+
+    async def _sweep(self) -> None:
+        """Once, before the first push: delete jobs of ours that earlier processes could not."""
+        shared = self._opened()
+        if self._is_swept:
+            return
+        self._is_swept = True
+        with contextlib.suppress(PushEngineError):
+            await delete_forgotten_jobs(
+                self._client,
+                pool_id=self._pool_id,
+                journal=shared.journal,
+                take_lock=shared.take_lock,
+                clock=self._runtime.clock,
+                stale_seconds=self._settings.stale_hours * 3600.0,
+                sink=self,
+            )
 
     def _new_push_id(self) -> str:
         now = dt.datetime.fromtimestamp(self._runtime.clock.now(), tz=dt.UTC)

@@ -23,7 +23,7 @@ import functools
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn
 
 from pushengine import events
 from pushengine.budget import ByteBudget, ReadyChunk
@@ -58,20 +58,12 @@ from pushengine.recipe import chunk_recipe, dump_schema, load_schema, push_ident
 from pushengine.retry import RetryPolicy
 from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import open_source
-from pushengine.types import Destination, FileSystem, OffLoop, Workers
+from pushengine.types import Destination, FileSystem, Lock, OffLoop, Workers
 from pushengine.uploader import Reconciler, Uploader, UploadGate
 from pushengine.workers import finish
 
 MAX_RESTARTS = 3
 _RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTaintedError)
-
-
-class Lock(Protocol):
-    """Held while a push is worked on."""
-
-    def release(self) -> None:
-        """Let others have it."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -304,7 +296,17 @@ class PushRun:
     ) -> PushLog:
         now = self._clock.now()
         team = self._shared.destination.team
-        row = PushRow(self._push_id, identity, team, self._target.table, intake.label, now, now, "open")
+        row = PushRow(
+            push_id=self._push_id,
+            identity=identity,
+            team=team,
+            pool_id=self._shared.pool_id,
+            target=self._target.table,
+            source=intake.label,
+            created_at=now,
+            updated_at=now,
+            state="open",
+        )
         self._progress.source_bytes = intake.size_bytes
         planned: dict[str, Any] = {
             "target": dataclasses.asdict(self._target),
@@ -571,7 +573,6 @@ class _Attempt:
             gate=gate,
             clock=shared.runtime.clock,
             settle_seconds=settings.settle_seconds,
-            quarantine_seconds=settings.quarantine_seconds,
             sink=shared.sink,
         )
         await reconciler.settle()

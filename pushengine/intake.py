@@ -31,14 +31,9 @@ class DrainableStream:
 
     async def next_chunk(self) -> Chunk | None:
         """The next one, or None after the last or when the engine drains."""
-        if self._drain.is_set:
-            return None
-        try:
+        with contextlib.suppress(EngineClosedError):
             return await self._drain.guard(self._stream.next_chunk())
-        except EngineClosedError:
-            if not self._drain.is_set:
-                raise
-            return None
+        return None
 
 
 class Intake:

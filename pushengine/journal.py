@@ -5,7 +5,7 @@ File `journal.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
 ```
 pushes(push_id TEXT PRIMARY KEY,
        identity TEXT NOT NULL,     -- hash of team, pool, target and source: the same command gives the same identity
-       team TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,   -- for people
+       team TEXT NOT NULL, pool_id TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,
        created_at REAL NOT NULL, updated_at REAL NOT NULL,               -- seconds UTC
        state TEXT NOT NULL)        -- open | finished (DONE, perhaps nobody was told) | done | failed | superseded | unknown
 facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL)  -- JSON
@@ -44,7 +44,8 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 
 _SCHEMA = """
 CREATE TABLE pushes (
-    push_id TEXT PRIMARY KEY, identity TEXT NOT NULL, team TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,
+    push_id TEXT PRIMARY KEY, identity TEXT NOT NULL, team TEXT NOT NULL, pool_id TEXT NOT NULL, target TEXT NOT NULL,
+    source TEXT NOT NULL,
     created_at REAL NOT NULL, updated_at REAL NOT NULL, state TEXT NOT NULL
 ) STRICT;
 CREATE INDEX pushes_by_identity ON pushes (identity, created_at);
@@ -53,6 +54,17 @@ CREATE TABLE facts (
 ) STRICT;
 CREATE INDEX facts_by_push ON facts (push_id, seq);
 CREATE TABLE teams (team TEXT PRIMARY KEY, checksum TEXT) STRICT;
+"""
+
+_FORGOTTEN_JOBS = """
+SELECT pushes.*, json_extract(made.body, '$.job_id') AS job_id
+FROM pushes JOIN facts AS made USING (push_id)
+WHERE pushes.team = ?1 AND pushes.pool_id = ?2 AND made.kind = 'job_created'
+  AND (pushes.state IN ('failed', 'superseded') OR (pushes.state = 'open' AND pushes.updated_at < ?3))
+  AND NOT EXISTS (
+    SELECT 1 FROM facts AS later
+    WHERE later.push_id = made.push_id AND json_extract(later.body, '$.job_id') = json_extract(made.body, '$.job_id')
+      AND (later.kind = 'submit_intended' OR (later.kind = 'job_discarded' AND json_extract(later.body, '$.error') IS NULL)))
 """
 
 
@@ -73,6 +85,7 @@ class PushRow:
     push_id: str
     identity: str
     team: str
+    pool_id: str
     target: str
     source: str
     created_at: float
@@ -138,7 +151,7 @@ class JournalFile:
 
     def begin_push(self, row: PushRow) -> None:
         """List a new push."""
-        self._db.execute("INSERT INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(row))
+        self._db.execute("INSERT INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(row))
 
     def append(self, fact: Fact) -> None:
         """Add one fact."""
@@ -146,6 +159,7 @@ class JournalFile:
         self._db.execute(
             "INSERT INTO facts (push_id, at, kind, body) VALUES (?, ?, ?, ?)", (fact.push_id, fact.at, fact.kind, body)
         )
+        self._db.execute("UPDATE pushes SET updated_at = ? WHERE push_id = ?", (fact.at, fact.push_id))
 
     def set_state(self, push_id: str, state: str, at: float) -> None:
         """Say where a push stands."""
@@ -176,6 +190,14 @@ class JournalFile:
         """What is known of a push, in order."""
         rows = self._db.execute("SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,))
         return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+
+    def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
+        """Jobs of ours that were neither submitted nor deleted, and that nobody will go on with: (push, job id).
+
+        Their push is over, or was left open and not touched since `stale_before`.
+        """
+        rows = self._db.execute(_FORGOTTEN_JOBS, (team, pool_id, stale_before))
+        return [(PushRow(*row[:-1]), row[-1]) for row in rows]
 
     def checksum_of(self, team: str) -> str | None:
         """The checksum algorithm learned for a team."""

@@ -148,6 +148,14 @@ class FileSystem(Protocol):
         ...
 
 
+class Lock(Protocol):
+    """Held while a push is worked on."""
+
+    def release(self) -> None:
+        """Let others have it; safe to call twice."""
+        ...
+
+
 class OffLoop(Protocol):
     """Runs a blocking call on a thread and awaits it; `asyncio.to_thread` is one."""
 

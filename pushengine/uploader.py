@@ -67,7 +67,6 @@ class Reconciler:
         gate: Gives the quiet moment.
         clock: Waits.
         settle_seconds: How long the server may take to show what it has received.
-        quarantine_seconds: How long an upload without an answer, that was sent again, may still arrive.
         sink: Takes events.
     """
 
@@ -80,7 +79,6 @@ class Reconciler:
         gate: UploadGate,
         clock: Clock,
         settle_seconds: float,
-        quarantine_seconds: float,
         sink: EventSink,
     ) -> None:
         self._job_id = job_id
@@ -89,7 +87,6 @@ class Reconciler:
         self._gate = gate
         self._clock = clock
         self._settle_seconds = settle_seconds
-        self._quarantine_seconds = quarantine_seconds
         self._sink = sink
 
     async def has_arrived(self, chunk_id: str) -> bool:
@@ -119,8 +116,7 @@ class Reconciler:
                 [chunk.as_sent() for chunk in unknown],
                 await self._list_chunks(self._job_id),
                 known=await self._log.known_checksum(),
-                may_hold_late_ones=job.quarantined_since is not None
-                and self._clock.now() < job.quarantined_since + self._quarantine_seconds,
+                may_hold_late_ones=job.quarantined_since is not None,
             )
             if result.taint is not None:
                 raise JobTaintedError(

@@ -100,7 +100,7 @@ def reconcile(
         unknown: Chunks whose upload had no answer.
         listed: The job's chunks, read while no upload was under way.
         known: The algorithm that the platform is known to use, or None.
-        may_hold_late_ones: Chunks were sent again whose first upload may still arrive: a surplus may be one of those.
+        may_hold_late_ones: Chunks were sent again whose first upload may have arrived since: a surplus may be one of those.
     """
     ids = frozenset(chunk.chunk_id for chunk in unknown)
     if len(listed) < len(acked):

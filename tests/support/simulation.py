@@ -398,7 +398,7 @@ def csv_bytes(rows, rng):
     return ("\n".join(lines) + "\n").encode()
 
 
-def simulate(seed, *, weather=None, crash_after=None, mode="append", patch=None, max_runs=60, rows=None):
+def simulate(seed, *, weather=None, crash_after=None, mode="append", patch=None, max_runs=300, rows=None):
     """One push, from plan to settled, through every crash. `patch(push_run_module)` may break the engine on purpose."""
     return run_in_virtual_time(_night(seed, weather, crash_after, mode, patch, max_runs, rows))
 
