@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import functools
 import math
@@ -16,18 +15,13 @@ from typing import Any, Self
 
 from pushengine.auth import Credentials
 from pushengine.budget import ByteBudget
+from pushengine.checks import run_checks
 from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings, default_state_dir
 from pushengine.drain import DrainSwitch
 from pushengine.engine import PushRun, Runtime, Shared
-from pushengine.errors import (
-    ApiError,
-    ConfigError,
-    EngineClosedError,
-    JournalError,
-    PushEngineError,
-)
+from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
 from pushengine.events import Event, EventSink
 from pushengine.filesystem import LocalFileSystem
 from pushengine.history import PushHistory
@@ -87,6 +81,8 @@ class PushEngine:
         sinks: Sequence[EventSink] = (),
         runtime: Runtime | None = None,
     ) -> None:
+        self._url = url
+        self._auth = auth
         self._settings = settings or EngineSettings()
         self._connection_id = connection_id
         self._state_dir = state_dir
@@ -392,7 +388,7 @@ class PushEngine:
     async def check(self) -> list[CheckResult]:
         """URL, TLS, credentials, scope and pool permission, each with its remedy; sends nothing that changes anything."""
         self._opened()
-        return await run_checks(self._client)
+        return await run_checks(self._client, self._url, self._auth)
 
     def _opened(self) -> Shared:
         if self._shared is None or self._is_closed:
@@ -547,37 +543,6 @@ def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
             " the platform takes them, queries must quote them"
         )
     return notes
-
-
-async def run_checks(client: DataPushClient) -> list[CheckResult]:
-    """The lines of `pushengine check`, in the order in which a failure hides the next ones."""
-    results: list[CheckResult] = []
-
-    async def probe(name: str, call: Any, passed: str) -> bool:
-        try:
-            await call()
-        except (PushEngineError, ExceptionGroup) as error:
-            message = error.message if isinstance(error, PushEngineError) else str(error)
-            hint = error.hint if isinstance(error, PushEngineError) else ""
-            results.append(CheckResult(name, is_ok=False, detail=message, remedy=hint, error=error))
-            return False
-        results.append(CheckResult(name, is_ok=True, detail=passed))
-        return True
-
-    async def reach() -> None:
-        with contextlib.suppress(ApiError):
-            await client.check_team()
-
-    steps = [
-        ("URL and TLS", reach, f"{client.team} answers"),
-        ("credentials", client.probe_token, "accepted"),
-        ("pool permission", client.list_jobs, "push jobs of the pool can be listed"),
-    ]
-    for number, (name, call, passed) in enumerate(steps):
-        if not await probe(name, call, passed):
-            results.extend(CheckResult(later, is_ok=None, detail="not checked") for later, _, _ in steps[number + 1 :])
-            break
-    return results
 
 
 def _put_dropping_oldest(queue: asyncio.Queue[Any], item: Any) -> None:

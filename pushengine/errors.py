@@ -45,7 +45,7 @@ one value that a source error is about.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pushengine.model import Receipt
@@ -73,6 +73,16 @@ class PushEngineError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles with all attributes: schedulers bring errors over from worker processes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[PushEngineError], args: tuple[Any, ...], state: dict[str, Any]) -> PushEngineError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(PushEngineError):

@@ -40,9 +40,7 @@ class LogFormatName(enum.StrEnum):
     JSON = "json"
 
 
-Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE...", help="Files, globs or folders; all become one table.")
-]
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help="Files, globs or folders; all become one table.")]
 Table = Annotated[str, typer.Option("--table", metavar="NAME", help="Target table.")]
 ModeOption = Annotated[ModeName, typer.Option("--mode", help="upsert and delete need --key.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="COL", help="Primary key column; repeatable.")]
@@ -96,16 +94,17 @@ def parse_columns(columns: Sequence[str]) -> dict[str, ColumnType]:
     """`NAME=TYPE` words as a mapping.
 
     Raises:
-        ConfigError: No `=`, or no such type.
+        ConfigError: No `=`, no such type, or a column with two.
     """
-    types = {}
+    types: dict[str, ColumnType] = {}
     for word in columns:
         name, separator, kind = word.rpartition("=")
-        if not separator or not name or kind.upper() not in get_args(ColumnType):
-            raise ConfigError(
-                f"--column {word}: not NAME=TYPE",
-                key="--column",
-                hint=f"TYPE is one of {', '.join(get_args(ColumnType))}",
-            )
+        known = ", ".join(get_args(ColumnType))
+        if not separator or not name:
+            raise ConfigError(f"--column {word}: not NAME=TYPE", key="--column", hint=f"TYPE is one of {known}")
+        if kind.upper() not in get_args(ColumnType):
+            raise ConfigError(f"--column {word}: no such type {kind!r}", key="--column", hint=f"one of {known}")
+        if name in types:
+            raise ConfigError(f"--column {word}: {name} has a type already", key="--column", hint="keep one of them")
         types[name] = cast("ColumnType", kind.upper())
     return types

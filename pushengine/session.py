@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,18 +29,23 @@ def load_config(
     log_format: LogFormatName | None = None,
     wants_credentials: bool = True,
 ) -> Config:
+    """What flags, environment and config file say; from here on no message shows its secrets.
+
+    Raises:
+        ConfigError: A bad file, key or value.
+    """
+    from pushengine import config as settings
     from pushengine.auth import OAuthClient
-    from pushengine.config import Flags, load_config
     from pushengine.telemetry import remember_secrets
 
-    flags = Flags(
+    flags = settings.Flags(
         config=config,
         url=url,
         pool_id=pool,
         connection_id=connection,
         log_format=log_format.value if log_format else None,
     )
-    loaded = load_config(flags, wants_credentials=wants_credentials)
+    loaded = settings.load_config(flags, wants_credentials=wants_credentials)
     if loaded.credentials is not None:
         who = loaded.credentials
         remember_secrets([who.client_secret if isinstance(who, OAuthClient) else who.key])
@@ -48,6 +53,11 @@ def load_config(
 
 
 def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngine:
+    """An engine for the configured team and pool, to be entered.
+
+    Raises:
+        ConfigError: No team, pool or credentials, or bad ones.
+    """
     from pushengine.api import PushEngine
 
     return PushEngine(
@@ -70,22 +80,49 @@ async def open_emulator(
     Raises:
         ConfigError: The port or the database file cannot be used.
     """
-    import duckdb
-
     from pushengine.emulator import Emulator
 
     emulator = Emulator(database, port=port, settings=settings)
-    try:
-        await emulator.start()
-    except OSError as error:
-        raise ConfigError(f"the emulator cannot listen on port {port}: {error.strerror}", key="--port") from error
-    except duckdb.Error as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"the emulator cannot use {database}: {reason}", key="--emulator") from error
+    with _database_in_words(database):
+        try:
+            await emulator.start()
+        except OSError as error:
+            raise ConfigError(
+                f"the emulator cannot listen on port {port}: {error.strerror}",
+                key="--port",
+                hint="--port 0 takes a free one",
+            ) from error
     try:
         yield emulator
     finally:
         await emulator.aclose()
+
+
+def try_database(database: Path) -> None:
+    """Make sure that an emulator can keep its tables in a file; makes the file.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    import duckdb
+
+    with _database_in_words(database):
+        duckdb.connect(str(database)).close()
+
+
+@contextlib.contextmanager
+def _database_in_words(database: Path | None) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"the emulator cannot use {database}: {reason}",
+            key="--database",
+            hint="name a DuckDB file, or a new one in a folder that exists; one process at a time may use it",
+        ) from error
 
 
 async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, database: Path | None) -> Config:

@@ -63,7 +63,7 @@ def show_job(
 
 
 def delete_jobs(
-    job_ids: Annotated[list[str], typer.Argument(metavar="JOB_ID...")],
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB_ID")],
     url: options.Url = None,
     pool: options.Pool = None,
     config: options.ConfigPath = None,
@@ -78,6 +78,6 @@ def delete_jobs(
         if as_json:
             terminal.say_json({"deleted": job_ids})
         else:
-            terminal.say([f"job {job_id} deleted" for job_id in job_ids])
+            terminal.say([f"job {job_id} is deleted" for job_id in job_ids])
 
     runner.run(body, on_error=runner.tell_json if as_json else None)

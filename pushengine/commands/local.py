@@ -28,6 +28,8 @@ def demo(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine import demo as demo_run
 
+        if database is not None:
+            session.try_database(database)
         display = terminal.choose_display(is_json=as_json, is_quiet=False)
         with display:
             display.note(f"generating a purchase-to-pay log of {cases:,} cases, seed {seed}")
@@ -38,14 +40,11 @@ def demo(
             bar = "\u2588" if sys.stdout.isatty() and "utf" in sys.stdout.encoding.lower() else "#"
             terminal.say(demo_run.describe_demo(result, bar=bar))
 
-    runner.run(
-        body,
-        on_error=(
-            lambda error: terminal.say_json(failures.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace"))
-        )
-        if as_json
-        else None,
-    )
+    def on_error(error: BaseException) -> None:
+        if as_json:
+            terminal.say_json(failures.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace"))
+
+    runner.run(body, on_error=on_error)
 
 
 def emulator(

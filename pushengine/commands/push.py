@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pushengine import failures, options, runner, session, terminal
-from pushengine.errors import PushEngineError
+from pushengine.errors import ConfigError, PushEngineError
 from pushengine.model import Mode, Receipt
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def push(
     last = runner.LastReceipt()
 
     async def body(interrupts: runner.Interrupts) -> None:
+        arguments = words.arguments()
         loaded = session.load_config(
             config=config,
             url=url,
@@ -103,7 +104,7 @@ def push(
             engine = await stack.enter_async_context(session.open_engine(loaded, sinks=[*sinks, last]))
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
-                receipt = await engine.push(words.sources, **words.arguments())
+                receipt = await engine.push(words.sources, **arguments)
             quota = await _quota_if_known(engine)
         if as_json:
             terminal.say_json(receipt.to_dict())
@@ -112,6 +113,8 @@ def push(
 
     def on_error(error: BaseException) -> None:
         last.attach_to(error)
+        if isinstance(error, ConfigError) and error.key == "PUSHENGINE_URL":
+            error.hint += "; without a team, push into the embedded emulator: --emulator"
         if as_json:
             terminal.say_json(failures.failed_receipt(error, table=table, mode=mode.value))
 

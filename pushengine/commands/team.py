@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import typer
 
 from pushengine import failures, options, runner, session, terminal
+from pushengine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pushengine.config import Config
+    from pushengine.model import CheckResult
 
 
 def check(
@@ -20,18 +26,31 @@ def check(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.display import describe_checks
 
-        async with session.open_engine(session.load_config(config=config, url=url, pool=pool)) as engine:
-            results = await engine.check()
-        failures = [result for result in results if result.is_ok is False]
+        results = await _check(session.load_config(config=config, url=url, pool=pool))
+        failed = [result for result in results if result.is_ok is False]
         if as_json:
-            terminal.say_json({"is_ok": not failures, "checks": [result.to_dict() for result in results]})
+            terminal.say_json({"is_ok": not failed, "checks": [result.to_dict() for result in results]})
         else:
             terminal.say(describe_checks(results))
-        if failures:
-            error = failures[0].error
+        if failed:
+            error = failed[0].error
             raise typer.Exit(failures.exit_code_for(error) if error is not None else failures.EXIT_FAILED)
 
     runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+async def _check(loaded: Config) -> list[CheckResult]:
+    """The lines; a missing or wrong setting is one of them too."""
+    from pushengine.checks import failed_setting
+
+    try:
+        async with session.open_engine(loaded) as engine:
+            return await engine.check()
+    except ConfigError as error:
+        results = failed_setting(error)
+        if results is None:
+            raise
+        return results
 
 
 def quota(url: options.Url = None, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:

@@ -6,15 +6,20 @@ calling, so that official and hand-written clients work on it as well.
     async with Emulator() as emulator:
         ...  # point any client at emulator.url
         rows = await emulator.query("SELECT count(*) FROM orders")
+
+What goes wrong in it is data, see `faults`:
+
+        emulator.faults = FaultPlan([Fault("upsert", DropAfter(), nth=2)])
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pushengine.emulator.faults import Fault, FaultPlan, FaultPlanError
     from pushengine.emulator.server import Emulator
     from pushengine.emulator.settings import EmulatorCredentials, EmulatorSettings
 
-__all__ = ["Emulator", "EmulatorCredentials", "EmulatorSettings"]
+__all__ = ["Emulator", "EmulatorCredentials", "EmulatorSettings", "Fault", "FaultPlan", "FaultPlanError"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +32,8 @@ def __getattr__(name: str) -> Any:
         from pushengine.emulator import settings  # noqa: PLC0415
 
         return getattr(settings, name)
+    if name in {"Fault", "FaultPlan", "FaultPlanError"}:
+        from pushengine.emulator import faults  # noqa: PLC0415
+
+        return getattr(faults, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """The HTTP side: routes, reading requests, writing responses. Decisions are the service's.
 
 Every operation passes through `EmulatorApp._dispatch`, by name, before anything of it has happened and after all of it
-has: the one place where faults can be put between the wire and the service.
+has: the one place where faults are put between the wire and the service.
 """
 
 import functools
@@ -9,12 +9,15 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
-from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
 from aiohttp import hdrs, web
 
+from pushengine.emulator.answers import answer_of
+from pushengine.emulator.bodies import expect_nothing, iter_body, read_body, read_form, send_continue
+from pushengine.emulator.faults import Operation
+from pushengine.emulator.injection import Injection
 from pushengine.emulator.inspection import inspect_file
 from pushengine.emulator.jobs import Chunk, ChunkType, Job
 from pushengine.emulator.multipart import MultipartError, boundary_of
@@ -34,21 +37,6 @@ _Result = TypeVar("_Result")
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-class Operation(StrEnum):
-    """The operations a fault plan can name."""
-
-    CREATE = "create"
-    LIST = "list"
-    GET = "get"
-    SUBMIT = "submit"
-    DELETE = "delete"
-    UPSERT = "upsert"
-    DELETE_ROWS = "delete_rows"
-    LIST_CHUNKS = "list_chunks"
-    TOKEN = "token"  # noqa: S105 - a name, not a secret
-    TEAM = "team"
-
-
 class RunBlocking(Protocol):
     """Runs a function on another thread."""
 
@@ -66,6 +54,7 @@ class EmulatorApp:
         run_blocking: Runs file work off the event loop.
         execute: Starts the execution of a queued job.
         sweep: Deletes the files that a request has made superfluous.
+        injection: Does the faults.
     """
 
     def __init__(
@@ -76,12 +65,14 @@ class EmulatorApp:
         run_blocking: RunBlocking,
         execute: Callable[[Job], None],
         sweep: Callable[[], Awaitable[None]],
+        injection: Injection,
     ) -> None:
         self._service = service
         self._spool = spool
         self._run_blocking = run_blocking
         self._execute = execute
         self._sweep = sweep
+        self._injection = injection
         self.application = web.Application()
         self.application.on_response_prepare.append(self._set_date)
         self._add_routes()
@@ -104,24 +95,29 @@ class EmulatorApp:
 
     def _route(self, method: str, path: str, operation: Operation, handler: _Handler) -> None:
         dispatched = functools.partial(self._dispatch, operation, handler)
-        self.application.router.add_route(method, path, dispatched, expect_handler=_expect_nothing)
+        self.application.router.add_route(method, path, dispatched, expect_handler=expect_nothing)
 
     async def _dispatch(self, operation: Operation, handler: _Handler, request: web.Request) -> web.StreamResponse:
         """Every request of every operation comes through here."""
+        process = functools.partial(self._process, operation, handler, request)
         try:
-            if operation is not Operation.TOKEN:
-                self._admit(request)
-            response = await handler(request)
-        except Refusal as refused:
-            _log.info("request_refused operation=%s status=%d", operation, refused.status)
-            response = _refused(refused)
+            response = await self._injection.run(operation, request, process)
         except (aiohttp.ClientError, ConnectionError) as exc:
             # The caller went away, or sent less than announced; nothing of it was kept.
             _log.info("request_broken operation=%s error=%s", operation, type(exc).__name__)
-            response = _refused(refusal(400, "The request body is incomplete.", "Bad request"))
+            response = answer_of(refusal(400, "The request body is incomplete.", "Bad request"))
             response.force_close()
         await self._sweep()
         return response
+
+    async def _process(self, operation: Operation, handler: _Handler, request: web.Request) -> web.Response:
+        try:
+            if operation is not Operation.TOKEN:
+                self._admit(request)
+            return await handler(request)
+        except Refusal as refused:
+            _log.info("request_refused operation=%s status=%d", operation, refused.status)
+            return answer_of(refused)
 
     def _admit(self, request: web.Request) -> None:
         principal = self._service.authenticator.authenticate(request.headers.get(hdrs.AUTHORIZATION))
@@ -136,7 +132,7 @@ class EmulatorApp:
 
     async def _create(self, request: web.Request) -> web.Response:
         try:
-            body = json.loads(await _read(request))
+            body = json.loads(await read_body(request))
         except ValueError:
             raise invalid_field("body", "is not valid JSON", "INVALID_BODY") from None
         job = self._service.create(request.match_info["pool_id"], body)
@@ -156,13 +152,15 @@ class EmulatorApp:
         return web.Response()
 
     async def _submit(self, request: web.Request) -> web.Response:
-        await _read(request)
+        await read_body(request)
         verdict = self._service.spend_submit()
         try:
             if not verdict.granted:
                 raise self._service.refuse_submit(verdict)
             job = self._service.submit(*_ids(request), request.query.get("duplicateRemovalColumn"))
         except Refusal as refused:
+            if verdict.granted:
+                verdict = self._service.give_back_submit(verdict)
             refused.headers.update(self._rate_limit_headers(verdict))
             raise
         if job is not None:
@@ -182,7 +180,8 @@ class EmulatorApp:
 
     async def _list_chunks(self, request: web.Request) -> web.Response:
         pool_id, job_id = _ids(request)
-        chunks = self._service.list_chunks(pool_id, job_id)
+        page = request.query.get("page", "0")
+        chunks = self._service.list_chunks(pool_id, job_id, int(page) if page.isdecimal() else 0)
         return _json([self._service.style.chunk(chunk, job_id) for chunk in chunks])
 
     async def _upload(self, request: web.Request) -> web.Response:
@@ -207,7 +206,7 @@ class EmulatorApp:
         boundary = boundary_of(request.headers.get(hdrs.CONTENT_TYPE, ""))
         if (request.content_length or 0) > settings.max_chunk_bytes + _FORM_OVERHEAD_BYTES:
             raise TooLargeError(f"The file is larger than {settings.max_chunk_bytes} bytes.")
-        await _continue(request)
+        await send_continue(request)
         upload = Upload(self._spool.new_file(), boundary, settings)
         try:
             await self._run_blocking(upload.open)
@@ -232,7 +231,7 @@ class EmulatorApp:
         """Copy the body in large pieces: each hand-over to a thread costs more than a small piece is worth."""
         pieces: list[bytes] = []
         held_bytes = 0
-        while data := await request.content.readany():
+        async for data in iter_body(request):
             pieces.append(data)
             held_bytes += len(data)
             if held_bytes >= _PIECE_BYTES:
@@ -244,7 +243,7 @@ class EmulatorApp:
 
     async def _token(self, request: web.Request) -> web.Response:
         parameters = dict(request.query)
-        parameters.update(await _form(request))
+        parameters.update(await read_form(request))
         granted = self._service.authenticator.grant(request.headers.get(hdrs.AUTHORIZATION), parameters)
         return _json(granted, {"Cache-Control": "no-store"})
 
@@ -257,37 +256,5 @@ def _ids(request: web.Request) -> tuple[str, str]:
     return request.match_info["pool_id"], request.match_info["job_id"]
 
 
-async def _expect_nothing(_request: web.Request) -> None:
-    """Leave `Expect: 100-continue` to the moment the body is wanted, so that a refusal comes instead of it."""
-
-
-async def _continue(request: web.Request) -> None:
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the response proper has not begun
-
-
-async def _read(request: web.Request) -> bytes:
-    await _continue(request)
-    return await request.read()
-
-
-async def _form(request: web.Request) -> dict[str, str]:
-    await _continue(request)
-    try:
-        fields = await request.post()
-    except ValueError as exc:
-        raise Refusal(400, {"error": "invalid_request", "error_description": "the form is malformed"}) from exc
-    return {name: value for name, value in fields.items() if isinstance(value, str)}
-
-
 def _json(body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.json_response(body, headers=headers)
-
-
-def _refused(refused: Refusal) -> web.Response:
-    if refused.body is None:
-        return web.Response(status=refused.status, headers=refused.headers)
-    if isinstance(refused.body, str):
-        return web.Response(status=refused.status, headers=refused.headers, text=refused.body)
-    return web.json_response(dict(refused.body), status=refused.status, headers=refused.headers)

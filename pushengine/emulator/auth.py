@@ -3,10 +3,11 @@
 import base64
 import binascii
 import hmac
+import math
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -56,6 +57,10 @@ class Authenticator:
             return Principal(token.scopes)
         self._check_static_key(match["credential"], is_bearer=is_bearer)
         return Principal()
+
+    def expire_tokens(self) -> None:
+        """Make every token issued so far invalid."""
+        self._tokens = {text: replace(token, expires_at=-math.inf) for text, token in self._tokens.items()}
 
     def require_pool(self, principal: Principal, pool_id: str) -> None:
         """Raise a Refusal unless the caller may push into the pool."""

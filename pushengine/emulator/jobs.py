@@ -115,7 +115,7 @@ class Chunk:
 
 @dataclass(kw_only=True)
 class Job:
-    """A push job and everything that happened to it."""
+    """A push job and everything that happened to it; one that is lost is not executed any more."""
 
     id: str
     pool_id: str
@@ -123,6 +123,8 @@ class Job:
     created_at: float
     last_modified: float
     status: JobStatus = JobStatus.NEW
+    previous_status: JobStatus = JobStatus.NEW
+    is_lost: bool = False
     chunks: list[Chunk] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
     duplicate_removal_column: str | None = None

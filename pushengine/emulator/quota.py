@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SECONDS_PER_HOUR = 3600
 
@@ -56,6 +56,12 @@ class SubmitQuota:
             remaining=max(0, self._per_hour - self._spent_in_hour),
             reset_seconds=math.ceil((self._hour + 1) * SECONDS_PER_HOUR - now),
         )
+
+    def give_back(self, verdict: Verdict) -> Verdict:
+        """Take the latest granted submit back, as if it had not arrived."""
+        self._recent.pop()
+        self._spent_in_hour -= 1
+        return replace(verdict, remaining=verdict.remaining + 1)
 
     def _roll(self, now: float) -> None:
         hour = int(now // SECONDS_PER_HOUR)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,8 @@ import pyarrow as pa
 from aiohttp import web
 
 from pushengine.emulator.app import EmulatorApp
+from pushengine.emulator.faults import Fault, FaultPlan, Faults
+from pushengine.emulator.injection import Injection
 from pushengine.emulator.jobs import Job, JobStatus
 from pushengine.emulator.load import Load, LoadError
 from pushengine.emulator.service import EmulatorService
@@ -62,6 +64,9 @@ class Emulator:
         self._runner: web.AppRunner | None = None
         self._executions: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
+        self._injection = Injection(
+            self.service, faults=Faults(self.settings.fault_plan), pause=self._pause, sweep=self.sweep
+        )
 
     def __repr__(self) -> str:
         where = "memory" if self._database is None else str(self._database)
@@ -88,6 +93,21 @@ class Emulator:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
+    @property
+    def faults(self) -> Faults:
+        """The fault plan at work, with what it has counted and done; assigning a plan, or rules, starts it afresh."""
+        return self._injection.faults
+
+    @faults.setter
+    def faults(self, plan: FaultPlan | Iterable[Fault] | None) -> None:
+        rules = plan if plan is None or isinstance(plan, FaultPlan) else FaultPlan(tuple(plan))
+        self._injection.faults = Faults(rules)
+
+    @property
+    def pending_commits(self) -> int:
+        """Calls whose caller was cut off by a fault and that are still to be processed."""
+        return self._injection.pending
+
     async def start(self) -> None:
         """Open the database and listen."""
         if self._runner is not None:
@@ -105,11 +125,15 @@ class Emulator:
         _log.info("emulator_started url=%s", self.url)
 
     async def aclose(self) -> None:
-        """Stop listening, let submitted jobs finish without further delay, and leave nothing behind."""
+        """Stop listening, let submitted jobs finish without further delay, and leave nothing behind.
+
+        Calls that a fault would have committed later are dropped.
+        """
         self._closing.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        await self._injection.finish()
         while self._executions:
             await asyncio.wait(self._executions)
         threads, self._threads = self._threads, None
@@ -144,7 +168,14 @@ class Emulator:
             await self.run_blocking(_unlink, garbage)
 
     async def _listen(self, spool: Spool) -> None:
-        app = EmulatorApp(self.service, spool, run_blocking=self.run_blocking, execute=self.execute, sweep=self.sweep)
+        app = EmulatorApp(
+            self.service,
+            spool,
+            run_blocking=self.run_blocking,
+            execute=self.execute,
+            sweep=self.sweep,
+            injection=self._injection,
+        )
         self._runner = web.AppRunner(
             app.application,
             access_log=None,
@@ -159,17 +190,21 @@ class Emulator:
         await self._pause(self.settings.queue_seconds)
         self.service.begin(job)
         await self._pause(self.settings.run_seconds)
-        status, logs = await self.run_blocking(self._apply, job)
-        self.service.finish(job, status, logs)
+        if job.is_lost:
+            self.service.discard(job)
+        else:
+            status, logs = await self.run_blocking(self._apply, job)
+            self.service.finish(job, status, logs)
         await self.sweep()
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not once the emulator is closing."""
+    async def _pause(self, seconds: float) -> bool:
+        """Wait, but not once the emulator is closing; returns whether it is not."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
         except TimeoutError:
-            pass
+            return True
+        return False
 
     def _apply(self, job: Job) -> tuple[JobStatus, list[str]]:
         if self._store is None:

@@ -28,12 +28,14 @@ class EmulatorService:
 
     Attributes:
         jobs: Every job that exists, by id, oldest first.
+        created: Number, from 1, and table of every job there ever was, by id.
         garbage: Spool files that nothing refers to any more; the server deletes them.
     """
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self.settings = settings
         self.jobs: dict[str, Job] = {}
+        self.created: dict[str, tuple[int, str]] = {}
         self.garbage: list[Path] = []
         self.authenticator = Authenticator(settings)
         self.quota = SubmitQuota(
@@ -54,6 +56,7 @@ class EmulatorService:
             id=str(uuid.uuid4()), pool_id=pool_id, spec=parse_job(body, pool_id), created_at=now, last_modified=now
         )
         self.jobs[job.id] = job
+        self.created[job.id] = (len(self.created) + 1, job.spec.target_name)
         self._main_pool_id = self._main_pool_id or pool_id
         _log.info("job_created job_id=%s table=%s type=%s", job.id, job.spec.target_name, job.spec.type)
         return job
@@ -79,11 +82,26 @@ class EmulatorService:
         return job
 
     def delete(self, pool_id: str, job_id: str) -> None:
-        """Forget a job and its chunks; one that is at work cannot be deleted."""
+        """Forget a job and its chunks; one that is at work cannot be deleted, one that is NEW as the settings say."""
         job = self.get(pool_id, job_id)
-        if job.status.is_at_work:
+        effect = self.settings.delete_unsubmitted if job.status is JobStatus.NEW else "remove"
+        if job.status.is_at_work or effect == "refuse":
             raise _conflict(f"Push job {job_id} is {job.status} and cannot be deleted.")
-        self._forget(job)
+        if effect == "cancel":
+            self._set_status(job, JobStatus.CANCELED)
+        if effect == "remove":
+            self._forget(job)
+
+    def vanish(self, job_id: str, *, runs: bool) -> None:
+        """Lose a job, at work or not; `runs` tells whether an execution under way still loads its rows."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return
+        if not job.status.is_at_work:
+            self._forget(job)
+            return
+        del self.jobs[job_id]  # its files are needed until the execution has ended
+        job.is_lost = not runs
 
     def team_limits(self) -> dict[str, Any]:
         """The part of the team object that tells the submit limits."""
@@ -133,16 +151,22 @@ class EmulatorService:
         _log.info("chunk_added job_id=%s chunk_id=%s bytes=%d", job_id, chunk.id, size_bytes)
         return chunk
 
-    def list_chunks(self, pool_id: str, job_id: str) -> list[Chunk]:
-        """The chunks of a job that its list shows already."""
+    def list_chunks(self, pool_id: str, job_id: str, page: int = 0) -> list[Chunk]:
+        """The chunks of a job that its list shows already, or one page of them, counted from 0."""
         visible_until = self.settings.now() - self.settings.chunk_list_lag_seconds
-        return [chunk for chunk in self.get(pool_id, job_id).chunks if chunk.created_at <= visible_until]
+        visible = [chunk for chunk in self.get(pool_id, job_id).chunks if chunk.created_at <= visible_until]
+        page_size = self.settings.chunk_list_page_size
+        return visible if page_size is None else visible[page * page_size : (page + 1) * page_size]
 
     # Submit and execution
 
     def spend_submit(self) -> Verdict:
         """Count a submit that arrives now; the quota comes before every other check."""
         return self.quota.arrive()
+
+    def give_back_submit(self, verdict: Verdict) -> Verdict:
+        """A submit within quota failed; it may turn out not to have been one."""
+        return verdict if self.settings.failed_submits_count else self.quota.give_back(verdict)
 
     def refuse_submit(self, verdict: Verdict) -> Refusal:
         """The 429 for a submit over quota: documented without content, optionally with the gateway's usual words."""
@@ -181,6 +205,11 @@ class EmulatorService:
         if self.settings.resubmit != "rerun":
             self.garbage.extend(chunk.path for chunk in job.chunks)
 
+    def discard(self, job: Job) -> None:
+        """A lost job will not be executed."""
+        _log.info("job_lost job_id=%s", job.id)
+        self.garbage.extend(chunk.path for chunk in job.chunks)
+
     def take_garbage(self) -> list[Path]:
         """The spool files that may be deleted now; the caller has to."""
         garbage, self.garbage = self.garbage, []
@@ -195,15 +224,18 @@ class EmulatorService:
         )
 
     def _set_status(self, job: Job, status: JobStatus) -> None:
-        job.status = status
+        job.previous_status, job.status = job.status, status
         job.last_modified = self.settings.now()
         _log.info("job_status_changed job_id=%s status=%s", job.id, status)
 
     def _expire(self) -> None:
         oldest = self.settings.now() - self.settings.unsubmitted_job_ttl_seconds
-        expired = [job for job in self.jobs.values() if job.status is JobStatus.NEW and job.created_at <= oldest]
+        expired = [job for job in self.jobs.values() if job.status is JobStatus.NEW and self._age_from(job) <= oldest]
         for job in expired:
             self._forget(job)
+
+    def _age_from(self, job: Job) -> float:
+        return job.created_at if self.settings.unsubmitted_job_ttl_from == "created" else job.last_modified
 
     def _forget(self, job: Job) -> None:
         del self.jobs[job.id]

@@ -6,16 +6,10 @@ import dataclasses
 import pytest
 
 from pushengine import errors, telemetry
-from pushengine.cli import (
-    describe_error,
-    error_lines,
-    exit_code_for,
-    failed_receipt,
-    join_optional_value,
-    parse_columns,
-    real_cause,
-)
+from pushengine.errors import real_cause
+from pushengine.failures import describe_error, error_lines, exit_code_for, failed_receipt
 from pushengine.model import Receipt
+from pushengine.options import join_optional_value, parse_columns
 from pushengine.types import Secret
 
 AUTH = errors.AuthenticationError("401", status=401)
@@ -179,6 +173,14 @@ def test_failed_receipt_has_the_keys_of_a_receipt_with_or_without_one():
     assert failed_receipt(KeyboardInterrupt(), table="T", mode="replace")["status"] == "INTERRUPTED"
 
 
+def test_refused_access_explains_most_then_a_bug_and_an_ending_least():
+    ranked = [exhausted(AUTH), ValueError("x"), RESET, CLOSED, asyncio.CancelledError()]
+    for first, expected in enumerate(ranked):
+        assert real_cause(BaseExceptionGroup("g", ranked[first:])) is expected
+        assert real_cause(BaseExceptionGroup("g", ranked[first:][::-1])) is expected
+    assert real_cause(ExceptionGroup("g", [RESET, CONFIG])) is RESET
+
+
 def test_real_cause_of_nested_groups():
     assert real_cause(ExceptionGroup("a", [CLOSED, ExceptionGroup("b", [CONFIG])])) is CONFIG
 
@@ -203,6 +205,10 @@ def test_value_of_emulator_is_optional(words, joined):
 
 def test_columns_are_names_and_types():
     assert parse_columns(["A=float", "B=C=STRING"]) == {"A": "FLOAT", "B=C": "STRING"}
-    for word in ("A", "=STRING", "A=VARCHAR"):
+    for word in ("A", "=STRING"):
         with pytest.raises(errors.ConfigError, match="not NAME=TYPE"):
             parse_columns([word])
+    with pytest.raises(errors.ConfigError, match="has a type already"):
+        parse_columns(["A=FLOAT", "A=STRING"])
+    with pytest.raises(errors.ConfigError, match=r"no such type 'VARCHAR' \(one of INTEGER, "):
+        parse_columns(["A=VARCHAR"])

@@ -83,6 +83,17 @@ def test_failure_is_an_exit_code_a_json_object_and_words(pushengine, orders, wor
     assert done.err
 
 
+def test_column_types_are_looked_at_before_anything_is_opened(pushengine, orders):
+    done = pushengine("push", orders, "--table", "T", "--column", "ID")
+    assert (done.code, done.out) == (2, "")
+    assert "--column ID: not NAME=TYPE" in done.err
+
+
+def test_no_team_leads_to_the_emulator(pushengine, orders):
+    assert "--emulator" in pushengine("push", orders, "--table", "T").err
+    assert "--emulator" not in pushengine("jobs", "list").err
+
+
 def test_unreachable_team_is_temporary(pushengine, orders, tmp_path):
     config = tmp_path / "c.toml"
     config.write_text("[engine]\nmax_attempts = 1\n")
@@ -128,12 +139,12 @@ def test_debug_shows_the_traceback(pushengine, orders):
 
 
 def test_bug_is_one_line_with_exit_code_1(orders, monkeypatch, capsys):
-    from pushengine import cli
+    from pushengine import cli, session
 
     def broken(**_):
         raise RuntimeError("hopeless")
 
-    monkeypatch.setattr(cli, "_load_config", broken)
+    monkeypatch.setattr(session, "load_config", broken)
     assert cli.main(["push", str(orders), "--table", "T", "--json"]) == 1
     captured = capsys.readouterr()
     assert "bug: RuntimeError: hopeless" in captured.err

@@ -25,7 +25,12 @@ POOL = "pool-1"
 
 
 class QuickClock(SystemClock):
-    """The machine's time, in which nobody waits long for a retry or a poll."""
+    """Time of engines and emulators: always far from a full hour, and nobody waits long for a retry or a poll."""
+
+    _to_ten_past = 600.0 - SystemClock().now() % 3600.0
+
+    def now(self):
+        return super().now() + self._to_ten_past
 
     async def sleep(self, seconds):
         await asyncio.sleep(min(seconds, 0.005))
@@ -87,7 +92,7 @@ async def start(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
 
         async def _start(*, emulator=None, database=None, auth=None, clock=None, pool_id=POOL, **settings):
-            options = {"queue_seconds": 0.0, "run_seconds": 0.0} | (emulator or {})
+            options = {"queue_seconds": 0.0, "run_seconds": 0.0, "now": QuickClock().now} | (emulator or {})
             running = await stack.enter_async_context(Emulator(database, settings=EmulatorSettings(**options)))
             stage = Stage(running, tmp_path, stack)
             stage.engine = await stage.open_engine(auth=auth, clock=clock, pool_id=pool_id, **settings)

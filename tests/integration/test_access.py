@@ -1,11 +1,13 @@
 """Who may push: the three ways to authenticate, against an emulator that accepts these credentials only."""
 
+import socket
+
 import pyarrow as pa
 import pytest
 
 from pushengine import AppKey, OAuthClient, UserApiKey
 from pushengine.emulator import EmulatorCredentials
-from pushengine.errors import AuthenticationError, PermissionDeniedError
+from pushengine.errors import AuthenticationError, ConnectionFailedError, PermissionDeniedError, RetriesExhaustedError
 
 KNOWN = EmulatorCredentials(client_id="client", client_secret="s3cret", api_key="user-key", app_key="app-key")
 ROWS = pa.table({"A": [1, 2]})
@@ -64,3 +66,15 @@ async def test_a_short_lived_token_is_renewed_on_the_way(start):
     )
     await stage.push(pa.table({"A": range(100_000)}))
     assert await stage.query("select count(*), sum(A) from T") == [(100_000, 4_999_950_000)]
+
+
+async def test_a_team_that_does_not_answer_is_tried_a_few_times(stage):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        engine = await stage.open_engine(url=url, max_attempts=3)
+        with pytest.raises(RetriesExhaustedError) as caught:
+            await engine.push(ROWS, table="T")
+    assert isinstance(caught.value.__cause__, ConnectionFailedError)
+    assert caught.value.attempts == 3
+    assert (caught.value.receipt.status, caught.value.receipt.retries) == ("ERROR", 2)

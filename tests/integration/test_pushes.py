@@ -93,8 +93,7 @@ async def test_a_subscription_gives_all_events_and_ends_with_the_engine(stage):
     seen = []
 
     async def follow():
-        async for event in stage.engine.events():
-            seen.append(event)
+        seen.extend([event async for event in stage.engine.events()])
 
     following = asyncio.create_task(follow())
     await asyncio.sleep(0)
@@ -123,9 +122,13 @@ async def test_several_tables_at_once(start):
 
 async def test_pushes_into_one_table_submit_one_after_the_other(start):
     """The platform answers a submit with 409 while another job of the table is at work."""
-    stage = await start(emulator={"run_seconds": 0.05}, **SMALL)
+    quota = {"submits_per_second": 1000}
+    stage = await start(emulator={"run_seconds": 0.15, **quota}, **quota, **SMALL)
     receipts = await asyncio.gather(
-        *(stage.push(numbers(30_000, 30_000 * number), mode="append", table="t" if number % 2 else "T") for number in range(4))
+        *(
+            stage.push(numbers(30_000, 30_000 * number), mode="append", table="t" if number % 2 else "T")
+            for number in range(4)
+        )
     )
     assert await stage.query("select count(*), count(distinct N), max(N) from T") == [(120_000, 120_000, 119_999)]
     assert [receipt.submits for receipt in receipts] == [1] * 4
@@ -284,7 +287,9 @@ async def test_closing_ends_running_pushes_and_leaves_nothing(start):
     await stage.engine.aclose()
     assert all(push.cancelled() for push in pushes)
     assert stage.jobs("NEW") == []
-    assert {task for task in asyncio.all_tasks() - before if "Server" not in repr(task) and "aiohttp" not in repr(task)} == set()
+    assert {
+        task for task in asyncio.all_tasks() - before if "Server" not in repr(task) and "aiohttp" not in repr(task)
+    } == set()
     with pytest.raises(EngineClosedError):
         await stage.push(numbers(3))
     await stage.engine.aclose()

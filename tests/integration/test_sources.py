@@ -89,13 +89,23 @@ def async_batches(rows, table, folder, save_csv):
 
 
 KINDS = [
-    *(csv_file, csv_text_path, csv_gzip, csv_glob, csv_list, parquet_file, parquet_directory, arrow_table, record_batch),
+    *(
+        csv_file,
+        csv_text_path,
+        csv_gzip,
+        csv_glob,
+        csv_list,
+        parquet_file,
+        parquet_directory,
+        arrow_table,
+        record_batch,
+    ),
     *(batch_reader, dataset, pandas_frame, polars_frame, duckdb_relation, async_batches),
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-async def test_every_row_arrives_as_it_was(stage, rows, table, tmp_path, save_csv, kind):
+async def test_every_row_arrives_as_it_was(stage, rows, table, *, tmp_path, save_csv, kind):
     receipt = await stage.push(kind(rows, table, tmp_path, save_csv))
     assert await stage.rows() == rows
     assert (receipt.status, receipt.rows, receipt.verified) == ("DONE", 1000, "checksum")
@@ -169,9 +179,9 @@ async def none_at_all():
     "source",
     [
         lambda folder: folder / "empty.csv",
-        lambda folder: pa.table({"A": pa.array([], pa.int64())}),
-        lambda folder: none_at_all(),
-        lambda folder: pa.RecordBatchReader.from_batches(pa.schema({"A": pa.int64()}), []),
+        lambda _: pa.table({"A": pa.array([], pa.int64())}),
+        lambda _: none_at_all(),
+        lambda _: pa.RecordBatchReader.from_batches(pa.schema({"A": pa.int64()}), []),
     ],
     ids=["CSV of a header", "table", "async iterator", "reader"],
 )

@@ -1,6 +1,7 @@
 """The error tree: the drawing that people read is the tree that code branches on."""
 
 import inspect
+import pickle
 import re
 
 import pytest
@@ -66,6 +67,13 @@ def test_every_error_keeps_what_it_was_given(error):
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
 def test_every_error_can_be_made_without_a_hint(error):
     assert str(error("what broke", **required(error))) == "what broke"
+
+
+@pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
+def test_every_error_survives_the_way_between_two_processes(error):
+    raised = build(error)
+    restored = pickle.loads(pickle.dumps(raised))
+    assert (type(restored), str(restored), vars(restored)) == (error, str(raised), vars(raised))
 
 
 def test_a_source_error_leads_with_the_place():
