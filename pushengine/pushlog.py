@@ -8,6 +8,7 @@ from typing import Any
 from pushengine.clock import Clock
 from pushengine.history import PushHistory, PushState
 from pushengine.journal import Fact, Journal, JournalFile
+from pushengine.workers import finish
 
 
 class PushLog:
@@ -51,8 +52,12 @@ class PushLog:
             if final_state is not None:
                 file.set_state(self.push_id, final_state, at)
 
-        await self._journal.do(write)
-        self._history.apply(kind, at, body)
+        async def write_and_apply() -> None:
+            await self._journal.do(write)
+            self._history.apply(kind, at, body)
+
+        # Even if the caller is cancelled meanwhile: what happened has happened, and the clean-up must know of it.
+        await finish(write_and_apply())
 
     async def known_checksum(self) -> str | None:
         """The platform's checksum algorithm as learned for this team."""

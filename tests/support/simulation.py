@@ -15,6 +15,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pushengine.budget import ByteBudget
 from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
@@ -23,6 +26,7 @@ from pushengine.errors import (
     ConflictError,
     ConnectionFailedError,
     JobFailedError,
+    JournalError,
     NotFoundError,
     OutcomeUnknownError,
     PushEngineError,
@@ -31,6 +35,7 @@ from pushengine.errors import (
     ServerError,
     SubmitOutcomeUnknownError,
 )
+from pushengine.history import PushHistory
 from pushengine.journal import JournalFile
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
@@ -46,12 +51,25 @@ class SimulatedCrash(BaseException):
     """The process is gone: from here on nothing of it has any effect."""
 
 
+@dataclasses.dataclass(frozen=True, order=True)
+class Rows:
+    """What a payload holds, read from its bytes: rows `start` to `stop` of one version of the source. Version -1: no such thing."""
+
+    version: int
+    start: int
+    stop: int
+    longest: int = 0
+
+
+FOREIGN = Rows(-1, 0, 0)
+
+
 @dataclasses.dataclass
 class SimChunk:
     id: str
     type: str
     checksum: str | None
-    rows: tuple[int, int]
+    rows: "Rows"
     stored_at: float
 
 
@@ -59,6 +77,7 @@ class SimChunk:
 class SimJob:
     id: str
     target: Target
+    text_length: int
     status: JobStatus = JobStatus.NEW
     chunks: list[SimChunk] = dataclasses.field(default_factory=list)
     submitted_at: float | None = None
@@ -66,24 +85,67 @@ class SimJob:
 
 @dataclasses.dataclass(frozen=True)
 class Weather:
-    """How bad the night is; probabilities of one call each."""
+    """How bad the night is; probabilities of one call each, if nothing else is said.
+
+    Attributes:
+        fault: Something goes wrong with a call.
+        crash: The process dies, at one step.
+        vanish: All unsubmitted jobs are gone.
+        late: A request that was cut off or given up is processed later, up to `LATEST_ARRIVAL_SECONDS`.
+        repeat: A proxy sends an upload twice. (Nobody can find that by counting: only with real checksums.)
+        foreign: Somebody else puts a chunk into our job. (The same.)
+        stale: A status answer is some seconds old.
+        disk: A write of the journal fails.
+        drain: A run is told to stop at a random moment.
+        change: The source is replaced between two runs, or during one.
+        job_error: A job ends with ERROR.
+        checksum: What the chunk list tells; `opaque` and `none` leave counting.
+        list_lag_seconds: A chunk shows in the list so much later.
+        resubmit: Submit of a job that was submitted before: `conflict` or `accept` (200 without effect).
+        forgets_chunks: A submitted job has an empty chunk list.
+    """
 
     fault: float = 0.15
     crash: float = 0.02
     vanish: float = 0.005
     late: float = 0.3
+    repeat: float = 0.0
+    foreign: float = 0.0
+    stale: float = 0.0
+    disk: float = 0.0
+    drain: float = 0.0
+    change: float = 0.0
+    job_error: float = 0.0
     checksum: str = "md5"
     list_lag_seconds: float = 0.5
     quarantine_seconds: float = 60.0
+    resubmit: str = "conflict"
+    forgets_chunks: bool = False
 
     @staticmethod
     def of(rng):
+        checksum = rng.choice(["md5", "sha1", "sha256", "crc32", "opaque", "none"])
+        is_real = checksum not in ("opaque", "none")
         return Weather(
             fault=rng.choice([0.0, 0.05, 0.15, 0.3, 0.45]),
             crash=rng.choice([0.0, 0.01, 0.03]),
             vanish=rng.choice([0.0, 0.0, 0.01]),
-            checksum=rng.choice(["md5", "sha1", "sha256", "crc32", "opaque", "none"]),
+            late=rng.choice([0.0, 0.3, 1.0]),
+            repeat=rng.choice([0.0, 0.0, 0.02]) if is_real else 0.0,
+            foreign=rng.choice([0.0, 0.0, 0.02]) if is_real else 0.0,
+            stale=rng.choice([0.0, 0.3]),
+            disk=rng.choice([0.0, 0.0, 0.01]),
+            drain=rng.choice([0.0, 0.0, 0.5]),
+            change=rng.choice([0.0, 0.0, 0.2]),
+            job_error=rng.choice([0.0, 0.0, 0.0, 0.2]),
+            checksum=checksum,
+            list_lag_seconds=rng.choice([0.0, 0.5, 0.5, 3.0]),
+            resubmit=rng.choice(["conflict", "conflict", "accept"]),
+            forgets_chunks=rng.random() < 0.25,
         )
+
+
+CALM = Weather(fault=0.0, crash=0.0, vanish=0.0, late=0.0)
 
 
 class Platform:
@@ -97,10 +159,13 @@ class Platform:
         self.wrong_submits = []
         self.executions = []
         self.sent_bytes = 0
-        self.expected_rows = None
+        self.largest_payload = 0
+        self.rows_of_version = {}
+        self._read = {}
 
-    def create(self, target):
-        job = SimJob(f"job-{len(self.jobs)}-{self.rng.getrandbits(32):08x}", target)
+    def create(self, target, columns):
+        text = next(column for column in columns if column.name == "TEXT")
+        job = SimJob(f"job-{len(self.jobs)}-{self.rng.getrandbits(32):08x}", target, text.length)
         self.jobs[job.id] = job
         return Job(JobId(job.id), job.status)
 
@@ -117,34 +182,84 @@ class Platform:
             "opaque": lambda: f"{self.rng.getrandbits(64):016x}-x",
             "none": lambda: None,
         }.get(self.weather.checksum, lambda: hash_of(self.weather.checksum, payload))()
-        job.chunks.append(
-            SimChunk(f"c{self.rng.getrandbits(32)}", kind, checksum, payload.source_rows, self.clock.now())
-        )
+        self._add(job, kind, checksum, self._rows_in(payload))
+
+    def store_foreign(self, job_id):
+        job = self.jobs.get(job_id)
+        if job is not None and job.status is JobStatus.NEW:
+            self._add(job, "UPSERT", hashlib.new("md5", self.rng.randbytes(8)).hexdigest(), FOREIGN)
+
+    def _add(self, job, kind, checksum, rows):
+        job.chunks.append(SimChunk(f"c{self.rng.getrandbits(32)}", kind, checksum, rows, self.clock.now()))
+
+    def _rows_in(self, payload):
+        key = hashlib.sha256(payload.data).digest()
+        if key not in self._read:
+            self._read[key] = rows_in(payload.data)
+        return self._read[key]
 
     def listed(self, job_id):
+        job = self.job(job_id)
+        if job.status is not JobStatus.NEW and self.weather.forgets_chunks:
+            return []
         newest = self.clock.now() - self.weather.list_lag_seconds
-        chunks = self.job(job_id).chunks
-        return [RemoteChunk(c.id, c.type, c.checksum) for c in chunks if c.stored_at <= newest]
+        return [RemoteChunk(c.id, c.type, c.checksum) for c in job.chunks if c.stored_at <= newest]
 
     def submit(self, job_id):
         self.submit_times.append(self.clock.now())
         job = self.job(job_id)
         if job.status is not JobStatus.NEW:
+            if self.weather.resubmit == "accept":
+                return
             raise ConflictError("the job is not NEW", status=409)
-        ranges = sorted(chunk.rows for chunk in job.chunks)
-        if not is_exact_cover(ranges, self.expected_rows):
-            self.wrong_submits.append((job_id, ranges))
+        held = sorted(chunk.rows for chunk in job.chunks)
+        if not self.is_whole(held) or any(rows.longest > job.text_length for rows in held):
+            self.wrong_submits.append((job_id, held))
         job.status, job.submitted_at = JobStatus.QUEUED, self.clock.now()
 
-    def status(self, job_id):
-        job = self.job(job_id)
-        if job.submitted_at is not None and not job.status.is_settled:
+    def is_whole(self, held):
+        """Rows of one version of the source, each once."""
+        versions = {rows.version for rows in held}
+        return len(versions) == 1 and is_exact_cover(
+            [(rows.start, rows.stop) for rows in sorted(held)], self.rows_of_version.get(versions.pop())
+        )
+
+    def advance(self):
+        """What the platform did until now."""
+        for job in list(self.jobs.values()):
+            if job.submitted_at is None or job.status.is_settled:
+                continue
             age = self.clock.now() - job.submitted_at
-            job.status = JobStatus.QUEUED if age < 1 else JobStatus.RUNNING if age < 5 else JobStatus.DONE
-            if job.status is JobStatus.DONE:
-                self.executions.append(job_id)
-                self.table += [chunk.rows for chunk in job.chunks]
-        return Job(JobId(job_id), job.status, logs=("done",) if job.status is JobStatus.DONE else ())
+            job.status = JobStatus.QUEUED if age < 1 else JobStatus.RUNNING
+            if age >= 5:
+                self._execute(job)
+
+    def _execute(self, job):
+        if self.rng.random() < self.weather.job_error:
+            job.status = JobStatus.ERROR
+            return
+        job.status = JobStatus.DONE
+        held = [chunk.rows for chunk in job.chunks]
+        self.executions.append((job.id, frozenset(rows.version for rows in held)))
+        self.table = held if job.target.mode == "replace" else self.table + held
+
+    def status(self, job_id, age=0.0):
+        """The job as it was `age` seconds ago."""
+        self.advance()
+        job = self.job(job_id)
+        if job.submitted_at is not None and self.clock.now() - age < job.submitted_at:
+            return Job(JobId(job_id), JobStatus.NEW)
+        return Job(JobId(job_id), job.status, logs=(job.status.value.lower(),) if job.status.is_settled else ())
+
+
+def rows_in(data):
+    """Read a payload as the platform would."""
+    table = pq.read_table(pa.BufferReader(data))
+    ids, texts = (table.column(name).to_pylist() for name in ("ID", "TEXT"))
+    numbers, versions = [int(one) for one in ids], {int(text[1 : text.index("-")]) for text in texts}
+    if len(versions) != 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return FOREIGN
+    return Rows(versions.pop(), numbers[0], numbers[0] + len(numbers), max(map(len, texts)))
 
 
 def hash_of(name, payload):
@@ -160,6 +275,9 @@ def is_exact_cover(ranges, rows):
     return end == rows
 
 
+FAULTS = ("not_sent", "lost_before", "lost_after", "late", "500_before", "500_after", "429", "409", "409_after")
+
+
 class SimDestination:
     """`types.Destination` with a bad network in front of the platform."""
 
@@ -169,10 +287,12 @@ class SimDestination:
         self.platform, self.world = platform, world
 
     async def create_job(self, target, columns):
-        return await self.call("create", lambda: self.platform.create(target), is_idempotent=False)
+        return await self.call("create", lambda: self.platform.create(target, columns), is_idempotent=False)
 
     async def get_job(self, job_id):
-        return await self.call("get", lambda: self.platform.status(job_id))
+        rng, weather = self.world.rng, self.platform.weather
+        age = rng.uniform(0, 8) if rng.random() < weather.stale else 0.0
+        return await self.call("get", lambda: self.platform.status(job_id, age))
 
     async def list_jobs(self):
         return await self.call("list", lambda: [self.platform.status(job_id) for job_id in self.platform.jobs])
@@ -186,8 +306,19 @@ class SimDestination:
         await self.call("delete", delete)
 
     async def upload_chunk(self, job_id, payload, kind):
+        rng, weather = self.world.rng, self.platform.weather
         self.platform.sent_bytes += payload.size
-        await self.call("upload", lambda: self.platform.store(job_id, payload, kind), is_idempotent=False)
+        self.platform.largest_payload = max(self.platform.largest_payload, payload.size)
+        is_repeated, is_foreign = rng.random() < weather.repeat, rng.random() < weather.foreign
+
+        def process():
+            self.platform.store(job_id, payload, kind)
+            if is_repeated:
+                self.platform.store(job_id, payload, kind)
+            if is_foreign:
+                self.platform.store_foreign(job_id)
+
+        await self.call("upload", process, is_idempotent=False)
 
     async def list_chunks(self, job_id):
         return await self.call("list_chunks", lambda: self.platform.listed(job_id))
@@ -201,12 +332,15 @@ class SimDestination:
     async def call(self, operation, process, *, is_idempotent=True):
         world, rng, weather = self.world, self.world.rng, self.platform.weather
         world.maybe_crash(operation)
-        await asyncio.sleep(rng.expovariate(20))
-        world.maybe_crash(operation)
+        try:
+            await asyncio.sleep(rng.expovariate(20))
+            world.maybe_crash(operation)
+        except (SimulatedCrash, asyncio.CancelledError):
+            if not is_idempotent and rng.random() < weather.late:  # nobody waits any more for what is on its way
+                world.later(rng.uniform(0, LATEST_ARRIVAL_SECONDS), process)
+            raise
         self.maybe_vanish(operation)
-        fault = None
-        if rng.random() < weather.fault:
-            fault = rng.choice(["not_sent", "lost_before", "lost_after", "late", "500_before", "500_after", "429", "409"])
+        fault = rng.choice(FAULTS) if rng.random() < weather.fault else None
         if fault == "not_sent":
             raise ConnectionFailedError("refused")
         if fault == "lost_before":
@@ -214,7 +348,7 @@ class SimDestination:
             raise lost(is_idempotent)
         if fault == "500_before":
             raise server_error(is_idempotent)
-        if fault == "429" and operation != "upload":
+        if fault == "429":
             self.count_refused(operation)
             raise RateLimitedError("slow down", retry_after_seconds=rng.choice([None, 1.0, 20.0]))
         if fault == "409" and operation == "submit":
@@ -230,6 +364,8 @@ class SimDestination:
             raise lost(is_idempotent)
         if fault == "500_after":
             raise server_error(is_idempotent)
+        if fault == "409_after" and operation == "submit":
+            raise ConflictError("another submit is under way", status=409)
         return answer
 
     def count_refused(self, operation):
@@ -264,7 +400,10 @@ class SimJournal:
         self.writes = 0
 
     async def do(self, call):
-        self.world.maybe_crash("journal")
+        world = self.world
+        world.maybe_crash("journal")
+        if world.rng.random() < world.weather.disk:
+            raise JournalError("cannot use the journal: database or disk is full", path="journal")
         with self.file.transaction():
             result = call(self.file)
         self.writes += 1
@@ -287,10 +426,16 @@ class SimWorkers:
 
 
 class SimFiles:
-    """One file in memory."""
+    """One file in memory, whose content may be replaced."""
 
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, name, make, platform):
+        self.name, self.make, self.platform = name, make, platform
+        self.version = 0
+        self.replace()
+
+    def replace(self):
+        self.version += 1
+        self.data, self.platform.rows_of_version[self.version] = self.make(self.version)
 
     def expand(self, pattern):
         return [Path(pattern)]
@@ -299,7 +444,7 @@ class SimFiles:
         return len(self.data)
 
     def changed_at_ns(self, path):
-        return 1
+        return self.version
 
     def open_binary(self, path):
         return io.BytesIO(self.data)
@@ -322,20 +467,33 @@ class World:
         self.weather = weather or Weather.of(self.rng)
         self.clock = VirtualClock(EPOCH + self.rng.uniform(0, 3600))
         self.is_crashed = False
-        self.crash_after = None
+        self.crash_plan = None
+        self.run_number = 0
+        self.run_steps = 0
         self.steps = 0
         self.crashes = 0
         self.trace = hashlib.sha256()
         self._late = set()
 
+    def begin_run(self):
+        """A new process."""
+        self.is_crashed = False
+        self.run_number += 1
+        self.run_steps = 0
+
+    def is_time_to_die(self):
+        if self.crash_plan is None:
+            return self.rng.random() < self.weather.crash
+        return self.run_number <= len(self.crash_plan) and self.run_steps == self.crash_plan[self.run_number - 1]
+
     def maybe_crash(self, where):
         """A point at which the process may die; dead processes have no effect."""
         self.steps += 1
+        self.run_steps += 1
         self.trace.update(f"{where} {self.clock.now():.6f};".encode())
         if self.is_crashed:
             raise SimulatedCrash
-        planned = self.crash_after is not None and self.steps == self.crash_after
-        if planned or (self.crash_after is None and self.rng.random() < self.weather.crash):
+        if self.is_time_to_die():
             self.is_crashed = True
             self.crashes += 1
             raise SimulatedCrash
@@ -358,31 +516,46 @@ class Night:
     seed: object
     outcome: str
     runs: int
-    rows: int
-    table: list
-    wrong_submits: list
-    executions: list
-    submit_times: list
+    platform: Platform
+    version: int
     trace: str
     crashes: int
     steps: int
     restarts: int
-    sent_bytes: int
+    max_uploads: int
     payload_bytes: int
+    resumed: bool
     error: str
+
+    @property
+    def table(self):
+        return sorted(self.platform.table)
+
+    @property
+    def resent_bytes(self):
+        """Beyond one upload of each chunk."""
+        return self.platform.sent_bytes - self.payload_bytes
+
+    @property
+    def in_flight_bytes(self):
+        """The most that can have been in flight at a crash."""
+        return self.max_uploads * self.platform.largest_payload
 
     def problems(self, *, per_second=10, per_hour=250):
         """What must never be, as sentences."""
         found = []
-        if self.outcome == "DONE" and not is_exact_cover(sorted(self.table), self.rows):
-            found.append(f"DONE, but the table holds {sorted(self.table)} of {self.rows} rows")
-        if self.outcome == "failed" and self.table:
+        platform, ran = self.platform, Counter(versions for _, versions in self.platform.executions)
+        if self.outcome == "DONE" and not ran:
+            found.append("DONE, but nothing ran")
+        if self.outcome == "DONE" and self.version == 1 and not platform.is_whole(platform.table):
+            found.append(f"DONE, but the table holds {self.table} of {platform.rows_of_version} rows")
+        if self.outcome == "failed" and self.version == 1 and platform.table:
             found.append("failed, but the table was changed")
-        if len(self.executions) > 1:
-            found.append(f"{len(self.executions)} jobs ran for one push")
-        if self.wrong_submits:
-            found.append(f"a job was submitted that did not hold the source: {self.wrong_submits}")
-        times = sorted(self.submit_times)
+        if ran and max(ran.values()) > 1:
+            found.append(f"{max(ran.values())} jobs ran for one push")
+        if platform.wrong_submits:
+            found.append(f"a job was submitted that did not hold the source: {platform.wrong_submits}")
+        times = sorted(platform.submit_times)
         if max((bisect.bisect_left(times, t + 1.0) - i for i, t in enumerate(times)), default=0) > per_second:
             found.append("over the quota of a second")
         if max(Counter(math.floor(t / 3600) for t in times).values(), default=0) > per_hour:
@@ -392,49 +565,95 @@ class Night:
         return [f"seed {self.seed!r}: {problem}" for problem in found]
 
 
-def csv_bytes(rows, rng):
-    lines = ["ID,TEXT"]
-    lines += [f"{row:08d},{rng.getrandbits(64):016x}{'x' * 1200}" for row in range(rows)]
-    return ("\n".join(lines) + "\n").encode()
+def make_source(kind, rng, rows):
+    """Version -> (bytes, rows) of a file whose rows say which version and row they are."""
+
+    def make(version):
+        count = rows or (rng.randint(400, 1500) if rng.random() < 0.1 else rng.randint(1, 400))
+        texts = [f"v{version}-{rng.getrandbits(64):016x}{'x' * 1200}" for _ in range(count)]
+        if rng.random() < 0.3:
+            texts[rng.randrange(count)] += "y" * 4000  # more than a sample of the source may tell
+        ids = [f"{row:08d}" for row in range(count)]
+        if kind == "csv":
+            return "".join(f"{a},{b}\n" for a, b in zip(["ID", *ids], ["TEXT", *texts], strict=True)).encode(), count
+        file = io.BytesIO()
+        pq.write_table(pa.table({"ID": ids, "TEXT": texts}), file, row_group_size=rng.randint(20, 200))
+        return file.getvalue(), count
+
+    return make
 
 
-def simulate(seed, *, weather=None, crash_after=None, mode="append", patch=None, max_runs=300, rows=None):
-    """One push, from plan to settled, through every crash. `patch(push_run_module)` may break the engine on purpose."""
-    return run_in_virtual_time(_night(seed, weather, crash_after, mode, patch, max_runs, rows))
+def simulate(seed, *, weather=None, crash_after=None, mode=None, kind=None, max_runs=60, rows=None):
+    """One push, from plan to settled, through every crash.
+
+    Args:
+        seed: Decides about everything that is not told here.
+        weather: How bad the night is.
+        crash_after: The step of the first run, or the steps of the first runs, at which the process dies; none dies by chance then.
+        mode: append or replace.
+        kind: csv or parquet.
+        max_runs: After so many the push counts as stuck.
+        rows: Of the source.
+    """
+    plan = crash_after if crash_after is None or isinstance(crash_after, tuple) else (crash_after,)
+    return run_in_virtual_time(_night(seed, weather, plan, mode, kind, max_runs, rows))
 
 
-async def _night(seed, weather, crash_after, mode, patch, max_runs, rows):
+async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
     world = World(seed, weather)
-    world.crash_after = crash_after
-    rows = rows or world.rng.randint(1, 400)
-    files = SimFiles(csv_bytes(rows, random.Random(seed)))
+    world.crash_plan = crash_plan
+    mode, kind = mode or world.rng.choice(["append", "replace"]), kind or world.rng.choice(["csv", "parquet"])
     platform = Platform(world.clock, random.Random(f"platform {seed}"), world.weather)
-    platform.expected_rows = rows
+    files = SimFiles(f"night.{kind}", make_source(kind, random.Random(f"source {seed}"), rows), platform)
     settings = EngineSettings(
         chunk_bytes=64 * 1024,
+        sample_bytes=64 * 1024,
         max_uploads=world.rng.randint(1, 4),
         quarantine_seconds=world.weather.quarantine_seconds,
     )
-    outcome, runs, restarts, payload_bytes, error = "stuck", 0, 0, 0, ""
+    outcome, receipt, error, last = "stuck", None, "", None
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         file = JournalFile(Path(folder) / "journal.sqlite3")
         ledger = SqliteLedger(Path(folder) / "quota.sqlite3")
         try:
-            while runs < max_runs and outcome == "stuck":
-                runs += 1
-                world.is_crashed = False
-                outcome, receipt, error = await _one_run(world, platform, settings, files, SimJournal(file, world), ledger, mode)
-                if receipt is not None:
-                    restarts, payload_bytes = max(restarts, receipt.restarts), receipt.payload_bytes
+            while world.run_number < max_runs and outcome == "stuck":
+                world.begin_run()
+                if world.run_number > 1 and world.rng.random() < world.weather.change:
+                    files.replace()
+                outcome, receipt, error = await _one_run(
+                    world, platform, settings, files, SimJournal(file, world), ledger, mode
+                )
+                last = receipt or last
                 await asyncio.sleep(world.rng.uniform(0, 30))
             await asyncio.sleep(2 * LATEST_ARRIVAL_SECONDS)
+            platform.advance()
+            check_facts(file)
         finally:
             ledger.close()
             file.close()
     return Night(
-        seed, outcome, runs, rows, platform.table, platform.wrong_submits, platform.executions, platform.submit_times,
-        world.trace.hexdigest(), world.crashes, world.steps, restarts, platform.sent_bytes, payload_bytes, error,
+        seed=seed,
+        outcome=outcome,
+        runs=world.run_number,
+        platform=platform,
+        version=files.version,
+        trace=world.trace.hexdigest(),
+        crashes=world.crashes,
+        steps=world.steps,
+        restarts=last.restarts if last else 0,
+        max_uploads=settings.max_uploads,
+        payload_bytes=last.payload_bytes if last else 0,
+        resumed=bool(last and last.resumed),
+        error=error,
     )
+
+
+def check_facts(file):
+    """Every history that this night left can be read from any of its beginnings."""
+    for push in file.pushes():
+        history = PushHistory()
+        for fact in file.facts(push.push_id):
+            history.apply(fact.kind, fact.at, fact.body)
 
 
 async def _one_run(world, platform, settings, files, journal, ledger, mode):
@@ -470,7 +689,12 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
         table_locks={},
         finished=set(),
     )
-    run = PushRun("night.csv", Target("T", mode), shared, push_id=f"push-{world.rng.getrandbits(32):08x}")
+    alarms = []
+    if world.rng.random() < world.weather.drain:
+        alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(0.1), shared.drain.set))
+    if world.rng.random() < world.weather.change / 4:
+        alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), files.replace))
+    run = PushRun(files.name, Target("T", mode), shared, push_id=f"push-{world.rng.getrandbits(32):08x}")
     try:
         receipt = await run.run()
     except SimulatedCrash:
@@ -478,10 +702,14 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
     except PushEngineError as error:
         return outcome_of(error, world), error.receipt, repr(error)
     finally:
+        for alarm in alarms:
+            alarm.cancel()
         leftover = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         assert not leftover, leftover
         assert shared.budget.reserved == 0
-    journal.file.set_state(receipt.push_id, "done", world.clock.now())  # as the engine does once the caller has the receipt
+    journal.file.set_state(
+        receipt.push_id, "done", world.clock.now()
+    )  # as the engine does once the caller has the receipt
     return receipt.status, receipt, ""
 
 
