@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import functools
 import math
@@ -19,11 +20,15 @@ from pushengine.checks import run_checks
 from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings, default_state_dir
-from pushengine.engine import PushRun, Runtime, Shared, open_intake
-from pushengine.errors import ConfigError, EngineClosedError
+from pushengine.drain import DrainSwitch
+from pushengine.engine import PushRun, Runtime, Shared
+from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
 from pushengine.events import Event, EventSink
 from pushengine.filesystem import LocalFileSystem
-from pushengine.jobs import DrainSwitch
+from pushengine.history import PushHistory
+from pushengine.housekeeping import delete_forgotten_jobs
+from pushengine.intake import open_intake
+from pushengine.journal import Journal, JournalFile, PushLock, PushRow
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import (
@@ -57,7 +62,7 @@ class PushEngine:
         auth: `OAuthClient` (recommended), `UserApiKey` or `AppKey`.
         connection_id: Default data connection; None is the pool's global schema.
         settings: How to work.
-        state_dir: Folder of the quota ledger; None is `PUSHENGINE_STATE_DIR` or the platform's user state folder.
+        state_dir: Folder of the journal and the quota ledger; None is `PUSHENGINE_STATE_DIR` or the platform's user state folder.
         sinks: Take every event; called on the event loop, must be quick.
         runtime: Time, chance, files and threads, for tests and simulations.
 
@@ -95,11 +100,14 @@ class PushEngine:
             clock=self._runtime.clock,
             on_server_date=self._server_clock.observe,
         )
+        self._pool_id = pool_id
         self._shared: Shared | None = None
+        self._journal: Journal | None = None
         self._ledger: SqliteLedger | None = None
         self._drain: DrainSwitch | None = None
         self._pushes: set[asyncio.Task[Any]] = set()
         self._is_closed = False
+        self._is_swept = False
 
     def _system_runtime(self) -> Runtime:
         self._encoders = ThreadPoolExecutor(self._settings.encoder_threads, thread_name_prefix="pushengine-encode")
@@ -116,9 +124,20 @@ class PushEngine:
             raise EngineClosedError("this engine is closed", hint="make a new one")
         settings = self._settings
         self._drain = DrainSwitch()
-        self._ledger = await self._runtime.off_loop(self._open_ledger)
+        folder = await self._runtime.off_loop(open_state_dir, self._state_dir)
+        self._ledger = await self._runtime.off_loop(open_ledger, settings, folder)
+        self._journal = Journal(folder / "journal.sqlite3")
+        try:
+            await self._journal.open()
+            await self._prune(self._journal)
+        except BaseException:
+            await self.aclose()
+            raise
         self._shared = Shared(
             destination=self._client,
+            pool_id=self._pool_id,
+            journal=self._journal,
+            take_lock=functools.partial(PushLock, folder / "locks"),
             limiter=SubmitLimiter(
                 self._ledger,
                 team=self._client.team,
@@ -135,11 +154,13 @@ class PushEngine:
             drain=self._drain,
             sink=self,
             table_locks={},
+            finished=set(),
         )
         return self
 
-    def _open_ledger(self) -> SqliteLedger:
-        return open_ledger(self._settings, self._state_dir)
+    async def _prune(self, journal: Journal) -> None:
+        before = self._runtime.clock.now() - self._settings.history_days * 86_400.0
+        await journal.do(lambda file: file.prune(before))
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -156,12 +177,28 @@ class PushEngine:
         if running:
             await asyncio.wait(running)
         await self._client.aclose()
+        if self._journal is not None:
+            await self._tell_journal_who_was_told(self._journal)
+            await self._journal.aclose()
         if self._ledger is not None:
             await self._runtime.off_loop(self._ledger.close)
         if self._encoders is not None:
             self._encoders.shutdown(wait=True)
         for queue in self._subscribers:
             _put_dropping_oldest(queue, None)
+
+    async def _tell_journal_who_was_told(self, journal: Journal) -> None:
+        """Callers have the receipts of these pushes: the same command means a new push from now on."""
+        finished, now = list(self._shared.finished) if self._shared else [], self._runtime.clock.now()
+        if not finished:
+            return
+
+        def write(file: JournalFile) -> None:
+            for push_id in finished:
+                file.set_state(push_id, "done", now)
+
+        with contextlib.suppress(JournalError):
+            await journal.do(write)
 
     def drain(self) -> None:
         """Take no new rows, finish chunks in flight, delete unsubmitted jobs; running pushes end with `EngineClosedError`."""
@@ -214,16 +251,63 @@ class PushEngine:
             settings=self._settings,
             duplicate_removal_column=duplicate_removal_column,
         )
-        shared = self._opened()
         run = PushRun(
             source,
             target,
-            shared,
+            self._opened(),
             push_id=self._new_push_id(),
             source_format=format,
             arrow_schema=schema,
             column_types=column_types,
         )
+        return await self._run(run)
+
+    async def resume(self, push_id: str) -> Receipt:
+        """Go on with a push of files that a killed or interrupted process left; as running its command again.
+
+        Raises:
+            ConfigError: No such push, it is over, or it belongs to another team or pool.
+            PushEngineError: As `push()`.
+        """
+        shared = self._opened()
+        row = await shared.journal.do(lambda file: file.push(push_id))
+        if row is None or row.state not in ("open", "finished"):
+            raise ConfigError(
+                f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over: {row.state}",
+                key="push_id",
+                hint="`pushengine history` lists pushes",
+            )
+        if (row.team, row.pool_id) != (self._client.team, self._pool_id):
+            raise ConfigError(
+                f"push {push_id} goes to pool {row.pool_id} of {row.team}, not to this one",
+                key="push_id",
+                hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to those",
+            )
+        facts = await shared.journal.do(lambda file: file.facts(push_id))
+        planned = PushHistory(facts).state.planned
+        if not planned.get("source"):
+            raise ConfigError(
+                f"push {push_id} read an object in memory, which is gone", key="push_id", hint="push it again"
+            )
+        target = {**planned["target"], "keys": tuple(planned["target"]["keys"])}
+        run = PushRun(
+            planned["source"] if len(planned["source"]) > 1 else planned["source"][0],
+            Target(**target),
+            shared,
+            push_id=self._new_push_id(),
+            source_format=planned["format"],
+            column_types=planned["column_types"],
+        )
+        return await self._run(run)
+
+    async def open_pushes(self) -> list[PushRow]:
+        """Pushes into this pool that a killed or interrupted process left, oldest first."""
+        shared = self._opened()
+        rows = await shared.journal.do(lambda file: file.pushes(state="open"))
+        return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
+
+    async def _run(self, run: PushRun) -> Receipt:
+        await self._sweep()
         task = asyncio.current_task()
         if task is None:
             return await run.run()
@@ -234,6 +318,23 @@ class PushEngine:
         finally:
             if not is_nested:
                 self._pushes.discard(task)
+
+    async def _sweep(self) -> None:
+        """Once, before the first push: delete jobs of ours that earlier processes could not."""
+        shared = self._opened()
+        if self._is_swept:
+            return
+        self._is_swept = True
+        with contextlib.suppress(PushEngineError):
+            await delete_forgotten_jobs(
+                self._client,
+                pool_id=self._pool_id,
+                journal=shared.journal,
+                take_lock=shared.take_lock,
+                clock=self._runtime.clock,
+                stale_seconds=self._settings.stale_hours * 3600.0,
+                sink=self,
+            )
 
     def _new_push_id(self) -> str:
         now = dt.datetime.fromtimestamp(self._runtime.clock.now(), tz=dt.UTC)
@@ -341,12 +442,11 @@ def build_target(
     )
 
 
-def open_ledger(settings: EngineSettings, state_dir: Path | None = None) -> SqliteLedger:
-    """The quota ledger of this user on this host.
+def open_state_dir(state_dir: Path | None = None) -> Path:
+    """The folder of journal, ledger and locks, made private if it is not there.
 
     Raises:
-        LedgerError: The state folder or file cannot be used.
-        ConfigError: The state folder cannot be made.
+        ConfigError: It cannot be made.
     """
     folder = state_dir or default_state_dir()
     try:
@@ -357,6 +457,15 @@ def open_ledger(settings: EngineSettings, state_dir: Path | None = None) -> Sqli
             key="PUSHENGINE_STATE_DIR",
             hint="name a folder that this user may write",
         ) from error
+    return folder
+
+
+def open_ledger(settings: EngineSettings, folder: Path) -> SqliteLedger:
+    """The quota ledger of this user on this host.
+
+    Raises:
+        LedgerError: The file cannot be used.
+    """
     return SqliteLedger(
         folder / "quota.sqlite3",
         submits_per_second=settings.submits_per_second,
@@ -405,7 +514,7 @@ async def plan_source(
             opened = await workers.read(
                 open_source, source, format=format, schema=schema, settings=settings, filesystem=LocalFileSystem()
             )
-            intake = open_intake(opened, settings, settler, workers)
+            intake = open_intake(opened, settings, settler, workers, DrainSwitch())
             settled = await intake.settle(is_exhaustive=False)
         finally:
             await workers.aclose()

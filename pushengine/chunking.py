@@ -91,13 +91,13 @@ def _rows_within(source: SourceBatch, max_bytes: int) -> int:
 class _Packer:
     """Whole batches into chunks; only a batch that is larger than a chunk is cut."""
 
-    def __init__(self, max_chunk_bytes: int) -> None:
+    def __init__(self, max_chunk_bytes: int, *, first_index: int = 0, first_row: int = 0) -> None:
         self._max_bytes = max_chunk_bytes
         self._waiting: deque[SourceBatch] = deque()
         self._waiting_bytes: deque[int] = deque()
         self._total_bytes = 0
-        self._count = 0
-        self._rows = 0
+        self._count = first_index
+        self._rows = first_row
 
     def add(self, source: SourceBatch) -> None:
         if source.batch.num_rows:
@@ -137,12 +137,20 @@ class _Packer:
 
 
 class ChunkReader:
-    """Chunks of one pass over a source. Blocking; for the reader thread. `stop()` may come from any thread."""
+    """Chunks of one pass over a source. Blocking; for the reader thread. `stop()` may come from any thread.
 
-    def __init__(self, reader: BatchReader, max_chunk_bytes: int) -> None:
+    Args:
+        reader: The pass.
+        max_chunk_bytes: Bound of a chunk's Arrow bytes.
+        first_index: Number of the first chunk, where a push goes on.
+        first_row: Row of the source that it begins with; must be where a chunk ended. Rows before it are dropped.
+    """
+
+    def __init__(self, reader: BatchReader, max_chunk_bytes: int, *, first_index: int = 0, first_row: int = 0) -> None:
         self._reader = reader
+        self._first_row = first_row
         self._batches: Iterator[SourceBatch] | None = None
-        self._packer = _Packer(max_chunk_bytes)
+        self._packer = _Packer(max_chunk_bytes, first_index=first_index, first_row=first_row)
         self._stopped = threading.Event()
         self._is_at_end = False
 
@@ -162,8 +170,14 @@ class ChunkReader:
             if source is None:
                 self._is_at_end = True
             else:
-                self._packer.add(source)
+                self._add_from_first_row(source)
         return None
+
+    def _add_from_first_row(self, source: SourceBatch) -> None:
+        rows = source.batch.num_rows
+        dropped = max(self._first_row - (self._reader.rows_read - rows), 0)
+        if dropped < rows:
+            self._packer.add(_slice(source, dropped, rows - dropped))
 
     def stop(self) -> None:
         """Let `next_chunk()` return None after the batch that is being read."""

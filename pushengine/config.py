@@ -73,6 +73,21 @@ class EngineSettings(BaseModel):
     conflict_wait_seconds: Annotated[
         float, Field(gt=0, description="wait after a 409 on submit while the job is still NEW")
     ] = 30.0
+    settle_seconds: Annotated[
+        float,
+        Field(ge=0, le=60, description="wait before a job's chunks are listed to find an upload without an answer"),
+    ] = 1.0
+    quarantine_seconds: Annotated[
+        float,
+        Field(
+            ge=0, le=3600, description="how long an upload without an answer may still arrive after it was sent again"
+        ),
+    ] = 60.0
+    stale_hours: Annotated[
+        float,
+        Field(gt=0, description="an interrupted push that nobody resumed for so long is given up, its job deleted"),
+    ] = 24.0
+    history_days: Annotated[int, Field(ge=1, description="how long finished pushes stay in the journal")] = 90
     submits_per_second: Annotated[int, Field(ge=1, description="submit quota of the team in any second")] = 10
     submits_per_hour: Annotated[int, Field(ge=1, description="submit quota of the team in a UTC hour")] = 250
     hour_guard_seconds: Annotated[

@@ -1,13 +1,17 @@
-"""One push from source to receipt: wires producer, queue, uploaders and job, and owns failure, drain and abort.
+"""One push from source to receipt: wires producer, queue, uploaders and job, and owns failure, restart, resume, drain and abort.
 
 ```
-source --read--> record batches --cut--> chunks --encode--> payloads --asyncio.Queue--> uploaders --> job --verify--> submit --> poll
+source --read--> record batches --cut--> chunks --encode--> payloads --asyncio.Queue--> uploaders --> job --seal--> submit --> poll
          reader thread                    encoder threads    bounded        max_uploads             quota
 ```
 
 Until the submit leaves, the table is untouched, so every surprise has the same repair: delete the job, and start again in a fresh one
 with what was learned (`_RESTARTABLE`), or report the cause. A failure in any task stops all of them; the first real cause is what is
 raised.
+
+Every step is in the journal before it is taken. A push of files that ends early (killed, drained, cancelled, network gone for too long)
+stays open there, with its job: the same command goes on from it. A push that failed for good, or whose rows cannot be read again,
+deletes its unsubmitted job.
 """
 
 from __future__ import annotations
@@ -16,40 +20,50 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import os
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Literal, NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NoReturn
 
 from pushengine import events
 from pushengine.budget import ByteBudget, ReadyChunk
-from pushengine.chunking import AsyncChunkReader, Chunk, ChunkReader
+from pushengine.chunking import Chunk
 from pushengine.clock import Clock
 from pushengine.config import EngineSettings
+from pushengine.drain import DrainSwitch
 from pushengine.encoding import EncodingOptions, encode
 from pushengine.errors import (
     EngineClosedError,
     JobFailedError,
+    JobTaintedError,
     JobVanishedError,
+    JournalError,
     LedgerError,
     PushEngineError,
     SourceReadError,
+    SubmitOutcomeUnknownError,
     ValueMisfitError,
     VerificationError,
+    real_cause,
 )
-from pushengine.jobs import DrainSwitch, JobRunner
+from pushengine.history import JobRecord
+from pushengine.intake import AsyncIntake, Intake, open_intake
+from pushengine.jobs import JobRunner
+from pushengine.journal import Fact, Journal, PushRow
 from pushengine.limiter import SubmitLimiter
-from pushengine.model import ColumnType, Job, JobId, JobStatus, Receipt, SentChunk, Target
-from pushengine.producer import BlockingChunkStream, ChunkStream, Producer
+from pushengine.model import ColumnType, Job, JobStatus, Receipt, Target
+from pushengine.producer import Producer
+from pushengine.pushlog import PushLog
+from pushengine.recipe import chunk_recipe, dump_schema, load_schema, push_identity, source_words
 from pushengine.retry import RetryPolicy
 from pushengine.schema import SchemaSettler, TableSchema
-from pushengine.sources import AsyncSource, open_source
-from pushengine.types import BatchReader, Destination, FileSystem, OffLoop, Source, SourceBatch, Workers
-from pushengine.uploader import Uploader
+from pushengine.sources import open_source
+from pushengine.types import Destination, FileSystem, Lock, OffLoop, Workers
+from pushengine.uploader import Reconciler, Uploader, UploadGate
 from pushengine.workers import finish
 
-T = TypeVar("T")
-
 MAX_RESTARTS = 3
+_RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTaintedError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,39 +82,40 @@ class Shared:
     """What all pushes of one engine share."""
 
     destination: Destination
+    pool_id: str
     limiter: SubmitLimiter
+    journal: Journal
+    take_lock: Callable[[str], Lock]
     budget: ByteBudget
     settings: EngineSettings
     runtime: Runtime
     drain: DrainSwitch
     sink: events.EventSink
     table_locks: dict[str, asyncio.Lock]
+    finished: set[str]
+    """Pushes that this engine brought to DONE and told its caller of. One that a killed process brought to DONE is told again."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Progress:
-    """What the receipt is made of."""
+    """What the receipt is made of, besides the journal's facts."""
 
-    job_id: JobId | None = None
-    rows: int = 0
-    sent: list[SentChunk] = dataclasses.field(default_factory=list)
     retries: int = 0
-    submits: int = 0
     restarts: int = 0
+    is_resumed: bool = False
     verified: Literal["checksum", "count"] | None = None
-    job_logs: tuple[str, ...] = ()
     source_bytes: int | None = None
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class PushRun:
-    """One push.
+    """One push, or the rest of one.
 
     Args:
         spec: Path, pattern, list of them, Arrow object or async iterator of record batches.
         target: Table, mode and keys.
-        shared: Connections, memory, quota.
-        push_id: Name of this push in events and logs.
+        shared: Connections, memory, quota, journal.
+        push_id: Name of this push, if it is a new one.
         source_format: Format of files, or None to go by their names.
         arrow_schema: Schema of an iterator's batches, where it has none of its own.
         column_types: Types that the user set by hand.
@@ -127,18 +142,18 @@ class PushRun:
         self._arrow_schema = arrow_schema
         self._column_types = dict(column_types or {})
         self._progress = _Progress()
-        self._sent_bytes_total = 0
+        self._log: PushLog | None = None
         self._start = self._clock.monotonic()
 
     async def run(self) -> Receipt:
-        """Do all of it.
+        """Do all of it, or all that an earlier process left.
 
         Returns:
             The receipt of a push that is DONE.
 
         Raises:
-            PushEngineError: The cause of the failure; `.receipt` tells what was done. Nothing is running any more, and an unsubmitted
-                job is deleted.
+            PushEngineError: The cause of the failure; `.receipt` tells what was done. Nothing is running any more; the push is open in the
+                journal, or its unsubmitted job is deleted.
         """
         workers = self._shared.runtime.new_workers()
         try:
@@ -147,7 +162,8 @@ class PushRun:
             self._fail(error)
         else:
             receipt = await self._finished_receipt()
-            self._shared.sink.emit(events.PushFinished(push_id=self._push_id, receipt=receipt))
+            self._shared.finished.add(self._push_id)
+            self._emit(events.PushFinished(push_id=self._push_id, receipt=receipt))
             return receipt
         finally:
             await workers.aclose()
@@ -157,7 +173,7 @@ class PushRun:
         receipt = self._receipt(status_of(cause))
         if isinstance(cause, PushEngineError):
             cause.receipt = receipt
-        self._shared.sink.emit(
+        self._emit(
             events.PushFailed(push_id=self._push_id, error=str(cause), error_type=type(cause).__name__, receipt=receipt)
         )
         if cause is error:
@@ -165,64 +181,195 @@ class PushRun:
         raise cause from cause.__cause__
 
     async def _push(self, workers: Workers) -> None:
+        shared = self._shared
         source = await workers.read(
             open_source,
             self._spec,
             format=self._source_format,
             schema=self._arrow_schema,
             settings=self._settings,
-            filesystem=self._shared.runtime.filesystem,
+            filesystem=shared.runtime.filesystem,
         )
-        intake = open_intake(source, self._settings, self._settler, workers)
+        intake = open_intake(source, self._settings, self._settler, workers, shared.drain)
         try:
-            await self._push_from(intake, workers)
+            fingerprint = await intake.fingerprint(shared.runtime.filesystem)
+            identity = self._identity(fingerprint)
+            lock = await shared.runtime.off_loop(shared.take_lock, identity)
+            try:
+                log, schema = await self._open_log(intake, identity, fingerprint)
+                if log.state.receipt is None or log.state.receipt["status"] != "DONE":
+                    await self._finish_push(intake, log, schema, workers, fingerprint)
+            finally:
+                lock.release()
         finally:
             await intake.aclose()
 
-    async def _push_from(self, intake: Intake | AsyncIntake, workers: Workers) -> None:
+    def _identity(self, fingerprint: list[Any] | None) -> str:
+        """Equal for the same command over files; of its own for objects in memory, which no later process can find."""
+        words = source_words(self._spec)
+        if fingerprint is None or words is None:
+            words = [self._push_id]
+        return push_identity(
+            team=self._shared.destination.team,
+            pool_id=self._shared.pool_id,
+            target=self._target,
+            source=words,
+            source_format=self._source_format,
+            column_types=self._column_types,
+        )
+
+    async def _open_log(
+        self, intake: Intake | AsyncIntake, identity: str, fingerprint: list[Any] | None
+    ) -> tuple[PushLog, TableSchema]:
+        """The journal of the push that an earlier process left, or of a new one."""
+        journal = self._shared.journal
+        row = await journal.do(lambda file: file.find_open(identity))
+        if row is not None and row.push_id in self._shared.finished:
+            await self._mark_done(row.push_id)
+            row = None
+        if row is not None:
+            facts = await journal.do(lambda file: file.facts(row.push_id))
+            log = self._new_log(row.push_id, facts)
+            reason = self._why_not_resumable(log, fingerprint)
+            if reason is None and log.state.schema is not None:
+                return await self._resume(log, intake), load_schema(log.state.schema)
+            await self._supersede(log, reason or "it was never planned to its end")
         schema = await self._settle(intake, is_exhaustive=False)
+        return await self._begin(identity, intake, fingerprint, schema), schema
+
+    def _new_log(self, push_id: str, facts: list[Fact]) -> PushLog:
+        return PushLog(
+            self._shared.journal,
+            clock=self._clock,
+            push_id=push_id,
+            team=self._shared.destination.team,
+            facts=facts,
+        )
+
+    def _why_not_resumable(self, log: PushLog, fingerprint: list[Any] | None) -> str | None:
+        planned = log.state.planned
+        if planned.get("fingerprint") != fingerprint:
+            return "the source has changed since"
+        if planned.get("recipe") != chunk_recipe(self._settings):
+            return "settings or versions that decide about the bytes of a chunk have changed since"
+        return None
+
+    async def _resume(self, log: PushLog, intake: Intake | AsyncIntake) -> PushLog:
+        self._log, self._push_id = log, log.push_id
+        self._progress.is_resumed = True
+        self._progress.source_bytes = log.state.planned.get("source_bytes")
+        await log.record("session_started", pid=os.getpid(), resumed=True)
+        acked = log.state.job.acked if log.state.job else []
+        self._emit(
+            events.PushResumed(
+                push_id=self._push_id,
+                job_id=log.state.job.job_id if log.state.job else None,
+                chunks_acknowledged=len(acked),
+                rows_acknowledged=sum(chunk.rows for chunk in acked),
+            )
+        )
+        self._emit_started(intake, len((log.state.schema or {})["columns"]))
+        return log
+
+    async def _mark_done(self, push_id: str) -> None:
+        """The caller has heard that this push is DONE: the same command means a new one from now on."""
+        now = self._clock.now()
+        await self._shared.journal.do(lambda file: file.set_state(push_id, "done", now))
+
+    async def _supersede(self, log: PushLog, reason: str) -> None:
+        """Bring the earlier push to an end: a submitted job is awaited, since two jobs must not race for one table."""
+        if log.state.receipt is not None and log.state.receipt["status"] == "DONE":
+            await self._mark_done(log.push_id)
+            return
+        jobs = self._job_runner(log)
+        job = log.state.job
+        if job is not None and job.may_have_run and await jobs.was_accepted_before(job.job_id):
+            with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
+                await jobs.poll(job.job_id)
+        elif job is not None:
+            await jobs.discard(job.job_id)
+        await log.record("push_superseded", final_state="superseded", reason=reason)
+        self._emit(events.PushSuperseded(push_id=log.push_id, reason=reason))
+
+    async def _begin(
+        self, identity: str, intake: Intake | AsyncIntake, fingerprint: list[Any] | None, schema: TableSchema
+    ) -> PushLog:
+        now = self._clock.now()
+        team = self._shared.destination.team
+        row = PushRow(
+            push_id=self._push_id,
+            identity=identity,
+            team=team,
+            pool_id=self._shared.pool_id,
+            target=self._target.table,
+            source=intake.label,
+            created_at=now,
+            updated_at=now,
+            state="open",
+        )
         self._progress.source_bytes = intake.size_bytes
-        self._shared.sink.emit(
+        planned: dict[str, Any] = {
+            "target": dataclasses.asdict(self._target),
+            "pool_id": self._shared.pool_id,
+            "source": source_words(self._spec) if fingerprint is not None else None,
+            "format": self._source_format,
+            "column_types": self._column_types,
+            "source_bytes": intake.size_bytes,
+            "fingerprint": fingerprint,
+            "recipe": chunk_recipe(self._settings),
+            "schema": dump_schema(schema),
+        }
+        await self._shared.journal.do(lambda file: file.begin_push(row))
+        self._log = log = self._new_log(self._push_id, [])
+        await log.record("push_planned", **planned)
+        await log.record("session_started", pid=os.getpid(), resumed=False)
+        self._emit_started(intake, len(schema.columns))
+        return log
+
+    def _emit_started(self, intake: Intake | AsyncIntake, columns: int) -> None:
+        self._emit(
             events.PushStarted(
                 push_id=self._push_id,
                 table=self._target.table,
                 mode=self._target.mode,
                 source=intake.label,
-                source_bytes=intake.size_bytes,
-                columns=len(schema.columns),
+                source_bytes=self._progress.source_bytes,
+                columns=columns,
             )
         )
-        while True:
-            try:
-                job = await self._attempt(intake, schema, workers)
-            except BaseException as error:  # noqa: BLE001 - raised again unless a fresh job repairs it
-                cause = real_cause(error)
-                self._check_restart(cause, intake)
-                self._announce_restart(cause)
-                if isinstance(cause, ValueMisfitError):
-                    schema = await self._settle(intake, is_exhaustive=True)
-            else:
-                self._progress.job_logs = job.logs
-                return
 
-    async def _settle(self, intake: Intake | AsyncIntake, *, is_exhaustive: bool) -> TableSchema:
-        with self._timed("plan"):
-            return await self._shared.drain.guard(intake.settle(is_exhaustive=is_exhaustive))
+    async def _finish_push(
+        self,
+        intake: Intake | AsyncIntake,
+        log: PushLog,
+        schema: TableSchema,
+        workers: Workers,
+        fingerprint: list[Any] | None,
+    ) -> None:
+        """Attempts until one is settled; then the last fact."""
+        attempt = _Attempt(self, intake, log, workers, fingerprint)
+        try:
+            while True:
+                try:
+                    await attempt.run(schema)
+                except BaseException as error:  # noqa: BLE001 - raised again unless a fresh job repairs it
+                    cause = real_cause(error)
+                    self._check_restart(cause, intake, log)
+                    await self._restart(log, cause)
+                    if isinstance(cause, ValueMisfitError):
+                        schema = await self._settle(intake, is_exhaustive=True)
+                        await log.record("push_restarted", reason=str(cause), schema=dump_schema(schema))
+                else:
+                    break
+        except BaseException as error:  # every way out leaves the journal in order
+            await finish(self._close_log(log, real_cause(error), can_resume=fingerprint is not None))
+            raise
+        await log.record("push_finished", final_state="finished", receipt=self._receipt("DONE").to_dict())
 
-    def _settler(self, source_schema: Any, *, is_text: bool, source: str) -> SchemaSettler:
-        return SchemaSettler(
-            source_schema, is_text=is_text, overrides=self._column_types, keys=self._target.keys, source=source
-        )
-
-    def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake) -> None:
+    def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake, log: PushLog) -> None:
         """Raise the cause unless a fresh job can repair it."""
-        is_repairable = isinstance(cause, ValueMisfitError | VerificationError | JobVanishedError) or (
-            isinstance(cause, PushEngineError)
-            and cause.disposition == "outcome_unknown"
-            and self._progress.submits == 0
-            and self._progress.job_id is not None
-        )
-        if not is_repairable or self._progress.restarts >= MAX_RESTARTS:
+        is_submitted = log.state.job is not None and log.state.job.may_have_run
+        if not isinstance(cause, _RESTARTABLE) or self._progress.restarts >= MAX_RESTARTS or is_submitted:
             raise cause
         if not intake.is_repeatable:
             if isinstance(cause, PushEngineError):
@@ -232,128 +379,81 @@ class PushRun:
                 )
             raise cause
 
-    def _announce_restart(self, cause: BaseException) -> None:
+    async def _restart(self, log: PushLog, cause: BaseException) -> None:
         self._progress.restarts += 1
-        self._shared.sink.emit(
+        self._progress.verified = None
+        job = log.state.job
+        if job is not None:
+            await self._job_runner(log).discard(job.job_id)
+            job.is_discarded = True  # even if the deletion failed: it is never used again
+        if not isinstance(cause, ValueMisfitError):
+            await log.record("push_restarted", reason=str(cause))
+        self._emit(
             events.PushRestarted(
                 push_id=self._push_id,
-                job_id=self._progress.job_id,
+                job_id=job.job_id if job else None,
                 restarts=self._progress.restarts,
                 reason=str(cause),
             )
         )
 
-    async def _attempt(self, intake: Intake | AsyncIntake, schema: TableSchema, workers: Workers) -> Job:
-        """One job, from create to settled; deleted again if anything goes wrong before its submit leaves."""
-        progress = self._progress
-        progress.job_id, progress.rows, progress.sent, progress.verified = None, 0, [], None
-        jobs = self._job_runner()
-        try:
-            self._shared.drain.check()
-            created = await jobs.create(schema.table_columns())
-            progress.job_id = created.id
-            with self._timed("transfer"):
-                await self._transfer(intake, schema, created.id, workers)
-            self._shared.drain.check()
-            with self._timed("verify"):
-                progress.verified = await jobs.verify(created.id, progress.sent)
-            async with self._table_lock():
-                with self._timed("submit"):
-                    await jobs.submit(created.id)
-                with self._timed("poll"):
-                    return await jobs.poll(created.id)
-        except BaseException:
-            if progress.job_id is not None and not jobs.may_have_run:
-                await jobs.discard(progress.job_id)
-            raise
-        finally:
-            progress.submits += jobs.submits
+    async def _close_log(self, log: PushLog, cause: BaseException, *, can_resume: bool) -> None:
+        """The last fact of a push that did not get to DONE, and the end of a job that nobody will go on with."""
+        receipt = self._receipt(status_of(cause)).to_dict()
+        with contextlib.suppress(JournalError):
+            if can_resume and is_resumable(cause):
+                await log.record("push_interrupted", error=str(cause), receipt=receipt)
+                return
+            if log.state.job is not None and not log.state.job.may_have_run:
+                await self._job_runner(log).discard(log.state.job.job_id)
+            await log.record(
+                "push_failed",
+                final_state="unknown" if isinstance(cause, SubmitOutcomeUnknownError) else "failed",
+                error=str(cause),
+                error_type=type(cause).__name__,
+                receipt=receipt,
+            )
 
-    async def _transfer(
-        self, intake: Intake | AsyncIntake, schema: TableSchema, job_id: JobId, workers: Workers
-    ) -> None:
-        """The pipeline: all chunks of the source acknowledged by the job, or the first failure of any task."""
-        settings, shared = self._settings, self._shared
-        queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=settings.max_uploads)
-        encode_chunk = functools.partial(
-            encode,
-            schema=schema,
-            options=EncodingOptions(
-                file_type=settings.file_type,
-                compression=settings.compression,
-                timestamps=settings.timestamps,
-            ),
+    async def _settle(self, intake: Intake | AsyncIntake, *, is_exhaustive: bool) -> TableSchema:
+        with self.timed("plan"):
+            return await self._shared.drain.guard(intake.settle(is_exhaustive=is_exhaustive))
+
+    def _settler(self, source_schema: Any, *, is_text: bool, source: str) -> SchemaSettler:
+        return SchemaSettler(
+            source_schema, is_text=is_text, overrides=self._column_types, keys=self._target.keys, source=source
         )
-        with shared.budget.scope() as budget:
-            async with intake.chunks() as stream:
-                producer = Producer(
-                    stream if isinstance(intake, Intake) else DrainableStream(stream, shared.drain),
-                    encode=encode_chunk,
-                    queue=queue,
-                    budget=budget,
-                    chunk_bytes=settings.chunk_bytes,
-                    workers=workers,
-                    encoders=settings.encoder_threads,
-                    push_id=self._push_id,
-                    sink=shared.sink,
-                )
-                uploader = Uploader(
-                    shared.destination,
-                    job_id=job_id,
-                    kind=self._target.chunk_type,
-                    queue=queue,
-                    budget=budget,
-                    policy=self._policy,
-                    clock=self._clock,
-                    rng=shared.runtime.rng,
-                    push_id=self._push_id,
-                    sink=shared.sink,
-                    on_retry=self._on_retry,
-                )
-                self._progress.sent = uploader.sent
-                async with asyncio.TaskGroup() as pipeline:
-                    stopper = pipeline.create_task(shared.drain.when_set(stream.stop), name="drain")
-                    uploads = [
-                        pipeline.create_task(uploader.run(), name=f"upload {number}")
-                        for number in range(settings.max_uploads)
-                    ]
-                    await producer.run()
-                    await queue.join()
-                    for task in (stopper, *uploads):
-                        task.cancel()
-        self._progress.rows = producer.rows
-        if self._progress.source_bytes is None:
-            self._progress.source_bytes = producer.nbytes
-        if not producer.rows and not shared.drain.is_set:
-            raise SourceReadError("no rows", source=intake.label, hint="an empty source is not pushed")
 
-    def _job_runner(self) -> JobRunner:
+    def _job_runner(self, log: PushLog) -> JobRunner:
         settings, shared = self._settings, self._shared
         return JobRunner(
             shared.destination,
             limiter=shared.limiter,
             target=self._target,
-            policy=self._policy,
+            policy=self.policy,
             clock=self._clock,
             rng=shared.runtime.rng,
             drain=shared.drain,
-            push_id=self._push_id,
+            log=log,
             sink=shared.sink,
-            on_retry=self._on_retry,
+            on_retry=self.on_retry,
             conflict_wait_seconds=settings.conflict_wait_seconds,
             poll_max_interval_seconds=settings.poll_max_interval_seconds,
             job_deadline_seconds=settings.job_deadline_seconds,
+            quarantine_seconds=settings.quarantine_seconds,
+            settle_seconds=settings.settle_seconds,
         )
 
     @property
-    def _policy(self) -> RetryPolicy:
+    def policy(self) -> RetryPolicy:
+        """Which failures are worth another attempt."""
         return RetryPolicy(
             max_attempts=self._settings.max_attempts, max_wait_seconds=self._settings.retry_max_wait_seconds
         )
 
-    def _on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:
+    def on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:
+        """Count and tell a wait before another attempt."""
         self._progress.retries += 1
-        self._shared.sink.emit(
+        self._emit(
             events.RetryScheduled(
                 push_id=self._push_id,
                 operation=operation,
@@ -363,13 +463,12 @@ class PushRun:
             )
         )
 
-    def _table_lock(self) -> asyncio.Lock:
-        """Submits of one table follow one another: the platform answers parallel ones with 409 (fact sheet 3.2)."""
-        name = f"{self._target.connection_id or ''}/{self._target.table}".casefold()
-        return self._shared.table_locks.setdefault(name, asyncio.Lock())
+    def _emit(self, event: events.Event) -> None:
+        self._shared.sink.emit(event)
 
     @contextlib.contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time of the block to the receipt's timings."""
         start = self._clock.monotonic()
         try:
             yield
@@ -387,10 +486,12 @@ class PushRun:
 
     def _receipt(self, status: Literal["DONE", "ERROR", "CANCELED", "INTERRUPTED"]) -> Receipt:
         progress = self._progress
-        sent = sorted(progress.sent, key=lambda chunk: chunk.chunk_id)
+        state = self._log.state if self._log is not None else None
+        job = state.jobs[-1] if state is not None and state.jobs else None
+        sent = [] if job is None else job.acked
         return Receipt(
             push_id=self._push_id,
-            job_id=progress.job_id,
+            job_id=None if job is None else job.job_id,
             table=self._target.table,
             mode=self._target.mode,
             status=status,
@@ -400,181 +501,174 @@ class PushRun:
             source_bytes=progress.source_bytes or 0,
             elapsed_seconds=self._clock.monotonic() - self._start,
             retries=progress.retries,
-            submits=progress.submits,
-            restarts=progress.restarts,
-            resumed=False,
+            submits=0 if state is None else state.submits,
+            restarts=0 if state is None else state.restarts,
+            resumed=progress.is_resumed,
             verified=progress.verified,
-            job_logs=progress.job_logs,
+            job_logs=() if job is None else job.logs,
             checksums=tuple(chunk.digests["sha256"] for chunk in sent),
             timings=progress.timings,
         )
 
+    def source_read(self, nbytes: int) -> None:
+        """All rows were read; their Arrow bytes stand in where the source has no size of its own."""
+        if self._progress.source_bytes is None:
+            self._progress.source_bytes = nbytes
 
-class DrainableStream:
-    """A `ChunkStream` whose next chunk is not waited for once the engine drains: an iterator may have nothing to say for hours."""
-
-    def __init__(self, stream: ChunkStream, drain: DrainSwitch) -> None:
-        self._stream = stream
-        self._drain = drain
-        self.stop = stream.stop
-        self.bytes_read = stream.bytes_read
-
-    async def next_chunk(self) -> Chunk | None:
-        """The next one, or None after the last or when the engine drains."""
-        try:
-            return await self._drain.guard(self._stream.next_chunk())
-        except EngineClosedError:
-            if not self._drain.is_set:
-                raise
-            return None
+    def seal_passed(self, verified: Literal["checksum", "count"]) -> None:
+        """The job was compared with what was sent."""
+        self._progress.verified = verified
 
 
-class Intake:
-    """A source that can be read on a thread: settles its schema and gives its chunks."""
+class _Attempt:
+    """One job of a push, from create (or from where an earlier process left it) to settled."""
 
     def __init__(
         self,
-        source: Source,
-        settings: EngineSettings,
-        new_settler: Callable[..., SchemaSettler],
+        push: PushRun,
+        intake: Intake | AsyncIntake,
+        log: PushLog,
         workers: Workers,
+        fingerprint: list[Any] | None,
     ) -> None:
-        self._source = source
-        self._settings = settings
-        self._new_settler = new_settler
+        self._push = push
+        self._shared = push._shared  # noqa: SLF001 - two halves of one thing
+        self._target = push._target  # noqa: SLF001
+        self._jobs = push._job_runner(log)  # noqa: SLF001
+        self._intake = intake
+        self._log = log
         self._workers = workers
-        self.label = source.label
-        self.is_repeatable = source.is_repeatable
-        self.size_bytes: int | None = None
-        self.sampled_rows = 0
-        self.sampled_bytes = 0
+        self._fingerprint = fingerprint
 
-    async def settle(self, *, is_exhaustive: bool) -> TableSchema:
-        """One schema for the whole push, from a sample or from every row."""
-        read = self._workers.read
-        schema = await read(self._source.schema)
-        self.size_bytes = await read(self._source.size_bytes)
-        settler = self._new_settler(schema, is_text=self._source.is_text, source=self.label)
-        reader = await read(self._source.open) if is_exhaustive else None
-        batches = iter(reader) if reader is not None else self._source.sample(self._settings.sample_bytes)
-        self.sampled_rows = self.sampled_bytes = 0
-        try:
-            while (batch := await read(_next_or_none, batches)) is not None:
-                await self._workers.encode(settler.observe, batch)
-                self.sampled_rows += batch.batch.num_rows
-                self.sampled_bytes += batch.batch.nbytes
-        finally:
-            await self._close(batches, reader)
-        if not self.sampled_rows:
-            raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
-        return settler.settle()
+    async def run(self, schema: TableSchema) -> Job:
+        """Take the job to its end.
 
-    async def aclose(self) -> None:
-        """Nothing is open between two passes."""
+        Raises:
+            PushEngineError: Or a group of them: the cause; the job is as it was then.
+        """
+        jobs, drain = self._jobs, self._shared.drain
+        drain.check()
+        record = self._log.state.job or self._log.state.job_of((await jobs.create(schema.table_columns())).id)
+        if not record.is_complete:
+            with self._push.timed("transfer"):
+                await self._transfer(record, schema)
+        drain.check()
+        async with self._table_lock():
+            if not await jobs.was_accepted_before(record.job_id):
+                with self._push.timed("verify"):
+                    self._push.seal_passed(await jobs.seal(record.job_id))
+                with self._push.timed("submit"):
+                    await jobs.submit(record.job_id)
+            with self._push.timed("poll"):
+                return await jobs.poll(record.job_id)
 
-    @contextlib.asynccontextmanager
-    async def chunks(self) -> AsyncIterator[ChunkStream]:
-        """One pass over all rows in chunks."""
-        reader = await self._workers.read(self._source.open)
-        chunk_reader = ChunkReader(reader, self._settings.chunk_bytes)
-        try:
-            yield BlockingChunkStream(
-                chunk_reader.next_chunk,
-                stop=chunk_reader.stop,
-                bytes_read=reader.bytes_read,
-                read=self._workers.read,
+    async def _transfer(self, record: JobRecord, schema: TableSchema) -> None:
+        """The pipeline: all chunks of the source acknowledged by the job, or the first failure of any task."""
+        shared, settings = self._shared, self._shared.settings
+        gate = UploadGate()
+        reconciler = Reconciler(
+            record.job_id,
+            list_chunks=self._jobs.list_chunks,
+            log=self._log,
+            gate=gate,
+            clock=shared.runtime.clock,
+            settle_seconds=settings.settle_seconds,
+            sink=shared.sink,
+        )
+        await reconciler.settle()
+        index, first_row = record.resume_point()
+        queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=settings.max_uploads)
+        options = EncodingOptions(
+            file_type=settings.file_type, compression=settings.compression, timestamps=settings.timestamps
+        )
+        with shared.budget.scope() as budget:
+            async with self._intake.chunks(index, first_row) as stream:
+                producer = Producer(
+                    stream,
+                    encode=functools.partial(encode, schema=schema, options=options),
+                    queue=queue,
+                    budget=budget,
+                    chunk_bytes=settings.chunk_bytes,
+                    workers=self._workers,
+                    encoders=settings.encoder_threads,
+                    push_id=self._log.push_id,
+                    sink=shared.sink,
+                    is_acked=functools.partial(self._is_acked, record),
+                )
+                uploader = Uploader(
+                    shared.destination,
+                    job_id=record.job_id,
+                    kind=self._target.chunk_type,
+                    queue=queue,
+                    budget=budget,
+                    policy=self._push.policy,
+                    clock=shared.runtime.clock,
+                    rng=shared.runtime.rng,
+                    log=self._log,
+                    gate=gate,
+                    reconciler=reconciler,
+                    sink=shared.sink,
+                    on_retry=self._push.on_retry,
+                )
+                async with asyncio.TaskGroup() as pipeline:
+                    stopper = pipeline.create_task(shared.drain.when_set(stream.stop), name="drain")
+                    uploads = [
+                        pipeline.create_task(uploader.run(), name=f"upload {number}")
+                        for number in range(settings.max_uploads)
+                    ]
+                    await producer.run()
+                    await queue.join()
+                    for task in (stopper, *uploads):
+                        task.cancel()
+        shared.drain.check()
+        self._push.source_read(producer.nbytes)
+        await self._check_whole(record, first_row + producer.rows)
+
+    @staticmethod
+    def _is_acked(record: JobRecord, chunk: Chunk) -> bool:
+        known = record.chunks.get(chunk.chunk_id)
+        if known is None or known.state != "acked":
+            return False
+        if known.source_rows != chunk.source_rows:
+            raise JobTaintedError(
+                f"chunk {chunk.chunk_id} of job {record.job_id} holds other rows than it would now",
+                job_id=record.job_id,
             )
-        finally:
-            chunk_reader.stop()
-            await self._close(None, reader)
+        return True
 
-    async def _close(self, batches: Iterator[SourceBatch] | None, reader: BatchReader | None) -> None:
-        """Close on the reader thread, behind whatever read is still running there."""
-
-        def close() -> None:
-            closer = getattr(batches, "close", None)
-            if closer is not None:
-                closer()
-            if reader is not None:
-                reader.close()
-
-        await finish(self._workers.read(close))
-
-
-class AsyncIntake:
-    """An async iterator of record batches: the first ones are kept back to settle the schema."""
-
-    is_repeatable = False
-    size_bytes: int | None = None
-
-    def __init__(
-        self, source: AsyncSource, settings: EngineSettings, new_settler: Callable[..., SchemaSettler]
-    ) -> None:
-        self._source = source
-        self._settings = settings
-        self._new_settler = new_settler
-        self._kept: list[SourceBatch] = []
-        self.label = source.label
-        self.sampled_rows = 0
-        self.sampled_bytes = 0
-
-    async def settle(self, *, is_exhaustive: bool) -> TableSchema:
-        """One schema for the whole push, from the first batches."""
-        del is_exhaustive
-        while self.sampled_bytes < self._settings.sample_bytes:
-            batch = await anext(self._source.batches, None)
-            if batch is None:
+    async def _check_whole(self, record: JobRecord, rows: int) -> None:
+        """The acknowledged chunks are the source, row for row, and the source is still what it was."""
+        if not rows:
+            raise SourceReadError("no rows", source=self._intake.label, hint="an empty source is not pushed")
+        covered = 0
+        for chunk in record.acked:
+            if chunk.source_rows[0] != covered:
                 break
-            self._kept.append(batch)
-            self.sampled_bytes += batch.batch.nbytes
-            self.sampled_rows += batch.batch.num_rows
-        if not self.sampled_rows:
-            raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
-        schema = self._source.schema or self._kept[0].batch.schema
-        settler = self._new_settler(schema, is_text=False, source=self.label)
-        for batch in self._kept:
-            settler.observe(batch)
-        return settler.settle()
+            covered = chunk.source_rows[1]
+        if covered != rows or sum(chunk.rows for chunk in record.acked) != rows:
+            raise JobTaintedError(
+                f"job {record.job_id} holds rows up to {covered} of {rows} without a gap", job_id=record.job_id
+            )
+        if await self._intake.fingerprint(self._shared.runtime.filesystem) != self._fingerprint:
+            raise SourceReadError(
+                "changed while it was read", source=self._intake.label, hint="push it when it is complete"
+            )
 
-    @contextlib.asynccontextmanager
-    async def chunks(self) -> AsyncIterator[ChunkStream]:
-        """All batches in chunks."""
-        async with contextlib.aclosing(self._batches()) as batches:
-            yield AsyncChunkReader(batches, self._settings.chunk_bytes)
-
-    async def aclose(self) -> None:
-        """Close the iterator."""
-        await self._source.aclose()
-
-    async def _batches(self) -> AsyncGenerator[SourceBatch, None]:
-        while self._kept:
-            yield self._kept.pop(0)
-        async for batch in self._source.batches:
-            yield batch
+    def _table_lock(self) -> asyncio.Lock:
+        """Submits of one table follow one another: the platform answers parallel ones with 409 (fact sheet 3.2)."""
+        name = f"{self._target.connection_id or ''}/{self._target.table}".casefold()
+        return self._shared.table_locks.setdefault(name, asyncio.Lock())
 
 
-def open_intake(
-    source: Source | AsyncSource,
-    settings: EngineSettings,
-    new_settler: Callable[..., SchemaSettler],
-    workers: Workers,
-) -> Intake | AsyncIntake:
-    """The engine's side of a source."""
-    if isinstance(source, AsyncSource):
-        return AsyncIntake(source, settings, new_settler)
-    return Intake(source, settings, new_settler, workers)
-
-
-def _next_or_none(batches: Iterator[T]) -> T | None:
-    return next(batches, None)
-
-
-def real_cause(error: BaseException) -> BaseException:
-    """The failure that a person should hear of: the first one of a group that is not a cancellation."""
-    while isinstance(error, BaseExceptionGroup):
-        failures = [inner for inner in error.exceptions if not isinstance(inner, asyncio.CancelledError)]
-        error = (failures or list(error.exceptions))[0]
-    return error
+def is_resumable(cause: BaseException) -> bool:
+    """The push may go on later from where it stands: it was stopped, or what failed may pass."""
+    if isinstance(cause, PushEngineError):
+        return (
+            isinstance(cause, EngineClosedError | JournalError)
+            or cause.disposition == "transient"
+            or (cause.disposition == "outcome_unknown" and not isinstance(cause, SubmitOutcomeUnknownError))
+        )
+    return True
 
 
 def status_of(cause: BaseException) -> Literal["ERROR", "CANCELED", "INTERRUPTED"]:

@@ -86,6 +86,32 @@ class ChunkUploaded(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkReconciled(Event):
+    """The job's chunk list told whether an upload without an answer has arrived."""
+
+    job_id: str
+    chunk_id: str
+    is_present: bool
+    how: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushResumed(Event):
+    """An earlier process left this push unfinished; it goes on."""
+
+    job_id: str | None
+    chunks_acknowledged: int
+    rows_acknowledged: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushSuperseded(Event):
+    """An unfinished push of the same command cannot go on; it is ended and a new one takes its place."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled(Event):
     """An attempt failed and another follows."""
 

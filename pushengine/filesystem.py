@@ -26,6 +26,10 @@ class LocalFileSystem:
         """Length of a file."""
         return path.stat().st_size
 
+    def changed_at_ns(self, path: Path) -> int:
+        """Time of the last change, nanoseconds UTC."""
+        return path.stat().st_mtime_ns
+
     def open_binary(self, path: Path) -> BinaryIO:
         """Open for reading, without a buffer of its own: sources read in blocks."""
         return path.open("rb", buffering=0)

@@ -11,14 +11,13 @@ import asyncio
 import datetime as dt
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pushengine import events
 from pushengine.clock import Clock
+from pushengine.drain import DrainSwitch
 from pushengine.errors import (
     ConflictError,
-    ConnectionFailedError,
-    EngineClosedError,
     JobDeadlineError,
     JobFailedError,
     JobVanishedError,
@@ -31,7 +30,8 @@ from pushengine.errors import (
 )
 from pushengine.events import EventSink
 from pushengine.limiter import SubmitLimiter
-from pushengine.model import Job, JobId, JobStatus, SentChunk, TableColumn, Target
+from pushengine.model import Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
+from pushengine.pushlog import PushLog
 from pushengine.retry import RetryPolicy, call_with_retries
 from pushengine.types import Destination
 from pushengine.verification import verify_chunks
@@ -43,69 +43,7 @@ _POLL_GROWTH = 1.5
 _MAX_SUBMIT_ATTEMPTS = 12
 _DELETE_TIMEOUT_SECONDS = 10.0
 _UNKNOWN_SETTLE_SECONDS = 5.0
-
-
-class DrainSwitch:
-    """Set once, when the engine is told to stop; interrupts waits that may be interrupted without harm."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Drain from now on."""
-        self._event.set()
-
-    @property
-    def is_set(self) -> bool:
-        """The engine drains."""
-        return self._event.is_set()
-
-    async def when_set(self, call: Callable[[], None]) -> None:
-        """Wait for the drain, then call."""
-        await self._event.wait()
-        call()
-
-    def check(self) -> None:
-        """Raise `EngineClosedError` if the engine drains."""
-        if self.is_set:
-            raise EngineClosedError("interrupted", hint="run the same command again")
-
-    async def guard(self, wait: Awaitable[T]) -> T:
-        """Await something harmless to give up, and give it up when the engine drains.
-
-        Raises:
-            EngineClosedError: The engine drains.
-        """
-        if self.is_set and asyncio.iscoroutine(wait):
-            wait.close()
-        self.check()
-        waiting = asyncio.ensure_future(wait)
-        draining = asyncio.ensure_future(self._event.wait())
-        try:
-            await asyncio.wait({waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
-        finally:
-            await _end({waiting, draining})
-        self.check()
-        raise AssertionError("unreachable: neither done nor draining")
-
-
-async def _end(tasks: set[asyncio.Future[Any]]) -> None:
-    """Cancel tasks and see them end, however they do; a cancellation that comes meanwhile is passed on to them and raised then."""
-    cancelled: asyncio.CancelledError | None = None
-    while pending := {task for task in tasks if not task.done()}:
-        for task in pending:
-            task.cancel()
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen, so that asyncio does not complain of it
-    if cancelled is not None:
-        raise cancelled
+_LOOKS = 3
 
 
 class JobRunner:
@@ -119,12 +57,14 @@ class JobRunner:
         clock: Waits and measures.
         rng: Jitter.
         drain: Interrupts waits.
-        push_id: For events.
+        log: Intents before, outcomes after.
         sink: Takes events.
         on_retry: Told of each wait before another attempt.
         conflict_wait_seconds: Wait after a 409 while the job is still NEW.
         poll_max_interval_seconds: Longest wait between two polls.
         job_deadline_seconds: How long a submitted job is awaited.
+        quarantine_seconds: How long an upload without an answer, that was sent again, may still arrive.
+        settle_seconds: How long the server may take to list what it has acknowledged.
     """
 
     def __init__(
@@ -137,12 +77,14 @@ class JobRunner:
         clock: Clock,
         rng: random.Random,
         drain: DrainSwitch,
-        push_id: str,
+        log: PushLog,
         sink: EventSink,
         on_retry: Callable[[str, int, float, PushEngineError], None],
         conflict_wait_seconds: float,
         poll_max_interval_seconds: float,
         job_deadline_seconds: float,
+        quarantine_seconds: float,
+        settle_seconds: float,
     ) -> None:
         self._destination = destination
         self._limiter = limiter
@@ -151,20 +93,21 @@ class JobRunner:
         self._clock = clock
         self._rng = rng
         self._drain = drain
-        self._push_id = push_id
+        self._log = log
+        self._push_id = log.push_id
         self._sink = sink
         self._on_retry = on_retry
         self._conflict_wait_seconds = conflict_wait_seconds
         self._poll_max_interval_seconds = poll_max_interval_seconds
         self._job_deadline_seconds = job_deadline_seconds
-        self.submits = 0
-        self.may_have_run = False
-        """A submit left: from here on the job is not ours to delete."""
+        self._quarantine_seconds = quarantine_seconds
+        self._settle_seconds = settle_seconds
 
     async def create(self, columns: Sequence[TableColumn]) -> Job:
         """Open the job. A create whose answer is lost is made again: an empty job that nobody knows stays invisible and expires."""
 
         async def attempt_once(_attempt: int) -> Job:
+            await self._log.record("job_intended")
             try:
                 return await self._destination.create_job(self._target, columns)
             except PushEngineError as error:
@@ -173,30 +116,64 @@ class JobRunner:
                 raise
 
         job = await self._repeat(attempt_once, f"create of a push job for table {self._target.table}")
+        await self._log.record("job_created", job_id=job.id)
         self._sink.emit(events.JobCreated(push_id=self._push_id, job_id=job.id))
         return job
 
-    async def verify(self, job_id: JobId, sent: Sequence[SentChunk]) -> Literal["checksum", "count"]:
-        """List the job's chunks and compare them with what was sent.
+    async def seal(self, job_id: JobId) -> Literal["checksum", "count"]:
+        """List the job's chunks and compare them with what was sent: the last look before submit.
+
+        Where an upload without an answer was sent again, its first attempt may still arrive: the look is taken when that is over.
 
         Raises:
             VerificationError: They differ; the job must not be submitted.
             JobVanishedError: The job is gone.
+            EngineClosedError: The engine drains while the quarantine lasts.
+        """
+        await self._wait_for_quarantine(job_id)
+        sent = [chunk.as_sent() for chunk in self._log.state.job_of(job_id).acked]
+        known = await self._log.known_checksum()
+        for look in range(_LOOKS):
+            listed = await self.list_chunks(job_id)
+            found = verify_chunks(sent, listed, known=known)
+            if found.verified is not None or len(listed) >= len(sent) or look == _LOOKS - 1:
+                break
+            await self._drain.guard(self._clock.sleep(self._settle_seconds))  # the list may lag behind
+        if found.verified is None:
+            raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
+        if found.algorithm is not None and found.algorithm != known:
+            await self._log.learn_checksum(found.algorithm)
+        await self._log.record("job_sealed", job_id=job_id, chunks=len(sent), verified=found.verified)
+        self._sink.emit(
+            events.JobVerified(push_id=self._push_id, job_id=job_id, chunks=len(sent), verified=found.verified)
+        )
+        return found.verified
+
+    async def _wait_for_quarantine(self, job_id: JobId) -> None:
+        since = self._log.state.job_of(job_id).quarantined_since
+        wait = 0.0 if since is None else since + self._quarantine_seconds - self._clock.now()
+        if wait > 0:
+            wait = min(wait, self._quarantine_seconds)
+            self._emit_wait(job_id, self._utc_in(wait), wait, "quarantine")
+            await self._drain.guard(self._clock.sleep(wait))
+
+    def _utc_in(self, seconds: float) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._clock.now() + seconds, tz=dt.UTC)
+
+    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
+        """What the job holds.
+
+        Raises:
+            JobVanishedError: The job is gone.
         """
 
-        async def attempt_once(_attempt: int) -> Literal["checksum", "count"]:
+        async def attempt_once(_attempt: int) -> list[RemoteChunk]:
             try:
-                listed = await self._destination.list_chunks(job_id)
+                return await self._destination.list_chunks(job_id)
             except NotFoundError as error:
-                raise JobVanishedError(f"job {job_id} is gone before its submit", job_id=job_id) from error
-            found = verify_chunks(sent, listed)
-            if found.verified is None:
-                raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
-            return found.verified
+                raise self._vanished(job_id) from error
 
-        verified = await self._repeat(attempt_once, f"listing of the chunks of job {job_id}")
-        self._sink.emit(events.JobVerified(push_id=self._push_id, job_id=job_id, chunks=len(sent), verified=verified))
-        return verified
+        return await self._repeat(attempt_once, f"listing of the chunks of job {job_id}")
 
     async def submit(self, job_id: JobId) -> None:
         """Submit once under the quota, however many attempts that takes.
@@ -215,7 +192,7 @@ class JobRunner:
             is_accepted, last_error = await self._submit_once(job_id, attempt)
             if is_accepted:
                 self._limiter.accepted()
-                self._sink.emit(events.JobSubmitted(push_id=self._push_id, job_id=job_id, submits=self.submits))
+                await self._accept(job_id)
                 return
         elapsed = self._clock.monotonic() - start
         raise RetriesExhaustedError(
@@ -225,52 +202,65 @@ class JobRunner:
             hint="other tools of the team may be submitting; run the same command again later",
         ) from last_error
 
+    async def was_accepted_before(self, job_id: JobId) -> bool:
+        """An earlier process may have submitted: then the job tells."""
+        record = self._log.state.job_of(job_id)
+        if record.submit == "none":
+            return False
+        if record.submit != "accepted":
+            if not await self._has_left_new(job_id):
+                await self._log.record("submit_unknown", job_id=job_id, error="the process ended before the answer")
+                return False
+            await self._accept(job_id)
+        return True
+
+    async def _accept(self, job_id: JobId) -> None:
+        await self._log.record("submit_accepted", job_id=job_id)
+        self._sink.emit(events.JobSubmitted(push_id=self._push_id, job_id=job_id, submits=self._log.state.submits))
+
     async def _submit_once(self, job_id: JobId, attempt: int) -> tuple[bool, PushEngineError | None]:
         """One attempt and, where its outcome is open, a look at the job and the wait that follows."""
-        self.submits += 1
-        could_have_run = self.may_have_run
-        self.may_have_run = True
+        await self._log.record("submit_intended", job_id=job_id)
         try:
             await self._destination.submit_job(job_id, duplicate_removal_column=self._target.duplicate_removal_column)
-        except RateLimitedError as error:
-            self.may_have_run = could_have_run
-            self._on_retry(f"submit of job {job_id}", attempt, error.retry_after_seconds or 0.0, error)
-            await self._limiter.refused(error.retry_after_seconds)
-            return False, error
-        except ConnectionFailedError as error:
-            self.may_have_run = could_have_run
-            if error.disposition == "terminal":
-                raise
-            await self._wait_before_resubmit(job_id, attempt, error, self._backoff(attempt))
-            return False, error
-        except NotFoundError as error:
-            self.may_have_run = could_have_run
-            raise self._vanished(job_id) from error
-        except ConflictError as error:
-            if await self._was_accepted(job_id):
-                return True, None
-            self.may_have_run = could_have_run
+        except PushEngineError as error:
+            return await self._settle_submit(job_id, attempt, error), error
+        return True, None
+
+    async def _settle_submit(self, job_id: JobId, attempt: int, error: PushEngineError) -> bool:
+        """Was it accepted although it failed? If not, wait as the failure asks for."""
+        if error.disposition == "outcome_unknown":
+            await self._log.record("submit_unknown", job_id=job_id, error=error.message)
+            return await self._is_accepted_after_all(job_id, attempt, error)
+        if isinstance(error, ConflictError):
+            if await self._has_left_new(job_id):
+                return True
+            await self._log.record("submit_refused", job_id=job_id, error=error.message)
             await self._wait_before_resubmit(
                 job_id, attempt, error, self._conflict_wait_seconds * self._rng.uniform(0.5, 1.5)
             )
-            return False, error
-        except PushEngineError as error:
-            if error.disposition == "terminal":
-                self.may_have_run = could_have_run
-                raise
-            is_accepted = await self._is_accepted_after_all(job_id, attempt, error)
-            return is_accepted, error
-        return True, None
+            return False
+        await self._log.record("submit_refused", job_id=job_id, error=error.message)
+        if isinstance(error, NotFoundError):
+            raise self._vanished(job_id) from error
+        if error.disposition == "terminal":
+            raise error
+        if isinstance(error, RateLimitedError):
+            self._on_retry(f"submit of job {job_id}", attempt, error.retry_after_seconds or 0.0, error)
+            await self._limiter.refused(error.retry_after_seconds)
+        else:
+            await self._wait_before_resubmit(job_id, attempt, error, self._backoff(attempt))
+        return False
 
     async def _is_accepted_after_all(self, job_id: JobId, attempt: int, error: PushEngineError) -> bool:
         """After a submit whose outcome is open: the job left NEW, now or after the time that a late effect may take."""
-        if await self._was_accepted(job_id):
+        if await self._has_left_new(job_id):
             return True
         await self._wait_before_resubmit(job_id, attempt, error, _UNKNOWN_SETTLE_SECONDS + self._backoff(attempt))
-        return await self._was_accepted(job_id)
+        return await self._has_left_new(job_id)
 
     def _vanished(self, job_id: JobId) -> PushEngineError:
-        if self.may_have_run:
+        if self._log.state.job_of(job_id).may_have_run:
             return SubmitOutcomeUnknownError(
                 f"job {job_id} is gone after a submit whose answer was lost: whether it ran cannot be found out",
                 job_id=job_id,
@@ -278,7 +268,7 @@ class JobRunner:
             )
         return JobVanishedError(f"job {job_id} is gone before its submit", job_id=job_id)
 
-    async def _was_accepted(self, job_id: JobId) -> bool:
+    async def _has_left_new(self, job_id: JobId) -> bool:
         """The job has left NEW."""
         try:
             job = await self._read(job_id)
@@ -320,8 +310,10 @@ class JobRunner:
             job = await self._poll_once(job_id, deadline)
             if job is not None and job.status is not seen:
                 seen = job.status
+                await self._log.record("job_polled", job_id=job_id, status=seen.value)
                 self._sink.emit(events.JobStatusChanged(push_id=self._push_id, job_id=job_id, status=seen.value))
             if job is not None and job.status.is_settled:
+                await self._log.record("job_settled", job_id=job_id, status=job.status.value, logs=list(job.logs))
                 return self._settle(job)
             if self._clock.monotonic() + interval > deadline:
                 raise JobDeadlineError(
@@ -369,6 +361,7 @@ class JobRunner:
                 await self._destination.delete_job(job_id)
         except (PushEngineError, TimeoutError) as caught:
             error = str(caught) or type(caught).__name__
+        await self._log.record("job_discarded", job_id=job_id, error=error)
         self._sink.emit(events.JobDeleted(push_id=self._push_id, job_id=job_id, error=error))
 
     async def _read(self, job_id: JobId) -> Job:

@@ -53,6 +53,7 @@ class Producer:
         encoders: Most chunks that are being encoded at one time.
         push_id: For events.
         sink: Takes events.
+        is_acked: Whether the job holds a chunk already, from an earlier process: it is neither encoded nor sent again.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Producer:
         encoders: int,
         push_id: str,
         sink: EventSink,
+        is_acked: Callable[[Chunk], bool],
     ) -> None:
         self._stream = stream
+        self._is_acked = is_acked
         self._encode = encode
         self._queue = queue
         self._budget = budget
@@ -93,7 +96,12 @@ class Producer:
                 chunk = await self._read(reservation)
                 if chunk is None:
                     break
+                if self._is_acked(chunk):
+                    self._budget.release(reservation)
+                    self._slots.release()
+                    continue
                 encoders.create_task(self._encode_and_queue(chunk, reservation), name=f"encode {chunk.chunk_id}")
+                del chunk  # its memory belongs to the task now
 
     async def _read(self, reservation: Reservation) -> Chunk | None:
         chunk = await self._stream.next_chunk()
@@ -136,8 +144,8 @@ class Producer:
         except OversizedPayloadError:
             if chunk.rows == 1:
                 raise
-            first, second = chunk.halves()
-            return [*await self._encode_within_limit(first), *await self._encode_within_limit(second)]
+            halves = [half for half in chunk.halves() if not self._is_acked(half)]
+            return [payload for half in halves for payload in await self._encode_within_limit(half)]
 
 
 class BlockingChunkStream:

@@ -49,10 +49,19 @@ class RetryPolicy:
     max_elapsed_seconds: float = 600.0
 
     def decide(
-        self, error: PushEngineError, *, attempt: int, elapsed_seconds: float, rng: random.Random
+        self,
+        error: PushEngineError,
+        *,
+        attempt: int,
+        elapsed_seconds: float,
+        rng: random.Random,
+        is_settled: bool = False,
     ) -> RetryDecision:
-        """The decision after `attempt` (from 1) failed with `error`, `elapsed_seconds` after the first attempt began."""
-        if error.disposition != "transient":
+        """The decision after `attempt` (from 1) failed with `error`, `elapsed_seconds` after the first attempt began.
+
+        `is_settled`: the outcome was unknown and has been found out since: nothing was done, another attempt is safe.
+        """
+        if error.disposition != "transient" and not is_settled:
             return RetryDecision(retry=False)
         ceiling = min(self.max_wait_seconds, self.first_wait_seconds * 2 ** (attempt - 1))
         wait = rng.uniform(0, ceiling)

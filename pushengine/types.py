@@ -139,8 +139,20 @@ class FileSystem(Protocol):
         """Length of a file."""
         ...
 
+    def changed_at_ns(self, path: Path) -> int:
+        """Time of the last change, nanoseconds UTC."""
+        ...
+
     def open_binary(self, path: Path) -> BinaryIO:
         """Open for reading; seekable."""
+        ...
+
+
+class Lock(Protocol):
+    """Held while a push is worked on."""
+
+    def release(self) -> None:
+        """Let others have it; safe to call twice."""
         ...
 
 
@@ -178,6 +190,9 @@ class BatchReader(Protocol):
         """The record batches from the start to the end."""
         ...
 
+    rows_read: int
+    """Rows of the whole source up to the end of the last batch given; rows that `open(start_row)` skipped count too."""
+
     def bytes_read(self) -> int | None:
         """How far the source has been read in its own bytes, or None where that is not known."""
         ...
@@ -196,6 +211,8 @@ class Source(Protocol):
     """All columns come as strings and their types are to be found out from the values (CSV)."""
     is_repeatable: bool
     """Can be read a second time and gives the same rows."""
+    files: tuple[Path, ...]
+    """The files behind it; none for objects in memory."""
 
     def size_bytes(self) -> int | None:
         """Length as it lies on disk or in memory, or None where unknown."""
@@ -209,8 +226,12 @@ class Source(Protocol):
         """Some batches from which a schema is settled: all of a small source, parts of each file of a large one."""
         ...
 
-    def open(self) -> BatchReader:
-        """Begin a pass over all rows."""
+    def open(self, start_row: int = 0) -> BatchReader:
+        """Begin a pass over all rows, or over those from `start_row` on.
+
+        A source that can find a row without reading all before it begins near it, with the batches that a full pass would give there;
+        others begin with the first row.
+        """
         ...
 
 

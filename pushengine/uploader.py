@@ -1,23 +1,149 @@
-"""Queue -> destination: the second half of the pipeline."""
+"""Queue -> destination: the second half of the pipeline, and how an upload without an answer is settled.
+
+An upload ends in one of three ways. *Acknowledged*: the chunk is in the job. *Refused*: an answer proves that it is not, or nothing was
+sent; it may be sent again. *Unknown*: it may be in the job; it is never sent again before the job's chunk list was read at a quiet
+moment, with no other upload under way. What the list does not hold is sent again, and the first attempt is remembered as one that may
+still arrive: the seal before submit waits for it (`jobs.JobRunner.seal`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from pushengine import events
 from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.clock import Clock
-from pushengine.errors import JobVanishedError, NotFoundError, PushEngineError
+from pushengine.errors import JobTaintedError, JobVanishedError, NotFoundError, PushEngineError, RetriesExhaustedError
 from pushengine.events import EventSink
-from pushengine.model import ChunkType, JobId, Payload, SentChunk
-from pushengine.retry import RetryPolicy, call_with_retries
+from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
+from pushengine.pushlog import PushLog
+from pushengine.retry import RetryPolicy
 from pushengine.types import Destination
+from pushengine.verification import reconcile
+
+OnRetry = Callable[[str, int, float, PushEngineError], None]
+
+
+class UploadGate:
+    """Many uploads at one time, or one quiet moment: who asks for the quiet waits for the running uploads, new ones wait for him."""
+
+    def __init__(self) -> None:
+        self._uploads = 0
+        self._is_quiet = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def upload(self) -> AsyncIterator[None]:
+        """Take part in the traffic."""
+        async with self._is_quiet:
+            self._uploads += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._uploads -= 1
+            if not self._uploads:
+                self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """No upload is under way, and none begins."""
+        async with self._is_quiet:
+            await self._idle.wait()
+            yield
+
+
+class Reconciler:
+    """Finds out which uploads without an answer have arrived.
+
+    Args:
+        job_id: The job that they were meant for.
+        list_chunks: Reads the job's chunks, with retries.
+        log: Knows what was sent, and learns what arrived.
+        gate: Gives the quiet moment.
+        clock: Waits.
+        settle_seconds: How long the server may take to show what it has received.
+        sink: Takes events.
+    """
+
+    def __init__(
+        self,
+        job_id: JobId,
+        *,
+        list_chunks: Callable[[JobId], Awaitable[list[RemoteChunk]]],
+        log: PushLog,
+        gate: UploadGate,
+        clock: Clock,
+        settle_seconds: float,
+        sink: EventSink,
+    ) -> None:
+        self._job_id = job_id
+        self._list_chunks = list_chunks
+        self._log = log
+        self._gate = gate
+        self._clock = clock
+        self._settle_seconds = settle_seconds
+        self._sink = sink
+
+    async def has_arrived(self, chunk_id: str) -> bool:
+        """Whether the job holds this chunk.
+
+        Raises:
+            JobTaintedError: It cannot be told, or the job holds more than what was sent.
+        """
+        await self.settle()
+        return self._log.state.chunk_of(self._job_id, chunk_id).state == "acked"
+
+    async def settle(self) -> None:
+        """Decide all chunks of the job whose outcome is unknown.
+
+        Raises:
+            JobTaintedError: It cannot be told, or the job holds more than what was sent.
+        """
+        async with self._gate.quiet():
+            job = self._log.state.job_of(self._job_id)
+            chunks = list(job.chunks.values())
+            unknown = [chunk for chunk in chunks if chunk.is_open]
+            if not unknown:
+                return
+            await self._clock.sleep(self._settle_seconds)
+            result = reconcile(
+                [chunk.as_sent() for chunk in chunks if chunk.state == "acked"],
+                [chunk.as_sent() for chunk in unknown],
+                await self._list_chunks(self._job_id),
+                known=await self._log.known_checksum(),
+                may_hold_late_ones=job.quarantined_since is not None,
+            )
+            if result.taint is not None:
+                raise JobTaintedError(
+                    f"what job {self._job_id} holds cannot be trusted: {result.taint}", job_id=self._job_id
+                )
+            for chunk in unknown:
+                is_present = chunk.chunk_id in result.present
+                await self._log.record(
+                    "chunk_settled",
+                    job_id=self._job_id,
+                    chunk_id=chunk.chunk_id,
+                    is_present=is_present,
+                    how=result.how,
+                )
+                self._sink.emit(
+                    events.ChunkReconciled(
+                        push_id=self._log.push_id,
+                        job_id=self._job_id,
+                        chunk_id=chunk.chunk_id,
+                        is_present=is_present,
+                        how=result.how,
+                    )
+                )
 
 
 class Uploader:
-    """Sends the chunks of one attempt of a push, `max_uploads` at a time.
+    """Sends the chunks of one job, several at a time.
 
     Args:
         destination: Takes chunks.
@@ -25,10 +151,12 @@ class Uploader:
         kind: Upserted or deleted rows.
         queue: Where chunks come from.
         budget: Gets a chunk's memory back when it is acknowledged.
-        policy: Which failures are worth another attempt; an unknown outcome never is.
+        policy: Which failures are worth another attempt.
         clock: Waits between attempts.
         rng: Jitter.
-        push_id: For events.
+        log: Intents before, outcomes after.
+        gate: Shared with the reconciler.
+        reconciler: Settles unknown outcomes.
         sink: Takes events.
         on_retry: Told of each wait before another attempt.
     """
@@ -44,9 +172,11 @@ class Uploader:
         policy: RetryPolicy,
         clock: Clock,
         rng: random.Random,
-        push_id: str,
+        log: PushLog,
+        gate: UploadGate,
+        reconciler: Reconciler,
         sink: EventSink,
-        on_retry: Callable[[str, int, float, PushEngineError], None],
+        on_retry: OnRetry,
     ) -> None:
         self._destination = destination
         self._job_id = job_id
@@ -56,10 +186,11 @@ class Uploader:
         self._policy = policy
         self._clock = clock
         self._rng = rng
-        self._push_id = push_id
+        self._log = log
+        self._gate = gate
+        self._reconciler = reconciler
         self._sink = sink
         self._on_retry = on_retry
-        self.sent: list[SentChunk] = []
 
     async def run(self) -> None:
         """Send chunks for ever; one worker. Cancelled by its owner when the queue is done with.
@@ -77,42 +208,31 @@ class Uploader:
 
     async def _send(self, payload: Payload) -> None:
         start = self._clock.monotonic()
-
-        async def attempt_once(attempt: int) -> None:
-            self._sink.emit(
-                events.UploadStarted(
-                    push_id=self._push_id,
-                    chunk_id=payload.chunk_id,
-                    job_id=self._job_id,
-                    attempt=attempt,
-                    payload_bytes=payload.size,
-                )
+        operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
+        attempt = 1
+        while (error := await self._attempt_once(payload, attempt)) is not None:
+            is_unknown = error.disposition == "outcome_unknown"
+            if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
+                break
+            elapsed = self._clock.monotonic() - start
+            decision = self._policy.decide(
+                error, attempt=attempt, elapsed_seconds=elapsed, rng=self._rng, is_settled=is_unknown
             )
-            try:
-                await self._destination.upload_chunk(self._job_id, payload, self._kind)
-            except NotFoundError as error:
-                raise JobVanishedError(f"job {self._job_id} is gone before its submit", job_id=self._job_id) from error
-
-        await call_with_retries(
-            attempt_once,
-            operation=f"upload of chunk {payload.chunk_id} to job {self._job_id}",
-            policy=self._policy,
-            clock=self._clock,
-            rng=self._rng,
-            on_retry=self._on_retry,
-        )
-        self.sent.append(
-            SentChunk(
-                chunk_id=payload.chunk_id,
-                rows=payload.rows,
-                payload_bytes=payload.size,
-                digests=payload.digests,
-                type=self._kind,
-            )
-        )
+            if decision.is_exhausted:
+                raise RetriesExhaustedError(
+                    f"{operation} failed {attempt} times in {elapsed:.0f} s, the last time with: {error.message}",
+                    attempts=attempt,
+                    elapsed_seconds=elapsed,
+                    hint=error.hint or "run the same command again later",
+                ) from error
+            if not decision.retry:
+                raise error
+            self._on_retry(operation, attempt, decision.wait_seconds, error)
+            await self._clock.sleep(decision.wait_seconds)
+            attempt += 1
         self._sink.emit(
             events.ChunkUploaded(
-                push_id=self._push_id,
+                push_id=self._log.push_id,
                 chunk_id=payload.chunk_id,
                 job_id=self._job_id,
                 rows=payload.rows,
@@ -120,3 +240,33 @@ class Uploader:
                 elapsed_seconds=self._clock.monotonic() - start,
             )
         )
+
+    async def _attempt_once(self, payload: Payload, attempt: int) -> PushEngineError | None:
+        """One attempt between its two facts; None if the chunk was acknowledged."""
+        ids = {"job_id": self._job_id, "chunk_id": payload.chunk_id}
+        async with self._gate.upload():
+            await self._log.record(
+                "chunk_sending",
+                **ids,
+                rows=payload.rows,
+                first_row=payload.source_rows[0],
+                end_row=payload.source_rows[1],
+                payload_bytes=payload.size,
+                digests=dict(payload.digests),
+                type=self._kind,
+            )
+            self._sink.emit(
+                events.UploadStarted(push_id=self._log.push_id, **ids, attempt=attempt, payload_bytes=payload.size)
+            )
+            try:
+                await self._destination.upload_chunk(self._job_id, payload, self._kind)
+            except PushEngineError as error:
+                is_unknown = error.disposition == "outcome_unknown"
+                await self._log.record("chunk_unknown" if is_unknown else "chunk_refused", **ids, error=error.message)
+                if isinstance(error, NotFoundError):
+                    raise JobVanishedError(
+                        f"job {self._job_id} is gone before its submit", job_id=self._job_id
+                    ) from error
+                return error
+            await self._log.record("chunk_acked", **ids)
+        return None

@@ -86,7 +86,12 @@ def verify_chunks(
 
 
 def reconcile(
-    acked: Sequence[SentChunk], unknown: Sequence[SentChunk], listed: Sequence[RemoteChunk], *, known: str | None = None
+    acked: Sequence[SentChunk],
+    unknown: Sequence[SentChunk],
+    listed: Sequence[RemoteChunk],
+    *,
+    known: str | None = None,
+    may_hold_late_ones: bool = False,
 ) -> Reconciliation:
     """Decide which uploads without an answer have arrived.
 
@@ -95,6 +100,7 @@ def reconcile(
         unknown: Chunks whose upload had no answer.
         listed: The job's chunks, read while no upload was under way.
         known: The algorithm that the platform is known to use, or None.
+        may_hold_late_ones: Chunks were sent again whose first upload may have arrived since: a surplus may be one of those.
     """
     ids = frozenset(chunk.chunk_id for chunk in unknown)
     if len(listed) < len(acked):
@@ -105,7 +111,7 @@ def reconcile(
         )
     algorithm = _fitting_algorithm(acked, unknown, listed, known)
     if algorithm is None:
-        return _by_count(ids, surplus=len(listed) - len(acked))
+        return _by_count(ids, surplus=len(listed) - len(acked), may_hold_late_ones=may_hold_late_ones)
     rest = _listed_keys(listed)
     rest.subtract(_key(chunk, algorithm) for chunk in acked)
     if any(count < 0 for count in rest.values()):
@@ -120,10 +126,10 @@ def reconcile(
     return Reconciliation(frozenset(present), ids - present, algorithm=algorithm)
 
 
-def _by_count(ids: frozenset[str], *, surplus: int) -> Reconciliation:
+def _by_count(ids: frozenset[str], *, surplus: int, may_hold_late_ones: bool) -> Reconciliation:
     if surplus == 0:
         return Reconciliation(absent=ids, how="count")
-    if surplus == len(ids):
+    if surplus == len(ids) and not may_hold_late_ones:
         return Reconciliation(present=ids, how="count")
     return Reconciliation(taint=f"{surplus} of {len(ids)} unanswered chunks arrived, and counting cannot tell which")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -114,14 +115,14 @@ class _StreamReader(BatchReader):
         self._batches = batches
         self._close = close
         self._bytes_read = 0
+        self.rows_read = 0
 
     def __iter__(self) -> Iterator[SourceBatch]:
-        rows = 0
         for source in self._batches:
-            rows += source.batch.num_rows
+            self.rows_read += source.batch.num_rows
             self._bytes_read += source.batch.nbytes
             yield source
-        require_rows(rows, self._label)
+        require_rows(self.rows_read, self._label)
 
     def bytes_read(self) -> int:
         """Arrow bytes handed out."""
@@ -136,6 +137,7 @@ class ArrowSource:
     """A stream of record batches, asked for anew at each pass where that is possible."""
 
     is_text = False
+    files: tuple[Path, ...] = ()
 
     def __init__(
         self, connect: Callable[[], Any], label: str, *, is_repeatable: bool, nbytes: int | None = None
@@ -217,7 +219,7 @@ class ArrowSource:
             _close_quietly(stream)
         require_rows(rows + (0 if self.is_repeatable else len(self._sampled)), self.label)
 
-    def open(self) -> BatchReader:
+    def open(self, start_row: int = 0) -> BatchReader:  # noqa: ARG002 - streams begin at the beginning
         """Begin a pass over all rows.
 
         Raises:

@@ -231,8 +231,12 @@ def spread(count: int, wanted: int) -> list[int]:
 class FilePass(Protocol):
     """One file being read."""
 
+    def skip(self, rows: int) -> int:
+        """Leave out at most so many rows from the start without reading them; returns how many were left out."""
+        ...
+
     def batches(self) -> Iterator[SourceBatch]:
-        """Its rows."""
+        """Its rows, without those left out."""
         ...
 
     def bytes_read(self) -> int:
@@ -245,11 +249,18 @@ class FilePass(Protocol):
 
 
 class FilesReader(BatchReader):
-    """One pass over several files as one table."""
+    """One pass over several files as one table; rows before `start_row` are left out where a file can do that."""
 
     def __init__(
-        self, label: str, paths: Sequence[Path], sizes: Sequence[int], open_pass: Callable[[Path], FilePass]
+        self,
+        label: str,
+        paths: Sequence[Path],
+        sizes: Sequence[int],
+        open_pass: Callable[[Path], FilePass],
+        start_row: int = 0,
     ) -> None:
+        self.rows_read = 0
+        self._start_row = start_row
         self._label = label
         self._files = list(zip(paths, sizes, strict=True))
         self._open_pass = open_pass
@@ -257,18 +268,18 @@ class FilesReader(BatchReader):
         self._bytes_before = 0
 
     def __iter__(self) -> Iterator[SourceBatch]:
-        rows = 0
         try:
             for path, size in self._files:
                 current = self._current = self._open_pass(path)
+                self.rows_read += current.skip(max(self._start_row - self.rows_read, 0))
                 for batch in current.batches():
-                    rows += batch.batch.num_rows
+                    self.rows_read += batch.batch.num_rows
                     yield batch
                 self.close()
                 self._bytes_before += size
         finally:
             self.close()
-        require_rows(rows, self._label)
+        require_rows(self.rows_read, self._label)
 
     def bytes_read(self) -> int:
         """Bytes of the files as they lie, compressed where they are."""

@@ -494,6 +494,7 @@ class CsvSource:
 
     def __init__(self, paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> None:
         self.label = label
+        self.files = tuple(paths)
         self._paths = list(paths)
         self._settings = settings
         self._filesystem = filesystem
@@ -561,8 +562,9 @@ class CsvSource:
         if len(files) == len(self._paths):
             require_rows(rows, self.label)
 
-    def open(self) -> BatchReader:
-        """Begin a pass over all rows."""
+    def open(self, start_row: int = 0) -> BatchReader:
+        """Begin a pass over all rows: where a row begins is known only after reading those before it."""
+        del start_row
         return FilesReader(self.label, self._paths, self._sizes(), self._open)
 
 
@@ -574,6 +576,10 @@ class _OrderedPass:
         self._names = None if one.header.names == names else list(names)
         self.bytes_read = one.bytes_read
         self.close = one.close
+
+    def skip(self, rows: int) -> int:
+        del rows
+        return 0
 
     def batches(self, max_bytes: int | None = None) -> Iterator[SourceBatch]:
         for source in self._pass.batches(max_bytes):

@@ -33,6 +33,7 @@ class _ParquetPass:
     def __init__(self, path: Path, filesystem: FileSystem) -> None:
         self._path = path
         self._bytes_done = 0
+        self._first_group = self._first_row = 0
         self._schema: pa.Schema | None = None
         with contextlib.ExitStack() as stack:
             try:
@@ -75,9 +76,19 @@ class _ParquetPass:
     def close(self) -> None:
         self._stack.close()
 
+    def skip(self, rows: int) -> int:
+        while self._first_group < self.metadata.num_row_groups:
+            group_rows = self.metadata.row_group(self._first_group).num_rows
+            if self._first_row + group_rows > rows:
+                break
+            self._bytes_done += self._stored_bytes(self._first_group)
+            self._first_row += group_rows
+            self._first_group += 1
+        return self._first_row
+
     def batches(self) -> Iterator[SourceBatch]:
-        rows = 0
-        for row_group in range(self.metadata.num_row_groups):
+        rows = self._first_row
+        for row_group in range(self._first_group, self.metadata.num_row_groups):
             yield from self.row_group(row_group, rows)
             rows += self.metadata.row_group(row_group).num_rows
             self._bytes_done += self._stored_bytes(row_group)
@@ -209,6 +220,7 @@ class ParquetSource:
 
     def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
         self.label = label
+        self.files = tuple(paths)
         self._paths = list(paths)
         self._filesystem = filesystem
         self._schema: pa.Schema | None = None
@@ -267,9 +279,9 @@ class ParquetSource:
         if len(files) == len(self._paths):
             require_rows(rows, self.label)
 
-    def open(self) -> BatchReader:
-        """Begin a pass over all rows."""
-        return FilesReader(self.label, self._paths, self._sizes(), self._open)
+    def open(self, start_row: int = 0) -> BatchReader:
+        """Begin a pass over all rows; row groups that end before `start_row` are not read."""
+        return FilesReader(self.label, self._paths, self._sizes(), self._open, start_row)
 
 
 def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:

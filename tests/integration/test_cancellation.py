@@ -8,6 +8,7 @@ import threading
 import pyarrow as pa
 import pytest
 
+from pushengine import events
 from pushengine.errors import InvalidRequestError, OutcomeUnknownError, SourceReadError
 from pushengine.testing import RecordingSink
 
@@ -284,8 +285,8 @@ async def test_a_failing_source_stops_uploads_that_hang(lab):
     lab.check()
 
 
-async def test_a_lost_upload_starts_a_fresh_job_and_no_row_is_there_twice(lab):
-    """The chunk may be in the job or not: a job of unknown contents is never submitted."""
+async def test_a_lost_upload_is_found_in_the_chunk_list_and_no_row_is_there_twice(lab):
+    """The chunk may be in the job or not: it is looked for before it is sent again."""
     calls = itertools.count(1)
     upload = lab.stage.engine._client.upload_chunk
 
@@ -296,6 +297,7 @@ async def test_a_lost_upload_starts_a_fresh_job_and_no_row_is_there_twice(lab):
 
     lab.stage.engine._client.upload_chunk = answer_of_third_is_lost
     receipt = await lab.stage.push(numbers(7))
-    assert (receipt.restarts, await lab.contents()) == (1, 7)
+    assert (receipt.restarts, receipt.verified, await lab.contents()) == (0, "checksum", 7)
+    assert len(lab.stage.sink.of(events.ChunkReconciled)) == 1
     assert len(lab.stage.jobs()) == 1
     lab.check()

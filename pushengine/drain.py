@@ -1,0 +1,74 @@
+"""Told to stop: waits that may be given up without harm are given up, what is in flight is finished."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from pushengine.errors import EngineClosedError
+
+T = TypeVar("T")
+
+
+class DrainSwitch:
+    """Set once, when the engine is told to stop; interrupts waits that may be interrupted without harm."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Drain from now on."""
+        self._event.set()
+
+    @property
+    def is_set(self) -> bool:
+        """The engine drains."""
+        return self._event.is_set()
+
+    async def when_set(self, call: Callable[[], None]) -> None:
+        """Wait for the drain, then call."""
+        await self._event.wait()
+        call()
+
+    def check(self) -> None:
+        """Raise `EngineClosedError` if the engine drains."""
+        if self.is_set:
+            raise EngineClosedError("interrupted", hint="run the same command again")
+
+    async def guard(self, wait: Awaitable[T]) -> T:
+        """Await something harmless to give up, and give it up when the engine drains.
+
+        Raises:
+            EngineClosedError: The engine drains.
+        """
+        if self.is_set and asyncio.iscoroutine(wait):
+            wait.close()
+        self.check()
+        waiting = asyncio.ensure_future(wait)
+        draining = asyncio.ensure_future(self._event.wait())
+        try:
+            await asyncio.wait({waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+        finally:
+            await _end({waiting, draining})
+        self.check()
+        raise AssertionError("unreachable: neither done nor draining")
+
+
+async def _end(tasks: set[asyncio.Future[Any]]) -> None:
+    """Cancel tasks and see them end, however they do; a cancellation that comes meanwhile is passed on to them and raised then."""
+    cancelled: asyncio.CancelledError | None = None
+    while pending := {task for task in tasks if not task.done()}:
+        for task in pending:
+            task.cancel()
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen, so that asyncio does not complain of it
+    if cancelled is not None:
+        raise cancelled

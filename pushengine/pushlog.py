@@ -1,0 +1,68 @@
+"""The journal of one push while it runs: each fact durable first, then part of the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pushengine.clock import Clock
+from pushengine.history import PushHistory, PushState
+from pushengine.journal import Fact, Journal, JournalFile
+from pushengine.workers import finish
+
+
+class PushLog:
+    """Records facts and holds the state that they add up to.
+
+    Args:
+        journal: Where facts go.
+        clock: When they happen.
+        push_id: The push.
+        facts: What is known already, for a resumed push.
+        team: Whose checksum algorithm is remembered.
+    """
+
+    def __init__(self, journal: Journal, *, clock: Clock, push_id: str, team: str, facts: Iterable[Fact] = ()) -> None:
+        self.push_id = push_id
+        self._journal = journal
+        self._clock = clock
+        self._team = team
+        self._history = PushHistory(facts)
+
+    @property
+    def state(self) -> PushState:
+        """What is known of the push now."""
+        return self._history.state
+
+    async def record(self, kind: str, *, final_state: str | None = None, **body: Any) -> None:
+        """Make one fact durable, then apply it.
+
+        Args:
+            kind: See `history.py`.
+            final_state: Also set the push's state in the list of pushes.
+            body: What the fact carries; JSON types.
+
+        Raises:
+            JournalError: It could not be recorded; what it announces must not happen.
+        """
+        at = self._clock.now()
+
+        def write(file: JournalFile) -> None:
+            file.append(Fact(self.push_id, at, kind, body))
+            if final_state is not None:
+                file.set_state(self.push_id, final_state, at)
+
+        async def write_and_apply() -> None:
+            await self._journal.do(write)
+            self._history.apply(kind, at, body)
+
+        # Even if the caller is cancelled meanwhile: what happened has happened, and the clean-up must know of it.
+        await finish(write_and_apply())
+
+    async def known_checksum(self) -> str | None:
+        """The platform's checksum algorithm as learned for this team."""
+        return await self._journal.do(lambda file: file.checksum_of(self._team))
+
+    async def learn_checksum(self, algorithm: str) -> None:
+        """Remember it."""
+        await self._journal.do(lambda file: file.learn_checksum(self._team, algorithm))

@@ -1,0 +1,722 @@
+"""A whole night from one seed: the real engine on virtual time against a model of the platform that loses, delays and repeats things.
+
+`simulate(seed)` pushes one source, restarting the engine after each crash or resumable failure as a person would, and returns what
+the platform saw. The checker (`Night.problems`) knows nothing of the engine: it looks only at the table, the submits and their times.
+"""
+
+import asyncio
+import bisect
+import dataclasses
+import hashlib
+import io
+import math
+import random
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pushengine.budget import ByteBudget
+from pushengine.config import EngineSettings
+from pushengine.drain import DrainSwitch
+from pushengine.engine import PushRun, Runtime, Shared, is_resumable
+from pushengine.errors import (
+    ConflictError,
+    ConnectionFailedError,
+    JobFailedError,
+    JournalError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PushEngineError,
+    RateLimitedError,
+    RequestTimeoutError,
+    ServerError,
+    SubmitOutcomeUnknownError,
+)
+from pushengine.history import PushHistory
+from pushengine.journal import JournalFile
+from pushengine.ledger import SqliteLedger
+from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+
+SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+EPOCH = 1_750_000_000.0
+LATEST_ARRIVAL_SECONDS = 50.0
+
+
+class SimulatedCrash(BaseException):
+    """The process is gone: from here on nothing of it has any effect."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Rows:
+    """What a payload holds, read from its bytes: rows `start` to `stop` of one version of the source. Version -1: no such thing."""
+
+    version: int
+    start: int
+    stop: int
+    longest: int = 0
+
+
+FOREIGN = Rows(-1, 0, 0)
+
+
+@dataclasses.dataclass
+class SimChunk:
+    id: str
+    type: str
+    checksum: str | None
+    rows: "Rows"
+    stored_at: float
+
+
+@dataclasses.dataclass
+class SimJob:
+    id: str
+    target: Target
+    text_length: int
+    status: JobStatus = JobStatus.NEW
+    chunks: list[SimChunk] = dataclasses.field(default_factory=list)
+    submitted_at: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Weather:
+    """How bad the night is; probabilities of one call each, if nothing else is said.
+
+    Attributes:
+        fault: Something goes wrong with a call.
+        crash: The process dies, at one step.
+        vanish: All unsubmitted jobs are gone.
+        late: A request that was cut off or given up is processed later, up to `LATEST_ARRIVAL_SECONDS`.
+        repeat: A proxy sends an upload twice. (Nobody can find that by counting: only with real checksums.)
+        foreign: Somebody else puts a chunk into our job. (The same.)
+        stale: A status answer is some seconds old.
+        disk: A write of the journal fails.
+        drain: A run is told to stop at a random moment.
+        change: The source is replaced between two runs, or during one.
+        job_error: A job ends with ERROR.
+        checksum: What the chunk list tells; `opaque` and `none` leave counting.
+        list_lag_seconds: A chunk shows in the list so much later.
+        resubmit: Submit of a job that was submitted before: `conflict` or `accept` (200 without effect).
+        forgets_chunks: A submitted job has an empty chunk list.
+    """
+
+    fault: float = 0.15
+    crash: float = 0.02
+    vanish: float = 0.005
+    late: float = 0.3
+    repeat: float = 0.0
+    foreign: float = 0.0
+    stale: float = 0.0
+    disk: float = 0.0
+    drain: float = 0.0
+    change: float = 0.0
+    job_error: float = 0.0
+    checksum: str = "md5"
+    list_lag_seconds: float = 0.5
+    quarantine_seconds: float = 60.0
+    resubmit: str = "conflict"
+    forgets_chunks: bool = False
+
+    @staticmethod
+    def of(rng):
+        checksum = rng.choice(["md5", "sha1", "sha256", "crc32", "opaque", "none"])
+        is_real = checksum not in ("opaque", "none")
+        return Weather(
+            fault=rng.choice([0.0, 0.05, 0.15, 0.3, 0.45]),
+            crash=rng.choice([0.0, 0.01, 0.03]),
+            vanish=rng.choice([0.0, 0.0, 0.01]),
+            late=rng.choice([0.0, 0.3, 1.0]),
+            repeat=rng.choice([0.0, 0.0, 0.02]) if is_real else 0.0,
+            foreign=rng.choice([0.0, 0.0, 0.02]) if is_real else 0.0,
+            stale=rng.choice([0.0, 0.3]),
+            disk=rng.choice([0.0, 0.0, 0.01]),
+            drain=rng.choice([0.0, 0.0, 0.5]),
+            change=rng.choice([0.0, 0.0, 0.2]),
+            job_error=rng.choice([0.0, 0.0, 0.0, 0.2]),
+            checksum=checksum,
+            list_lag_seconds=rng.choice([0.0, 0.5, 0.5, 3.0]),
+            resubmit=rng.choice(["conflict", "conflict", "accept"]),
+            forgets_chunks=rng.random() < 0.25,
+        )
+
+
+CALM = Weather(fault=0.0, crash=0.0, vanish=0.0, late=0.0)
+
+
+class Platform:
+    """What the server is and remembers. Its faults live in `SimDestination`."""
+
+    def __init__(self, clock, rng, weather):
+        self.clock, self.rng, self.weather = clock, rng, weather
+        self.jobs = {}
+        self.table = []
+        self.submit_times = []
+        self.wrong_submits = []
+        self.executions = []
+        self.sent_bytes = 0
+        self.largest_payload = 0
+        self.rows_of_version = {}
+        self._read = {}
+
+    def create(self, target, columns):
+        text = next(column for column in columns if column.name == "TEXT")
+        job = SimJob(f"job-{len(self.jobs)}-{self.rng.getrandbits(32):08x}", target, text.length)
+        self.jobs[job.id] = job
+        return Job(JobId(job.id), job.status)
+
+    def job(self, job_id):
+        if job_id not in self.jobs:
+            raise NotFoundError(f"no job {job_id}", status=404)
+        return self.jobs[job_id]
+
+    def store(self, job_id, payload, kind):
+        job = self.job(job_id)
+        if job.status is not JobStatus.NEW:
+            raise ConflictError("the job is not NEW", status=409)
+        checksum = {
+            "opaque": lambda: f"{self.rng.getrandbits(64):016x}-x",
+            "none": lambda: None,
+        }.get(self.weather.checksum, lambda: hash_of(self.weather.checksum, payload))()
+        self._add(job, kind, checksum, self._rows_in(payload))
+
+    def store_foreign(self, job_id):
+        job = self.jobs.get(job_id)
+        if job is not None and job.status is JobStatus.NEW:
+            self._add(job, "UPSERT", hashlib.new("md5", self.rng.randbytes(8)).hexdigest(), FOREIGN)
+
+    def _add(self, job, kind, checksum, rows):
+        job.chunks.append(SimChunk(f"c{self.rng.getrandbits(32)}", kind, checksum, rows, self.clock.now()))
+
+    def _rows_in(self, payload):
+        key = hashlib.sha256(payload.data).digest()
+        if key not in self._read:
+            self._read[key] = rows_in(payload.data)
+        return self._read[key]
+
+    def listed(self, job_id):
+        job = self.job(job_id)
+        if job.status is not JobStatus.NEW and self.weather.forgets_chunks:
+            return []
+        newest = self.clock.now() - self.weather.list_lag_seconds
+        return [RemoteChunk(c.id, c.type, c.checksum) for c in job.chunks if c.stored_at <= newest]
+
+    def submit(self, job_id):
+        self.submit_times.append(self.clock.now())
+        job = self.job(job_id)
+        if job.status is not JobStatus.NEW:
+            if self.weather.resubmit == "accept":
+                return
+            raise ConflictError("the job is not NEW", status=409)
+        held = sorted(chunk.rows for chunk in job.chunks)
+        if not self.is_whole(held) or any(rows.longest > job.text_length for rows in held):
+            self.wrong_submits.append((job_id, held))
+        job.status, job.submitted_at = JobStatus.QUEUED, self.clock.now()
+
+    def is_whole(self, held):
+        """Rows of one version of the source, each once."""
+        versions = {rows.version for rows in held}
+        return len(versions) == 1 and is_exact_cover(
+            [(rows.start, rows.stop) for rows in sorted(held)], self.rows_of_version.get(versions.pop())
+        )
+
+    def advance(self):
+        """What the platform did until now."""
+        for job in list(self.jobs.values()):
+            if job.submitted_at is None or job.status.is_settled:
+                continue
+            age = self.clock.now() - job.submitted_at
+            job.status = JobStatus.QUEUED if age < 1 else JobStatus.RUNNING
+            if age >= 5:
+                self._execute(job)
+
+    def _execute(self, job):
+        if self.rng.random() < self.weather.job_error:
+            job.status = JobStatus.ERROR
+            return
+        job.status = JobStatus.DONE
+        held = [chunk.rows for chunk in job.chunks]
+        self.executions.append((job.id, frozenset(rows.version for rows in held)))
+        self.table = held if job.target.mode == "replace" else self.table + held
+
+    def status(self, job_id, age=0.0):
+        """The job as it was `age` seconds ago."""
+        self.advance()
+        job = self.job(job_id)
+        if job.submitted_at is not None and self.clock.now() - age < job.submitted_at:
+            return Job(JobId(job_id), JobStatus.NEW)
+        return Job(JobId(job_id), job.status, logs=(job.status.value.lower(),) if job.status.is_settled else ())
+
+
+def rows_in(data):
+    """Read a payload as the platform would."""
+    table = pq.read_table(pa.BufferReader(data))
+    ids, texts = (table.column(name).to_pylist() for name in ("ID", "TEXT"))
+    numbers, versions = [int(one) for one in ids], {int(text[1 : text.index("-")]) for text in texts}
+    if len(versions) != 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return FOREIGN
+    return Rows(versions.pop(), numbers[0], numbers[0] + len(numbers), max(map(len, texts)))
+
+
+def hash_of(name, payload):
+    return payload.digests["crc32"] if name == "crc32" else hashlib.new(name, payload.data).hexdigest()
+
+
+def is_exact_cover(ranges, rows):
+    end = 0
+    for start, stop in ranges:
+        if start != end:
+            return False
+        end = stop
+    return end == rows
+
+
+FAULTS = ("not_sent", "lost_before", "lost_after", "late", "500_before", "500_after", "429", "409", "409_after")
+
+
+class SimDestination:
+    """`types.Destination` with a bad network in front of the platform."""
+
+    team = "acme"
+
+    def __init__(self, platform, world):
+        self.platform, self.world = platform, world
+
+    async def create_job(self, target, columns):
+        return await self.call("create", lambda: self.platform.create(target, columns), is_idempotent=False)
+
+    async def get_job(self, job_id):
+        rng, weather = self.world.rng, self.platform.weather
+        age = rng.uniform(0, 8) if rng.random() < weather.stale else 0.0
+        return await self.call("get", lambda: self.platform.status(job_id, age))
+
+    async def list_jobs(self):
+        return await self.call("list", lambda: [self.platform.status(job_id) for job_id in self.platform.jobs])
+
+    async def delete_job(self, job_id):
+        def delete():
+            job = self.platform.jobs.get(job_id)
+            if job is not None and job.status is JobStatus.NEW:
+                del self.platform.jobs[job_id]
+
+        await self.call("delete", delete)
+
+    async def upload_chunk(self, job_id, payload, kind):
+        rng, weather = self.world.rng, self.platform.weather
+        self.platform.sent_bytes += payload.size
+        self.platform.largest_payload = max(self.platform.largest_payload, payload.size)
+        is_repeated, is_foreign = rng.random() < weather.repeat, rng.random() < weather.foreign
+
+        def process():
+            self.platform.store(job_id, payload, kind)
+            if is_repeated:
+                self.platform.store(job_id, payload, kind)
+            if is_foreign:
+                self.platform.store_foreign(job_id)
+
+        await self.call("upload", process, is_idempotent=False)
+
+    async def list_chunks(self, job_id):
+        return await self.call("list_chunks", lambda: self.platform.listed(job_id))
+
+    async def submit_job(self, job_id, *, duplicate_removal_column):
+        await self.call("submit", lambda: self.platform.submit(job_id), is_idempotent=False)
+
+    async def aclose(self):
+        pass
+
+    async def call(self, operation, process, *, is_idempotent=True):
+        world, rng, weather = self.world, self.world.rng, self.platform.weather
+        world.maybe_crash(operation)
+        try:
+            await asyncio.sleep(rng.expovariate(20))
+            world.maybe_crash(operation)
+        except (SimulatedCrash, asyncio.CancelledError):
+            if not is_idempotent and rng.random() < weather.late:  # nobody waits any more for what is on its way
+                world.later(rng.uniform(0, LATEST_ARRIVAL_SECONDS), process)
+            raise
+        self.maybe_vanish(operation)
+        fault = rng.choice(FAULTS) if rng.random() < weather.fault else None
+        if fault == "not_sent":
+            raise ConnectionFailedError("refused")
+        if fault == "lost_before":
+            await asyncio.sleep(rng.uniform(0, 50))
+            raise lost(is_idempotent)
+        if fault == "500_before":
+            raise server_error(is_idempotent)
+        if fault == "429":
+            self.count_refused(operation)
+            raise RateLimitedError("slow down", retry_after_seconds=rng.choice([None, 1.0, 20.0]))
+        if fault == "409" and operation == "submit":
+            self.count_refused(operation)
+            raise ConflictError("another submit is under way", status=409)
+        if fault == "late" and not is_idempotent and rng.random() < weather.late:
+            world.later(rng.uniform(0, LATEST_ARRIVAL_SECONDS), process)
+            raise lost(is_idempotent)
+        answer = process()
+        await asyncio.sleep(rng.expovariate(20))
+        world.maybe_crash(operation)
+        if fault == "lost_after":
+            raise lost(is_idempotent)
+        if fault == "500_after":
+            raise server_error(is_idempotent)
+        if fault == "409_after" and operation == "submit":
+            raise ConflictError("another submit is under way", status=409)
+        return answer
+
+    def count_refused(self, operation):
+        if operation == "submit":
+            self.platform.submit_times.append(self.platform.clock.now())
+
+    def maybe_vanish(self, operation):
+        if self.world.rng.random() < self.platform.weather.vanish and operation in ("upload", "list_chunks", "submit"):
+            for job in list(self.platform.jobs.values()):
+                if job.status is JobStatus.NEW:
+                    del self.platform.jobs[job.id]
+
+
+def lost(is_idempotent):
+    if is_idempotent:
+        return RequestTimeoutError("no answer", phase="read")
+    return OutcomeUnknownError("no answer")
+
+
+def server_error(is_idempotent):
+    error = ServerError("bad gateway", status=502)
+    if not is_idempotent:
+        error.disposition = "outcome_unknown"
+    return error
+
+
+class SimJournal:
+    """The real journal file, written inline; a crash may come before or after each write."""
+
+    def __init__(self, file, world):
+        self.file, self.world = file, world
+        self.writes = 0
+
+    async def do(self, call):
+        world = self.world
+        world.maybe_crash("journal")
+        if world.rng.random() < world.weather.disk:
+            raise JournalError("cannot use the journal: database or disk is full", path="journal")
+        with self.file.transaction():
+            result = call(self.file)
+        self.writes += 1
+        await asyncio.sleep(0.001)
+        self.world.maybe_crash("journal")
+        return result
+
+
+class SimWorkers:
+    """Threads, without threads."""
+
+    async def read(self, function, *args, **kwargs):
+        await asyncio.sleep(0.002)
+        return function(*args, **kwargs)
+
+    encode = read
+
+    async def aclose(self):
+        pass
+
+
+class SimFiles:
+    """One file in memory, whose content may be replaced."""
+
+    def __init__(self, name, make, platform):
+        self.name, self.make, self.platform = name, make, platform
+        self.version = 0
+        self.replace()
+
+    def replace(self):
+        self.version += 1
+        self.data, self.platform.rows_of_version[self.version] = self.make(self.version)
+
+    def expand(self, pattern):
+        return [Path(pattern)]
+
+    def size_bytes(self, path):
+        return len(self.data)
+
+    def changed_at_ns(self, path):
+        return self.version
+
+    def open_binary(self, path):
+        return io.BytesIO(self.data)
+
+
+class NoLock:
+    def release(self):
+        pass
+
+
+async def inline(function, /, *args, **kwargs):
+    return function(*args, **kwargs)
+
+
+class World:
+    """Chance, crashes and late arrivals of one night."""
+
+    def __init__(self, seed, weather=None):
+        self.rng = random.Random(seed)
+        self.weather = weather or Weather.of(self.rng)
+        self.clock = VirtualClock(EPOCH + self.rng.uniform(0, 3600))
+        self.is_crashed = False
+        self.crash_plan = None
+        self.run_number = 0
+        self.run_steps = 0
+        self.steps = 0
+        self.crashes = 0
+        self.trace = hashlib.sha256()
+        self._late = set()
+
+    def begin_run(self):
+        """A new process."""
+        self.is_crashed = False
+        self.run_number += 1
+        self.run_steps = 0
+
+    def is_time_to_die(self):
+        if self.crash_plan is None:
+            return self.rng.random() < self.weather.crash
+        return self.run_number <= len(self.crash_plan) and self.run_steps == self.crash_plan[self.run_number - 1]
+
+    def maybe_crash(self, where):
+        """A point at which the process may die; dead processes have no effect."""
+        self.steps += 1
+        self.run_steps += 1
+        self.trace.update(f"{where} {self.clock.now():.6f};".encode())
+        if self.is_crashed:
+            raise SimulatedCrash
+        if self.is_time_to_die():
+            self.is_crashed = True
+            self.crashes += 1
+            raise SimulatedCrash
+
+    def later(self, seconds, process):
+        def arrive():
+            try:
+                process()
+            except PushEngineError:
+                pass  # nobody hears the answer
+
+        handle = asyncio.get_running_loop().call_later(seconds, arrive)
+        self._late.add(handle)
+
+
+@dataclasses.dataclass
+class Night:
+    """What became of a push, as the platform saw it."""
+
+    seed: object
+    outcome: str
+    runs: int
+    platform: Platform
+    version: int
+    trace: str
+    crashes: int
+    steps: int
+    restarts: int
+    max_uploads: int
+    payload_bytes: int
+    resumed: bool
+    error: str
+
+    @property
+    def table(self):
+        return sorted(self.platform.table)
+
+    @property
+    def resent_bytes(self):
+        """Beyond one upload of each chunk."""
+        return self.platform.sent_bytes - self.payload_bytes
+
+    @property
+    def in_flight_bytes(self):
+        """The most that can have been in flight at a crash."""
+        return self.max_uploads * self.platform.largest_payload
+
+    def problems(self, *, per_second=10, per_hour=250):
+        """What must never be, as sentences."""
+        found = []
+        platform, ran = self.platform, Counter(versions for _, versions in self.platform.executions)
+        if self.outcome == "DONE" and not ran:
+            found.append("DONE, but nothing ran")
+        if self.outcome == "DONE" and self.version == 1 and not platform.is_whole(platform.table):
+            found.append(f"DONE, but the table holds {self.table} of {platform.rows_of_version} rows")
+        if self.outcome == "failed" and self.version == 1 and platform.table:
+            found.append("failed, but the table was changed")
+        if ran and max(ran.values()) > 1:
+            found.append(f"{max(ran.values())} jobs ran for one push")
+        if platform.wrong_submits:
+            found.append(f"a job was submitted that did not hold the source: {platform.wrong_submits}")
+        times = sorted(platform.submit_times)
+        if max((bisect.bisect_left(times, t + 1.0) - i for i, t in enumerate(times)), default=0) > per_second:
+            found.append("over the quota of a second")
+        if max(Counter(math.floor(t / 3600) for t in times).values(), default=0) > per_hour:
+            found.append("over the quota of an hour")
+        if self.outcome == "stuck":
+            found.append(f"not settled after {self.runs} runs")
+        return [f"seed {self.seed!r}: {problem}" for problem in found]
+
+
+def make_source(kind, rng, rows):
+    """Version -> (bytes, rows) of a file whose rows say which version and row they are."""
+
+    def make(version):
+        count = rows or (rng.randint(400, 1500) if rng.random() < 0.1 else rng.randint(1, 400))
+        texts = [f"v{version}-{rng.getrandbits(64):016x}{'x' * 1200}" for _ in range(count)]
+        if rng.random() < 0.3:
+            texts[rng.randrange(count)] += "y" * 4000  # more than a sample of the source may tell
+        ids = [f"{row:08d}" for row in range(count)]
+        if kind == "csv":
+            return "".join(f"{a},{b}\n" for a, b in zip(["ID", *ids], ["TEXT", *texts], strict=True)).encode(), count
+        file = io.BytesIO()
+        pq.write_table(pa.table({"ID": ids, "TEXT": texts}), file, row_group_size=rng.randint(20, 200))
+        return file.getvalue(), count
+
+    return make
+
+
+def simulate(seed, *, weather=None, crash_after=None, mode=None, kind=None, max_runs=60, rows=None):
+    """One push, from plan to settled, through every crash.
+
+    Args:
+        seed: Decides about everything that is not told here.
+        weather: How bad the night is.
+        crash_after: The step of the first run, or the steps of the first runs, at which the process dies; none dies by chance then.
+        mode: append or replace.
+        kind: csv or parquet.
+        max_runs: After so many the push counts as stuck.
+        rows: Of the source.
+    """
+    plan = crash_after if crash_after is None or isinstance(crash_after, tuple) else (crash_after,)
+    return run_in_virtual_time(_night(seed, weather, plan, mode, kind, max_runs, rows))
+
+
+async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
+    world = World(seed, weather)
+    world.crash_plan = crash_plan
+    mode, kind = mode or world.rng.choice(["append", "replace"]), kind or world.rng.choice(["csv", "parquet"])
+    platform = Platform(world.clock, random.Random(f"platform {seed}"), world.weather)
+    files = SimFiles(f"night.{kind}", make_source(kind, random.Random(f"source {seed}"), rows), platform)
+    settings = EngineSettings(
+        chunk_bytes=64 * 1024,
+        sample_bytes=64 * 1024,
+        max_uploads=world.rng.randint(1, 4),
+        quarantine_seconds=world.weather.quarantine_seconds,
+    )
+    outcome, receipt, error, last = "stuck", None, "", None
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        file = JournalFile(Path(folder) / "journal.sqlite3")
+        ledger = SqliteLedger(Path(folder) / "quota.sqlite3")
+        try:
+            while world.run_number < max_runs and outcome == "stuck":
+                world.begin_run()
+                if world.run_number > 1 and world.rng.random() < world.weather.change:
+                    files.replace()
+                outcome, receipt, error = await _one_run(
+                    world, platform, settings, files, SimJournal(file, world), ledger, mode
+                )
+                last = receipt or last
+                await asyncio.sleep(world.rng.uniform(0, 30))
+            await asyncio.sleep(2 * LATEST_ARRIVAL_SECONDS)
+            platform.advance()
+            check_facts(file)
+        finally:
+            ledger.close()
+            file.close()
+    return Night(
+        seed=seed,
+        outcome=outcome,
+        runs=world.run_number,
+        platform=platform,
+        version=files.version,
+        trace=world.trace.hexdigest(),
+        crashes=world.crashes,
+        steps=world.steps,
+        restarts=last.restarts if last else 0,
+        max_uploads=settings.max_uploads,
+        payload_bytes=last.payload_bytes if last else 0,
+        resumed=bool(last and last.resumed),
+        error=error,
+    )
+
+
+def check_facts(file):
+    """Every history that this night left can be read from any of its beginnings."""
+    for push in file.pushes():
+        history = PushHistory()
+        for fact in file.facts(push.push_id):
+            history.apply(fact.kind, fact.at, fact.body)
+
+
+async def _one_run(world, platform, settings, files, journal, ledger, mode):
+    """One process: until DONE, a failure for good, or one that running again may repair."""
+    destination = SimDestination(platform, world)
+    runtime = Runtime(
+        clock=world.clock,
+        rng=random.Random(world.rng.getrandbits(64)),
+        filesystem=files,
+        off_loop=inline,
+        new_workers=SimWorkers,
+    )
+    shared = Shared(
+        destination=destination,
+        pool_id="pool",
+        limiter=SubmitLimiter(
+            ledger,
+            team=destination.team,
+            server_clock=ServerClock(world.clock),
+            clock=world.clock,
+            off_loop=inline,
+            rng=runtime.rng,
+            spacing_seconds=ledger.spacing_seconds,
+            submits_per_hour=250,
+        ),
+        journal=journal,
+        take_lock=lambda identity: NoLock(),
+        budget=ByteBudget(settings.max_memory_bytes),
+        settings=settings,
+        runtime=runtime,
+        drain=DrainSwitch(),
+        sink=RecordingSink(),
+        table_locks={},
+        finished=set(),
+    )
+    alarms = []
+    if world.rng.random() < world.weather.drain:
+        alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(0.1), shared.drain.set))
+    if world.rng.random() < world.weather.change / 4:
+        alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), files.replace))
+    run = PushRun(files.name, Target("T", mode), shared, push_id=f"push-{world.rng.getrandbits(32):08x}")
+    try:
+        receipt = await run.run()
+    except SimulatedCrash:
+        return "stuck", None, "crash"
+    except PushEngineError as error:
+        return outcome_of(error, world), error.receipt, repr(error)
+    finally:
+        for alarm in alarms:
+            alarm.cancel()
+        leftover = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert not leftover, leftover
+        assert shared.budget.reserved == 0
+    journal.file.set_state(
+        receipt.push_id, "done", world.clock.now()
+    )  # as the engine does once the caller has the receipt
+    return receipt.status, receipt, ""
+
+
+def outcome_of(error, world):
+    """What a person does next: nothing, or the same command again."""
+    if isinstance(error, SubmitOutcomeUnknownError):
+        return "unknown"
+    if isinstance(error, JobFailedError):
+        return "failed"
+    return "stuck" if world.is_crashed or is_resumable(error) else "failed"
