@@ -3,7 +3,7 @@
 Retrying is the caller's. The one exception is a 401 with an OAuth client: the answer proves that the request was refused, so one new
 token and one replay are safe for every call, uploads from memory included.
 
-What a failure proves stands in `pushengine.border`.
+What a failure proves: see `pushengine.border`.
 
 Time limits. aiohttp has none for writing, so a watch follows each upload: body bytes handed over, bytes still in the buffers of the
 transport and (Linux) of the kernel. Nothing of it moved for `stall_timeout_seconds` while the body is under way, or for
@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import socket
 import urllib.parse
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar

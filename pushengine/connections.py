@@ -93,7 +93,7 @@ def forget_closed(sockets: list[socket.socket]) -> None:
 
 
 async def end_sockets(sockets: list[socket.socket]) -> None:
-    """End connections that aiohttp has let go of while they wait for the peer's goodbye (TLS: up to 30 s); the list empties."""
+    """End connections that aiohttp has let go of while they wait for the peer's goodbye (TLS: up to 30 s), and forget them."""
     for _ in range(50):
         forget_closed(sockets)
         if not sockets:

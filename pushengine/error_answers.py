@@ -162,7 +162,7 @@ def _kind_of_range(status: int) -> tuple[type[ApiError], str]:
     return UnexpectedResponseError, "is the URL that of a Celonis team?"
 
 
-# ------------------------------------------------------------------------------------------------------------------------ waits
+# ------------------------------------------------------------------------------------------------------------------- waits
 
 
 def retry_after_seconds(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
@@ -205,7 +205,7 @@ def _clock_time(text: str, now: float) -> float | None:
     return ahead if ahead <= _HALF_DAY_SECONDS else 0.0
 
 
-# ----------------------------------------------------------------------------------------------------------------------- bodies
+# ------------------------------------------------------------------------------------------------------------------ bodies
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,7 +34,6 @@ from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, Tabl
 MAX_FIELD_LENGTH = 65_000
 MAX_ERROR_TEXT_BYTES = 2048
 
-
 CSV_PARSING_OPTIONS: Mapping[str, Any] = {
     "charSet": "UTF-8",
     "separatorSequence": ",",
@@ -422,7 +421,7 @@ def _unusable(operation: str, status: int, reason: str) -> UnexpectedResponseErr
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------- quoting
+# ----------------------------------------------------------------------------------------------------------------- quoting
 
 
 def clean_text(text: str) -> str:

@@ -66,7 +66,7 @@ STATUSES = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_every_status_of_every_operation(operation):
-    """A real server: aioresponses 0.7.9 cannot build the responses of aiohttp 3.14."""
+    """Over real connections; `test_client_status_table` has all other statuses, without a server."""
     call, method, path = OPERATIONS[operation]
     status = 0
     seen = set()
