@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import functools
 import math
@@ -21,7 +22,7 @@ from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings, default_state_dir
 from pushengine.drain import DrainSwitch
-from pushengine.engine import PushRun, Runtime, Shared
+from pushengine.engine import PushRun, Runtime, Shared, is_resumable
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
 from pushengine.events import Event, EventSink
 from pushengine.filesystem import LocalFileSystem
@@ -46,6 +47,7 @@ from pushengine.model import (
 )
 from pushengine.schema import SchemaSettler
 from pushengine.sources import open_source
+from pushengine.spool import delete_old_spools, is_byte_stream, spool_source
 from pushengine.workers import ThreadWorkers
 
 _MAX_BUFFERED_EVENTS = 10_000
@@ -103,6 +105,7 @@ class PushEngine:
         self._pool_id = pool_id
         self._shared: Shared | None = None
         self._journal: Journal | None = None
+        self._spool_folder = Path()
         self._ledger: SqliteLedger | None = None
         self._drain: DrainSwitch | None = None
         self._pushes: set[asyncio.Task[Any]] = set()
@@ -127,6 +130,7 @@ class PushEngine:
         folder = await self._runtime.off_loop(open_state_dir, self._state_dir)
         self._ledger = await self._runtime.off_loop(open_ledger, settings, folder)
         self._journal = Journal(folder / "journal.sqlite3")
+        self._spool_folder = (folder / "spool").absolute()
         try:
             await self._journal.open()
             await self._prune(self._journal)
@@ -159,8 +163,10 @@ class PushEngine:
         return self
 
     async def _prune(self, journal: Journal) -> None:
-        before = self._runtime.clock.now() - self._settings.history_days * 86_400.0
+        now = self._runtime.clock.now()
+        before = now - self._settings.history_days * 86_400.0
         await journal.do(lambda file: file.prune(before))
+        await self._runtime.off_loop(delete_old_spools, self._spool_folder, now - self._settings.stale_hours * 3600.0)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -201,7 +207,7 @@ class PushEngine:
             await journal.do(write)
 
     def drain(self) -> None:
-        """Take no new rows, finish chunks in flight, delete unsubmitted jobs; running pushes end with `EngineClosedError`."""
+        """Take no new rows, finish chunks in flight; running pushes end with `EngineClosedError`, those of files can be resumed."""
         if self._drain is not None:
             self._drain.set()
 
@@ -217,12 +223,13 @@ class PushEngine:
         schema: Any = None,
         column_types: Mapping[str, ColumnType] | None = None,
         duplicate_removal_column: str | None = None,
+        spool: bool = False,
     ) -> Receipt:
         """Push one source into one table and wait until the platform has loaded it.
 
         Args:
             source: Path, glob, directory or a list of them; anything with `__arrow_c_stream__` (pandas, polars, DuckDB, pyarrow); or an async
-                iterator of `pyarrow.RecordBatch`.
+                iterator of `pyarrow.RecordBatch`; or a binary file object (standard input), with its format.
             table: Target table.
             mode: replace, append, upsert or delete.
             keys: Primary key columns, for upsert and delete.
@@ -231,6 +238,8 @@ class PushEngine:
             schema: `pyarrow.Schema` of an iterator's batches.
             column_types: Types by column name, where the found ones are not wanted.
             duplicate_removal_column: Of rows with equal keys the one with the highest value here wins.
+            spool: Keep a source that can be read only once on disk until it is loaded, so that the push can start again or be resumed after
+                a crash. A file object always is.
 
         Returns:
             The receipt of a push that is DONE.
@@ -251,16 +260,46 @@ class PushEngine:
             settings=self._settings,
             duplicate_removal_column=duplicate_removal_column,
         )
+        self._opened()
+        push_id = self._new_push_id()
+        if spool or is_byte_stream(source):
+            source = await self._spool(source, push_id, format=format, schema=schema)
+            format = schema = None  # noqa: A001 - the file's name tells
         run = PushRun(
             source,
             target,
             self._opened(),
-            push_id=self._new_push_id(),
+            push_id=push_id,
             source_format=format,
             arrow_schema=schema,
             column_types=column_types,
         )
         return await self._run(run)
+
+    async def _spool(self, source: Any, push_id: str, *, format: str | None, schema: Any) -> Path:  # noqa: A002
+        open_rows = functools.partial(
+            open_source,
+            source,
+            format=format,
+            schema=schema,
+            settings=self._settings,
+            filesystem=self._runtime.filesystem,
+        )
+        return await spool_source(
+            source,
+            self._spool_folder,
+            push_id,
+            source_format=format,
+            open_rows=open_rows,
+            off_loop=self._runtime.off_loop,
+        )
+
+    async def _forget_spool(self, spec: Any) -> None:
+        """The push is over: what was kept of its source is not needed any more."""
+        path = Path(spec) if isinstance(spec, str | Path) else None
+        if path is not None and path.parent == self._spool_folder:
+            with contextlib.suppress(OSError):
+                await self._runtime.off_loop(path.unlink)
 
     async def resume(self, push_id: str) -> Receipt:
         """Go on with a push of files that a killed or interrupted process left; as running its command again.
@@ -271,9 +310,9 @@ class PushEngine:
         """
         shared = self._opened()
         row = await shared.journal.do(lambda file: file.push(push_id))
-        if row is None or row.state not in ("open", "finished"):
+        if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
             raise ConfigError(
-                f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over: {row.state}",
+                f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over",
                 key="push_id",
                 hint="`pushengine history` lists pushes",
             )
@@ -283,8 +322,13 @@ class PushEngine:
                 key="push_id",
                 hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to those",
             )
-        facts = await shared.journal.do(lambda file: file.facts(push_id))
-        planned = PushHistory(facts).state.planned
+        state = PushHistory(await shared.journal.do(lambda file: file.facts(push_id))).state
+        if (
+            row.state == "finished" and state.receipt is not None
+        ):  # a process got to DONE and was killed before it said so
+            shared.finished.add(push_id)
+            return dataclasses.replace(Receipt.from_dict(state.receipt), resumed=True)
+        planned = state.planned
         if not planned.get("source"):
             raise ConfigError(
                 f"push {push_id} read an object in memory, which is gone", key="push_id", hint="push it again"
@@ -298,6 +342,7 @@ class PushEngine:
             source_format=planned["format"],
             column_types=planned["column_types"],
         )
+        self._is_swept = True  # who resumes asks for old pushes too: they are not forgotten
         return await self._run(run)
 
     async def open_pushes(self) -> list[PushRow]:
@@ -314,7 +359,14 @@ class PushEngine:
         is_nested = task in self._pushes
         self._pushes.add(task)
         try:
-            return await run.run()
+            receipt = await run.run()
+        except PushEngineError as error:
+            if not is_resumable(error):
+                await self._forget_spool(run.spec)
+            raise
+        else:
+            await self._forget_spool(run.spec)
+            return receipt
         finally:
             if not is_nested:
                 self._pushes.discard(task)

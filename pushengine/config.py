@@ -149,7 +149,7 @@ class LogSettings(_Section):
 class StateSection(_Section):
     """`[state]`: what outlives a process."""
 
-    dir: Annotated[str | None, Field(description="folder of the quota ledger")] = None
+    dir: Annotated[str | None, Field(description="folder of journal and quota ledger")] = None
 
 
 class ConfigFile(_Section):
@@ -169,7 +169,7 @@ class Config:
     Attributes:
         path: The config file that was read, or None.
         credentials: None where none were found or none were asked for.
-        state_dir: Folder of the ledger; the engine makes it.
+        state_dir: Folder of journal and ledger; the engine makes it.
     """
 
     path: Path | None

@@ -24,48 +24,21 @@ from rich.theme import Theme
 from pushengine import events
 from pushengine.clock import Clock, SystemClock
 from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk
+from pushengine.wording import clock_time, format_bytes, format_count, format_rows, format_seconds
 
 _PROGRESS_INTERVAL_SECONDS = 5.0
-_KILO = 1000.0
-_MINUTE, _HOUR = 60, 3600
 _LABEL_WIDTH = 10
-
-
-def format_bytes(size: float) -> str:
-    """Bytes in decimal units, three digits: `512 B`, `1.25 MB`, `45.3 GB`."""
-    if size < _KILO:
-        return f"{size:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        size /= _KILO
-        if size < _KILO:
-            return f"{size:.{2 if size < 10 else 1 if size < 100 else 0}f} {unit}"  # noqa: PLR2004 - three digits
-    return f"{size / _KILO:,.2f} TB"
-
-
-def format_seconds(seconds: float) -> str:
-    """A length of time: `1.2 s`, `45 s`, `2:05 min`, `1:02:05 h`."""
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - two digits
-    minutes, rest = divmod(round(seconds), _MINUTE)
-    if minutes < _MINUTE:
-        return f"{minutes}:{rest:02d} min"
-    return f"{minutes // _MINUTE}:{minutes % _MINUTE:02d}:{rest:02d} h"
-
-
-def format_count(number: int, noun: str) -> str:
-    """`1 chunk`, `2,048 chunks`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def clock_time(iso: str) -> str:
-    """The time of day of an ISO 8601 UTC text: `14:00:00Z`."""
-    return iso.partition("T")[2] or iso
 
 
 @dataclasses.dataclass(slots=True)
 class Progress:
-    """What the events of one push add up to."""
+    """What the events of one push add up to.
 
+    Attributes:
+        chunks_before: Chunks that an earlier process sent; they are not sent again.
+    """
+
+    push_id: str = ""
     table: str = ""
     mode: str = ""
     source: str = ""
@@ -76,6 +49,7 @@ class Progress:
     chunks_read: int = 0
     chunks_encoded: int = 0
     chunks_sent: int = 0
+    chunks_before: int = 0
     bytes_sent: int = 0
     in_flight: set[str] = dataclasses.field(default_factory=set)
     phase: str = ""
@@ -88,7 +62,12 @@ class Progress:
     def apply(self, event: events.Event, now: float) -> None:  # noqa: C901, PLR0912 - one flat table of event types
         """Take one event that happened at `now` (monotonic seconds)."""
         match event:
+            case events.PushResumed():
+                self._begin(event.push_id)
+                self.chunks_before, self.job_id, self.phase = event.chunks_acknowledged, event.job_id, "going on"
             case events.PushStarted():
+                if event.push_id != self.push_id:
+                    self._begin(event.push_id)
                 self.table, self.mode, self.source = event.table, event.mode, event.source
                 self.source_bytes, self.columns = event.source_bytes, event.columns
             case events.JobCreated():
@@ -111,13 +90,18 @@ class Progress:
             case events.JobVerified():
                 self.phase = "verified"
             case events.QuotaWaited():
-                self.phase = f"waiting for quota until {clock_time(event.until)}"
+                self.phase = f"waiting {'' if event.reason == _QUARANTINE else 'for quota '}until {clock_time(event.until)}"
             case events.JobSubmitted():
                 self.phase = "submitted"
             case events.JobStatusChanged() | events.JobSettled():
                 self.phase = f"job {event.status}"
             case _:
                 pass
+
+    def _begin(self, push_id: str) -> None:
+        """Forget the push before: one display may see several, one after another."""
+        for field, value in dataclasses.asdict(Progress(push_id=push_id)).items():
+            setattr(self, field, value)
 
     def _uploaded(self, event: events.ChunkUploaded, now: float) -> None:
         self.in_flight.discard(event.chunk_id)
@@ -127,6 +111,7 @@ class Progress:
 
     def _restart(self, restarts: int) -> None:
         self.rows_read = self.chunks_read = self.chunks_encoded = self.chunks_sent = self.bytes_sent = 0
+        self.chunks_before = 0
         self.source_bytes_read = self.first_upload_at = self.last_upload_at = None
         self.in_flight.clear()
         self.restarts = restarts
@@ -150,6 +135,8 @@ class Progress:
         """Rows, chunks and speed in one line."""
         parts = [format_count(self.rows_read, "row") + " read", f"{format_count(self.chunks_sent, 'chunk')} sent"]
         waiting = self.chunks_encoded - self.chunks_sent - len(self.in_flight)
+        if self.chunks_before:
+            parts[-1] += f" after {self.chunks_before:,} before"
         if self.in_flight:
             parts.append(f"{len(self.in_flight)} in flight")
         if waiting > 0:
@@ -249,7 +236,7 @@ class LiveDisplay(QuietDisplay):
     def emit(self, event: events.Event) -> None:
         """Take one event."""
         self._progress.apply(event, self._clock.monotonic())
-        if isinstance(event, events.RetryScheduled | events.PushRestarted | events.JobDeleted):
+        if isinstance(event, _SCROLLING) or (isinstance(event, events.QuotaWaited) and event.reason == _QUARANTINE):
             line = describe_event(event, self._progress)
             if line is not None:
                 self._console.print(Text(line, style="yellow"))
@@ -303,6 +290,13 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             return f"{event.mode} from {event.source}{size}, {format_count(event.columns, 'column')}"
         case events.JobCreated():
             return f"job {event.job_id} created"
+        case events.PushResumed():
+            return f"going on with push {event.push_id}: {_acknowledged(event)}"
+        case events.PushSuperseded():
+            return f"the unfinished push {event.push_id} cannot go on, a new one takes its place: {event.reason}"
+        case events.ChunkReconciled():
+            found = "has arrived" if event.is_present else "has not arrived, it is sent again"
+            return f"chunk {event.chunk_id}, whose upload got no answer, {found} (by {event.how})"
         case events.RetryScheduled():
             return (
                 f"{event.operation}: attempt {event.attempt} failed, next in {event.wait_seconds:.1f} s: {event.error}"
@@ -311,6 +305,8 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             return f"starting again in a fresh job: {event.reason}"
         case events.JobVerified():
             return f"{progress.transfer()}; chunk list verified by {event.verified}"
+        case events.QuotaWaited(reason="quarantine"):
+            return f"{progress.phase} so that a lost upload cannot arrive late ({format_seconds(event.wait_seconds)})"
         case events.QuotaWaited():
             return f"{progress.phase} ({format_seconds(event.wait_seconds)}, {_QUOTA_REASONS.get(event.reason, event.reason)})"
         case events.JobStatusChanged():
@@ -320,6 +316,23 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
         case _:
             return None
 
+
+def _acknowledged(event: events.PushResumed) -> str:
+    if not event.chunks_acknowledged:
+        return "none of its chunks is acknowledged yet"
+    verb = "is" if event.chunks_acknowledged == 1 else "are"
+    return f"{event.chunks_acknowledged:,} of its chunks, {format_rows(event.rows_acknowledged)}, {verb} already acknowledged"
+
+
+_QUARANTINE = "quarantine"
+_SCROLLING = (
+    events.RetryScheduled,
+    events.PushRestarted,
+    events.PushResumed,
+    events.PushSuperseded,
+    events.ChunkReconciled,
+    events.JobDeleted,
+)
 
 _QUOTA_REASONS = {
     "second": "submits are spaced",
@@ -372,14 +385,17 @@ def _rows(*rows: tuple[str, str]) -> list[str]:
     return [f"  {label:<{_LABEL_WIDTH}}{value}" for label, value in rows]
 
 
-def describe_receipt(receipt: Receipt, quota: QuotaStatus | None = None) -> list[str]:
-    """The receipt that a person is glad to read."""
+def describe_receipt(
+    receipt: Receipt, quota: QuotaStatus | None = None, resumed: events.PushResumed | None = None
+) -> list[str]:
+    """The receipt that a person is glad to read; `resumed` tells what an earlier process had done."""
     seconds = max(receipt.elapsed_seconds, 1e-3)
     speed = f"{format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
     rows = [
         ("rows", f"{receipt.rows:,} in {format_count(receipt.chunks, 'chunk')}, {receipt.rows / seconds:,.0f} rows/s"),
         ("bytes", f"{format_bytes(receipt.source_bytes)} read -> {format_bytes(receipt.payload_bytes)} sent, {speed}"),
         ("verified", _verification(receipt)),
+        *([("resumed", _resumption(receipt, resumed))] if receipt.resumed else []),
         ("job", receipt.job_id or "none"),
     ]
     if receipt.quota_used is not None:
@@ -400,6 +416,15 @@ def _verification(receipt: Receipt) -> str:
     if receipt.verified == "count":
         return f"the platform holds {format_count(receipt.chunks, 'chunk')}, as sent (it gave no checksum to compare)"
     return "no"
+
+
+def _resumption(receipt: Receipt, resumed: events.PushResumed | None) -> str:
+    if resumed is None or resumed.push_id != receipt.push_id:
+        return f"push {receipt.push_id}, which an earlier process began"
+    if resumed.chunks_acknowledged > receipt.chunks:
+        return f"push {receipt.push_id}; its chunks of before could not be used"
+    before, rows = resumed.chunks_acknowledged, format_count(resumed.rows_acknowledged, "row")
+    return f"push {receipt.push_id}: {before:,} of {format_count(receipt.chunks, 'chunk')}, {rows}, were there already"
 
 
 def describe_plan(plan: Plan) -> list[str]:

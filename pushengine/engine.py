@@ -132,7 +132,7 @@ class PushRun:
         arrow_schema: Any = None,
         column_types: Mapping[str, ColumnType] | None = None,
     ) -> None:
-        self._spec = spec
+        self.spec = spec
         self._target = target
         self._shared = shared
         self._settings = shared.settings
@@ -184,7 +184,7 @@ class PushRun:
         shared = self._shared
         source = await workers.read(
             open_source,
-            self._spec,
+            self.spec,
             format=self._source_format,
             schema=self._arrow_schema,
             settings=self._settings,
@@ -197,7 +197,12 @@ class PushRun:
             lock = await shared.runtime.off_loop(shared.take_lock, identity)
             try:
                 log, schema = await self._open_log(intake, identity, fingerprint)
-                if log.state.receipt is None or log.state.receipt["status"] != "DONE":
+                told = log.state.receipt
+                if (
+                    told is not None and told["status"] == "DONE"
+                ):  # a process got that far and was killed before it said so
+                    self._progress.verified = told["verified"]
+                else:
                     await self._finish_push(intake, log, schema, workers, fingerprint)
             finally:
                 lock.release()
@@ -206,7 +211,7 @@ class PushRun:
 
     def _identity(self, fingerprint: list[Any] | None) -> str:
         """Equal for the same command over files; of its own for objects in memory, which no later process can find."""
-        words = source_words(self._spec)
+        words = source_words(self.spec)
         if fingerprint is None or words is None:
             words = [self._push_id]
         return push_identity(
@@ -311,7 +316,7 @@ class PushRun:
         planned: dict[str, Any] = {
             "target": dataclasses.asdict(self._target),
             "pool_id": self._shared.pool_id,
-            "source": source_words(self._spec) if fingerprint is not None else None,
+            "source": source_words(self.spec) if fingerprint is not None else None,
             "format": self._source_format,
             "column_types": self._column_types,
             "source_bytes": intake.size_bytes,
@@ -504,7 +509,7 @@ class PushRun:
             submits=0 if state is None else state.submits,
             restarts=0 if state is None else state.restarts,
             resumed=progress.is_resumed,
-            verified=progress.verified,
+            verified=progress.verified or (None if job is None else job.verified),
             job_logs=() if job is None else job.logs,
             checksums=tuple(chunk.digests["sha256"] for chunk in sent),
             timings=progress.timings,

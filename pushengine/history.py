@@ -104,6 +104,7 @@ class JobRecord:
     job_id: JobId
     chunks: dict[str, ChunkRecord] = dataclasses.field(default_factory=dict)
     is_sealed: bool = False
+    verified: Literal["checksum", "count"] | None = None
     submit: SubmitState = "none"
     has_unknown_submit: bool = False
     status: str | None = None
@@ -247,7 +248,8 @@ def _chunk_settled(_state: PushState, jobs: dict[str, JobRecord], at: float, bod
 
 
 def _sealed(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].is_sealed = True
+    job = jobs[body["job_id"]]
+    job.is_sealed, job.verified = True, body["verified"]
 
 
 def _submit_intended(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:

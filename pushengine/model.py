@@ -254,6 +254,11 @@ class Receipt:
     quota_used: int | None = None
     quota_limit: int | None = None
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Receipt:
+        """What `to_dict()` gave."""
+        return cls(**{**raw, "job_logs": tuple(raw["job_logs"]), "checksums": tuple(raw["checksums"])})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; the keys are part of the contract."""
         raw = dataclasses.asdict(self)

@@ -34,7 +34,7 @@ FORMATS = (
     Format("csv", (".csv", ".tsv", ".txt"), "pushengine.sources.csv", is_compressible=True),
     Format("parquet", (".parquet", ".pq"), "pushengine.sources.parquet"),
     Format("jsonl", (".jsonl", ".ndjson"), "", is_compressible=True),
-    Format("arrow", (".arrow", ".feather", ".ipc"), ""),
+    Format("arrow", (".arrow", ".feather", ".ipc"), "pushengine.sources.ipc"),
 )
 
 

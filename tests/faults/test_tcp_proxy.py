@@ -24,7 +24,7 @@ class Sink:
         self._tasks = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -35,8 +35,10 @@ class Sink:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    def _accept(self, reader, writer):
+        self._tasks.add(asyncio.ensure_future(self._serve(reader, writer)))
+
     async def _serve(self, reader, writer):
-        self._tasks.add(asyncio.current_task())
         index = len(self.received)
         self.received.append(b"")
         self.ends.append(None)

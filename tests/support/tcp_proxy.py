@@ -150,6 +150,9 @@ class TcpProxy:
     def _change(self):
         self._changed.set()
         self._changed = asyncio.Event()
+        for link in self._links:
+            for pipe in link.pipes:
+                pipe.wake()
 
     def _accept(self, reader, writer):
         self.accepted += 1
@@ -172,6 +175,7 @@ class _Link:
     def __init__(self, proxy, reader, writer):
         self.proxy = proxy
         self.client = reader, writer
+        self.pipes = []
         self.ended = asyncio.get_running_loop().create_future()
         self.task = asyncio.ensure_future(self._run())
 
@@ -187,10 +191,11 @@ class _Link:
         reset = True
         try:
             server_reader, server_writer = await asyncio.open_connection(*self.proxy._target, limit=_PIECE_BYTES)
-            reset = await self._forward(
+            self.pipes = [
                 _Pipe(self, "request", client_reader, server_writer),
                 _Pipe(self, "answer", server_reader, client_writer),
-            )
+            ]
+            reset = await self._forward()
         except OSError:  # the target does not listen
             pass
         finally:
@@ -199,9 +204,9 @@ class _Link:
                 _close(server_writer, reset=False)
             await _closed(client_writer, server_writer)
 
-    async def _forward(self, *pipes):
+    async def _forward(self):
         """Until both directions have ended, one is broken, or the proxy cuts; whether that is to look like a reset."""
-        tasks = [asyncio.ensure_future(pipe.run()) for pipe in pipes]
+        tasks = [asyncio.ensure_future(pipe.run()) for pipe in self.pipes]
         try:
             both = asyncio.gather(*tasks)
             await asyncio.wait([both, self.ended], return_when=asyncio.FIRST_COMPLETED)
@@ -229,7 +234,7 @@ class _Pipe:
         self.passed = 0
         self._pieces = deque()  # (arrived at, bytes); empty bytes or an error are the end
         self._held_bytes = 0
-        self._moved = asyncio.Event()
+        self._waiters = []
         writer.transport.set_write_buffer_limits(0)  # drain: everything has been given to the kernel
 
     async def run(self):
@@ -250,7 +255,7 @@ class _Pipe:
             except OSError as exc:  # a reset; what came before it is still forwarded
                 data = exc
             self._pieces.append((loop.time(), data))
-            self._moved.set()
+            self.wake()
             if not data or isinstance(data, OSError):
                 return
             self._held_bytes += len(data)
@@ -261,6 +266,7 @@ class _Pipe:
             await self._until(lambda: self.direction not in self.proxy._stalled)
             if self._room() == 0:
                 self._end()
+                return
             await self._until(lambda: self._pieces)
             arrived_at, data = self._pieces[0]
             wait = arrived_at + self.proxy._latency.get(self.direction, 0.0) - loop.time()
@@ -288,10 +294,8 @@ class _Pipe:
         self._count(size)
         self.writer.write(data[:size])
         await self.writer.drain()
-        self._moved.set()
-        if self._room() == 0:
-            self._end()
-        if rate:
+        self.wake()
+        if rate and self._room() != 0:
             await self._pause(size / rate)
 
     def _room(self):
@@ -324,23 +328,22 @@ class _Pipe:
     async def _until(self, condition):
         """Wait until something holds that orders, or the other loop of this pipe, can change."""
         while not condition():
-            self._moved.clear()
-            await self._any(self.proxy._changed, self._moved)
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def wake(self):
+        """Something has changed that the loops may be waiting for."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _pause(self, seconds):
         """Wait, but not beyond the next order."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.proxy._changed.wait()
-
-    async def _any(self, *events):
-        waiting = [asyncio.ensure_future(event.wait()) for event in events]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _close(writer, *, reset):

@@ -204,6 +204,7 @@ def on_bench(folder, use, destination=None, **options):
 
 def submit(folder, *lines, get=(), **options):
     destination = ScriptedDestination(submit=lines, get=get)
+
     async def use(bench):
         return await (await bench.with_job()).submit(JOB)
 

@@ -1,0 +1,66 @@
+"""Numbers, times and ids as people read them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+_KILO = 1000.0
+_MILLION = 1_000_000
+_MINUTE, _HOUR = 60, 3600
+
+
+def format_bytes(size: float) -> str:
+    """Bytes in decimal units, three digits: `512 B`, `1.25 MB`, `45.3 GB`."""
+    if size < _KILO:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        size /= _KILO
+        if size < _KILO:
+            return f"{size:.{2 if size < 10 else 1 if size < 100 else 0}f} {unit}"  # noqa: PLR2004 - three digits
+    return f"{size / _KILO:,.2f} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """A length of time: `1.2 s`, `45 s`, `2:05 min`, `1:02:05 h`."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - two digits
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    if minutes < _MINUTE:
+        return f"{minutes}:{rest:02d} min"
+    return f"{minutes // _MINUTE}:{minutes % _MINUTE:02d}:{rest:02d} h"
+
+
+def format_count(number: int, noun: str) -> str:
+    """`1 chunk`, `2,048 chunks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_rows(number: int) -> str:
+    """`12,345 rows`, and from a million on `2.1 M rows`."""
+    return f"{number / _MILLION:,.1f} M rows" if number >= _MILLION else format_count(number, "row")
+
+
+def format_ids(ids: Iterable[str]) -> str:
+    """Chunk ids, neighbours joined: `000000-000041, 000043, 000044.1`."""
+    runs: list[tuple[str, str]] = []
+    for chunk_id in sorted(ids):
+        if runs and _follows(runs[-1][1], chunk_id):
+            runs[-1] = (runs[-1][0], chunk_id)
+        else:
+            runs.append((chunk_id, chunk_id))
+    return ", ".join(first if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _follows(one: str, other: str) -> bool:
+    return one.isdecimal() and other.isdecimal() and int(other) == int(one) + 1
+
+
+def clock_time(iso: str) -> str:
+    """The time of day of an ISO 8601 UTC text: `14:00:00Z`."""
+    return iso.partition("T")[2] or iso
+
+
+def utc(seconds: float) -> dt.datetime:
+    """Seconds since 1970 as a time in UTC."""
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC)

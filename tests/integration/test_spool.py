@@ -1,0 +1,168 @@
+"""Sources that can be read once, kept until they are loaded."""
+
+import asyncio
+import io
+import os
+
+import pyarrow as pa
+import pytest
+
+from pushengine import events
+from pushengine.errors import ConfigError, InvalidRequestError, JournalError, OutcomeUnknownError
+
+KIB = 1024
+
+
+def spooled(stage):
+    folder = stage.folder / "state" / "spool"
+    return sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+
+
+async def batches(count=6, rows=4000, longest=10):
+    for number in range(count):
+        texts = [f"{number}-{row:06d}".ljust(longest if number == count - 1 else 10, "x") for row in range(rows)]
+        yield pa.record_batch({"N": pa.array(range(number * rows, (number + 1) * rows)), "T": texts})
+
+
+async def test_an_iterator_can_start_again_when_it_was_spooled(start):
+    """A longer text than the sample had needs a second pass, which an iterator alone cannot give."""
+    stage = await start(chunk_bytes=64 * KIB, sample_bytes=64 * KIB)
+    receipt = await stage.push(batches(longest=400), spool=True)
+    assert receipt.restarts == 1
+    assert await stage.query("select count(*), count(distinct N), max(length(T)) from T") == [(24_000, 24_000, 400)]
+    assert spooled(stage) == []
+
+
+async def test_a_spooled_reader_of_batches_is_resumed_by_its_id(start):
+    stage = await start(chunk_bytes=64 * KIB, max_uploads=1)
+    schema = pa.schema([("N", pa.int64())])
+    reader = pa.RecordBatchReader.from_batches(
+        schema, (pa.record_batch({"N": pa.array(range(n * 9000, n * 9000 + 9000), pa.int64())}) for n in range(5))
+    )
+    upload = stage.engine._client.upload_chunk
+    sent = []
+
+    async def cut_after_two(*args):
+        if len(sent) == 2:
+            stage.engine.drain()
+        await upload(*args)
+        sent.append(args)
+
+    stage.engine._client.upload_chunk = cut_after_two
+    with pytest.raises(Exception, match="interrupted") as caught:
+        await stage.push(reader, mode="append", spool=True)
+    push_id = caught.value.receipt.push_id
+    assert spooled(stage) == [f"{push_id}.arrow"]
+    await stage.engine.aclose()
+
+    engine = await stage.open_engine(chunk_bytes=64 * KIB)
+    assert [row.push_id for row in await engine.open_pushes()] == [push_id]
+    receipt = await engine.resume(push_id)
+    assert (receipt.push_id, receipt.resumed) == (push_id, True)
+    assert await stage.query("select count(*), count(distinct N) from T") == [(45_000, 45_000)]
+    (resumed,) = stage.sink.of(events.PushResumed)
+    assert resumed.chunks_acknowledged >= 2
+    assert spooled(stage) == []
+    assert await engine.open_pushes() == []
+    with pytest.raises(ConfigError, match="is over"):
+        await engine.resume(push_id)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
+async def test_a_byte_stream_is_pushed(start, kind):
+    import pyarrow.parquet as pq
+
+    stage = await start()
+    table = pa.table({"N": pa.array([1, 2, 3]), "ID": ["007", "a,b", None]})
+    data = io.BytesIO()
+    if kind == "csv":
+        data.write(b'N,ID\n1,007\n2,"a,b"\n3,\n')
+    elif kind == "parquet":
+        pq.write_table(table, data)
+    else:
+        with pa.ipc.new_stream(data, table.schema) as writer:
+            writer.write_table(table)
+    data.seek(0)
+    receipt = await stage.push(data, format=kind)
+    assert receipt.rows == 3
+    assert await stage.rows() == [(1, "007"), (2, "a,b"), (3, None)]
+    assert spooled(stage) == []
+
+
+async def test_a_pipe_is_read_to_its_end(start):
+    stage = await start()
+    read_end, write_end = os.pipe()
+
+    def write():
+        with open(write_end, "wb") as pipe:
+            pipe.write(b"N\n" + b"".join(b"%d\n" % n for n in range(100_000)))
+
+    with open(read_end, "rb") as pipe:
+        _, receipt = await asyncio.gather(asyncio.to_thread(write), stage.push(pipe, format="csv"))
+    assert receipt.rows == 100_000
+    assert await stage.query("select count(*), max(N) from T") == [(100_000, 99_999)]
+
+
+async def test_a_byte_stream_needs_a_format(stage):
+    with pytest.raises(ConfigError, match="no name") as caught:
+        await stage.push(io.BytesIO(b"N\n1\n"))
+    assert caught.value.key == "format"
+
+
+async def test_a_push_that_fails_for_good_keeps_nothing(stage):
+    with pytest.raises(Exception, match="line 3"):
+        await stage.push(io.BytesIO(b"A,B\n1,2\n1,2,3\n"), format="csv")
+    assert spooled(stage) == []
+    assert stage.jobs() == []
+
+
+async def test_an_iterator_that_breaks_while_it_is_spooled_leaves_nothing(stage):
+    async def broken():
+        yield pa.record_batch({"N": [1]})
+        raise RuntimeError("the database went away")
+
+    with pytest.raises(Exception, match="went away"):
+        await stage.push(broken(), spool=True)
+    assert spooled(stage) == []
+    assert stage.jobs() == []
+
+
+async def test_a_spool_that_cannot_be_written_is_told_with_its_place(stage):
+    (stage.folder / "state" / "spool").write_text("in the way")
+    with pytest.raises(JournalError, match="cannot write the spool") as caught:
+        await stage.push(batches(), spool=True)
+    assert "PUSHENGINE_STATE_DIR" in caught.value.hint
+
+
+async def test_old_spools_are_deleted_at_the_next_start(start):
+    stage = await start()
+    folder = stage.folder / "state" / "spool"
+    folder.mkdir()
+    (folder / "old.arrow").write_bytes(b"x")
+    (folder / "new.arrow").write_bytes(b"x")
+    os.utime(folder / "old.arrow", (1_000_000_000, 1_000_000_000))
+    await stage.open_engine()
+    assert spooled(stage) == ["new.arrow"]
+
+
+async def test_a_forgotten_job_is_deleted_at_the_next_start(start):
+    """The push failed, and the network died before its job could be deleted."""
+    stage = await start()
+    client = stage.engine._client
+
+    async def refuse(*args):
+        raise InvalidRequestError("no", status=400)
+
+    async def unreachable(*args):
+        raise OutcomeUnknownError("no answer")
+
+    client.upload_chunk, client.delete_job = refuse, unreachable
+    with pytest.raises(InvalidRequestError):
+        await stage.push(pa.table({"N": [1]}))
+    assert len(stage.jobs("NEW")) == 1
+    await stage.engine.aclose()
+
+    engine = await stage.open_engine()
+    await engine.push(pa.table({"N": [2]}), table="OTHER")
+    assert stage.jobs("NEW") == []
+    assert [event.error for event in stage.sink.of(events.JobDeleted)] == ["no answer", None]
