@@ -329,6 +329,10 @@ class PushEngine:
             shared.finished.add(push_id)
             return dataclasses.replace(Receipt.from_dict(state.receipt), resumed=True)
         planned = state.planned
+        if not planned:
+            raise ConfigError(
+                f"push {push_id} was ended before it sent anything", key="push_id", hint="run its command again"
+            )
         if not planned.get("source"):
             raise ConfigError(
                 f"push {push_id} read an object in memory, which is gone", key="push_id", hint="push it again"

@@ -1,4 +1,4 @@
-"""Helpers for tests: time that moves only when everybody waits, and a sink that remembers.
+"""Helpers for tests: time that moves only when everybody waits, a sink that remembers, and an emulator to push into.
 
 A test that needs hours runs in milliseconds:
 
@@ -9,16 +9,42 @@ async def night() -> None:
 
 run_in_virtual_time(night())
 ```
+
+With `pytest_plugins = ["pushengine.testing"]` in the top `conftest.py`, every test can ask for an emulator of the Data Push API:
+
+```python
+async def test_a_lost_answer(pushengine_emulator):
+    pushengine_emulator.faults = FaultPlan([Fault("upsert", DropAfter(), nth=1)])  # from pushengine.emulator.faults
+    ...  # push to pushengine_emulator.url
+    assert await pushengine_emulator.query("SELECT count(*) FROM orders") == [(3,)]
+
+def test_without_a_loop(pushengine_emulator_thread):
+    assert pushengine_emulator_thread.query("SELECT 1") == [(1,)]
+
+@pytest.fixture
+def pushengine_emulator_settings():  # replaces the default, in a test module or in conftest.py
+    return EmulatorSettings(submits_per_hour=3)
+```
+
+pytest itself is not needed unless the fixtures are used (PYTEST_DONT_REWRITE: this module may be imported before it is a plugin).
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import threading
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pushengine.events import Event
+
+if TYPE_CHECKING:
+    from pushengine.emulator import Emulator, EmulatorSettings
+    from pushengine.emulator.faults import Fault, FaultPlan, Faults
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -100,3 +126,148 @@ class RecordingSink:
     def of(self, kind: type[E]) -> list[E]:
         """The events of one class, in order."""
         return [event for event in self.events if isinstance(event, kind)]
+
+
+class EmulatorThread:
+    """An `Emulator` on an event loop of its own in a thread: for code without a loop, and for any mixture of loops.
+
+    ```python
+    with EmulatorThread() as emulator:
+        subprocess.run(["pushengine", "push", "orders.csv", "--url", emulator.url])
+        assert emulator.query("SELECT count(*) FROM orders") == [(3,)]
+    ```
+
+    Args:
+        database: The DuckDB file of the tables; None keeps them in memory.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        settings: What the team looks like.
+
+    Attributes:
+        emulator: The emulator. Its attributes and `query` may be used from every thread and loop; `start` and `aclose` not.
+    """
+
+    def __init__(
+        self,
+        database: str | Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: EmulatorSettings | None = None,
+    ) -> None:
+        from pushengine.emulator import Emulator  # noqa: PLC0415 - not to be paid for by those who only want a clock
+
+        self.emulator = Emulator(database, host=host, port=port, settings=settings)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: Future[None] = Future()
+        self._end: Future[None] = Future()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The team URL."""
+        return self.emulator.url
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self.emulator.port
+
+    @property
+    def faults(self) -> Faults:
+        """The fault plan at work; assigning a plan, or rules, starts it afresh."""
+        return self.emulator.faults
+
+    @faults.setter
+    def faults(self, plan: FaultPlan | Iterable[Fault] | None) -> None:
+        self.emulator.faults = plan
+
+    def query(self, sql: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run SQL on the tables; it sees jobs that are DONE. Blocks."""
+        if self._loop is None:
+            raise RuntimeError("the emulator is not running")
+        return asyncio.run_coroutine_threadsafe(self.emulator.query(sql, params), self._loop).result()
+
+    def start(self) -> None:
+        """Listen; raises what starting the emulator raises."""
+        if self._thread is not None:
+            raise RuntimeError("the emulator is running already")
+        listening: Future[None] = Future()
+        self._stop, self._end = Future(), Future()
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="pushengine-emulator-loop")
+        self._thread.start()
+        try:
+            listening.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End as `Emulator.aclose` does, and the thread with it; harmless when not running."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stop.set_result(None)
+        thread.join()
+        self._end.result()
+
+    def _run(self, listening: Future[None]) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._serve(listening))
+        except BaseException as exc:  # noqa: BLE001 - raised where close() is called
+            self._end.set_exception(exc)
+        else:
+            self._end.set_result(None)
+
+    async def _serve(self, listening: Future[None]) -> None:
+        """Run until told to stop; a failure to start is told to the one who waits for it."""
+        try:
+            await self.emulator.start()
+        except BaseException as exc:  # noqa: BLE001 - raised where start() is called
+            listening.set_exception(exc)
+            return
+        self._loop = asyncio.get_running_loop()
+        listening.set_result(None)
+        try:
+            await asyncio.wrap_future(self._stop)
+        finally:
+            self._loop = None
+            await self.emulator.aclose()
+
+
+try:
+    import pytest
+except ImportError:  # the fixtures are for pytest; everything above is for everybody
+    pass
+else:
+
+    @pytest.fixture
+    def pushengine_emulator_settings() -> EmulatorSettings:
+        """What the emulated team looks like; define a fixture of this name to change it."""
+        from pushengine.emulator import EmulatorSettings  # noqa: PLC0415 - see above
+
+        return EmulatorSettings(queue_seconds=0.0, run_seconds=0.0)
+
+    @pytest.fixture
+    def pushengine_emulator_thread(pushengine_emulator_settings: EmulatorSettings) -> Iterator[EmulatorThread]:
+        """A running emulator for tests without an event loop; the same one that `pushengine_emulator` is."""
+        with EmulatorThread(settings=pushengine_emulator_settings) as thread:
+            yield thread
+
+    @pytest.fixture
+    def pushengine_emulator(pushengine_emulator_thread: EmulatorThread) -> Emulator:
+        """A running emulator on a free port, ended after the test.
+
+        It lives on a loop of its own, so that it answers whichever loop a test and its fixtures run on.
+        """
+        return pushengine_emulator_thread.emulator

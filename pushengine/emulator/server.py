@@ -112,7 +112,7 @@ class Emulator:
         """Open the database and listen."""
         if self._runner is not None:
             raise RuntimeError("the emulator is running already")
-        self._closing.clear()
+        self._closing = asyncio.Event()  # not cleared: it belongs to the loop that waited for it
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pushengine-emulator")
         try:
             self._spool = await self.run_blocking(Spool)

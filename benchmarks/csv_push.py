@@ -1,0 +1,339 @@
+"""How fast does a CSV file become acknowledged chunks, against what people would use instead, and against the machine's own limit?
+
+Sides:
+  push     `PushEngine.push()` over TLS, journal and checksums on; its time ends with the answer to the last chunk
+  duckdb   `COPY csv TO parquet` to disk: converts, sends nothing
+  vendor   what the vendor's Python client does: pandas reads the file, 100,000-row Parquet chunks are posted one after the other
+  floor    CPU of parsing, encoding, hashing and TLS, each alone on one thread; over all cores this is the least time possible here
+
+`--rtt-seconds` and `--mb-per-second` put a long link between push or vendor and the sink. `--profile` adds where the time of a push
+goes: CPU seconds of each stage, per GB of CSV. `--quoted` has every text quoted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import http.client
+import io
+import os
+import socket
+import ssl
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+from harness import MIB, Meter
+
+VENDOR_CHUNK_ROWS = 100_000
+RANGE_BYTES = 8 * MIB
+CHUNK_ROWS = 500_000
+
+
+# -------------------------------------------------------------------------------------------------------------------- push
+
+
+class _LastAcknowledgement:
+    """An event sink that knows when the last chunk was acknowledged."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def emit(self, event: Any) -> None:
+        if event.name == "chunk_uploaded":
+            self.at = time.perf_counter()
+
+
+async def _push(job: dict[str, Any]) -> tuple[Any, Meter, float]:
+    from pushengine import EngineSettings, PushEngine, UserApiKey
+
+    settings = EngineSettings(ca_file=job["ca_file"], hour_guard_seconds=0, **job.get("settings", {}))
+    sink = _LastAcknowledgement()
+    with tempfile.TemporaryDirectory(dir=Path(job["csv"]).parent) as state:
+        async with PushEngine(
+            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state), sinks=[sink]
+        ) as engine:
+            await engine.list_jobs()  # the first connection is set-up
+            start = time.perf_counter()
+            with Meter() as meter:
+                receipt = await engine.push(job["csv"], table="EVENTS")
+            return receipt, meter, sink.at - start
+
+
+def push(job: dict[str, Any]) -> dict[str, Any]:
+    """The engine."""
+    stages = _Stages()
+    with stages.watching() if job.get("profile") else contextlib.nullcontext():
+        receipt, meter, acknowledged = asyncio.run(_push(job))
+    if (receipt.status, receipt.rows, receipt.verified) != ("DONE", job["rows"], "checksum"):
+        raise SystemExit(f"the push is not what was asked for: {receipt}")
+    nbytes = Path(job["csv"]).stat().st_size
+    result = meter.figures(nbytes) | {
+        "seconds": acknowledged,
+        "mb_per_second": nbytes / harness.MB / acknowledged,
+        "whole_push_seconds": meter.seconds,
+        "plan_seconds": receipt.timings["plan"],
+        "payload_mb": receipt.payload_bytes / harness.MB,
+        "chunks": receipt.chunks,
+    }
+    return result | ({"stages": stages.report(nbytes, meter)} if job.get("profile") else {})
+
+
+class _Stages:
+    """CPU and wall seconds of the engine's stages, by wrapping their functions; one that was renamed is reported as missing."""
+
+    WATCHED = (
+        ("read: next bytes, NUL check", "pushengine.sources.csv", "_CsvPass._read_more"),
+        ("read: whole rows, quotes", "pushengine.sources.csv", "_CsvPass._whole_rows"),
+        ("read: Arrow, as text", "pushengine.sources.csv", "_CsvPass._parsed"),
+        ("reader thread in all", "pushengine.chunking", "ChunkReader.next_chunk"),
+        ("sample: find types", "pushengine.schema", "SchemaSettler.observe"),
+        ("encode: types and lengths", "pushengine.encoding", "conform"),
+        ("encode: digests", "pushengine.encoding", "_digest"),
+        ("encoder threads in all", "pushengine.engine", "encode"),
+    )
+
+    def __init__(self) -> None:
+        self._cpu: dict[str, float] = defaultdict(float)
+        self._wall: dict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+        self._missing: list[str] = []
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        import importlib
+
+        undo: list[Callable[[], None]] = []
+        for stage, module, path in self.WATCHED:
+            owner: Any = importlib.import_module(module)
+            *outer, name = path.split(".")
+            try:
+                for part in outer:
+                    owner = getattr(owner, part)
+                original = getattr(owner, name)
+            except AttributeError:
+                self._missing.append(path)
+                continue
+            setattr(owner, name, self._timed(stage, original))
+            undo.append(functools.partial(setattr, owner, name, original))
+        try:
+            yield
+        finally:
+            for step in undo:
+                step()
+
+    def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                with self._lock:
+                    self._cpu[stage] += time.thread_time() - cpu
+                    self._wall[stage] += time.perf_counter() - wall
+
+        return timed
+
+    def report(self, nbytes: int, meter: Meter) -> dict[str, Any]:
+        gigabytes = nbytes / 1e9
+        whole = ("reader thread in all", "encoder threads in all", "sample: find types")
+        cpu, wall = dict(self._cpu), dict(self._wall)
+        parquet = "encode: write Parquet"
+        cpu[parquet] = cpu.get(whole[1], 0) - sum(cpu.get(f"encode: {part}", 0) for part in ("types and lengths", "digests"))
+        wall[parquet] = wall.get(whole[1], 0) - sum(wall.get(f"encode: {part}", 0) for part in ("types and lengths", "digests"))
+        cpu["event loop, TLS and the rest"] = meter.cpu_seconds - sum(cpu.get(stage, 0) for stage in whole)
+        return {
+            "cpu_seconds_per_gb": {stage: round(seconds / gigabytes, 2) for stage, seconds in sorted(cpu.items())},
+            "wall_seconds": {stage: round(seconds, 2) for stage, seconds in sorted(wall.items())},
+            "busy_cores": round(meter.cpu_seconds / meter.seconds, 2),
+            "missing": self._missing,
+        }
+
+
+# ------------------------------------------------------------------------------------------------------------ alternatives
+
+
+def duckdb(job: dict[str, Any]) -> dict[str, Any]:
+    """Convert only."""
+    import duckdb as database
+
+    with tempfile.TemporaryDirectory(dir=Path(job["csv"]).parent) as folder, database.connect() as connection:
+        with Meter() as meter:
+            connection.execute(f"COPY (FROM read_csv('{job['csv']}')) TO '{folder}/out.parquet' (FORMAT parquet)")
+        payload = Path(folder, "out.parquet").stat().st_size
+    return meter.figures(Path(job["csv"]).stat().st_size) | {"payload_mb": payload / harness.MB}
+
+
+def vendor(job: dict[str, Any]) -> dict[str, Any]:
+    """Read it all, then post chunk by chunk."""
+    import pandas as pd
+
+    connection = http.client.HTTPSConnection(
+        job["url"].removeprefix("https://"), context=ssl.create_default_context(cafile=job["ca_file"])
+    )
+    jobs = "/data-ingestion/api/v1/data-push/pool/jobs/"
+    created = _request(connection, "POST", jobs, b"{}", "application/json")
+    job_id = created.partition(b'"id": "')[2].partition(b'"')[0].decode()
+    boundary, payload = "5d2f", 0
+    with Meter() as meter:
+        frame = pd.read_csv(job["csv"], parse_dates=["EVENTTIME"])
+        for start in range(0, len(frame), VENDOR_CHUNK_ROWS):
+            file = io.BytesIO()
+            frame.iloc[start : start + VENDOR_CHUNK_ROWS].to_parquet(file, index=False, use_deprecated_int96_timestamps=True)
+            payload += len(file.getvalue())
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'.encode()
+            body = b"".join((head, file.getvalue(), f"\r\n--{boundary}--\r\n".encode()))
+            _request(connection, "POST", f"{jobs}{job_id}/chunks/upserted", body, f"multipart/form-data; boundary={boundary}")
+    connection.close()
+    return meter.figures(Path(job["csv"]).stat().st_size) | {"payload_mb": payload / harness.MB}
+
+
+def _request(connection: http.client.HTTPSConnection, method: str, path: str, body: bytes, content_type: str) -> bytes:
+    connection.request(method, path, body, {"Content-Type": content_type})
+    answer = connection.getresponse()
+    data = answer.read()
+    if answer.status != http.client.OK:
+        raise SystemExit(f"{method} {path}: {answer.status}")
+    return data
+
+
+# ------------------------------------------------------------------------------------------------------------------- floor
+
+
+def floor(job: dict[str, Any]) -> dict[str, Any]:
+    """Each stage alone, in this one thread, on the whole file; nothing is waited for."""
+    cpu: dict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def stage(name: str) -> Iterator[None]:
+        start = time.thread_time()
+        yield
+        cpu[name] += time.thread_time() - start
+
+    import hashlib
+    import zlib
+
+    pa.set_cpu_count(1)
+    connection = _connect(job)
+    payload_bytes = 0
+    strings = [name for name, kind in harness.EVENT_TYPES.items() if kind == pa.string()]
+    for table in _typed_tables(Path(job["csv"]), stage):
+        with stage("encode"):
+            sink = pa.BufferOutputStream()
+            pq.write_table(
+                table, sink, compression="snappy", use_dictionary=strings, use_deprecated_int96_timestamps=True, store_schema=False
+            )
+            payload = memoryview(sink.getvalue())
+        payload_bytes += payload.nbytes
+        with stage("hash"):
+            for name in ("sha256", "md5", "sha1"):
+                hashlib.new(name, payload, usedforsecurity=False).hexdigest()
+            zlib.crc32(payload)
+        with stage("tls"):
+            connection.sendall(b"POST /none HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % payload.nbytes)
+            connection.sendall(payload)
+            connection.recv(1000)
+    connection.close()
+    nbytes = Path(job["csv"]).stat().st_size
+    total = sum(cpu.values())
+    cores = os.cpu_count() or 1
+    return {
+        "seconds": total / cores,
+        "mb_per_second": nbytes / harness.MB / (total / cores),
+        "cpu_seconds": total,
+        "cpu_seconds_per_gb": total / (nbytes / 1e9),
+        "payload_mb": payload_bytes / harness.MB,
+    } | {f"{name}_cpu_seconds_per_gb": seconds / (nbytes / 1e9) for name, seconds in cpu.items()}
+
+
+def _typed_tables(path: Path, stage: Callable[[str], Any]) -> Iterator[pa.Table]:
+    """The file in ranges that end with a line, parsed straight into the final types, joined to tables the size of a chunk."""
+    waiting: list[pa.Table] = []
+    convert = arrow_csv.ConvertOptions(column_types=harness.EVENT_TYPES, strings_can_be_null=True, quoted_strings_can_be_null=False)
+    with path.open("rb") as file:
+        names = file.readline().decode().strip().split(",")
+        while data := file.read(RANGE_BYTES):
+            data += file.readline()
+            with stage("parse"):
+                read = arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=MIB)
+                waiting.append(arrow_csv.read_csv(pa.BufferReader(data), read, convert_options=convert))
+            if sum(table.num_rows for table in waiting) >= CHUNK_ROWS:
+                yield pa.concat_tables(waiting)
+                waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _connect(job: dict[str, Any]) -> ssl.SSLSocket:
+    host, port = job["url"].removeprefix("https://").split(":")
+    sock = socket.create_connection((host, int(port)))
+    return ssl.create_default_context(cafile=job["ca_file"]).wrap_socket(sock, server_hostname=host)
+
+
+# -------------------------------------------------------------------------------------------------------------------- main
+
+
+def main(args: Any, folder: Path) -> dict[str, Any]:
+    """All sides in turn."""
+    csv = folder / "events.csv"
+    nbytes = harness.write_event_log(csv, args.rows, is_quoted=args.quoted)
+    is_shaped = bool(args.rtt_seconds or args.mb_per_second)
+    names = ("push", "vendor") if is_shaped else ("push", "duckdb", "vendor", "floor")
+    sink_cpu: list[float] = []
+    with harness.sink(folder, rtt_seconds=args.rtt_seconds, mb_per_second=args.mb_per_second) as sink:
+        job = {"csv": csv, "rows": args.rows, "url": sink.url, "ca_file": sink.ca_file, "settings": args.settings}
+
+        def once(name: str) -> dict[str, Any]:
+            sink.take_stats()
+            figures = harness.side(name, **job)
+            if name == "push":
+                sink_cpu.append(sink.take_stats()["cpu_seconds"] / (nbytes / 1e9))
+            return figures
+
+        runs = harness.interleaved(names, args.repeat, once)
+        profile = harness.side("push", **job, profile=True)["stages"] if args.profile else None
+    ratios = {
+        "vendor_seconds_over_push": harness.ratio(runs["vendor"], runs["push"], "seconds"),
+        "vendor_cpu_over_push": harness.ratio(runs["vendor"], runs["push"], "cpu_seconds"),
+    }
+    if not is_shaped:
+        ratios |= {
+            "duckdb_seconds_over_push": harness.ratio(runs["duckdb"], runs["push"], "seconds"),
+            "floor_seconds_over_push": harness.ratio(runs["floor"], runs["push"], "seconds"),
+        }
+    return {
+        "csv_mb": round(nbytes / harness.MB, 1),
+        "link": {"rtt_seconds": args.rtt_seconds, "mb_per_second_per_connection": args.mb_per_second},
+        "settings": args.settings,
+        "ratios": ratios,
+        "figures": {name: harness.spreads(one) for name, one in runs.items()},
+        "sink_cpu_seconds_per_gb": harness.spread(sink_cpu),
+    } | ({"profile": profile} if profile else {})
+
+
+if __name__ == "__main__":
+    import json
+
+    harness.run(
+        harness.arguments(
+            __doc__,
+            rows=4_000_000,
+            rtt_seconds={"type": float, "default": 0.0},
+            mb_per_second={"type": float, "default": 0.0},
+            settings={"type": json.loads, "default": {}, "help": 'engine settings to try, as JSON: {"chunk_bytes": 16777216}'},
+            profile={"action": "store_true"},
+            quoted={"action": "store_true"},
+        ),
+        {"push": push, "duckdb": duckdb, "vendor": vendor, "floor": floor},
+        main,
+    )

@@ -1,0 +1,302 @@
+"""What all benchmarks share: arguments, sides in processes of their own, the sink, generated logs, and the JSON that comes out.
+
+A *side* is one way of doing the work that a question is about. Each run of a side is a new process of the same script (`--side NAME`),
+so that its CPU seconds and peak memory are its own; imports and set-up are not in its time. Sides take turns within each repetition,
+and a ratio is taken between two runs of one repetition, because the machine of the next minute may be a slower one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+
+MB = 1_000_000
+MIB = 1024 * 1024
+SIDE_TIMEOUT_SECONDS = 600
+_PACKAGES = ("pushengine", "pyarrow", "aiohttp", "duckdb", "pandas", "trustme")
+_ACTIVITIES = ("Create Purchase Order", "Approve Purchase Order", "Record Goods Receipt", "Record Invoice Receipt", "Clear Invoice")
+_TEXTS = ("standard order", "Lieferung verspätet", "price checked by buyer", "3-way match", "express, unter Vorbehalt")
+_BLOCK_ROWS = 250_000
+
+
+def arguments(doc: str, *, rows: int, **extra: Mapping[str, Any]) -> argparse.Namespace:
+    """The command line: `--rows`, `--repeat`, and what one script adds."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=rows)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--job", type=json.loads, default={}, help=argparse.SUPPRESS)
+    for name, options in extra.items():
+        parser.add_argument("--" + name.replace("_", "-"), **options)
+    return parser.parse_args()
+
+
+def run(
+    args: argparse.Namespace, sides: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]], main: Callable[..., Any]
+) -> None:
+    """Be one side, or the parent that runs them all; print one JSON object."""
+    if args.side:
+        print(json.dumps(sides[args.side](args.job)))
+        return
+    with tempfile.TemporaryDirectory(prefix="pushengine-bench-") as folder:
+        start = time.monotonic()
+        result = main(args, Path(folder))
+        about = {
+            "benchmark": Path(sys.argv[0]).stem,
+            "at": dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds"),
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+            "machine": machine(),
+            "rows": args.rows,
+            "repeat": args.repeat,
+            "elapsed_seconds": round(time.monotonic() - start, 1),
+        }
+    print(json.dumps(about | result, indent=2))
+
+
+def side(name: str, **job: Any) -> dict[str, Any]:
+    """Run one side of this script in a process of its own."""
+    environ = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    command = [sys.executable, sys.argv[0], "--side", name, "--job", json.dumps(job, default=str)]
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=False, timeout=SIDE_TIMEOUT_SECONDS)
+    if done.returncode:
+        raise SystemExit(f"side {name} failed with code {done.returncode}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def interleaved(names: Sequence[str], repeat: int, once: Callable[[str], dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Runs by side; each repetition begins with another side."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for turn in range(repeat):
+        first = turn % len(names)
+        for name in (*names[first:], *names[:first]):
+            print(f"{turn + 1}/{repeat} {name}", file=sys.stderr)
+            runs[name].append(once(name))
+    return runs
+
+
+# ---------------------------------------------------------------------------------------------------------------- figures
+
+
+def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
+    """Least, median and largest."""
+    return {
+        "min": round(min(values), digits),
+        "median": round(statistics.median(values), digits),
+        "max": round(max(values), digits),
+    }
+
+
+def spreads(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The spread of each number that all runs have."""
+    names = [name for name, value in runs[0].items() if isinstance(value, int | float)]
+    return {name: spread([one[name] for one in runs]) for name in names}
+
+
+def ratio(over: Sequence[Mapping[str, Any]], under: Sequence[Mapping[str, Any]], figure: str) -> dict[str, float]:
+    """Spread of the ratio of two sides, taken within each repetition."""
+    return spread([a[figure] / b[figure] for a, b in zip(over, under, strict=True) if b[figure]] or [0.0])
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Meter:
+    """Wall time, CPU time and peak memory of this process, from `with` on."""
+
+    def __enter__(self) -> Meter:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins anew
+        self.rss_before = memory("VmRSS")
+        self._cpu, self._start = cpu_seconds(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._start
+        self.cpu_seconds = cpu_seconds() - self._cpu
+        self.peak_rss = memory("VmHWM")
+
+    def figures(self, nbytes: int) -> dict[str, float]:
+        """What every side reports; `nbytes` is what the side was given to do."""
+        return {
+            "seconds": self.seconds,
+            "mb_per_second": nbytes / MB / self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "cpu_seconds_per_gb": self.cpu_seconds / (nbytes / 1e9),
+            "peak_rss_mb": self.peak_rss / MB,
+        }
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process, all threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def memory(field: str) -> int:
+    """A field of /proc/self/status in bytes; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures come from, and how busy it was."""
+    cpu = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+    return {
+        "system": platform.platform(terse=True),
+        "cpu": cpu or platform.machine(),
+        "cores": os.cpu_count(),
+        "load_before_and_after": [_LOAD, os.getloadavg()[0]],
+    }
+
+
+_LOAD = os.getloadavg()[0]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------------------- input
+
+EVENT_TYPES = {
+    "_CASE_KEY": pa.string(),
+    "ACTIVITY_EN": pa.string(),
+    "EVENTTIME": pa.timestamp("us"),
+    "_SORTING": pa.int64(),
+    "USER_NAME": pa.string(),
+    "VENDOR_ID": pa.string(),
+    "ORDER_ITEM": pa.string(),
+    "NET_VALUE": pa.float64(),
+    "REMARK": pa.string(),
+}
+"""What the engine makes of the generated log; the floor parses into the same."""
+
+
+def write_event_log(path: Path, rows: int, *, first_row: int = 0, is_quoted: bool = False) -> int:
+    """A made-up purchase-to-pay event log of about 130 bytes a row; the same bytes for the same arguments. Returns its size.
+
+    Args:
+        path: Where to.
+        rows: How many.
+        first_row: Number of the first row.
+        is_quoted: Quote every text, and put a delimiter into one of them; else the file has no quotes at all.
+    """
+    with path.open("wb") as file:
+        for start in range(first_row, first_row + rows, _BLOCK_ROWS):
+            table = _events(start, min(_BLOCK_ROWS, first_row + rows - start), is_quoted=is_quoted)
+            options = arrow_csv.WriteOptions(
+                include_header=start == first_row, quoting_style="all_valid" if is_quoted else "none", quoting_header="none"
+            )
+            arrow_csv.write_csv(table, file, options)
+    return path.stat().st_size
+
+
+def _events(start: int, rows: int, *, is_quoted: bool) -> pa.Table:
+    import numpy as np
+
+    number = np.arange(start, start + rows, dtype=np.int64)
+    chance = np.random.default_rng(start)
+    second = 1_700_000_000 + number * 3 + chance.integers(0, 1000, rows)
+    stamps = pa.array(second * 1_000_000 + chance.integers(0, 1_000_000, rows), pa.timestamp("us"))
+    texts = _TEXTS if is_quoted else tuple(text.replace(",", "") for text in _TEXTS)
+    columns = {
+        "_CASE_KEY": _padded("P2P-100-", number // 6, 12),
+        "ACTIVITY_EN": pa.array(_ACTIVITIES).take(pa.array(chance.integers(0, len(_ACTIVITIES), rows))),
+        "EVENTTIME": pc.replace_substring(stamps.cast(pa.string()), " ", "T"),
+        "_SORTING": pa.array(number % 6),
+        "USER_NAME": _padded("USER", chance.integers(0, 3000, rows), 5),
+        "VENDOR_ID": _padded("", chance.integers(0, 40_000, rows), 10),
+        "ORDER_ITEM": _padded("45", chance.integers(0, 10**9, rows), 15),
+        "NET_VALUE": pa.array(chance.integers(0, 10_000_000, rows) / 100),
+        "REMARK": pa.array(texts).take(pa.array(chance.integers(0, len(texts), rows))),
+    }
+    return pa.table(columns)
+
+
+def _padded(prefix: str, numbers: Any, width: int) -> pa.Array:
+    return pc.binary_join_element_wise(prefix, pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width, "0"), "")
+
+
+# -------------------------------------------------------------------------------------------------------------------- sink
+
+
+class Sink:
+    """The other end (`sink.py`) in a process of its own.
+
+    Attributes:
+        url: Where it listens.
+        ca_file: Who vouches for it.
+    """
+
+    def __init__(self, folder: Path, **options: float) -> None:
+        import trustme
+
+        authority = trustme.CA()
+        self.ca_file = folder / "ca.pem"
+        key_file = folder / "sink.pem"
+        authority.cert_pem.write_to_path(self.ca_file)
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(key_file)
+        command = [sys.executable, str(Path(__file__).with_name("sink.py")), str(key_file)]
+        command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = f"https://127.0.0.1:{self._ask(None)['port']}"
+
+    def take_stats(self) -> dict[str, Any]:
+        """Bytes, requests and CPU seconds since the last time."""
+        return self._ask("stats")
+
+    def _ask(self, question: str | None) -> dict[str, Any]:
+        if question is not None and self._process.stdin is not None:
+            self._process.stdin.write(question + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        answer: dict[str, Any] = json.loads(line or "{}")
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.communicate(timeout=10)
+
+
+@contextlib.contextmanager
+def sink(folder: Path, **options: float) -> Iterator[Sink]:
+    """A sink for the length of a block."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    server = Sink(place, **options)
+    try:
+        yield server
+    finally:
+        server.close()

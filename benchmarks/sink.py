@@ -1,0 +1,205 @@
+"""The other end of the benchmarks: a TLS server that answers the API's calls minimally, counts bytes and takes md5 of each chunk.
+
+It costs as little as it can, since it shares the machine with what is measured: one blocking thread per connection, bytes received into
+one buffer and never joined. Told over stdin (`stats`), it says over stdout what it took since it was last asked, its own CPU included.
+
+Shaping, for links that are longer than a loopback:
+  --rtt-seconds     each answer is late by this; a new connection by two more (TCP and TLS)
+  --mb-per-second   each connection is read no faster than this
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import re
+import resource
+import socket
+import ssl
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from typing import Any
+
+MB = 1_000_000
+BUFFER_BYTES = 256 * 1024
+SHAPED_BUFFER_BYTES = 64 * 1024
+_PATH = re.compile(r"/[^/]+/api/v1/data-push/[^/]+/jobs/(?:([^/?]+)(/chunks(?:/(\w+))?)?)?(?:\?.*)?$")
+
+
+class State:
+    """Jobs and counters; one lock for all."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.counts: Counter[str] = Counter()
+        self._cpu = 0.0
+
+    def answer(self, method: str, path: str, digest: str | None) -> tuple[int, Any]:
+        """Do what a request says."""
+        match = _PATH.match(path)
+        if match is None:
+            return 404, None
+        job_id, chunks, action = match.groups()
+        with self.lock:
+            if job_id is None:
+                return self._create() if method == "POST" else (200, [])
+            job = self.jobs.get(job_id)
+            if job is None:
+                return 404, None
+            if action:
+                self.counts["chunks"] += 1
+                kind = "DELETE" if action == "deleted" else "UPSERT"
+                job["chunks"].append({"id": uuid.uuid4().hex, "type": kind, "checksum": digest})
+                return 200, None
+            if chunks:
+                return 200, job["chunks"]
+            if method == "POST":
+                self.counts["submits"] += 1
+                job["status"] = "DONE"
+            elif method == "DELETE":
+                del self.jobs[job_id]
+            return 200, {"id": job_id, "status": job["status"], "logs": []}
+
+    def _create(self) -> tuple[int, Any]:
+        self.counts["jobs"] += 1
+        job_id = uuid.uuid4().hex
+        self.jobs[job_id] = {"status": "NEW", "chunks": []}
+        return 200, {"id": job_id, "status": "NEW"}
+
+    def take_stats(self) -> dict[str, float]:
+        """Counters since the last time."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        cpu = usage.ru_utime + usage.ru_stime
+        with self.lock:
+            stats = {"cpu_seconds": cpu - self._cpu} | {
+                name: self.counts[name] for name in ("bytes", "jobs", "chunks", "submits", "requests", "connections")
+            }
+            self._cpu = cpu
+            self.counts.clear()
+        return stats
+
+
+class Connection:
+    """One client's connection, served until it closes."""
+
+    def __init__(self, sock: ssl.SSLSocket, state: State, args: argparse.Namespace) -> None:
+        self._sock = sock
+        self._state = state
+        self._args = args
+        self._view = memoryview(bytearray(SHAPED_BUFFER_BYTES if args.mb_per_second else BUFFER_BYTES))
+        self._left = memoryview(b"")
+        self._began_at = time.monotonic()
+        self._received = 0
+
+    def serve(self) -> None:
+        """Request after request."""
+        while (head := self._read_until(b"\r\n\r\n", BUFFER_BYTES)) is not None:
+            lines = head.decode("latin-1").split("\r\n")
+            method, path, _ = lines[0].split(" ")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            digest = self._read_body(int(headers.get("content-length", 0)), headers.get("content-type", ""))
+            time.sleep(self._args.rtt_seconds)
+            status, value = self._state.answer(method, path, digest)
+            body = b"" if value is None else json.dumps(value).encode()
+            self._sock.sendall(b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+            self._state.counts["requests"] += 1
+
+    def _read_body(self, length: int, content_type: str) -> str | None:
+        """Receive all of it; md5 of the one part of a multipart body."""
+        _, _, boundary = content_type.partition("boundary=")
+        if not boundary:
+            while length:
+                length -= len(self._some(length))
+            return None
+        part_head = self._read_until(b"\r\n\r\n", length) or b""
+        tail = len(f"\r\n--{boundary.strip(chr(34))}--\r\n")
+        left = length - len(part_head) - 4 - tail
+        self._state.counts["bytes"] += left
+        digest = hashlib.md5(usedforsecurity=False)
+        while left:
+            piece = self._some(left)
+            left -= len(piece)
+            if not self._args.no_checksums:
+                digest.update(piece)
+        while tail:
+            tail -= len(self._some(tail))
+        return None if self._args.no_checksums else digest.hexdigest()
+
+    def _read_until(self, end: bytes, limit: int) -> bytes | None:
+        """Bytes before `end`, which is taken too; None at the end of the connection."""
+        data = b""
+        while (at := data.find(end)) < 0:
+            piece = self._some(limit)
+            if not piece:
+                return None
+            data += piece
+        self._left = memoryview(data[at + len(end) :] + bytes(self._left))
+        return data[:at]
+
+    def _some(self, limit: int) -> memoryview:
+        if not self._left:
+            self._left = self._view[: self._sock.recv_into(self._view)]
+            self._pace(len(self._left))
+        piece, self._left = self._left[:limit], self._left[limit:]
+        return piece
+
+    def _pace(self, nbytes: int) -> None:
+        rate = self._args.mb_per_second * MB
+        if not rate:
+            return
+        now = time.monotonic()
+        if now - self._began_at > self._received / rate + 0.05:  # an idle connection saves nothing up
+            self._began_at, self._received = now, 0
+        self._received += nbytes
+        ahead = self._received / rate - (now - self._began_at)
+        if ahead > 0.005:
+            time.sleep(ahead)
+
+
+def serve(sock: socket.socket, context: ssl.SSLContext, state: State, args: argparse.Namespace) -> None:
+    """One connection, on its thread."""
+    state.counts["connections"] += 1
+    with contextlib.suppress(OSError), sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        time.sleep(2 * args.rtt_seconds)
+        with context.wrap_socket(sock, server_side=True) as secured:
+            Connection(secured, state, args).serve()
+
+
+def accept(listener: socket.socket, context: ssl.SSLContext, state: State, args: argparse.Namespace) -> None:
+    """A thread for each connection, for ever."""
+    while True:
+        sock, _ = listener.accept()
+        threading.Thread(target=serve, args=(sock, context, state, args), daemon=True).start()
+
+
+def main() -> None:
+    """Listen until stdin closes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("certificate")
+    parser.add_argument("--rtt-seconds", type=float, default=0.0)
+    parser.add_argument("--mb-per-second", type=float, default=0.0)
+    parser.add_argument("--no-checksums", type=float, default=0, help="1: only count")
+    args = parser.parse_args()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(args.certificate)
+    listener = socket.socket()
+    if args.mb_per_second:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * SHAPED_BUFFER_BYTES)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    state = State()
+    threading.Thread(target=accept, args=(listener, context, state, args), daemon=True).start()
+    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(state.take_stats()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""What users get for their tests: an emulator as a pytest fixture, on any loop or none."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import urllib.request
+
+import aiohttp
+import duckdb
+import pytest
+
+from pushengine.emulator import Emulator, EmulatorSettings, Fault, FaultPlan
+from pushengine.emulator.faults import Status
+from pushengine.testing import EmulatorThread
+
+HEADERS = {"Authorization": "Bearer key"}
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=HEADERS)) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None
+
+
+def create(url, table):
+    body = json.dumps({"targetName": table, "type": "REPLACE"}).encode()
+    request = urllib.request.Request(f"{url}/integration/api/v1/data-push/p/jobs/", body, HEADERS, method="POST")
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["id"]
+
+
+# The thread
+
+
+def test_an_emulator_runs_without_a_loop_of_the_caller():
+    threads = set(threading.enumerate())
+    with EmulatorThread() as emulator:
+        assert emulator.url == f"http://127.0.0.1:{emulator.port}"
+        assert get(f"{emulator.url}/api/cloud/team") == (200, {"domain": "emulator"})
+        assert emulator.query("SELECT ?", [1]) == [(1,)]
+        with pytest.raises(duckdb.Error):
+            emulator.query("SELECT * FROM nothing")
+    assert set(threading.enumerate()) <= threads
+
+
+def test_faults_and_settings_reach_it():
+    with EmulatorThread(settings=EmulatorSettings(submits_per_hour=3)) as emulator:
+        emulator.faults = [Fault("team", Status(503), nth=1)]
+        assert [get(f"{emulator.url}/api/team")[0] for _ in range(2)] == [503, 200]
+        assert emulator.faults.fired == [("team", 1, "status")]
+        assert get(f"{emulator.url}/api/team")[1]["dataPushJobSubmissionLimitPerHour"] == 3
+
+
+def test_it_can_be_started_again_and_closed_twice():
+    emulator = EmulatorThread()
+    for _ in range(2):
+        emulator.start()
+        with pytest.raises(RuntimeError):
+            emulator.start()
+        job_id = create(emulator.url, "t")
+        with urllib.request.urlopen(
+            urllib.request.Request(
+                f"{emulator.url}/integration/api/v1/data-push/p/jobs/{job_id}", b"", HEADERS, method="POST"
+            )
+        ) as answer:
+            assert answer.status == 200
+        emulator.close()
+        emulator.close()
+        with pytest.raises(RuntimeError):
+            emulator.query("SELECT 1")
+        assert {job.status for job in emulator.emulator.service.jobs.values()} == {"ERROR"}  # without chunks
+
+
+def test_what_prevents_the_start_is_raised(tmp_path):
+    threads = set(threading.enumerate())
+    with pytest.raises(duckdb.Error):
+        EmulatorThread(tmp_path / "no" / "folder.duckdb").start()
+    with EmulatorThread() as emulator, pytest.raises(OSError):
+        EmulatorThread(port=emulator.port).start()
+    assert set(threading.enumerate()) <= threads
+
+
+def test_loops_of_the_caller_may_come_and_go():
+    async def ask(emulator):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{emulator.url}/api/team", headers=HEADERS) as answer,
+        ):
+            return answer.status, await emulator.emulator.query("SELECT 1")
+
+    with EmulatorThread() as emulator:
+        assert [asyncio.run(ask(emulator)) for _ in range(2)] == [(200, [(1,)])] * 2
+
+
+# The plugin, in a pytest of its own
+
+TESTS = """
+    import json
+    import urllib.request
+
+    import aiohttp
+    import pytest
+
+    from pushengine.emulator import Emulator, EmulatorSettings
+    from pushengine.emulator.faults import Fault, Status
+    from pushengine.testing import EmulatorThread, RecordingSink
+
+    HEADERS = {"Authorization": "Bearer key"}
+
+    async def limit(emulator):
+        async with aiohttp.ClientSession() as session, session.get(f"{emulator.url}/api/team", headers=HEADERS) as answer:
+            return answer.status, (await answer.json())["dataPushJobSubmissionLimitPerHour"]
+
+    @pytest.mark.asyncio
+    async def test_on_the_loop_of_the_function(pushengine_emulator):
+        assert isinstance(pushengine_emulator, Emulator)
+        assert await limit(pushengine_emulator) == (200, 250)
+        assert await pushengine_emulator.query("SELECT 1") == [(1,)]
+        assert not pushengine_emulator.faults.fired
+
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_on_the_loop_of_the_module(pushengine_emulator):
+        pushengine_emulator.faults = [Fault("team", Status(200, {"dataPushJobSubmissionLimitPerHour": 1}))]
+        assert await limit(pushengine_emulator) == (200, 1)
+        assert await pushengine_emulator.query("SELECT 1") == [(1,)]
+
+    def test_without_a_loop(pushengine_emulator_thread, pushengine_emulator):
+        assert isinstance(pushengine_emulator_thread, EmulatorThread)
+        assert pushengine_emulator_thread.emulator is pushengine_emulator
+        assert pushengine_emulator_thread.query("SELECT 1") == [(1,)]
+
+    class TestOther:
+        @pytest.fixture
+        def pushengine_emulator_settings(self):
+            return EmulatorSettings(submits_per_hour=7)
+
+        @pytest.mark.asyncio
+        async def test_settings(self, pushengine_emulator):
+            assert await limit(pushengine_emulator) == (200, 7)
+"""
+
+
+def run_pytest(folder, *options):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-W", "error", *options],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A user's tests; strict asyncio mode, which is what pytest-asyncio has unless told."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    (tmp_path / "test_mine.py").write_text(textwrap.dedent(TESTS))
+    return tmp_path
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_a_conftest_enables_the_fixtures(project, mode):
+    """Also one that has imported the module before, and where the entry point has brought the plugin already."""
+    (project / "conftest.py").write_text(
+        'from pushengine.testing import RecordingSink\n\npytest_plugins = ["pushengine.testing"]\n'
+    )
+    done = run_pytest(project, f"--asyncio-mode={mode}")
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_command_line_enables_the_fixtures(project):
+    done = run_pytest(project, "-p", "pushengine.testing")
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+# What it costs
+
+
+def run_python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_module_does_not_need_pytest():
+    run_python(
+        "import sys; sys.modules['pytest'] = None\n"
+        "from pushengine.testing import EmulatorThread, RecordingSink\n"
+        "with EmulatorThread() as emulator: assert emulator.query('SELECT 1') == [(1,)]"
+    )
+
+
+def test_the_module_imports_nothing_heavy():
+    run_python(
+        "import sys, pushengine.testing\n"
+        "heavy = {'aiohttp', 'duckdb', 'pyarrow', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+
+
+def test_an_emulator_of_the_thread_is_an_emulator():
+    emulator = EmulatorThread(settings=EmulatorSettings(fault_plan=FaultPlan([Fault("list", Status(503))])))
+    assert isinstance(emulator.emulator, Emulator)
+    assert len(emulator.faults.plan.faults) == 1
+    emulator.close()
