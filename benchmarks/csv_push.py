@@ -149,8 +149,12 @@ class _Stages:
         whole = ("reader thread in all", "encoder threads in all", "sample: find types")
         cpu, wall = dict(self._cpu), dict(self._wall)
         parquet = "encode: write Parquet"
-        cpu[parquet] = cpu.get(whole[1], 0) - sum(cpu.get(f"encode: {part}", 0) for part in ("types and lengths", "digests"))
-        wall[parquet] = wall.get(whole[1], 0) - sum(wall.get(f"encode: {part}", 0) for part in ("types and lengths", "digests"))
+        cpu[parquet] = cpu.get(whole[1], 0) - sum(
+            cpu.get(f"encode: {part}", 0) for part in ("types and lengths", "digests")
+        )
+        wall[parquet] = wall.get(whole[1], 0) - sum(
+            wall.get(f"encode: {part}", 0) for part in ("types and lengths", "digests")
+        )
         cpu["event loop, TLS and the rest"] = meter.cpu_seconds - sum(cpu.get(stage, 0) for stage in whole)
         return {
             "cpu_seconds_per_gb": {stage: round(seconds / gigabytes, 2) for stage, seconds in sorted(cpu.items())},
@@ -189,11 +193,15 @@ def vendor(job: dict[str, Any]) -> dict[str, Any]:
         frame = pd.read_csv(job["csv"], parse_dates=["EVENTTIME"])
         for start in range(0, len(frame), VENDOR_CHUNK_ROWS):
             file = io.BytesIO()
-            frame.iloc[start : start + VENDOR_CHUNK_ROWS].to_parquet(file, index=False, use_deprecated_int96_timestamps=True)
+            frame.iloc[start : start + VENDOR_CHUNK_ROWS].to_parquet(
+                file, index=False, use_deprecated_int96_timestamps=True
+            )
             payload += len(file.getvalue())
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'.encode()
             body = b"".join((head, file.getvalue(), f"\r\n--{boundary}--\r\n".encode()))
-            _request(connection, "POST", f"{jobs}{job_id}/chunks/upserted", body, f"multipart/form-data; boundary={boundary}")
+            _request(
+                connection, "POST", f"{jobs}{job_id}/chunks/upserted", body, f"multipart/form-data; boundary={boundary}"
+            )
     connection.close()
     return meter.figures(Path(job["csv"]).stat().st_size) | {"payload_mb": payload / harness.MB}
 
@@ -226,12 +234,17 @@ def floor(job: dict[str, Any]) -> dict[str, Any]:
     pa.set_cpu_count(1)
     connection = _connect(job)
     payload_bytes = 0
-    strings = [name for name, kind in harness.EVENT_TYPES.items() if kind == pa.string()]
+    strings = [name for name, kind in harness.event_types().items() if kind == pa.string()]
     for table in _typed_tables(Path(job["csv"]), stage):
         with stage("encode"):
             sink = pa.BufferOutputStream()
             pq.write_table(
-                table, sink, compression="snappy", use_dictionary=strings, use_deprecated_int96_timestamps=True, store_schema=False
+                table,
+                sink,
+                compression="snappy",
+                use_dictionary=strings,
+                use_deprecated_int96_timestamps=True,
+                store_schema=False,
             )
             payload = memoryview(sink.getvalue())
         payload_bytes += payload.nbytes
@@ -259,7 +272,9 @@ def floor(job: dict[str, Any]) -> dict[str, Any]:
 def _typed_tables(path: Path, stage: Callable[[str], Any]) -> Iterator[pa.Table]:
     """The file in ranges that end with a line, parsed straight into the final types, joined to tables the size of a chunk."""
     waiting: list[pa.Table] = []
-    convert = arrow_csv.ConvertOptions(column_types=harness.EVENT_TYPES, strings_can_be_null=True, quoted_strings_can_be_null=False)
+    convert = arrow_csv.ConvertOptions(
+        column_types=harness.event_types(), strings_can_be_null=True, quoted_strings_can_be_null=False
+    )
     with path.open("rb") as file:
         names = file.readline().decode().strip().split(",")
         while data := file.read(RANGE_BYTES):
@@ -309,7 +324,9 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
     if not is_shaped:
         ratios |= {
             "duckdb_seconds_over_push": harness.ratio(runs["duckdb"], runs["push"], "seconds"),
+            "duckdb_cpu_over_push": harness.ratio(runs["duckdb"], runs["push"], "cpu_seconds"),
             "floor_seconds_over_push": harness.ratio(runs["floor"], runs["push"], "seconds"),
+            "floor_cpu_over_push": harness.ratio(runs["floor"], runs["push"], "cpu_seconds"),
         }
     return {
         "csv_mb": round(nbytes / harness.MB, 1),
@@ -330,7 +347,11 @@ if __name__ == "__main__":
             rows=4_000_000,
             rtt_seconds={"type": float, "default": 0.0},
             mb_per_second={"type": float, "default": 0.0},
-            settings={"type": json.loads, "default": {}, "help": 'engine settings to try, as JSON: {"chunk_bytes": 16777216}'},
+            settings={
+                "type": json.loads,
+                "default": {},
+                "help": 'engine settings to try, as JSON: {"chunk_bytes": 16777216}',
+            },
             profile={"action": "store_true"},
             quoted={"action": "store_true"},
         ),

@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pushengine.errors import ConfigError, JournalCorruptError, JournalVersionError
 from pushengine.journal import FORMAT_VERSION, Fact, PushRow, corrupt, translated
@@ -60,7 +60,7 @@ class JournalReader:
                 hint="use the newer pushengine that wrote it",
             )
 
-    def __enter__(self) -> JournalReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -225,7 +225,9 @@ class Salvage:
         """Numbers of the facts that neither end reached; from the index where that is sound."""
         assert self._db is not None  # noqa: S101 - facts() has asked
         try:
-            rows = self._db.execute("SELECT seq FROM facts INDEXED BY facts_by_push WHERE push_id > '' AND seq > ?", (last,))
+            rows = self._db.execute(
+                "SELECT seq FROM facts INDEXED BY facts_by_push WHERE push_id > '' AND seq > ?", (last,)
+            )
             return sorted(seq for (seq,) in rows if end is None or seq < end)
         except sqlite3.Error:
             return range(last + 1, end or last + 1)
@@ -296,6 +298,24 @@ def _copied(path: Path, folder: Path) -> sqlite3.Connection | None:
     return db
 
 
+def holder_of(folder: Path, identity: str) -> int | None:
+    """The process that works on a push at this moment, or None: asks the operating system for the push's lock (`journal.PushLock`)."""
+    import fcntl  # noqa: PLC0415 - not on every platform
+
+    try:
+        descriptor = os.open(folder / f"{identity[:32]}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        return int(pid) if pid.isdecimal() else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _integrity(db: sqlite3.Connection) -> list[str]:
     rows: Sequence[tuple[str]] = db.execute(f"PRAGMA integrity_check({_PROBLEMS_TOLD})").fetchall()
     return [] if rows == [("ok",)] else [line for (text,) in rows for line in text.splitlines()[:_PROBLEMS_TOLD]]
@@ -329,4 +349,3 @@ def _tried(db: sqlite3.Connection) -> sqlite3.Connection:
 
 def _wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
-

@@ -1,6 +1,6 @@
 """The command line: which commands there are. What they do is in `pushengine.commands`, and the library does it.
 
-Exit codes are in `pushengine.failures`. With `--json` stdout holds exactly one JSON object, also when the command fails: then it has
+Exit codes are in `pushengine.failures`. With `--json` stdout holds exactly one JSON value, also when the command fails: then it has
 `status` and `error` (`type`, `message`, `hint`). Only usage mistakes that were found before the command began look at the arguments
 themselves for `--json`.
 
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from pushengine import options, runner, terminal
-from pushengine.commands import jobs, local, push, team
+from pushengine.commands import jobs, journal, local, push, pushes, team
 from pushengine.failures import EXIT_USAGE
 
 _ENDING = "Exit codes: 0 done, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
@@ -38,16 +38,29 @@ jobs_app = typer.Typer(
     add_completion=False,
 )
 
+journal_app = typer.Typer(
+    help="The record of all pushes on this host: check, export.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
 app.command("demo")(local.demo)
 app.command("push")(push.push)
 app.command("plan")(push.plan)
+app.command("resume")(pushes.resume)
+app.command("history")(pushes.history)
+app.command("show")(pushes.show)
 app.command("check")(team.check)
 app.command("quota")(team.quota)
 app.command("emulator")(local.emulator)
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(journal_app, name="journal")
 jobs_app.command("list")(jobs.list_jobs)
 jobs_app.command("show")(jobs.show_job)
 jobs_app.command("delete")(jobs.delete_jobs)
+journal_app.command("check")(journal.check)
+journal_app.command("export")(journal.export)
 
 
 def _show_version(is_asked: bool) -> None:

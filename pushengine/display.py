@@ -90,7 +90,9 @@ class Progress:
             case events.JobVerified():
                 self.phase = "verified"
             case events.QuotaWaited():
-                self.phase = f"waiting {'' if event.reason == _QUARANTINE else 'for quota '}until {clock_time(event.until)}"
+                self.phase = (
+                    f"waiting {'' if event.reason == _QUARANTINE else 'for quota '}until {clock_time(event.until)}"
+                )
             case events.JobSubmitted():
                 self.phase = "submitted"
             case events.JobStatusChanged() | events.JobSettled():
@@ -282,7 +284,7 @@ class LiveDisplay(QuietDisplay):
         return [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
-def describe_event(event: events.Event, progress: Progress) -> str | None:  # noqa: PLR0911 - one flat table of event types
+def describe_event(event: events.Event, progress: Progress) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of event types
     """An important event in one line; None for the many small ones and for the end, which the receipt tells."""
     match event:
         case events.PushStarted():

@@ -33,12 +33,14 @@ from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
 from pushengine.encoding import EncodingOptions, encode
 from pushengine.errors import (
+    AuthenticationError,
     EngineClosedError,
     JobFailedError,
     JobTaintedError,
     JobVanishedError,
     JournalError,
     LedgerError,
+    PermissionDeniedError,
     PushEngineError,
     SourceReadError,
     SubmitOutcomeUnknownError,
@@ -406,7 +408,7 @@ class PushRun:
         """The last fact of a push that did not get to DONE, and the end of a job that nobody will go on with."""
         receipt = self._receipt(status_of(cause)).to_dict()
         with contextlib.suppress(JournalError):
-            if can_resume and is_resumable(cause):
+            if can_resume and (is_resumable(cause) or is_running_on(log, cause)):
                 await log.record("push_interrupted", error=str(cause), receipt=receipt)
                 return
             if log.state.job is not None and not log.state.job.may_have_run:
@@ -612,6 +614,7 @@ class _Attempt:
                     log=self._log,
                     gate=gate,
                     reconciler=reconciler,
+                    drain=shared.drain,
                     sink=shared.sink,
                     on_retry=self._push.on_retry,
                 )
@@ -665,11 +668,17 @@ class _Attempt:
         return self._shared.table_locks.setdefault(name, asyncio.Lock())
 
 
+def is_running_on(log: PushLog, cause: BaseException) -> bool:
+    """The job was submitted and its end was not seen: pushing again must look at it first, whatever stopped us."""
+    is_submitted = log.state.job is not None and log.state.job.may_have_run
+    return is_submitted and not isinstance(cause, JobFailedError | SubmitOutcomeUnknownError)
+
+
 def is_resumable(cause: BaseException) -> bool:
-    """The push may go on later from where it stands: it was stopped, or what failed may pass."""
+    """The push may go on later from where it stands: it was stopped, or what failed may pass or be put right."""
     if isinstance(cause, PushEngineError):
         return (
-            isinstance(cause, EngineClosedError | JournalError)
+            isinstance(cause, EngineClosedError | JournalError | AuthenticationError | PermissionDeniedError)
             or cause.disposition == "transient"
             or (cause.disposition == "outcome_unknown" and not isinstance(cause, SubmitOutcomeUnknownError))
         )

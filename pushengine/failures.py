@@ -3,17 +3,19 @@
 Exit codes
     0    done
     1    a bug in pushengine
-    2    usage or configuration; also a quota ledger or journal that this machine does not let us use
+    2    usage or configuration; also a quota ledger or journal that is damaged, or that this machine does not let us use
     3    a push failed: the source, the platform's refusal, or the job
     4    authentication or permission
     6    nobody can say whether a submitted job ran; a person decides
-    75   temporary: network, quota, server, deadline, a ledger or journal that others keep locked; run the same command again
-    130  interrupted
+    75   temporary: network, quota, server, deadline, a push that another process holds, a full disk under ledger or journal;
+         run the same command again
+    130  interrupted; what a push of files had sent is kept, and it can be resumed
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any, cast
 
 from pushengine import errors
@@ -47,24 +49,40 @@ def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat tabl
         return EXIT_AUTH
     if isinstance(cause, errors.SubmitOutcomeUnknownError):
         return EXIT_OUTCOME_UNKNOWN
-    if isinstance(cause, errors.ConfigError | errors.JournalError) and not isinstance(cause, errors.JournalLockedError):
+    if isinstance(cause, errors.ConfigError):
         return EXIT_USAGE
-    if isinstance(cause, errors.LedgerError):
-        return EXIT_TEMPORARY if "locked" in str(cause.__cause__) else EXIT_USAGE
+    if isinstance(cause, errors.LedgerError | errors.JournalError):
+        return EXIT_TEMPORARY if _may_pass(cause) else EXIT_USAGE
     if isinstance(cause, _TEMPORARY):
         return EXIT_TEMPORARY
     return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
 
 
-def describe_error(error: BaseException) -> dict[str, str]:
-    """Type, message and hint of an error, without secrets."""
+def _may_pass(error: errors.LedgerError | errors.JournalError) -> bool:
+    """Others keep the file locked, or the disk is full: both end without a change of command or configuration."""
+    if isinstance(error, errors.JournalLockedError):
+        return True
+    reason = str(error.__cause__)
+    return "locked" in reason or "full" in reason or getattr(error.__cause__, "errno", None) == errno.ENOSPC
+
+
+def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[str, str]:
+    """Type, message and hint of an error, without secrets; `keeps_pushes`: an unfinished push can be resumed."""
     from pushengine.telemetry import mask
 
     cause = errors.real_cause(error)
     if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError):
-        return {"type": "Interrupted", "message": "aborted", "hint": _hint_after_interrupt(cause)}
+        return {
+            "type": "Interrupted",
+            "message": "aborted",
+            "hint": _hint_after_interrupt(cause, keeps_pushes=keeps_pushes),
+        }
     if isinstance(cause, errors.EngineClosedError):
-        return {"type": type(cause).__name__, "message": mask(cause.message), "hint": _hint_after_interrupt(cause)}
+        return {
+            "type": type(cause).__name__,
+            "message": mask(cause.message),
+            "hint": _hint_after_interrupt(cause, keeps_pushes=keeps_pushes),
+        }
     if not isinstance(cause, errors.PushEngineError):
         text = " ".join(str(cause).split())
         message = mask(f"{type(cause).__name__}: {text}" if text else type(cause).__name__)
@@ -76,17 +94,21 @@ def describe_error(error: BaseException) -> dict[str, str]:
     return {"type": type(cause).__name__, "message": mask(prefix + cause.message), "hint": mask(hint)}
 
 
-def _hint_after_interrupt(cause: BaseException) -> str:
-    """A submitted job goes on: the same command again would append its rows twice."""
+def _hint_after_interrupt(cause: BaseException, *, keeps_pushes: bool) -> str:
     receipt = getattr(cause, "receipt", None)
-    if isinstance(receipt, Receipt) and receipt.submits:
-        return f"the job goes on without us; before pushing again look at it: pushengine jobs show {receipt.job_id}"
-    return "run the same command again"
+    if not isinstance(receipt, Receipt) or receipt.job_id is None or not keeps_pushes:
+        return "run the same command again"
+    return _hint_to_resume(receipt)
 
 
-def error_lines(error: BaseException) -> list[str]:
+def _hint_to_resume(receipt: Receipt) -> str:
+    what = f" (it only waits for job {receipt.job_id})" if receipt.submits else ""
+    return f"run the same command again, or: pushengine resume {receipt.push_id}{what}"
+
+
+def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]:
     """An error for people: what broke, what became of the table, and the hint on its own line."""
-    told = describe_error(error)
+    told = describe_error(error, keeps_pushes=keeps_pushes)
     code = exit_code_for(error)
     if code == EXIT_BUG:
         return [f"bug: {told['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
@@ -98,6 +120,12 @@ def error_lines(error: BaseException) -> list[str]:
     if receipt is not None:
         lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in told["message"]]
         lines.append(f"state: {_state_of_table(receipt)}")
+        if keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
+            lines[-1] += (
+                f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
+            )
+            if code == EXIT_TEMPORARY:
+                told["hint"] = "; ".join(filter(None, [told["hint"], _hint_to_resume(receipt)]))
     return lines + ([f"hint: {told['hint']}"] if told["hint"] else [])
 
 
@@ -107,7 +135,9 @@ def _state_of_table(receipt: Receipt) -> str:
     return f"job {receipt.job_id} of push {receipt.push_id} was submitted"
 
 
-def failed_receipt(error: BaseException, *, table: str | None = None, mode: str | None = None) -> dict[str, Any]:
+def failed_receipt(
+    error: BaseException, *, table: str | None = None, mode: str | None = None, keeps_pushes: bool = True
+) -> dict[str, Any]:
     """What `--json` prints for a push that failed: the receipt, as far as there is one, and the error."""
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if isinstance(receipt, Receipt):
@@ -132,4 +162,4 @@ def failed_receipt(error: BaseException, *, table: str | None = None, mode: str 
             job_logs=(),
         )
         told = {**nothing.to_dict(), "push_id": None, "table": table}
-    return {**told, "error": describe_error(error)}
+    return {**told, "error": describe_error(error, keeps_pushes=keeps_pushes)}

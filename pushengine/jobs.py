@@ -35,6 +35,7 @@ from pushengine.pushlog import PushLog
 from pushengine.retry import RetryPolicy, call_with_retries, is_undone
 from pushengine.types import Destination
 from pushengine.verification import verify_chunks
+from pushengine.workers import finish
 
 T = TypeVar("T")
 
@@ -220,7 +221,11 @@ class JobRunner:
 
     async def _submit_once(self, job_id: JobId, attempt: int) -> tuple[bool, PushEngineError | None]:
         """One attempt and, where its outcome is open, a look at the job and the wait that follows."""
-        await self._log.record("submit_intended", job_id=job_id)
+        try:
+            await self._log.record("submit_intended", job_id=job_id)
+        except asyncio.CancelledError:  # the fact is written, the request has not left
+            await finish(self._log.record("submit_refused", job_id=job_id, error="cancelled before it left"))
+            raise
         try:
             await self._destination.submit_job(job_id, duplicate_removal_column=self._target.duplicate_removal_column)
         except PushEngineError as error:

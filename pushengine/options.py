@@ -68,6 +68,7 @@ EmulatorOption = Annotated[
         "--emulator", metavar="[DATABASE]", help="Push into an embedded emulator; a .duckdb file keeps its tables."
     ),
 ]
+PushIdArgument = Annotated[str, typer.Argument(metavar="PUSH_ID", help="Or a beginning of it that no other has.")]
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
 
 

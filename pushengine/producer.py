@@ -122,10 +122,7 @@ class Producer:
         return chunk
 
     async def _encode_and_queue(self, chunk: Chunk, reservation: Reservation) -> None:
-        try:
-            payloads = await self._encode_within_limit(chunk)
-        finally:
-            self._slots.release()
+        payloads = await self._encode_within_limit(chunk)
         del chunk
         ready = [ReadyChunk(payload, self._budget.take(payload.size)) for payload in payloads]
         self._budget.release(reservation)
@@ -137,6 +134,7 @@ class Producer:
                 )
             )
             await self._queue.put(item)
+        self._slots.release()  # not before: a full queue holds the encoders, and they the reader
 
     async def _encode_within_limit(self, chunk: Chunk) -> list[Payload]:
         try:

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from pushengine import errors, failures, terminal
+from pushengine import errors, events, failures, terminal
 from pushengine.model import Receipt
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from pushengine.events import Event
 
 
 @dataclasses.dataclass(slots=True)
@@ -64,13 +62,20 @@ class Interrupts:
 
 
 class LastReceipt:
-    """An event sink that keeps the receipt of a push that failed: an aborted one raises no error that could carry it."""
+    """An event sink that keeps the receipt of a push that failed: an aborted one raises no error that could carry it.
+
+    Attributes:
+        resumed: What an earlier process had done of the last push, or None.
+    """
 
     def __init__(self) -> None:
         self._receipt: Receipt | None = None
+        self.resumed: events.PushResumed | None = None
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: events.Event) -> None:
         """Take one event."""
+        if isinstance(event, events.PushResumed):
+            self.resumed = event
         self._receipt = getattr(event, "receipt", self._receipt)
 
     def attach_to(self, error: BaseException) -> None:
@@ -83,8 +88,13 @@ class LastReceipt:
 Body = Callable[[Interrupts], Awaitable[None]]
 
 
-def run(body: Body, *, on_error: Callable[[BaseException], None] | None = None) -> None:
+def run(body: Body, *, on_error: Callable[[BaseException], None] | None = None, keeps_pushes: bool = True) -> None:
     """Run a command; turn its failure into lines on stderr and an exit code.
+
+    Args:
+        body: What to do.
+        on_error: Told of the failure first.
+        keeps_pushes: What is left unfinished can be resumed; a push into an embedded emulator ends with it.
 
     Raises:
         typer.Exit: The command failed.
@@ -104,10 +114,10 @@ def run(body: Body, *, on_error: Callable[[BaseException], None] | None = None) 
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
-        _fail(error, on_error)
+        _fail(error, on_error, keeps_pushes=keeps_pushes)
 
 
-def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None) -> NoReturn:
+def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None, *, keeps_pushes: bool) -> NoReturn:
     if debugging.is_on or os.environ.get("PUSHENGINE_DEBUG", "") not in ("", "0"):
         import traceback
 
@@ -116,7 +126,7 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
         terminal.complain([mask("".join(traceback.format_exception(error)).rstrip())])
     if on_error is not None:
         on_error(error)
-    terminal.complain(failures.error_lines(error))
+    terminal.complain(failures.error_lines(error, keeps_pushes=keeps_pushes))
     raise typer.Exit(failures.exit_code_for(error)) from None
 
 

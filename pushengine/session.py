@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pushengine.api import PushEngine
     from pushengine.config import Config
     from pushengine.emulator import Emulator, EmulatorSettings
+    from pushengine.emulator.faults import FaultPlan
     from pushengine.events import EventSink
 
 EMULATOR_POOL = "00000000-0000-4000-8000-000000000001"
@@ -96,6 +97,24 @@ async def open_emulator(
         yield emulator
     finally:
         await emulator.aclose()
+
+
+def load_fault_plan(path: Path) -> FaultPlan:
+    """What a plan file says goes wrong.
+
+    Raises:
+        ConfigError: It cannot be read, or says something impossible.
+    """
+    from pushengine.emulator.faults import FaultPlan, FaultPlanError
+
+    try:
+        return FaultPlan.from_file(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read the fault plan {path}: {error.strerror}", key="--faults") from error
+    except FaultPlanError as error:
+        raise ConfigError(
+            f"bad fault plan: {error}", key="--faults", hint="the head of pushengine/emulator/faults.py shows one"
+        ) from error
 
 
 def try_database(database: Path) -> None:

@@ -1,4 +1,4 @@
-"""stdout and stderr: results go to stdout, everything else to stderr. With `--json` stdout holds exactly one JSON object."""
+"""stdout and stderr: results go to stdout, everything else to stderr. With `--json` stdout holds exactly one JSON value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def say(lines: Sequence[str]) -> None:
         _write(lines, sys.stdout)
 
 
-def say_json(value: Mapping[str, Any]) -> None:
+def say_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Write the result for machines: one line in a pipe."""
     with _outliving_its_reader():
         sys.stdout.write(f"{json.dumps(value, indent=2 if sys.stdout.isatty() else None)}\n")

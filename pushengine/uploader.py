@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pushengine import events
 from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.clock import Clock
+from pushengine.drain import DrainSwitch
 from pushengine.errors import JobTaintedError, JobVanishedError, NotFoundError, PushEngineError, RetriesExhaustedError
 from pushengine.events import EventSink
 from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
@@ -157,6 +158,7 @@ class Uploader:
         log: Intents before, outcomes after.
         gate: Shared with the reconciler.
         reconciler: Settles unknown outcomes.
+        drain: Once set, chunks on the queue are dropped instead of sent.
         sink: Takes events.
         on_retry: Told of each wait before another attempt.
     """
@@ -175,6 +177,7 @@ class Uploader:
         log: PushLog,
         gate: UploadGate,
         reconciler: Reconciler,
+        drain: DrainSwitch,
         sink: EventSink,
         on_retry: OnRetry,
     ) -> None:
@@ -189,6 +192,7 @@ class Uploader:
         self._log = log
         self._gate = gate
         self._reconciler = reconciler
+        self._drain = drain
         self._sink = sink
         self._on_retry = on_retry
 
@@ -202,7 +206,8 @@ class Uploader:
             await self._send_and_release(await self._queue.get())
 
     async def _send_and_release(self, ready: ReadyChunk) -> None:
-        await self._send(ready.payload)
+        if not self._drain.is_set:  # what is not under way is dropped then: the source still has it
+            await self._send(ready.payload)
         self._budget.release(ready.reservation)
         self._queue.task_done()
 

@@ -42,9 +42,10 @@ def demo(
 
     def on_error(error: BaseException) -> None:
         if as_json:
-            terminal.say_json(failures.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace"))
+            told = failures.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", keeps_pushes=False)
+            terminal.say_json(told)
 
-    runner.run(body, on_error=on_error)
+    runner.run(body, on_error=on_error, keeps_pushes=False)
 
 
 def emulator(
@@ -57,6 +58,9 @@ def emulator(
     strict_auth: Annotated[
         bool, typer.Option("--strict-auth", help="Accept only the credentials that environment or config file hold.")
     ] = False,
+    faults: Annotated[
+        Path | None, typer.Option("--faults", metavar="FILE", help="What goes wrong, and when: a plan in JSON or TOML.")
+    ] = None,
     config: options.ConfigPath = None,
 ) -> None:
     """Run the Data Push API on 127.0.0.1. Its tables are in DuckDB; it runs until it is interrupted."""
@@ -64,11 +68,14 @@ def emulator(
     async def body(interrupts: runner.Interrupts) -> None:
         from pushengine.emulator import EmulatorSettings
 
-        settings = EmulatorSettings(credentials=_emulator_credentials(config) if strict_auth else None)
+        settings = EmulatorSettings(
+            credentials=_emulator_credentials(config) if strict_auth else None,
+            fault_plan=session.load_fault_plan(faults) if faults else None,
+        )
         stop = asyncio.Event()
         interrupts.drain = stop.set
         async with session.open_emulator(database, port=port, settings=settings) as running:
-            terminal.say(_emulator_lines(running.url, database, is_strict=strict_auth))
+            terminal.say(_emulator_lines(running.url, database, faults, is_strict=strict_auth))
             await stop.wait()
 
     runner.run(body)
@@ -86,11 +93,12 @@ def _emulator_credentials(config: Path | None) -> EmulatorCredentials:
     return EmulatorCredentials(app_key=who.key.reveal())
 
 
-def _emulator_lines(url: str, database: Path | None, *, is_strict: bool) -> list[str]:
+def _emulator_lines(url: str, database: Path | None, faults: Path | None, *, is_strict: bool) -> list[str]:
     lines = [
         f"Data Push API emulator at {url}, tables in {database or 'memory'}; Ctrl-C stops it.",
         "Any pool id is accepted, and "
         + ("the credentials of your environment only:" if is_strict else "any credentials:"),
+        *([f"Calls fail as {faults} says."] if faults else []),
         "",
         f"export PUSHENGINE_URL={url}",
         f"export PUSHENGINE_POOL_ID={session.EMULATOR_POOL}",

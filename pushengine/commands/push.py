@@ -105,23 +105,24 @@ def push(
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
                 receipt = await engine.push(words.sources, **arguments)
-            quota = await _quota_if_known(engine)
+            quota = await quota_if_known(engine)
         if as_json:
             terminal.say_json(receipt.to_dict())
         elif not quiet:
-            terminal.say(_told_receipt(receipt, quota, is_emulated=emulator is not None, database=database))
+            terminal.say(_told_receipt(receipt, quota, last, is_emulated=emulator is not None, database=database))
 
     def on_error(error: BaseException) -> None:
         last.attach_to(error)
         if isinstance(error, ConfigError) and error.key == "PUSHENGINE_URL":
             error.hint += "; without a team, push into the embedded emulator: --emulator"
         if as_json:
-            terminal.say_json(failures.failed_receipt(error, table=table, mode=mode.value))
+            told = failures.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
+            terminal.say_json(told)
 
-    runner.run(body, on_error=on_error)
+    runner.run(body, on_error=on_error, keeps_pushes=emulator is None)
 
 
-async def _quota_if_known(engine: PushEngine) -> QuotaStatus | None:
+async def quota_if_known(engine: PushEngine) -> QuotaStatus | None:
     """For the receipt of a push that is done: what fails now must not make it a failure."""
     with contextlib.suppress(PushEngineError):
         return await engine.quota()
@@ -129,11 +130,11 @@ async def _quota_if_known(engine: PushEngine) -> QuotaStatus | None:
 
 
 def _told_receipt(
-    receipt: Receipt, quota: QuotaStatus | None, *, is_emulated: bool, database: Path | None
+    receipt: Receipt, quota: QuotaStatus | None, last: runner.LastReceipt, *, is_emulated: bool, database: Path | None
 ) -> list[str]:
     from pushengine.display import describe_receipt
 
-    lines = describe_receipt(receipt, quota)
+    lines = describe_receipt(receipt, quota, last.resumed)
     if database is not None:
         lines.append(f"the table is in {database}: open it with DuckDB")
     elif is_emulated:

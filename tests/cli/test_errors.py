@@ -74,6 +74,9 @@ def exhausted(cause):
         (errors.JournalLockedError("in use", path="q"), 75),
         (errors.JournalCorruptError("damaged", path="q"), 2),
         (errors.JournalVersionError("newer", path="q"), 2),
+        (caused(errors.JournalError("no", path="q"), OSError(30, "Read-only file system")), 2),
+        (caused(errors.JournalError("no", path="q"), OSError(28, "No space left on device")), 75),
+        (caused(errors.JournalError("no", path="q"), ValueError("database or disk is full")), 75),
         (errors.LedgerError("no", path="q"), 2),
         (caused(errors.LedgerError("no", path="q"), OSError("database is locked")), 75),
         (exhausted(RESET), 75),
@@ -133,18 +136,37 @@ def test_failed_push_tells_what_became_of_the_table():
 
 
 @pytest.mark.parametrize("kind", [lambda: errors.EngineClosedError("interrupted"), asyncio.CancelledError])
-def test_interrupted_push_says_whether_it_may_simply_be_repeated(kind):
-    """Once a job was submitted the same command again would append its rows twice."""
-    before, after = kind(), kind()
+def test_interrupted_push_says_how_it_goes_on(kind):
+    before, after, early = kind(), kind(), kind()
     before.receipt = RECEIPT
     after.receipt = dataclasses.replace(RECEIPT, submits=1)
+    early.receipt = dataclasses.replace(RECEIPT, job_id=None, chunks=0)
     assert error_lines(before)[-2:] == [
+        "state: nothing was submitted, the table is as it was; 1 chunk is acknowledged and kept",
+        "hint: run the same command again, or: pushengine resume p1",
+    ]
+    assert error_lines(after)[-2].startswith("state: job j1 of push p1 was submitted")
+    assert error_lines(after)[-1].endswith("pushengine resume p1 (it only waits for job j1)")
+    assert error_lines(early)[-1] == "hint: run the same command again"
+
+
+def test_push_into_an_embedded_emulator_leaves_nothing_to_resume():
+    error = errors.EngineClosedError("interrupted")
+    error.receipt = RECEIPT
+    assert error_lines(error, keeps_pushes=False)[-2:] == [
         "state: nothing was submitted, the table is as it was",
         "hint: run the same command again",
     ]
-    assert error_lines(after)[-2] == "state: job j1 of push p1 was submitted"
-    assert "pushengine jobs show j1" in error_lines(after)[-1]
-    assert "again look at it" in describe_error(after)["hint"]
+    assert failed_receipt(error, keeps_pushes=False)["error"]["hint"] == "run the same command again"
+
+
+def test_failure_that_may_pass_says_what_is_kept():
+    error = errors.ConnectionFailedError("no route", hint="check the proxy")
+    error.receipt = RECEIPT
+    assert error_lines(error)[-2:] == [
+        "state: nothing was submitted, the table is as it was; 1 chunk is acknowledged and kept",
+        "hint: check the proxy; run the same command again, or: pushengine resume p1",
+    ]
 
 
 def test_bug_is_one_line_and_how_to_report_it():

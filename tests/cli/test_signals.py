@@ -10,7 +10,10 @@ ROW = b"0000104711,123.45,some text that repeats\n"
 
 @pytest.fixture
 def slow_push(start, tmp_path):
-    """A push that takes many seconds: a large file in tiny chunks, one at a time. Returns once its job is created."""
+    """A push that takes many seconds: a large file in tiny chunks, one at a time. Returns once its job is created.
+
+    The embedded emulator and its state folder end with the process: there is nothing that could be resumed.
+    """
     (tmp_path / "big.csv").write_bytes(b"ID,AMOUNT,TEXT\n" + ROW * 3_000_000)
     (tmp_path / "slow.toml").write_text("[engine]\nchunk_bytes = 65536\nmax_uploads = 1\nencoder_threads = 1\n")
     process = start("push", "big.csv", "--table", "T", "--emulator", "--json", "--config", "slow.toml")
@@ -29,7 +32,8 @@ def test_first_signal_finishes_what_is_in_flight_and_leaves_nothing_behind(slow_
     assert (receipt["status"], receipt["submits"]) == ("INTERRUPTED", 0)
     assert receipt["rows"] < 3_000_000
     assert "finishing chunks in flight; Ctrl-C again to abort" in err
-    assert "unsubmitted job deleted" in err
+    assert "hint: run the same command again\n" in err
+    assert "resume" not in out + err
     assert "Traceback" not in err
 
 
@@ -43,6 +47,40 @@ def test_second_signal_aborts(slow_push):
     assert slow_push.returncode == 130
     assert json.loads(out)["status"] == "INTERRUPTED"
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_push_of_files_says_how_it_goes_on(emulator, start, pushengine, tmp_path, number):
+    """Its job is kept, and what it holds is not sent again."""
+    _, _, exports = emulator()
+    (tmp_path / "big.csv").write_bytes(b"ID,AMOUNT,TEXT\n" + ROW * 1_000_000)
+    (tmp_path / "slow.toml").write_text("[engine]\nchunk_bytes = 262144\nmax_uploads = 1\nencoder_threads = 1\n")
+    push = ("push", "big.csv", "--table", "T", "--config", "slow.toml")
+    process = start(*push, "--log-format", "json", **exports)
+    uploaded = 0
+    for line in process.stderr:
+        uploaded += "chunk_uploaded" in line
+        if uploaded == 5:
+            break
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    *_, state, hint = err.splitlines()
+    assert re.fullmatch(
+        r"state: nothing was submitted, the table is as it was; \d+ chunks are acknowledged and kept", state
+    )
+    push_id = re.fullmatch(r"hint: run the same command again, or: pushengine resume (\S+)", hint)[1]
+    assert "job_deleted" not in err
+    listed = pushengine("jobs", "list", "--json", **exports).json["jobs"]
+    assert [job["status"] for job in listed] == ["NEW"]
+    shown = pushengine("show", push_id)
+    assert "interrupted: process" in shown.out
+    done = pushengine("resume", "--config", "slow.toml", **exports)
+    assert done.code == 0, done.err
+    assert re.search(
+        r"^  resumed   push \S+: \d+ of \d+ chunks, [\d,]+ rows, were there already$", done.out, re.MULTILINE
+    )
+    assert "1,000,000 in " in done.out
 
 
 @pytest.fixture

@@ -37,10 +37,14 @@ def test_help_names_every_command_and_no_other(pushengine):
         "demo",
         "push",
         "plan",
+        "resume",
+        "history",
+        "show",
         "check",
         "quota",
         "emulator",
         "jobs",
+        "journal",
     ]
 
 

@@ -154,6 +154,52 @@ def test_warnings_of_the_engine_are_shown():
     ]
 
 
+def test_resumed_push_tells_what_is_there_and_what_it_waits_for():
+    stream = io.StringIO()
+    with display.PlainDisplay(stream, clock=Clock()) as plain:
+        old, p = {"push_id": "p0"}, {"push_id": "p1"}
+        plain.emit(events.PushSuperseded(**old, reason="the source has changed since"))
+        plain.emit(events.PushResumed(**p, job_id="j1", chunks_acknowledged=41, rows_acknowledged=2_100_000))
+        plain.emit(events.PushStarted(**p, table="T", mode="replace", source="a.csv", source_bytes=None, columns=1))
+        for chunk, is_present in (("000041", True), ("000042", False)):
+            plain.emit(events.ChunkReconciled(**p, job_id="j1", chunk_id=chunk, is_present=is_present, how="checksum"))
+        plain.emit(events.JobVerified(**p, job_id="j1", chunks=43, verified="checksum"))
+        plain.emit(
+            events.QuotaWaited(**p, job_id="j1", until="2026-01-01T14:00:00Z", wait_seconds=60, reason="quarantine")
+        )
+    assert stream.getvalue().splitlines() == [
+        "pushengine: the unfinished push p0 cannot go on, a new one takes its place: the source has changed since",
+        "pushengine: going on with push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
+        "T: replace from a.csv, 1 column",
+        "T: chunk 000041, whose upload got no answer, has arrived (by checksum)",
+        "T: chunk 000042, whose upload got no answer, has not arrived, it is sent again (by checksum)",
+        "T: 0 rows read, 0 chunks sent after 41 before; chunk list verified by checksum",
+        "T: waiting until 14:00:00Z so that a lost upload cannot arrive late (1:00 min)",
+    ]
+
+
+def test_live_display_puts_what_a_resumed_push_tells_above():
+    file = io.StringIO()
+    with display.LiveDisplay(Console(file=file, force_terminal=True, width=150, color_system=None)) as live:
+        live.emit(events.PushResumed(push_id="p1", job_id=None, chunks_acknowledged=0, rows_acknowledged=0))
+        live.emit(events.ChunkReconciled(push_id="p1", job_id="j", chunk_id="000001", is_present=True, how="count"))
+        live.emit(
+            events.QuotaWaited(
+                push_id="p1", job_id="j", until="2026-01-01T14:00:00Z", wait_seconds=9, reason="quarantine"
+            )
+        )
+    for words in ("none of its chunks is acknowledged yet", "has arrived (by count)", "cannot arrive late"):
+        assert words in file.getvalue()
+
+
+def test_receipt_of_a_resumed_push_counts_what_was_there():
+    resumed = events.PushResumed(push_id="p1", job_id="j1", chunks_acknowledged=2, rows_acknowledged=1_000_000)
+    receipt = dataclasses.replace(RECEIPT, resumed=True)
+    line = display.describe_receipt(receipt, None, resumed)[4]
+    assert line == "  resumed   push p1: 2 of 3 chunks, 1,000,000 rows, were there already"
+    assert "which an earlier process began" in display.describe_receipt(receipt)[4]
+
+
 def test_reader_that_went_away_does_not_harm_the_push():
     stream = io.StringIO()
     stream.close()

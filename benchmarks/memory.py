@@ -1,0 +1,94 @@
+"""Does peak memory stay where it is when the input grows ten-fold, and below the formula?
+
+The formula (docstring of `pushengine.config`): peak RSS <= base + max_memory_bytes, base about 150 MB. The base that is measured here is
+the RSS of a process with an open engine before its first push.
+
+The same push of `--rows` / 10 and of `--rows` rows, over links of `--mb-per-second` each: slow enough that payloads wait and the budget
+is what bounds them. `default` are the engine's defaults; `small` is a budget that both inputs fill, so that the two can be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness import MB, MIB, Meter
+
+BASE_MB = 150
+BUDGETS: dict[str, dict[str, int]] = {
+    "default": {},
+    "small": {"max_memory_bytes": 128 * MIB, "chunk_bytes": 8 * MIB, "sample_bytes": 8 * MIB},
+}
+
+
+async def _push(job: dict[str, Any]) -> dict[str, Any]:
+    from pushengine import EngineSettings, PushEngine, UserApiKey
+
+    settings = EngineSettings(ca_file=job["ca_file"], hour_guard_seconds=0, **job["settings"])
+    with tempfile.TemporaryDirectory(dir=Path(job["csv"]).parent) as state:
+        async with PushEngine(
+            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state)
+        ) as engine:
+            await engine.list_jobs()
+            with Meter() as meter:
+                receipt = await engine.push(job["csv"], table="EVENTS")
+    return meter.figures(job["nbytes"]) | {
+        "base_rss_mb": meter.rss_before / MB,
+        "over_base_mb": (meter.peak_rss - meter.rss_before) / MB,
+        "max_memory_mb": settings.max_memory_bytes / MB,
+        "formula_mb": BASE_MB + settings.max_memory_bytes / MB,
+        "payload_mb": receipt.payload_bytes / MB,
+        "chunks": receipt.chunks,
+    }
+
+
+def push(job: dict[str, Any]) -> dict[str, Any]:
+    """One push in a process of its own."""
+    return asyncio.run(_push(job))
+
+
+def main(args: Any, folder: Path) -> dict[str, Any]:
+    """Both sizes under both budgets."""
+    files = {"tenth": folder / "tenth.csv", "whole": folder / "whole.csv"}
+    sizes = {
+        name: harness.write_event_log(path, args.rows if name == "whole" else max(args.rows // 10, 1))
+        for name, path in files.items()
+    }
+    result: dict[str, Any] = {
+        "csv_mb": {name: round(size / MB, 1) for name, size in sizes.items()},
+        "ratios": {},
+        "figures": {},
+    }
+    with harness.sink(folder, mb_per_second=args.mb_per_second) as sink:
+        for budget in args.budgets.split(","):
+            job = {"url": sink.url, "ca_file": sink.ca_file, "settings": BUDGETS[budget]}
+            runs = harness.interleaved(
+                ("tenth", "whole"),
+                args.repeat,
+                lambda name, job=job: harness.side("push", csv=files[name], nbytes=sizes[name], **job),
+            )
+            result["ratios"] |= {
+                f"{budget}_peak_whole_over_tenth": harness.ratio(runs["whole"], runs["tenth"], "peak_rss_mb"),
+                f"{budget}_peak_over_formula": harness.spread(
+                    [one["peak_rss_mb"] / one["formula_mb"] for one in runs["whole"]]
+                ),
+            }
+            result["figures"] |= {f"{budget}_{name}": harness.spreads(one) for name, one in runs.items()}
+    formula = f"peak RSS <= {BASE_MB} MB + max_memory_bytes"
+    return result | {"mb_per_second_per_connection": args.mb_per_second, "formula": formula}
+
+
+if __name__ == "__main__":
+    harness.run(
+        harness.arguments(
+            __doc__,
+            rows=7_500_000,
+            mb_per_second={"type": float, "default": 10.0},
+            budgets={"default": ",".join(BUDGETS), "help": "which of them, with commas"},
+        ),
+        {"push": push},
+        main,
+    )

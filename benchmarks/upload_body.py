@@ -1,0 +1,140 @@
+"""What does the upload body cost over TLS, against blocking `ssl.sendall`, and does the event loop stay free meanwhile?
+
+Sides, the client on core 0 and the sink on core 1 where there are two:
+  client    four payloads at once through `DataPushClient`, on one event loop
+  sendall   the same bytes, one payload after the other, by one blocking `sendall` each
+
+The loop's lag is how late a timer of 1 ms rings; beside it stands the lag of a loop with nothing to do, which is the machine's own.
+On a machine that others use too, both are mostly others' turns: `loop_busy_ms` is the loop's own part, its CPU time between two rings.
+The extra memory is the rise of peak RSS during the uploads, each payload being there before. `--rows` is the length of a payload in MiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness import MB, MIB, Meter
+
+UPLOADS = 4
+TICK_SECONDS = 0.001
+
+
+def _payload(job: dict[str, Any]) -> memoryview:
+    _pin(0)
+    return memoryview(os.urandom(MIB) * job["mib"])
+
+
+def _pin(core: int) -> None:
+    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(0, {core})
+
+
+class _LagWatch:
+    """How late a timer rings, again and again."""
+
+    def __init__(self) -> None:
+        self.lags_ms: list[float] = []
+        self.busy_ms: list[float] = []
+        self._cpu = time.thread_time()
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + TICK_SECONDS
+        self._handle = self._loop.call_at(self._due, self._tick)
+
+    def _tick(self) -> None:
+        now, cpu = self._loop.time(), time.thread_time()
+        self.lags_ms.append((now - self._due) * 1000)
+        self.busy_ms.append((cpu - self._cpu) * 1000)
+        self._cpu = cpu
+        self._due = now + TICK_SECONDS
+        self._handle = self._loop.call_at(self._due, self._tick)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+
+async def _upload_all(job: dict[str, Any], data: memoryview) -> tuple[Meter, _LagWatch, _LagWatch]:
+    from pushengine import EngineSettings, UserApiKey
+    from pushengine.client import DataPushClient
+    from pushengine.model import Payload, TableColumn, Target
+
+    idle = _LagWatch()
+    await asyncio.sleep(0.5)
+    idle.stop()
+    client = DataPushClient(job["url"], "pool", UserApiKey("key"), settings=EngineSettings(ca_file=job["ca_file"]))
+    made = await client.create_job(Target("T"), [TableColumn("A", "INTEGER")])
+    await asyncio.gather(*(client.list_jobs() for _ in range(UPLOADS)))  # connections, as the other side has its own
+    payloads = [Payload(f"{number:06d}", data, 1, (number, number + 1), {}) for number in range(UPLOADS)]
+    watch = _LagWatch()
+    with Meter() as meter:
+        await asyncio.gather(*(client.upload_chunk(made.id, payload, "UPSERT") for payload in payloads))
+    watch.stop()
+    await client.aclose()
+    return meter, watch, idle
+
+
+def client(job: dict[str, Any]) -> dict[str, Any]:
+    """The engine's client."""
+    data = _payload(job)
+    meter, watch, idle = asyncio.run(_upload_all(job, data))
+    return meter.figures(UPLOADS * data.nbytes) | {
+        "extra_mb_per_upload": max(meter.peak_rss - meter.rss_before, 0) / MB / UPLOADS,
+        "loop_lag_ms": watch.lags_ms,
+        "loop_busy_ms": watch.busy_ms,
+        "idle_loop_lag_ms": idle.lags_ms,
+    }
+
+
+def sendall(job: dict[str, Any]) -> dict[str, Any]:
+    """The floor."""
+    data = _payload(job)
+    host, port = job["url"].removeprefix("https://").split(":")
+    context = ssl.create_default_context(cafile=job["ca_file"])
+    with (
+        context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host) as sock,
+        Meter() as meter,
+    ):
+        for _ in range(UPLOADS):
+            sock.sendall(b"POST /none HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % data.nbytes)
+            sock.sendall(data)
+            sock.recv(1000)
+    return meter.figures(UPLOADS * data.nbytes) | {
+        "extra_mb_per_upload": max(meter.peak_rss - meter.rss_before, 0) / MB / UPLOADS
+    }
+
+
+def main(args: Any, folder: Path) -> dict[str, Any]:
+    """Both in turn."""
+    _pin(1)
+    with harness.sink(folder, no_checksums=1) as sink:  # inherits the core
+        job = {"url": sink.url, "ca_file": sink.ca_file, "mib": args.rows}
+        runs = harness.interleaved(("client", "sendall"), args.repeat, lambda name: harness.side(name, **job))
+    lags = {}
+    for figure in ("loop_lag_ms", "loop_busy_ms", "idle_loop_lag_ms"):
+        values = [lag for one in runs["client"] for lag in one.pop(figure)]
+        lags[figure] = {
+            "p50": round(harness.percentile(values, 0.5), 3),
+            "p99": round(harness.percentile(values, 0.99), 3),
+            "p99.9": round(harness.percentile(values, 0.999), 3),
+            "max": round(max(values), 3),
+            "ticks": len(values),
+        }
+    return {
+        "uploads": UPLOADS,
+        "payload_mib": args.rows,
+        "ratios": {
+            "client_mb_per_second_over_sendall": harness.ratio(runs["client"], runs["sendall"], "mb_per_second"),
+            "client_cpu_over_sendall": harness.ratio(runs["client"], runs["sendall"], "cpu_seconds"),
+        },
+        "figures": {name: harness.spreads(one) for name, one in runs.items()},
+    } | lags
+
+
+if __name__ == "__main__":
+    harness.run(harness.arguments(__doc__, rows=128), {"client": client, "sendall": sendall}, main)

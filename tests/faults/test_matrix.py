@@ -1,0 +1,180 @@
+"""Every operation x every fault x its first, a middle and its last call, over real HTTP: exactly once, or untouched.
+
+Time runs fifty times as fast for the engine and the emulator's quota, so that waits of minutes pass in a second.
+"""
+
+import asyncio
+import contextlib
+import functools
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pushengine import OAuthClient
+from pushengine.api import PushEngine
+from pushengine.config import EngineSettings
+from pushengine.emulator import Emulator, EmulatorSettings
+from pushengine.emulator.faults import FaultPlan
+from pushengine.engine import Runtime, is_resumable
+from pushengine.errors import PushEngineError, SubmitOutcomeUnknownError
+from pushengine.filesystem import LocalFileSystem
+from pushengine.workers import ThreadWorkers
+
+SPEED = 50.0
+ROWS = 360
+CHUNKS = 7
+
+
+class FastClock:
+    """Real time, fifty times as fast, from ten past an hour."""
+
+    def __init__(self):
+        self._start = time.monotonic()
+        self._epoch = 1_750_000_000.0 - 1_750_000_000.0 % 3600.0 + 600.0
+
+    def now(self):
+        return self._epoch + self.monotonic()
+
+    def monotonic(self):
+        return (time.monotonic() - self._start) * SPEED
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(seconds / SPEED)
+
+
+FAULTS = {
+    "500": {"action": "status", "code": 500},
+    "503 although done": {"action": "status", "code": 503, "after_commit": True},
+    "429 bare": {"action": "rate_limit"},
+    "429 with a time": {"action": "rate_limit", "form": "retry_after", "seconds": 2},
+    "cut before": {"action": "drop_before"},
+    "cut in the body": {"action": "drop_before", "after_bytes": 100},
+    "closed before": {"action": "drop_before", "reset": False},
+    "cut after": {"action": "drop_after", "reset": True},
+    "closed after": {"action": "drop_after"},
+    "done late": {"action": "commit_late", "seconds": 0.4},
+    "done twice": {"action": "duplicate"},
+    "answer cut": {"action": "truncated"},
+    "answer nonsense": {"action": "malformed"},
+    "answer empty": {"action": "empty"},
+    "slow": {"action": "delay", "seconds": 0.1, "when": "after"},
+    "token expired": {"action": "expire_tokens"},
+    "job gone before": {"action": "vanish"},
+    "job gone after": {"action": "vanish", "when": "after"},
+    "stale status": {"action": "stale_status", "status": "NEW"},
+}
+OCCURRENCES = {
+    "create": [1],
+    "upsert": [1, 4, CHUNKS],
+    "list_chunks": [1],
+    "submit": [1],
+    "get": [1, 2, 3],
+    "token": [1],
+    "delete": [1],
+    "list": [1],
+}
+REPEATED = [[1, 2]]
+REPEATED_BY_A_REPLAY = [[1, 3]]
+"""A call whose token has expired is made again at once, and once only: the second call must pass."""
+
+
+def cases(operation, name):
+    """The rules of each case; those that the emulator calls impossible are no case."""
+    repeated = REPEATED_BY_A_REPLAY if name == "token expired" else REPEATED
+    for nth in [*OCCURRENCES[operation], *repeated]:
+        raw = {"operation": operation, "nth": nth, **FAULTS[name]}
+        with contextlib.suppress(ValueError):
+            yield FaultPlan.from_data({"faults": [raw]}), raw
+
+
+GROUPS = [
+    (operation, name)
+    for operation in OCCURRENCES
+    for name in FAULTS
+    if operation not in ("delete", "list") and list(cases(operation, name))
+]
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("ID,TEXT\n" + "".join(f"{row:06d},{row % 10}{'x' * 1199}\n" for row in range(ROWS)))
+    return path
+
+
+async def push_once(emulator, clock, encoders, folder, source):
+    runtime = Runtime(
+        clock=clock,
+        rng=random.Random(),
+        filesystem=LocalFileSystem(),
+        off_loop=asyncio.to_thread,
+        new_workers=functools.partial(ThreadWorkers, encoders),
+    )
+    async with PushEngine(
+        emulator.url,
+        pool_id="pool",
+        auth=OAuthClient("id", "secret"),
+        settings=EngineSettings(chunk_bytes=64 * 1024, max_uploads=2, quarantine_seconds=40),
+        state_dir=folder,
+        runtime=runtime,
+    ) as engine:
+        return await engine.push(str(source), table="T", mode="append")
+
+
+async def night(plan, folder, source):
+    """The same command until it is over; the outcome and what the platform holds then."""
+    clock = FastClock()
+    with ThreadPoolExecutor(2) as encoders:
+        settings = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0, now=clock.now, fault_plan=plan)
+        async with Emulator(settings=settings) as emulator:
+            outcome = "never settled"
+            for _run in range(6):
+                try:
+                    receipt = await push_once(emulator, clock, encoders, folder, source)
+                except SubmitOutcomeUnknownError:
+                    outcome = "unknown"
+                    break
+                except PushEngineError as error:
+                    if not is_resumable(error):
+                        outcome = f"failed: {error!r}"
+                        break
+                else:
+                    outcome = receipt.status
+                    break
+            runs = [job.runs for job in emulator.service.jobs.values()]
+            tables = await emulator.query("select table_name from information_schema.tables where table_name = 'T'")
+            rows = [(0, 0)]
+            if tables:
+                rows = await emulator.query("select count(*), count(distinct ID) from T")
+            return outcome, rows[0], runs, [tuple(fired) for fired in emulator.faults.fired]
+
+
+def problem(outcome, rows, runs, *, is_vanishing):
+    if outcome == "DONE" and rows != (ROWS, ROWS):
+        return f"DONE with {rows}"
+    if outcome == "unknown" and is_vanishing:
+        return None
+    if outcome.startswith("failed") and rows != (0, 0):
+        return f"{outcome}, but the table has {rows}"
+    if outcome != "DONE" and not outcome.startswith("failed"):
+        return outcome
+    if max(runs, default=0) > 1 or sum(run > 0 for run in runs) > 1:
+        return f"jobs ran {runs}"
+    return None
+
+
+@pytest.mark.parametrize(("operation", "name"), GROUPS, ids=lambda part: part.replace(" ", "-"))
+async def test_exactly_once_or_untouched(operation, name, tmp_path, source, request):
+    plans = list(cases(operation, name))
+    request.node.user_properties.append(("fault_matrix_cases", len(plans)))
+    problems = []
+    for number, (plan, raw) in enumerate(plans):
+        outcome, rows, runs, _fired = await night(plan, tmp_path / f"state{number}", source)
+        found = problem(outcome, rows, runs, is_vanishing="gone" in name)
+        if found:
+            problems.append(f"{raw}: {found}")
+        elif outcome != "DONE" and "gone" not in name:
+            problems.append(f"{raw}: {outcome}")
+    assert problems == []
