@@ -32,7 +32,7 @@ from pushengine.events import EventSink
 from pushengine.limiter import SubmitLimiter
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
 from pushengine.pushlog import PushLog
-from pushengine.retry import RetryPolicy, call_with_retries
+from pushengine.retry import RetryPolicy, call_with_retries, is_undone
 from pushengine.types import Destination
 from pushengine.verification import verify_chunks
 
@@ -229,9 +229,6 @@ class JobRunner:
 
     async def _settle_submit(self, job_id: JobId, attempt: int, error: PushEngineError) -> bool:
         """Was it accepted although it failed? If not, wait as the failure asks for."""
-        if error.disposition == "outcome_unknown":
-            await self._log.record("submit_unknown", job_id=job_id, error=error.message)
-            return await self._is_accepted_after_all(job_id, attempt, error)
         if isinstance(error, ConflictError):
             if await self._has_left_new(job_id):
                 return True
@@ -240,6 +237,9 @@ class JobRunner:
                 job_id, attempt, error, self._conflict_wait_seconds * self._rng.uniform(0.5, 1.5)
             )
             return False
+        if not is_undone(error):
+            await self._log.record("submit_unknown", job_id=job_id, error=error.message)
+            return await self._is_accepted_after_all(job_id, attempt, error)
         await self._log.record("submit_refused", job_id=job_id, error=error.message)
         if isinstance(error, NotFoundError):
             raise self._vanished(job_id) from error

@@ -13,9 +13,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pushengine.clock import Clock
-from pushengine.errors import PushEngineError, RateLimitedError, RetriesExhaustedError
+from pushengine.errors import ConnectionFailedError, PushEngineError, RateLimitedError, RetriesExhaustedError
 
 T = TypeVar("T")
+
+
+def is_undone(error: PushEngineError) -> bool:
+    """Whether this failure of a call that is not idempotent proves that nothing was done: it was refused, or never left."""
+    return error.disposition == "terminal" or isinstance(error, ConnectionFailedError | RateLimitedError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pushengine.events import EventSink
 from pushengine.history import JobRecord
 from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
 from pushengine.pushlog import PushLog
-from pushengine.retry import RetryPolicy
+from pushengine.retry import RetryPolicy, is_undone
 from pushengine.types import Destination
 from pushengine.verification import Reconciliation, reconcile
 
@@ -220,7 +220,7 @@ class Uploader:
         operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
         attempt = 1
         while (error := await self._attempt_once(payload, attempt)) is not None:
-            is_unknown = error.disposition == "outcome_unknown"
+            is_unknown = not is_undone(error)
             if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
                 break
             elapsed = self._clock.monotonic() - start
@@ -270,7 +270,7 @@ class Uploader:
             try:
                 await self._destination.upload_chunk(self._job_id, payload, self._kind)
             except PushEngineError as error:
-                is_unknown = error.disposition == "outcome_unknown"
+                is_unknown = not is_undone(error)
                 await self._log.record("chunk_unknown" if is_unknown else "chunk_refused", **ids, error=error.message)
                 if isinstance(error, NotFoundError):
                     raise JobVanishedError(

@@ -57,14 +57,14 @@ def quota(url: options.Url = None, config: options.ConfigPath = None, as_json: o
     """Show what is left of this hour's submits. As far as this host knows; asks nobody."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.api import open_ledger, quota_status
+        from pushengine.api import open_ledger, open_state_dir, quota_status
         from pushengine.clock import SystemClock
         from pushengine.display import describe_quota
         from pushengine.wire import parse_team_url
 
         loaded = session.load_config(config=config, url=url, wants_credentials=False)
         _, team = parse_team_url(loaded.require_url())
-        with contextlib.closing(open_ledger(loaded.engine, loaded.state_dir)) as ledger:
+        with contextlib.closing(open_ledger(loaded.engine, open_state_dir(loaded.state_dir))) as ledger:
             status = quota_status(ledger, team, SystemClock().now())
         if as_json:
             terminal.say_json(status.to_dict())

@@ -18,9 +18,12 @@ SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.string())])
 class Reader:
     def __init__(self, batches):
         self.batches = batches
+        self.rows_read = 0
 
     def __iter__(self):
-        return iter(self.batches)
+        for batch in self.batches:
+            self.rows_read += batch.batch.num_rows
+            yield batch
 
     def bytes_read(self):
         return None

@@ -16,11 +16,12 @@ class Batches:
             batch = pa.RecordBatch.from_pydict({"x": pa.array(range(row, row + size), pa.int64())})
             self.batches.append(SourceBatch(batch, "f", row, None if first_line is None else row + first_line))
             row += size
-        self.closed = self.taken = 0
+        self.closed = self.taken = self.rows_read = 0
 
     def __iter__(self):
         for one in self.batches:
             self.taken += 1
+            self.rows_read += one.batch.num_rows
             yield one
 
     def bytes_read(self):
@@ -113,3 +114,15 @@ async def test_an_async_source_gives_the_same_chunks():
     stopped = AsyncChunkReader(stream(Batches(10)), 500)
     stopped.stop()
     assert await stopped.next_chunk() is None
+
+
+@pytest.mark.parametrize("max_bytes", [40, 80, 500])
+def test_a_push_that_goes_on_cuts_the_rest_as_the_first_pass_did(max_bytes):
+    sizes = (10, 3, 7, 30, 1, 5)
+    whole = chunks_of(Batches(*sizes), max_bytes)
+    for index, chunk in enumerate(whole):
+        reader = ChunkReader(Batches(*sizes), max_bytes, first_index=index, first_row=chunk.source_rows[0])
+        rest = list(iter(reader.next_chunk, None))
+        assert [(c.chunk_id, c.source_rows, rows_of(c)) for c in rest] == [
+            (c.chunk_id, c.source_rows, rows_of(c)) for c in whole[index:]
+        ]

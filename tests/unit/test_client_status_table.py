@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from http import HTTPStatus
@@ -49,20 +50,19 @@ Response = functools.partial(aiohttp.ClientResponse, stream_writer=SimpleNamespa
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_each_status_is_one_error(operation):
     method, call = OPERATIONS[operation]
-    client = DataPushClient("http://localhost", "pool", UserApiKey("key"))
-    for status in STATUSES:
-        kind = NAMED.get(status, CLASSES[status // 100])
-        disposition = "transient" if status in (*MAY_BE_DONE, 429) else "terminal"
-        if method == "post" and status in MAY_BE_DONE:
-            disposition = "outcome_unknown"
-        with aioresponses() as team:
-            team.add(re.compile("http://localhost/"), method, status, response_class=Response)
-            if (operation, status) == ("delete", 404):
-                await call(client)  # it is gone already
-                continue
-            with pytest.raises(errors.ApiError) as caught:
-                await call(client)
-            error = caught.value
-            assert (type(error), error.status, error.disposition) == (kind, status, disposition)
-            assert [len(requests) for requests in team.requests.values()] == [1]
-    await client.aclose()
+    async with contextlib.aclosing(DataPushClient("http://localhost", "pool", UserApiKey("key"))) as client:
+        for status in STATUSES:
+            kind = NAMED.get(status, CLASSES[status // 100])
+            disposition = "transient" if status in (*MAY_BE_DONE, 429) else "terminal"
+            if method == "post" and status in MAY_BE_DONE:
+                disposition = "outcome_unknown"
+            with aioresponses() as team:
+                team.add(re.compile("http://localhost/"), method, status, response_class=Response)
+                if (operation, status) == ("delete", 404):
+                    await call(client)  # it is gone already
+                    continue
+                with pytest.raises(errors.ApiError) as caught:
+                    await call(client)
+                error = caught.value
+                assert (type(error), error.status, error.disposition) == (kind, status, disposition)
+                assert [len(requests) for requests in team.requests.values()] == [1]

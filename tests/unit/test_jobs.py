@@ -32,12 +32,14 @@ from pushengine.errors import (
     UnexpectedResponseError,
     VerificationError,
 )
-from pushengine.jobs import DrainSwitch, JobRunner
+from pushengine.drain import DrainSwitch
+from pushengine.jobs import JobRunner
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk, TableColumn, Target
 from pushengine.retry import RetryPolicy
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from support.journals import memory_log
 
 HOUR = 3600.0
 TEN_PAST = 1_750_000_000.0 - 1_750_000_000.0 % HOUR + 600.0
@@ -141,6 +143,7 @@ class Bench:
             spacing_seconds=self.ledger.spacing_seconds,
             submits_per_hour=per_hour,
         )
+        self.log = memory_log(self.clock)
         self.runner = JobRunner(
             destination,
             limiter=limiter,
@@ -149,16 +152,31 @@ class Bench:
             clock=self.clock,
             rng=rng,
             drain=self.drain,
-            push_id="p",
+            log=self.log,
             sink=self.sink,
             on_retry=lambda *told: self.retries.append(told),
             **{
                 "conflict_wait_seconds": 30.0,
                 "poll_max_interval_seconds": 15.0,
                 "job_deadline_seconds": 6 * HOUR,
+                "quarantine_seconds": 60.0,
+                "settle_seconds": 1.0,
                 **options,
             },
         )
+
+    @property
+    def submits(self):
+        return self.log.state.submits
+
+    @property
+    def may_have_run(self):
+        return self.log.state.job_of(JOB).may_have_run
+
+    async def with_job(self):
+        """The job was created before, as far as the journal knows."""
+        await self.log.record("job_created", job_id=JOB)
+        return self.runner
 
     @property
     def spent(self):
@@ -186,7 +204,10 @@ def on_bench(folder, use, destination=None, **options):
 
 def submit(folder, *lines, get=(), **options):
     destination = ScriptedDestination(submit=lines, get=get)
-    return on_bench(folder, lambda bench: bench.runner.submit(JOB), destination, **options)
+    async def use(bench):
+        return await (await bench.with_job()).submit(JOB)
+
+    return on_bench(folder, use, destination, **options)
 
 
 # --- Submit
@@ -196,7 +217,7 @@ def test_an_accepted_submit_is_sent_once(tmp_path):
     bench, result = submit(tmp_path)
     assert result is None
     assert bench.destination.calls == ["submit"]
-    assert (bench.runner.submits, bench.spent_at_end, bench.runner.may_have_run) == (1, 1, True)
+    assert (bench.submits, bench.spent_at_end, bench.may_have_run) == (1, 1, True)
     assert [event.submits for event in bench.sink.of(events.JobSubmitted)] == [1]
 
 
@@ -205,7 +226,7 @@ def test_a_rate_limit_with_a_time_is_waited_for_and_spends_another_submit(tmp_pa
     assert result is None
     first, second = bench.destination.times_of("submit")
     assert 120.0 <= second - first <= 125.0
-    assert (bench.runner.submits, bench.spent_at_end) == (2, 2)
+    assert (bench.submits, bench.spent_at_end) == (2, 2)
     (waited,) = bench.sink.of(events.QuotaWaited)
     assert waited.reason == "server"
     until = dt.datetime.fromisoformat(waited.until).timestamp()
@@ -226,9 +247,10 @@ def test_rate_limits_without_times_are_taken_for_the_second_first_and_for_the_ho
 
 def test_a_refused_submit_leaves_the_job_ours_to_delete(tmp_path):
     async def use(bench):
+        await bench.with_job()
         submitting = asyncio.create_task(bench.runner.submit(JOB))
         await bench.clock.sleep(10)
-        assert not bench.runner.may_have_run
+        assert not bench.may_have_run
         bench.drain.set()
         await submitting
 
@@ -245,7 +267,7 @@ def test_a_conflict_while_the_job_is_new_waits_and_submits_again(tmp_path):
     assert bench.destination.calls == ["submit", "get", "submit", "get", "submit"]
     times = bench.destination.times_of("submit")
     assert all(15.0 <= after - before <= 46.0 for before, after in itertools.pairwise(times))
-    assert (bench.runner.submits, bench.spent_at_end) == (3, 3)
+    assert (bench.submits, bench.spent_at_end) == (3, 3)
 
 
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE, JobStatus.ERROR])
@@ -253,7 +275,7 @@ def test_a_conflict_while_the_job_is_at_work_or_done_means_accepted(tmp_path, st
     bench, result = submit(tmp_path, (ConflictError("busy", status=409), status))
     assert result is None
     assert bench.destination.calls == ["submit", "get"]
-    assert (bench.runner.submits, bench.runner.may_have_run) == (1, True)
+    assert (bench.submits, bench.may_have_run) == (1, True)
 
 
 UNKNOWN = {
@@ -278,7 +300,7 @@ def test_a_lost_answer_to_a_submit_that_worked_is_found_out_and_not_sent_again(t
     bench, result = submit(tmp_path, (lost(), status))
     assert result is None
     assert bench.destination.calls == ["submit", "get"]
-    assert (bench.runner.submits, bench.runner.may_have_run) == (1, True)
+    assert (bench.submits, bench.may_have_run) == (1, True)
     assert len(bench.sink.of(events.JobSubmitted)) == 1
 
 
@@ -289,14 +311,14 @@ def test_a_lost_answer_while_the_job_is_new_settles_before_the_job_is_submitted_
     assert bench.destination.calls == ["submit", "get", "get", "submit"]
     first, second = bench.destination.times_of("submit")
     assert second - first >= 5.0
-    assert (bench.runner.submits, bench.runner.may_have_run) == (2, True)
+    assert (bench.submits, bench.may_have_run) == (2, True)
 
 
 def test_a_lost_submit_that_takes_effect_while_we_wait_is_not_sent_again(tmp_path):
     bench, result = submit(tmp_path, OutcomeUnknownError("lost"), get=[JobStatus.NEW, JobStatus.QUEUED])
     assert result is None
     assert bench.destination.calls == ["submit", "get", "get"]
-    assert bench.runner.submits == 1
+    assert bench.submits == 1
 
 
 def test_a_second_submit_after_a_lost_one_that_ran_meets_a_conflict_and_is_adopted(tmp_path):
@@ -309,7 +331,7 @@ def test_a_second_submit_after_a_lost_one_that_ran_meets_a_conflict_and_is_adopt
 def test_a_job_that_is_gone_before_its_submit_has_vanished(tmp_path):
     bench, result = submit(tmp_path, NotFoundError("gone", status=404))
     assert isinstance(result, JobVanishedError)
-    assert (result.job_id, bench.runner.submits, bench.runner.may_have_run) == (JOB, 1, False)
+    assert (result.job_id, bench.submits, bench.may_have_run) == (JOB, 1, False)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +353,7 @@ def test_a_job_that_is_gone_after_submits_that_were_refused_has_vanished(tmp_pat
 def test_a_job_that_is_gone_after_a_lost_submit_is_an_outcome_that_nobody_knows(tmp_path, lost):
     bench, result = submit(tmp_path, lost(), get=[NotFoundError("gone", status=404)])
     assert isinstance(result, SubmitOutcomeUnknownError)
-    assert (bench.destination.count("submit"), bench.runner.may_have_run) == (1, True)
+    assert (bench.destination.count("submit"), bench.may_have_run) == (1, True)
     assert "_CELONIS_CHANGE_DATE" in result.hint
 
 
@@ -354,7 +376,7 @@ def test_a_connection_that_can_never_be_made_is_not_tried_again(tmp_path):
     error.disposition = "terminal"
     bench, result = submit(tmp_path, error)
     assert result is error
-    assert (bench.destination.count("submit"), bench.runner.may_have_run) == (1, False)
+    assert (bench.destination.count("submit"), bench.may_have_run) == (1, False)
 
 
 @pytest.mark.parametrize(
@@ -369,18 +391,19 @@ def test_a_connection_that_can_never_be_made_is_not_tried_again(tmp_path):
 def test_a_refused_submit_is_final_and_has_not_run(tmp_path, error):
     bench, result = submit(tmp_path, error)
     assert result is error
-    assert (bench.destination.calls, bench.runner.may_have_run) == (["submit"], False)
+    assert (bench.destination.calls, bench.may_have_run) == (["submit"], False)
 
 
 def test_a_submit_refused_for_ever_is_given_up(tmp_path):
     bench, result = submit(tmp_path, *(ConnectionFailedError(f"refused {number}") for number in range(50)))
     assert isinstance(result, RetriesExhaustedError)
     assert str(result.__cause__) == "refused 11"
-    assert result.attempts == bench.destination.count("submit") == bench.runner.submits == bench.spent_at_end == 12
+    assert result.attempts == bench.destination.count("submit") == bench.submits == bench.spent_at_end == 12
 
 
 def test_a_spent_hour_is_waited_out_and_the_wait_is_told(tmp_path):
     async def use(bench):
+        await bench.with_job()
         for _ in range(3):
             bench.destination.status = JobStatus.NEW
             await bench.runner.submit(JOB)
@@ -396,6 +419,7 @@ def test_a_spent_hour_is_waited_out_and_the_wait_is_told(tmp_path):
 
 def test_a_drain_ends_the_wait_for_quota(tmp_path):
     async def use(bench):
+        await bench.with_job()
         await bench.runner.submit(JOB)
         waiting = asyncio.create_task(bench.runner.submit(JOB))
         await bench.clock.sleep(5)
@@ -410,12 +434,13 @@ def test_a_drain_ends_the_wait_for_quota(tmp_path):
 
 def test_a_drain_before_the_submit_sends_nothing(tmp_path):
     async def use(bench):
+        await bench.with_job()
         bench.drain.set()
         await bench.runner.submit(JOB)
 
     bench, result = on_bench(tmp_path, use)
     assert isinstance(result, EngineClosedError)
-    assert (bench.destination.calls, bench.spent_at_end, bench.runner.may_have_run) == ([], 0, False)
+    assert (bench.destination.calls, bench.spent_at_end, bench.may_have_run) == ([], 0, False)
 
 
 def test_a_drain_does_not_cut_a_submit_in_flight(tmp_path):
@@ -423,6 +448,7 @@ def test_a_drain_does_not_cut_a_submit_in_flight(tmp_path):
         await asyncio.sleep(20)
 
     async def use(bench):
+        await bench.with_job()
         submitting = asyncio.create_task(bench.runner.submit(JOB))
         await bench.clock.sleep(5)
         bench.drain.set()
@@ -436,6 +462,7 @@ def test_a_drain_does_not_cut_a_submit_in_flight(tmp_path):
 
 def test_cancelling_a_wait_for_quota_leaves_nothing_behind(tmp_path):
     async def use(bench):
+        await bench.with_job()
         await bench.runner.submit(JOB)
         waiting = asyncio.create_task(bench.runner.submit(JOB))
         await bench.clock.sleep(5)
@@ -459,7 +486,9 @@ def poll(folder, *get, logs=(), **options):
 
 
 async def poll_submitted(bench):
-    bench.runner.may_have_run = True
+    await bench.with_job()
+    await bench.log.record("submit_intended", job_id=JOB)
+    await bench.log.record("submit_accepted", job_id=JOB)
     return await bench.runner.poll(JOB)
 
 
@@ -610,7 +639,25 @@ SENT, LISTED = map(list, zip(chunk(b"a"), chunk(b"b"), strict=True))
 def verify(folder, listed, *lines):
     destination = ScriptedDestination(chunks=lines)
     destination.chunks = listed
-    return on_bench(folder, lambda bench: bench.runner.verify(JOB, SENT), destination)
+
+    async def use(bench):
+        await bench.with_job()
+        for number, chunk in enumerate(SENT):
+            await bench.log.record(
+                "chunk_sending",
+                job_id=JOB,
+                chunk_id=chunk.chunk_id,
+                rows=1,
+                first_row=number,
+                end_row=number + 1,
+                payload_bytes=1,
+                digests=chunk.digests,
+                type="UPSERT",
+            )
+            await bench.log.record("chunk_acked", job_id=JOB, chunk_id=chunk.chunk_id)
+        return await bench.runner.seal(JOB)
+
+    return on_bench(folder, use, destination)
 
 
 def test_a_job_that_holds_what_was_sent_is_verified(tmp_path):
@@ -656,7 +703,11 @@ async def hang():
 )
 def test_a_delete_that_fails_is_told_and_hides_nothing(tmp_path, line, told):
     destination = ScriptedDestination(delete=[line])
-    bench, result = on_bench(tmp_path, lambda bench: bench.runner.discard(JOB), destination)
+
+    async def use(bench):
+        return await (await bench.with_job()).discard(JOB)
+
+    bench, result = on_bench(tmp_path, use, destination)
     assert result is None
     assert [(event.job_id, event.error) for event in bench.sink.of(events.JobDeleted)] == [(JOB, told)]
     assert bench.elapsed <= 11

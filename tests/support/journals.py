@@ -1,0 +1,35 @@
+"""A journal in memory for tests that are not about the journal."""
+
+from pushengine.pushlog import PushLog
+
+
+class MemoryJournal:
+    """What `PushLog` needs of a journal, and the facts that it was given."""
+
+    def __init__(self):
+        self.facts = []
+        self.states = {}
+        self.checksums = {}
+
+    async def do(self, call):
+        return call(self)
+
+    def append(self, fact):
+        self.facts.append(fact)
+
+    def set_state(self, push_id, state, at):
+        self.states[push_id] = state
+
+    def checksum_of(self, team):
+        return self.checksums.get(team)
+
+    def learn_checksum(self, team, checksum):
+        self.checksums[team] = checksum
+
+    @property
+    def kinds(self):
+        return [fact.kind for fact in self.facts]
+
+
+def memory_log(clock, *, push_id="p", team="acme"):
+    return PushLog(MemoryJournal(), clock=clock, push_id=push_id, team=team)
