@@ -392,7 +392,7 @@ class PushRun:
         job = log.state.job
         if job is not None:
             await self._job_runner(log).discard(job.job_id)
-            job.is_discarded = True  # even if the deletion failed: it is never used again
+            job.is_abandoned = True
         if not isinstance(cause, ValueMisfitError):
             await log.record("push_restarted", reason=str(cause))
         self._emit(

@@ -99,7 +99,12 @@ class ChunkRecord:
 
 @dataclasses.dataclass(slots=True)
 class JobRecord:
-    """One job of a push."""
+    """One job of a push.
+
+    Attributes:
+        is_discarded: It is deleted.
+        is_abandoned: The push went on without it: even if its deletion failed, it is never used again.
+    """
 
     job_id: JobId
     chunks: dict[str, ChunkRecord] = dataclasses.field(default_factory=dict)
@@ -110,6 +115,7 @@ class JobRecord:
     status: str | None = None
     logs: tuple[str, ...] = ()
     is_discarded: bool = False
+    is_abandoned: bool = False
 
     @property
     def may_have_run(self) -> bool:
@@ -162,7 +168,8 @@ class PushState:
     @property
     def job(self) -> JobRecord | None:
         """The job that the push works with, or None between two."""
-        return self.jobs[-1] if self.jobs and not self.jobs[-1].is_discarded else None
+        last = self.jobs[-1] if self.jobs else None
+        return None if last is None or last.is_discarded or last.is_abandoned else last
 
     def job_of(self, job_id: str) -> JobRecord:
         """The record of one job."""
@@ -285,6 +292,8 @@ def _job_discarded(_state: PushState, jobs: dict[str, JobRecord], _at: float, bo
 
 def _restarted(state: PushState, _jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
     state.restarts += 1
+    for job in state.jobs:
+        job.is_abandoned = True
     state.schema = body.get("schema") or state.schema
 
 

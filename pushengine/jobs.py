@@ -44,7 +44,7 @@ _POLL_GROWTH = 1.5
 _MAX_SUBMIT_ATTEMPTS = 12
 _DELETE_TIMEOUT_SECONDS = 10.0
 _UNKNOWN_SETTLE_SECONDS = 5.0
-_LOOKS = 3
+_LOOKS = 6
 
 
 class JobRunner:
@@ -139,7 +139,7 @@ class JobRunner:
             found = verify_chunks(sent, listed, known=known)
             if found.verified is not None or len(listed) >= len(sent) or look == _LOOKS - 1:
                 break
-            await self._drain.guard(self._clock.sleep(self._settle_seconds))  # the list may lag behind
+            await self._drain.guard(self._clock.sleep(self._settle_seconds * 2**look))  # the list may lag behind
         if found.verified is None:
             raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
         if found.algorithm is not None and found.algorithm != known:

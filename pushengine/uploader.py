@@ -19,12 +19,14 @@ from pushengine.clock import Clock
 from pushengine.drain import DrainSwitch
 from pushengine.errors import JobTaintedError, JobVanishedError, NotFoundError, PushEngineError, RetriesExhaustedError
 from pushengine.events import EventSink
+from pushengine.history import JobRecord
 from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
 from pushengine.pushlog import PushLog
 from pushengine.retry import RetryPolicy, is_undone
 from pushengine.types import Destination
-from pushengine.verification import reconcile
+from pushengine.verification import Reconciliation, reconcile
 
+_LOOKS = 6
 OnRetry = Callable[[str, int, float, PushEngineError], None]
 
 
@@ -107,18 +109,14 @@ class Reconciler:
         """
         async with self._gate.quiet():
             job = self._log.state.job_of(self._job_id)
-            chunks = list(job.chunks.values())
-            unknown = [chunk for chunk in chunks if chunk.is_open]
+            unknown = [chunk for chunk in job.chunks.values() if chunk.is_open]
             if not unknown:
                 return
-            await self._clock.sleep(self._settle_seconds)
-            result = reconcile(
-                [chunk.as_sent() for chunk in chunks if chunk.state == "acked"],
-                [chunk.as_sent() for chunk in unknown],
-                await self._list_chunks(self._job_id),
-                known=await self._log.known_checksum(),
-                may_hold_late_ones=job.quarantined_since is not None,
-            )
+            for look in range(_LOOKS):
+                await self._clock.sleep(self._settle_seconds * 2**look)
+                result = await self._look(job)
+                if not result.is_behind:
+                    break
             if result.taint is not None:
                 raise JobTaintedError(
                     f"what job {self._job_id} holds cannot be trusted: {result.taint}", job_id=self._job_id
@@ -141,6 +139,17 @@ class Reconciler:
                         how=result.how,
                     )
                 )
+
+    async def _look(self, job: JobRecord) -> Reconciliation:
+        chunks = job.chunks.values()
+        listed = await self._list_chunks(self._job_id)
+        return reconcile(
+            [chunk.as_sent() for chunk in chunks if chunk.state == "acked"],
+            [chunk.as_sent() for chunk in chunks if chunk.is_open],
+            listed,
+            known=await self._log.known_checksum(),
+            may_hold_late_ones=job.quarantined_since is not None,
+        )
 
 
 class Uploader:

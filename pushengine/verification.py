@@ -47,12 +47,14 @@ class Reconciliation:
         present: Chunk ids that the job holds.
         absent: Chunk ids that it does not hold (yet: a late one shows at the seal).
         taint: Why the job can no longer be trusted, or None.
+        is_behind: Then: the list lacks what was acknowledged, so it may just lag behind.
         how: By `checksum` or by `count`.
     """
 
     present: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
     taint: str | None = None
+    is_behind: bool = False
     how: Literal["checksum", "count"] = "checksum"
     algorithm: str | None = None
 
@@ -104,7 +106,9 @@ def reconcile(
     """
     ids = frozenset(chunk.chunk_id for chunk in unknown)
     if len(listed) < len(acked):
-        return Reconciliation(taint=f"{len(acked)} chunks were acknowledged, the job holds {len(listed)}")
+        return Reconciliation(
+            taint=f"{len(acked)} chunks were acknowledged, the job holds {len(listed)}", is_behind=True
+        )
     if len(listed) > len(acked) + len(unknown):
         return Reconciliation(
             taint=f"the job holds {len(listed)} chunks, at most {len(acked) + len(unknown)} were sent"
@@ -115,7 +119,7 @@ def reconcile(
     rest = _listed_keys(listed)
     rest.subtract(_key(chunk, algorithm) for chunk in acked)
     if any(count < 0 for count in rest.values()):
-        return Reconciliation(taint="an acknowledged chunk is not in the job's list")
+        return Reconciliation(taint="an acknowledged chunk is not in the job's list", is_behind=True)
     present = set()
     for chunk in unknown:
         if rest[_key(chunk, algorithm)] > 0:

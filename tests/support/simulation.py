@@ -45,6 +45,8 @@ from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 EPOCH = 1_750_000_000.0
 LATEST_ARRIVAL_SECONDS = 50.0
+BAD_RUNS = 20
+"""Later runs neither crash nor are stopped: then the push must come to its end, however bad the network is."""
 
 
 class SimulatedCrash(BaseException):
@@ -483,7 +485,7 @@ class World:
 
     def is_time_to_die(self):
         if self.crash_plan is None:
-            return self.rng.random() < self.weather.crash
+            return self.run_number <= BAD_RUNS and self.rng.random() < self.weather.crash
         return self.run_number <= len(self.crash_plan) and self.run_steps == self.crash_plan[self.run_number - 1]
 
     def maybe_crash(self, where):
@@ -690,7 +692,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
         finished=set(),
     )
     alarms = []
-    if world.rng.random() < world.weather.drain:
+    if world.run_number <= BAD_RUNS and world.rng.random() < world.weather.drain:
         alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(0.1), shared.drain.set))
     if world.rng.random() < world.weather.change / 4:
         alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), files.replace))
