@@ -62,6 +62,7 @@ async def _push(job: dict[str, Any]) -> tuple[Any, Meter, float]:
         async with PushEngine(
             job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state), sinks=[sink]
         ) as engine:
+            harness.warm_up()
             await engine.list_jobs()  # the first connection is set-up
             start = time.perf_counter()
             with Meter() as meter:

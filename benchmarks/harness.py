@@ -146,6 +146,13 @@ def flush_seconds(folder: Path, count: int) -> list[float]:
     return seconds
 
 
+def warm_up() -> None:
+    """Have pyarrow import pandas, which it does at its first conversion wherever pandas is installed: imports are in nobody's time."""
+    import pyarrow as pa
+
+    pa.scalar(0)
+
+
 class Meter:
     """Wall time, CPU time and peak memory of this process, from `with` on."""
 

@@ -67,6 +67,7 @@ async def _push(job: dict[str, Any]) -> dict[str, Any]:
         async with PushEngine(
             job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state)
         ) as engine:
+            harness.warm_up()
             await engine.list_jobs()
             busy.seconds = waited.seconds = busy.calls = waited.calls = 0
             with Meter() as meter:

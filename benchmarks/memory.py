@@ -32,6 +32,7 @@ async def _push(job: dict[str, Any]) -> dict[str, Any]:
         async with PushEngine(
             job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state)
         ) as engine:
+            harness.warm_up()
             await engine.list_jobs()
             with Meter() as meter:
                 receipt = await engine.push(job["csv"], table="EVENTS")

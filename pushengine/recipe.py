@@ -92,7 +92,7 @@ def _fingerprint(filesystem: FileSystem, path: Path) -> list[Any]:
             for offset in sorted({0, max(size // 2 - _PROBE_BYTES // 2, 0), max(size - _PROBE_BYTES, 0)}):
                 file.seek(offset)
                 digest.update(file.read(_PROBE_BYTES))
-        return [str(path), size, filesystem.changed_at_ns(path), digest.hexdigest()]
+        return [str(path.absolute()), size, filesystem.changed_at_ns(path), digest.hexdigest()]
     except OSError as error:
         raise SourceReadError(
             f"cannot be read: {error.strerror or error}", source=str(path), hint="was it moved or deleted?"

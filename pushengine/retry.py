@@ -77,6 +77,16 @@ class RetryPolicy:
         return RetryDecision(retry=True, wait_seconds=wait)
 
 
+def exhausted(operation: str, attempts: int, elapsed_seconds: float, error: PushEngineError) -> RetriesExhaustedError:
+    """The error after the last allowed attempt failed with `error`."""
+    return RetriesExhaustedError(
+        f"{operation} failed {attempts} times in {elapsed_seconds:.0f} s, the last time with: {error.message}",
+        attempts=attempts,
+        elapsed_seconds=elapsed_seconds,
+        hint=error.hint or "run the same command again later",
+    )
+
+
 async def call_with_retries(
     attempt_once: Callable[[int], Awaitable[T]],
     *,
@@ -109,12 +119,7 @@ async def call_with_retries(
             elapsed = clock.monotonic() - start
             decision = policy.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=rng)
             if decision.is_exhausted and attempt > 1:
-                raise RetriesExhaustedError(
-                    f"{operation} failed {attempt} times in {elapsed:.0f} s, the last time with: {error.message}",
-                    attempts=attempt,
-                    elapsed_seconds=elapsed,
-                    hint=error.hint or "run the same command again later",
-                ) from error
+                raise exhausted(operation, attempt, elapsed, error) from error
             if not decision.retry:
                 raise
             on_retry(operation, attempt, decision.wait_seconds, error)

@@ -17,12 +17,12 @@ from pushengine import events
 from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.clock import Clock
 from pushengine.drain import DrainSwitch
-from pushengine.errors import JobTaintedError, JobVanishedError, NotFoundError, PushEngineError, RetriesExhaustedError
+from pushengine.errors import JobTaintedError, JobVanishedError, NotFoundError, PushEngineError
 from pushengine.events import EventSink
 from pushengine.history import JobRecord
 from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
 from pushengine.pushlog import PushLog
-from pushengine.retry import RetryPolicy, is_undone
+from pushengine.retry import RetryPolicy, exhausted, is_undone
 from pushengine.types import Destination
 from pushengine.verification import Reconciliation, reconcile
 
@@ -233,12 +233,7 @@ class Uploader:
                 error, attempt=attempt, elapsed_seconds=elapsed, rng=self._rng, is_settled=is_unknown
             )
             if decision.is_exhausted:
-                raise RetriesExhaustedError(
-                    f"{operation} failed {attempt} times in {elapsed:.0f} s, the last time with: {error.message}",
-                    attempts=attempt,
-                    elapsed_seconds=elapsed,
-                    hint=error.hint or "run the same command again later",
-                ) from error
+                raise exhausted(operation, attempt, elapsed, error) from error
             if not decision.retry:
                 raise error
             self._on_retry(operation, attempt, decision.wait_seconds, error)

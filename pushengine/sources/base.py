@@ -293,6 +293,41 @@ class FilesReader(BatchReader):
             current.close()
 
 
+class FilesSource:
+    """What sources over files share. A kind of file adds `is_text`, `schema`, `sample` and `_open`."""
+
+    is_repeatable = True
+
+    def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
+        self.label = label
+        self.files = tuple(paths)
+        self._filesystem = filesystem
+
+    def size_bytes(self) -> int:
+        """Length of all files, compressed where they are.
+
+        Raises:
+            SourceReadError: A file is gone.
+        """
+        return sum(self._sizes())
+
+    def _sizes(self) -> list[int]:
+        sizes = []
+        for path in self.files:
+            try:
+                sizes.append(self._filesystem.size_bytes(path))
+            except OSError as exc:
+                raise unreadable(str(path), exc) from exc
+        return sizes
+
+    def open(self, start_row: int = 0) -> BatchReader:
+        """Begin a pass over all rows; those before `start_row` are left out where a file can do that without reading them."""
+        return FilesReader(self.label, self.files, self._sizes(), self._open, start_row)
+
+    def _open(self, path: Path) -> FilePass:
+        raise NotImplementedError
+
+
 def require_rows(rows: int, label: str) -> None:
     """Refuse a source without rows: a replaced table would be emptied by an extract that failed.
 

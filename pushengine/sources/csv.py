@@ -32,8 +32,8 @@ import pyarrow.csv as arrow_csv
 
 from pushengine.config import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
-from pushengine.sources.base import FilesReader, compression_of, require_rows, spread, unreadable
-from pushengine.types import BatchReader, FileSystem, SourceBatch
+from pushengine.sources.base import FilesSource, compression_of, require_rows, spread, unreadable
+from pushengine.types import FileSystem, SourceBatch
 
 BLOCK_BYTES = 1024 * 1024
 MAX_ROW_BYTES = 32 * 1024 * 1024
@@ -486,32 +486,15 @@ class _CsvPass:
 # --- The source -------------------------------------------------------------------------------------------------------------------
 
 
-class CsvSource:
+class CsvSource(FilesSource):
     """CSV files as one table, every column as text."""
 
     is_text = True
-    is_repeatable = True
 
     def __init__(self, paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> None:
-        self.label = label
-        self.files = tuple(paths)
-        self._paths = list(paths)
+        super().__init__(paths, label=label, filesystem=filesystem)
         self._settings = settings
-        self._filesystem = filesystem
         self._names: tuple[str, ...] | None = None
-
-    def _sizes(self) -> list[int]:
-        sizes = []
-        for path in self._paths:
-            try:
-                sizes.append(self._filesystem.size_bytes(path))
-            except OSError as exc:
-                raise unreadable(str(path), exc) from exc
-        return sizes
-
-    def size_bytes(self) -> int:
-        """Length of all files, compressed where they are."""
-        return sum(self._sizes())
 
     def schema(self) -> pa.Schema:
         """All columns as strings, in the order of the first file. Reads the header line of every file.
@@ -521,7 +504,7 @@ class CsvSource:
             SchemaError: Names are empty or there twice, or files differ.
         """
         if self._names is None:
-            for path in self._paths:
+            for path in self.files:
                 with contextlib.closing(_CsvPass(path, self._settings, self._filesystem, 64 * 1024)) as one:
                     self._require_columns(path, one.header.names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
@@ -534,7 +517,7 @@ class CsvSource:
         if missing or extra:
             parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
             raise SchemaError(
-                f"other columns than in {self._paths[0]}: {' and '.join(parts)}", source=str(path), position="line 1"
+                f"other columns than in {self.files[0]}: {' and '.join(parts)}", source=str(path), position="line 1"
             )
         return self._names
 
@@ -549,23 +532,18 @@ class CsvSource:
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """The beginning of each file, or of an even spread of many, within `max_bytes` of text; all of a small source."""
         self.schema()
-        files = spread(len(self._paths), max(1, max_bytes // _MIN_SAMPLE_BYTES))
+        files = spread(len(self.files), max(1, max_bytes // _MIN_SAMPLE_BYTES))
         share = max(max_bytes // len(files), 1)
         block_bytes = min(BLOCK_BYTES, max(share, _MIN_BLOCK_BYTES))
-        is_whole = not any(map(compression_of, self._paths)) and self.size_bytes() <= max_bytes
+        is_whole = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
         rows = 0
         for index in files:
-            with contextlib.closing(self._open(self._paths[index], block_bytes)) as one:
+            with contextlib.closing(self._open(self.files[index], block_bytes)) as one:
                 for batch in one.batches(None if is_whole else max(share, block_bytes)):
                     rows += batch.batch.num_rows
                     yield batch
-        if len(files) == len(self._paths):
+        if len(files) == len(self.files):
             require_rows(rows, self.label)
-
-    def open(self, start_row: int = 0) -> BatchReader:
-        """Begin a pass over all rows: where a row begins is known only after reading those before it."""
-        del start_row
-        return FilesReader(self.label, self._paths, self._sizes(), self._open)
 
 
 class _OrderedPass:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from pushengine.config import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
-from pushengine.sources.base import FilesReader, plain_batch, plain_schema, require_rows, spread, unreadable
-from pushengine.types import BatchReader, FileSystem, SourceBatch
+from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread, unreadable
+from pushengine.types import FileSystem, SourceBatch
 
 _FILE_MAGIC = b"ARROW1"
 _SLICE_ROWS = 65_536
@@ -76,30 +76,14 @@ class _IpcPass:
         self._stack.close()
 
 
-class IpcSource:
+class IpcSource(FilesSource):
     """Arrow files of one schema as one table."""
 
     is_text = False
-    is_repeatable = True
 
     def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
-        self.label = label
-        self.files = tuple(paths)
-        self._filesystem = filesystem
+        super().__init__(paths, label=label, filesystem=filesystem)
         self._schema: pa.Schema | None = None
-
-    def _sizes(self) -> list[int]:
-        sizes = []
-        for path in self.files:
-            try:
-                sizes.append(self._filesystem.size_bytes(path))
-            except OSError as exc:
-                raise unreadable(str(path), exc) from exc
-        return sizes
-
-    def size_bytes(self) -> int:
-        """Length of all files."""
-        return sum(self._sizes())
 
     def schema(self) -> pa.Schema:
         """The schema that all files have.
@@ -137,11 +121,6 @@ class IpcSource:
                         break
         if len(chosen) == len(self.files):
             require_rows(rows, self.label)
-
-    def open(self, start_row: int = 0) -> BatchReader:
-        """Begin a pass over all rows."""
-        del start_row
-        return FilesReader(self.label, self.files, self._sizes(), self._open)
 
 
 def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> IpcSource:  # noqa: ARG001

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from pushengine.config import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError
-from pushengine.sources.base import FilesReader, plain_batch, plain_schema, require_rows, spread, unreadable
-from pushengine.types import BatchReader, FileSystem, SourceBatch
+from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread, unreadable
+from pushengine.types import FileSystem, SourceBatch
 
 BATCH_BYTES = 2 * 1024 * 1024
 _MAX_BATCH_ROWS = 65_536
@@ -212,31 +212,14 @@ def _unified(first: pa.Schema, first_path: Path, schema: pa.Schema, path: Path) 
     return pa.schema(fields)
 
 
-class ParquetSource:
+class ParquetSource(FilesSource):
     """Parquet files as one table of the types that hold all their values."""
 
     is_text = False
-    is_repeatable = True
 
     def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
-        self.label = label
-        self.files = tuple(paths)
-        self._paths = list(paths)
-        self._filesystem = filesystem
+        super().__init__(paths, label=label, filesystem=filesystem)
         self._schema: pa.Schema | None = None
-
-    def _sizes(self) -> list[int]:
-        sizes = []
-        for path in self._paths:
-            try:
-                sizes.append(self._filesystem.size_bytes(path))
-            except OSError as exc:
-                raise unreadable(str(path), exc) from exc
-        return sizes
-
-    def size_bytes(self) -> int:
-        """Length of all files."""
-        return sum(self._sizes())
 
     def schema(self) -> pa.Schema:
         """The common schema. Reads the footer of every file.
@@ -247,11 +230,11 @@ class ParquetSource:
         """
         if self._schema is None:
             common: pa.Schema | None = None
-            for path in self._paths:
+            for path in self.files:
                 with contextlib.closing(_ParquetPass(path, self._filesystem)) as one:
                     if len(set(one.schema.names)) < len(one.schema.names):
                         raise SchemaError("a column name is there twice", source=str(path))
-                    common = one.schema if common is None else _unified(common, self._paths[0], one.schema, path)
+                    common = one.schema if common is None else _unified(common, self.files[0], one.schema, path)
             self._schema = common
         return self._schema
 
@@ -259,7 +242,7 @@ class ParquetSource:
         schema = self.schema()
         one = _ParquetPass(path, self._filesystem)
         try:
-            _unified(schema, self._paths[0], one.schema, path)
+            _unified(schema, self.files[0], one.schema, path)
         except SourceError:
             one.close()
             raise
@@ -268,20 +251,16 @@ class ParquetSource:
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """Beginnings of row groups, evenly spread over files and row groups; all of a small source."""
         parts = max(1, max_bytes // _SAMPLE_BYTES_PER_PART)
-        files = spread(len(self._paths), parts)
+        files = spread(len(self.files), parts)
         share = max_bytes // len(files)
         rows = 0
         for index in files:
-            with contextlib.closing(self._open(self._paths[index])) as one:
+            with contextlib.closing(self._open(self.files[index])) as one:
                 for source in _sampled(one, share):
                     rows += source.batch.num_rows
                     yield source
-        if len(files) == len(self._paths):
+        if len(files) == len(self.files):
             require_rows(rows, self.label)
-
-    def open(self, start_row: int = 0) -> BatchReader:
-        """Begin a pass over all rows; row groups that end before `start_row` are not read."""
-        return FilesReader(self.label, self._paths, self._sizes(), self._open, start_row)
 
 
 def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:

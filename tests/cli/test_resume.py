@@ -329,7 +329,7 @@ def test_emulator_takes_a_fault_plan(start, pushengine, orders, tmp_path):
     [
         (None, "cannot read"),
         ("{", "bad fault plan: plan.json"),
-        ('{"faults": [{"operation": "nope", "action": "empty"}]}', "nope"),
+        ('{"faults": [{"operation": "nope", "action": "empty"}]}', "faults[0].operation: must be one of create"),
     ],
 )
 def test_bad_fault_plan_is_said_in_words(pushengine, tmp_path, text, words):

@@ -33,7 +33,7 @@ def test_first_signal_finishes_what_is_in_flight_and_leaves_nothing_behind(slow_
     assert receipt["rows"] < 3_000_000
     assert "finishing chunks in flight; Ctrl-C again to abort" in err
     assert "hint: run the same command again\n" in err
-    assert "resume" not in out + err
+    assert "pushengine resume" not in out + err
     assert "Traceback" not in err
 
 
