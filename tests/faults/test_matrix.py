@@ -3,45 +3,19 @@
 Time runs fifty times as fast for the engine and the emulator's quota, so that waits of minutes pass in a second.
 """
 
-import asyncio
 import contextlib
-import functools
-import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.fast import FastClock, push_once
 
-from pushengine import OAuthClient
-from pushengine.api import PushEngine
-from pushengine.config import EngineSettings
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.emulator.faults import FaultPlan
-from pushengine.engine import Runtime, is_resumable
+from pushengine.engine import is_resumable
 from pushengine.errors import PushEngineError, SubmitOutcomeUnknownError
-from pushengine.filesystem import LocalFileSystem
-from pushengine.workers import ThreadWorkers
 
-SPEED = 50.0
 ROWS = 360
 CHUNKS = 7
-
-
-class FastClock:
-    """Real time, fifty times as fast, from ten past an hour."""
-
-    def __init__(self):
-        self._start = time.monotonic()
-        self._epoch = 1_750_000_000.0 - 1_750_000_000.0 % 3600.0 + 600.0
-
-    def now(self):
-        return self._epoch + self.monotonic()
-
-    def monotonic(self):
-        return (time.monotonic() - self._start) * SPEED
-
-    async def sleep(self, seconds):
-        await asyncio.sleep(seconds / SPEED)
 
 
 FAULTS = {
@@ -104,25 +78,6 @@ def source(tmp_path):
     return path
 
 
-async def push_once(emulator, clock, encoders, folder, source):
-    runtime = Runtime(
-        clock=clock,
-        rng=random.Random(),
-        filesystem=LocalFileSystem(),
-        off_loop=asyncio.to_thread,
-        new_workers=functools.partial(ThreadWorkers, encoders),
-    )
-    async with PushEngine(
-        emulator.url,
-        pool_id="pool",
-        auth=OAuthClient("id", "secret"),
-        settings=EngineSettings(chunk_bytes=64 * 1024, max_uploads=2, quarantine_seconds=40),
-        state_dir=folder,
-        runtime=runtime,
-    ) as engine:
-        return await engine.push(str(source), table="T", mode="append")
-
-
 async def night(plan, folder, source):
     """The same command until it is over; the outcome and what the platform holds then."""
     clock = FastClock()
@@ -132,7 +87,7 @@ async def night(plan, folder, source):
             outcome = "never settled"
             for _run in range(6):
                 try:
-                    receipt = await push_once(emulator, clock, encoders, folder, source)
+                    receipt = await push_once(emulator.url, clock, encoders, folder, source)
                 except SubmitOutcomeUnknownError:
                     outcome = "unknown"
                     break

@@ -1,0 +1,103 @@
+"""A network that cuts, stalls, slows and resets, between the real engine and the real server."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support.fast import FastClock, push_once
+from support.tcp_proxy import TcpProxy
+
+from pushengine.emulator import Emulator, EmulatorSettings
+from pushengine.engine import is_resumable
+from pushengine.errors import PushEngineError
+
+ROWS = 240
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("ID,TEXT\n" + "".join(f"{row:06d},{row % 10}{'x' * 1199}\n" for row in range(ROWS)))
+    return path
+
+
+async def through(source, tmp_path, disturb, *, runs=6, **settings):
+    """The same command through a disturbed network until it is over; (outcomes, rows, distinct ids, proxy)."""
+    clock = FastClock()
+    outcomes = []
+    with ThreadPoolExecutor(2) as encoders:
+        options = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0, now=clock.now)
+        async with Emulator(settings=options) as emulator, TcpProxy(emulator.port) as proxy:
+            disturb(proxy)
+            for _run in range(runs):
+                try:
+                    receipt = await push_once(proxy.url, clock, encoders, tmp_path / "state", source, **settings)
+                except PushEngineError as error:
+                    assert is_resumable(error), error
+                    outcomes.append(type(error).__name__)
+                    proxy.restore()
+                else:
+                    outcomes.append(receipt.status)
+                    break
+            (found,) = await emulator.query("select count(*), count(distinct ID) from T")
+            runs_of_jobs = sum(job.runs for job in emulator.service.jobs.values())
+    assert runs_of_jobs == 1
+    return outcomes, found, proxy
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+@pytest.mark.parametrize("request_bytes", [1, 200, 400, 1000, 3000, 9000, 20_000])
+async def test_cut_after_any_number_of_request_bytes(source, tmp_path, request_bytes, reset):
+    def disturb(proxy):
+        proxy.cut_after(request=request_bytes, over="all", reset=reset, times=1)
+
+    outcomes, rows, proxy = await through(source, tmp_path, disturb)
+    assert (outcomes[-1], rows) == ("DONE", (ROWS, ROWS))
+    assert proxy.cuts == 1
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+@pytest.mark.parametrize("answer_bytes", [1, 60, 300, 700, 1200, 1900, 2600])
+async def test_cut_after_any_number_of_answer_bytes(source, tmp_path, answer_bytes, reset):
+    def disturb(proxy):
+        proxy.cut_after(answer=answer_bytes, over="all", reset=reset, times=1)
+
+    outcomes, rows, proxy = await through(source, tmp_path, disturb)
+    assert (outcomes[-1], rows) == ("DONE", (ROWS, ROWS))
+    assert proxy.cuts == 1
+
+
+async def test_every_connection_cut_early_is_a_failure_that_the_next_run_repairs(source, tmp_path):
+    def disturb(proxy):
+        proxy.cut_after(request=700, reset=True)
+
+    outcomes, rows, _ = await through(source, tmp_path, disturb, max_attempts=2)
+    assert len(outcomes) > 1
+    assert (outcomes[-1], rows) == ("DONE", (ROWS, ROWS))
+
+
+async def test_nobody_at_home_is_said_soon_and_harms_nothing(source, tmp_path):
+    outcomes, rows, _ = await through(source, tmp_path, lambda proxy: proxy.refuse(), max_attempts=2)
+    assert outcomes == ["RetriesExhaustedError", "DONE"]
+    assert rows == (ROWS, ROWS)
+
+
+async def test_a_stalled_peer_is_noticed_in_time(source, tmp_path):
+    """The promise is 60 s; the settings shrink it so that the test need not wait for a minute."""
+    start = time.monotonic()
+
+    def disturb(proxy):
+        proxy.stall()
+
+    outcomes, rows, _ = await through(
+        source, tmp_path, disturb, max_attempts=1, stall_timeout_seconds=1.0, read_timeout_seconds=1.0
+    )
+    assert outcomes[-1] == "DONE"
+    assert len(outcomes) == 2
+    assert rows == (ROWS, ROWS)
+    assert time.monotonic() - start < 20
+
+
+async def test_a_slow_network_only_takes_longer(source, tmp_path):
+    outcomes, rows, _ = await through(source, tmp_path, lambda proxy: proxy.slow(200_000), stall_timeout_seconds=5)
+    assert (outcomes, rows) == (["DONE"], (ROWS, ROWS))
