@@ -1,7 +1,5 @@
 """The life of one job against a scripted destination, in virtual time; every submit that leaves is counted."""
 
-# ruff: noqa: ARG002 - the scripted destination has the arguments of a real one
-
 import asyncio
 import datetime as dt
 import hashlib
@@ -9,8 +7,10 @@ import itertools
 import random
 
 import pytest
+from support.journals import memory_log
 
 from pushengine import events
+from pushengine.drain import DrainSwitch
 from pushengine.errors import (
     AuthenticationError,
     ConflictError,
@@ -32,14 +32,12 @@ from pushengine.errors import (
     UnexpectedResponseError,
     VerificationError,
 )
-from pushengine.drain import DrainSwitch
 from pushengine.jobs import JobRunner
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk, TableColumn, Target
 from pushengine.retry import RetryPolicy
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
-from support.journals import memory_log
 
 HOUR = 3600.0
 TEN_PAST = 1_750_000_000.0 - 1_750_000_000.0 % HOUR + 600.0

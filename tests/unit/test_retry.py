@@ -54,7 +54,7 @@ def name_of(value):
 class FullJitter(random.Random):
     """Always the most that jitter may add."""
 
-    def uniform(self, a, b):  # noqa: ARG002 - the least is not used
+    def uniform(self, a, b):
         return b
 
 

@@ -137,9 +137,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("content", "error", "position", "text"), MALFORMED)
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
-def test_damage_is_refused_with_file_and_line(  # noqa: PLR0917
-    write, monkeypatch, content, error, position, text, block_bytes
-):
+def test_damage_is_refused_with_file_and_line(write, monkeypatch, content, error, position, text, block_bytes):
     monkeypatch.setattr(csv_source._CsvPass.__init__, "__defaults__", (block_bytes,))
     monkeypatch.setattr(csv_source.CsvSource._open, "__defaults__", (block_bytes,))
     path = write(content)
@@ -330,7 +328,7 @@ def test_missing_files_empty_directories_and_folders_without_permission(tmp_path
 
 
 class Forbidden(LocalFileSystem):
-    def open_binary(self, path):  # noqa: ARG002
+    def open_binary(self, path):
         raise PermissionError(13, "Permission denied")
 
 
@@ -409,7 +407,7 @@ FIELDS = st.text(st.sampled_from(list('ab0 ,;"\n\ré\t|')), max_size=6)
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
     block_bytes=st.sampled_from([1, 5, 64, 1 << 20]),
 )
-def test_what_pythons_csv_writer_writes_is_read_back_cell_by_cell(  # noqa: PLR0917
+def test_what_pythons_csv_writer_writes_is_read_back_cell_by_cell(
     tmp_path, table, quoting, line_end, delimiter, block_bytes
 ):
     names = [f"c{i}" for i in range(len(table[0]))]
