@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
-import math
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,34 +19,33 @@ from pushengine.budget import ByteBudget
 from pushengine.checks import run_checks
 from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
-from pushengine.config import EngineSettings, default_state_dir
+from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
-from pushengine.engine import PushRun, Runtime, Shared, is_resumable
+from pushengine.engine import PushRun, is_resumable
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
 from pushengine.events import Event, EventSink
 from pushengine.filesystem import LocalFileSystem
 from pushengine.history import PushHistory
 from pushengine.housekeeping import delete_forgotten_jobs
-from pushengine.intake import open_intake
 from pushengine.journal import Journal, JournalFile, PushLock, PushRow
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import (
-    MODES,
     CheckResult,
     ColumnType,
     Job,
     JobId,
     Mode,
-    Plan,
     QuotaStatus,
     Receipt,
     RemoteChunk,
     Target,
 )
-from pushengine.schema import SchemaSettler
+from pushengine.planning import build_target
+from pushengine.runtime import Runtime, Shared
 from pushengine.sources import open_source
 from pushengine.spool import delete_old_spools, is_byte_stream, spool_source
+from pushengine.statefolder import open_ledger, open_state_dir, quota_status
 from pushengine.workers import ThreadWorkers
 
 _MAX_BUFFERED_EVENTS = 10_000
@@ -165,8 +163,10 @@ class PushEngine:
     async def _prune(self, journal: Journal) -> None:
         now = self._runtime.clock.now()
         before = now - self._settings.history_days * 86_400.0
+        stale_before = now - self._settings.stale_hours * 3600.0
         await journal.do(lambda file: file.prune(before))
-        await self._runtime.off_loop(delete_old_spools, self._spool_folder, now - self._settings.stale_hours * 3600.0)
+        await journal.do(lambda file: file.give_up_stale(stale_before))
+        await self._runtime.off_loop(delete_old_spools, self._spool_folder, stale_before)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -461,152 +461,7 @@ class PushEngine:
         return f"<PushEngine {self._client.team} {state}{memory}>"
 
 
-def build_target(
-    table: str,
-    *,
-    mode: Mode,
-    keys: Sequence[str],
-    connection_id: str | None,
-    settings: EngineSettings,
-    duplicate_removal_column: str | None = None,
-) -> Target:
-    """Check what belongs together.
-
-    Raises:
-        ConfigError: An empty table name, an unknown mode, or keys that the mode needs or refuses.
-    """
-    if not table.strip():
-        raise ConfigError("the table needs a name", key="table")
-    if mode not in MODES:
-        raise ConfigError(f"unknown mode {mode!r}", key="mode", hint=f"one of {', '.join(MODES)}")
-    if isinstance(keys, str):
-        raise ConfigError("keys is a list of column names, not one text", key="keys", hint=f'keys=["{keys}"]')
-    needs_keys = mode in ("upsert", "delete")
-    if needs_keys and not keys:
-        raise ConfigError(f"mode {mode} needs keys", key="keys", hint="name the primary key columns: --key COL")
-    if keys and not needs_keys:
-        raise ConfigError(
-            f"mode {mode} takes no keys", key="keys", hint="keys make rows replace older ones: --mode upsert"
-        )
-    return Target(
-        table=table,
-        mode=mode,
-        keys=tuple(keys),
-        connection_id=connection_id,
-        file_type=settings.file_type,
-        duplicate_removal_column=duplicate_removal_column,
-    )
-
-
-def open_state_dir(state_dir: Path | None = None) -> Path:
-    """The folder of journal, ledger and locks, made private if it is not there.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    folder = state_dir or default_state_dir()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make the state folder {folder}: {error.strerror}",
-            key="PUSHENGINE_STATE_DIR",
-            hint="name a folder that this user may write",
-        ) from error
-    return folder
-
-
-def open_ledger(settings: EngineSettings, folder: Path) -> SqliteLedger:
-    """The quota ledger of this user on this host.
-
-    Raises:
-        LedgerError: The file cannot be used.
-    """
-    return SqliteLedger(
-        folder / "quota.sqlite3",
-        submits_per_second=settings.submits_per_second,
-        submits_per_hour=settings.submits_per_hour,
-        hour_guard_seconds=settings.hour_guard_seconds,
-    )
-
-
-def quota_status(ledger: SqliteLedger, team: str, server_now: float) -> QuotaStatus:
-    """What `ledger` knows of the hour that holds `server_now` (seconds UTC). Blocks on disk."""
-    hour = math.floor(server_now / 3600)
-    blocked = ledger.blocked_until(team, server_now)
-    return QuotaStatus(
-        team=team,
-        hour_start=_iso(hour * 3600),
-        spent=ledger.spent(team, server_now),
-        limit=ledger.submits_per_hour,
-        resets_at=_iso((hour + 1) * 3600),
-        blocked_until=None if blocked is None else _iso(blocked),
-    )
-
-
-async def plan_source(
-    source: Any,
-    *,
-    table: str,
-    mode: Mode = "replace",
-    keys: Sequence[str] = (),
-    format: str | None = None,  # noqa: A002 - the option's name on the command line too
-    schema: Any = None,
-    column_types: Mapping[str, ColumnType] | None = None,
-    settings: EngineSettings | None = None,
-) -> Plan:
-    """What a push would do; reads a sample of the source and sends nothing.
-
-    Raises:
-        ConfigError: Arguments that do not fit together.
-        SourceError: Unreadable, malformed or unsuitable input.
-    """
-    settings = settings or EngineSettings()
-    target = build_target(table, mode=mode, keys=keys, connection_id=None, settings=settings)
-    settler = functools.partial(SchemaSettler, overrides=dict(column_types or {}), keys=target.keys)
-    with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
-        workers = ThreadWorkers(pool)
-        try:
-            opened = await workers.read(
-                open_source, source, format=format, schema=schema, settings=settings, filesystem=LocalFileSystem()
-            )
-            intake = open_intake(opened, settings, settler, workers, DrainSwitch())
-            settled = await intake.settle(is_exhaustive=False)
-        finally:
-            await workers.aclose()
-    is_complete = intake.sampled_bytes < settings.sample_bytes // 2
-    return Plan(
-        table=table,
-        mode=mode,
-        keys=target.keys,
-        files=tuple(str(file) for file in getattr(opened, "files", ()) or (intake.label,)),
-        source_bytes=intake.size_bytes,
-        columns=tuple(settled.table_columns()),
-        sampled_rows=intake.sampled_rows,
-        is_sample_complete=is_complete,
-        estimated_chunks=math.ceil(intake.sampled_bytes / settings.chunk_bytes) if is_complete else None,
-        notes=tuple(_plan_notes(target, [column.name for column in settled.columns])),
-    )
-
-
-def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
-    notes = []
-    if target.mode == "append":
-        notes.append("append adds rows each time it runs; use upsert with keys for a load that may be repeated")
-    unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
-    if unusual:
-        notes.append(
-            f"{len(unusual)} column names hold characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
-            " the platform takes them, queries must quote them"
-        )
-    return notes
-
-
 def _put_dropping_oldest(queue: asyncio.Queue[Any], item: Any) -> None:
     if queue.full():
         queue.get_nowait()
     queue.put_nowait(item)
-
-
-def _iso(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

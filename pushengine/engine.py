@@ -19,19 +19,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import os
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NoReturn
 
 from pushengine import events
-from pushengine.budget import ByteBudget, ReadyChunk
-from pushengine.chunking import Chunk
-from pushengine.clock import Clock
-from pushengine.config import EngineSettings
-from pushengine.drain import DrainSwitch
-from pushengine.encoding import EncodingOptions, encode
+from pushengine.attempt import Attempt
 from pushengine.errors import (
     AuthenticationError,
     EngineClosedError,
@@ -42,60 +35,26 @@ from pushengine.errors import (
     LedgerError,
     PermissionDeniedError,
     PushEngineError,
-    SourceReadError,
     SubmitOutcomeUnknownError,
     ValueMisfitError,
     VerificationError,
     real_cause,
 )
-from pushengine.history import JobRecord
 from pushengine.intake import AsyncIntake, Intake, open_intake
 from pushengine.jobs import JobRunner
-from pushengine.journal import Fact, Journal, PushRow
-from pushengine.limiter import SubmitLimiter
-from pushengine.model import ColumnType, Job, JobStatus, Receipt, Target
-from pushengine.producer import Producer
+from pushengine.journal import Fact, PushRow
+from pushengine.model import ColumnType, JobStatus, Receipt, Target
 from pushengine.pushlog import PushLog
 from pushengine.recipe import chunk_recipe, dump_schema, load_schema, push_identity, source_words
 from pushengine.retry import RetryPolicy
+from pushengine.runtime import Shared
 from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import open_source
-from pushengine.types import Destination, FileSystem, Lock, OffLoop, Workers
-from pushengine.uploader import Reconciler, Uploader, UploadGate
+from pushengine.types import Workers
 from pushengine.workers import finish
 
 MAX_RESTARTS = 3
 _RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTaintedError)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Runtime:
-    """What the engine does not make itself, so that a simulation can own it: time, chance, files and threads."""
-
-    clock: Clock
-    rng: random.Random
-    filesystem: FileSystem
-    off_loop: OffLoop
-    new_workers: Callable[[], Workers]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Shared:
-    """What all pushes of one engine share."""
-
-    destination: Destination
-    pool_id: str
-    limiter: SubmitLimiter
-    journal: Journal
-    take_lock: Callable[[str], Lock]
-    budget: ByteBudget
-    settings: EngineSettings
-    runtime: Runtime
-    drain: DrainSwitch
-    sink: events.EventSink
-    table_locks: dict[str, asyncio.Lock]
-    finished: set[str]
-    """Pushes that this engine brought to DONE and told its caller of. One that a killed process brought to DONE is told again."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -105,7 +64,6 @@ class _Progress:
     retries: int = 0
     restarts: int = 0
     is_resumed: bool = False
-    verified: Literal["checksum", "count"] | None = None
     source_bytes: int | None = None
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -145,6 +103,7 @@ class PushRun:
         self._column_types = dict(column_types or {})
         self._progress = _Progress()
         self._log: PushLog | None = None
+        self._attempt: Attempt | None = None
         self._start = self._clock.monotonic()
 
     async def run(self) -> Receipt:
@@ -200,11 +159,8 @@ class PushRun:
             try:
                 log, schema = await self._open_log(intake, identity, fingerprint)
                 told = log.state.receipt
-                if (
-                    told is not None and told["status"] == "DONE"
-                ):  # a process got that far and was killed before it said so
-                    self._progress.verified = told["verified"]
-                else:
+                is_told_again = told is not None and told["status"] == "DONE"  # killed before it said so
+                if not is_told_again:
                     await self._finish_push(intake, log, schema, workers, fingerprint)
             finally:
                 lock.release()
@@ -354,7 +310,18 @@ class PushRun:
         fingerprint: list[Any] | None,
     ) -> None:
         """Attempts until one is settled; then the last fact."""
-        attempt = _Attempt(self, intake, log, workers, fingerprint)
+        attempt = self._attempt = Attempt(
+            shared=self._shared,
+            target=self._target,
+            intake=intake,
+            log=log,
+            jobs=self._job_runner(log),
+            workers=workers,
+            fingerprint=fingerprint,
+            policy=self._policy,
+            on_retry=self._on_retry,
+            timed=self._timed,
+        )
         try:
             while True:
                 try:
@@ -388,7 +355,6 @@ class PushRun:
 
     async def _restart(self, log: PushLog, cause: BaseException) -> None:
         self._progress.restarts += 1
-        self._progress.verified = None
         job = log.state.job
         if job is not None:
             await self._job_runner(log).discard(job.job_id)
@@ -422,7 +388,7 @@ class PushRun:
             )
 
     async def _settle(self, intake: Intake | AsyncIntake, *, is_exhaustive: bool) -> TableSchema:
-        with self.timed("plan"):
+        with self._timed("plan"):
             return await self._shared.drain.guard(intake.settle(is_exhaustive=is_exhaustive))
 
     def _settler(self, source_schema: Any, *, is_text: bool, source: str) -> SchemaSettler:
@@ -436,13 +402,13 @@ class PushRun:
             shared.destination,
             limiter=shared.limiter,
             target=self._target,
-            policy=self.policy,
+            policy=self._policy,
             clock=self._clock,
             rng=shared.runtime.rng,
             drain=shared.drain,
             log=log,
             sink=shared.sink,
-            on_retry=self.on_retry,
+            on_retry=self._on_retry,
             conflict_wait_seconds=settings.conflict_wait_seconds,
             poll_max_interval_seconds=settings.poll_max_interval_seconds,
             job_deadline_seconds=settings.job_deadline_seconds,
@@ -451,13 +417,13 @@ class PushRun:
         )
 
     @property
-    def policy(self) -> RetryPolicy:
+    def _policy(self) -> RetryPolicy:
         """Which failures are worth another attempt."""
         return RetryPolicy(
             max_attempts=self._settings.max_attempts, max_wait_seconds=self._settings.retry_max_wait_seconds
         )
 
-    def on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:
+    def _on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:
         """Count and tell a wait before another attempt."""
         self._progress.retries += 1
         self._emit(
@@ -474,7 +440,7 @@ class PushRun:
         self._shared.sink.emit(event)
 
     @contextlib.contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
+    def _timed(self, phase: str) -> Iterator[None]:
         """Add the time of the block to the receipt's timings."""
         start = self._clock.monotonic()
         try:
@@ -505,167 +471,17 @@ class PushRun:
             rows=sum(chunk.rows for chunk in sent),
             chunks=len(sent),
             payload_bytes=sum(chunk.payload_bytes for chunk in sent),
-            source_bytes=progress.source_bytes or 0,
+            source_bytes=progress.source_bytes or (self._attempt.source_nbytes if self._attempt else 0) or 0,
             elapsed_seconds=self._clock.monotonic() - self._start,
             retries=progress.retries,
             submits=0 if state is None else state.submits,
             restarts=0 if state is None else state.restarts,
             resumed=progress.is_resumed,
-            verified=progress.verified or (None if job is None else job.verified),
+            verified=None if job is None else job.verified,
             job_logs=() if job is None else job.logs,
             checksums=tuple(chunk.digests["sha256"] for chunk in sent),
             timings=progress.timings,
         )
-
-    def source_read(self, nbytes: int) -> None:
-        """All rows were read; their Arrow bytes stand in where the source has no size of its own."""
-        if self._progress.source_bytes is None:
-            self._progress.source_bytes = nbytes
-
-    def seal_passed(self, verified: Literal["checksum", "count"]) -> None:
-        """The job was compared with what was sent."""
-        self._progress.verified = verified
-
-
-class _Attempt:
-    """One job of a push, from create (or from where an earlier process left it) to settled."""
-
-    def __init__(
-        self,
-        push: PushRun,
-        intake: Intake | AsyncIntake,
-        log: PushLog,
-        workers: Workers,
-        fingerprint: list[Any] | None,
-    ) -> None:
-        self._push = push
-        self._shared = push._shared  # noqa: SLF001 - two halves of one thing
-        self._target = push._target  # noqa: SLF001
-        self._jobs = push._job_runner(log)  # noqa: SLF001
-        self._intake = intake
-        self._log = log
-        self._workers = workers
-        self._fingerprint = fingerprint
-
-    async def run(self, schema: TableSchema) -> Job:
-        """Take the job to its end.
-
-        Raises:
-            PushEngineError: Or a group of them: the cause; the job is as it was then.
-        """
-        jobs, drain = self._jobs, self._shared.drain
-        drain.check()
-        record = self._log.state.job or self._log.state.job_of((await jobs.create(schema.table_columns())).id)
-        if not record.is_complete:
-            with self._push.timed("transfer"):
-                await self._transfer(record, schema)
-        drain.check()
-        async with self._table_lock():
-            if not await jobs.was_accepted_before(record.job_id):
-                with self._push.timed("verify"):
-                    self._push.seal_passed(await jobs.seal(record.job_id))
-                with self._push.timed("submit"):
-                    await jobs.submit(record.job_id)
-            with self._push.timed("poll"):
-                return await jobs.poll(record.job_id)
-
-    async def _transfer(self, record: JobRecord, schema: TableSchema) -> None:
-        """The pipeline: all chunks of the source acknowledged by the job, or the first failure of any task."""
-        shared, settings = self._shared, self._shared.settings
-        gate = UploadGate()
-        reconciler = Reconciler(
-            record.job_id,
-            list_chunks=self._jobs.list_chunks,
-            log=self._log,
-            gate=gate,
-            clock=shared.runtime.clock,
-            settle_seconds=settings.settle_seconds,
-            sink=shared.sink,
-        )
-        await reconciler.settle()
-        index, first_row = record.resume_point()
-        queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=settings.max_uploads)
-        options = EncodingOptions(
-            file_type=settings.file_type, compression=settings.compression, timestamps=settings.timestamps
-        )
-        with shared.budget.scope() as budget:
-            async with self._intake.chunks(index, first_row) as stream:
-                producer = Producer(
-                    stream,
-                    encode=functools.partial(encode, schema=schema, options=options),
-                    queue=queue,
-                    budget=budget,
-                    chunk_bytes=settings.chunk_bytes,
-                    workers=self._workers,
-                    encoders=settings.encoder_threads,
-                    push_id=self._log.push_id,
-                    sink=shared.sink,
-                    is_acked=functools.partial(self._is_acked, record),
-                )
-                uploader = Uploader(
-                    shared.destination,
-                    job_id=record.job_id,
-                    kind=self._target.chunk_type,
-                    queue=queue,
-                    budget=budget,
-                    policy=self._push.policy,
-                    clock=shared.runtime.clock,
-                    rng=shared.runtime.rng,
-                    log=self._log,
-                    gate=gate,
-                    reconciler=reconciler,
-                    drain=shared.drain,
-                    sink=shared.sink,
-                    on_retry=self._push.on_retry,
-                )
-                async with asyncio.TaskGroup() as pipeline:
-                    stopper = pipeline.create_task(shared.drain.when_set(stream.stop), name="drain")
-                    uploads = [
-                        pipeline.create_task(uploader.run(), name=f"upload {number}")
-                        for number in range(settings.max_uploads)
-                    ]
-                    await producer.run()
-                    await queue.join()
-                    for task in (stopper, *uploads):
-                        task.cancel()
-        shared.drain.check()
-        self._push.source_read(producer.nbytes)
-        await self._check_whole(record, first_row + producer.rows)
-
-    @staticmethod
-    def _is_acked(record: JobRecord, chunk: Chunk) -> bool:
-        known = record.chunks.get(chunk.chunk_id)
-        if known is None or known.state != "acked":
-            return False
-        if known.source_rows != chunk.source_rows:
-            raise JobTaintedError(
-                f"chunk {chunk.chunk_id} of job {record.job_id} holds other rows than it would now",
-                job_id=record.job_id,
-            )
-        return True
-
-    async def _check_whole(self, record: JobRecord, rows: int) -> None:
-        """The acknowledged chunks are the source, row for row, and the source is still what it was."""
-        if not rows:
-            raise SourceReadError("no rows", source=self._intake.label, hint="an empty source is not pushed")
-        covered = 0
-        for chunk in record.acked:
-            if chunk.source_rows[0] != covered:
-                break
-            covered = chunk.source_rows[1]
-        if covered != rows or sum(chunk.rows for chunk in record.acked) != rows:
-            raise JobTaintedError(
-                f"job {record.job_id} holds rows up to {covered} of {rows} without a gap", job_id=record.job_id
-            )
-        if await self._intake.fingerprint(self._shared.runtime.filesystem) != self._fingerprint:
-            raise SourceReadError(
-                "changed while it was read", source=self._intake.label, hint="push it when it is complete"
-            )
-
-    def _table_lock(self) -> asyncio.Lock:
-        """Submits of one table follow one another: the platform answers parallel ones with 409 (fact sheet 3.2)."""
-        name = f"{self._target.connection_id or ''}/{self._target.table}".casefold()
-        return self._shared.table_locks.setdefault(name, asyncio.Lock())
 
 
 def is_running_on(log: PushLog, cause: BaseException) -> bool:

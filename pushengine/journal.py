@@ -211,6 +211,14 @@ class JournalFile:
             (team, checksum),
         )
 
+    def give_up_stale(self, stale_before: float) -> None:
+        """End open pushes that have no job and were not touched since: nothing of theirs is anywhere."""
+        self._db.execute(
+            "UPDATE pushes SET state = 'superseded' WHERE state = 'open' AND updated_at < ? AND NOT EXISTS"
+            " (SELECT 1 FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'job_created')",
+            (stale_before,),
+        )
+
     def prune(self, before: float) -> int:
         """Forget finished pushes that were last touched before this time; returns how many."""
         finished = "SELECT push_id FROM pushes WHERE state IN ('done', 'failed', 'superseded') AND updated_at < ?"

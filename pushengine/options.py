@@ -40,7 +40,10 @@ class LogFormatName(enum.StrEnum):
     JSON = "json"
 
 
-Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help="Files, globs or folders; all become one table.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE", help="Files, globs or folders, all one table; - is standard input."),
+]
 Table = Annotated[str, typer.Option("--table", metavar="NAME", help="Target table.")]
 ModeOption = Annotated[ModeName, typer.Option("--mode", help="upsert and delete need --key.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="COL", help="Primary key column; repeatable.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,10 @@ class _PushWords:
             format=file_format.value if file_format else None,
             columns=tuple(columns or ()),
         )
+
+    def source(self) -> Any:
+        """What to push from: the words, or standard input for `-` alone (kept in the state folder until it is loaded)."""
+        return sys.stdin.buffer if self.sources == ["-"] else self.sources
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `PushEngine.push` and `plan_source`."""
@@ -104,7 +109,7 @@ def push(
             engine = await stack.enter_async_context(session.open_engine(loaded, sinks=[*sinks, last]))
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
-                receipt = await engine.push(words.sources, **arguments)
+                receipt = await engine.push(words.source(), **arguments)
             quota = await quota_if_known(engine)
         if as_json:
             terminal.say_json(receipt.to_dict())
@@ -163,8 +168,8 @@ def plan(
 
 def _plan(words: _PushWords, *, config: Path | None, as_json: bool) -> None:
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.api import plan_source
         from pushengine.display import describe_plan
+        from pushengine.planning import plan_source
 
         loaded = session.load_config(config=config, wants_credentials=False)
         planned = await plan_source(words.sources, **words.arguments(), settings=loaded.engine)

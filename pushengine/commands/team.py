@@ -57,9 +57,9 @@ def quota(url: options.Url = None, config: options.ConfigPath = None, as_json: o
     """Show what is left of this hour's submits. As far as this host knows; asks nobody."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.api import open_ledger, open_state_dir, quota_status
         from pushengine.clock import SystemClock
         from pushengine.display import describe_quota
+        from pushengine.statefolder import open_ledger, open_state_dir, quota_status
         from pushengine.wire import parse_team_url
 
         loaded = session.load_config(config=config, url=url, wants_credentials=False)

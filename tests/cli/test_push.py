@@ -1,5 +1,9 @@
 """`push`, `plan`, `check`, `quota`, `jobs`, `demo`: from words to the table and back to an exit code."""
 
+import json
+import subprocess
+import sys
+
 import duckdb
 import pytest
 
@@ -195,3 +199,16 @@ def test_quota_without_a_writable_state_folder_is_configuration(pushengine, tmp_
     done = pushengine("quota", "--url", "https://acme.eu-1.celonis.cloud", PUSHENGINE_STATE_DIR=str(tmp_path / "file"))
     assert done.code == 2
     assert "state folder" in done.err
+
+
+def test_standard_input_is_pushed_with_its_format(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pushengine", "push", "-", "--format", "csv", "--table", "T", "--emulator", "--json"],
+        input=b"ID,NAME\n007,a\n008,b\n",
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == 2

@@ -16,8 +16,8 @@ import pytest
 from pushengine import EngineSettings, PushEngine, UserApiKey
 from pushengine.clock import SystemClock
 from pushengine.emulator import Emulator, EmulatorSettings
-from pushengine.engine import Runtime
 from pushengine.filesystem import LocalFileSystem
+from pushengine.runtime import Runtime
 from pushengine.testing import RecordingSink
 from pushengine.workers import ThreadWorkers
 

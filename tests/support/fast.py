@@ -8,8 +8,8 @@ import time
 from pushengine import OAuthClient
 from pushengine.api import PushEngine
 from pushengine.config import EngineSettings
-from pushengine.engine import Runtime
 from pushengine.filesystem import LocalFileSystem
+from pushengine.runtime import Runtime
 from pushengine.workers import ThreadWorkers
 
 SPEED = 50.0

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pushengine.budget import ByteBudget
 from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
-from pushengine.engine import PushRun, Runtime, Shared, is_resumable
+from pushengine.engine import PushRun, is_resumable
 from pushengine.errors import (
     ConflictError,
     ConnectionFailedError,
@@ -40,6 +40,7 @@ from pushengine.journal import JournalFile
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.runtime import Runtime, Shared
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None

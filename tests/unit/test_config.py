@@ -226,7 +226,7 @@ def test_state_folder_of_variable_beats_file_beats_platform(load, tmp_path):
 
 
 def test_state_folder_is_for_its_owner_only(tmp_path):
-    from pushengine.api import open_state_dir
+    from pushengine.statefolder import open_state_dir
 
     open_state_dir(tmp_path / "a" / "state")
     assert stat.S_IMODE((tmp_path / "a" / "state").stat().st_mode) == 0o700

@@ -1,0 +1,62 @@
+"""The folder of journal, ledger, locks and spool, and what it tells of the quota."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from pathlib import Path
+
+from pushengine.config import EngineSettings, default_state_dir
+from pushengine.errors import ConfigError
+from pushengine.ledger import SqliteLedger
+from pushengine.model import QuotaStatus
+
+
+def open_state_dir(state_dir: Path | None = None) -> Path:
+    """The folder of journal, ledger and locks, made private if it is not there.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    folder = state_dir or default_state_dir()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the state folder {folder}: {error.strerror}",
+            key="PUSHENGINE_STATE_DIR",
+            hint="name a folder that this user may write",
+        ) from error
+    return folder
+
+
+def open_ledger(settings: EngineSettings, folder: Path) -> SqliteLedger:
+    """The quota ledger of this user on this host.
+
+    Raises:
+        LedgerError: The file cannot be used.
+    """
+    return SqliteLedger(
+        folder / "quota.sqlite3",
+        submits_per_second=settings.submits_per_second,
+        submits_per_hour=settings.submits_per_hour,
+        hour_guard_seconds=settings.hour_guard_seconds,
+    )
+
+
+def quota_status(ledger: SqliteLedger, team: str, server_now: float) -> QuotaStatus:
+    """What `ledger` knows of the hour that holds `server_now` (seconds UTC). Blocks on disk."""
+    hour = math.floor(server_now / 3600)
+    blocked = ledger.blocked_until(team, server_now)
+    return QuotaStatus(
+        team=team,
+        hour_start=_iso(hour * 3600),
+        spent=ledger.spent(team, server_now),
+        limit=ledger.submits_per_hour,
+        resets_at=_iso((hour + 1) * 3600),
+        blocked_until=None if blocked is None else _iso(blocked),
+    )
+
+
+def _iso(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
