@@ -100,7 +100,7 @@ class _Stages:
         ("sample: find types", "pushengine.schema", "SchemaSettler.observe"),
         ("encode: types and lengths", "pushengine.encoding", "conform"),
         ("encode: digests", "pushengine.encoding", "_digest"),
-        ("encoder threads in all", "pushengine.engine", "encode"),
+        ("encode: types, lengths and Parquet", "pushengine.encoding", "_write_parquet"),
     )
 
     def __init__(self) -> None:
@@ -147,15 +147,11 @@ class _Stages:
 
     def report(self, nbytes: int, meter: Meter) -> dict[str, Any]:
         gigabytes = nbytes / 1e9
-        whole = ("reader thread in all", "encoder threads in all", "sample: find types")
+        types, digests, both = ("encode: types and lengths", "encode: digests", "encode: types, lengths and Parquet")
+        whole = ("reader thread in all", both, digests, "sample: find types")
         cpu, wall = dict(self._cpu), dict(self._wall)
-        parquet = "encode: write Parquet"
-        cpu[parquet] = cpu.get(whole[1], 0) - sum(
-            cpu.get(f"encode: {part}", 0) for part in ("types and lengths", "digests")
-        )
-        wall[parquet] = wall.get(whole[1], 0) - sum(
-            wall.get(f"encode: {part}", 0) for part in ("types and lengths", "digests")
-        )
+        for seconds in (cpu, wall):
+            seconds["encode: write Parquet"] = seconds.get(both, 0) - seconds.get(types, 0)
         cpu["event loop, TLS and the rest"] = meter.cpu_seconds - sum(cpu.get(stage, 0) for stage in whole)
         return {
             "cpu_seconds_per_gb": {stage: round(seconds / gigabytes, 2) for stage, seconds in sorted(cpu.items())},

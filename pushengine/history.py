@@ -102,14 +102,16 @@ class JobRecord:
     """One job of a push.
 
     Attributes:
+        verified: How its chunk list was compared with what was sent before submit, or None: that was not done yet.
+        submits: Submits that left, or were about to.
         is_discarded: It is deleted.
         is_abandoned: The push went on without it: even if its deletion failed, it is never used again.
     """
 
     job_id: JobId
     chunks: dict[str, ChunkRecord] = dataclasses.field(default_factory=dict)
-    is_sealed: bool = False
     verified: Literal["checksum", "count"] | None = None
+    submits: int = 0
     submit: SubmitState = "none"
     has_unknown_submit: bool = False
     status: str | None = None
@@ -125,7 +127,7 @@ class JobRecord:
     @property
     def is_complete(self) -> bool:
         """All chunks of the source are acknowledged: what is left is to look, submit and poll."""
-        return self.is_sealed or self.may_have_run
+        return self.verified is not None or self.may_have_run
 
     @property
     def acked(self) -> list[ChunkRecord]:
@@ -255,12 +257,12 @@ def _chunk_settled(_state: PushState, jobs: dict[str, JobRecord], at: float, bod
 
 
 def _sealed(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    job = jobs[body["job_id"]]
-    job.is_sealed, job.verified = True, body["verified"]
+    jobs[body["job_id"]].verified = body["verified"]
 
 
 def _submit_intended(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
     jobs[body["job_id"]].submit = "intended"
+    jobs[body["job_id"]].submits += 1
     state.submits += 1
 
 

@@ -235,16 +235,15 @@ class JobRunner:
     async def _settle_submit(self, job_id: JobId, attempt: int, error: PushEngineError) -> bool:
         """Was it accepted although it failed? If not, wait as the failure asks for."""
         if isinstance(error, ConflictError):
-            if await self._has_left_new(job_id):
+            wait = self._conflict_wait_seconds * self._rng.uniform(0.5, 1.5)
+            if await self._is_accepted_after_all(job_id, attempt, error, wait):
                 return True
             await self._log.record("submit_refused", job_id=job_id, error=error.message)
-            await self._wait_before_resubmit(
-                job_id, attempt, error, self._conflict_wait_seconds * self._rng.uniform(0.5, 1.5)
-            )
             return False
         if not is_undone(error):
             await self._log.record("submit_unknown", job_id=job_id, error=error.message)
-            return await self._is_accepted_after_all(job_id, attempt, error)
+            wait = _UNKNOWN_SETTLE_SECONDS + self._backoff(attempt)
+            return await self._is_accepted_after_all(job_id, attempt, error, wait)
         await self._log.record("submit_refused", job_id=job_id, error=error.message)
         if isinstance(error, NotFoundError):
             raise self._vanished(job_id) from error
@@ -257,11 +256,11 @@ class JobRunner:
             await self._wait_before_resubmit(job_id, attempt, error, self._backoff(attempt))
         return False
 
-    async def _is_accepted_after_all(self, job_id: JobId, attempt: int, error: PushEngineError) -> bool:
+    async def _is_accepted_after_all(self, job_id: JobId, attempt: int, error: PushEngineError, wait: float) -> bool:
         """After a submit whose outcome is open: the job left NEW, now or after the time that a late effect may take."""
         if await self._has_left_new(job_id):
             return True
-        await self._wait_before_resubmit(job_id, attempt, error, _UNKNOWN_SETTLE_SECONDS + self._backoff(attempt))
+        await self._wait_before_resubmit(job_id, attempt, error, wait)
         return await self._has_left_new(job_id)
 
     def _vanished(self, job_id: JobId) -> PushEngineError:

@@ -32,12 +32,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pushengine.database import BUSY_TIMEOUT_SECONDS, open_durable
 from pushengine.errors import JournalCorruptError, JournalError, JournalLockedError, JournalVersionError
 
 T = TypeVar("T")
 
 FORMAT_VERSION = 1
-_BUSY_TIMEOUT_SECONDS = 30.0
+_LEAST_PAGE_BYTES = 512
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
 )
@@ -106,9 +107,8 @@ class JournalFile:
         self.path = path
         refuse_network_file_system(path.parent)
         with translated(path):
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            self._check()
+            self._db = open_durable(path)
         try:
             with translated(path):
                 self._prepare()
@@ -116,12 +116,20 @@ class JournalFile:
             self._db.close()
             raise
 
-    def _prepare(self) -> None:
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+    def _check(self) -> None:
+        """Look at the file without the right to change it: closing a writable connection would write the log into a damaged file."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if not size:
+            return
+        if size < _LEAST_PAGE_BYTES:  # SQLite would take it for an empty database
+            raise corrupt(self.path, f"it is cut off after {size} bytes")
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as db:
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise corrupt(self.path, verdict)
+
+    def _prepare(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > FORMAT_VERSION:
             raise JournalVersionError(
@@ -136,7 +144,6 @@ class JournalFile:
                     for statement in _SCHEMA.split(";"):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
-        self.path.chmod(0o600)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -189,7 +196,10 @@ class JournalFile:
     def facts(self, push_id: str) -> list[Fact]:
         """What is known of a push, in order."""
         rows = self._db.execute("SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,))
-        return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+        try:
+            return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+        except ValueError as error:
+            raise corrupt(self.path, f"a fact of push {push_id} cannot be read: {error}") from error
 
     def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
         """Jobs of ours that were neither submitted nor deleted, and that nobody will go on with: (push, job id).
@@ -249,7 +259,6 @@ class Journal:
         self._thread = threading.Thread(target=self._work, name="pushengine-journal", daemon=True)
         self._is_closed = False
         self.commits = 0
-        self.busy_seconds = 0.0
 
     async def open(self) -> None:
         """Start the thread and open the file.
@@ -363,7 +372,7 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if any(sign in str(error) for sign in ("malformed", "not a database")):
+        if any(sign in str(error) for sign in ("malformed", "not a database", "Could not decode")):
             raise corrupt(path, str(error)) from error
         raise unusable(path, error) from error
     except OSError as error:
@@ -388,14 +397,14 @@ def corrupt(path: Path, verdict: str) -> JournalCorruptError:
     )
 
 
-def refuse_network_file_system(folder: Path) -> None:
+def refuse_network_file_system(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
     """WAL needs memory shared by all processes, which network file systems do not give.
 
     Raises:
         JournalError: The folder is on one.
     """
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        mounts = mountinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     place = os.path.realpath(folder)

@@ -26,12 +26,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from pushengine.database import open_durable
 from pushengine.errors import LedgerError
 from pushengine.types import QuotaGrant
 
 FORMAT_VERSION = 1
 _SPACING_MARGIN = 1.1
-_BUSY_TIMEOUT_SECONDS = 30.0
 _MAX_CLOCK_LEAD_HOURS = 24
 
 _SCHEMA = """
@@ -76,12 +76,8 @@ class SqliteLedger:
             self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        connection = open_durable(self.path)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > FORMAT_VERSION:
                 raise LedgerError(  # noqa: TRY301 - the connection is closed below
@@ -89,12 +85,12 @@ class SqliteLedger:
                     path=str(self.path),
                     hint="use the newer pushengine that wrote it, or another state folder",
                 )
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+            if version == 0:
+                connection.execute(_SCHEMA)
+                connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
         except BaseException:
             connection.close()
             raise
-        self.path.chmod(0o600)
         return connection
 
     def reserve(self, team: str, server_now: float) -> QuotaGrant:

@@ -141,7 +141,7 @@ def _by_count(ids: frozenset[str], *, surplus: int, may_hold_late_ones: bool) ->
 def _fitting_algorithm(
     acked: Sequence[SentChunk], unknown: Sequence[SentChunk], listed: Sequence[RemoteChunk], known: str | None
 ) -> str | None:
-    """The known algorithm, else one under which all acknowledged chunks (or, with none, all listed ones) are found."""
+    """The known algorithm, else one under which a chunk that was sent is found."""
     if not all(chunk.checksum for chunk in listed):
         return None
     candidates = list(_algorithms([*acked, *unknown]))
@@ -149,9 +149,7 @@ def _fitting_algorithm(
         return known
     theirs = _listed_keys(listed)
     for algorithm in candidates:
-        ours = collections.Counter(_key(chunk, algorithm) for chunk in acked)
-        all_ours = ours + collections.Counter(_key(chunk, algorithm) for chunk in unknown)
-        if (ours <= theirs) if acked else (theirs <= all_ours and theirs.total()):
+        if any(_key(chunk, algorithm) in theirs for chunk in (*acked, *unknown)):
             return algorithm
     return None
 

@@ -6,6 +6,7 @@ the platform saw. The checker (`Night.problems`) knows nothing of the engine: it
 
 import asyncio
 import bisect
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -46,6 +47,7 @@ from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 EPOCH = 1_750_000_000.0
 LATEST_ARRIVAL_SECONDS = 50.0
+STALE_SECONDS = 30.0
 BAD_RUNS = 20
 """Later runs neither crash nor are stopped: then the push must come to its end, however bad the network is."""
 
@@ -102,9 +104,11 @@ class Weather:
         drain: A run is told to stop at a random moment.
         change: The source is replaced between two runs, or during one.
         job_error: A job ends with ERROR.
+        undeletable: The deletion of a job is refused.
         checksum: What the chunk list tells; `opaque` and `none` leave counting.
         list_lag_seconds: A chunk shows in the list so much later.
-        resubmit: Submit of a job that was submitted before: `conflict` or `accept` (200 without effect).
+        resubmit: Submit of a job that was submitted before: `conflict`, `accept` (200 without effect) or `rerun` (a finished
+            job runs again; what comes late then does harm that nobody can prevent).
         forgets_chunks: A submitted job has an empty chunk list.
     """
 
@@ -119,6 +123,7 @@ class Weather:
     drain: float = 0.0
     change: float = 0.0
     job_error: float = 0.0
+    undeletable: float = 0.0
     checksum: str = "md5"
     list_lag_seconds: float = 0.5
     quarantine_seconds: float = 60.0
@@ -140,6 +145,7 @@ class Weather:
             disk=rng.choice([0.0, 0.0, 0.01]),
             drain=rng.choice([0.0, 0.0, 0.5]),
             change=rng.choice([0.0, 0.0, 0.2]),
+            undeletable=rng.choice([0.0, 0.0, 0.5]),
             job_error=rng.choice([0.0, 0.0, 0.0, 0.2]),
             checksum=checksum,
             list_lag_seconds=rng.choice([0.0, 0.5, 0.5, 3.0]),
@@ -213,6 +219,9 @@ class Platform:
         job = self.job(job_id)
         if job.status is not JobStatus.NEW:
             if self.weather.resubmit == "accept":
+                return
+            if self.weather.resubmit == "rerun" and job.status.is_settled:
+                job.status, job.submitted_at = JobStatus.QUEUED, self.clock.now()
                 return
             raise ConflictError("the job is not NEW", status=409)
         held = sorted(chunk.rows for chunk in job.chunks)
@@ -294,7 +303,7 @@ class SimDestination:
 
     async def get_job(self, job_id):
         rng, weather = self.world.rng, self.platform.weather
-        age = rng.uniform(0, 8) if rng.random() < weather.stale else 0.0
+        age = rng.uniform(0, STALE_SECONDS) if rng.random() < weather.stale else 0.0
         return await self.call("get", lambda: self.platform.status(job_id, age))
 
     async def list_jobs(self):
@@ -303,6 +312,8 @@ class SimDestination:
     async def delete_job(self, job_id):
         def delete():
             job = self.platform.jobs.get(job_id)
+            if self.world.rng.random() < self.world.weather.undeletable:
+                raise server_error(is_idempotent=True)
             if job is not None and job.status is JobStatus.NEW:
                 del self.platform.jobs[job_id]
 
@@ -454,6 +465,9 @@ class SimFiles:
 
 
 class NoLock:
+    def __init__(self, identity):
+        pass
+
     def release(self):
         pass
 
@@ -503,10 +517,8 @@ class World:
 
     def later(self, seconds, process):
         def arrive():
-            try:
+            with contextlib.suppress(PushEngineError):  # nobody hears the answer
                 process()
-            except PushEngineError:
-                pass  # nobody hears the answer
 
         handle = asyncio.get_running_loop().call_later(seconds, arrive)
         self._late.add(handle)
@@ -683,7 +695,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
             submits_per_hour=250,
         ),
         journal=journal,
-        take_lock=lambda identity: NoLock(),
+        take_lock=NoLock,
         budget=ByteBudget(settings.max_memory_bytes),
         settings=settings,
         runtime=runtime,

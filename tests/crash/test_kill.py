@@ -1,0 +1,256 @@
+"""The real command line, killed in the middle of its work and run again, until the rows are there: each exactly once."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from pushengine.emulator import Emulator, EmulatorSettings
+from pushengine.journal import JournalFile
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+
+ROWS = 30_000
+MAX_UPLOADS = 8
+KILLS_PER_PUSH = 8
+KILLS = 30
+MANY_KILLS = 1000
+MAX_RUNS = 40
+CONFIG = f"""
+[engine]
+chunk_bytes = 65536
+sample_bytes = 65536
+max_uploads = {MAX_UPLOADS}
+quarantine_seconds = 0.5
+settle_seconds = 0.2
+poll_max_interval_seconds = 0.2
+hour_guard_seconds = 0
+submits_per_hour = 100000
+"""
+
+
+class Lab:
+    """One team, one folder, and commands that push a file into it."""
+
+    def __init__(self, emulator, folder):
+        self.emulator, self.folder = emulator, folder
+        self.running = []
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PUSHENGINE_", "XDG_"))}
+        self.environment = kept | {
+            "HOME": str(folder),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PUSHENGINE_STATE_DIR": str(folder / "state"),
+            "PUSHENGINE_URL": emulator.url,
+            "PUSHENGINE_POOL_ID": "pool-1",
+            "PUSHENGINE_API_KEY": "test-key-1",
+            "PUSHENGINE_CONFIG": str(folder / "c.toml"),
+            "NO_COLOR": "1",
+        }
+
+    def write(self, rows=ROWS):
+        lines = [f"{n},{n:010d},{(n * 7919) % 100003:08d} some text of row {n} that fills it up\n" for n in range(rows)]
+        (self.folder / "big.csv").write_text("N,ID,TEXT\n" + "".join(lines))
+        (self.folder / "c.toml").write_text(CONFIG)
+
+    async def start(self, table):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pushengine", "push", "big.csv", "--table", table, "--mode", "append", "--json"),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self.running.append(process)
+        return process
+
+    @staticmethod
+    async def finish(process, seconds=60):
+        out, err = await asyncio.wait_for(process.communicate(), seconds)
+        assert b"Traceback" not in err, err.decode()
+        return process.returncode, json.loads(out) if out else None, err.decode()
+
+    def stored(self):
+        return sum(len(job.chunks) for job in self.emulator.service.jobs.values())
+
+    async def wait_for_chunks(self, process, count):
+        """Until so many more have arrived; False if the process ends before."""
+        wanted = self.stored() + count
+        while self.stored() < wanted:
+            if process.returncode is not None:
+                return False
+            await asyncio.sleep(0.002)
+        return True
+
+    async def pause(self, process):
+        """Stop a process where it holds no lock of the database."""
+        with contextlib.closing(sqlite3.connect(self.folder / "state" / "journal.sqlite3", timeout=0)) as db:
+            while True:
+                process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(0.02)
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    process.send_signal(signal.SIGCONT)
+                    await asyncio.sleep(0.005)
+                else:
+                    db.rollback()
+                    return
+
+    async def check_table(self, table, rows=ROWS):
+        found = await self.emulator.query(
+            f'select count(*), count(distinct N), sum(N), count(distinct ID) from "{table}"'
+        )
+        assert found == [(rows, rows, rows * (rows - 1) // 2, rows)]
+
+    def journal(self):
+        return contextlib.closing(JournalFile(self.folder / "state" / "journal.sqlite3"))
+
+    def check_resent(self, table):
+        """Each run sends again at most what was in flight when the one before it died. Returns how many pushes were started afresh."""
+        restarts = 0
+        with self.journal() as file:
+            for push in file.pushes():
+                if push.target != table:
+                    continue
+                sent, sizes, again = set(), [0], 0
+                for fact in file.facts(push.push_id):
+                    if fact.kind == "session_started":
+                        assert again <= MAX_UPLOADS * max(sizes)
+                        again = 0
+                    if fact.kind == "push_restarted":
+                        restarts, again = restarts + 1, 0
+                    if fact.kind == "chunk_sending":
+                        key = fact.body["job_id"], fact.body["chunk_id"]
+                        again += fact.body["payload_bytes"] if key in sent else 0
+                        sent.add(key)
+                        sizes.append(fact.body["payload_bytes"])
+                assert again <= MAX_UPLOADS * max(sizes)
+        return restarts
+
+    def check_submits(self, table):
+        """One job of the table ran."""
+        jobs = [job for job in self.emulator.service.jobs.values() if job.spec.target_name == table]
+        assert [str(job.status) for job in jobs if job.status != "NEW"] == ["DONE"]
+
+
+@pytest.fixture
+async def lab(tmp_path):
+    settings = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0, submits_per_hour=100_000)
+    async with Emulator(settings=settings) as emulator:
+        opened = Lab(emulator, tmp_path)
+        opened.write()
+        yield opened
+        for process in opened.running:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+async def push_through_kills(lab, rng, table):
+    """One push, killed several times; its receipt and how often it was killed."""
+    for deaths in range(MAX_RUNS):
+        process = await lab.start(table)
+        if deaths < KILLS_PER_PUSH:
+            if rng.random() < 0.8:
+                await lab.wait_for_chunks(process, rng.randint(0, 8))
+                await asyncio.sleep(rng.uniform(0, 0.03))
+            else:
+                await asyncio.sleep(rng.uniform(0.3, 2.0))
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        code, receipt, err = await lab.finish(process)
+        assert code in (0, -signal.SIGKILL), err
+        if receipt is not None:  # told, even if it was killed a moment later
+            return receipt, deaths + (code != 0)
+    raise AssertionError(f"table {table}: not done after {MAX_RUNS} runs")
+
+
+async def kill_loop(lab, seed, kills):
+    rng = random.Random(seed)
+    killed = resumed = number = restarts = 0
+    while killed < kills:
+        number += 1
+        table = f"T{number}"
+        receipt, deaths = await push_through_kills(lab, rng, table)
+        assert (receipt["status"], receipt["rows"]) == ("DONE", ROWS)
+        await lab.check_table(table)
+        lab.check_submits(table)
+        restarts += lab.check_resent(table)
+        resumed += receipt["resumed"]
+        killed += deaths
+    return killed, resumed, restarts
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_rows_arrive_once_however_often_the_command_is_killed(lab, seed):
+    killed, resumed, _ = await kill_loop(lab, seed, KILLS // 2)
+    assert killed >= KILLS // 2
+    assert resumed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+async def test_rows_arrive_once_after_a_thousand_kills(lab):
+    killed, resumed, restarts = await kill_loop(lab, int(os.environ.get("KILL_SEED", "3")), MANY_KILLS)
+    print(f"{killed} kills, {resumed} pushes resumed, {restarts} started afresh")  # noqa: T201
+    assert killed >= MANY_KILLS
+
+
+async def test_of_two_commands_with_the_same_push_one_is_told_who_has_it(lab):
+    first = await lab.start("T")
+    assert await lab.wait_for_chunks(first, 3)
+    await lab.pause(first)
+    code, told, _ = await lab.finish(await lab.start("T"))
+    assert code == 75
+    assert told["error"]["type"] == "JournalLockedError"
+    assert f"held by pid {first.pid}" in told["error"]["message"]
+    first.send_signal(signal.SIGCONT)
+    code, receipt, err = await lab.finish(first)
+    assert (code, receipt["status"]) == (0, "DONE"), err
+    await lab.check_table("T")
+    lab.check_submits("T")
+
+
+async def test_two_commands_with_one_ledger_and_different_tables_both_arrive(lab):
+    both = [await lab.start(table) for table in ("A", "B")]
+    results = await asyncio.gather(*(lab.finish(process) for process in both))
+    assert [code for code, _, _ in results] == [0, 0]
+    for table in ("A", "B"):
+        await lab.check_table(table)
+        lab.check_submits(table)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_during_upload_ends_soon_and_the_next_run_goes_on(lab, number):
+    rows = ROWS * 4
+    lab.write(rows)
+    process = await lab.start("T")
+    assert await lab.wait_for_chunks(process, 10)
+    process.send_signal(number)
+    code, receipt, err = await lab.finish(process, 10)
+    assert code == 130, err
+    assert (receipt["status"], receipt["submits"]) == ("INTERRUPTED", 0)
+    (job,) = lab.emulator.service.jobs.values()
+    assert len(job.chunks) >= 10
+    with lab.journal() as file:
+        (push,) = file.pushes()
+        facts = file.facts(push.push_id)
+        assert push.state == "open"
+    acked = {fact.body["chunk_id"] for fact in facts if fact.kind == "chunk_acked"}
+    assert len(acked) == len(job.chunks)
+
+    code, receipt, err = await lab.finish(await lab.start("T"))
+    assert (code, receipt["status"], receipt["resumed"], receipt["rows"]) == (0, "DONE", True, rows), err
+    assert list(lab.emulator.service.jobs) == [job.id]
+    with lab.journal() as file:
+        later = file.facts(push.push_id)[len(facts) :]
+    assert not acked & {fact.body["chunk_id"] for fact in later if fact.kind == "chunk_sending"}
+    await lab.check_table("T", rows)
+    lab.check_submits("T")
