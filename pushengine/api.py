@@ -42,6 +42,7 @@ from pushengine.model import (
     Target,
 )
 from pushengine.planning import build_target
+from pushengine.retry import RetryPolicy
 from pushengine.runtime import Runtime, Shared
 from pushengine.sources import open_source
 from pushengine.spool import delete_old_spools, is_byte_stream, spool_source
@@ -150,6 +151,7 @@ class PushEngine:
                 spacing_seconds=self._ledger.spacing_seconds,
                 submits_per_hour=settings.submits_per_hour,
             ),
+            policy=RetryPolicy(max_attempts=settings.max_attempts, max_wait_seconds=settings.retry_max_wait_seconds),
             budget=ByteBudget(settings.max_memory_bytes),
             settings=settings,
             runtime=self._runtime,

@@ -18,7 +18,6 @@ from pushengine.jobs import JobRunner
 from pushengine.model import Job, Target
 from pushengine.producer import Producer
 from pushengine.pushlog import PushLog
-from pushengine.retry import RetryPolicy
 from pushengine.runtime import Shared
 from pushengine.schema import TableSchema
 from pushengine.types import Workers
@@ -38,7 +37,6 @@ class Attempt:
         jobs: JobRunner,
         workers: Workers,
         fingerprint: list[Any] | None,
-        policy: RetryPolicy,
         on_retry: OnRetry,
         timed: Callable[[str], contextlib.AbstractContextManager[None]],
     ) -> None:
@@ -49,7 +47,6 @@ class Attempt:
         self._jobs = jobs
         self._workers = workers
         self._fingerprint = fingerprint
-        self._policy = policy
         self._on_retry = on_retry
         self._timed = timed
         self.source_nbytes: int | None = None
@@ -118,7 +115,7 @@ class Attempt:
                     kind=self._target.chunk_type,
                     queue=queue,
                     budget=budget,
-                    policy=self._policy,
+                    policy=shared.policy,
                     clock=shared.runtime.clock,
                     rng=shared.runtime.rng,
                     log=self._log,

@@ -11,9 +11,9 @@ Who is calling
     environment). Any secret can be read from a file, by `PUSHENGINE_<SECRET>_FILE` or `<secret>_file`; white space around it is cut.
 
 Memory
-    Peak memory of an engine is about 150 MB (interpreter and libraries) plus `max_memory_bytes`. A chunk reserves
-    `chunk_bytes * RESERVE_FACTOR` before its rows are read and keeps only its payload's size once it is encoded; a chunk that is
-    larger than the whole budget runs alone.
+    Rows and payloads in flight are counted and kept within `max_memory_bytes`: a chunk reserves `chunk_bytes * RESERVE_FACTOR` before its
+    rows are read and keeps only its payload's size once it is encoded; a chunk that is larger than the whole budget runs alone. The
+    process adds the interpreter, the libraries and what the allocator keeps back (`benchmarks/README.md` has figures).
 """
 
 from __future__ import annotations

@@ -46,7 +46,6 @@ from pushengine.journal import Fact, PushRow
 from pushengine.model import ColumnType, JobStatus, Receipt, Target
 from pushengine.pushlog import PushLog
 from pushengine.recipe import chunk_recipe, dump_schema, load_schema, push_identity, source_words
-from pushengine.retry import RetryPolicy
 from pushengine.runtime import Shared
 from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import open_source
@@ -318,7 +317,6 @@ class PushRun:
             jobs=self._job_runner(log),
             workers=workers,
             fingerprint=fingerprint,
-            policy=self._policy,
             on_retry=self._on_retry,
             timed=self._timed,
         )
@@ -402,7 +400,7 @@ class PushRun:
             shared.destination,
             limiter=shared.limiter,
             target=self._target,
-            policy=self._policy,
+            policy=shared.policy,
             clock=self._clock,
             rng=shared.runtime.rng,
             drain=shared.drain,
@@ -414,13 +412,6 @@ class PushRun:
             job_deadline_seconds=settings.job_deadline_seconds,
             quarantine_seconds=settings.quarantine_seconds,
             settle_seconds=settings.settle_seconds,
-        )
-
-    @property
-    def _policy(self) -> RetryPolicy:
-        """Which failures are worth another attempt."""
-        return RetryPolicy(
-            max_attempts=self._settings.max_attempts, max_wait_seconds=self._settings.retry_max_wait_seconds
         )
 
     def _on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:

@@ -37,6 +37,30 @@ class RetryDecision:
     is_exhausted: bool = False
 
 
+class RetryBudget:
+    """Retries that all calls of an engine share: spent by each retry, earned back by calls that work.
+
+    When a platform is down, many calls with a few retries each are a storm; the budget ends it after about `capacity` retries.
+
+    Args:
+        capacity: Retries that may be made before a call must work again.
+        earned_by_success: Retries that one call that works gives back.
+    """
+
+    def __init__(self, capacity: float = 100.0, earned_by_success: float = 0.2) -> None:
+        self.capacity = capacity
+        self.left = capacity
+        self._earned_by_success = earned_by_success
+
+    def spend(self) -> None:
+        """A retry is about to be made."""
+        self.left -= 1.0
+
+    def earn(self) -> None:
+        """A call worked."""
+        self.left = min(self.left + self._earned_by_success, self.capacity)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Capped exponential backoff with full jitter; a wait that the server asks for is honoured as a minimum.
@@ -46,12 +70,14 @@ class RetryPolicy:
         first_wait_seconds: Upper bound of the first wait; doubled for each further one.
         max_wait_seconds: Cap of one wait of ours.
         max_elapsed_seconds: No attempt begins later than this after the first.
+        budget: Shared by all calls that go by this policy.
     """
 
     max_attempts: int = 5
     first_wait_seconds: float = 0.5
     max_wait_seconds: float = 30.0
     max_elapsed_seconds: float = 600.0
+    budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
 
     def decide(
         self,
@@ -72,7 +98,8 @@ class RetryPolicy:
         wait = rng.uniform(0, ceiling)
         if isinstance(error, RateLimitedError) and error.retry_after_seconds is not None:
             wait += error.retry_after_seconds
-        if attempt >= self.max_attempts or elapsed_seconds + wait > self.max_elapsed_seconds:
+        is_out_of_time = elapsed_seconds + wait > self.max_elapsed_seconds
+        if attempt >= self.max_attempts or is_out_of_time or self.budget.left < 1.0:
             return RetryDecision(retry=False, is_exhausted=True)
         return RetryDecision(retry=True, wait_seconds=wait)
 
@@ -114,7 +141,7 @@ async def call_with_retries(
     attempt = 1
     while True:
         try:
-            return await attempt_once(attempt)
+            result = await attempt_once(attempt)
         except PushEngineError as error:
             elapsed = clock.monotonic() - start
             decision = policy.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=rng)
@@ -122,6 +149,10 @@ async def call_with_retries(
                 raise exhausted(operation, attempt, elapsed, error) from error
             if not decision.retry:
                 raise
+            policy.budget.spend()
             on_retry(operation, attempt, decision.wait_seconds, error)
             await clock.sleep(decision.wait_seconds)
+        else:
+            policy.budget.earn()
+            return result
         attempt += 1

@@ -14,6 +14,7 @@ from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
 from pushengine.journal import Journal
 from pushengine.limiter import SubmitLimiter
+from pushengine.retry import RetryPolicy
 from pushengine.types import Destination, FileSystem, Lock, OffLoop, Workers
 
 
@@ -35,6 +36,7 @@ class Shared:
     destination: Destination
     pool_id: str
     limiter: SubmitLimiter
+    policy: RetryPolicy
     journal: Journal
     take_lock: Callable[[str], Lock]
     budget: ByteBudget

@@ -236,9 +236,11 @@ class Uploader:
                 raise exhausted(operation, attempt, elapsed, error) from error
             if not decision.retry:
                 raise error
+            self._policy.budget.spend()
             self._on_retry(operation, attempt, decision.wait_seconds, error)
             await self._clock.sleep(decision.wait_seconds)
             attempt += 1
+        self._policy.budget.earn()
         self._sink.emit(
             events.ChunkUploaded(
                 push_id=self._log.push_id,

@@ -41,6 +41,7 @@ from pushengine.journal import JournalFile
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.retry import RetryPolicy
 from pushengine.runtime import Runtime, Shared
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 
@@ -696,6 +697,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
         ),
         journal=journal,
         take_lock=NoLock,
+        policy=RetryPolicy(),
         budget=ByteBudget(settings.max_memory_bytes),
         settings=settings,
         runtime=runtime,

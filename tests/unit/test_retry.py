@@ -23,7 +23,7 @@ from pushengine.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from pushengine.retry import RetryDecision, RetryPolicy, call_with_retries
+from pushengine.retry import RetryBudget, RetryDecision, RetryPolicy, call_with_retries
 from pushengine.testing import VirtualClock, run_in_virtual_time
 
 TRANSIENT = [
@@ -226,3 +226,49 @@ def test_cancelling_during_a_wait_ends_it_at_once():
 
     assert run_in_virtual_time(main()) == pytest.approx(10, abs=0.01)
     assert call.attempts == [1]
+
+
+# --- The budget that all calls share
+
+
+def test_when_all_calls_fail_the_budget_ends_the_storm():
+    """Many calls with a few attempts each would hammer a platform that is down."""
+    budget = RetryBudget(capacity=10)
+    policy = RetryPolicy(max_attempts=5, budget=budget)
+    attempts = []
+
+    async def fail(attempt):
+        attempts.append(attempt)
+        raise ConnectionFailedError("refused")
+
+    async def main():
+        calls = (
+            call_with_retries(
+                fail,
+                operation="call",
+                policy=policy,
+                clock=VirtualClock(),
+                rng=random.Random(1),
+                on_retry=lambda *told: None,
+            )
+            for _ in range(40)
+        )
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    errors = run_in_virtual_time(main())
+    assert len(errors) == 40
+    assert all(isinstance(error, ConnectionFailedError | RetriesExhaustedError) for error in errors)
+    assert len(attempts) == 40 + 10
+    assert budget.left == 0
+
+
+def test_calls_that_work_earn_retries_back_up_to_the_capacity():
+    budget = RetryBudget(capacity=10, earned_by_success=0.5)
+    for _ in range(4):
+        budget.spend()
+    for _ in range(3):
+        budget.earn()
+    assert budget.left == 7.5
+    for _ in range(100):
+        budget.earn()
+    assert budget.left == 10
