@@ -111,10 +111,11 @@ def push(
             with display:
                 receipt = await engine.push(words.source(), **arguments)
             quota = await quota_if_known(engine)
-        if as_json:
-            terminal.say_json(receipt.to_dict())
-        elif not quiet:
-            terminal.say(_told_receipt(receipt, quota, last, is_emulated=emulator is not None, database=database))
+            # Told while the engine is open: when it closes, the journal takes the same command for a new push.
+            if as_json:
+                terminal.say_json(receipt.to_dict())
+            elif not quiet:
+                terminal.say(_told_receipt(receipt, quota, last, is_emulated=emulator is not None, database=database))
 
     def on_error(error: BaseException) -> None:
         last.attach_to(error)

@@ -59,9 +59,9 @@ class Lab:
         (self.folder / "big.csv").write_text("N,ID,TEXT\n" + "".join(lines))
         (self.folder / "c.toml").write_text(CONFIG)
 
-    async def start(self, table):
+    async def start(self, table, program=("-m", "pushengine")):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pushengine", "push", "big.csv", "--table", table, "--mode", "append", "--json"),
+            *(sys.executable, *program, "push", "big.csv", "--table", table, "--mode", "append", "--json"),
             cwd=self.folder,
             env=self.environment,
             stdout=asyncio.subprocess.PIPE,
@@ -201,6 +201,24 @@ async def test_rows_arrive_once_after_a_thousand_kills(lab):
     killed, resumed, restarts = await kill_loop(lab, int(os.environ.get("KILL_SEED", "3")), MANY_KILLS)
     print(f"{killed} kills, {resumed} pushes resumed, {restarts} started afresh")  # noqa: T201
     assert killed >= MANY_KILLS
+
+
+DIES_BEFORE_IT_TELLS = """
+import os, signal
+from pushengine import __main__, terminal
+terminal.say_json = lambda value: os.kill(os.getpid(), signal.SIGKILL)
+__main__.main()
+"""
+
+
+async def test_a_command_killed_just_before_it_tells_of_its_success_tells_it_the_next_time(lab):
+    code, told, err = await lab.finish(await lab.start("T", ("-c", DIES_BEFORE_IT_TELLS)))
+    assert (code, told) == (-signal.SIGKILL, None), err
+    await lab.check_table("T")
+    code, receipt, err = await lab.finish(await lab.start("T"))
+    assert (code, receipt["status"], receipt["rows"]) == (0, "DONE", ROWS), err
+    await lab.check_table("T")
+    lab.check_submits("T")
 
 
 async def test_of_two_commands_with_the_same_push_one_is_told_who_has_it(lab):
