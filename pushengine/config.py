@@ -64,7 +64,7 @@ class EngineSettings(BaseModel):
     connect_timeout_seconds: Annotated[float, Field(gt=0, description="TCP and TLS set-up of one connection")] = 15.0
     read_timeout_seconds: Annotated[float, Field(gt=0, description="silence while an answer is awaited")] = 120.0
     stall_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="silence while a body is sent")] = 50.0
-    max_attempts: Annotated[int, Field(ge=1, le=20, description="attempts of a call that is safe to repeat")] = 5
+    max_attempts: Annotated[int, Field(ge=1, le=20, description="attempts of a call that is safe to repeat")] = 10
     retry_max_wait_seconds: Annotated[float, Field(gt=0, description="longest wait between two attempts")] = 30.0
     poll_max_interval_seconds: Annotated[float, Field(gt=0, description="longest wait between two polls of a job")] = (
         15.0

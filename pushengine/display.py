@@ -305,6 +305,8 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             )
         case events.PushRestarted():
             return f"starting again in a fresh job: {event.reason}"
+        case events.SchemaLearned():
+            return f"the whole source was read for its types; changed: {', '.join(event.changes)}"
         case events.JobVerified():
             return f"{progress.transfer()}; chunk list verified by {event.verified}"
         case events.QuotaWaited(reason="quarantine"):
@@ -330,6 +332,7 @@ _QUARANTINE = "quarantine"
 _SCROLLING = (
     events.RetryScheduled,
     events.PushRestarted,
+    events.SchemaLearned,
     events.PushResumed,
     events.PushSuperseded,
     events.ChunkReconciled,

@@ -32,6 +32,7 @@ from pushengine.errors import (
     JobTaintedError,
     JobVanishedError,
     JournalError,
+    JournalLockedError,
     LedgerError,
     PermissionDeniedError,
     PushEngineError,
@@ -197,6 +198,7 @@ class PushRun:
                 return await self._resume(log, intake), load_schema(log.state.schema)
             await self._supersede(log, reason or "it was never planned to its end")
         schema = await self._settle(intake, is_exhaustive=False)
+        await self._end_rivals(identity)
         return await self._begin(identity, intake, fingerprint, schema), schema
 
     def _new_log(self, push_id: str, facts: list[Fact]) -> PushLog:
@@ -252,6 +254,35 @@ class PushRun:
             await jobs.discard(job.job_id)
         await log.record("push_superseded", final_state="superseded", reason=reason)
         self._emit(events.PushSuperseded(push_id=log.push_id, reason=reason))
+
+    async def _end_rivals(self, identity: str) -> None:
+        """An older push into this table that was left unfinished must not undo this one when somebody resumes it.
+
+        Where one of the two replaces the table, the older one is over. One that another process works on right now is left alone.
+        """
+        shared = self._shared
+        rows = await shared.journal.do(lambda file: file.pushes(state="open"))
+        for row in rows:
+            is_same_table = (row.team, row.pool_id, row.target.casefold()) == (
+                shared.destination.team,
+                shared.pool_id,
+                self._target.table.casefold(),
+            )
+            if not is_same_table or row.identity == identity:
+                continue
+            with contextlib.suppress(JournalLockedError):
+                lock = await shared.runtime.off_loop(shared.take_lock, row.identity)
+                try:
+                    await self._end_rival(row.push_id)
+                finally:
+                    lock.release()
+
+    async def _end_rival(self, push_id: str) -> None:
+        log = self._new_log(push_id, await self._shared.journal.do(lambda file: file.facts(push_id)))
+        theirs = log.state.planned.get("target", {})
+        is_same_schema = theirs.get("connection_id") == self._target.connection_id
+        if is_same_schema and "replace" in (theirs.get("mode"), self._target.mode):
+            await self._supersede(log, f"a newer push into table {self._target.table} began")
 
     async def _begin(
         self, identity: str, intake: Intake | AsyncIntake, fingerprint: list[Any] | None, schema: TableSchema
@@ -329,7 +360,8 @@ class PushRun:
                     self._check_restart(cause, intake, log)
                     await self._restart(log, cause)
                     if isinstance(cause, ValueMisfitError):
-                        schema = await self._settle(intake, is_exhaustive=True)
+                        sampled, schema = schema, await self._settle(intake, is_exhaustive=True)
+                        self._emit(events.SchemaLearned(push_id=self._push_id, changes=schema_changes(sampled, schema)))
                         await log.record("push_restarted", reason=str(cause), schema=dump_schema(schema))
                 else:
                     break
@@ -473,6 +505,15 @@ class PushRun:
             checksums=tuple(chunk.digests["sha256"] for chunk in sent),
             timings=progress.timings,
         )
+
+
+def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
+    """What all rows taught beyond the sample, column by column, as `ID INTEGER -> STRING(80)`."""
+    return tuple(
+        f"{old!r} -> {new.type}" + ("" if new.length is None else f"({new.length})")
+        for old, new in zip(before.columns, after.columns, strict=True)
+        if (old.type, old.length, old.arrow_type) != (new.type, new.length, new.arrow_type)
+    )
 
 
 def is_running_on(log: PushLog, cause: BaseException) -> bool:

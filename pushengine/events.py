@@ -105,6 +105,13 @@ class PushResumed(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaLearned(Event):
+    """All rows were read for the schema after the sample's did not hold; `changes` are the columns that differ from it."""
+
+    changes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushSuperseded(Event):
     """An unfinished push of the same command cannot go on; it is ended and a new one takes its place."""
 

@@ -119,7 +119,8 @@ def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if receipt is not None:
         lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in told["message"]]
-        lines.append(f"state: {_state_of_table(receipt)}")
+        if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # whoever holds it knows how far it is
+            lines.append(f"state: {_state_of_table(receipt)}")
         if keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
             lines[-1] += (
                 f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"

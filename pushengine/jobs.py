@@ -8,6 +8,7 @@ spends a submit of the hour.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -45,6 +46,8 @@ _MAX_SUBMIT_ATTEMPTS = 12
 _DELETE_TIMEOUT_SECONDS = 10.0
 _UNKNOWN_SETTLE_SECONDS = 5.0
 _LOOKS = 6
+_CREATE_ATTEMPTS = 5
+_NO_FEWER = 1_000_000
 
 
 class JobRunner:
@@ -105,7 +108,10 @@ class JobRunner:
         self._settle_seconds = settle_seconds
 
     async def create(self, columns: Sequence[TableColumn]) -> Job:
-        """Open the job. A create whose answer is lost is made again: an empty job that nobody knows stays invisible and expires."""
+        """Open the job. A create whose answer is lost is made again: an empty job that nobody knows stays invisible and expires.
+
+        It is the first call of a push, and a wrong address is likelier then than an outage: it gives up sooner than later calls.
+        """
 
         async def attempt_once(_attempt: int) -> Job:
             await self._log.record("job_intended")
@@ -116,7 +122,9 @@ class JobRunner:
                     error.disposition = "transient"
                 raise
 
-        job = await self._repeat(attempt_once, f"create of a push job for table {self._target.table}")
+        job = await self._repeat(
+            attempt_once, f"create of a push job for table {self._target.table}", max_attempts=_CREATE_ATTEMPTS
+        )
         await self._log.record("job_created", job_id=job.id)
         self._sink.emit(events.JobCreated(push_id=self._push_id, job_id=job.id))
         return job
@@ -371,11 +379,13 @@ class JobRunner:
     async def _read(self, job_id: JobId) -> Job:
         return await self._repeat(lambda _attempt: self._destination.get_job(job_id), f"reading of job {job_id}")
 
-    async def _repeat(self, attempt_once: Callable[[int], Awaitable[T]], operation: str) -> T:
+    async def _repeat(
+        self, attempt_once: Callable[[int], Awaitable[T]], operation: str, *, max_attempts: int = _NO_FEWER
+    ) -> T:
         return await call_with_retries(
             attempt_once,
             operation=operation,
-            policy=self._policy,
+            policy=dataclasses.replace(self._policy, max_attempts=min(self._policy.max_attempts, max_attempts)),
             clock=self._clock,
             rng=self._rng,
             on_retry=self._on_retry,

@@ -131,7 +131,7 @@ def _misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, re
 
 
 def _reason(exc: ValueError) -> str:
-    return str(exc) if isinstance(exc, MisfitError) else "it would not survive"
+    return str(exc) if isinstance(exc, MisfitError) else "it would come back changed"
 
 
 def _too_long(source: SourceBatch, strings: pa.Array, name: str, limit: int) -> SchemaError | None:

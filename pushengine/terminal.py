@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 def say(lines: Sequence[str]) -> None:
     """Write the result for people."""
-    with _outliving_its_reader():
+    with outliving_its_reader():
         _write(lines, sys.stdout)
 
 
 def say_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Write the result for machines: one line in a pipe."""
-    with _outliving_its_reader():
+    with outliving_its_reader():
         sys.stdout.write(f"{json.dumps(value, indent=2 if sys.stdout.isatty() else None)}\n")
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def _outliving_its_reader() -> Iterator[None]:
+def outliving_its_reader() -> Iterator[None]:
     """A reader that went away does not change what was done, nor the exit code that tells it."""
     try:
         yield

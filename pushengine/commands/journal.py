@@ -51,10 +51,11 @@ def export(
         path = _path(config)
         if not path.exists():
             raise ConfigError(f"there is no journal: {path}", key="PUSHENGINE_STATE_DIR")
-        result = _export_to(path, output)
-        terminal.complain(_export_lines(result, output))
-        if result.problems:
-            raise typer.Exit(failures.EXIT_USAGE)
+        with terminal.outliving_its_reader():
+            result = _export_to(path, output)
+            terminal.complain(_export_lines(result, output))
+            if result.problems:
+                raise typer.Exit(failures.EXIT_USAGE)
 
     runner.run(body)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pushengine import events
-from pushengine.errors import ConfigError, InvalidRequestError, JournalError, OutcomeUnknownError
+from pushengine.errors import ConfigError, EngineClosedError, InvalidRequestError, JournalError, OutcomeUnknownError
 
 KIB = 1024
 
@@ -166,3 +166,70 @@ async def test_a_forgotten_job_is_deleted_at_the_next_start(start):
     await engine.push(pa.table({"N": [2]}), table="OTHER")
     assert stage.jobs("NEW") == []
     assert [event.error for event in stage.sink.of(events.JobDeleted)] == ["no answer", None]
+
+
+async def test_an_older_push_cannot_undo_a_newer_one(start, tmp_path):
+    """The first night was cut off, the second went through: a resume in the morning must not put the first one's rows back."""
+    stage = await start(chunk_bytes=64 * KIB, max_uploads=1)
+    first, second = tmp_path / "night1.csv", tmp_path / "night2.csv"
+    first.write_text("N\n" + "".join(f"{n}\n" for n in range(60_000)))
+    second.write_text("N\n1\n2\n")
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.ChunkUploaded):
+                stage.engine.drain()
+
+    stage.engine._sinks.append(Sink())
+    with pytest.raises(EngineClosedError) as caught:
+        await stage.push(str(first))
+    await stage.engine.aclose()
+
+    engine = await stage.open_engine()
+    assert [row.push_id for row in await engine.open_pushes()] == [caught.value.receipt.push_id]
+    await engine.push(str(second), table="T")
+    (ended,) = stage.sink.of(events.PushSuperseded)
+    assert (ended.push_id, "newer push" in ended.reason) == (caught.value.receipt.push_id, True)
+    assert await engine.open_pushes() == []
+    assert stage.jobs("NEW") == []
+    with pytest.raises(ConfigError, match="is over"):
+        await engine.resume(ended.push_id)
+    assert await stage.rows() == [(1,), (2,)]
+
+
+async def test_two_unfinished_appends_of_one_table_do_not_touch_each_other(start, tmp_path):
+    stage = await start(chunk_bytes=64 * KIB, max_uploads=1)
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for number, file in enumerate(files):
+        file.write_text("N\n" + "".join(f"{n}\n" for n in range(number * 60_000, (number + 1) * 60_000)))
+    for file in files:
+        engine = await stage.open_engine(chunk_bytes=64 * KIB, max_uploads=1)
+
+        class Sink:
+            def __init__(self, engine):
+                self.engine = engine
+
+            def emit(self, event):
+                if isinstance(event, events.ChunkUploaded):
+                    self.engine.drain()
+
+        engine._sinks.append(Sink(engine))
+        with pytest.raises(EngineClosedError):
+            await engine.push(str(file), table="T", mode="append")
+        await engine.aclose()
+    engine = await stage.open_engine()
+    rows = await engine.open_pushes()
+    assert len(rows) == 2
+    for row in rows:
+        await engine.resume(row.push_id)
+    assert await stage.query("select count(*), count(distinct N) from T") == [(120_000, 120_000)]
+
+
+async def test_a_type_that_the_sample_did_not_show_is_told(start, tmp_path):
+    stage = await start(chunk_bytes=64 * KIB, sample_bytes=64 * KIB)
+    path = tmp_path / "late.csv"
+    path.write_text("ID,N\n" + "".join(f"{n},{n}\n" for n in range(60_000)) + "notint,1\n")
+    receipt = await stage.push(str(path))
+    assert receipt.restarts == 1
+    (learned,) = stage.sink.of(events.SchemaLearned)
+    assert learned.changes == ("ID INTEGER -> STRING(80)",)
