@@ -318,9 +318,12 @@ def _tell(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message
 
 
 def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) -> Path:
-    if state.dir and "PUSHENGINE_STATE_DIR" not in variables:
-        return folder / Path(state.dir).expanduser()
-    return default_state_dir(variables)
+    is_from_file = bool(state.dir) and "PUSHENGINE_STATE_DIR" not in variables
+    path = folder / Path(state.dir or "").expanduser() if is_from_file else default_state_dir(variables)
+    if path.exists() and not path.is_dir():
+        key = "state.dir" if is_from_file else "PUSHENGINE_STATE_DIR"
+        raise ConfigError(f"{key}: the state folder {path} is a file", key=key, hint="name a folder")
+    return path
 
 
 def _resolve_ca_file(engine: EngineSettings, folder: Path) -> EngineSettings:

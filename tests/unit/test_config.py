@@ -232,6 +232,12 @@ def test_state_folder_is_for_its_owner_only(tmp_path):
     assert stat.S_IMODE((tmp_path / "a" / "state").stat().st_mode) == 0o700
 
 
+def test_state_folder_that_is_a_file_is_refused(load, tmp_path):
+    (tmp_path / "s").write_text("x")
+    with pytest.raises(ConfigError, match=r"PUSHENGINE_STATE_DIR: the state folder .* is a file"):
+        load("", STATE_DIR=tmp_path / "s")
+
+
 def test_private_ca_is_relative_to_the_file_and_must_exist(load, tmp_path):
     with pytest.raises(ConfigError, match=r"engine.ca_file: no such file"):
         load("[engine]\nca_file = 'ca.pem'")
