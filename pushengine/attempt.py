@@ -66,9 +66,8 @@ class Attempt:
         drain.check()
         async with self._table_lock():
             if not await jobs.was_accepted_before(record.job_id):
-                if (
-                    not record.submits
-                ):  # what a job holds that may run already tells nothing; it was compared before that submit
+                # Once a submit left, the job may run and its list tells nothing; it was compared before that submit.
+                if not record.submits:
                     with self._timed("verify"):
                         await jobs.seal(record.job_id)
                 with self._timed("submit"):

@@ -181,11 +181,6 @@ class PushState:
         """The record of one chunk."""
         return self.job_of(job_id).chunks[chunk_id]
 
-    @property
-    def undeleted_jobs(self) -> list[JobRecord]:
-        """Jobs of ours that were never submitted and not deleted."""
-        return [job for job in self.jobs if not job.is_discarded and not job.may_have_run]
-
 
 class PushHistory:
     """The fold: apply facts in order, read `state`. Live pushes and resumed ones go through the same code."""

@@ -47,7 +47,6 @@ _DELETE_TIMEOUT_SECONDS = 10.0
 _UNKNOWN_SETTLE_SECONDS = 5.0
 _LOOKS = 6
 _CREATE_ATTEMPTS = 5
-_NO_FEWER = 1_000_000
 
 
 class JobRunner:
@@ -380,12 +379,15 @@ class JobRunner:
         return await self._repeat(lambda _attempt: self._destination.get_job(job_id), f"reading of job {job_id}")
 
     async def _repeat(
-        self, attempt_once: Callable[[int], Awaitable[T]], operation: str, *, max_attempts: int = _NO_FEWER
+        self, attempt_once: Callable[[int], Awaitable[T]], operation: str, *, max_attempts: int | None = None
     ) -> T:
+        policy = self._policy
+        if max_attempts is not None:
+            policy = dataclasses.replace(policy, max_attempts=min(policy.max_attempts, max_attempts))
         return await call_with_retries(
             attempt_once,
             operation=operation,
-            policy=dataclasses.replace(self._policy, max_attempts=min(self._policy.max_attempts, max_attempts)),
+            policy=policy,
             clock=self._clock,
             rng=self._rng,
             on_retry=self._on_retry,

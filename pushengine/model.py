@@ -11,7 +11,6 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Literal, NewType
 
-PushId = NewType("PushId", str)
 JobId = NewType("JobId", str)
 
 Mode = Literal["replace", "append", "upsert", "delete"]
