@@ -61,7 +61,7 @@ def team(environment, tmp_path):
     """A running team; the environment and the config file lead there."""
     (tmp_path / "small.toml").write_text(
         "[engine]\nchunk_bytes = 65536\nmax_uploads = 2\nquarantine_seconds = 0.5\nsettle_seconds = 0.1\n"
-        "max_attempts = 2\nretry_max_wait_seconds = 0.1\n"
+        "max_attempts = 2\nretry_max_wait_seconds = 0.01\n"
     )
     with Team() as running:
         environment |= {
@@ -97,7 +97,10 @@ def kill(process):
 
 @pytest.fixture
 def killed_twice(team, start, big):
-    """A push that was killed while uploads were under way, resumed, and killed again; one upload lost, one only unanswered."""
+    """A push that was killed while uploads were under way, resumed, and killed again; one upload lost, one only unanswered.
+
+    The lost one is sent again, after its wait of at most 0.01 s, long before the uploads begin that never end.
+    """
     slow = Delay(30, when="before")
     push = ("push", big, "--table", "T", "--log-format", "json")
     team.fail(Fault("upsert", DropAfter(), nth=3), Fault("upsert", slow, after=8))
@@ -105,9 +108,9 @@ def killed_twice(team, start, big):
     wait_for(process, '"event": "upload_started"', 10)
     time.sleep(0.1)
     kill(process)
-    team.fail(Fault("upsert", DropBefore(), nth=2), Fault("upsert", Delay(30, when="after"), after=6))
+    team.fail(Fault("upsert", DropBefore(), nth=2), Fault("upsert", Delay(30, when="after"), after=13))
     process = start(*push)
-    wait_for(process, '"event": "upload_started"', 8)
+    wait_for(process, '"event": "upload_started"', 15)
     time.sleep(0.3)
     kill(process)
     team.fail()
