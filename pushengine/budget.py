@@ -62,7 +62,6 @@ class ByteBudget:
                 if future.done() and not future.cancelled():
                     self._give_back(size)  # granted and cancelled in the same turn of the loop
                 else:
-                    self._waiters = collections.deque(waiter for waiter in self._waiters if waiter[1] is not future)
                     self._wake()
                 raise
         else:
@@ -96,11 +95,14 @@ class ByteBudget:
         self._wake()
 
     def _wake(self) -> None:
-        while self._waiters and self._fits(self._waiters[0][0]):
-            size, future = self._waiters.popleft()
-            if not future.done():
+        while self._waiters:
+            size, future = self._waiters[0]
+            if not future.done():  # else it was cancelled while it waited
+                if not self._fits(size):
+                    return
                 self._take(size)
                 future.set_result(None)
+            self._waiters.popleft()
 
     def __repr__(self) -> str:
         return f"<ByteBudget {self.reserved:,} of {self.capacity:,} bytes, {len(self._waiters)} waiting>"

@@ -312,10 +312,8 @@ class PushRun:
             "recipe": chunk_recipe(self._settings),
             "schema": dump_schema(schema),
         }
-        await self._shared.journal.do(lambda file: file.begin_push(row))
         self._log = log = self._new_log(self._push_id, [])
-        await log.record("push_planned", **planned)
-        await log.record("session_started", pid=os.getpid(), resumed=False)
+        await log.begin(row, push_planned=planned, session_started={"pid": os.getpid(), "resumed": False})
         self._emit_started(intake, len(schema.columns))
         return log
 

@@ -1,24 +1,29 @@
 """The submit quota: at most 10 a second and 250 per UTC hour and team, by the server's clock.
 
-Two gates before each submit. `aiolimiter` spaces the submits of this process (burst 1), so that waiting tasks queue up fairly and do
-not hammer the ledger; the ledger, shared by all processes of the host, then spaces and counts over all of them.
+Two gates before each submit. In this process submits queue up, first come, first served, and only the head of the queue asks the ledger;
+`aiolimiter` spaces them (burst 1). The ledger, shared by all processes of the host, then spaces and counts over all of them. Who has
+to wait for a second or more lets the others ask meanwhile, so that each push can say until when it waits.
 
-The hour is the server's: its `Date` headers, which have a resolution of one second, give the offset of our clock (median of the last
-nine). No submit leaves near a full hour, so an error of the offset below the guard cannot put it in the wrong hour.
+The hour is the server's: its `Date` headers give the offset of our clock. A header is cut to whole seconds, so it only says that the offset
+lies somewhere in a second; but the next one says so of another second, and the truth is where they overlap. This matters twice: no
+submit leaves near a full hour, so an error below the guard cannot put it in the wrong hour; and the spacing within the second holds over
+all processes only if their clocks agree, to about the margin that the ledger adds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import datetime as dt
+import itertools
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from aiolimiter import AsyncLimiter
 
 from pushengine.clock import Clock
-from pushengine.types import OffLoop, QuotaLedger
+from pushengine.types import OffLoop, QuotaGrant, QuotaLedger
 
 _SHORT_WAITS_SECONDS = (1.0, 5.0, 30.0)
 _NEARLY_SPENT = 0.95
@@ -28,24 +33,42 @@ _MAX_JITTER_SECONDS = 2.0
 
 
 class ServerClock:
-    """Server time, estimated from the `Date` headers of its answers."""
+    """Server time, estimated from the `Date` headers of its last answers.
 
-    def __init__(self, clock: Clock, *, samples: int = 9) -> None:
+    Attributes:
+        offset_seconds: What to add to our clock; 0 before the first answer.
+    """
+
+    def __init__(self, clock: Clock, *, samples: int = 31) -> None:
         self._clock = clock
         self._offsets: collections.deque[float] = collections.deque(maxlen=samples)
+        self.offset_seconds = 0.0
 
     def observe(self, server_date: float, local_midpoint: float) -> None:
-        """Take one answer's `Date` (seconds UTC, cut to whole seconds) and our clock at the middle of the call."""
-        self._offsets.append(server_date + 0.5 - local_midpoint)
+        """Take one answer's `Date` (seconds UTC, cut to whole seconds) and our clock at the middle of the call.
 
-    @property
-    def offset_seconds(self) -> float:
-        """What to add to our clock; 0 before the first answer."""
-        return statistics.median(self._offsets) if self._offsets else 0.0
+        The offset moves no further than the samples ask for: a clock that trembles would make the ledger refuse what is due.
+        """
+        self._offsets.append(server_date + 0.5 - local_midpoint)
+        low, high = _agreed(self._offsets)
+        is_first = len(self._offsets) == 1
+        self.offset_seconds = (low + high) / 2 if is_first else min(max(self.offset_seconds, low), high)
 
     def now(self) -> float:
         """Seconds UTC by the server's clock."""
         return self._clock.now() + self.offset_seconds
+
+
+def _agreed(offsets: Collection[float]) -> tuple[float, float]:
+    """From where to where most samples agree, each of which may be half a second off; the place near the median if several are as good."""
+    median = statistics.median(offsets)
+    edges = sorted([(offset - 0.5, 1) for offset in offsets] + [(offset + 0.5, -1) for offset in offsets])
+    covering = itertools.accumulate(step for _, step in edges)
+    places = [
+        (-count, abs((start + end) / 2 - median), start, end)
+        for count, ((start, _), (end, _)) in zip(covering, itertools.pairwise(edges), strict=False)
+    ]
+    return min(places)[2:]
 
 
 class SubmitLimiter:
@@ -82,6 +105,7 @@ class SubmitLimiter:
         self._rng = rng
         self._submits_per_hour = submits_per_hour
         self._spacing = AsyncLimiter(1, spacing_seconds)
+        self._turn = asyncio.Lock()
         self._refusals_in_a_row = 0
 
     async def acquire(self, on_wait: Callable[[dt.datetime, float, str], None]) -> int:
@@ -96,16 +120,23 @@ class SubmitLimiter:
         Raises:
             LedgerError: The ledger cannot be used; nothing may be submitted then.
         """
-        while True:
+        while not (grant := await self._ask_in_turn()).granted:
+            wait = grant.wait_seconds + self._rng.uniform(0, min(_MAX_JITTER_SECONDS, grant.wait_seconds / 10))
+            on_wait(self._utc_in(wait), wait, grant.reason)
+            await self._clock.sleep(wait)
+        return grant.spent
+
+    async def _ask_in_turn(self) -> QuotaGrant:
+        """A grant, or a wait of a second or more; shorter ones are waited for at the head of the queue."""
+        async with self._turn:
             await self._spacing.acquire()
-            grant = await self._off_loop(self._ledger.reserve, self._team, self._server_clock.now())
-            if grant.granted:
-                return grant.spent
-            wait = grant.wait_seconds
-            if wait >= _MIN_ANNOUNCED_WAIT_SECONDS:
-                wait += self._rng.uniform(0, min(_MAX_JITTER_SECONDS, wait / 10))
-                on_wait(self._utc_in(wait), wait, grant.reason)
-            await self._clock.sleep(max(wait, _MIN_WAIT_SECONDS))
+            while True:
+                grant = await self._off_loop(
+                    self._ledger.reserve, self._team, self._server_clock.now(), self._clock.now()
+                )
+                if grant.granted or grant.wait_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
+                    return grant
+                await self._clock.sleep(max(grant.wait_seconds, _MIN_WAIT_SECONDS))
 
     async def refused(self, retry_after_seconds: float | None) -> None:
         """A submit was answered with 429: grant nothing, on the whole host, before the server's time is over.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pushengine.clock import Clock
 from pushengine.history import PushHistory, PushState
-from pushengine.journal import Fact, Journal, JournalFile
+from pushengine.journal import Fact, Journal, JournalFile, PushRow
 from pushengine.workers import finish
 
 
@@ -34,6 +34,14 @@ class PushLog:
         """What is known of the push now."""
         return self._history.state
 
+    async def begin(self, row: PushRow, **facts: Mapping[str, Any]) -> None:
+        """List the push, together with its first facts (kind = what it carries): all of them or nothing is durable.
+
+        Raises:
+            JournalError: It could not be recorded.
+        """
+        await self._write(row.created_at, facts, also=lambda file: file.begin_push(row))
+
     async def record(self, kind: str, *, final_state: str | None = None, **body: Any) -> None:
         """Make one fact durable, then apply it.
 
@@ -47,14 +55,24 @@ class PushLog:
         """
         at = self._clock.now()
 
-        def write(file: JournalFile) -> None:
-            file.append(Fact(self.push_id, at, kind, body))
+        def set_state(file: JournalFile) -> None:
             if final_state is not None:
                 file.set_state(self.push_id, final_state, at)
 
+        await self._write(at, {kind: body}, also=set_state)
+
+    async def _write(
+        self, at: float, facts: Mapping[str, Mapping[str, Any]], *, also: Callable[[JournalFile], None]
+    ) -> None:
+        def write(file: JournalFile) -> None:
+            for kind, body in facts.items():
+                file.append(Fact(self.push_id, at, kind, body))
+            also(file)
+
         async def write_and_apply() -> None:
             await self._journal.do(write)
-            self._history.apply(kind, at, body)
+            for kind, body in facts.items():
+                self._history.apply(kind, at, body)
 
         # Even if the caller is cancelled meanwhile: what happened has happened, and the clean-up must know of it.
         await finish(write_and_apply())

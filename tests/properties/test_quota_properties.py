@@ -32,13 +32,13 @@ def most_in_any_hour(times):
 
 
 class Process:
-    """One pushengine process: own clock error, own ledger handle on the shared file."""
+    """One pushengine process of a host: the clock of the host, an own idea of the server's time, an own ledger handle on the shared file."""
 
-    def __init__(self, path, clock, *, skew, per_second=10, per_hour=250):
+    def __init__(self, path, clock, *, skew, error=0.0, per_second=10, per_hour=250):
         local = VirtualClock(clock.epoch + skew)
         self.server_clock = ServerClock(local)
         for _ in range(9):
-            self.server_clock.observe(math.floor(clock.now()), local.now())
+            self.server_clock.observe(math.floor(clock.now() + error), local.now())
         self.ledger = SqliteLedger(path, submits_per_second=per_second, submits_per_hour=per_hour)
         self.limiter = SubmitLimiter(
             self.ledger,
@@ -56,19 +56,22 @@ class Process:
 @given(
     arrivals=st.lists(st.floats(0, 3 * HOUR), min_size=1, max_size=60),
     start_in_hour=st.floats(0, HOUR - 1),
-    skews=st.lists(st.floats(-30, 30), min_size=1, max_size=3),
+    skew=st.floats(-30, 30),
+    errors=st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=3),
     per_hour=st.integers(1, 30),
     per_second=st.integers(1, 10),
 )
 def test_no_second_and_no_hour_holds_more_than_the_quota(
-    tmp_path_factory, arrivals, start_in_hour, skews, per_hour, per_second
+    tmp_path_factory, arrivals, start_in_hour, skew, errors, per_hour, per_second
 ):
     path = tmp_path_factory.mktemp("ledger") / "quota.sqlite3"
     granted = []
 
     async def main():
         clock = VirtualClock(NOON + start_in_hour)
-        processes = [Process(path, clock, skew=skew, per_hour=per_hour, per_second=per_second) for skew in skews]
+        processes = [
+            Process(path, clock, skew=skew, error=error, per_hour=per_hour, per_second=per_second) for error in errors
+        ]
 
         async def submit(number, delay):
             await clock.sleep(delay)
@@ -111,6 +114,27 @@ def test_a_backlog_uses_the_whole_hour_and_goes_on_in_the_next(tmp_path):
     assert min(until.minute for until, _ in announced) == 0
     guard = 2 - 0.5  # a Date header tells the time to half a second
     assert not [time for time in granted if time % HOUR < guard or time % HOUR > HOUR - guard]
+
+
+def test_processes_that_differ_about_the_servers_time_keep_the_second_together(tmp_path):
+    ledger = SqliteLedger(tmp_path / "quota.sqlite3")
+    granted = []
+    for step in range(1000):  # five seconds of the host, in which four processes ask again and again
+        host_now = NOON + 100 + step * 0.005
+        granted += [
+            host_now for error in (0.9, -0.9, 0.0, 0.4) if ledger.reserve("acme", host_now + error, host_now).granted
+        ]
+    ledger.close()
+    assert most_in_any_second(granted) <= 10
+    assert len(granted) >= 43
+
+
+def test_a_host_clock_that_steps_back_waits_for_one_spacing_only(tmp_path):
+    ledger = SqliteLedger(tmp_path / "quota.sqlite3")
+    assert ledger.reserve("acme", NOON + 100, NOON + 100).granted
+    refused = ledger.reserve("acme", NOON + 100.2, NOON - 500)
+    assert (refused.granted, refused.reason, refused.wait_seconds) == (False, "second", ledger.spacing_seconds)
+    ledger.close()
 
 
 def test_a_restart_forgets_nothing(tmp_path):

@@ -215,6 +215,8 @@ def test_in_any_order_of_events_it_is_fair_exact_and_within_capacity(steps):
             granted.append(number)
 
         for action, value in steps:
+            if action in ("release", "shrink"):
+                await turns(1)  # requests that have come are in the queue before memory is free
             if action == "acquire":
                 tasks.append(asyncio.create_task(hold(len(tasks), value)))
             elif action == "release" and live:
@@ -229,7 +231,7 @@ def test_in_any_order_of_events_it_is_fair_exact_and_within_capacity(steps):
             if action in ("release", "shrink"):
                 await turns(2)  # who was granted memory by this hears of it before the next request comes
             assert budget.reserved >= sum(reservation.size for reservation in live.values())
-            assert budget.reserved <= 100 or len(live) <= 1
+            assert budget.reserved <= 100 or sum(reservation.size > 0 for reservation in live.values()) <= 1
         await turns()
         assert granted == sorted(granted)
         assert budget.reserved == sum(reservation.size for reservation in live.values())

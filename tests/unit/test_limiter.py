@@ -1,4 +1,11 @@
+import asyncio
+import contextlib
+import math
+import multiprocessing
 import random
+import shutil
+import sqlite3
+import threading
 
 import pytest
 
@@ -96,8 +103,6 @@ def test_an_unusable_ledger_grants_nothing_and_names_the_file(tmp_path):
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path):
-    import sqlite3
-
     path = tmp_path / "quota.sqlite3"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version=99")
@@ -118,3 +123,168 @@ def test_the_ledger_file_is_private(tmp_path):
     ledger = SqliteLedger(tmp_path / "quota.sqlite3")
     assert (tmp_path / "quota.sqlite3").stat().st_mode & 0o077 == 0
     ledger.close()
+
+
+# --- Durable, and quick under contention ------------------------------------------------------------------------------------------------
+
+
+def test_a_grant_is_on_the_disk_before_it_is_told(tmp_path):
+    """What a power cut leaves at the moment of the flush already holds the grant, and nobody has heard of it yet."""
+    path, told, left = tmp_path / "quota.sqlite3", [], []
+
+    def cut_the_power(_path):
+        folder = tmp_path / f"left-{len(left)}"
+        folder.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", folder / f"quota.sqlite3{suffix}")
+        with contextlib.closing(SqliteLedger(folder / "quota.sqlite3")) as after:
+            left.append((len(told), after.spent("acme", NOON)))
+
+    ledger = SqliteLedger(path, flush=cut_the_power)
+    for number in range(3):
+        told.append(ledger.reserve("acme", NOON + 10 + number))  # noqa: PERF401 - the flush counts what was told
+    ledger.close()
+    assert all(grant.granted for grant in told)
+    assert left == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_a_grant_that_cannot_be_flushed_is_spent_and_not_given(tmp_path):
+    def fail(_path):
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "quota.sqlite3"
+    ledger = SqliteLedger(path, flush=fail)
+    with pytest.raises(LedgerError, match="Input/output"):
+        ledger.reserve("acme", NOON + 10)
+    assert ledger.spent("acme", NOON + 10) == 1
+    with pytest.raises(LedgerError, match="Input/output"):
+        ledger.block_until("acme", NOON + 500)
+    ledger.close()
+
+
+def test_what_is_refused_writes_nothing_and_waits_for_nobody(tmp_path):
+    flushed = []
+    ledger = SqliteLedger(tmp_path / "quota.sqlite3", submits_per_hour=1, flush=flushed.append)
+    assert ledger.reserve("acme", NOON + 10).granted
+    with contextlib.closing(sqlite3.connect(ledger.path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert ledger.reserve("acme", NOON + 20).reason == "hour"
+        assert ledger.spent("acme", NOON + 20) == 1
+        assert ledger.blocked_until("acme", NOON + 20) is None
+    ledger.close()
+    assert flushed == [ledger.path]
+
+
+def test_who_comes_while_another_process_writes_is_granted_after_it(tmp_path):
+    ledger = SqliteLedger(tmp_path / "quota.sqlite3")
+    with contextlib.closing(sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        end = threading.Timer(0.05, writer.execute, ["COMMIT"])
+        end.start()
+        assert ledger.reserve("acme", NOON + 10).granted
+        end.join()
+    ledger.close()
+
+
+def grant_some(path, start, answers):
+    start.wait(30)
+    with contextlib.closing(SqliteLedger(path, submits_per_second=10**9, submits_per_hour=50)) as ledger:
+        grants = [ledger.reserve("acme", NOON + 10 + number) for number in range(20)]
+    answers.put(sum(grant.granted for grant in grants))
+
+
+def test_processes_that_make_the_file_at_one_moment_share_one_quota(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(4), context.SimpleQueue()
+    args = (tmp_path / "quota.sqlite3", start, answers)
+    processes = [context.Process(target=grant_some, args=args) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(50)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert sum(answers.get() for _ in processes) == 50
+
+
+# --- Whose turn, and what time ----------------------------------------------------------------------------------------------------------
+
+
+def test_waiting_submits_leave_in_the_order_in_which_they_came(tmp_path):
+    left = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+
+        async def submit(number):
+            await limiter.acquire(lambda *wait: None)
+            left.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(30):
+                group.create_task(submit(number))
+        ledger.close()
+        return clock.now() - NOON - 600
+
+    elapsed = run_in_virtual_time(main())
+    assert left == list(range(30))
+    assert elapsed == pytest.approx(29 * 0.11, rel=0.05)
+
+
+def test_who_is_cancelled_at_the_head_of_the_queue_leaves_it_to_the_next(tmp_path):
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        await limiter.acquire(lambda *wait: None)
+        waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: None)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        waiting[0].cancel()
+        await asyncio.wait(waiting)
+        ledger.close()
+        return [task.cancelled() for task in waiting], clock.now() - NOON - 600
+
+    cancelled, elapsed = run_in_virtual_time(main())
+    assert cancelled == [True, False, False]
+    assert elapsed < 0.5
+
+
+@pytest.mark.parametrize("offset", [-1234.56, -0.3, 0.0, 0.77, 3600.0])
+def test_the_servers_clock_is_known_to_a_tenth_of_a_second_and_does_not_tremble(offset):
+    """Its dates are whole seconds; processes whose clocks differ by more than the spacing's margin could break the quota together."""
+    errors, offsets = [], []
+
+    async def main():
+        clock, rng = VirtualClock(NOON), random.Random(3)
+        server = ServerClock(clock)
+        for number in range(600):
+            await clock.sleep(rng.uniform(0.01, 0.4))
+            sent_at, there, back = clock.now(), rng.uniform(0.01, 0.04), rng.uniform(0.01, 0.04)
+            await clock.sleep(there + back)
+            server.observe(math.floor(sent_at + there + offset), (sent_at + clock.now()) / 2)
+            if number > 50:
+                errors.append(abs(server.offset_seconds - offset))
+                offsets.append(server.offset_seconds)
+
+    run_in_virtual_time(main())
+    assert max(errors) < 0.1
+    assert len(set(offsets)) < len(offsets) / 4
+
+
+def test_a_server_clock_that_is_set_is_followed():
+    async def main():
+        clock = VirtualClock(NOON)
+        server = ServerClock(clock)
+        for number in range(80):
+            await clock.sleep(0.37)
+            server.observe(math.floor(clock.now() + (0.0 if number < 40 else 7.0)), clock.now())
+        return server.offset_seconds
+
+    assert run_in_virtual_time(main()) == pytest.approx(7.0, abs=0.2)
+
+
+def test_before_the_first_answer_our_clock_is_all_there_is():
+    async def main():
+        clock = VirtualClock(NOON)
+        return ServerClock(clock).now() - clock.now()
+
+    assert run_in_virtual_time(main()) == pytest.approx(0.0, abs=0.001)

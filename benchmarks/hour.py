@@ -1,0 +1,313 @@
+"""Do 300 small tables, pushed at once, use the whole hour's 250 submits, and not one more?
+
+The real engine in virtual time: pushes, limiter, quota ledger and journal are what ships, and two hours pass in seconds. The platform is
+in memory and knows nothing of them: it has a clock of its own, tells it as whole seconds like a `Date` header, answers after 20 to 80 ms,
+and judges each submit as it arrives with the emulator's count of the quota: 10 in any second, 250 in a UTC hour, else 429.
+
+Sides, each `--tables` CSV files of `--rows` rows:
+  burst     one engine, begun ten minutes past a full hour
+  engines   four engines on one ledger, as four processes of a host would have
+  boundary  one engine, begun 20 s before a full hour: the first hour ends before its quota does
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import datetime as dt
+import math
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness import Meter
+
+from pushengine.budget import ByteBudget
+from pushengine.config import EngineSettings
+from pushengine.drain import DrainSwitch
+from pushengine.emulator.quota import SubmitQuota
+from pushengine.engine import PushRun
+from pushengine.errors import RateLimitedError
+from pushengine.filesystem import LocalFileSystem
+from pushengine.journal import JournalFile, PushLock
+from pushengine.ledger import SqliteLedger
+from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.retry import RetryPolicy
+from pushengine.runtime import Runtime, Shared
+from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+
+HOUR = 3600.0
+NOON = 1_750_003_200.0 - 1_750_003_200.0 % HOUR
+PER_SECOND, PER_HOUR = 10, 250
+BEGIN_SECONDS = {"burst": 600.0, "engines": 600.0, "boundary": HOUR - 20.0}
+RUN_SECONDS = 3.0
+LATENCY_SECONDS = (0.01, 0.04)
+MAX_SKEW_SECONDS = 20.0
+
+
+class Platform:
+    """The other end: jobs, and the quota by its own clock.
+
+    Attributes:
+        jobs: By id: chunks, and when it was submitted.
+        arrivals: When submits came (its clock), refused ones included.
+        refused: How many of them were answered with 429.
+    """
+
+    def __init__(self, clock: VirtualClock, rng: random.Random) -> None:
+        self._clock, self.rng = clock, rng
+        self._skew = rng.uniform(-MAX_SKEW_SECONDS, MAX_SKEW_SECONDS)
+        self._quota = SubmitQuota(per_second=PER_SECOND, per_hour=PER_HOUR, refused_count=False, now=self.now)
+        self.jobs: dict[str, tuple[list[RemoteChunk], float | None]] = {}
+        self.arrivals: list[float] = []
+        self.refused = 0
+
+    def now(self) -> float:
+        """Its clock."""
+        return self._clock.now() + self._skew
+
+    def submit(self, job_id: str) -> None:
+        """Judge a submit that arrives now."""
+        self.arrivals.append(self.now())
+        if not self._quota.arrive().granted:
+            self.refused += 1
+            raise RateLimitedError("submit job: 429", status=429)
+        self.jobs[job_id] = (self.jobs[job_id][0], self.now())
+
+    def status(self, job_id: str) -> JobStatus:
+        """What a job is now."""
+        _, submitted_at = self.jobs[job_id]
+        if submitted_at is None:
+            return JobStatus.NEW
+        return JobStatus.DONE if self.now() >= submitted_at + RUN_SECONDS else JobStatus.RUNNING
+
+
+class Connection:
+    """One engine's way to the platform (`types.Destination`); its answers tell this engine the platform's time."""
+
+    team = "acme"
+
+    def __init__(self, platform: Platform, clock: VirtualClock, observe: Callable[[float, float], None]) -> None:
+        self._platform, self._clock, self._observe = platform, clock, observe
+
+    async def _call(self, answer: Callable[[], Any]) -> Any:
+        rng, began = self._platform.rng, self._clock.now()
+        await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
+        date = math.floor(self._platform.now())
+        try:
+            return answer()
+        finally:
+            await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
+            self._observe(date, (began + self._clock.now()) / 2)
+
+    async def create_job(self, _target: Target, _columns: Any) -> Job:
+        job_id = str(uuid.UUID(int=self._platform.rng.getrandbits(128)))
+
+        def create() -> Job:
+            self._platform.jobs[job_id] = ([], None)
+            return Job(JobId(job_id), JobStatus.NEW)
+
+        return await self._call(create)
+
+    async def get_job(self, job_id: str) -> Job:
+        return await self._call(lambda: Job(JobId(job_id), self._platform.status(job_id)))
+
+    async def list_jobs(self) -> list[Job]:
+        platform = self._platform
+        return await self._call(lambda: [Job(JobId(job_id), platform.status(job_id)) for job_id in platform.jobs])
+
+    async def delete_job(self, job_id: str) -> None:
+        await self._call(lambda: self._platform.jobs.pop(job_id, None))
+
+    async def upload_chunk(self, job_id: str, payload: Any, kind: Any) -> None:
+        chunks, _ = self._platform.jobs[job_id]
+        await self._call(lambda: chunks.append(RemoteChunk(str(len(chunks)), kind, payload.digests["md5"])))
+
+    async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
+        return await self._call(lambda: list(self._platform.jobs[job_id][0]))
+
+    async def submit_job(self, job_id: str, **_: Any) -> None:
+        await self._call(lambda: self._platform.submit(job_id))
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class _InlineJournal:
+    """The journal's file without its thread, which virtual time would not wait for."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = JournalFile(path)
+
+    async def do(self, call: Any) -> Any:
+        with self._file.transaction():
+            return call(self._file)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _InlineWorkers:
+    """Threads, without threads."""
+
+    async def read(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0.002)
+        return function(*args, **kwargs)
+
+    encode = read
+
+    async def aclose(self) -> None:
+        """None to end."""
+
+
+async def _inline(function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: Path, stack: Any) -> Shared:
+    """What the pushes of one engine share; `state` is the folder that the engines of one host share."""
+    ledger = stack.enter_context(contextlib.closing(SqliteLedger(state / "quota.sqlite3")))
+    journal: Any = stack.enter_context(contextlib.closing(_InlineJournal(state / "journal.sqlite3")))
+    server_clock = ServerClock(clock)
+    settings = EngineSettings()
+    runtime = Runtime(clock=clock, rng=rng, filesystem=LocalFileSystem(), off_loop=_inline, new_workers=_InlineWorkers)
+    return Shared(
+        destination=Connection(platform, clock, server_clock.observe),
+        pool_id="pool",
+        limiter=SubmitLimiter(
+            ledger,
+            team=Connection.team,
+            server_clock=server_clock,
+            clock=clock,
+            off_loop=_inline,
+            rng=rng,
+            spacing_seconds=ledger.spacing_seconds,
+            submits_per_hour=PER_HOUR,
+        ),
+        policy=RetryPolicy(),
+        journal=journal,
+        take_lock=lambda identity: PushLock(state / "locks", identity),
+        budget=ByteBudget(settings.max_memory_bytes),
+        settings=settings,
+        runtime=runtime,
+        drain=DrainSwitch(),
+        sink=RecordingSink(),
+        table_locks={},
+        finished=set(),
+    )
+
+
+def _night(job: dict[str, Any], *, engines: int, begin: float) -> dict[str, Any]:
+    """Push all tables at once, in virtual time."""
+    state = Path(job["folder"], uuid.uuid4().hex)
+    state.mkdir()
+    files = sorted(Path(job["files"]).iterdir())
+    return run_in_virtual_time(_push_all(job, files, state, engines=engines, begin=begin))
+
+
+async def _push_all(
+    job: dict[str, Any], files: list[Path], state: Path, *, engines: int, begin: float
+) -> dict[str, Any]:
+    rng = random.Random(job["seed"])
+    with contextlib.ExitStack() as stack:
+        local = VirtualClock(NOON)
+        platform = Platform(local, rng)
+        local.epoch += begin - (platform.now() - NOON)  # so many seconds past the hour, by the platform's clock
+        shared = [_engine(platform, local, rng, state, stack) for _ in range(engines)]
+        runs = [
+            PushRun(str(file), Target(file.stem.upper(), "replace"), shared[n % engines], push_id=f"push-{n}")
+            for n, file in enumerate(files)
+        ]
+        with Meter() as meter:
+            receipts = await asyncio.gather(*(run.run() for run in runs))
+    if any(receipt.status != "DONE" or receipt.rows != job["rows"] for receipt in receipts):
+        raise SystemExit("not every table is whole")
+    return _judge(platform, begin) | {"tables": len(receipts), "seconds": meter.seconds}
+
+
+def _judge(platform: Platform, begin: float) -> dict[str, Any]:
+    times = platform.arrivals
+    hours = Counter(math.floor((at - NOON) / HOUR) for at in times)
+    first = [at for at in times if at < NOON + HOUR]
+    return {
+        "submits": len(times),
+        "refused": platform.refused,
+        "in_first_hour": hours[0],
+        "in_second_hour": hours[1],
+        "later": len(times) - hours[0] - hours[1],
+        "most_in_any_second": max(bisect.bisect_left(times, at + 1.0) - n for n, at in enumerate(times)),
+        "first_after_seconds": times[0] - NOON - begin,
+        "first_hour_spent_after_seconds": first[-1] - NOON - begin,
+        "next_hour_begun_after_seconds": min((at - NOON - HOUR for at in times if at >= NOON + HOUR), default=0.0),
+        "last_after_seconds": times[-1] - NOON - begin,
+    }
+
+
+def burst(job: dict[str, Any]) -> dict[str, Any]:
+    """One engine."""
+    return _night(job, engines=1, begin=BEGIN_SECONDS["burst"])
+
+
+def engines(job: dict[str, Any]) -> dict[str, Any]:
+    """Four on one ledger."""
+    return _night(job, engines=4, begin=BEGIN_SECONDS["engines"])
+
+
+def boundary(job: dict[str, Any]) -> dict[str, Any]:
+    """Just before a full hour."""
+    return _night(job, engines=1, begin=BEGIN_SECONDS["boundary"])
+
+
+SIDES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "burst": burst,
+    "engines": engines,
+    "boundary": boundary,
+}
+
+
+def main(args: Any, folder: Path) -> dict[str, Any]:
+    """All in turn, each time with other latencies and another clock of the platform."""
+    files = folder / "tables"
+    files.mkdir()
+    for number in range(args.tables):
+        harness.write_event_log(files / f"table_{number:04d}.csv", args.rows, first_row=number * args.rows)
+    names = args.sides.split(",")
+    seeds = {name: iter(range(args.repeat)) for name in names}
+    job = {"files": files, "folder": folder, "rows": args.rows}
+    runs = harness.interleaved(names, args.repeat, lambda name: harness.side(name, seed=next(seeds[name]), **job))
+    whole, every = min(PER_HOUR, args.tables), [run for one in runs.values() for run in one]
+    return {
+        "tables": args.tables,
+        "begun_at": {
+            name: dt.datetime.fromtimestamp(NOON + BEGIN_SECONDS[name], tz=dt.UTC).isoformat() for name in names
+        },
+        "is_whole_hour_used": all(
+            run["in_first_hour"] == whole for name in names if name != "boundary" for run in runs[name]
+        ),
+        "is_without_429": not any(run["refused"] for run in every),
+        "is_at_most_10_in_any_second": all(run["most_in_any_second"] <= PER_SECOND for run in every),
+        "ratios": {
+            f"{name}_first_hour_over_quota": harness.spread([run["in_first_hour"] / PER_HOUR for run in runs[name]])
+            for name in names
+        },
+        "figures": {name: harness.spreads(one) for name, one in runs.items()},
+    }
+
+
+if __name__ == "__main__":
+    harness.run(
+        harness.arguments(
+            __doc__,
+            rows=50,
+            tables={"type": int, "default": 300},
+            sides={"default": ",".join(SIDES), "help": "some of them, with commas"},
+        ),
+        SIDES,
+        main,
+    )

@@ -1,0 +1,519 @@
+"""Ten times the chunks, jobs or pushes are about ten times the work.
+
+Work is counted, not timed: bytecodes of our own modules, and steps of SQLite's machine. The same run gives the same numbers on any machine,
+however busy it is. What C does in one call (a sort, a copy of a list) is not seen.
+"""
+
+import asyncio
+import contextlib
+import random
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import pushengine
+from pushengine import events
+from pushengine.budget import ByteBudget
+from pushengine.config import EngineSettings
+from pushengine.display import Progress, describe_jobs
+from pushengine.drain import DrainSwitch
+from pushengine.engine import PushRun
+from pushengine.errors import OutcomeUnknownError
+from pushengine.history import PushHistory
+from pushengine.housekeeping import delete_forgotten_jobs
+from pushengine.journal import Fact, JournalFile, PushRow
+from pushengine.ledger import SqliteLedger
+from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.retry import RetryPolicy
+from pushengine.runtime import Runtime, Shared
+from pushengine.story import summarise, tell_story
+from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from pushengine.verification import reconcile, verify_chunks
+from pushengine.wire import parse_chunks, parse_jobs
+
+FOLDER = str(Path(pushengine.__file__).parent)
+TIMES = 10
+MOST_TIMES = 13.0
+NOON = 1_750_003_200.0 - 1_750_003_200.0 % 3600.0
+
+
+class Work:
+    """Counts what happens within the block."""
+
+    def __init__(self):
+        self.done = 0
+
+    def __enter__(self):
+        self._before = sys.gettrace()
+        sys.settrace(self._on_call)
+        return self
+
+    def __exit__(self, *_exc):
+        sys.settrace(self._before)
+
+    def _on_call(self, frame, _event, _arg):
+        if not frame.f_code.co_filename.startswith(FOLDER):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._on_opcode
+
+    def _on_opcode(self, _frame, event, _arg):
+        self.done += event == "opcode"
+        return self._on_opcode
+
+    def watch(self, connection):
+        """Count the steps of an SQLite connection too."""
+
+        def step():
+            self.done += 1
+
+        connection.set_progress_handler(step, 1)
+
+
+def assert_in_proportion(measure, small, *, most=MOST_TIMES):
+    """`measure(n)` is the work for n things."""
+    few, many = measure(small), measure(small * TIMES)
+    assert few > 0
+    assert many <= few * most, (
+        f"{small} took {few:,} steps, {small * TIMES} took {many:,}: {many / few:.1f} times as many"
+    )
+
+
+async def inline(function, /, *args, **kwargs):
+    return function(*args, **kwargs)
+
+
+# --- A whole push -----------------------------------------------------------------------------------------------------------------------
+
+
+class Destination:
+    """Takes everything; some answers are lost."""
+
+    team = "acme"
+
+    def __init__(self, *, lost=()):
+        self.chunks, self.uploads, self.lost = {}, 0, lost
+
+    async def create_job(self, target, columns):
+        job_id = JobId(f"job-{len(self.chunks)}")
+        self.chunks[job_id] = []
+        return Job(job_id, JobStatus.NEW)
+
+    async def get_job(self, job_id):
+        return Job(job_id, JobStatus.DONE)
+
+    async def delete_job(self, job_id):
+        self.chunks.pop(job_id, None)
+
+    async def upload_chunk(self, job_id, payload, kind):
+        self.uploads += 1
+        self.chunks[job_id].append(RemoteChunk(str(self.uploads), kind, payload.digests["md5"]))
+        await asyncio.sleep(0.01)
+        if self.uploads in self.lost:
+            raise OutcomeUnknownError("no answer")
+
+    async def list_chunks(self, job_id):
+        await asyncio.sleep(0.01)
+        return list(self.chunks[job_id])
+
+    async def submit_job(self, job_id, *, duplicate_removal_column):
+        pass
+
+
+class InlineWorkers:
+    async def read(self, function, *args, **kwargs):
+        await asyncio.sleep(0)
+        return function(*args, **kwargs)
+
+    encode = read
+
+    async def aclose(self):
+        pass
+
+
+class InlineJournal:
+    """The journal's file without its thread."""
+
+    def __init__(self, file):
+        self.file = file
+
+    async def do(self, call):
+        with self.file.transaction():
+            return call(self.file)
+
+
+class NoLock:
+    def __init__(self, identity):
+        pass
+
+    def release(self):
+        pass
+
+
+def limiter_on(ledger, clock):
+    return SubmitLimiter(
+        ledger,
+        team="acme",
+        server_clock=ServerClock(clock),
+        clock=clock,
+        off_loop=inline,
+        rng=random.Random(1),
+        spacing_seconds=ledger.spacing_seconds,
+        submits_per_hour=250,
+    )
+
+
+class ShowingSink(RecordingSink):
+    """What a display does with each event."""
+
+    def __init__(self):
+        super().__init__()
+        self.progress = Progress()
+
+    def emit(self, event):
+        self.progress.apply(event, 0.0)
+        self.progress.transfer()
+
+
+def pushes_at_once(folder, sources, *, lost=()):
+    """The work of pushing some tables on one engine, one after another or at once as they like, in virtual time."""
+    work = Work()
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        file, ledger = JournalFile(folder / "journal.sqlite3"), SqliteLedger(folder / "quota.sqlite3")
+        work.watch(file._db)
+        settings = EngineSettings(chunk_bytes=64 * 1024)
+        shared = Shared(
+            destination=Destination(lost=lost),
+            pool_id="pool",
+            limiter=limiter_on(ledger, clock),
+            policy=RetryPolicy(),
+            journal=InlineJournal(file),
+            take_lock=NoLock,
+            budget=ByteBudget(settings.max_memory_bytes),
+            settings=settings,
+            runtime=Runtime(clock, random.Random(1), None, inline, InlineWorkers),
+            drain=DrainSwitch(),
+            sink=ShowingSink(),
+            table_locks={},
+            finished=set(),
+        )
+        runs = [
+            PushRun(source, Target(f"T{number}", "replace"), shared, push_id=f"push-{number}")
+            for number, source in enumerate(sources)
+        ]
+        with work:
+            receipts = await asyncio.gather(*(run.run() for run in runs))
+        ledger.close()
+        file.close()
+        return receipts
+
+    receipts = run_in_virtual_time(main())
+    assert all(receipt.status == "DONE" for receipt in receipts)
+    return work.done, receipts
+
+
+def table_of(batches, rows):
+    """As many batches of one column; 8,000 rows of it are nearly a chunk."""
+    return pa.Table.from_batches([pa.record_batch({"N": pa.array(range(rows))})] * batches)
+
+
+def test_a_push_of_many_chunks(tmp_path_factory):
+    def measure(chunks):
+        work, (receipt,) = pushes_at_once(tmp_path_factory.mktemp("push"), [table_of(chunks, 8000)], lost={3, 5, 9})
+        assert receipt.chunks == chunks
+        return work
+
+    assert_in_proportion(measure, 25)
+
+
+def test_a_chunk_of_many_batches(tmp_path_factory):
+    def measure(batches):
+        work, (receipt,) = pushes_at_once(tmp_path_factory.mktemp("push"), [table_of(batches, 10)])
+        assert receipt.rows == batches * 10
+        return work
+
+    assert_in_proportion(measure, 60)
+
+
+def test_many_pushes_at_once_on_one_engine(tmp_path_factory):
+    def measure(pushes):
+        work, receipts = pushes_at_once(tmp_path_factory.mktemp("push"), [table_of(1, 10)] * pushes)
+        assert len(receipts) == pushes
+        return work
+
+    assert_in_proportion(measure, 10)
+
+
+# --- What the journal holds -------------------------------------------------------------------------------------------------------------
+
+
+def facts_of(chunks, push_id="push-0"):
+    """A push that had a job, sent its chunks (some of them twice, some unknown at first) and was killed once on the way."""
+    at = iter(range(10**9))
+
+    def fact(kind, **body):
+        return Fact(push_id, NOON + next(at), kind, body)
+
+    target = {"table": "T", "mode": "replace", "keys": []}
+    yield fact("push_planned", schema={"columns": []}, target=target, source=["a.csv"])
+    yield fact("session_started", pid=1, resumed=False)
+    yield fact("job_intended")
+    yield fact("job_created", job_id="job-0")
+    for number in range(chunks):
+        ids = {"job_id": "job-0", "chunk_id": f"{number:06d}"}
+        sending = ids | {"rows": 10, "first_row": number * 10, "end_row": number * 10 + 10, "payload_bytes": 100}
+        sending |= {"digests": {"sha256": f"{number:064x}", "md5": f"{number:032x}"}, "type": "UPSERT"}
+        yield fact("chunk_sending", **sending)
+        if number == chunks // 2:
+            yield fact("session_started", pid=2, resumed=True)
+            yield fact("chunk_settled", **ids, is_present=False, how="checksum")
+            yield fact("chunk_sending", **sending)
+        if number % 5 == 0:
+            yield fact("chunk_unknown", **ids, error="no answer")
+            yield fact("chunk_settled", **ids, is_present=True, how="checksum")
+        else:
+            yield fact("chunk_acked", **ids)
+    yield fact("job_sealed", job_id="job-0", chunks=chunks, verified="checksum")
+
+
+def row(number=0, state="done", at=NOON):
+    return PushRow(f"push-{number}", f"identity-{number}", "acme", "pool", f"T{number}", "a.csv", at, at, state)
+
+
+def counted(call):
+    with Work() as work:
+        call()
+    return work.done
+
+
+def test_folding_facts_and_asking_where_the_push_stands():
+    def fold(chunks):
+        facts = list(facts_of(chunks))
+
+        def read():
+            history = PushHistory()
+            for fact in facts:  # as a live push does: a question after each fact
+                history.apply(fact.kind, fact.at, fact.body)
+                assert history.state.job is None or history.state.job.may_have_run is False
+            job = history.state.job
+            assert job.resume_point() == (chunks, chunks * 10)
+            assert len(job.acked) == chunks
+            assert job.quarantined_since is not None
+
+        return counted(read)
+
+    assert_in_proportion(fold, 100)
+
+
+def test_the_story_of_a_push(tmp_path):
+    def tell(chunks):
+        facts = list(facts_of(chunks))
+        return counted(lambda: (tell_story(row(state="open"), facts), summarise(row(), facts)))
+
+    assert_in_proportion(tell, 100)
+
+
+def sent_and_listed(chunks):
+    history = PushHistory(facts_of(chunks))
+    sent = [chunk.as_sent() for chunk in history.state.jobs[0].chunks.values()]
+    return sent, [RemoteChunk(chunk.chunk_id, chunk.type, chunk.digests["md5"]) for chunk in sent]
+
+
+def test_comparing_the_list_of_a_job_with_what_was_sent():
+    def compare(chunks):
+        sent, listed = sent_and_listed(chunks)
+        half = chunks // 2
+
+        def look():
+            assert verify_chunks(sent, listed).verified == "checksum"
+            assert len(reconcile(sent[:half], sent[half:], listed).present) == chunks - half
+
+        return counted(look)
+
+    assert_in_proportion(compare, 100)
+
+
+@pytest.fixture
+def journal_of(tmp_path_factory):
+    """Makes journals of n pushes that are over, each with facts, and counts what is asked of them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(pushes, *, state="done", facts=0):
+            file = stack.enter_context(
+                contextlib.closing(JournalFile(tmp_path_factory.mktemp("j") / "journal.sqlite3"))
+            )
+            with file.transaction():
+                for number in range(pushes):
+                    file.begin_push(row(number, state, at=NOON + number))
+                    for fact in facts_of(facts, f"push-{number}") if facts else ():
+                        file.append(fact)
+            return file
+
+        yield make
+
+
+def steps(file, call):
+    with Work() as work:
+        work.watch(file._db)
+        call(file)
+        file._db.set_progress_handler(None, 0)
+    return work.done
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda file: file.find_open("identity-7"), id="find_open"),
+        pytest.param(lambda file: file.pushes(state="open"), id="open_pushes"),
+        pytest.param(lambda file: file.facts("push-7"), id="facts"),
+        pytest.param(lambda file: file.set_state("push-7", "done", NOON), id="set_state"),
+        pytest.param(lambda file: file.append(Fact("push-7", NOON, "k", {})), id="append"),
+        pytest.param(lambda file: file.give_up_stale(NOON), id="give_up_stale"),
+    ],
+)
+def test_what_a_push_asks_of_the_journal_costs_the_same_however_many_pushes_it_knows(journal_of, ask):
+    few, many = (steps(journal_of(pushes, facts=2), ask) for pushes in (20, 20 * TIMES))
+    assert many <= few * 1.5, (few, many)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda file: file.pushes(), id="history"),
+        pytest.param(lambda file: file.prune(NOON + 10**6), id="prune"),
+        pytest.param(lambda file: file.forgotten_jobs("acme", "pool", NOON), id="forgotten_jobs"),
+    ],
+)
+def test_what_is_asked_once_at_the_start_grows_with_the_pushes(journal_of, ask):
+    assert_in_proportion(lambda pushes: steps(journal_of(pushes, state="failed", facts=5), ask), 20)
+
+
+@pytest.mark.parametrize("ask", [JournalFile.facts, lambda file, push: file.forgotten_jobs("acme", "pool", NOON)])
+def test_reading_a_push_of_many_chunks(journal_of, ask):
+    assert_in_proportion(
+        lambda chunks: steps(journal_of(1, state="failed", facts=chunks), lambda file: ask(file, "push-0")), 50
+    )
+
+
+def test_deleting_what_many_old_pushes_left(journal_of):
+    def sweep(pushes):
+        file, work = journal_of(pushes, state="failed", facts=2), Work()
+        work.watch(file._db)
+
+        async def main():
+            with work:
+                return await delete_forgotten_jobs(
+                    Destination(),
+                    pool_id="pool",
+                    journal=InlineJournal(file),
+                    take_lock=NoLock,
+                    clock=VirtualClock(NOON),
+                    stale_seconds=3600.0,
+                    sink=RecordingSink(),
+                )
+
+        assert run_in_virtual_time(main()) == pushes
+        return work.done
+
+    assert_in_proportion(sweep, 20)
+
+
+# --- Those who wait ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_many_jobs_that_wait_for_the_quota(tmp_path_factory):
+    def wait(jobs):
+        work = Work()
+
+        async def main():
+            clock = VirtualClock(NOON + 600)
+            ledger = SqliteLedger(tmp_path_factory.mktemp("ledger") / "quota.sqlite3")
+            limiter = limiter_on(ledger, clock)
+            with work:
+                await asyncio.gather(*(limiter.acquire(lambda *wait: None) for _ in range(jobs)))
+            ledger.close()
+
+        run_in_virtual_time(main())
+        return work.done
+
+    assert_in_proportion(wait, 24)
+
+
+@pytest.mark.parametrize(
+    "is_cancelled",
+    [
+        pytest.param(False, id="granted"),
+        pytest.param(True, id="cancelled"),
+    ],
+)
+def test_many_that_wait_for_memory(is_cancelled):
+    def wait(count):
+        work = Work()
+
+        async def one(budget):
+            reservation = await budget.acquire(60)
+            await asyncio.sleep(0)
+            reservation.release()
+
+        async def main():
+            budget = ByteBudget(100)
+            with work:
+                held = await budget.acquire(100)
+                waiting = [asyncio.ensure_future(one(budget)) for _ in range(count)]
+                await asyncio.sleep(0)
+                for task in waiting if is_cancelled else ():
+                    task.cancel()
+                if is_cancelled:
+                    await asyncio.wait(waiting)
+                held.release()
+                await asyncio.wait(waiting)
+            assert budget.reserved == 0
+
+        run_in_virtual_time(main())
+        return work.done
+
+    assert_in_proportion(wait, 30)
+
+
+# --- What people see --------------------------------------------------------------------------------------------------------------------
+
+
+def test_reading_and_showing_the_jobs_of_a_pool():
+    def show(jobs):
+        one = '{"id": "%d", "status": "DONE", "targetName": "T", "type": "REPLACE", "lastModified": "2026-11-23T12:00:00Z"}'
+        body = f"[{','.join(one % number for number in range(jobs))}]".encode()
+        return counted(lambda: describe_jobs(parse_jobs(body, operation="list")))
+
+    assert_in_proportion(show, 50)
+
+
+def test_reading_the_chunks_of_a_job():
+    def read(chunks):
+        one = '{"id": "%d", "type": "UPSERT", "checksum": "00"}'
+        body = f"[{','.join(one % number for number in range(chunks))}]".encode()
+        return counted(lambda: parse_chunks(body, operation="list"))
+
+    assert_in_proportion(read, 50)
+
+
+def test_showing_the_progress_of_many_chunks():
+    def show(chunks):
+        told = [
+            event
+            for number in range(chunks)
+            for event in (
+                events.UploadStarted(push_id="p", job_id="j", chunk_id=str(number), attempt=1, payload_bytes=1),
+                events.ChunkUploaded(
+                    push_id="p", job_id="j", chunk_id=str(number), rows=1, payload_bytes=1, elapsed_seconds=1.0
+                ),
+            )
+        ]
+        sink = ShowingSink()
+        return counted(lambda: [sink.emit(event) for event in told])
+
+    assert_in_proportion(show, 50)
