@@ -4,8 +4,9 @@ It costs as little as it can, since it shares the machine with what is measured:
 one buffer and never joined. Told over stdin (`stats`), it says over stdout what it took since it was last asked, its own CPU included.
 
 Shaping, for links that are longer than a loopback:
-  --rtt-seconds     each answer is late by this; a new connection by two more (TCP and TLS)
-  --mb-per-second   each connection is read no faster than this
+  --rtt-seconds          each answer is late by this; a new connection by two more (TCP and TLS)
+  --mb-per-second        each connection is read no faster than this
+  --link-mb-per-second   all connections together are read no faster than this
 """
 
 from __future__ import annotations
@@ -85,17 +86,34 @@ class State:
         return stats
 
 
+class Pace:
+    """Bytes at a rate; time in which nothing came is not saved up."""
+
+    def __init__(self, mb_per_second: float) -> None:
+        self._rate = mb_per_second * MB
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    def take(self, nbytes: int) -> float:
+        """Seconds to wait after these bytes."""
+        if not self._rate:
+            return 0.0
+        now = time.monotonic()
+        with self._lock:
+            self._free_at = max(self._free_at, now - 0.05) + nbytes / self._rate
+            return self._free_at - now
+
+
 class Connection:
     """One client's connection, served until it closes."""
 
-    def __init__(self, sock: ssl.SSLSocket, state: State, args: argparse.Namespace) -> None:
+    def __init__(self, sock: ssl.SSLSocket, state: State, link: Pace, args: argparse.Namespace) -> None:
         self._sock = sock
         self._state = state
         self._args = args
-        self._view = memoryview(bytearray(SHAPED_BUFFER_BYTES if args.mb_per_second else BUFFER_BYTES))
+        self._view = memoryview(bytearray(SHAPED_BUFFER_BYTES if is_shaped(args) else BUFFER_BYTES))
         self._left = memoryview(b"")
-        self._began_at = time.monotonic()
-        self._received = 0
+        self._paces = (Pace(args.mb_per_second), link)
 
     def serve(self) -> None:
         """Request after request."""
@@ -150,33 +168,32 @@ class Connection:
         return piece
 
     def _pace(self, nbytes: int) -> None:
-        rate = self._args.mb_per_second * MB
-        if not rate:
-            return
-        now = time.monotonic()
-        if now - self._began_at > self._received / rate + 0.05:  # an idle connection saves nothing up
-            self._began_at, self._received = now, 0
-        self._received += nbytes
-        ahead = self._received / rate - (now - self._began_at)
+        ahead = max(pace.take(nbytes) for pace in self._paces)
         if ahead > 0.005:
             time.sleep(ahead)
 
 
-def serve(sock: socket.socket, context: ssl.SSLContext, state: State, args: argparse.Namespace) -> None:
+def is_shaped(args: argparse.Namespace) -> bool:
+    """Whether bytes must not pile up in the buffers of this end."""
+    return bool(args.mb_per_second or args.link_mb_per_second)
+
+
+def serve(sock: socket.socket, context: ssl.SSLContext, state: State, link: Pace, args: argparse.Namespace) -> None:
     """One connection, on its thread."""
     state.counts["connections"] += 1
     with contextlib.suppress(OSError), sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         time.sleep(2 * args.rtt_seconds)
         with context.wrap_socket(sock, server_side=True) as secured:
-            Connection(secured, state, args).serve()
+            Connection(secured, state, link, args).serve()
 
 
 def accept(listener: socket.socket, context: ssl.SSLContext, state: State, args: argparse.Namespace) -> None:
     """A thread for each connection, for ever."""
+    link = Pace(args.link_mb_per_second)
     while True:
         sock, _ = listener.accept()
-        threading.Thread(target=serve, args=(sock, context, state, args), daemon=True).start()
+        threading.Thread(target=serve, args=(sock, context, state, link, args), daemon=True).start()
 
 
 def main() -> None:
@@ -185,12 +202,13 @@ def main() -> None:
     parser.add_argument("certificate")
     parser.add_argument("--rtt-seconds", type=float, default=0.0)
     parser.add_argument("--mb-per-second", type=float, default=0.0)
+    parser.add_argument("--link-mb-per-second", type=float, default=0.0)
     parser.add_argument("--no-checksums", type=float, default=0, help="1: only count")
     args = parser.parse_args()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(args.certificate)
     listener = socket.socket()
-    if args.mb_per_second:
+    if is_shaped(args):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * SHAPED_BUFFER_BYTES)
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)

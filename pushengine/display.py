@@ -36,6 +36,7 @@ class Progress:
 
     Attributes:
         chunks_before: Chunks that an earlier process sent; they are not sent again.
+        upload_limit: Uploads at once, once that was changed.
     """
 
     push_id: str = ""
@@ -52,6 +53,7 @@ class Progress:
     chunks_before: int = 0
     bytes_sent: int = 0
     in_flight: set[str] = dataclasses.field(default_factory=set)
+    upload_limit: int | None = None
     phase: str = ""
     job_id: str | None = None
     retries: int = 0
@@ -73,16 +75,18 @@ class Progress:
             case events.JobCreated():
                 self.job_id, self.phase = event.job_id, "uploading"
             case events.ChunkRead():
-                self.rows_read += event.rows
                 self.chunks_read += 1
                 self.source_bytes_read = event.source_bytes_read
             case events.ChunkEncoded():
+                self.rows_read += event.rows
                 self.chunks_encoded += 1
             case events.UploadStarted():
                 self.in_flight.add(event.chunk_id)
                 self.first_upload_at = self.first_upload_at or now
             case events.ChunkUploaded():
                 self._uploaded(event, now)
+            case events.ConcurrencyChanged():
+                self.upload_limit = event.after
             case events.RetryScheduled():
                 self.retries += 1
             case events.PushRestarted():
@@ -140,7 +144,8 @@ class Progress:
         if self.chunks_before:
             parts[-1] += f" after {self.chunks_before:,} before"
         if self.in_flight:
-            parts.append(f"{len(self.in_flight)} in flight")
+            most = f" of {self.upload_limit}" if self.upload_limit and self.upload_limit > len(self.in_flight) else ""
+            parts.append(f"{len(self.in_flight)}{most} in flight")
         if waiting > 0:
             parts.append(f"{waiting} encoded")
         if self.payload_rate is not None:

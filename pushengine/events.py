@@ -51,7 +51,6 @@ class ChunkRead(Event):
     """Rows for one chunk were read from the source; `source_bytes_read` counts how far reading got, where the source can tell."""
 
     chunk_id: str
-    rows: int
     source_bytes_read: int | None
 
 
@@ -93,6 +92,19 @@ class ChunkReconciled(Event):
     chunk_id: str
     is_present: bool
     how: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencyChanged(Event):
+    """From now on `after` chunks are uploaded at once; `reason` as in `concurrency.LimitChange`.
+
+    `bytes_per_second` is what was acknowledged under the limit before, or None where that is not known.
+    """
+
+    before: int
+    after: int
+    reason: str
+    bytes_per_second: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 from pushengine import events
 from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.clock import Clock
+from pushengine.concurrency import ConcurrencyController, LimitChange, Outcome
 from pushengine.drain import DrainSwitch
-from pushengine.errors import JobTaintedError, JobVanishedError, NotFoundError, PushEngineError
+from pushengine.errors import (
+    ApiError,
+    JobTaintedError,
+    JobVanishedError,
+    NotFoundError,
+    PushEngineError,
+    RateLimitedError,
+    RequestTimeoutError,
+)
 from pushengine.events import EventSink
 from pushengine.history import JobRecord
 from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
@@ -27,6 +36,7 @@ from pushengine.types import Destination
 from pushengine.verification import Reconciliation, reconcile
 
 _LOOKS = 6
+_OVERLOADED = (503, 504)
 OnRetry = Callable[[str, int, float, PushEngineError], None]
 
 
@@ -58,6 +68,71 @@ class UploadGate:
         async with self._is_quiet:
             await self._idle.wait()
             yield
+
+
+class UploadSlots:
+    """As many workers at once as the controller allows, and what becomes of their attempts told to it.
+
+    A worker keeps its slot until its chunk is settled, waits for a retry included: a server that refuses gets less to do. When the limit
+    sinks, those above it finish first.
+    """
+
+    def __init__(self, controller: ConcurrencyController, *, clock: Clock, push_id: str, sink: EventSink) -> None:
+        self._controller = controller
+        self._clock = clock
+        self._push_id = push_id
+        self._sink = sink
+        self._taken = 0
+        self._is_free = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Be one of those who may upload."""
+        while self._taken >= self._controller.limit:
+            self._is_free.clear()
+            await self._is_free.wait()
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._is_free.set()
+
+    @contextlib.contextmanager
+    def attempt(self, nbytes: int) -> Iterator[Callable[[PushEngineError | None], None]]:
+        """Time one attempt; the block calls what it is given with the error, or None for an acknowledgement. Else it counts for nothing."""
+        outcome: Outcome = "failed"
+
+        def tell(error: PushEngineError | None) -> None:
+            nonlocal outcome
+            outcome = "acknowledged" if error is None else "refused" if is_overload(error) else "failed"
+
+        attempt = self._controller.began(nbytes, self._clock.monotonic())
+        try:
+            yield tell
+        finally:
+            self._apply(self._controller.ended(attempt, self._clock.monotonic(), outcome))
+
+    def _apply(self, change: LimitChange | None) -> None:
+        if change is None:
+            return
+        self._is_free.set()
+        self._sink.emit(
+            events.ConcurrencyChanged(
+                push_id=self._push_id,
+                before=change.before,
+                after=change.after,
+                reason=change.reason,
+                bytes_per_second=change.bytes_per_second,
+            )
+        )
+
+
+def is_overload(error: PushEngineError) -> bool:
+    """Whether fewer uploads at once may help: the server says so, or says nothing for too long. A connection that broke tells nothing."""
+    if isinstance(error, ApiError):
+        return isinstance(error, RateLimitedError) or error.status in _OVERLOADED
+    return isinstance(error, RequestTimeoutError) or isinstance(error.__cause__, TimeoutError)
 
 
 class Reconciler:
@@ -161,6 +236,7 @@ class Uploader:
         kind: Upserted or deleted rows.
         queue: Where chunks come from.
         budget: Gets a chunk's memory back when it is acknowledged.
+        slots: How many workers are active.
         policy: Which failures are worth another attempt.
         clock: Waits between attempts.
         rng: Jitter.
@@ -180,6 +256,7 @@ class Uploader:
         kind: ChunkType,
         queue: asyncio.Queue[ReadyChunk],
         budget: BudgetScope,
+        slots: UploadSlots,
         policy: RetryPolicy,
         clock: Clock,
         rng: random.Random,
@@ -195,6 +272,7 @@ class Uploader:
         self._kind: ChunkType = kind
         self._queue = queue
         self._budget = budget
+        self._slots = slots
         self._policy = policy
         self._clock = clock
         self._rng = rng
@@ -212,7 +290,10 @@ class Uploader:
             PushEngineError: The first failure that no further attempt can help.
         """
         while True:
-            await self._send_and_release(await self._queue.get())
+            async with (
+                self._slots.slot()
+            ):  # first: a chunk that is not on the queue any more must not wait for its turn
+                await self._send_and_release(await self._queue.get())
 
     async def _send_and_release(self, ready: ReadyChunk) -> None:
         if not self._drain.is_set:  # what is not under way is dropped then: the source still has it
@@ -253,31 +334,36 @@ class Uploader:
         )
 
     async def _attempt_once(self, payload: Payload, attempt: int) -> PushEngineError | None:
-        """One attempt between its two facts; None if the chunk was acknowledged."""
+        """One attempt as part of the traffic; None if the chunk was acknowledged."""
         ids = {"job_id": self._job_id, "chunk_id": payload.chunk_id}
         async with self._gate.upload():
-            await self._log.record(
-                "chunk_sending",
-                **ids,
-                rows=payload.rows,
-                first_row=payload.source_rows[0],
-                end_row=payload.source_rows[1],
-                payload_bytes=payload.size,
-                digests=dict(payload.digests),
-                type=self._kind,
-            )
-            self._sink.emit(
-                events.UploadStarted(push_id=self._log.push_id, **ids, attempt=attempt, payload_bytes=payload.size)
-            )
-            try:
-                await self._destination.upload_chunk(self._job_id, payload, self._kind)
-            except PushEngineError as error:
-                is_unknown = not is_undone(error)
-                await self._log.record("chunk_unknown" if is_unknown else "chunk_refused", **ids, error=error.message)
-                if isinstance(error, NotFoundError):
-                    raise JobVanishedError(
-                        f"job {self._job_id} is gone before its submit", job_id=self._job_id
-                    ) from error
-                return error
-            await self._log.record("chunk_acked", **ids)
+            with self._slots.attempt(payload.size) as tell:
+                error = await self._attempt_recorded(payload, attempt, ids)
+                tell(error)
+        return error
+
+    async def _attempt_recorded(self, payload: Payload, attempt: int, ids: Mapping[str, str]) -> PushEngineError | None:
+        """Between its two facts."""
+        await self._log.record(
+            "chunk_sending",
+            **ids,
+            rows=payload.rows,
+            first_row=payload.source_rows[0],
+            end_row=payload.source_rows[1],
+            payload_bytes=payload.size,
+            digests=dict(payload.digests),
+            type=self._kind,
+        )
+        self._sink.emit(
+            events.UploadStarted(push_id=self._log.push_id, **ids, attempt=attempt, payload_bytes=payload.size)
+        )
+        try:
+            await self._destination.upload_chunk(self._job_id, payload, self._kind)
+        except PushEngineError as error:
+            is_unknown = not is_undone(error)
+            await self._log.record("chunk_unknown" if is_unknown else "chunk_refused", **ids, error=error.message)
+            if isinstance(error, NotFoundError):
+                raise JobVanishedError(f"job {self._job_id} is gone before its submit", job_id=self._job_id) from error
+            return error
+        await self._log.record("chunk_acked", **ids)
         return None

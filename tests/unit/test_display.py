@@ -53,7 +53,7 @@ def push_events(chunks=2):
     yield events.JobCreated(**p, job_id="j1")
     for number in range(chunks):
         chunk = f"{number:06d}"
-        yield events.ChunkRead(**p, chunk_id=chunk, rows=10, source_bytes_read=1000 * (number + 1) // chunks)
+        yield events.ChunkRead(**p, chunk_id=chunk, source_bytes_read=1000 * (number + 1) // chunks)
         yield events.ChunkEncoded(**p, chunk_id=chunk, rows=10, payload_bytes=100)
         yield events.UploadStarted(**p, chunk_id=chunk, job_id="j1", attempt=1, payload_bytes=100)
         yield events.ChunkUploaded(**p, chunk_id=chunk, job_id="j1", rows=10, payload_bytes=100, elapsed_seconds=1)

@@ -11,7 +11,7 @@ from pushengine import events, telemetry
 from pushengine.types import Secret
 
 RETRY = events.RetryScheduled(push_id="p1", operation="upload", attempt=2, wait_seconds=0.5, error="reset")
-READ = events.ChunkRead(push_id="p1", chunk_id="000001", rows=7, source_bytes_read=None)
+READ = events.ChunkRead(push_id="p1", chunk_id="000001", source_bytes_read=None)
 CREATED = events.JobCreated(push_id="p1", job_id="j1")
 
 

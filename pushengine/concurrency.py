@@ -1,0 +1,307 @@
+"""How many uploads at once: decided from acknowledged bytes per second, never from how long an answer takes.
+
+For bodies of 10-500 MB the time to an answer measures the body, not the path. What counts is goodput, and it comes in lumps: an upload is
+acknowledged as a whole. So goodput is not counted per tick but taken from whole attempts,
+
+    goodput = attempts under way (mean) * acknowledged bytes / seconds that these attempts took,
+
+over those that began since the limit was last changed. One acknowledged upload is enough for a first answer, however large it is.
+Attempts that failed count with their seconds, and so does one that runs on although it took more than twice what its size lets expect:
+uploads that stand still are seen before they end.
+
+Epochs
+    An epoch ends with an acknowledgement, after at least two seconds, the median time of an upload, and as many uploads as the limit, more
+    where their rates differ. It is evidence only if the limit was reached: while uploaders wait for the producer, nothing grows.
+
+Decisions
+    *doubling*  from the start: twice as many as long as that brings 15 % more.
+    *growth*    afterwards one more on trial, again at once where it helped by 5 %, or by 40 % of what a free path would give; else back.
+    *trimming*  one less on trial, kept where it loses nothing: on a full link the limit does not drift to the maximum.
+    *refusal*   429, 503, a stall or a time-out: 0.7 of the limit, once per epoch, unless it began under a limit that is given up already.
+                As many as were under way are not tried again for a while, which doubles each time.
+    *fall*      20 % less at the same limit, twice in a row: 0.9 of it, and growth begins anew, because the path has changed.
+    Between trials the limit rests for some epochs, for more after each trial that changed nothing.
+
+One controller serves one push. Pushes at once find their shares of a link by themselves: growth on a full link brings each less than it
+asks for. A limit in common would have the chunks of one push wait in memory, off its queue, for the uploads of another.
+Plain numbers in, decisions out: no clock, no tasks. Times are seconds on any clock that does not step back.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import statistics
+from typing import Literal
+
+START_LIMIT = 4
+SHORTEST_EPOCH_SECONDS = 2.0
+_DOUBLING_GAIN = 1.15
+_GROWTH_SHARE, _GROWTH_GAIN = 0.4, 0.05
+_TRIM_LOSS = 0.03
+_REFUSAL_FACTOR = 0.7
+_FALL, _FALL_FACTOR = 0.8, 0.9
+_REACHED = 0.9  # of the limit, under way on average
+_OVERDUE = 2.0  # times what an upload's size lets expect
+_SMOOTHING = 0.3
+_LONGEST_REST = {1: 8, -1: 32}  # epochs before one more, or one less, is tried again
+_FIRST_AVOIDANCE, _LONGEST_AVOIDANCE = 15, 120  # epochs
+_REMEMBERED_UPLOADS = 33
+_MOST_ROUNDS = 8.0  # uploads of each connection in an epoch
+
+Outcome = Literal["acknowledged", "refused", "failed"]
+Reason = Literal["doubling", "growth", "trimming", "no gain", "loss", "not reached", "refusal", "fall"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitChange:
+    """A decision.
+
+    Attributes:
+        before: Uploads at once until now.
+        after: Uploads at once from now on.
+        reason: Which rule decided; "no gain", "loss" and "not reached" take a trial back.
+        bytes_per_second: Goodput of the epoch that ended, or None where none has.
+    """
+
+    before: int
+    after: int
+    reason: Reason
+    bytes_per_second: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RunningAttempt:
+    """One attempt to upload a chunk; `company` is how many were under way when it began, itself included."""
+
+    nbytes: int
+    began_at: float
+    company: int
+
+
+class _Epoch:
+    """What one stretch of time has shown."""
+
+    def __init__(self, began_at: float) -> None:
+        self.began_at = self.updated_at = began_at
+        self.uploads = 0
+        self.nbytes = 0
+        self._attempt_seconds = 0.0
+        self._busy_seconds = 0.0
+
+    def advance(self, now: float, busy: int) -> None:
+        self._busy_seconds += busy * (now - self.updated_at)
+        self.updated_at = now
+
+    def add(self, attempt: RunningAttempt, seconds: float, outcome: Outcome) -> None:
+        self._attempt_seconds += seconds
+        if outcome == "acknowledged":
+            self.uploads += 1
+            self.nbytes += attempt.nbytes
+
+    @property
+    def mean_busy(self) -> float:
+        """Attempts under way, on average, none above the limit counted."""
+        return self._busy_seconds / max(self.updated_at - self.began_at, 1e-9)
+
+    def goodput(self, running: set[RunningAttempt]) -> float:
+        """Bytes per second; `running` are the attempts that have not ended."""
+        expected = _OVERDUE * self._attempt_seconds / max(self.nbytes, 1)
+        overdue = sum(
+            self.updated_at - max(one.began_at, self.began_at)
+            for one in running
+            if self.updated_at - one.began_at > expected * one.nbytes
+        )
+        return self.mean_busy * self.nbytes / max(self._attempt_seconds + overdue, 1e-9)
+
+
+class ConcurrencyController:
+    """The limit of uploads at once.
+
+    Args:
+        lowest: Never fewer.
+        highest: Never more.
+
+    Attributes:
+        limit: Uploads at once, now. Those under way when it sinks go on.
+    """
+
+    def __init__(self, *, lowest: int, highest: int) -> None:
+        self.limit = min(max(START_LIMIT, lowest), highest)
+        self._lowest, self._highest = lowest, highest
+        self._running: set[RunningAttempt] = set()
+        self._recent: collections.deque[tuple[float, float]] = collections.deque(maxlen=_REMEMBERED_UPLOADS)
+        self._epoch: _Epoch | None = None
+        self._changed_at = -math.inf
+        self._settled = self.limit  # where a trial that fails goes back to
+        self._goodput: float | None = None  # of the settled limit
+        self._is_doubling = self.limit < highest
+        self._has_fallen = False
+        self._rest = {1: 0, -1: 0}
+        self._next_rest = {1: 1, -1: 1}
+        self._refused_at = -math.inf
+        self._ceiling: int | None = None
+        self._avoidance = 0
+        self._next_avoidance = _FIRST_AVOIDANCE
+
+    def __repr__(self) -> str:
+        rate = "unknown" if self._goodput is None else f"{self._goodput / 1e6:.1f} MB/s"
+        return f"<ConcurrencyController {len(self._running)} of {self.limit} uploads, goodput {rate}>"
+
+    # ---------------------------------------------------------------------------------------------------------- what happens
+
+    def began(self, nbytes: int, now: float) -> RunningAttempt:
+        """An attempt to upload `nbytes` bytes begins."""
+        self._advance(now)
+        attempt = RunningAttempt(max(nbytes, 1), now, len(self._running) + 1)
+        self._running.add(attempt)
+        return attempt
+
+    def ended(self, attempt: RunningAttempt, now: float, outcome: Outcome) -> LimitChange | None:
+        """It is over. "refused": by 429 or 503, or it stood still or timed out; "failed": for any other reason, which tells nothing."""
+        epoch = self._advance(now)
+        self._running.discard(attempt)
+        seconds = now - attempt.began_at
+        if attempt.began_at >= self._changed_at:
+            epoch.add(attempt, seconds, outcome)
+        if outcome == "refused":
+            return self._refused(attempt, now)
+        if outcome == "acknowledged":
+            self._recent.append((seconds, seconds / attempt.nbytes))
+            if now - epoch.began_at >= self._epoch_seconds() and epoch.uploads >= self._enough():
+                return self._decide(epoch, now)
+        return None
+
+    # -------------------------------------------------------------------------------------------------------------- evidence
+
+    def _advance(self, now: float) -> _Epoch:
+        if self._epoch is None:
+            self._epoch = _Epoch(now)
+        self._epoch.advance(now, min(len(self._running), self.limit))
+        return self._epoch
+
+    def _epoch_seconds(self) -> float:
+        median = statistics.median(seconds for seconds, _ in self._recent) if self._recent else 0.0
+        return max(SHORTEST_EPOCH_SECONDS, median)
+
+    def _variation(self) -> float:
+        """Standard deviation of the recent uploads' seconds per byte, as a share of their mean."""
+        paces = [pace for _, pace in self._recent] or [1.0]
+        return statistics.pstdev(paces) / max(statistics.fmean(paces), 1e-18)
+
+    def _enough(self) -> float:
+        """Uploads that an epoch must have seen. Doubling is a coarse question."""
+        rounds = 0.5 if self._is_doubling else 1.0
+        return self.limit * rounds * min(1 + 8 * self._variation() ** 2, _MOST_ROUNDS)
+
+    # -------------------------------------------------------------------------------------------------------------- decisions
+
+    def _refused(self, attempt: RunningAttempt, now: float) -> LimitChange | None:
+        tried = max(attempt.company, self.limit)
+        after = max(self._lowest, min(round(tried * _REFUSAL_FACTOR), tried - 1))
+        is_known = attempt.began_at <= self._refused_at or now - self._refused_at < self._epoch_seconds()
+        if after >= self.limit or is_known:
+            return None
+        self._refused_at = now
+        self._ceiling = max(after, attempt.company - 1)
+        self._avoidance = self._next_avoidance
+        self._next_avoidance = min(2 * self._next_avoidance, _LONGEST_AVOIDANCE)
+        self._is_doubling = False
+        return self._start_over(after, "refusal", now, None)
+
+    def _decide(self, epoch: _Epoch, now: float) -> LimitChange | None:
+        goodput = epoch.goodput(self._running)
+        self._epoch = _Epoch(now)
+        self._avoidance = max(self._avoidance - 1, 0)
+        if not self._avoidance:
+            self._ceiling = None
+        if epoch.mean_busy < _REACHED * self.limit:
+            return self._judge_nothing(epoch, goodput, now)
+        doubt = self._variation() / math.sqrt(epoch.uploads)
+        if self.limit > self._settled:
+            return self._judge_more(goodput, now)
+        if self.limit < self._settled:
+            return self._judge_less(goodput, now, doubt)
+        return self._judge_rest(goodput, now, doubt)
+
+    def _judge_nothing(self, epoch: _Epoch, goodput: float, now: float) -> LimitChange | None:
+        """The limit was not reached, so more cannot help: a trial ends where it was enough."""
+        if self.limit == self._settled:
+            return None
+        self._wait_for_next(1 if self.limit > self._settled else -1)
+        enough = max(min(math.ceil(epoch.mean_busy), self.limit), self._settled)
+        return self._settle(enough, None, "not reached", now, goodput)
+
+    def _judge_rest(self, goodput: float, now: float, doubt: float) -> LimitChange | None:
+        if self._goodput is not None and goodput < self._goodput * min(_FALL, 1 - 3 * doubt):
+            if self._has_fallen:
+                return self._start_over(min(self.limit - 1, int(self.limit * _FALL_FACTOR)), "fall", now, goodput)
+            self._has_fallen = True
+            return None
+        self._has_fallen = False
+        known = goodput if self._goodput is None else self._goodput
+        self._goodput = known + _SMOOTHING * (goodput - known)
+        return self._try_next(now, goodput)
+
+    def _judge_more(self, goodput: float, now: float) -> LimitChange | None:
+        known = self._goodput or goodput
+        gain = goodput / known
+        if self._is_doubling and gain < _DOUBLING_GAIN:
+            self._is_doubling = False
+            enough = min(math.ceil(self._settled * max(gain, 1.0)), self.limit)  # at the pace of a connection before
+            return self._settle(enough, known if enough == self._settled else None, "no gain", now, goodput)
+        if not self._is_doubling and gain < 1 + min(_GROWTH_SHARE / self._settled, _GROWTH_GAIN):
+            self._wait_for_next(1)
+            return self._settle(self._settled, known, "no gain", now, goodput)
+        self._settled, self._goodput = self.limit, goodput
+        self._rest[1], self._next_rest[1] = 0, 1
+        if self._is_doubling and self.limit >= self._highest:
+            self._is_doubling, self._goodput = False, None  # a coarse figure is none to compare one more or less with
+            return None
+        return self._try_next(now, goodput)
+
+    def _judge_less(self, goodput: float, now: float, doubt: float) -> LimitChange | None:
+        known = self._goodput or goodput
+        if goodput < known * (1 - _TRIM_LOSS + doubt):
+            self._wait_for_next(-1)
+            return self._settle(self._settled, known, "loss", now, goodput)
+        self._settled = self.limit  # the goodput to keep stays what it was: many small losses are one large one
+        return self._try_next(now, goodput)
+
+    def _try_next(self, now: float, goodput: float) -> LimitChange | None:
+        """Begin the next trial; where none is due or possible, the limit rests."""
+        highest = min(self._highest, self._ceiling or self._highest)
+        if self._rest[1] <= 0 and self.limit < highest:
+            if self._is_doubling:
+                return self._change(min(2 * self.limit, highest), "doubling", now, goodput)
+            return self._change(self.limit + 1, "growth", now, goodput)
+        if self._rest[-1] <= 0 and self.limit > self._lowest:
+            return self._change(self.limit - 1, "trimming", now, goodput)
+        self._rest = {direction: rest - 1 for direction, rest in self._rest.items()}
+        return None
+
+    def _wait_for_next(self, direction: int) -> None:
+        self._rest[direction] = self._next_rest[direction]
+        self._next_rest[direction] = min(2 * self._next_rest[direction], _LONGEST_REST[direction])
+
+    def _settle(
+        self, limit: int, known: float | None, reason: Reason, now: float, goodput: float
+    ) -> LimitChange | None:
+        self._settled, self._goodput = limit, known
+        return self._change(limit, reason, now, goodput)
+
+    def _start_over(self, limit: int, reason: Reason, now: float, goodput: float | None) -> LimitChange | None:
+        """The path is not what it was: learn it again, upwards first."""
+        self._settled, self._goodput = max(limit, self._lowest), None
+        self._has_fallen = False
+        self._rest, self._next_rest = {1: 0, -1: 4}, {1: 1, -1: 4}
+        return self._change(self._settled, reason, now, goodput)
+
+    def _change(self, after: int, reason: Reason, now: float, goodput: float | None) -> LimitChange | None:
+        before, self.limit = self.limit, after
+        if after == before:
+            return None
+        self._changed_at = now
+        self._epoch = _Epoch(now)
+        return LimitChange(before, after, reason, goodput)
