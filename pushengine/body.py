@@ -9,7 +9,7 @@ r"""The body of a chunk upload: multipart/form-data with exactly one part, `file
 
 The payload goes to the transport in slices. A whole buffer handed to asyncio at once is copied, and over TLS encrypted again and again
 from the start of what is left: gigabytes of memory and seconds in which the loop does nothing else. The slices are views, and after
-each of them the loop gets its turn.
+each of them the loop gets its turn. What lies in files is read on a thread, one piece ahead of the one that is sent.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import dataclasses
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Literal, NoReturn
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import aiofiles
 import aiohttp
 
 from pushengine.clock import Clock
 from pushengine.errors import SourceReadError
+from pushengine.model import FileParts, FileSlice
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aiohttp.abc import AbstractStreamWriter
 
 if sys.platform == "linux":
@@ -42,40 +41,32 @@ SLICE_BYTES = 256 * 1024
 FILE_PIECE_BYTES = 1024 * 1024
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileSlice:
-    """Part of a file on disk."""
-
-    path: Path
-    offset: int
-    length: int
-
-
 class UploadBody(aiohttp.payload.Payload):
     """One multipart body, sent once.
 
     Args:
-        source: The payload, in memory (kept, not copied) or in a file (read as it is sent).
-        on_progress: Told the body bytes handed over so far, after each slice.
+        source: The payload, in memory (kept, not copied) or in files (read as it is sent).
+        now: A clock, for `sent_at`.
 
     Attributes:
         bytes_sent: Body bytes handed to the transport.
-        error: Why the source could not be read, if so.
+        error: Why a file could not be read, if so.
     """
 
     _autoclose = True
 
-    def __init__(self, source: memoryview | FileSlice, *, on_progress: Callable[[int], None] | None = None) -> None:
+    def __init__(self, source: memoryview | FileParts, *, now: Callable[[], float] = time.time) -> None:
         boundary = secrets.token_hex(16)
         super().__init__(source, content_type=f"multipart/form-data; boundary={boundary}")
-        self._source = source if isinstance(source, FileSlice) else source.cast("B")
-        self._length = self._source.length if isinstance(self._source, FileSlice) else self._source.nbytes
+        self._source = source if isinstance(source, FileParts) else source.cast("B")
+        self._length = self._source.nbytes
         self._head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode("ascii")
         self._tail = f"\r\n--{boundary}--\r\n".encode("ascii")
-        self._on_progress = on_progress
+        self._now = now
+        self.sent_at: float | None = None
         self._transport: asyncio.WriteTransport | None = None
         self.bytes_sent = 0
         self.error: SourceReadError | None = None
@@ -112,8 +103,8 @@ class UploadBody(aiohttp.payload.Payload):
         if self._transport is None or self._transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was closed before the body began")
         await self._hand_over(writer, self._head)
-        if isinstance(self._source, FileSlice):
-            await self._write_file(writer, self._source)
+        if isinstance(self._source, FileParts):
+            await self._write_parts(writer, self._source)
         else:
             await self._write_slices(writer, self._source)
         await self._hand_over(writer, self._tail)
@@ -139,25 +130,53 @@ class UploadBody(aiohttp.payload.Payload):
         for start in range(0, view.nbytes, SLICE_BYTES):
             await self._hand_over(writer, view[start : start + SLICE_BYTES])
 
-    async def _write_file(self, writer: AbstractStreamWriter, source: FileSlice) -> None:
-        left = source.length
-        try:
-            async with aiofiles.open(source.path, "rb") as file:
-                await file.seek(source.offset)
-                while left:
-                    piece = await file.read(min(FILE_PIECE_BYTES, left))
-                    if not piece:
-                        break
-                    left -= len(piece)
+    async def _write_parts(self, writer: AbstractStreamWriter, source: FileParts) -> None:
+        async with contextlib.aclosing(self._pieces(source)) as pieces:
+            ahead = asyncio.create_task(_next_or_none(pieces))
+            try:
+                while (piece := await ahead) is not None:
+                    ahead = asyncio.create_task(_next_or_none(pieces))
                     await self._write_slices(writer, memoryview(piece))
-        except aiohttp.ClientError:
-            raise  # the connection's, also where it is an OSError
-        except OSError as exc:
-            if self._transport is None or self._transport.is_closing():
-                raise
-            self._fail(source, f"the file cannot be read: {exc.strerror or exc}", exc)
-        if left:
-            self._fail(source, f"the file ended {left} bytes early: it changed while it was sent")
+            finally:
+                await _end(ahead)
+
+    async def _pieces(self, source: FileParts) -> AsyncGenerator[bytes, None]:
+        """The bytes, some at a time."""
+        file: Any = None
+        path = None
+        try:
+            for part in source.parts:
+                if isinstance(part, bytes):
+                    yield part
+                    continue
+                try:
+                    if path != part.path:  # the parts of one file follow one another
+                        file, path = await self._reopened(file, part), part.path
+                    await file.seek(part.offset)
+                    left = part.nbytes
+                    while left and (piece := await file.read(min(FILE_PIECE_BYTES, left))):
+                        left -= len(piece)
+                        yield piece
+                except OSError as exc:
+                    self._fail(part, f"the file cannot be read: {exc.strerror or exc}", exc)
+                if left:
+                    self._fail(part, f"the file ended {left} bytes early: it changed while it was sent")
+        finally:
+            if file is not None:
+                await _settled(asyncio.create_task(file.close()))
+
+    @staticmethod
+    async def _reopened(file: Any, part: FileSlice) -> Any:
+        if file is not None:
+            await file.close()
+        opening = asyncio.create_task(_opened(part))
+        try:
+            await _settled(opening)
+        except asyncio.CancelledError:  # the thread has opened it all the same
+            if not opening.cancelled() and opening.exception() is None:
+                await _settled(asyncio.create_task(opening.result().close()))
+            raise
+        return opening.result()
 
     def _fail(self, source: FileSlice, what: str, cause: BaseException | None = None) -> NoReturn:
         self.error = SourceReadError(what, source=str(source.path))
@@ -166,8 +185,8 @@ class UploadBody(aiohttp.payload.Payload):
     async def _hand_over(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
         self.bytes_sent += len(piece)  # before the write: some of it may leave although the call fails
         await writer.write(piece)
-        if self._on_progress is not None:
-            self._on_progress(self.bytes_sent)
+        if self.is_complete:
+            self.sent_at = self._now()
         # aiohttp waits for slow peers only. The turn of the loop also reads: a refusal that came early is seen before the next write
         # runs into the closed connection, which would hide it (aiohttp#6138).
         await asyncio.sleep(0)
@@ -180,25 +199,23 @@ class Upload:
         source: The payload.
         stall_timeout_seconds: Nothing moves while the body is under way: over.
         read_timeout_seconds: The peer has all of it and says nothing: over.
-        clock: Gives `sent_at`.
+        clock: Gives the body's `sent_at`.
 
     Attributes:
         body: The request's body.
         received_bytes: Of the answer; counted by whoever reads it.
         is_settled: The answer is read and the connection good for another request.
-        sent_at: When the last byte was handed over, on the clock.
         timed_out: The phase that took too long.
     """
 
     def __init__(
-        self, source: memoryview | FileSlice, *, stall_timeout_seconds: float, read_timeout_seconds: float, clock: Clock
+        self, source: memoryview | FileParts, *, stall_timeout_seconds: float, read_timeout_seconds: float, clock: Clock
     ) -> None:
-        self.body = UploadBody(source, on_progress=self._note_progress)
+        # no callback of ours: in a circle of references, payloads would stay in memory until the garbage collector comes
+        self.body = UploadBody(source, now=clock.now)
         self.received_bytes = 0
         self.is_settled = False
-        self.sent_at: float | None = None
         self.timed_out: Literal["write", "read"] | None = None
-        self._clock = clock
         self._limits = {"write": stall_timeout_seconds, "read": read_timeout_seconds}
         self._interval = min(1.0, stall_timeout_seconds / 10, read_timeout_seconds / 10)
         self._position = (0, 0, 0)
@@ -242,9 +259,33 @@ class Upload:
         else:
             self._handle = loop.call_later(self._interval, self._tick, deadline)
 
-    def _note_progress(self, bytes_sent: int) -> None:
-        if bytes_sent == self.body.size:
-            self.sent_at = self._clock.now()
+
+async def _opened(part: FileSlice) -> Any:
+    return await aiofiles.open(part.path, "rb")
+
+
+async def _next_or_none(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
+    return await anext(pieces, None)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel it and see it end, however it does."""
+    task.cancel()
+    await _settled(task)
+    if not task.cancelled():
+        task.exception()  # seen, so that asyncio does not complain of it
+
+
+async def _settled(task: asyncio.Task[Any]) -> None:
+    """Wait for its end, however often the waiting is cancelled (aiohttp does so more than once); a cancellation is raised then."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _kernel_unsent_bytes(transport: asyncio.BaseTransport) -> int:

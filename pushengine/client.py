@@ -1,7 +1,7 @@
 """The HTTP client of the Data Push API: one call is one attempt, and every failure is one of `pushengine.errors`.
 
 Retrying is the caller's. The one exception is a 401 with an OAuth client: the answer proves that the request was refused, so one new
-token and one replay are safe for every call, uploads from memory included.
+token and one replay are safe for every call, uploads included.
 
 What a failure proves: see `pushengine.border`.
 
@@ -19,14 +19,13 @@ import dataclasses
 import socket
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
 from pushengine import wire
 from pushengine.auth import Credentials, OAuthClient
-from pushengine.body import FileSlice, Upload, UploadBody
+from pushengine.body import Upload, UploadBody
 from pushengine.border import BORDER_ERRORS, Call, answer_error, border_error, defused
 from pushengine.clock import Clock, SystemClock
 from pushengine.config import EngineSettings
@@ -39,7 +38,7 @@ from pushengine.errors import (
     OutcomeUnknownError,
     UnexpectedResponseError,
 )
-from pushengine.model import ChunkType, Job, JobId, JobStatus, Payload, RemoteChunk, TableColumn, Target
+from pushengine.model import ChunkType, FileParts, Job, JobId, JobStatus, Payload, RemoteChunk, TableColumn, Target
 from pushengine.tokens import TokenSource
 
 T = TypeVar("T")
@@ -157,16 +156,16 @@ class DataPushClient:
             await self._request(wire.build_delete_job(self._pool_id, job_id, base_path=self._settings.base_path), call)
 
     async def upload_chunk(self, job_id: JobId, payload: Payload, kind: ChunkType) -> None:
-        """Send one chunk."""
-        await self._upload(job_id, payload.data, kind, payload.chunk_id)
-
-    async def upload_file(self, job_id: JobId, path: Path, kind: ChunkType, *, offset: int = 0, length: int) -> None:
-        """Send one chunk from part of a file, without holding it in memory.
+        """Send one chunk, from memory or from files.
 
         Raises:
-            SourceReadError: The file is shorter than this or cannot be read; the job does not hold the chunk.
+            SourceReadError: A file is shorter than promised or cannot be read; the job does not hold the chunk.
         """
-        await self._upload(job_id, FileSlice(path, offset, length), kind, path.name)
+        call = self._call(
+            f"upload chunk {payload.chunk_id} to job {job_id}", is_idempotent=False, is_answer_ignored=True
+        )
+        request = wire.build_upload_chunk(self._pool_id, job_id, kind, base_path=self._settings.base_path)
+        await self._request(request, call, payload.data)
 
     async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
         """Read what the job holds."""
@@ -211,11 +210,6 @@ class DataPushClient:
     def _call(self, what: str, **options: Any) -> Call:
         return Call(**{"operation": f"{what} at {self.team}", "is_idempotent": True, **options})
 
-    async def _upload(self, job_id: JobId, source: memoryview | FileSlice, kind: ChunkType, name: str) -> None:
-        call = self._call(f"upload chunk {name} to job {job_id}", is_idempotent=False, is_answer_ignored=True)
-        request = wire.build_upload_chunk(self._pool_id, job_id, kind, base_path=self._settings.base_path)
-        await self._request(request, call, source)
-
     async def _find_created_job(
         self, target: Target, call: Call, answer: wire.ApiAnswer, elapsed_seconds: float
     ) -> Job:
@@ -244,7 +238,7 @@ class DataPushClient:
         return fitting[0]
 
     async def _request(
-        self, request: wire.ApiRequest, call: Call, source: memoryview | FileSlice | None = None
+        self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None = None
     ) -> wire.ApiAnswer:
         """One attempt; after a 401 and with a new token, one more."""
         authorization = await self._tokens.authorization()
@@ -257,7 +251,7 @@ class DataPushClient:
         return await self._attempt(request, call, source, await self._tokens.authorization())
 
     async def _attempt(
-        self, request: wire.ApiRequest, call: Call, source: memoryview | FileSlice | None, authorization: str
+        self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None, authorization: str
     ) -> wire.ApiAnswer:
         upload = None if source is None else self._open_upload(source)
         answer = await self._exchange(
@@ -279,7 +273,7 @@ class DataPushClient:
             )
         return answer
 
-    def _open_upload(self, source: memoryview | FileSlice) -> Upload:
+    def _open_upload(self, source: memoryview | FileParts) -> Upload:
         return Upload(
             source,
             stall_timeout_seconds=self._settings.stall_timeout_seconds,
@@ -326,7 +320,7 @@ class DataPushClient:
                 session.request(method, url, allow_redirects=False, **options) as response,
             ):
                 if url.startswith(f"{self._origin}/"):
-                    self._observe_date(response, upload.sent_at if upload and upload.sent_at else began_at)
+                    self._observe_date(response, (upload and upload.body.sent_at) or began_at)
                 body = await _read_body(response, call, upload)
                 if upload is not None and upload.body.is_complete:
                     upload.is_settled = True

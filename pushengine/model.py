@@ -9,9 +9,14 @@ import dataclasses
 import datetime as dt
 import enum
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NewType
 
 JobId = NewType("JobId", str)
+MAX_PAYLOAD_BYTES = 990_000_000
+"""Below the platform's 1 GB with the multipart around it."""
+SEND_BUFFER_BYTES = 4 * 1024 * 1024
+"""What an upload from files holds of them: the piece that is sent and the one that is read ahead."""
 
 Mode = Literal["replace", "append", "upsert", "delete"]
 MODES: tuple[Mode, ...] = ("replace", "append", "upsert", "delete")
@@ -83,19 +88,45 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FileSlice:
+    """Part of a file on disk."""
+
+    path: Path
+    offset: int
+    nbytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileParts:
+    """Bytes that lie in files, mostly: these pieces, one after the other. A file must stay as it is until they are sent."""
+
+    parts: tuple[bytes | FileSlice, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Length in bytes."""
+        return self.nbytes_in_memory + sum(part.nbytes for part in self.parts if isinstance(part, FileSlice))
+
+    @property
+    def nbytes_in_memory(self) -> int:
+        """How many of them are in memory."""
+        return sum(len(part) for part in self.parts if isinstance(part, bytes))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Payload:
     """The encoded bytes of one chunk, ready to be sent.
 
     Attributes:
         chunk_id: Stable name of the chunk inside its push, such as `000003` (or `000003.0` after a split).
-        data: The bytes; kept alive until the chunk is acknowledged.
+        data: The bytes, kept alive until the chunk is acknowledged, or where they are read each time they are sent.
         rows: Rows inside.
         source_rows: Half-open range of rows of the whole source.
         digests: Checksum algorithm -> hex digest of `data`.
     """
 
     chunk_id: str
-    data: memoryview
+    data: memoryview | FileParts
     rows: int
     source_rows: tuple[int, int]
     digests: Mapping[str, str]
@@ -104,6 +135,11 @@ class Payload:
     def size(self) -> int:
         """Length in bytes."""
         return self.data.nbytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it keeps in memory until it is acknowledged; bytes in files take the buffers of one upload."""
+        return self.data.nbytes_in_memory + SEND_BUFFER_BYTES if isinstance(self.data, FileParts) else self.size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pushengine.acceptance import ReencodeError
 from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
 from pushengine.errors import ConfigError
 from pushengine.filesystem import LocalFileSystem
 from pushengine.intake import open_intake
 from pushengine.model import MODES, ColumnType, Mode, Plan, Target
+from pushengine.pieces import FilePiece
 from pushengine.schema import SchemaSettler
 from pushengine.sources import open_source
 from pushengine.workers import ThreadWorkers
@@ -84,9 +86,11 @@ async def plan_source(
             )
             intake = open_intake(opened, settings, settler, workers, DrainSwitch())
             settled = await intake.settle(is_exhaustive=False)
+            pieces = await intake.pieces(settled)
         finally:
             await workers.aclose()
     is_complete = intake.sampled_bytes < settings.sample_bytes // 2
+    chunks = math.ceil(intake.sampled_bytes / settings.fitting_chunk_bytes) if is_complete else None
     return Plan(
         table=table,
         mode=mode,
@@ -96,9 +100,15 @@ async def plan_source(
         columns=tuple(settled.table_columns()),
         sampled_rows=intake.sampled_rows,
         is_sample_complete=is_complete,
-        estimated_chunks=math.ceil(intake.sampled_bytes / settings.chunk_bytes) if is_complete else None,
-        notes=tuple(_plan_notes(target, [column.name for column in settled.columns])),
+        estimated_chunks=len(pieces) if isinstance(pieces, list) else chunks,
+        notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(pieces)),
     )
+
+
+def _way_notes(pieces: list[FilePiece] | ReencodeError | None) -> list[str]:
+    if pieces is None:
+        return []
+    return ["sent as it is" if isinstance(pieces, list) else f"re-encoded: {pieces}"]
 
 
 def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:

@@ -11,12 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pushengine.acceptance import Layout, ReencodeError, read_layouts, require_settled
 from pushengine.config import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError
+from pushengine.pieces import FilePiece, cut
+from pushengine.schema import TableSchema
 from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread, unreadable
 from pushengine.types import FileSystem, SourceBatch
 
 BATCH_BYTES = 2 * 1024 * 1024
+_BUFFER_BYTES = 1024 * 1024
 _MAX_BATCH_ROWS = 65_536
 _MIN_BATCH_ROWS = 256
 _BYTES_PER_TEXT = 32
@@ -39,20 +43,24 @@ class _ParquetPass:
             try:
                 self._file = stack.enter_context(filesystem.open_binary(path))
                 self.parquet = self._opened("us")
+                self._nanos: Any = self._opened("ns") if self._int96_columns() else None
+                self.metadata = self.parquet.metadata
+                self.schema = plain_schema(self.parquet.schema_arrow)
             except OSError as exc:
                 if exc.errno is not None:
                     raise unreadable(str(path), exc) from exc
                 raise self._damaged(exc) from exc
-            except pa.ArrowException as exc:
+            except (pa.ArrowException, UnicodeDecodeError) as exc:
                 raise self._damaged(exc) from exc
-            self._nanos: Any = self._opened("ns") if self._int96_columns() else None
             self._stack = stack.pop_all()
-        self.metadata = self.parquet.metadata
-        self.schema = plain_schema(self.parquet.schema_arrow)
 
     def _opened(self, unit: str) -> Any:
         return pq.ParquetFile(
-            self._file, pre_buffer=False, coerce_int96_timestamp_unit=unit, page_checksum_verification=True
+            self._file,
+            pre_buffer=False,
+            buffer_size=_BUFFER_BYTES,  # else a column of a row group is read as a whole, for the first batch of it already
+            coerce_int96_timestamp_unit=unit,
+            page_checksum_verification=True,
         )
 
     def _int96_columns(self) -> list[str]:
@@ -70,6 +78,10 @@ class _ParquetPass:
         self._schema = schema
         return self
 
+    def cut_stamps(self) -> None:
+        """Give INT96 timestamps in microseconds without a look at what is cut."""
+        self._nanos = None
+
     def bytes_read(self) -> int:
         return self._bytes_done
 
@@ -86,7 +98,7 @@ class _ParquetPass:
             self._first_group += 1
         return self._first_row
 
-    def batches(self) -> Iterator[SourceBatch]:
+    def blocks(self) -> Iterator[SourceBatch]:
         rows = self._first_row
         for row_group in range(self._first_group, self.metadata.num_row_groups):
             yield from self.row_group(row_group, rows)
@@ -217,9 +229,11 @@ class ParquetSource(FilesSource):
 
     is_text = False
 
-    def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
+    def __init__(self, paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> None:
         super().__init__(paths, label=label, filesystem=filesystem)
+        self._settings = settings
         self._schema: pa.Schema | None = None
+        self._layouts: list[Layout] | ReencodeError | None = None
 
     def schema(self) -> pa.Schema:
         """The common schema. Reads the footer of every file.
@@ -237,6 +251,28 @@ class ParquetSource(FilesSource):
                     common = one.schema if common is None else _unified(common, self.files[0], one.schema, path)
             self._schema = common
         return self._schema
+
+    def pieces(self, schema: TableSchema) -> list[FilePiece]:
+        """The files as chunks that need no decoding.
+
+        Raises:
+            ReencodeError: They have to be decoded.
+        """
+        layouts = self._as_they_are()
+        if isinstance(layouts, ReencodeError):
+            raise layouts
+        require_settled(layouts, schema)
+        return cut(layouts, self._settings.fitting_chunk_bytes)
+
+    def _as_they_are(self) -> list[Layout] | ReencodeError:
+        if self._layouts is None:
+            try:
+                self._layouts = read_layouts(self.files, self._filesystem, self._settings)
+            except ReencodeError as reason:
+                self._layouts = reason
+            except OSError as exc:
+                raise unreadable(self.label, exc) from exc
+        return self._layouts
 
     def _open(self, path: Path) -> _ParquetPass:
         schema = self.schema()
@@ -256,6 +292,8 @@ class ParquetSource(FilesSource):
         rows = 0
         for index in files:
             with contextlib.closing(self._open(self.files[index])) as one:
+                if not isinstance(self._as_they_are(), ReencodeError):
+                    one.cut_stamps()  # a file that goes as it is keeps its nanoseconds
                 for source in _sampled(one, share):
                     rows += source.batch.num_rows
                     yield source
@@ -281,6 +319,6 @@ def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
         left = max(left - spent, 0)
 
 
-def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> ParquetSource:  # noqa: ARG001
+def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> ParquetSource:
     """The registry's way in."""
-    return ParquetSource(paths, label=label, filesystem=filesystem)
+    return ParquetSource(paths, label=label, settings=settings, filesystem=filesystem)

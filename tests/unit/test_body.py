@@ -9,8 +9,10 @@ import aiohttp
 import pytest
 
 from pushengine import body as body_module
-from pushengine.body import FileSlice, Upload, UploadBody
+from pushengine.body import Upload, UploadBody
+from pushengine.clock import SystemClock
 from pushengine.errors import SourceReadError
+from pushengine.model import FileParts, FileSlice
 
 
 class Transport:
@@ -56,13 +58,17 @@ def part_of(body, raw):
     return part
 
 
+def file_slice(path, offset, nbytes):
+    return FileParts((FileSlice(path, offset, nbytes),))
+
+
 @pytest.mark.parametrize("length", [0, 1, 1000, body_module.SLICE_BYTES, 3 * body_module.SLICE_BYTES + 5])
 @pytest.mark.parametrize("kind", ["memory", "file"])
 async def test_a_body_is_one_part_named_file_of_exact_length(tmp_path, kind, length):
     data = os.urandom(length)
     path = tmp_path / "chunk"
     path.write_bytes(b"before" + data + b"after")
-    body = UploadBody(memoryview(data) if kind == "memory" else FileSlice(path, 6, length))
+    body = UploadBody(memoryview(data) if kind == "memory" else file_slice(path, 6, length))
     writer = Writer()
     await body.write_with_length(writer, body.size)
     assert len(writer.sent) == body.size == body.bytes_sent
@@ -107,12 +113,11 @@ async def test_other_tasks_get_their_turn_after_each_slice():
     assert turns >= 20
 
 
-async def test_progress_is_told():
-    told = []
-    body = UploadBody(memoryview(bytes(2 * body_module.SLICE_BYTES)), on_progress=told.append)
+async def test_the_moment_of_the_last_byte_is_noted():
+    body = UploadBody(memoryview(bytes(2 * body_module.SLICE_BYTES)), now=lambda: 7.0)
+    assert body.sent_at is None
     await body.write(Writer())
-    assert told == sorted(told)
-    assert told[-1] == body.size
+    assert (body.bytes_sent, body.sent_at) == (body.size, 7.0)
 
 
 async def test_a_body_is_sent_once():
@@ -133,10 +138,98 @@ async def test_a_closed_connection_is_seen_before_the_first_byte():
     assert not body.is_begun
 
 
+async def test_parts_of_files_and_of_memory_follow_one_another(tmp_path):
+    data = os.urandom(2 * body_module.FILE_PIECE_BYTES + 7)
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(data)
+    other.write_bytes(b"0123456789")
+    last = FileSlice(one, body_module.FILE_PIECE_BYTES, body_module.FILE_PIECE_BYTES + 7)
+    parts = (b"begin", FileSlice(one, 3, 5), FileSlice(other, 8, 2), FileSlice(other, 1, 2), b"", last, b"end")
+    source = FileParts(parts)
+    body, writer = UploadBody(source), Writer()
+    await body.write(writer)
+    assert body.is_complete
+    assert len(writer.sent) == body.size
+    expected = b"begin" + data[3:8] + b"8912" + data[body_module.FILE_PIECE_BYTES :] + b"end"
+    assert source.nbytes == len(expected)
+    assert expected in writer.sent
+
+
+async def test_a_file_is_read_ahead_while_its_bytes_are_sent(tmp_path, monkeypatch):
+    path = tmp_path / "chunk"
+    path.write_bytes(bytes(4 * body_module.FILE_PIECE_BYTES))
+    reads = []
+    original = body_module._next_or_none
+
+    async def counted(pieces):
+        reads.append(len(writer.pieces))
+        return await original(pieces)
+
+    monkeypatch.setattr(body_module, "_next_or_none", counted)
+    writer = Writer()
+    await UploadBody(file_slice(path, 0, 4 * body_module.FILE_PIECE_BYTES)).write(writer)
+    per_piece = body_module.FILE_PIECE_BYTES // body_module.SLICE_BYTES
+    assert reads[2] <= 1 + per_piece + 1
+    assert len(reads) == 5
+
+
+async def test_a_body_that_is_cancelled_closes_its_file(tmp_path, monkeypatch):
+    path = tmp_path / "chunk"
+    path.write_bytes(bytes(4 * body_module.FILE_PIECE_BYTES))
+    opened = []
+    original = body_module.aiofiles.open
+
+    async def remembered(*args):
+        opened.append(await original(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(body_module.aiofiles, "open", remembered)
+
+    class Stuck(Writer):
+        async def write(self, piece):
+            await super().write(piece)
+            if len(self.pieces) > 2:
+                await asyncio.Event().wait()
+
+    writer = Stuck()
+    task = asyncio.create_task(UploadBody(file_slice(path, 0, 4 * body_module.FILE_PIECE_BYTES)).write(writer))
+    while len(writer.pieces) < 3:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [file.closed for file in opened] == [True]
+
+
+async def test_a_body_that_is_cancelled_while_its_file_opens_closes_it(tmp_path, monkeypatch):
+    path = tmp_path / "chunk"
+    path.write_bytes(bytes(1000))
+    opened, may_open, begun = [], asyncio.Event(), asyncio.Event()
+    original = body_module.aiofiles.open
+
+    async def slow(*args):
+        begun.set()
+        await may_open.wait()
+        opened.append(await original(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(body_module.aiofiles, "open", slow)
+    task = asyncio.create_task(UploadBody(file_slice(path, 0, 1000)).write(Writer()))
+    await begun.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    may_open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [file.closed for file in opened] == [True]
+
+
 async def test_a_file_that_ends_early_is_an_error_of_the_source(tmp_path):
     path = tmp_path / "chunk"
     path.write_bytes(b"x" * 100)
-    body = UploadBody(FileSlice(path, 50, 51))
+    body = UploadBody(file_slice(path, 50, 51))
     with pytest.raises(SourceReadError) as caught:
         await body.write(Writer())
     assert body.error is caught.value
@@ -147,13 +240,13 @@ async def test_a_file_that_ends_early_is_an_error_of_the_source(tmp_path):
 
 async def test_a_file_that_cannot_be_read_is_an_error_of_the_source(tmp_path):
     with pytest.raises(SourceReadError):
-        await UploadBody(FileSlice(tmp_path / "gone", 0, 1)).write(Writer())
+        await UploadBody(file_slice(tmp_path / "gone", 0, 1)).write(Writer())
 
 
 async def test_a_lost_connection_is_no_error_of_the_source(tmp_path):
     path = tmp_path / "chunk"
     path.write_bytes(b"x" * 100)
-    body = UploadBody(FileSlice(path, 0, 100))
+    body = UploadBody(file_slice(path, 0, 100))
     with pytest.raises(aiohttp.ClientConnectionResetError):
         await body.write(Writer(fail_after=1))
     assert body.error is None
@@ -205,7 +298,7 @@ class Hand:
 
 @pytest.fixture
 def watched(monkeypatch):
-    upload = Upload(memoryview(bytes(1000)), stall_timeout_seconds=50, read_timeout_seconds=120, clock=None)
+    upload = Upload(memoryview(bytes(1000)), stall_timeout_seconds=50, read_timeout_seconds=120, clock=SystemClock())
     hand = Hand(monkeypatch, upload)
     unsent = 0
     upload.body.unsent_bytes = lambda: unsent

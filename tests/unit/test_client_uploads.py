@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
+import weakref
 
 import pytest
 
@@ -14,7 +16,7 @@ from pushengine.auth import UserApiKey
 from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings
-from pushengine.model import Payload, TableColumn, Target
+from pushengine.model import FileParts, FileSlice, Payload, TableColumn, Target
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 MIB = 1024 * 1024
@@ -86,6 +88,10 @@ def payload_of(data):
     return Payload("000001", memoryview(data), 1, (0, 1), {})
 
 
+def file_payload(path, offset, nbytes):
+    return Payload("000001", FileParts((FileSlice(path, offset, nbytes),)), 1, (0, 1), {})
+
+
 def open_sockets_to(port):
     """Our TCP connections to a port, by the kernel's table."""
     wanted = f"0100007F:{port:04X}"
@@ -133,6 +139,32 @@ async def test_the_body_on_the_wire_has_a_length_and_one_part(raw, connect):
     )
 
 
+async def test_a_payload_is_free_as_soon_as_it_is_acknowledged(raw, connect):
+    """Without the garbage collector, which may not come for minutes while nothing but large buffers is made."""
+
+    async def handle(reader, writer):
+        while True:
+            _, length = await raw.head(reader)
+            await reader.readexactly(length)
+            writer.write(OK)
+
+    class Data(bytearray):
+        """Can be referred to weakly."""
+
+    raw.handle = handle
+    client = connect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            data = Data(MIB)
+            known = weakref.ref(data)
+            await client.upload_chunk("job", payload_of(data), "UPSERT")
+            del data
+            assert known() is None
+    finally:
+        gc.enable()
+
+
 async def test_a_file_is_sent_from_its_offset(raw, connect, tmp_path):
     data = os.urandom(2 * MIB + 3)
     (tmp_path / "chunk").write_bytes(b"skip" + data + b"rest")
@@ -144,7 +176,7 @@ async def test_a_file_is_sent_from_its_offset(raw, connect, tmp_path):
         writer.write(OK)
 
     raw.handle = handle
-    await connect().upload_file("J", tmp_path / "chunk", "UPSERT", offset=4, length=len(data))
+    await connect().upload_chunk("J", file_payload(tmp_path / "chunk", 4, len(data)), "UPSERT")
     assert data in seen[0]
     assert b"rest" not in seen[0]
 
@@ -159,7 +191,7 @@ async def test_a_file_that_ends_early_is_told_and_its_connection_ended(raw, conn
 
     raw.handle = handle
     with pytest.raises(errors.SourceReadError):
-        await connect().upload_file("J", tmp_path / "chunk", "UPSERT", length=3 * MIB)
+        await connect().upload_chunk("J", file_payload(tmp_path / "chunk", 0, 3 * MIB), "UPSERT")
     await raw.closed.wait()
     await settle()
     assert not open_sockets_to(raw.port)

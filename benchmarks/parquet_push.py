@@ -1,0 +1,297 @@
+"""How fast does a Parquet file that the platform takes as it is get there, against its bytes alone, and against decoding and encoding it?
+
+Sides, all over TLS and with as many uploads at once:
+  as_it_is  `PushEngine.push()`, journal, checksums and checks of values on; its time ends with the answer to the last chunk
+  raw       the same bytes, cut the same way, from memory through the client alone
+  encoded   the same push with `parquet_as_it_is=false`
+and without any upload, on one thread:
+  cut       the file becomes payloads, every value that needs it checked
+  recode    the file is decoded and encoded with the same settings, nothing checked
+
+The files: `log` is the event log of `harness.py`, a third of whose bytes are texts that differ in every row; `erp` is a wide table of codes,
+amounts and dates, as an ERP system has them, with few different texts. Both are written by pyarrow with its defaults, but for INT96.
+`is_equal` is true if pyarrow and DuckDB read in the pieces what they read in the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import pyarrow as pa
+import pyarrow.parquet as pq
+from harness import MB, Meter
+
+ROW_GROUP_ROWS = 1_000_000
+PART_ROWS = 250_000
+DISTINCT_ROWS = 2_000_000
+KINDS = ("log", "erp")
+
+
+class _LastAcknowledgement:
+    """An event sink that knows when the last chunk was acknowledged."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def emit(self, event: Any) -> None:
+        if event.name == "chunk_uploaded":
+            self.at = time.perf_counter()
+
+
+async def _push(job: dict[str, Any], *, as_it_is: bool) -> dict[str, Any]:
+    from pushengine import EngineSettings, PushEngine, UserApiKey
+
+    settings = EngineSettings(
+        ca_file=job["ca_file"], hour_guard_seconds=0, parquet_as_it_is=as_it_is, **job.get("settings", {})
+    )
+    sink = _LastAcknowledgement()
+    with tempfile.TemporaryDirectory(dir=Path(job["file"]).parent) as state:
+        async with PushEngine(
+            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state), sinks=[sink]
+        ) as engine:
+            harness.warm_up()
+            # The first connection and imports are set-up; a team's first push also finds out which checksum the platform tells.
+            first = Path(state, "first.parquet")
+            pq.write_table(pa.table({"A": [1]}), first)
+            await engine.push(first, table="FIRST")
+            start = time.perf_counter()
+            with Meter() as meter:
+                receipt = await engine.push(job["file"], table="T")
+    if (receipt.status, receipt.rows, receipt.verified) != ("DONE", job["rows"], job["verified"]):
+        raise SystemExit(f"the push is not what was asked for: {receipt}")
+    nbytes, seconds = job["nbytes"], sink.at - start
+    return meter.figures(nbytes) | {
+        "seconds": seconds,
+        "mb_per_second": nbytes / MB / seconds,
+        "plan_seconds": receipt.timings["plan"],
+        "payload_mb": receipt.payload_bytes / MB,
+        "chunks": receipt.chunks,
+    }
+
+
+def as_it_is(job: dict[str, Any]) -> dict[str, Any]:
+    """The engine."""
+    return asyncio.run(_push(job, as_it_is=True))
+
+
+def encoded(job: dict[str, Any]) -> dict[str, Any]:
+    """The engine, as it was before."""
+    return asyncio.run(_push(job, as_it_is=False))
+
+
+def raw(job: dict[str, Any]) -> dict[str, Any]:
+    """The bytes alone."""
+    payloads = [
+        memoryview(b"".join(_bytes_of(part) for part in parts.parts)) for _, parts in _pieces(Path(job["file"]))
+    ]
+    meter = asyncio.run(_upload_all(job, payloads))
+    return meter.figures(sum(payload.nbytes for payload in payloads)) | {"chunks": len(payloads)}
+
+
+async def _upload_all(job: dict[str, Any], payloads: list[memoryview]) -> Meter:
+    from pushengine import EngineSettings, UserApiKey
+    from pushengine.client import DataPushClient
+    from pushengine.model import Payload, TableColumn, Target
+
+    settings = EngineSettings(ca_file=job["ca_file"], **job.get("settings", {}))
+    client = DataPushClient(job["url"], "pool", UserApiKey("key"), settings=settings)
+    made = await client.create_job(Target("T"), [TableColumn("A", "INTEGER")])
+    await client.list_jobs()
+    waiting = list(enumerate(payloads))
+
+    async def send() -> None:
+        while waiting:
+            number, data = waiting.pop(0)
+            await client.upload_chunk(made.id, Payload(f"{number:06d}", data, 1, (number, number + 1), {}), "UPSERT")
+
+    with Meter() as meter:
+        await asyncio.gather(*(send() for _ in range(settings.max_uploads)))
+    await client.aclose()
+    return meter
+
+
+def cut(job: dict[str, Any]) -> dict[str, Any]:
+    """Payloads without an upload."""
+    from pushengine import EngineSettings
+    from pushengine.filesystem import LocalFileSystem
+    from pushengine.pieces import checked_payload
+    from pushengine.schema import SchemaSettler
+    from pushengine.sources import open_source
+
+    path, filesystem = Path(job["file"]), LocalFileSystem()
+    source: Any = open_source(path, settings=EngineSettings(**job.get("settings", {})), filesystem=filesystem)
+    settler = SchemaSettler(source.schema(), is_text=False)
+    for batch in source.sample(harness.MIB):
+        settler.observe(batch)
+    schema = settler.settle()
+    with Meter() as meter:
+        for piece in source.pieces(schema):
+            checked_payload(piece, schema, digests=(), filesystem=filesystem)
+    return meter.figures(path.stat().st_size)
+
+
+def recode(job: dict[str, Any]) -> dict[str, Any]:
+    """What a plain tool would do."""
+    path = Path(job["file"])
+    pa.set_cpu_count(1)
+    with Meter() as meter, pq.ParquetFile(path) as source:
+        for number in range(source.num_row_groups):
+            table = source.read_row_group(number, use_threads=False)
+            texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+            with pq.ParquetWriter(
+                pa.BufferOutputStream(), table.schema, use_dictionary=texts, use_deprecated_int96_timestamps=True
+            ) as writer:
+                writer.write_table(table)
+    return meter.figures(path.stat().st_size)
+
+
+# ------------------------------------------------------------------------------------------------------------------ pieces
+
+
+def _pieces(path: Path) -> list[tuple[Any, Any]]:
+    """As the engine cuts it with its defaults: (piece, where its bytes are)."""
+    from pushengine import EngineSettings
+    from pushengine.acceptance import read_layouts
+    from pushengine.filesystem import LocalFileSystem
+    from pushengine.pieces import cut, parts_of
+
+    settings = EngineSettings()
+    layouts = read_layouts([path], LocalFileSystem(), settings)
+    return [(piece, parts_of(piece)) for piece in cut(layouts, settings.fitting_chunk_bytes)]
+
+
+def _bytes_of(part: Any) -> bytes:
+    if isinstance(part, bytes):
+        return part
+    with part.path.open("rb") as file:
+        file.seek(part.offset)
+        data: bytes = file.read(part.nbytes)
+    return data
+
+
+def _is_equal(path: Path, folder: Path) -> bool:
+    """Whether two readers find the same rows in the pieces as in the source."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(dir=folder) as place, pq.ParquetFile(path) as source:
+        for piece, parts in _pieces(path):
+            file = Path(place, f"{piece.chunk_id}.parquet")
+            file.write_bytes(b"".join(map(_bytes_of, parts.parts)))
+            run = piece.runs[0]
+            for index in range(run.first, run.end):
+                with pq.ParquetFile(file) as found:
+                    if not found.read_row_group(index - run.first).equals(source.read_row_group(index)):
+                        return False
+        names = ", ".join(f'"{name}"' for name in source.schema_arrow.names)
+        question = f"select count(*), sum(hash({names})) from "
+        with duckdb.connect() as database:
+            answers = [database.execute(f"{question} '{what}'").fetchone() for what in (path, f"{place}/*.parquet")]
+    return answers[0] == answers[1]
+
+
+# ------------------------------------------------------------------------------------------------------------------- input
+
+
+def _write(path: Path, kind: str, rows: int) -> int:
+    """A file of so many rows; from some millions on they begin again. Returns its size."""
+    groups: list[pa.Table] = []
+    for start in range(0, min(rows, DISTINCT_ROWS), ROW_GROUP_ROWS):
+        parts = list(_parts(kind, start, min(start + ROW_GROUP_ROWS, rows)))
+        groups.append(pa.concat_tables(parts))
+    with pq.ParquetWriter(path, groups[0].schema, use_deprecated_int96_timestamps=True) as writer:
+        for number, start in enumerate(range(0, rows, ROW_GROUP_ROWS)):
+            group = groups[number % len(groups)].slice(0, rows - start)
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+    return path.stat().st_size
+
+
+def _parts(kind: str, start: int, end: int) -> Iterator[pa.Table]:
+    for first in range(start, end, PART_ROWS):
+        count = min(PART_ROWS, end - first)
+        yield harness.event_table(first, count) if kind == "log" else _erp(first, count)
+
+
+def _erp(start: int, rows: int) -> pa.Table:
+    """Forty columns of a made-up order table: keys, codes, names of people, amounts, dates, flags."""
+    import numpy as np
+
+    chance = np.random.default_rng(start)
+    codes = pa.array([f"{number:04d}" for number in range(2000)])
+    columns: dict[str, Any] = {
+        "VBELN": [f"{number // 10:010d}" for number in range(start, start + rows)],
+        "POSNR": np.arange(start, start + rows) % 10 * 10,
+    }
+    for number in range(20):
+        columns[f"CODE_{number}"] = codes.take(pa.array(chance.integers(0, 3 + number**2 * 4, rows)))
+    for number in range(10):
+        columns[f"AMOUNT_{number}"] = chance.integers(0, 10**6, rows) / 100
+    for number in range(4):
+        days = chance.integers(19_000, 19_000 + 300 * (number + 1), rows)
+        columns[f"DATE_{number}"] = pa.array(days * 86_400_000_000).cast(pa.timestamp("us"))
+    for number in range(4):
+        columns[f"COUNT_{number}"] = chance.integers(0, 10 ** (number + 2), rows)
+    return pa.table(columns)
+
+
+# -------------------------------------------------------------------------------------------------------------------- main
+
+
+def main(args: Any, folder: Path) -> dict[str, Any]:
+    """All sides in turn, for each kind of table."""
+    about: dict[str, Any] = {"ratios": {}, "figures": {}, "file_mb": {}, "is_equal": True}
+    with harness.sink(
+        folder, rtt_seconds=args.rtt_seconds, mb_per_second=args.mb_per_second, no_checksums=int(args.no_checksums)
+    ) as sink:
+        for kind in args.kinds.split(","):
+            path = folder / f"{kind}.parquet"
+            about["file_mb"][kind] = round(_write(path, kind, args.rows) / MB, 1)
+            about["is_equal"] &= _is_equal(path, folder)
+            job = {
+                "file": path,
+                "nbytes": path.stat().st_size,
+                "rows": args.rows,
+                "url": sink.url,
+                "ca_file": sink.ca_file,
+                "settings": args.settings,
+                "verified": "count" if args.no_checksums else "checksum",
+            }
+            sides = ("as_it_is", "raw", "encoded", "cut", "recode")
+            runs = harness.interleaved(sides, args.repeat, lambda name, job=job: harness.side(name, **job))
+            about["ratios"] |= {
+                f"{kind}_raw_seconds_over_as_it_is": harness.ratio(runs["raw"], runs["as_it_is"], "seconds"),
+                f"{kind}_encoded_seconds_over_as_it_is": harness.ratio(runs["encoded"], runs["as_it_is"], "seconds"),
+                f"{kind}_encoded_cpu_over_as_it_is": harness.ratio(runs["encoded"], runs["as_it_is"], "cpu_seconds"),
+                f"{kind}_recode_seconds_over_cut": harness.ratio(runs["recode"], runs["cut"], "seconds"),
+                f"{kind}_recode_cpu_over_cut": harness.ratio(runs["recode"], runs["cut"], "cpu_seconds"),
+            }
+            about["figures"] |= {f"{kind}_{name}": harness.spreads(one) for name, one in runs.items()}
+            path.unlink()
+    link = {"rtt_seconds": args.rtt_seconds, "mb_per_second_per_connection": args.mb_per_second}
+    return about | {"settings": args.settings, "link": link, "has_checksums": not args.no_checksums}
+
+
+if __name__ == "__main__":
+    import json
+
+    harness.run(
+        harness.arguments(
+            __doc__,
+            rows=16_000_000,
+            rtt_seconds={"type": float, "default": 0.0},
+            mb_per_second={"type": float, "default": 0.0, "help": "of each connection"},
+            no_checksums={
+                "action": "store_true",
+                "help": "the sink only counts: verified by count, and less work for its core",
+            },
+            kinds={"default": ",".join(KINDS), "help": "of tables"},
+            settings={"type": json.loads, "default": {}, "help": "engine settings to try, as JSON"},
+        ),
+        {"as_it_is": as_it_is, "raw": raw, "encoded": encoded, "cut": cut, "recode": recode},
+        main,
+    )

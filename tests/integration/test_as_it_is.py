@@ -1,0 +1,248 @@
+"""Parquet files that suit the platform arrive without being decoded, and as faithfully as any others."""
+
+import asyncio
+import os
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pushengine import events
+from pushengine.config import EngineSettings
+from pushengine.errors import ConnectionFailedError, SchemaError, SourceReadError
+from pushengine.planning import plan_source
+
+SMALL = {"sample_bytes": 64 * 1024, "chunk_bytes": 64 * 1024}
+GROUP = 1000
+COUNT = 20 * GROUP
+LATE = 7 * GROUP + 321
+
+
+def columns(count=COUNT, **changed):
+    return {
+        "N": list(range(count)),
+        "ID": [f"{number % 977:010d}" for number in range(count)],
+        "X": [number / 3 for number in range(count)],
+        "AT": pa.array([number * 37_123_456 for number in range(count)], pa.timestamp("us")),
+        "B": [number % 3 == 0 for number in range(count)],
+        "S": [None if number % 5 == 0 else f"größe {number * 7919 % 10_007}" for number in range(count)],
+    } | changed
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(table, name="rows.parquet", **options):
+        path = tmp_path / name
+        pq.write_table(
+            pa.table(table), path, **{"row_group_size": GROUP, "use_deprecated_int96_timestamps": True} | options
+        )
+        return path
+
+    return write
+
+
+async def arrived(stage, path):
+    """What is in the table, and what DuckDB reads in the file."""
+    found = await stage.query('select * exclude (_CELONIS_CHANGE_DATE) from "T" order by N')
+    return found, duckdb.sql(f"from '{path}' order by N").fetchall()
+
+
+async def test_a_file_of_many_row_groups_arrives_in_pieces_with_every_value(start, write):
+    stage = await start(**SMALL)
+    path = write(columns())
+    receipt = await stage.push(path)
+    found, there = await arrived(stage, path)
+    assert found == there
+    assert (receipt.rows, receipt.verified, receipt.restarts) == (COUNT, "checksum", 0)
+    assert receipt.chunks > 3
+    size = path.stat().st_size
+    assert size * 0.9 < receipt.payload_bytes < size * 1.2
+    assert stage.engine._shared.budget.reserved == 0
+
+
+async def test_a_file_that_is_small_enough_is_sent_byte_for_byte(start, write):
+    stage = await start()
+    path = write(columns(500))
+    receipt = await stage.push(path)
+    found, there = await arrived(stage, path)
+    assert found == there
+    assert (receipt.chunks, receipt.payload_bytes) == (1, path.stat().st_size)
+    plan = await plan_source(path, table="T")
+    assert "sent as it is" in plan.notes
+    assert plan.estimated_chunks == 1
+
+
+async def test_small_files_go_together(start, write):
+    stage = await start()
+    table = pa.table(columns())
+    for number in range(20):
+        write(table.slice(number * GROUP, GROUP), f"{number:02d}.parquet", row_group_size=300)
+    receipt = await stage.push(str(write(table.slice(0, 0), "99.parquet").with_name("*.parquet")))
+    found = await stage.query('select * exclude (_CELONIS_CHANGE_DATE) from "T" order by N')
+    assert [row[0] for row in found] == list(range(COUNT))
+    assert receipt.chunks == 1
+
+
+@pytest.mark.parametrize("pieces", ["one", "many"])
+async def test_files_of_duckdb_arrive_as_they_are(start, tmp_path, pieces):
+    stage = await start(**(SMALL if pieces == "many" else {}))
+    path = tmp_path / "duck.parquet"
+    duckdb.sql(
+        f"copy (select i as N, 'text ' || i % 9 as S, i / 7 as X, i % 2 = 0 as B from range(60000) t(i)) to '{path}'"
+        " (row_group_size 2048)"
+    )
+    assert "sent as it is" in (await plan_source(path, table="T")).notes
+    receipt = await stage.push(path)
+    found, there = await arrived(stage, path)
+    assert found == there
+    assert (receipt.chunks > 1) == (pieces == "many")
+
+
+REENCODED = {
+    "V2 pages": {"data_page_version": "2.0"},
+    "zstd": {"compression": "zstd"},
+    "int32": {"n": pa.int32()},
+    "int64 timestamps": {"use_deprecated_int96_timestamps": False},
+    "off": {},
+}
+
+
+@pytest.mark.parametrize("case", REENCODED)
+async def test_what_does_not_suit_the_platform_is_encoded_again_and_arrives_as_well(start, write, case):
+    settings = {"parquet_as_it_is": case != "off"}
+    stage = await start(**settings)
+    options = dict(REENCODED[case])
+    kind = options.pop("n", pa.int64())
+    path = write(columns(N=pa.array(range(COUNT), kind)), **options)
+    await stage.push(path)
+    found, there = await arrived(stage, path)
+    assert found == there
+    (note,) = (await plan_source(path, table="T", settings=EngineSettings(**settings))).notes
+    assert note.startswith("re-encoded: ")
+
+
+async def test_a_text_too_long_late_in_the_file_starts_again_and_arrives_uncut(start, write):
+    stage = await start(**SMALL)
+    texts = ["abc"] * COUNT
+    texts[LATE] = "ß" * 3000
+    receipt = await stage.push(write(columns(S=texts)))
+    assert await stage.query(f"select S from T where N = {LATE}") == [("ß" * 3000,)]
+    assert await stage.query("select count(*), count(distinct N), max(length(S)) from T") == [(COUNT, COUNT, 3000)]
+    assert (receipt.restarts, receipt.submits, receipt.rows) == (1, 1, COUNT)
+    (restarted,) = stage.sink.of(events.PushRestarted)
+    assert f"row {LATE + 1}, column S" in restarted.reason
+    assert [job.id for job in stage.jobs()] == [receipt.job_id]
+
+
+async def test_a_key_without_value_is_refused_with_its_row(start, write):
+    stage = await start(**SMALL)
+    ids = list(range(COUNT))
+    ids[LATE] = None
+    path = write(columns(ID=ids))
+    with pytest.raises(SchemaError) as caught:
+        await stage.push(path, mode="upsert", keys=["ID"])
+    assert f"row {LATE + 1}, column ID" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert stage.jobs() == []
+
+
+async def test_upserts_and_deletes_go_as_they_are(start, write):
+    stage = await start(**SMALL)
+    await stage.push(write(columns()), mode="upsert", keys=["N"])
+    await stage.push(write(columns(GROUP, X=[0.0] * GROUP), "new.parquet"), mode="upsert", keys=["N"])
+    assert await stage.query("select count(*), count(distinct N), sum((X = 0)::int) from T") == [(COUNT, COUNT, GROUP)]
+    await stage.push(write(columns(GROUP), "gone.parquet"), mode="delete", keys=["N"])
+    assert await stage.query("select count(*), min(N) from T") == [(COUNT - GROUP, GROUP)]
+
+
+class WhenUploaded:
+    """Calls something when so many chunks are in the job."""
+
+    def __init__(self, count, call):
+        self.count, self.call = count, call
+
+    def emit(self, event):
+        if isinstance(event, events.ChunkUploaded):
+            self.count -= 1
+            if self.count == 0:
+                self.call()
+
+
+@pytest.mark.parametrize("how", ["shorter", "other bytes", "gone"])
+async def test_a_file_that_changes_while_it_is_sent_is_never_submitted(start, write, how):
+    stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
+    path = write(columns())
+
+    def change():
+        data = path.read_bytes()
+        if how == "gone":
+            path.unlink()
+        elif how == "shorter":
+            os.truncate(path, len(data) // 2)
+        else:
+            path.write_bytes(data[: len(data) // 2] + bytes(200) + data[len(data) // 2 + 200 :])
+
+    stage.engine._sinks.append(WhenUploaded(1, change))
+    with pytest.raises((SourceReadError, SchemaError)) as caught:
+        await stage.push(path)
+    assert path.name in str(caught.value)
+    assert stage.jobs("DONE") == []
+    assert stage.engine._shared.budget.reserved == 0
+
+
+async def test_a_push_that_was_interrupted_sends_only_what_is_missing(start, write):
+    stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
+    path = write(columns())
+    push = asyncio.ensure_future(stage.push(path))
+    stage.engine._sinks.append(WhenUploaded(3, push.cancel))
+    with pytest.raises(asyncio.CancelledError):
+        await push
+    before = len(stage.sink.of(events.ChunkUploaded))
+    stage.engine = await stage.open_engine(**SMALL, encoder_threads=1)
+    receipt = await stage.push(path)
+    assert (receipt.resumed, receipt.rows) == (True, COUNT)
+    assert len(stage.sink.of(events.ChunkUploaded)) == receipt.chunks
+    assert 3 <= before < receipt.chunks
+    found, there = await arrived(stage, path)
+    assert found == there
+
+
+async def test_a_push_that_was_interrupted_is_not_mixed_with_another_way(start, write):
+    stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
+    path = write(columns())
+    push = asyncio.ensure_future(stage.push(path))
+    stage.engine._sinks.append(WhenUploaded(3, push.cancel))
+    with pytest.raises(asyncio.CancelledError):
+        await push
+    stage.engine = await stage.open_engine(**SMALL, encoder_threads=1, parquet_as_it_is=False)
+    receipt = await stage.push(path)
+    assert not receipt.resumed
+    found, there = await arrived(stage, path)
+    assert found == there
+
+
+async def test_an_upload_that_is_repeated_reads_the_file_again(start, write):
+    stage = await start(**SMALL)
+    path = write(columns())
+    original = stage.engine._shared.destination.upload_chunk
+    failed = []
+
+    async def flaky(job_id, payload, kind):
+        if payload.chunk_id not in failed:
+            failed.append(payload.chunk_id)
+            raise ConnectionFailedError("refused")
+        await original(job_id, payload, kind)
+
+    stage.engine._shared.destination.upload_chunk = flaky
+    receipt = await stage.push(path)
+    assert receipt.retries == receipt.chunks == len(failed)
+    found, there = await arrived(stage, path)
+    assert found == there
+
+
+async def test_memory_in_flight_is_not_the_size_of_the_files(start, write):
+    stage = await start(max_memory_bytes=32 << 20)
+    path = write(columns(), use_dictionary=False, compression="none")
+    await stage.push(path)
+    assert stage.engine._shared.budget.peak <= 32 << 20
