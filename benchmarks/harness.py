@@ -265,6 +265,14 @@ def write_event_log(path: Path, rows: int, *, first_row: int = 0, is_quoted: boo
     return path.stat().st_size
 
 
+def event_table(start: int, rows: int) -> pa.Table:
+    """Rows of the same log in their types."""
+    import pyarrow as pa
+
+    table = _events(start, rows, is_quoted=False)
+    return table.cast(pa.schema(list(event_types().items())))
+
+
 def _events(start: int, rows: int, *, is_quoted: bool) -> pa.Table:
     import numpy as np
     import pyarrow as pa

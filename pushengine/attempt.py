@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pushengine.budget import ReadyChunk
-from pushengine.chunking import Chunk
-from pushengine.encoding import EncodingOptions, encode
+from pushengine.concurrency import START_LIMIT, ConcurrencyController
+from pushengine.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
 from pushengine.errors import JobTaintedError, SourceReadError
 from pushengine.history import JobRecord
 from pushengine.intake import AsyncIntake, Intake
 from pushengine.jobs import JobRunner
-from pushengine.model import Job, Target
-from pushengine.producer import Producer
+from pushengine.model import Job, Payload, Target
+from pushengine.pieces import FilePiece, checked_payload
+from pushengine.producer import Producer, Rows
 from pushengine.pushlog import PushLog
 from pushengine.runtime import Shared
 from pushengine.schema import TableSchema
 from pushengine.types import Workers
-from pushengine.uploader import OnRetry, Reconciler, Uploader, UploadGate
+from pushengine.uploader import OnRetry, Reconciler, Uploader, UploadGate, UploadSlots
 
 
 class Attempt:
@@ -50,6 +51,12 @@ class Attempt:
         self._on_retry = on_retry
         self._timed = timed
         self.source_nbytes: int | None = None
+        self._slots = UploadSlots(
+            ConcurrencyController(lowest=shared.settings.min_uploads, highest=shared.settings.max_uploads),
+            clock=shared.runtime.clock,
+            push_id=log.push_id,
+            sink=shared.sink,
+        )
 
     async def run(self, schema: TableSchema) -> Job:
         """Take the job to its end.
@@ -90,23 +97,24 @@ class Attempt:
         )
         await reconciler.settle()
         index, first_row = record.resume_point()
-        queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=settings.max_uploads)
+        # Enough for uploads that end at one moment; more would only be memory that waits.
+        queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
         options = EncodingOptions(
             file_type=settings.file_type, compression=settings.compression, timestamps=settings.timestamps
         )
+        digests = await self._digests()
         with shared.budget.scope() as budget:
-            async with self._intake.chunks(index, first_row) as stream:
+            async with self._intake.chunks(index, first_row, schema) as stream:
                 producer = Producer(
                     stream,
-                    encode=functools.partial(encode, schema=schema, options=options),
+                    encode=functools.partial(self._payload, schema=schema, options=options, digests=digests),
                     queue=queue,
                     budget=budget,
-                    chunk_bytes=settings.chunk_bytes,
                     workers=self._workers,
                     encoders=settings.encoder_threads,
                     push_id=self._log.push_id,
                     sink=shared.sink,
-                    is_acked=functools.partial(self._is_acked, record),
+                    acked_rows=functools.partial(self._acked_rows, record),
                 )
                 uploader = Uploader(
                     shared.destination,
@@ -114,6 +122,7 @@ class Attempt:
                     kind=self._target.chunk_type,
                     queue=queue,
                     budget=budget,
+                    slots=self._slots,
                     policy=shared.policy,
                     clock=shared.runtime.clock,
                     rng=shared.runtime.rng,
@@ -136,19 +145,28 @@ class Attempt:
                         task.cancel()
         shared.drain.check()
         self.source_nbytes = producer.nbytes
-        await self._check_whole(record, first_row + producer.rows)
+        await self._check_whole(record, producer.end_row)
+
+    async def _digests(self) -> Sequence[str]:
+        """Which checksums a chunk needs: ours and the platform's.
+
+        All that it may use in a team's first push, and after a job was given up: perhaps because the platform uses another one now.
+        """
+        known = await self._log.known_checksum()
+        if known is None or len(self._log.state.jobs) > 1:
+            return DIGESTS
+        return tuple(name for name in DIGESTS if name in (JOURNAL_DIGEST, known.partition("/")[0]))
+
+    def _payload(self, chunk: Rows, schema: TableSchema, options: EncodingOptions, digests: Sequence[str]) -> Payload:
+        """Runs on encoder threads."""
+        if isinstance(chunk, FilePiece):
+            return checked_payload(chunk, schema, digests=digests, filesystem=self._shared.runtime.filesystem)
+        return encode(chunk, schema, options, digests)
 
     @staticmethod
-    def _is_acked(record: JobRecord, chunk: Chunk) -> bool:
-        known = record.chunks.get(chunk.chunk_id)
-        if known is None or known.state != "acked":
-            return False
-        if known.source_rows != chunk.source_rows:
-            raise JobTaintedError(
-                f"chunk {chunk.chunk_id} of job {record.job_id} holds other rows than it would now",
-                job_id=record.job_id,
-            )
-        return True
+    def _acked_rows(record: JobRecord, chunk_id: str) -> int | None:
+        known = record.chunks.get(chunk_id)
+        return known.rows if known is not None and known.state == "acked" else None
 
     async def _check_whole(self, record: JobRecord, rows: int) -> None:
         """The acknowledged chunks are the source, row for row, and the source is still what it was."""

@@ -1,13 +1,16 @@
-"""Record batches -> chunks of a bounded size, the same ones at every pass over the same batches."""
+"""Blocks of rows -> chunks of a bounded size, the same ones at every pass over the same source."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
-from pushengine.types import BatchReader, SourceBatch
+from pushengine.types import BlockReader, SourceBatch, SourceBlock
+
+_MIN_TAPERED_BYTES = 8 * 1024 * 1024
+_DOUBLINGS = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -16,57 +19,52 @@ class Chunk:
 
     Attributes:
         chunk_id: `000000`, `000001`, ...; halves add `.0` and `.1`.
-        batches: The rows, as the source has them.
-        rows: Number of rows; at least one.
-        nbytes: Their Arrow bytes.
-        source_rows: Half-open range of rows of the whole source.
+        blocks: The rows, as the source has them; at least one block.
+        nbytes: Their size as the source has them.
     """
 
     chunk_id: str
-    batches: tuple[SourceBatch, ...]
-    rows: int
+    blocks: tuple[SourceBlock, ...]
     nbytes: int
-    source_rows: tuple[int, int]
 
     def __repr__(self) -> str:
-        return f"Chunk({self.chunk_id}, rows {self.source_rows[0]}..{self.source_rows[1]}, {self.nbytes} bytes)"
+        return f"Chunk({self.chunk_id}, {len(self.blocks)} blocks, {self.nbytes} bytes)"
 
-    def halves(self) -> tuple[Chunk, Chunk]:
-        """The first and the second half of the rows, without copying them.
+    @property
+    def rows(self) -> int | None:
+        """How many, or None where only decoding tells."""
+        rows = [block.rows for block in self.blocks]
+        return None if None in rows else sum(row for row in rows if row is not None)
 
-        Raises:
-            ValueError: There is one row only.
-        """
-        if self.rows < 2:  # noqa: PLR2004 - one row has no halves
-            raise ValueError(f"chunk {self.chunk_id} of one row cannot be split")
-        first, second = self._cut(self.rows // 2)
-        start, end = self.source_rows
-        middle = start + self.rows // 2
-        return (
-            _chunk(f"{self.chunk_id}.0", first, (start, middle)),
-            _chunk(f"{self.chunk_id}.1", second, (middle, end)),
-        )
-
-    def _cut(self, rows: int) -> tuple[list[SourceBatch], list[SourceBatch]]:
-        first: list[SourceBatch] = []
-        second: list[SourceBatch] = []
-        for source in self.batches:
-            taken = max(0, min(rows, source.batch.num_rows))
-            if taken:
-                first.append(_slice(source, 0, taken))
-            if taken < source.batch.num_rows:
-                second.append(_slice(source, taken, source.batch.num_rows - taken))
-            rows -= taken
-        return first, second
+    def halves(self) -> tuple[Chunk, ...]:
+        """The first and the second half of the rows, or nothing where there is one row. CPU-bound: decodes."""
+        batches = [block.decode() for block in self.blocks]
+        rows = sum(batch.rows for batch in batches)
+        if rows < 2:  # noqa: PLR2004 - one row has no halves
+            return ()
+        parts = _cut(batches, rows // 2)
+        return tuple(_chunk(f"{self.chunk_id}.{number}", part) for number, part in enumerate(parts))
 
 
-def _chunk(chunk_id: str, batches: list[SourceBatch], source_rows: tuple[int, int]) -> Chunk:
-    nbytes = sum(source.batch.nbytes for source in batches)
-    return Chunk(chunk_id, tuple(batches), source_rows[1] - source_rows[0], nbytes, source_rows)
+def _cut(batches: Sequence[SourceBatch], rows: int) -> tuple[list[SourceBatch], list[SourceBatch]]:
+    first: list[SourceBatch] = []
+    second: list[SourceBatch] = []
+    for batch in batches:
+        taken = max(0, min(rows, batch.rows))
+        if taken:
+            first.append(_slice(batch, 0, taken))
+        if taken < batch.rows:
+            second.append(_slice(batch, taken, batch.rows - taken))
+        rows -= taken
+    return first, second
+
+
+def _chunk(chunk_id: str, blocks: Sequence[SourceBlock]) -> Chunk:
+    return Chunk(chunk_id, tuple(blocks), sum(block.nbytes for block in blocks))
 
 
 def _slice(source: SourceBatch, offset: int, rows: int) -> SourceBatch:
-    if offset == 0 and rows == source.batch.num_rows:
+    if offset == 0 and rows == source.rows:
         return source
     return SourceBatch(
         source.batch.slice(offset, rows),
@@ -78,7 +76,7 @@ def _slice(source: SourceBatch, offset: int, rows: int) -> SourceBatch:
 
 def _rows_within(source: SourceBatch, max_bytes: int) -> int:
     """How many rows from the start fit; at least one. `nbytes` counts what a slice refers to, not the buffers that it shares."""
-    fits, too_many = 1, source.batch.num_rows
+    fits, too_many = 1, source.rows
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         if source.batch.slice(0, middle).nbytes <= max_bytes:
@@ -89,51 +87,77 @@ def _rows_within(source: SourceBatch, max_bytes: int) -> int:
 
 
 class _Packer:
-    """Whole batches into chunks; only a batch that is larger than a chunk is cut."""
+    """Whole blocks into chunks; only a decoded one that is larger than a chunk is cut (others are read in the right size)."""
 
-    def __init__(self, max_chunk_bytes: int, *, first_index: int = 0, first_row: int = 0) -> None:
+    def __init__(self, max_chunk_bytes: int, *, first_index: int = 0) -> None:
         self._max_bytes = max_chunk_bytes
-        self._waiting: deque[SourceBatch] = deque()
+        self._waiting: deque[SourceBlock] = deque()
         self._waiting_bytes: deque[int] = deque()
         self._total_bytes = 0
-        self._count = first_index
-        self._rows = first_row
+        self.next_index = first_index
 
-    def add(self, source: SourceBatch) -> None:
-        if source.batch.num_rows:
-            self._waiting.append(source)
-            self._waiting_bytes.append(source.batch.nbytes)
+    def add(self, block: SourceBlock) -> None:
+        if block.rows != 0:
+            self._waiting.append(block)
+            self._waiting_bytes.append(block.nbytes)
             self._total_bytes += self._waiting_bytes[-1]
 
-    def take(self, *, is_last: bool) -> Chunk | None:
-        """A chunk, if there are rows enough for one (or the source has ended)."""
+    def take(self, *, is_last: bool, max_bytes: int | None = None) -> Chunk | None:
+        """A chunk, if there are rows enough for one (or the source has ended); of at most `max_bytes` where that is less than the limit."""
         if not self._waiting:
             return None
-        batches: list[SourceBatch] = []
+        limit = self._max_bytes if max_bytes is None else min(max_bytes, self._max_bytes)
+        blocks: list[SourceBlock] = []
         total = 0
-        if self._waiting_bytes[0] > self._max_bytes and self._waiting[0].batch.num_rows > 1:
-            batches = [self._cut_first()]
+        first = self._waiting[0]
+        if self._waiting_bytes[0] > self._max_bytes and isinstance(first, SourceBatch) and first.rows > 1:
+            blocks = [self._cut_first(first)]
         else:
-            if not is_last and self._total_bytes < self._max_bytes:
+            if not is_last and self._total_bytes < limit:
                 return None
-            while self._waiting and (not batches or total + self._waiting_bytes[0] <= self._max_bytes):
+            while self._waiting and (not blocks or total + self._waiting_bytes[0] <= limit):
                 nbytes = self._waiting_bytes.popleft()
                 total += nbytes
                 self._total_bytes -= nbytes
-                batches.append(self._waiting.popleft())
-        rows = sum(source.batch.num_rows for source in batches)
-        chunk = _chunk(f"{self._count:06d}", batches, (self._rows, self._rows + rows))
-        self._count += 1
-        self._rows += rows
+                blocks.append(self._waiting.popleft())
+        chunk = _chunk(f"{self.next_index:06d}", blocks)
+        self.next_index += 1
         return chunk
 
-    def _cut_first(self) -> SourceBatch:
-        source = self._waiting[0]
+    @property
+    def waiting_bytes(self) -> int:
+        """What was added and not yet taken."""
+        return self._total_bytes
+
+    def _cut_first(self, source: SourceBatch) -> SourceBatch:
         rows = _rows_within(source, self._max_bytes)
-        rest = _slice(source, rows, source.batch.num_rows - rows)
-        self._total_bytes += rest.batch.nbytes - self._waiting_bytes[0]
-        self._waiting[0], self._waiting_bytes[0] = rest, rest.batch.nbytes
+        rest = _slice(source, rows, source.rows - rows)
+        self._total_bytes += rest.nbytes - self._waiting_bytes[0]
+        self._waiting[0], self._waiting_bytes[0] = rest, rest.nbytes
         return _slice(source, 0, rows)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Taper:
+    """Smaller chunks at both ends, so that all encoders begin soon and end at about the same time.
+
+    Attributes:
+        size_bytes: Size of the whole source.
+        encoders: Who share what is left; a chunk is at most half of a fair share.
+    """
+
+    size_bytes: int
+    encoders: int
+
+    def limit_bytes(self, index: int, left_bytes: int) -> int:
+        """Most bytes of one chunk.
+
+        Args:
+            index: Its number.
+            left_bytes: Size of the source from its first row on.
+        """
+        begin = _MIN_TAPERED_BYTES << min(index // self.encoders, _DOUBLINGS)
+        return min(begin, max(left_bytes // (2 * self.encoders), _MIN_TAPERED_BYTES))
 
 
 class ChunkReader:
@@ -144,13 +168,30 @@ class ChunkReader:
         max_chunk_bytes: Bound of a chunk's Arrow bytes.
         first_index: Number of the first chunk, where a push goes on.
         first_row: Row of the source that it begins with; must be where a chunk ended. Rows before it are dropped.
+        taper: Sizes of the last chunks; only for readers that always begin at the beginning, or what is left would not be known.
+
+    Attributes:
+        first_row: The row that the first chunk begins with: 0, whatever was asked for, where blocks do not know their rows.
     """
 
-    def __init__(self, reader: BatchReader, max_chunk_bytes: int, *, first_index: int = 0, first_row: int = 0) -> None:
+    def __init__(
+        self,
+        reader: BlockReader,
+        max_chunk_bytes: int,
+        *,
+        first_index: int = 0,
+        first_row: int = 0,
+        taper: Taper | None = None,
+    ) -> None:
+        if reader.rows_read is None:
+            first_index = first_row = 0
+        else:
+            taper = None
+        self._taper = taper
+        self.first_row = first_row
         self._reader = reader
-        self._first_row = first_row
-        self._batches: Iterator[SourceBatch] | None = None
-        self._packer = _Packer(max_chunk_bytes, first_index=first_index, first_row=first_row)
+        self._blocks: Iterator[SourceBlock] | None = None
+        self._packer = _Packer(max_chunk_bytes, first_index=first_index)
         self._stopped = threading.Event()
         self._is_at_end = False
 
@@ -160,27 +201,35 @@ class ChunkReader:
         Raises:
             SourceError: From the source.
         """
-        if self._batches is None:
-            self._batches = iter(self._reader)
+        if self._blocks is None:
+            self._blocks = iter(self._reader)
         while not self._stopped.is_set():
-            chunk = self._packer.take(is_last=self._is_at_end)
+            chunk = self._packer.take(is_last=self._is_at_end, max_bytes=self._tapered())
             if chunk is not None or self._is_at_end:
                 return chunk
-            source = next(self._batches, None)
-            if source is None:
+            block = next(self._blocks, None)
+            if block is None:
                 self._is_at_end = True
             else:
-                self._add_from_first_row(source)
+                self._add_from_first_row(block)
         return None
 
-    def _add_from_first_row(self, source: SourceBatch) -> None:
-        rows = source.batch.num_rows
-        dropped = max(self._first_row - (self._reader.rows_read - rows), 0)
-        if dropped < rows:
-            self._packer.add(_slice(source, dropped, rows - dropped))
+    def _tapered(self) -> int | None:
+        if self._taper is None:
+            return None
+        left = self._taper.size_bytes - (self._reader.bytes_read() or 0) + self._packer.waiting_bytes
+        return self._taper.limit_bytes(self._packer.next_index, left)
+
+    def _add_from_first_row(self, block: SourceBlock) -> None:
+        end = self._reader.rows_read
+        if end is None or block.rows is None or end - block.rows >= self.first_row:
+            self._packer.add(block)
+        elif end > self.first_row:
+            batch = block.decode()
+            self._packer.add(_slice(batch, batch.rows - (end - self.first_row), end - self.first_row))
 
     def stop(self) -> None:
-        """Let `next_chunk()` return None after the batch that is being read."""
+        """Let `next_chunk()` return None after the block that is being read."""
         self._stopped.set()
 
     def bytes_read(self) -> int | None:
@@ -195,6 +244,8 @@ class ChunkReader:
 
 class AsyncChunkReader:
     """The same over an async iterator; for one task."""
+
+    first_row = 0
 
     def __init__(self, batches: AsyncIterator[SourceBatch], max_chunk_bytes: int) -> None:
         self._batches = batches

@@ -11,9 +11,10 @@ Who is calling
     environment). Any secret can be read from a file, by `PUSHENGINE_<SECRET>_FILE` or `<secret>_file`; white space around it is cut.
 
 Memory
-    Rows and payloads in flight are counted and kept within `max_memory_bytes`: a chunk reserves `chunk_bytes * RESERVE_FACTOR` before its
-    rows are read and keeps only its payload's size once it is encoded; a chunk that is larger than the whole budget runs alone. The
-    process adds the interpreter, the libraries and what the allocator keeps back (`benchmarks/README.md` has figures).
+    `peak memory <= 150 MB + max_memory_bytes`. 150 MB are the interpreter, the libraries and the sample. The rest is counted: a chunk
+    reserves `fitting_chunk_bytes * RESERVE_FACTOR` before its rows are read (the rows, their converted copy, the payload that grows out
+    of them) and keeps only its payload's size once it is encoded. Chunks are as large as `chunk_bytes` says, or smaller, so that one can be
+    read while each encoder thread has another. A row that is larger than the whole budget runs alone.
 """
 
 from __future__ import annotations
@@ -27,13 +28,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from pushengine.auth import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
 from pushengine.types import Secret
 
 MIB = 1024 * 1024
+RESERVE_FACTOR = 3.0
+"""Bytes reserved for each byte of rows: the rows, those that are being parsed, their converted copy, and the payload that grows out of
+them."""
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, within reason: at least 2, since a thread also waits, and at most 8, since memory grows with them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores, 2), 8)
 
 
 class EngineSettings(BaseModel):
@@ -47,10 +58,15 @@ class EngineSettings(BaseModel):
     ca_file: Annotated[Path | None, Field(description="PEM file of a private CA, added to the system's")] = None
     max_memory_bytes: Annotated[int, Field(ge=32 * MIB, description="rows and payloads in flight, bytes")] = 1024 * MIB
     chunk_bytes: Annotated[
-        int, Field(ge=64 * 1024, le=256 * MIB, description="Arrow bytes of rows in one chunk, before encoding")
-    ] = 64 * MIB
-    max_uploads: Annotated[int, Field(ge=1, le=32, description="concurrent chunk uploads of one push")] = 4
-    encoder_threads: Annotated[int, Field(ge=1, le=64, description="threads that encode chunks")] = 2
+        int, Field(ge=64 * 1024, le=256 * MIB, description="bytes of rows in one chunk as the source has them")
+    ] = 16 * MIB
+    min_uploads: Annotated[int, Field(ge=1, le=32, description="fewest concurrent chunk uploads of one push")] = 1
+    max_uploads: Annotated[
+        int, Field(ge=1, le=32, validate_default=True, description="most concurrent chunk uploads of one push")
+    ] = 16
+    encoder_threads: Annotated[int, Field(ge=1, le=64, description="threads that parse and encode chunks")] = Field(
+        default_factory=_usable_cores
+    )
     file_type: Annotated[Literal["PARQUET", "CSV"], Field(description="encoding of chunks")] = "PARQUET"
     compression: Annotated[
         Literal["SNAPPY", "ZSTD", "NONE"], Field(description="Parquet codec; SNAPPY is proven on the platform")
@@ -58,9 +74,12 @@ class EngineSettings(BaseModel):
     timestamps: Annotated[
         Literal["INT96", "INT64"], Field(description="Parquet timestamps; INT96 is proven on the platform")
     ] = "INT96"
+    parquet_as_it_is: Annotated[
+        bool, Field(description="send Parquet files that suit the platform as they are, without decoding and encoding")
+    ] = True
     sample_bytes: Annotated[
         int, Field(ge=64 * 1024, description="how much of a source is read to settle types and string lengths, bytes")
-    ] = 16 * MIB
+    ] = 4 * MIB
     connect_timeout_seconds: Annotated[float, Field(gt=0, description="TCP and TLS set-up of one connection")] = 15.0
     read_timeout_seconds: Annotated[float, Field(gt=0, description="silence while an answer is awaited")] = 120.0
     stall_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="silence while a body is sent")] = 50.0
@@ -100,6 +119,22 @@ class EngineSettings(BaseModel):
         ),
     ] = None
     csv_encoding: Annotated[str, Field(description="character encoding of CSV sources")] = "utf-8"
+
+    @property
+    def fitting_chunk_bytes(self) -> int:
+        """Bytes of rows in one chunk: `chunk_bytes`, or what lets a chunk for each encoder and one more share the memory."""
+        share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
+        return min(self.chunk_bytes, int(share))
+
+    @field_validator("max_uploads")
+    @classmethod
+    def _check_range(cls, value: int, info: ValidationInfo) -> int:
+        lowest = info.data.get("min_uploads", 1)
+        if value < lowest:
+            raise PydanticCustomError(
+                "range", "Input should be at least min_uploads, which is {lowest}", {"lowest": lowest}
+            )
+        return value
 
 
 Model = TypeVar("Model", bound=BaseModel)

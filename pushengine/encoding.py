@@ -10,27 +10,32 @@ row group per million rows or so. CSV is RFC 4180 with a header row and LF, and 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 from pushengine.errors import SchemaError, SourceError
-from pushengine.model import FileType, Payload
-from pushengine.schema import TableSchema, conform
-from pushengine.types import SourceBatch
+from pushengine.model import MAX_PAYLOAD_BYTES, FileType, Payload
+from pushengine.schema import TableSchema, checked, conform
+from pushengine.types import SourceBatch, SourceBlock
 
 DIGESTS = ("sha256", "md5", "sha1", "crc32")
 """What the platform's chunk checksum may be (fact sheet 1.7)."""
+JOURNAL_DIGEST = "sha256"
+"""The one that each chunk has in the journal, whatever the platform uses."""
+_PROBED_ROWS, _PROBED_BATCHES = 1024, 16
+_MAX_DISTINCT_SHARE = 0.9
 ROW_GROUP_ROWS = 1_000_000
 ROW_GROUP_BYTES = 64 * 1024 * 1024
-MAX_PAYLOAD_BYTES = 990_000_000
-"""Below the platform's 1 GB with the multipart around it."""
 
 
 class Rows(Protocol):
@@ -42,18 +47,8 @@ class Rows(Protocol):
         ...
 
     @property
-    def batches(self) -> tuple[SourceBatch, ...]:
-        """Rows as the source has them; at least one batch."""
-        ...
-
-    @property
-    def rows(self) -> int:
-        """Their number."""
-        ...
-
-    @property
-    def source_rows(self) -> tuple[int, int]:
-        """Half-open range of rows of the whole source."""
+    def blocks(self) -> tuple[SourceBlock, ...]:
+        """Rows as the source has them; at least one block."""
         ...
 
 
@@ -79,27 +74,36 @@ class EncodingOptions:
 
 
 def encode(chunk: Rows, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
-    """Check and encode the rows of a chunk.
+    """Decode, check and encode the rows of a chunk.
+
+    Args:
+        chunk: The rows.
+        schema: What they are brought to.
+        options: How the payload looks.
+        digests: Which checksums to take of it.
+
+    Returns:
+        The payload; its `source_rows` count from the first row of the chunk.
 
     Raises:
+        SourceReadError: Malformed rows.
         SchemaError: A value does not fit (see `schema.conform`).
         OversizedPayloadError: The payload is larger than allowed.
     """
     sink = pa.BufferOutputStream()
     write = _write_csv if options.file_type == "CSV" else _write_parquet
-    write(chunk, schema, options, sink)
+    rows = write(chunk, schema, options, sink)
     data = memoryview(sink.getvalue())
     if data.nbytes > options.max_payload_bytes:
         raise OversizedPayloadError(
-            f"{chunk.rows} rows make a payload of {data.nbytes} bytes; at most {options.max_payload_bytes} are allowed",
-            source=chunk.batches[0].source,
-            position=f"row {chunk.batches[0].first_row + 1}",
+            f"{rows} rows make a payload of {data.nbytes} bytes; at most {options.max_payload_bytes} are allowed",
+            source=f"chunk {chunk.chunk_id}",
         )
     return Payload(
         chunk_id=chunk.chunk_id,
         data=data,
-        rows=chunk.rows,
-        source_rows=chunk.source_rows,
+        rows=rows,
+        source_rows=(0, rows),
         digests={name: _digest(name, data) for name in digests},
     )
 
@@ -110,15 +114,13 @@ def _digest(name: str, data: memoryview) -> str:
     return hashlib.new(name, data, usedforsecurity=False).hexdigest()
 
 
-def _conformed(
-    chunk: Rows, schema: TableSchema, change: Callable[[SourceBatch, pa.RecordBatch], pa.RecordBatch] | None = None
-) -> Iterator[pa.Table]:
-    """Conformed rows in tables the size of a row group; a batch is released once it is written."""
+def _conformed(chunk: Rows, conformed: Callable[[SourceBatch], pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Conformed rows in tables the size of a row group. Block by block: what was just parsed is still in the processor's cache."""
     waiting: list[pa.RecordBatch] = []
     rows = nbytes = 0
-    for source in chunk.batches:
-        batch = conform(schema, source)
-        waiting.append(batch if change is None else change(source, batch))
+    for block in chunk.blocks:
+        batch = checked(block, conformed)
+        waiting.append(batch)
         rows += batch.num_rows
         nbytes += batch.nbytes
         if rows >= ROW_GROUP_ROWS or nbytes >= ROW_GROUP_BYTES:
@@ -128,32 +130,60 @@ def _conformed(
         yield pa.Table.from_batches(waiting)
 
 
-def _write_parquet(chunk: Rows, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
-    arrow_schema = schema.arrow_schema
+def _write_parquet(chunk: Rows, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
     is_int96 = options.timestamps == "INT96"
     has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
+    tables = _conformed(chunk, functools.partial(conform, schema))
+    first = next(tables)
     writer = pq.ParquetWriter(
         sink,
-        arrow_schema,
+        schema.arrow_schema,
         version="2.6" if has_nanos and not is_int96 else "2.4",
         data_page_version="1.0",
         compression=options.compression,
-        use_dictionary=[column.name for column in schema.columns if column.arrow_type == pa.string()],
+        use_dictionary=_repetitive_columns(first),
         use_deprecated_int96_timestamps=is_int96,
+        write_statistics=False,
         store_schema=False,
     )
+    rows = 0
     with writer:
-        for table in _conformed(chunk, schema):
+        for table in itertools.chain([first], tables):
             writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            rows += table.num_rows
+            del table
+    return rows
 
 
-def _write_csv(chunk: Rows, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> None:
+def _repetitive_columns(table: pa.Table) -> list[str]:
+    """The columns of strings for which a dictionary pays: those that repeat their values, wherever one looks.
+
+    A dictionary of values that hardly repeat is built in vain. Rows are taken from all over the table, since neighbours are alike: a sorted
+    key repeats within its case and nowhere else.
+    """
+    names = [field.name for field in table.schema if field.type == pa.string()]
+    batches = table.select(names).to_batches()
+    if not batches:
+        return []
+    batches = batches[:: max(len(batches) // _PROBED_BATCHES, 1)]
+    rows = _PROBED_ROWS // len(batches)
+    probe = pa.Table.from_batches(
+        [batch.take(np.arange(0, batch.num_rows, max(batch.num_rows // rows, 1))) for batch in batches]
+    )
+    limit = _MAX_DISTINCT_SHARE * probe.num_rows
+    return [name for name in names if pc.count_distinct(probe[name]).as_py() <= limit]
+
+
+def _write_csv(chunk: Rows, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
     fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
     # quoting "needed" quotes every string, so that an empty one differs from NULL
     write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")
+    rows = 0
     with arrow_csv.CSVWriter(sink, pa.schema(fields), write_options=write_options) as writer:
-        for table in _conformed(chunk, schema, _csv_batch):
+        for table in _conformed(chunk, lambda source: _csv_batch(source, conform(schema, source))):
             writer.write_table(table)
+            rows += table.num_rows
+    return rows
 
 
 def _csv_batch(source: SourceBatch, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pushengine.chunking import AsyncChunkReader, Chunk, ChunkReader
+from pushengine.acceptance import ReencodeError
+from pushengine.chunking import AsyncChunkReader, Chunk, ChunkReader, Taper
 from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
 from pushengine.errors import EngineClosedError, SourceReadError
+from pushengine.pieces import MEMORY_BYTES, FilePiece, PieceReader
 from pushengine.producer import BlockingChunkStream, ChunkStream
 from pushengine.recipe import fingerprint_files
-from pushengine.schema import SchemaSettler, TableSchema
+from pushengine.schema import SchemaSettler, TableSchema, checked
 from pushengine.sources import AsyncSource
-from pushengine.types import BatchReader, FileSystem, Source, SourceBatch, Workers
+from pushengine.types import BlockReader, FileSystem, Source, SourceBatch, SourceBlock, Workers
 from pushengine.workers import finish
 
 T = TypeVar("T")
 
 
+@runtime_checkable
+class SendsFiles(Protocol):
+    """A source whose files may go as they are."""
+
+    def pieces(self, schema: TableSchema) -> list[FilePiece]:
+        """The files as chunks that need no decoding.
+
+        Raises:
+            ReencodeError: They have to be decoded.
+        """
+        ...
+
+
 class DrainableStream:
     """A `ChunkStream` whose next chunk is not waited for once the engine drains: an iterator may have nothing to say for hours."""
 
-    def __init__(self, stream: ChunkStream, drain: DrainSwitch) -> None:
+    def __init__(self, stream: AsyncChunkReader, chunk_bytes: int, drain: DrainSwitch) -> None:
         self._stream = stream
+        self.first_row = stream.first_row
+        self.chunk_bytes = chunk_bytes
         self._drain = drain
         self.stop = stream.stop
         self.bytes_read = stream.bytes_read
@@ -68,40 +85,71 @@ class Intake:
         self.size_bytes = await read(self._source.size_bytes)
         settler = self._new_settler(schema, is_text=self._source.is_text, source=self.label)
         reader = await read(self._source.open) if is_exhaustive else None
-        batches = iter(reader) if reader is not None else self._source.sample(self._settings.sample_bytes)
+        blocks: Iterator[SourceBlock] = (
+            self._source.sample(self._settings.sample_bytes) if reader is None else iter(reader)
+        )
         self.sampled_rows = self.sampled_bytes = 0
         try:
-            while (batch := await read(_next_or_none, batches)) is not None:
-                await self._workers.encode(settler.observe, batch)
-                self.sampled_rows += batch.batch.num_rows
-                self.sampled_bytes += batch.batch.nbytes
+            while (block := await read(_next_or_none, blocks)) is not None:
+                self.sampled_rows += await self._workers.encode(_observe, settler, block)
+                self.sampled_bytes += block.nbytes
         finally:
-            await self._close(batches, reader)
+            await self._close(blocks, reader)
         if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
         return settler.settle()
 
+    async def pieces(self, schema: TableSchema) -> list[FilePiece] | ReencodeError | None:
+        """The files as chunks that need no decoding, or why they have to be decoded; None where that is no question."""
+        if not isinstance(self._source, SendsFiles):
+            return None
+        try:
+            return await self._workers.read(self._source.pieces, schema)
+        except ReencodeError as reason:
+            return reason
+
     @contextlib.asynccontextmanager
-    async def chunks(self, first_index: int, first_row: int) -> AsyncIterator[ChunkStream]:
-        """A pass over all rows from `first_row` on, in chunks numbered from `first_index`."""
+    async def chunks(self, first_index: int, first_row: int, schema: TableSchema) -> AsyncIterator[ChunkStream]:
+        """A pass over all rows from `first_row` on, in chunks numbered from `first_index`; or over all, where rows are not known yet."""
+        pieces = await self.pieces(schema)
+        if isinstance(pieces, list):
+            piece_reader = PieceReader(pieces, first_index=first_index)
+            yield BlockingChunkStream(
+                piece_reader.next_chunk,
+                first_row=first_row,
+                stop=piece_reader.stop,
+                bytes_read=piece_reader.bytes_read,
+                read=self._workers.read,
+                chunk_bytes=MEMORY_BYTES,
+            )
+            return
         reader = await self._workers.read(self._source.open, first_row)
-        chunk_reader = ChunkReader(reader, self._settings.chunk_bytes, first_index=first_index, first_row=first_row)
+        size = await self._workers.read(self._source.size_bytes)
+        chunk_reader = ChunkReader(
+            reader,
+            self._settings.fitting_chunk_bytes,
+            first_index=first_index,
+            first_row=first_row,
+            taper=Taper(size, self._settings.encoder_threads) if size else None,
+        )
         try:
             yield BlockingChunkStream(
                 chunk_reader.next_chunk,
+                first_row=chunk_reader.first_row,
                 stop=chunk_reader.stop,
                 bytes_read=reader.bytes_read,
                 read=self._workers.read,
+                chunk_bytes=self._settings.fitting_chunk_bytes,
             )
         finally:
             chunk_reader.stop()
             await self._close(None, reader)
 
-    async def _close(self, batches: Iterator[SourceBatch] | None, reader: BatchReader | None) -> None:
+    async def _close(self, blocks: Iterator[SourceBlock] | None, reader: BlockReader | None) -> None:
         """Close on the reader thread, behind whatever read is still running there."""
 
         def close() -> None:
-            closer = getattr(batches, "close", None)
+            closer = getattr(blocks, "close", None)
             if closer is not None:
                 closer()
             if reader is not None:
@@ -158,12 +206,16 @@ class AsyncIntake:
             settler.observe(batch)
         return settler.settle()
 
+    async def pieces(self, schema: TableSchema) -> None:
+        """None: there is no file."""
+
     @contextlib.asynccontextmanager
-    async def chunks(self, first_index: int, first_row: int) -> AsyncIterator[ChunkStream]:
+    async def chunks(self, first_index: int, first_row: int, schema: TableSchema) -> AsyncIterator[ChunkStream]:
         """All batches in chunks."""
-        del first_index, first_row
+        del first_index, first_row, schema
+        chunk_bytes = self._settings.fitting_chunk_bytes
         async with contextlib.aclosing(self._batches()) as batches:
-            yield DrainableStream(AsyncChunkReader(batches, self._settings.chunk_bytes), self._drain)
+            yield DrainableStream(AsyncChunkReader(batches, chunk_bytes), chunk_bytes, self._drain)
 
     async def _batches(self) -> AsyncGenerator[SourceBatch, None]:
         while self._kept:
@@ -187,6 +239,16 @@ def open_intake(
     if isinstance(source, AsyncSource):
         return AsyncIntake(source, settings, new_settler, drain)
     return Intake(source, settings, new_settler, workers)
+
+
+def _observe(settler: SchemaSettler, block: SourceBlock) -> int:
+    """Learn from a block; returns its rows."""
+
+    def observe(batch: SourceBatch) -> int:
+        settler.observe(batch)
+        return batch.rows
+
+    return checked(block, observe)
 
 
 def _next_or_none(batches: Iterator[T]) -> T | None:

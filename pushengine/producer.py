@@ -1,33 +1,42 @@
 """Source -> payloads in a bounded queue: the first half of the pipeline.
 
-One read is under way at a time, on the reader thread, while up to `encoders` chunks are encoded. Memory for a chunk is reserved before
+One read is under way at a time, on the reader thread, while chunks are encoded on all encoder threads. Memory for a chunk is reserved before
 its rows are read, so a slow destination stops the reading (backpressure) instead of filling memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pushengine import events
 from pushengine.budget import BudgetScope, ReadyChunk, Reservation
+from pushengine.chunking import Chunk
+from pushengine.config import RESERVE_FACTOR
 from pushengine.encoding import OversizedPayloadError
 from pushengine.events import EventSink
 from pushengine.model import Payload
+from pushengine.pieces import FilePiece
 from pushengine.types import Workers
 
-if TYPE_CHECKING:
-    from pushengine.chunking import Chunk
-
-RESERVE_FACTOR = 2.5
-"""Bytes reserved for each byte of rows: the rows, their converted copy, and the payload that grows out of them."""
+Rows = Chunk | FilePiece
+"""What flows: rows to be encoded, or files that hold them as they are sent."""
 
 
 class ChunkStream(Protocol):
-    """Chunks in the order of the source."""
+    """Chunks in the order of the source.
 
-    async def next_chunk(self) -> Chunk | None:
+    Attributes:
+        first_row: Row of the source that the first of them begins with.
+        chunk_bytes: Expected bytes of one in memory.
+    """
+
+    first_row: int
+    chunk_bytes: int
+
+    async def next_chunk(self) -> Rows | None:
         """The next one, or None after the last or after `stop()`."""
         ...
 
@@ -48,39 +57,41 @@ class Producer:
         encode: Chunk -> payload; CPU-bound, runs on encoder threads.
         queue: Bounded; gets a `ReadyChunk` for each chunk.
         budget: This attempt's share of the memory.
-        chunk_bytes: Expected Arrow bytes of a chunk.
         workers: Threads.
-        encoders: Most chunks that are being encoded at one time.
+        encoders: How many threads encode: one chunk more is read ahead, so that none of them waits for the reader.
         push_id: For events.
         sink: Takes events.
-        is_acked: Whether the job holds a chunk already, from an earlier process: it is neither encoded nor sent again.
+        acked_rows: Rows of a chunk that the job holds already, from an earlier process, else None: it is neither encoded nor sent again.
+
+    Attributes:
+        end_row: Rows of the source up to the last chunk that was encoded or was acknowledged before.
+        nbytes: Size of what was read, as the source has it.
     """
 
     def __init__(
         self,
         stream: ChunkStream,
         *,
-        encode: Callable[[Chunk], Payload],
+        encode: Callable[[Rows], Payload],
         queue: asyncio.Queue[ReadyChunk],
         budget: BudgetScope,
-        chunk_bytes: int,
         workers: Workers,
         encoders: int,
         push_id: str,
         sink: EventSink,
-        is_acked: Callable[[Chunk], bool],
+        acked_rows: Callable[[str], int | None],
     ) -> None:
         self._stream = stream
-        self._is_acked = is_acked
+        self._acked_rows = acked_rows
         self._encode = encode
         self._queue = queue
         self._budget = budget
-        self._reserve_bytes = int(chunk_bytes * RESERVE_FACTOR)
+        self._reserve_bytes = int(stream.chunk_bytes * RESERVE_FACTOR)
         self._workers = workers
-        self._slots = asyncio.Semaphore(encoders)
+        self._slots = asyncio.Semaphore(encoders + 1)
         self._push_id = push_id
         self._sink = sink
-        self.rows = 0
+        self.end_row = stream.first_row
         self.nbytes = 0
 
     async def run(self) -> None:
@@ -89,6 +100,7 @@ class Producer:
         Raises:
             ExceptionGroup: Of the first failures; everything this method started has ended by then.
         """
+        begins = _Turn(self._stream.first_row)
         async with asyncio.TaskGroup() as encoders:
             while True:
                 await self._slots.acquire()
@@ -96,35 +108,42 @@ class Producer:
                 chunk = await self._read(reservation)
                 if chunk is None:
                     break
-                if self._is_acked(chunk):
-                    self._budget.release(reservation)
-                    self._slots.release()
-                    continue
-                encoders.create_task(self._encode_and_queue(chunk, reservation), name=f"encode {chunk.chunk_id}")
+                ends = _Turn()
+                encoders.create_task(
+                    self._encode_and_queue(chunk, reservation, begins, ends), name=f"encode {chunk.chunk_id}"
+                )
+                begins = ends
                 del chunk  # its memory belongs to the task now
+        self.end_row = await begins.row()
 
-    async def _read(self, reservation: Reservation) -> Chunk | None:
+    async def _read(self, reservation: Reservation) -> Rows | None:
         chunk = await self._stream.next_chunk()
         if chunk is None:
             self._budget.release(reservation)
             return None
         reservation.resize(int(chunk.nbytes * RESERVE_FACTOR))
-        self.rows += chunk.rows
         self.nbytes += chunk.nbytes
         self._sink.emit(
             events.ChunkRead(
-                push_id=self._push_id,
-                chunk_id=chunk.chunk_id,
-                rows=chunk.rows,
-                source_bytes_read=self._stream.bytes_read(),
+                push_id=self._push_id, chunk_id=chunk.chunk_id, source_bytes_read=self._stream.bytes_read()
             )
         )
         return chunk
 
-    async def _encode_and_queue(self, chunk: Chunk, reservation: Reservation) -> None:
-        payloads = await self._encode_within_limit(chunk)
+    async def _encode_and_queue(self, chunk: Rows, reservation: Reservation, begins: _Turn, ends: _Turn) -> None:
+        pieces = await self._encode_within_limit(chunk)
         del chunk
-        ready = [ReadyChunk(payload, self._budget.take(payload.size)) for payload in payloads]
+        row = await begins.row()
+        ready = []
+        for piece in pieces:
+            if isinstance(piece, int):
+                row += piece
+                continue
+            payload = dataclasses.replace(piece, source_rows=(row, row + piece.rows))
+            row += piece.rows
+            ready.append(ReadyChunk(payload, self._budget.take(payload.memory_bytes)))
+        del pieces
+        ends.reach(row)
         self._budget.release(reservation)
         for item in ready:
             payload = item.payload
@@ -136,14 +155,35 @@ class Producer:
             await self._queue.put(item)
         self._slots.release()  # not before: a full queue holds the encoders, and they the reader
 
-    async def _encode_within_limit(self, chunk: Chunk) -> list[Payload]:
+    async def _encode_within_limit(self, chunk: Rows) -> list[Payload | int]:
+        """Its payload, or those of its parts; of what the job holds already, the number of rows."""
+        rows = self._acked_rows(chunk.chunk_id)
+        if rows is not None:
+            return [rows]
         try:
             return [await self._workers.encode(self._encode, chunk)]
         except OversizedPayloadError:
-            if chunk.rows == 1:
+            halves = await self._workers.encode(chunk.halves) if isinstance(chunk, Chunk) else ()
+            if not halves:
                 raise
-            halves = [half for half in chunk.halves() if not self._is_acked(half)]
-            return [payload for half in halves for payload in await self._encode_within_limit(half)]
+            return [piece for half in halves for piece in await self._encode_within_limit(half)]
+
+
+class _Turn:
+    """Where a chunk begins. Chunks are encoded at the same time and in any order, but only the chunks before one tell its first row."""
+
+    def __init__(self, row: int | None = None) -> None:
+        self._row: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if row is not None:
+            self.reach(row)
+
+    def reach(self, row: int) -> None:
+        """All chunks before are counted."""
+        self._row.set_result(row)
+
+    async def row(self) -> int:
+        """Wait for it."""
+        return await asyncio.shield(self._row)
 
 
 class BlockingChunkStream:
@@ -151,17 +191,21 @@ class BlockingChunkStream:
 
     def __init__(
         self,
-        next_chunk: Callable[[], Chunk | None],
+        next_chunk: Callable[[], Rows | None],
         *,
+        first_row: int,
         stop: Callable[[], None],
         bytes_read: Callable[[], int | None],
-        read: Callable[[Callable[[], Chunk | None]], Awaitable[Chunk | None]],
+        read: Callable[[Callable[[], Rows | None]], Awaitable[Rows | None]],
+        chunk_bytes: int,
     ) -> None:
+        self.chunk_bytes = chunk_bytes
         self._next_chunk = next_chunk
+        self.first_row = first_row
         self._read = read
         self.stop = stop
         self.bytes_read = bytes_read
 
-    async def next_chunk(self) -> Chunk | None:
+    async def next_chunk(self) -> Rows | None:
         """The next one, or None after the last or after `stop()`."""
         return await self._read(self._next_chunk)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import decimal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +29,7 @@ MAX_FLOAT_DIGITS = 17
 MAX_DECIMAL_DIGITS = 15
 """A decimal number of this many digits comes back unchanged from a double."""
 MAX_EXACT_INTEGER = 2**53
+_GLANCE_VALUES = 32
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIRST_SECOND = int((dt.datetime(1400, 1, 1, tzinfo=dt.UTC) - _EPOCH).total_seconds())
@@ -60,8 +61,13 @@ class Reading:
     arrow_type: pa.DataType | None = None
 
     def fits(self, array: pa.Array, arrow_type: pa.DataType) -> bool:
-        """Whether all values survive."""
+        """Whether all values survive.
+
+        The first few are asked first: where nothing fits, Arrow makes an error of each value, which takes a hundred times as long.
+        """
         try:
+            if len(array) > _GLANCE_VALUES:
+                self.parse(array.slice(0, _GLANCE_VALUES), arrow_type)
             self.parse(array, arrow_type)
         except OutOfRangeError:
             raise
@@ -123,16 +129,21 @@ def _require_pattern(strings: pa.Array, pattern: str, reason: str) -> None:
         raise MisfitError(reason)
 
 
-def _has_leading_zero(strings: pa.Array) -> bool:
-    return _any(pc.starts_with(strings, "0")) or _any(pc.starts_with(strings, "-0"))
-
-
 def _canonical_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
     strings = _strings(array)
     values = strings.cast(to)  # takes "007", "-0" and "0x1F" as well
-    if _has_leading_zero(strings) or _strange_bytes(strings, b"0123456789-"):
+    strange = _strange_bytes(strings, b"0123456789")
+    if strange.strip(b"-"):
         _require_pattern(strings, "^(?:0|-?[1-9][0-9]*)$", "not the plain text of an integer")
+    elif (strange and _any(pc.starts_with(strings, "-0"))) or largest(pc.binary_length(_beginning(strings, "0"))) > 1:
+        raise MisfitError("not the plain text of an integer")
     return values
+
+
+def _beginning(strings: pa.Array, start: str) -> pa.Array:
+    """Those that begin so: few, as a rule, so that they can be looked at more closely."""
+    does = pc.starts_with(strings, start)
+    return strings.filter(does) if _any(does) else strings.slice(0, 0)
 
 
 def _forced_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
@@ -148,12 +159,15 @@ _SCIENTIFIC = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|[eE][+-]
 def _plain_float(array: pa.Array, to: pa.DataType) -> pa.Array:
     strings = _strings(array)
     values = strings.cast(to)  # takes "nan", "+1", "007.5" and "5." as well
-    strange = _strange_bytes(strings, b"0123456789.-")
-    if strange:
+    strange = _strange_bytes(strings, b"0123456789.")
+    if strange.strip(b"-"):
         _require_pattern(strings, f"{_NUMBER}|{_SCIENTIFIC}", "not a plain number")
-    elif _has_leading_zero(strings) or _any(pc.ends_with(strings, ".")):
-        _require_pattern(strings, _NUMBER, "not a plain number")
-    _require_precision(strings, values, has_exponents=bool(strange))
+    elif _any(pc.ends_with(strings, ".")):
+        raise MisfitError("not a plain number")
+    else:
+        for start in ("0", "-0") if strange else ("0",):
+            _require_pattern(_beginning(strings, start), _NUMBER, "not a plain number")
+    _require_precision(strings, values, has_exponents=bool(strange.strip(b"-")))
     return values
 
 
@@ -302,6 +316,8 @@ _MIDNIGHT = pa.timestamp("ms")
 _MICROS = pa.timestamp("us")
 _NANOS = pa.timestamp("ns")
 TEXT = Reading("text", "STRING", _text, pa.string())
+_PLAIN_TEXT = Reading("plain_text", "STRING", lambda array, _to: _strings(array), pa.string())
+"""Of text files, whose reader has seen to it that they are UTF-8."""
 _INTEGER = Reading("integer", "INTEGER", _cast, pa.int64())
 _FLOAT = Reading("float", "FLOAT", _cast, pa.float64())
 _BOOLEAN = Reading("boolean", "BOOLEAN", _cast, pa.bool_())
@@ -335,11 +351,11 @@ _FORCED_FROM_TEXT: dict[ColumnType, tuple[Reading, ...]] = {
     "DATE": (_TEXT_DATE,),
     "STRING": (TEXT,),
 }
-_FROM_TEXT = (_TEXT_INTEGER, _TEXT_FLOAT, *_TEXT_BOOLEANS, *_TEXT_STAMPS, TEXT)
+_FROM_TEXT = (_TEXT_INTEGER, _TEXT_FLOAT, *_TEXT_BOOLEANS, *_TEXT_STAMPS, _PLAIN_TEXT)
 READINGS: dict[str, Reading] = {
     reading.name: reading
     for reading in (
-        *(_INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _STAMP, _DATE, _BOOL8, *_FROM_TEXT),
+        *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _STAMP, _DATE, _BOOL8, *_FROM_TEXT),
         *(reading for readings in _FORCED_FROM_TEXT.values() for reading in readings),
     )
 }
@@ -376,6 +392,11 @@ def decoded(array: pa.Array) -> pa.Array:
         return decoded(pc.run_end_decode(array))
     plain = decoded_type(array.type)
     return array if array.type == plain else array.cast(plain)
+
+
+def text_reading(readings: Iterable[Reading]) -> Reading | None:
+    """The one of them that gives text."""
+    return next((reading for reading in readings if reading in (TEXT, _PLAIN_TEXT)), None)
 
 
 def forced_readings(arrow_type: pa.DataType, wanted: ColumnType) -> tuple[Reading, ...]:

@@ -23,7 +23,7 @@ from pushengine.schema import Column, TableSchema
 from pushengine.types import FileSystem
 
 _PROBE_BYTES = 64 * 1024
-CHUNKING_VERSION = 1
+CHUNKING_VERSION = 2
 """Raised whenever the same source would be cut or encoded differently than by the version before."""
 
 
@@ -65,10 +65,12 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
     """What decides about the bytes of a chunk, besides its rows and the schema."""
     return {
         "chunking": CHUNKING_VERSION,
-        "chunk_bytes": settings.chunk_bytes,
+        "chunk_bytes": settings.fitting_chunk_bytes,
+        "encoders": settings.encoder_threads,
         "file_type": settings.file_type,
         "compression": settings.compression,
         "timestamps": settings.timestamps,
+        "as_it_is": settings.parquet_as_it_is,
         "csv": [settings.csv_delimiter, settings.csv_encoding],
         "pyarrow": pa.__version__,
         "machine": platform.machine(),

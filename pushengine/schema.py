@@ -7,8 +7,8 @@ them; `conform` applies it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,8 +27,11 @@ from pushengine.readings import (
     is_string,
     largest,
     readings_of,
+    text_reading,
 )
-from pushengine.types import SourceBatch
+from pushengine.types import SourceBatch, SourceBlock
+
+T = TypeVar("T")
 
 RESERVED_NAMES = ("_celonis_change_date",)
 """The platform adds these itself (case-folded)."""
@@ -112,7 +115,8 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
             readings = forced_readings(value.type, column.type)
             fits = any(reading.fits(value, reading.arrow_type or column.arrow_type) for reading in readings)
         else:
-            fits = TEXT in readings_of(value.type, is_text=True) and TEXT.fits(value, pa.string())
+            text = text_reading(readings_of(value.type, is_text=True))
+            fits = text is not None and text.fits(value, pa.string())
         if fits and column.arrow_type == pa.string():
             fits = largest(pc.utf8_length(TEXT.parse(value, pa.string()))) <= MAX_LENGTH
     except ValueError:
@@ -206,8 +210,9 @@ class _Candidates:
             raise self._refusal(source, array, before) from exc
         if not self.readings:
             raise self._refusal(source, array, before)
-        if TEXT in self.readings:
-            self._measure(source, TEXT.parse(array, pa.string()))
+        text = text_reading(self.readings)
+        if text is not None:
+            self._measure(source, text.parse(array, pa.string()))
 
     def _measure(self, source: SourceBatch, strings: pa.Array) -> None:
         if largest(pc.binary_length(strings)) > self.longest:
@@ -362,7 +367,23 @@ def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
             position=f"row {source.first_row + 1}",
         )
     arrays = [_conform_column(source, column, is_key=column.name in schema.keys) for column in schema.columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow_schema)
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in schema.columns])
+
+
+def checked(block: SourceBlock, check: Callable[[SourceBatch], T]) -> T:
+    """What `check` makes of the rows of a block; where it refuses them, its error tells the right row and line.
+
+    Raises:
+        SourceError: Malformed rows, or from `check`.
+    """
+    batch = block.decode()
+    try:
+        return check(batch)
+    except SchemaError:
+        located = block.located(batch)
+        if located is batch:
+            raise
+    return check(located)
 
 
 def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.Array:

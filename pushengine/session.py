@@ -60,7 +60,9 @@ def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngin
         ConfigError: No team, pool or credentials, or bad ones.
     """
     from pushengine.api import PushEngine
+    from pushengine.workers import prefer_jemalloc
 
+    prefer_jemalloc()
     return PushEngine(
         config.require_url(),
         pool_id=config.require_pool_id(),

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pushengine.errors import ConfigError, JournalError
 from pushengine.sources import AsyncSource
-from pushengine.types import OffLoop, Source, SourceBatch
+from pushengine.types import OffLoop, Source, SourceBatch, SourceBlock
 
 _PIECE_BYTES = 1024 * 1024
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "arrow": ".arrow"}
@@ -76,16 +76,17 @@ async def spool_rows(source: Source | AsyncSource, folder: Path, push_id: str, o
 
 async def _batches_of(source: Source, off_loop: OffLoop) -> AsyncIterator[SourceBatch]:
     reader = await off_loop(source.open)
-    batches = iter(reader)
+    blocks = iter(reader)
     try:
-        while (batch := await off_loop(_next_or_none, batches)) is not None:
+        while (batch := await off_loop(_next_decoded, blocks)) is not None:
             yield batch
     finally:
         await off_loop(reader.close)
 
 
-def _next_or_none(batches: Iterator[SourceBatch]) -> SourceBatch | None:
-    return next(batches, None)
+def _next_decoded(blocks: Iterator[SourceBlock]) -> SourceBatch | None:
+    block = next(blocks, None)
+    return None if block is None else block.decode()
 
 
 class _Pieces:

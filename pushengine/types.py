@@ -50,9 +50,35 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
+class SourceBlock(Protocol):
+    """Some rows of a source, next to each other. Reading gives blocks; what they hold is found out where there are threads for it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size as the source has them; what chunks are cut by."""
+        ...
+
+    @property
+    def rows(self) -> int | None:
+        """How many, or None where only decoding tells."""
+        ...
+
+    def decode(self) -> SourceBatch:
+        """The rows. Called on encoder threads, possibly more than once.
+
+        Raises:
+            SourceReadError: They are malformed.
+        """
+        ...
+
+    def located(self, batch: SourceBatch) -> SourceBatch:
+        """The same batch with the row and line that it begins with: slow, for error messages only."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceBatch:
-    """A record batch and where it came from.
+    """A record batch and where it came from; the block whose rows are decoded already.
 
     Attributes:
         batch: Rows as the source has them; text sources give all columns as strings.
@@ -65,6 +91,24 @@ class SourceBatch:
     source: str
     first_row: int
     first_line: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Arrow bytes that the rows refer to."""
+        return int(self.batch.nbytes)
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return int(self.batch.num_rows)
+
+    def decode(self) -> SourceBatch:
+        """Itself."""
+        return self
+
+    def located(self, batch: SourceBatch) -> SourceBatch:
+        """The same: it knows where it begins."""
+        return batch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,15 +227,16 @@ class Workers(Protocol):
         ...
 
 
-class BatchReader(Protocol):
+class BlockReader(Protocol):
     """One pass over a source, in order. Blocking; used on the reader thread only."""
 
-    def __iter__(self) -> Iterator[SourceBatch]:
-        """The record batches from the start to the end."""
+    def __iter__(self) -> Iterator[SourceBlock]:
+        """The blocks from the start to the end."""
         ...
 
-    rows_read: int
-    """Rows of the whole source up to the end of the last batch given; rows that `open(start_row)` skipped count too."""
+    rows_read: int | None
+    """Rows of the whole source up to the end of the last block given; rows that `open(start_row)` skipped count too. None where blocks do
+    not know their rows before they are decoded: then nothing was skipped."""
 
     def bytes_read(self) -> int | None:
         """How far the source has been read in its own bytes, or None where that is not known."""
@@ -226,10 +271,10 @@ class Source(Protocol):
         """Some batches from which a schema is settled: all of a small source, parts of each file of a large one."""
         ...
 
-    def open(self, start_row: int = 0) -> BatchReader:
+    def open(self, start_row: int = 0) -> BlockReader:
         """Begin a pass over all rows, or over those from `start_row` on.
 
-        A source that can find a row without reading all before it begins near it, with the batches that a full pass would give there;
+        A source that can find a row without reading all before it begins near it, with the blocks that a full pass would give there;
         others begin with the first row.
         """
         ...
@@ -238,8 +283,8 @@ class Source(Protocol):
 class QuotaLedger(Protocol):
     """Who has spent what of a team's submit quota. Blocking; called off the event loop."""
 
-    def reserve(self, team: str, server_now: float) -> QuotaGrant:
-        """Take one submit of the hour and the second at `server_now` (seconds UTC), or say how long to wait. Never refunded."""
+    def reserve(self, team: str, server_now: float, host_now: float | None = None) -> QuotaGrant:
+        """Take one submit of the hour (by the server's clock) and the second (by the host's), or say how long to wait. Never refunded."""
         ...
 
     def block_until(self, team: str, server_until: float) -> None:

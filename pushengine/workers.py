@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def prefer_jemalloc() -> None:
+    """Have Arrow take its memory from jemalloc where it is built in, unless `ARROW_DEFAULT_MEMORY_POOL` says otherwise.
+
+    For a process that is ours: it holds for all of it. A push takes a tenth less time and a fifth less memory (`benchmarks/README.md`),
+    because blocks go from thread to thread and other allocators give them back to the system on the way.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - everything else here does without
+
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
 class ThreadWorkers:

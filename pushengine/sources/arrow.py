@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
 from pushengine.sources.base import AsyncSource, plain_batch, plain_schema, require_rows, spread
-from pushengine.types import BatchReader, SourceBatch
+from pushengine.types import BlockReader, SourceBatch
 
 SLICE_ROWS = 65_536
 """Batches of a frame can be as large as the frame; they are handed on in slices."""
@@ -104,7 +104,7 @@ def _read_error(label: str, exc: BaseException) -> SourceReadError:
     return SourceReadError(f"the source failed: {type(exc).__name__}: {_text(exc)}", source=label)
 
 
-class _StreamReader(BatchReader):
+class _StreamReader(BlockReader):
     """One pass over batches."""
 
     def __init__(
@@ -219,7 +219,7 @@ class ArrowSource:
             _close_quietly(stream)
         require_rows(rows + (0 if self.is_repeatable else len(self._sampled)), self.label)
 
-    def open(self, start_row: int = 0) -> BatchReader:  # noqa: ARG002 - streams begin at the beginning
+    def open(self, start_row: int = 0) -> BlockReader:  # noqa: ARG002 - streams begin at the beginning
         """Begin a pass over all rows.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pushengine.config import EngineSettings
 from pushengine.errors import ConfigError, SourceReadError
-from pushengine.types import BatchReader, FileSystem, Source, SourceBatch
+from pushengine.types import BlockReader, FileSystem, Source, SourceBatch, SourceBlock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -235,7 +235,7 @@ class FilePass(Protocol):
         """Leave out at most so many rows from the start without reading them; returns how many were left out."""
         ...
 
-    def batches(self) -> Iterator[SourceBatch]:
+    def blocks(self) -> Iterator[SourceBlock]:
         """Its rows, without those left out."""
         ...
 
@@ -248,7 +248,7 @@ class FilePass(Protocol):
         ...
 
 
-class FilesReader(BatchReader):
+class FilesReader(BlockReader):
     """One pass over several files as one table; rows before `start_row` are left out where a file can do that."""
 
     def __init__(
@@ -257,9 +257,11 @@ class FilesReader(BatchReader):
         paths: Sequence[Path],
         sizes: Sequence[int],
         open_pass: Callable[[Path], FilePass],
+        *,
         start_row: int = 0,
+        knows_rows: bool = True,
     ) -> None:
-        self.rows_read = 0
+        self.rows_read = 0 if knows_rows else None
         self._start_row = start_row
         self._label = label
         self._files = list(zip(paths, sizes, strict=True))
@@ -267,19 +269,23 @@ class FilesReader(BatchReader):
         self._current: FilePass | None = None
         self._bytes_before = 0
 
-    def __iter__(self) -> Iterator[SourceBatch]:
+    def __iter__(self) -> Iterator[SourceBlock]:
+        has_rows = self._start_row > 0
         try:
             for path, size in self._files:
                 current = self._current = self._open_pass(path)
-                self.rows_read += current.skip(max(self._start_row - self.rows_read, 0))
-                for batch in current.batches():
-                    self.rows_read += batch.batch.num_rows
-                    yield batch
+                if self.rows_read is not None:
+                    self.rows_read += current.skip(max(self._start_row - self.rows_read, 0))
+                for block in current.blocks():
+                    has_rows = True
+                    if self.rows_read is not None:
+                        self.rows_read += block.rows or 0
+                    yield block
                 self.close()
                 self._bytes_before += size
         finally:
             self.close()
-        require_rows(self.rows_read, self._label)
+        require_rows(has_rows, self._label)
 
     def bytes_read(self) -> int:
         """Bytes of the files as they lie, compressed where they are."""
@@ -297,6 +303,8 @@ class FilesSource:
     """What sources over files share. A kind of file adds `is_text`, `schema`, `sample` and `_open`."""
 
     is_repeatable = True
+    knows_rows = True
+    """Blocks tell their rows before they are decoded."""
 
     def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
         self.label = label
@@ -320,9 +328,11 @@ class FilesSource:
                 raise unreadable(str(path), exc) from exc
         return sizes
 
-    def open(self, start_row: int = 0) -> BatchReader:
+    def open(self, start_row: int = 0) -> BlockReader:
         """Begin a pass over all rows; those before `start_row` are left out where a file can do that without reading them."""
-        return FilesReader(self.label, self.files, self._sizes(), self._open, start_row)
+        return FilesReader(
+            self.label, self.files, self._sizes(), self._open, start_row=start_row, knows_rows=self.knows_rows
+        )
 
     def _open(self, path: Path) -> FilePass:
         raise NotImplementedError

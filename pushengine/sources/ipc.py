@@ -49,7 +49,7 @@ class _IpcPass:
         del rows
         return 0
 
-    def batches(self) -> Iterator[SourceBatch]:
+    def blocks(self) -> Iterator[SourceBatch]:
         rows = 0
         try:
             for raw in self._raw_batches():
@@ -113,7 +113,7 @@ class IpcSource(FilesSource):
         for index in chosen:
             left = max_bytes // len(chosen)
             with contextlib.closing(self._open(self.files[index])) as one:
-                for source in one.batches():
+                for source in one.blocks():
                     rows += source.batch.num_rows
                     yield source
                     left -= source.batch.nbytes

@@ -44,17 +44,65 @@ CASES = {
     "ledger": (
         ["--rows", "5"],
         {"processes", "is_exact"},
-        {"paced_p99_over_fdatasync", "hammering_p99_over_fdatasync"},
-        {"hammering": {"p50_ms", "p99_ms", "granted"}, "per_second": {"most_in_any_second"}, "fdatasync": {"p50_ms"}},
+        {"granted_p99_over_flushed", "paced_p99_over_fdatasync", "hammering_p99_over_fdatasync"},
+        {
+            "hammering": {"p50_ms", "p99_ms", "granted"},
+            "per_second": {"most_in_any_second"},
+            "paced": {"p99_ms"},
+            "granted": {"p99_ms", "max_ms"},
+            "flushed": {"p99_ms"},
+            "fdatasync": {"p50_ms"},
+        },
     ),
     "journal": (
         ["--rows", "3000", "--facts", "20"],
         {"csv_mb"},
-        {"journal_busy_over_push", "fact_p50_over_fdatasync", "alone_over_together_ms_per_fact"},
         {
-            "push": SIDE | {"journal_busy_share"},
+            "journal_over_push",
+            "waited_over_push",
+            "journal_over_small_push",
+            "push_over_in_memory",
+            "fact_p50_over_fdatasync",
+            "alone_over_together_ms_per_fact",
+        },
+        {
+            "push": SIDE | {"journal_share", "waited_share", "calls"},
+            "small_push": {"journal_share"},
+            "in_memory": {"seconds"},
             "alone": {"p50_ms", "p99_ms", "ms_per_fact"},
             "together": {"facts_per_commit"},
+        },
+    ),
+    "link": (
+        ["--rows=20000", "--mb=6", "--fixed=2", "--ramp-seconds=0.2", "--mb-per-second=2", "--link-mb-per-second=6"],
+        {"link", "best_fixed", "limits"},
+        {
+            "adaptive_steady_over_link",
+            "adaptive_steady_over_best_fixed",
+            "adaptive_whole_over_link",
+            "adaptive_whole_over_best_fixed",
+        },
+        {
+            "adaptive": SIDE | {"steady_mb_per_second", "steady_limit", "chunk_mb"},
+            "fixed_2": SIDE | {"steady_mb_per_second", "steady_limit"},
+        },
+    ),
+    "parquet_push": (
+        ["--rows", "3000", "--kinds", "erp"],
+        {"file_mb", "is_equal", "link", "settings"},
+        {
+            "erp_raw_seconds_over_as_it_is",
+            "erp_encoded_seconds_over_as_it_is",
+            "erp_encoded_cpu_over_as_it_is",
+            "erp_recode_seconds_over_cut",
+            "erp_recode_cpu_over_cut",
+        },
+        {
+            "erp_as_it_is": SIDE | {"payload_mb", "chunks"},
+            "erp_raw": SIDE | {"chunks"},
+            "erp_encoded": SIDE,
+            "erp_cut": SIDE,
+            "erp_recode": SIDE,
         },
     ),
     "small_files": (
@@ -103,4 +151,25 @@ def test_prints_json_with_the_documented_keys(printed):
     # what must hold however small and slow the run was
     assert result.get("is_exact", True)
     assert result.get("is_one_job_and_one_submit", True)
+    assert result.get("is_equal", True)
     assert not result.get("profile", {}).get("missing")
+
+
+def test_300_small_tables_use_the_whole_hour_without_a_429(tmp_path):
+    """The real engine in virtual time, pushes by four engines of one host: every table whole, 250 submits in the first hour."""
+    done = subprocess.run(
+        [sys.executable, FOLDER / "hour.py", "--repeat", "1", "--sides", "engines", "--rows", "5"],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(FOLDER.parent)},
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) >= COMMON | {"tables", "begun_at"}
+    assert result["is_whole_hour_used"]
+    assert result["is_without_429"]
+    assert result["is_at_most_10_in_any_second"]
+    figures = {name: value["median"] for name, value in result["figures"]["engines"].items()}
+    assert (figures["submits"], figures["in_first_hour"], figures["in_second_hour"]) == (300, 250, 50)

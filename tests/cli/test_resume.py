@@ -17,7 +17,7 @@ from pushengine.journal import Fact, JournalFile, PushLock, PushRow
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]  # many processes, on machines that do other work too
 
-ROWS = 60_000
+ROWS = 80_000
 
 
 class Team:
@@ -151,7 +151,7 @@ def test_push_killed_twice_is_resumed_and_its_story_told(killed_twice, pushengin
         r"sealed: the job holds 26 chunks, exactly what was sent, by checksum; looked .* could not arrive late any more",
         r"submitted: the platform accepted the job",
         r"the job ended with DONE",
-        r"done: 60,000 rows in 26 chunks",
+        r"done: 80,000 rows in 26 chunks",
     ):
         assert re.search(sentence, story), sentence
 

@@ -11,7 +11,7 @@ from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.engine import is_resumable
 from pushengine.errors import PushEngineError
 
-ROWS = 240
+ROWS = 480
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def through(source, tmp_path, disturb, *, runs=6, **settings):
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
-@pytest.mark.parametrize("request_bytes", [1, 200, 400, 1000, 3000, 9000, 20_000])
+@pytest.mark.parametrize("request_bytes", [1, 200, 400, 1000, 3000, 9000, 16_000])
 async def test_cut_after_any_number_of_request_bytes(source, tmp_path, request_bytes, reset):
     def disturb(proxy):
         proxy.cut_after(request=request_bytes, over="all", reset=reset, times=1)

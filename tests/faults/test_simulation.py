@@ -182,7 +182,10 @@ MUTANTS = {
         [(uploader, "reconcile", reconcile_all_is_there), UNSEALED],
         BAD,
     ),
-    "no quarantine": ([(jobs.JobRunner, "_wait_for_quarantine", no_wait)], dataclasses.replace(BAD, fault=0.3)),
+    "no quarantine": (
+        [(jobs.JobRunner, "_wait_for_quarantine", no_wait)],
+        dataclasses.replace(BAD, crash=0.0, list_lag_seconds=5.0),
+    ),
     "no seal": ([UNSEALED], BAD),
     "counting although late ones may come": (
         [(uploader, "reconcile", count_although_late_ones_may_come)],

@@ -1,5 +1,7 @@
 """Surprises before the submit: a fresh job with what was learned, or a clear refusal; never a wrong value."""
 
+import dataclasses
+
 import pyarrow as pa
 import pytest
 
@@ -167,6 +169,17 @@ async def test_every_checksum_of_the_platform_verifies(start, table, rows, check
     stage = await start(emulator={"checksum": checksum, "checksum_encoding": encoding}, chunk_bytes=64 * 1024)
     receipt = await stage.push(table)
     assert receipt.verified == ("count" if checksum == "opaque" else "checksum")
+    assert await stage.rows() == rows
+
+
+async def test_a_platform_that_changes_its_checksum_costs_one_restart(start, table, rows):
+    stage = await start(emulator={"checksum": "md5"}, chunk_bytes=64 * 1024)
+    assert (await stage.push(table)).restarts == 0
+    stage.emulator.service.settings = dataclasses.replace(stage.emulator.service.settings, checksum="sha1")
+    changed = await stage.push(table)
+    assert (changed.verified, changed.restarts) == ("checksum", 1)
+    settled = await stage.push(table)
+    assert (settled.verified, settled.restarts) == ("checksum", 0)
     assert await stage.rows() == rows
 
 

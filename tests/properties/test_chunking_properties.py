@@ -51,20 +51,16 @@ def test_chunks_are_the_input_within_limits(tables, max_bytes):
     for _ in range(2):
         reader = ChunkReader(Reader(batches), max_bytes)
         passes.append(list(iter(reader.next_chunk, None)))
-    assert [(c.chunk_id, c.source_rows, c.nbytes) for c in passes[0]] == [
-        (c.chunk_id, c.source_rows, c.nbytes) for c in passes[1]
-    ]
-    position, rows = 0, []
+    assert [(c.chunk_id, c.nbytes) for c in passes[0]] == [(c.chunk_id, c.nbytes) for c in passes[1]]
+    rows = []
     for number, chunk in enumerate(passes[0]):
         assert chunk.chunk_id == f"{number:06d}"
-        assert chunk.rows == sum(one.batch.num_rows for one in chunk.batches) > 0
+        assert chunk.rows == sum(one.batch.num_rows for one in chunk.blocks) > 0
         assert chunk.nbytes <= max_bytes or chunk.rows == 1
-        assert chunk.source_rows == (position, position + chunk.rows)
-        position += chunk.rows
         rows += [
-            value for part in leaves(chunk, max_bytes // 3) for one in part.batches for value in one.batch.to_pylist()
+            value for part in leaves(chunk, max_bytes // 3) for one in part.blocks for value in one.batch.to_pylist()
         ]
     assert rows == [{"a": a, "b": b} for table in tables for a, b in table]
     assert all(
-        one.batch.column("a")[0].as_py() == rows[one.first_row]["a"] for chunk in passes[0] for one in chunk.batches
+        one.batch.column("a")[0].as_py() == rows[one.first_row]["a"] for chunk in passes[0] for one in chunk.blocks
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from pushengine.chunking import AsyncChunkReader, ChunkReader
+from pushengine import chunking
+from pushengine.chunking import AsyncChunkReader, ChunkReader, Taper
 from pushengine.types import SourceBatch
 
 
@@ -21,7 +22,8 @@ class Batches:
     def __iter__(self):
         for one in self.batches:
             self.taken += 1
-            self.rows_read += one.batch.num_rows
+            if self.rows_read is not None:
+                self.rows_read += one.rows
             yield one
 
     def bytes_read(self):
@@ -31,28 +33,71 @@ class Batches:
         self.closed += 1
 
 
+@pytest.mark.parametrize("encoders", [1, 2, 8])
+def test_the_first_and_the_last_chunks_are_small_enough_to_be_shared(monkeypatch, encoders):
+    monkeypatch.setattr(chunking, "_MIN_TAPERED_BYTES", 160)
+
+    class Texts(Batches):
+        """Does not know its rows; each block is 80 bytes of its 80,000."""
+
+        def __init__(self):
+            super().__init__(*[10] * 1000)
+            self.batches = [Unparsed(one) for one in self.batches]
+            self.rows_read = None
+
+        def bytes_read(self):
+            return self.taken * 80
+
+    def sizes():
+        reader = ChunkReader(Texts(), 8000, taper=Taper(80_000, encoders))
+        return [chunk.nbytes for chunk in iter(reader.next_chunk, None)]
+
+    assert sum(sizes()) == 80_000
+    assert sizes() == sizes()
+    left = 80_000
+    for index, size in enumerate(sizes()):
+        assert size <= min(8000, 160 << index // encoders)
+        assert size <= max(left / 2 / encoders, 160)
+        left -= size
+    assert max(sizes()) >= min(8000, 80_000 // 4 // encoders)
+
+
+def test_what_is_left_counts_only_for_a_source_that_is_read_from_the_start():
+    reader = ChunkReader(Batches(*[10] * 100), 800, taper=Taper(8000, 8))
+    assert {chunk.rows for chunk in iter(reader.next_chunk, None)} == {100}
+
+
+class Unparsed:
+    """A block whose rows are found out by decoding."""
+
+    rows = None
+
+    def __init__(self, batch: SourceBatch) -> None:
+        self.decode = lambda: batch
+        self.nbytes = batch.nbytes
+
+
 def chunks_of(batches, max_bytes):
     reader = ChunkReader(batches, max_bytes)
     return list(iter(reader.next_chunk, None))
 
 
 def rows_of(chunk):
-    return [value for one in chunk.batches for value in one.batch.column(0).to_pylist()]
+    return [value for one in chunk.blocks for value in one.batch.column(0).to_pylist()]
 
 
 def test_whole_batches_fill_a_chunk_up_to_the_limit():
     chunks = chunks_of(Batches(10, 10, 10, 10, 6), 200)
     assert [chunk.chunk_id for chunk in chunks] == ["000000", "000001", "000002"]
     assert [chunk.rows for chunk in chunks] == [20, 20, 6]
-    assert [chunk.source_rows for chunk in chunks] == [(0, 20), (20, 40), (40, 46)]
     assert [chunk.nbytes for chunk in chunks] == [160, 160, 48]
 
 
 def test_a_batch_larger_than_a_chunk_is_cut_and_keeps_its_positions():
     chunks = chunks_of(Batches(1000), 800)
     assert [chunk.rows for chunk in chunks] == [100] * 10
-    assert [chunk.batches[0].first_row for chunk in chunks] == list(range(0, 1000, 100))
-    assert [chunk.batches[0].first_line for chunk in chunks] == list(range(2, 1002, 100))
+    assert [chunk.blocks[0].first_row for chunk in chunks] == list(range(0, 1000, 100))
+    assert [chunk.blocks[0].first_line for chunk in chunks] == list(range(2, 1002, 100))
     assert [row for chunk in chunks for row in rows_of(chunk)] == list(range(1000))
 
 
@@ -78,12 +123,11 @@ def test_halves_share_the_rows_and_tell_their_place():
     first, second = chunk.halves()
     assert (first.chunk_id, second.chunk_id) == ("000000.0", "000000.1")
     assert rows_of(first) + rows_of(second) == list(range(7))
-    assert (first.source_rows, second.source_rows) == ((0, 3), (3, 7))
+    assert (first.rows, second.rows) == (3, 4)
     assert second.halves()[0].chunk_id == "000000.1.0"
     single = first.halves()[0]
     assert single.rows == 1
-    with pytest.raises(ValueError, match="one row"):
-        single.halves()
+    assert single.halves() == ()
 
 
 def test_stopping_ends_after_the_batch_at_hand():
@@ -120,9 +164,22 @@ async def test_an_async_source_gives_the_same_chunks():
 def test_a_push_that_goes_on_cuts_the_rest_as_the_first_pass_did(max_bytes):
     sizes = (10, 3, 7, 30, 1, 5)
     whole = chunks_of(Batches(*sizes), max_bytes)
+    first_row = 0
     for index, chunk in enumerate(whole):
-        reader = ChunkReader(Batches(*sizes), max_bytes, first_index=index, first_row=chunk.source_rows[0])
+        reader = ChunkReader(Batches(*sizes), max_bytes, first_index=index, first_row=first_row)
+        assert reader.first_row == first_row
         rest = list(iter(reader.next_chunk, None))
-        assert [(c.chunk_id, c.source_rows, rows_of(c)) for c in rest] == [
-            (c.chunk_id, c.source_rows, rows_of(c)) for c in whole[index:]
-        ]
+        assert [(c.chunk_id, rows_of(c)) for c in rest] == [(c.chunk_id, rows_of(c)) for c in whole[index:]]
+        first_row += chunk.rows
+
+
+def test_a_source_that_does_not_know_its_rows_is_read_from_the_start():
+    batches = Batches(10, 10, 10)
+    batches.rows_read = None
+    batches.batches = [Unparsed(one) for one in batches.batches]
+    reader = ChunkReader(batches, 80, first_index=2, first_row=20)
+    assert reader.first_row == 0
+    chunks = list(iter(reader.next_chunk, None))
+    assert [(chunk.chunk_id, chunk.rows) for chunk in chunks] == [("000000", None), ("000001", None), ("000002", None)]
+    first, second = chunks[0].halves()
+    assert (rows_of(first), rows_of(second)) == (list(range(5)), list(range(5, 10)))

@@ -27,12 +27,12 @@ def chunk_of(columns, parts=1) -> Chunk:
     batch = pa.RecordBatch.from_pydict(columns)
     size = -(-batch.num_rows // parts)
     batches = tuple(SourceBatch(batch.slice(at, size), "f", at) for at in range(0, batch.num_rows, size))
-    return Chunk("000007", batches, batch.num_rows, batch.nbytes, (100, 100 + batch.num_rows))
+    return Chunk("000007", batches, batch.nbytes)
 
 
 def schema_of(chunk, **options):
-    settler = SchemaSettler(chunk.batches[0].batch.schema, is_text=False, **options)
-    for one in chunk.batches:
+    settler = SchemaSettler(chunk.blocks[0].batch.schema, is_text=False, **options)
+    for one in chunk.blocks:
         settler.observe(one)
     return settler.settle()
 
@@ -69,7 +69,7 @@ def test_a_parquet_payload_reads_back_as_the_rows(timestamps, compression, parts
     codec = {"NONE": "UNCOMPRESSED"}.get(compression, compression)
     assert file.metadata.row_group(0).column(0).compression == codec
     assert not file.metadata.metadata
-    assert (payload.chunk_id, payload.rows, payload.source_rows) == ("000007", 4, (100, 104))
+    assert (payload.chunk_id, payload.rows, payload.source_rows) == ("000007", 4, (0, 4))
 
 
 def test_checksums_are_those_of_the_bytes():

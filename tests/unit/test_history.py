@@ -181,7 +181,7 @@ def test_every_beginning_of_a_recorded_history_can_be_read_and_is_told_the_same_
         recorded.extend(file.facts(push.push_id) for push in file.pushes())
 
     monkeypatch.setattr(simulation, "check_facts", keep)
-    for seed in range(15):
+    for seed in range(25):
         simulate(seed, weather=weather, rows=200)
     assert sum(map(len, recorded)) > 500
     kinds = set()

@@ -22,7 +22,9 @@ from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.filesystem import LocalFileSystem
 from pushengine.schema import SchemaSettler, conform
 from pushengine.sources import csv as csv_source
+from pushengine.sources import dialect as dialect_module
 from pushengine.sources import open_source
+from pushengine.sources.dialect import Dialect
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
 
@@ -31,10 +33,16 @@ def opened(spec, format=None, **options):  # noqa: A002
     return open_source(spec, format=format, settings=EngineSettings(**options), filesystem=LocalFileSystem())
 
 
+def batches_of(reader):
+    """Each block decoded and located, as an error message would have it."""
+    for block in reader:
+        yield block.located(block.decode())
+
+
 def rows_of(source) -> list[tuple]:
     reader = source.open()
     try:
-        rows = [tuple(row.values()) for one in reader for row in one.batch.to_pylist()]
+        rows = [tuple(row.values()) for block in reader for row in block.decode().batch.to_pylist()]
         assert reader.bytes_read() == source.size_bytes()
     finally:
         reader.close()
@@ -82,8 +90,6 @@ def write(tmp_path):
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
 def test_rows_are_read_as_they_are_written_whatever_the_block_size(write, monkeypatch, content, rows, block_bytes):
     monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(csv_source._CsvPass.__init__, "__defaults__", (block_bytes,))
-    monkeypatch.setattr(csv_source.CsvSource._open, "__defaults__", (block_bytes,))
     assert rows_of(opened(write(content))) == rows
 
 
@@ -138,13 +144,12 @@ MALFORMED = [
 @pytest.mark.parametrize(("content", "error", "position", "text"), MALFORMED)
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
 def test_damage_is_refused_with_file_and_line(write, monkeypatch, content, error, position, text, block_bytes):
-    monkeypatch.setattr(csv_source._CsvPass.__init__, "__defaults__", (block_bytes,))
-    monkeypatch.setattr(csv_source.CsvSource._open, "__defaults__", (block_bytes,))
+    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
     path = write(content)
     source = opened(path)
     reader = source.open()
     with pytest.raises(error, match=text) as caught:
-        list(reader)
+        list(batches_of(reader))
     reader.close()
     assert caught.value.source == str(path)
     assert caught.value.position == position
@@ -257,6 +262,7 @@ def test_a_row_of_several_megabytes_is_read(write):
 
 def test_a_row_without_end_is_refused_before_it_fills_the_memory(write, monkeypatch):
     monkeypatch.setattr(csv_source, "MAX_ROW_BYTES", 3_000_000)
+    monkeypatch.setattr(csv_source, "BLOCK_BYTES", 1_000_000)
     path = write('a,b\n1,2\n3,"' + "4,5\n" * 2_000_000)
     with pytest.raises(SourceReadError, match="a row of more than") as caught:
         rows_of(opened(path))
@@ -266,7 +272,7 @@ def test_a_row_without_end_is_refused_before_it_fills_the_memory(write, monkeypa
 def test_rows_and_lines_are_counted_over_blocks(write):
     path = write("a,b\n" + "".join(f"{i},{'x' * 50}\n" for i in range(100_000)))
     rows = 0
-    for one in opened(path).open():
+    for one in batches_of(opened(path).open()):
         assert one.first_row == rows
         assert one.first_line == rows + 2
         assert one.batch.column(0)[0].as_py() == str(rows)
@@ -275,7 +281,7 @@ def test_rows_and_lines_are_counted_over_blocks(write):
 
 
 def test_lines_are_told_only_where_each_row_is_one_line(write):
-    (one,) = opened(write('a,b\n"x\ny",1\n2,3\n')).open()
+    (one,) = batches_of(opened(write('a,b\n"x\ny",1\n2,3\n')).open())
     assert (one.first_row, one.first_line) == (0, None)
 
 
@@ -341,6 +347,11 @@ class Failing(LocalFileSystem):
                     raise OSError(5, "Input/output error")
                 return data
 
+            def readinto(self, buffer):
+                data = self.read(len(buffer))
+                buffer[: len(data)] = data
+                return len(data)
+
         return File(path.read_bytes())
 
 
@@ -355,7 +366,7 @@ def test_an_unreadable_file_is_told(write):
 def test_a_failing_disk_is_told(write):
     source = open_source(write("a\n" + "1\n" * 5000), settings=EngineSettings(), filesystem=Failing())
     with pytest.raises(SourceReadError, match="Input/output error"):
-        list(source.open())
+        list(batches_of(source.open()))
 
 
 def test_hidden_files_and_markers_of_a_directory_are_skipped(write, tmp_path):
@@ -386,7 +397,7 @@ def test_a_name_with_glob_characters_is_a_file_first(write):
 def test_a_file_that_is_closed_early_leaves_nothing_open(write):
     source = opened(write(MANY_ROWS))
     reader = source.open()
-    assert next(iter(reader)).first_row == 0
+    assert next(iter(reader)).decode().rows
     reader.close()
     reader.close()
     sample = source.sample(1 << 20)
@@ -422,7 +433,7 @@ def test_what_pythons_csv_writer_writes_is_read_back_cell_by_cell(
     with closing(
         csv_source._CsvPass(path, EngineSettings(csv_delimiter=delimiter), LocalFileSystem(), block_bytes)
     ) as one_pass:
-        rows = [[cell or "" for cell in row.values()] for one in one_pass.batches() for row in one.batch.to_pylist()]
+        rows = [[cell or "" for cell in row.values()] for one in one_pass.decoded() for row in one.batch.to_pylist()]
     assert rows == table
     assert source.schema().names == names
 
@@ -439,7 +450,7 @@ def test_any_text_is_read_as_pythons_csv_reads_it_or_refused(tmp_path, body, wid
     path.write_bytes((",".join(f"c{i}" for i in range(width)) + "\n" + body).encode())
     with_pass = csv_source._CsvPass(path, EngineSettings(csv_delimiter=","), LocalFileSystem(), block_bytes)
     try:
-        rows = [[cell or "" for cell in row.values()] for one in with_pass.batches() for row in one.batch.to_pylist()]
+        rows = [[cell or "" for cell in row.values()] for one in with_pass.decoded() for row in one.batch.to_pylist()]
     except SourceReadError:
         return
     finally:
@@ -447,6 +458,50 @@ def test_any_text_is_read_as_pythons_csv_reads_it_or_refused(tmp_path, body, wid
     expected = list(csv.reader(io.StringIO(body, newline=""), strict=True))
     expected = [row or [""] for row in expected if row or width == 1]
     assert rows == expected
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    block=st.lists(
+        st.sampled_from(['"', '"', '""', ',"', '",', '"\n', '\n"', "\n", "\r\n", "\r", ",", "a"]), max_size=25
+    ),
+    is_last=st.booleans(),
+)
+def test_a_regular_block_ends_where_the_patterns_say(block, is_last):
+    block = "".join(block).encode()
+    dialect = Dialect(",", b"\n")
+    cut = dialect.regular_cut(memoryview(block), is_last=is_last)
+    if cut is None:
+        return
+    if is_last:
+        assert dialect.last_row.fullmatch(block[dialect.rows.match(block).end() :])
+        assert cut == len(block)
+    else:
+        assert dialect.rows.fullmatch(block[:cut])
+        assert cut <= dialect.irregular_cut(block)
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_irregular_rows_are_found_whatever_the_step(monkeypatch, step):
+    monkeypatch.setattr(dialect_module, "_STEP_BYTES", step)
+    rows = b'5" pipe,"quoted, and\nlong"\r\n"a ""b""",c\n' * 20
+    assert Dialect(",", b"\n").irregular_cut(rows + b'6" pi') == len(rows)
+    assert Dialect(",", b"\n").irregular_cut(rows + b'"a"x,y\n' + rows) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("block", "cut"),
+    [
+        pytest.param(b'"a","b"\n"c"\n"d', 12, id="all quoted"),
+        pytest.param(b'"say ""hi""","x\ny"\n"un\nfin', 19, id="doubled quotes and line ends inside"),
+        pytest.param(b'"a",b\r\n"c\r\nd",e\r\nf', 17, id="CRLF"),
+        pytest.param(b'5" pipe\n', None, id="inches"),
+        pytest.param(b'"a"x\n', None, id="text behind a quote"),
+        pytest.param(b'"a\rb"\n', None, id="a lone CR inside"),
+    ],
+)
+def test_regular_blocks_are_told_from_others(block, cut):
+    assert Dialect(",", b"\n").regular_cut(memoryview(block), is_last=False) == cut
 
 
 @pytest.mark.parametrize(("name", "count"), [("receipt.csv", 8_577), ("domestic_declarations.csv.gz", 55_628)])
@@ -464,7 +519,7 @@ def test_public_event_logs_keep_every_row_and_instant(name, count):
     with (gzip.open if name.endswith("gz") else open)(path, "rt", newline="", encoding="utf-8") as file:
         plain = csv.DictReader(file)
         rows = 0
-        for one in source.open():
+        for one in batches_of(source.open()):
             batch = conform(schema, one)
             rows += batch.num_rows
             columns = {column: batch.column(column).to_pylist() for column in stamps}
