@@ -38,8 +38,8 @@ CASES = {
     "memory": (
         ["--rows", "3000", "--budgets", "small"],
         {"csv_mb", "formula", "mb_per_second_per_connection"},
-        {"small_peak_whole_over_tenth", "small_peak_over_formula"},
-        {"small_tenth": SIDE, "small_whole": SIDE | {"base_rss_mb", "over_base_mb", "formula_mb"}},
+        {"small_peak_whole_over_part", "small_peak_over_formula"},
+        {"small_part": SIDE, "small_whole": SIDE | {"base_rss_mb", "over_base_mb", "formula_mb"}},
     ),
     "ledger": (
         ["--rows", "5"],

@@ -641,7 +641,7 @@ async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
         chunk_bytes=64 * 1024,
         sample_bytes=64 * 1024,
         max_uploads=world.rng.randint(1, 4),
-        parquet_as_it_is=random.Random(f"as it is {seed}").random() < 0.7,
+        parquet_as_it_is=random.Random(f"as it is {seed}").random() < 0.4,
         quarantine_seconds=world.weather.quarantine_seconds,
     )
     outcome, receipt, error, last = "stuck", None, "", None
