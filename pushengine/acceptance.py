@@ -3,12 +3,13 @@
 Those that our own encoder could have written for the settled schema: its types, its codec, V1 pages, PLAIN or dictionary encoding, columns
 that are not nested. Nothing else has been seen to work on the platform. Decided for all files of a push or none, so that all chunks of a
 job are of one kind; the reason against is a sentence for people. What the footer says is believed, but for the first data page of each
-column, which is looked at: footers do not tell the version of pages.
+column in the first and the last row group of a file, which is looked at: some writers tell a wrong version of pages, or none.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -50,6 +51,9 @@ _STAMPS = {
     "INT64": {f"INT64 TIMESTAMP({unit})" for unit in ("ms", "us", "ns")},
 }
 _ALL_STAMPS = _STAMPS["INT96"] | _STAMPS["INT64"]
+_MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
+_MR_TELLS_SIZES = (1, 2, 9)
+"""Before, the header of the dictionary was missing in the size of a column (PARQUET-816)."""
 
 
 class ReencodeError(Exception):
@@ -71,6 +75,11 @@ class Layout:
     nbytes: int
     footer: Footer
     groups: tuple[tuple[int, int], ...]
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of data of all row groups."""
+        return sum(nbytes for _, nbytes in self.groups)
 
 
 def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: EngineSettings) -> list[Layout]:
@@ -117,9 +126,10 @@ def _read_layout(path: Path, filesystem: FileSystem, settings: EngineSettings) -
             footer = Footer(file.read(length))
             leaves = _checked_leaves(footer, settings)
             data_end = nbytes - TAIL_BYTES - length
+            count = 0 if footer.is_empty else footer.group_count
             groups = [
-                _checked_group(file, footer.group(index), leaves, data_end, settings)
-                for index in range(0 if footer.is_empty else footer.group_count)
+                _checked_group(file, footer.group(i), leaves, data_end, settings, is_border=i in (0, count - 1))
+                for i in range(count)
             ]
     except FooterError as exc:
         raise ReencodeError(f"the footer of {path} is of an unknown kind: {exc}") from exc
@@ -135,6 +145,8 @@ def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...
         raise ReencodeError("there are encrypted columns")
     if footer.leaves is None:
         raise ReencodeError("there are nested columns")
+    if (writer := _MR.match(footer.created_by)) and tuple(int(part or 0) for part in writer.groups()) < _MR_TELLS_SIZES:
+        raise ReencodeError("it was written by parquet-mr before 1.2.9, which told wrong sizes")
     for leaf in footer.leaves:
         if leaf.kind not in _SETTLED:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}")
@@ -144,12 +156,20 @@ def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...
 
 
 def _checked_group(
-    file: BinaryIO, group: RowGroup, leaves: Sequence[Leaf], data_end: int, settings: EngineSettings
+    file: BinaryIO,
+    group: RowGroup,
+    leaves: Sequence[Leaf],
+    data_end: int,
+    settings: EngineSettings,
+    *,
+    is_border: bool,
 ) -> tuple[int, int]:
     if [chunk.name for chunk in group.chunks] != [leaf.name for leaf in leaves]:
         raise ReencodeError("a row group has other columns")
     for chunk, leaf in zip(group.chunks, leaves, strict=True):
-        reason = _why_not_chunk(chunk, group.rows, data_end, settings) or _why_not_page(file, chunk, leaf)
+        reason = _why_not_chunk(chunk, group.rows, data_end, settings)
+        if not reason and (is_border or not any(kind == "DATA_PAGE" for kind, _ in chunk.pages)):
+            reason = _why_not_page(file, chunk, leaf)
         if reason:
             raise ReencodeError(f"column {chunk.name} {reason}")
     if group.nbytes > MAX_PAYLOAD_BYTES - MAX_FOOTER_BYTES:

@@ -231,6 +231,7 @@ class ChunkReader:
     def stop(self) -> None:
         """Let `next_chunk()` return None after the block that is being read."""
         self._stopped.set()
+        self._reader.stop()
 
     def bytes_read(self) -> int | None:
         """How far the source has been read, in its own bytes."""

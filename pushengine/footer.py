@@ -12,6 +12,7 @@ Footers may be damaged or hostile: everything wrong is a `FooterError`, and cost
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 from pushengine.thrift import (
@@ -154,6 +155,8 @@ _ENCRYPTION = (8, 9)
 """encryption_algorithm, footer_signing_key_metadata"""
 _SAME_IN_ALL = (1, 2, 6, 7)
 """version, schema, created_by, column_orders"""
+_SAYS_NOTHING_OF_VALUES = {b"ARROW:schema", b"pandas"}
+"""Keys of metadata that may differ; any other may say how values are meant, as Spark's do for the calendar of old timestamps."""
 
 
 class Footer:
@@ -163,7 +166,8 @@ class Footer:
         rows: Rows of the file.
         leaves: Columns, or None where some are nested.
         is_encrypted: Some of the data is.
-        group_count: Number of row groups.
+        created_by: Who wrote the file; empty if that is not told.
+        nbytes: Length of the footer itself.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -172,10 +176,14 @@ class Footer:
         Raises:
             FooterError: It is none.
         """
-        self._fields, _ = read_struct(data)
+        groups: list[bytes] = []
+        self._fields, _ = read_struct(data, taken={4: groups})
+        self._groups = tuple(groups)
+        self.nbytes = len(data)
         self.rows = needed_number(self._fields, 3)
-        self._groups = tuple(elements_of(self._fields, 4, STRUCT))
         self.leaves = _leaves(self._fields)
+        self.created_by = text_of(self._fields, 6) if 6 in self._fields else ""  # noqa: PLR2004 - created_by
+        self._metadata = _metadata(self._fields)
         self.is_encrypted = not self._fields.keys().isdisjoint(_ENCRYPTION)
 
     @property
@@ -194,13 +202,15 @@ class Footer:
         Raises:
             FooterError: It makes no sense.
         """
-        fields, _ = read_struct(self._groups[index])
+        columns: list[bytes] = []
+        fields, _ = read_struct(self._groups[index], taken={1: columns})
         rows = needed_number(fields, 3)
-        return RowGroup(rows, tuple(_chunk(read_struct(raw)[0]) for raw in elements_of(fields, 1, STRUCT)))
+        return RowGroup(rows, tuple(_chunk(read_struct(raw)[0]) for raw in columns))
 
     def is_like(self, other: Footer) -> bool:
-        """Row groups of both may stand in one file: same columns, same writer."""
-        return all(self._fields.get(number) == other._fields.get(number) for number in _SAME_IN_ALL)
+        """Row groups of both may stand in one file: same columns, same writer, same meaning of values."""
+        is_same = all(self._fields.get(number) == other._fields.get(number) for number in _SAME_IN_ALL)
+        return is_same and self._metadata == other._metadata
 
     def raw_group(self, index: int) -> bytes:
         """A row group as it was written."""
@@ -212,6 +222,12 @@ class Footer:
         new[3] = (I64, write_integer(rows))
         new[4] = (LIST, write_structs(groups))
         return write_struct(new)
+
+
+def _metadata(footer: Fields) -> list[bytes]:
+    """Raw pairs of key and value, but for those that say nothing of values."""
+    pairs = ((raw, read_struct(raw)[0].get(1, (0, b""))[1]) for raw in elements_of(footer, 5, STRUCT))
+    return sorted(raw for raw, key in pairs if key[1:] not in _SAYS_NOTHING_OF_VALUES)
 
 
 def _leaves(footer: Fields) -> tuple[Leaf, ...] | None:
@@ -272,14 +288,39 @@ def _chunk(fields: Fields) -> Chunk:
     return Chunk(
         name=text_of({1: (BINARY, path[0])}, 1) if len(path) == 1 else "",
         codec=_name_of(CODECS, needed_number(meta, 4)),
-        encodings=frozenset(_name_of(ENCODINGS, value) for value in integers_of(meta, 2)),
-        pages=frozenset(_page_kind(read_struct(raw)[0]) for raw in elements_of(meta, 13, STRUCT)),
+        encodings=_encodings(_short(meta, 2)),
+        pages=_pages(_short(meta, 13)),
         values=needed_number(meta, 5),
         start=start,
         data_start=first,
         end=start + size,
         is_here=not fields.keys() & {1, 8, 9},
     )
+
+
+_Field = tuple[int, bytes] | None
+_MAX_ENCODINGS_BYTES = 1024
+
+
+def _short(fields: Fields, number: int) -> _Field:
+    """A field to be remembered."""
+    field = fields.get(number)
+    if field is not None and len(field[1]) > _MAX_ENCODINGS_BYTES:
+        raise FooterError("a column with hundreds of encodings")
+    return field
+
+
+@functools.lru_cache(maxsize=256)
+def _encodings(field: _Field) -> frozenset[str]:
+    """Nearly all columns of all row groups say the same."""
+    values = integers_of({} if field is None else {2: field}, 2)
+    return frozenset(_name_of(ENCODINGS, value) for value in values)
+
+
+@functools.lru_cache(maxsize=256)
+def _pages(field: _Field) -> frozenset[tuple[str, str]]:
+    elements = elements_of({} if field is None else {13: field}, 13, STRUCT)
+    return frozenset(_page_kind(read_struct(raw)[0]) for raw in elements)
 
 
 def _page_kind(stats: Fields) -> tuple[str, str]:
@@ -361,12 +402,12 @@ def moved_group(raw: bytes, ordinal: int, spans_at: Mapping[tuple[int, int], int
         ordinal: Its new number.
         spans_at: Bytes of the old file (first, after the last) -> where they are in the new one.
     """
-    fields, _ = read_struct(raw)
-    columns = [_moved_chunk(read_struct(column)[0], spans_at) for column in elements_of(fields, 1, STRUCT)]
-    new = dict(fields)
-    new[1] = (LIST, write_structs([write_struct(column) for column in columns]))
+    raw_columns: list[bytes] = []
+    new, _ = read_struct(raw, taken={1: raw_columns})
+    columns = [_moved_chunk(read_struct(column)[0], spans_at) for column in raw_columns]
+    new[1] = (LIST, write_structs([column for column, _ in columns]))
     if 5 in new:  # noqa: PLR2004 - file_offset
-        new[5] = (I64, write_integer(min(_chunk(column).start for column in columns)))
+        new[5] = (I64, write_integer(min(start for _, start in columns)))
     if 7 in new:  # noqa: PLR2004 - ordinal
         new[7] = (I16, write_integer(ordinal))
     return write_struct(new)
@@ -380,7 +421,8 @@ _OFFSETS_OF_META = (9, 10, 11)
 """data_page_offset, index_page_offset, dictionary_page_offset"""
 
 
-def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> Fields:
+def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> tuple[bytes, int]:
+    """As it is written now, and where its data begins now."""
     chunk = _chunk(fields)
     shift = next(at - start for (start, end), at in spans_at.items() if start <= chunk.start and chunk.end <= end)
     meta = {number: value for number, value in (struct_of(fields, 3) or {}).items() if number not in _ELSEWHERE_OF_META}
@@ -393,7 +435,7 @@ def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> Fie
     offset = number_of(new, 2)
     if offset:  # deprecated; writers mean different things by it, all of them at or in the chunk
         new[2] = (I64, write_integer(offset + shift if chunk.start <= offset <= chunk.end else 0))
-    return new
+    return write_struct(new), chunk.start + shift
 
 
 def framed(footer: bytes) -> bytes:

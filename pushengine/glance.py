@@ -17,7 +17,8 @@ from pushengine.footer import Chunk, Page, parse_page
 from pushengine.thrift import FooterError
 
 _PROBE_BYTES = (4 * 1024, 64 * 1024, 1024 * 1024)
-_MAX_PAGE_BYTES = 64 * 1024 * 1024
+_MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""A page is held twice: compressed and not, or with its levels and without; `pieces.MEMORY_BYTES` counts on it."""
 _MAX_COUNTED_TEXTS = 5_000
 """More than these are faster with Arrow."""
 _CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd"}

@@ -94,7 +94,11 @@ class Intake:
                 self.sampled_rows += await self._workers.encode(_observe, settler, block)
                 self.sampled_bytes += block.nbytes
         finally:
+            if reader is not None:
+                reader.stop()
             await self._close(blocks, reader)
+        if not self.sampled_rows and not is_exhaustive:
+            return await self.settle(is_exhaustive=True)  # only some of many files were looked at
         if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
         return settler.settle()
@@ -245,7 +249,7 @@ def _observe(settler: SchemaSettler, block: SourceBlock) -> int:
     """Learn from a block; returns its rows."""
 
     def observe(batch: SourceBatch) -> int:
-        settler.observe(batch)
+        settler.observe(batch, block.located)
         return batch.rows
 
     return checked(block, observe)

@@ -7,8 +7,8 @@ The bytes stay on disk until they are sent (`model.FileParts`). The same files g
 
 What makes a push faithful is checked all the same, before a piece is sent: the length and the encoding of every string, the years of
 timestamps, keys without NULL. Only what has to be read for that is read: dictionaries instead of values where a column is in its
-dictionary, the statistics of the footer instead of integers. Damage in other columns is for the platform to find, which reads a file when
-it takes it.
+dictionary, the statistics of the footer instead of INT64 timestamps; keys are always read. Damage in other columns is for the platform to
+find, which reads a file when it takes it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pushengine.errors import SchemaError, SourceReadError
-from pushengine.footer import MAGIC, Chunk, framed, moved_group, spans
+from pushengine.footer import MAGIC, MAX_FOOTER_BYTES, TAIL_BYTES, Chunk, framed, moved_group, spans
 from pushengine.glance import has_short_texts, has_sure_stamps
-from pushengine.model import FileParts, FileSlice, Payload
+from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
 from pushengine.schema import Column, TableSchema, conform
 from pushengine.types import SourceBatch
 
@@ -41,8 +41,14 @@ _FEW_PIECES = 16
 """So many are enough to keep all uploads busy from the first to the last."""
 _SMALL_PIECE_BYTES = 8 * 1024 * 1024
 """Smaller ones would only be more requests."""
-MEMORY_BYTES = 4 * 1024 * 1024
-"""Rows and buffers of one check, roughly; the producer reserves a multiple."""
+MEMORY_BYTES = 2 * 1024 * 1024
+"""Rows of one check; the producer reserves `RESERVE_FACTOR` times as much, 20 MiB. A glance takes two times a page, of at most 8 MiB each;
+Arrow takes two times a page as well, a batch of rows and a buffer. Only pages of more than 8 MiB, which go to Arrow, may take more than
+is reserved: it cannot read a part of a page. Writers make pages of 1 MiB."""
+_MAX_EXTRA_BYTES = 1024 * 1024
+"""What a file may hold outside of row groups and footer, to be sent as a whole: page indexes and the like."""
+_MAX_ROW_GROUPS = 32_000
+"""Of a piece: their ordinals have 16 bits."""
 _MAX_GAP_BYTES = 16 * 1024
 _HASHED_BYTES = 1024 * 1024
 _BUFFER_BYTES = 1024 * 1024
@@ -79,8 +85,15 @@ class Run:
 
     @property
     def is_whole(self) -> bool:
-        """It is all of the file."""
+        """It is all row groups of the file."""
         return self.end - self.first == len(self.layout.groups)
+
+    @property
+    def is_file(self) -> bool:
+        """It is the file, byte for byte."""
+        layout = self.layout
+        extra = layout.nbytes - len(MAGIC) - layout.data_bytes - layout.footer.nbytes - TAIL_BYTES
+        return self.is_whole and extra <= _MAX_EXTRA_BYTES and layout.nbytes <= MAX_PAYLOAD_BYTES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,7 +135,7 @@ def cut(layouts: Sequence[Layout], max_piece_bytes: int) -> list[FilePiece]:
     A file is one piece, but for large ones, which are cut at row groups, and small ones next to each other, which are joined if their
     footers allow it. Pieces are as large as a chunk may be, or smaller where there would be few: several connections are faster than one.
     """
-    total = sum(nbytes for layout in layouts for _, nbytes in layout.groups)
+    total = sum(layout.data_bytes for layout in layouts)
     piece_bytes = min(max(total // _FEW_PIECES, _SMALL_PIECE_BYTES), max_piece_bytes)
     pieces: list[FilePiece] = []
     row = 0
@@ -134,10 +147,11 @@ def cut(layouts: Sequence[Layout], max_piece_bytes: int) -> list[FilePiece]:
 
 
 def _runs(layout: Layout, piece_bytes: int) -> Iterator[Run]:
-    limit = layout.nbytes if layout.nbytes <= piece_bytes * WHOLE_FILE_PIECES else piece_bytes
+    most = min(piece_bytes * WHOLE_FILE_PIECES, MAX_PAYLOAD_BYTES - MAX_FOOTER_BYTES)
+    limit = most if layout.data_bytes <= most else piece_bytes
     first = first_row = rows = total = 0
     for index, (group_rows, nbytes) in enumerate(layout.groups):
-        if index > first and total + nbytes > limit:
+        if index > first and (total + nbytes > limit or index - first == _MAX_ROW_GROUPS):
             yield Run(layout, first, index, first_row)
             first, first_row, total = index, rows, 0
         rows += group_rows
@@ -148,19 +162,21 @@ def _runs(layout: Layout, piece_bytes: int) -> Iterator[Run]:
 
 def _joined(runs: Sequence[Run], piece_bytes: int) -> Iterator[list[Run]]:
     waiting: list[Run] = []
-    total = 0
+    total = groups = 0
     for run in runs:
-        nbytes = run.nbytes
+        nbytes, count = run.nbytes, run.end - run.first
         if waiting and not (
             total + nbytes <= piece_bytes
+            and groups + count <= _MAX_ROW_GROUPS
             and run.is_whole
             and waiting[0].is_whole
             and run.layout.footer.is_like(waiting[0].layout.footer)
         ):
             yield waiting
-            waiting, total = [], 0
+            waiting, total, groups = [], 0, 0
         waiting.append(run)
         total += nbytes
+        groups += count
     if waiting:
         yield waiting
 
@@ -220,7 +236,7 @@ def checked_payload(
 def parts_of(piece: FilePiece) -> FileParts:
     """The bytes of a piece."""
     first = piece.runs[0]
-    if len(piece.runs) == 1 and first.is_whole:
+    if len(piece.runs) == 1 and first.is_file:
         return FileParts((FileSlice(first.layout.path, 0, first.layout.nbytes),))
     parts: list[bytes | FileSlice] = [MAGIC]
     groups: list[bytes] = []
@@ -334,7 +350,7 @@ class _Check:
     def _row_group(self, number: int, first_row: int) -> None:
         group = self._run.layout.footer.group(number)
         for index, (column, chunk) in enumerate(zip(self._schema.columns, group.chunks, strict=True)):
-            if self._needs_reading(number, index, column) and not self._is_fine_at_a_glance(number, index, chunk):
+            if self._needs_reading(number, index, column) and not self._is_fine_at_a_glance(index, chunk):
                 rows = self._column(number, index, chunk, first_row)
                 if rows != group.rows:
                     raise self._damaged(
@@ -345,25 +361,24 @@ class _Check:
         leaf = self._leaves[index]
         if leaf.kind in ("STRING", "INT96"):
             return True
-        is_key = column.name in self._schema.keys and not leaf.is_required
-        if not is_key and column.type != "DATETIME":
-            return False
-        if is_key and not self._is_without_null(number, index):
+        if self._may_lack_key(index):
             return True
+        if column.type != "DATETIME":
+            return False
         told = self._plain.metadata.row_group(number).column(index).statistics
-        return column.type == "DATETIME" and (told is None or not _holds(column, told))
+        return told is None or not _holds(column, told)
 
-    def _is_fine_at_a_glance(self, number: int, index: int, chunk: Chunk) -> bool:
+    def _is_fine_at_a_glance(self, index: int, chunk: Chunk) -> bool:
         column, leaf = self._schema.columns[index], self._leaves[index]
-        if column.name in self._schema.keys and not leaf.is_required and not self._is_without_null(number, index):
+        if self._may_lack_key(index):
             return False
         if leaf.kind == "STRING":
             return has_short_texts(self._file, chunk, column.length or 0, is_required=leaf.is_required)
         return leaf.kind == "INT96" and has_sure_stamps(self._file, chunk, is_required=leaf.is_required)
 
-    def _is_without_null(self, number: int, index: int) -> bool:
-        told = self._plain.metadata.row_group(number).column(index).statistics
-        return told is not None and told.has_null_count and told.null_count == 0
+    def _may_lack_key(self, index: int) -> bool:
+        """A key is read whatever statistics say: they may be wrong, and keys are few."""
+        return self._schema.columns[index].name in self._schema.keys and not self._leaves[index].is_required
 
     def _column(self, number: int, index: int, chunk: Chunk, first_row: int) -> int:
         """Check one column of a row group; returns how many rows it has."""

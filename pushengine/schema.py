@@ -174,6 +174,13 @@ def _require_key(source: SourceBatch, array: pa.Array, name: str) -> None:
 # --- Settling ---------------------------------------------------------------------------------------------------------------------
 
 
+Locate = Callable[[SourceBatch], SourceBatch]
+
+
+def _as_it_is(source: SourceBatch) -> SourceBatch:
+    return source
+
+
 class _Candidates:
     """What one column may still become."""
 
@@ -199,25 +206,27 @@ class _Candidates:
         length = min(max(self.longest * LENGTH_HEADROOM, MIN_LENGTH), MAX_LENGTH)
         return Column(self.name, kind, pa.string(), length, reading.name, self.forced is not None)
 
-    def observe(self, source: SourceBatch, array: pa.Array) -> None:
+    def observe(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
         if array.null_count == len(array) or pa.types.is_null(array.type):
             return
         self.has_values = True
         before = self.readings
         try:
-            self.readings = [reading for reading in before if reading.fits(array, self.physical(reading))]
+            readings = [reading for reading in before if reading.fits(array, self.physical(reading))]
         except OutOfRangeError as exc:
             raise self._refusal(source, array, before) from exc
-        if not self.readings:
+        if not readings:
             raise self._refusal(source, array, before)
+        self.readings = readings
         text = text_reading(self.readings)
         if text is not None:
-            self._measure(source, text.parse(array, pa.string()))
+            self._measure(source, text.parse(array, pa.string()), located)
 
-    def _measure(self, source: SourceBatch, strings: pa.Array) -> None:
+    def _measure(self, source: SourceBatch, strings: pa.Array, located: Locate) -> None:
         if largest(pc.binary_length(strings)) > self.longest:
             self.longest = max(self.longest, largest(pc.utf8_length(strings)))
-            self.too_long = self.too_long or _too_long(source, strings, self.name, MAX_LENGTH)
+            if self.longest > MAX_LENGTH and self.too_long is None:
+                self.too_long = _too_long(located(source), strings, self.name, MAX_LENGTH)
 
     def _refusal(self, source: SourceBatch, array: pa.Array, readings: Sequence[Reading]) -> SchemaError:
         """The value at which the last of the readings failed."""
@@ -319,8 +328,12 @@ class SchemaSettler:
                 )
         return _Candidates(pa.field(field.name, arrow_type), readings, forced)
 
-    def observe(self, source: SourceBatch) -> None:
+    def observe(self, source: SourceBatch, located: Locate = _as_it_is) -> None:
         """Learn from a batch.
+
+        Args:
+            source: The rows.
+            located: Gives the batch with the row that it begins with, for an error that may come of it later.
 
         Raises:
             SchemaError: A value that no schema under these overrides can hold.
@@ -329,7 +342,7 @@ class SchemaSettler:
             array = decoded(_column_named(source, candidates.name))
             if candidates.name in self._keys and len(array):
                 _require_key(source, array, candidates.name)
-            candidates.observe(source, array)
+            candidates.observe(source, array, located)
 
     def settle(self) -> TableSchema:
         """The schema that holds for all that was observed.

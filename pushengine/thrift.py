@@ -108,6 +108,8 @@ def _skip(data: bytes, at: int, kind: int, depth: int) -> int:
 
 def _skip_element(data: bytes, at: int, kind: int, depth: int) -> int:
     """As `_skip`, but for the elements of lists, where a boolean is a byte."""
+    if kind == STRUCT and depth < _MAX_DEPTH:
+        return _skip_struct(data, at, depth + 1)
     return _bounded(data, at, 1) if kind in (TRUE, FALSE) else _skip(data, at, kind, depth + 1)
 
 
@@ -117,7 +119,11 @@ def _skip_struct(data: bytes, at: int, depth: int) -> int:
         if not head >> 4:
             _, at = _varint(data, at)
         kind = head & 0x0F
-        if kind not in (TRUE, FALSE):
+        if kind in _INTEGERS and data[at] < 0x80:  # noqa: PLR2004 - most of what footers hold, told without a call
+            at += 1
+        elif kind == BINARY and data[at] < 0x80:  # noqa: PLR2004
+            at = _bounded(data, at + 1, data[at])
+        elif kind not in (TRUE, FALSE):
             at = _skip(data, at, kind, depth + 1)
     return at + 1
 
@@ -126,8 +132,14 @@ Fields = dict[int, tuple[int, bytes]]
 """Field number -> kind and raw bytes, in the order of the wire. A boolean is all kind."""
 
 
-def read_struct(data: bytes, at: int = 0) -> tuple[Fields, int]:
+def read_struct(data: bytes, at: int = 0, *, taken: dict[int, list[bytes]] | None = None) -> tuple[Fields, int]:
     """One struct, one level deep, and where it ends.
+
+    Args:
+        data: It begins in there.
+        at: Where.
+        taken: Lists of structs with these field numbers are put here, raw element by element, and are empty in the struct: long ones are
+            gone through once and held once.
 
     Raises:
         FooterError: It is none.
@@ -143,14 +155,31 @@ def read_struct(data: bytes, at: int = 0) -> tuple[Fields, int]:
             else:
                 raw, at = _varint(data, at)
                 number = _signed(raw)
-            end = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
             if number in fields:
                 raise FooterError(f"field {number} is there twice")
+            if taken is not None and number in taken:
+                at = _take(data, at, kind, taken[number])
+                fields[number] = (LIST, write_structs([]))
+                continue
+            end = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
             fields[number] = (kind, data[at:end])
             at = end
     except IndexError:
         raise FooterError("it ends in the middle of a value") from None
     return fields, at + 1
+
+
+def _take(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
+    if kind != LIST:
+        raise FooterError("a field is no list")
+    element, size, at = _list_head(data, at)
+    if size and element != STRUCT:
+        raise FooterError("a list of something else")
+    for _ in range(size):
+        end = _skip_struct(data, at, 1)
+        elements.append(data[at:end])
+        at = end
+    return at
 
 
 def write_struct(fields: Mapping[int, tuple[int, bytes]]) -> bytes:

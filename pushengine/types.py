@@ -242,6 +242,10 @@ class BlockReader(Protocol):
         """How far the source has been read in its own bytes, or None where that is not known."""
         ...
 
+    def stop(self) -> None:
+        """Nobody waits for more: looking for the row of an error may end. From any thread."""
+        ...
+
     def close(self) -> None:
         """Release files; safe to call twice."""
         ...

@@ -20,6 +20,7 @@ from pushengine.concurrency import ConcurrencyController, LimitChange, Outcome
 from pushengine.drain import DrainSwitch
 from pushengine.errors import (
     ApiError,
+    EngineClosedError,
     JobTaintedError,
     JobVanishedError,
     NotFoundError,
@@ -319,7 +320,10 @@ class Uploader:
                 raise error
             self._policy.budget.spend()
             self._on_retry(operation, attempt, decision.wait_seconds, error)
-            await self._clock.sleep(decision.wait_seconds)
+            with contextlib.suppress(EngineClosedError):
+                await self._drain.guard(self._clock.sleep(decision.wait_seconds))
+            if self._drain.is_set:
+                return  # not sent, as what is still on the queue
             attempt += 1
         self._policy.budget.earn()
         self._sink.emit(

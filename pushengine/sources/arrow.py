@@ -124,6 +124,9 @@ class _StreamReader(BlockReader):
             yield source
         require_rows(self.rows_read, self._label)
 
+    def stop(self) -> None:
+        """Rows are known."""
+
     def bytes_read(self) -> int:
         """Arrow bytes handed out."""
         return self._bytes_read

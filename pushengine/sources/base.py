@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -260,12 +261,14 @@ class FilesReader(BlockReader):
         *,
         start_row: int = 0,
         knows_rows: bool = True,
+        stopped: threading.Event | None = None,
     ) -> None:
         self.rows_read = 0 if knows_rows else None
         self._start_row = start_row
         self._label = label
         self._files = list(zip(paths, sizes, strict=True))
         self._open_pass = open_pass
+        self._stopped = stopped or threading.Event()
         self._current: FilePass | None = None
         self._bytes_before = 0
 
@@ -292,6 +295,10 @@ class FilesReader(BlockReader):
         current = self._current
         return self._bytes_before + (0 if current is None else current.bytes_read())
 
+    def stop(self) -> None:
+        """Looking for the row of an error may end."""
+        self._stopped.set()
+
     def close(self) -> None:
         """Close the file that is open."""
         current, self._current = self._current, None
@@ -310,6 +317,7 @@ class FilesSource:
         self.label = label
         self.files = tuple(paths)
         self._filesystem = filesystem
+        self.stopped = threading.Event()
 
     def size_bytes(self) -> int:
         """Length of all files, compressed where they are.
@@ -330,8 +338,15 @@ class FilesSource:
 
     def open(self, start_row: int = 0) -> BlockReader:
         """Begin a pass over all rows; those before `start_row` are left out where a file can do that without reading them."""
+        self.stopped = threading.Event()
         return FilesReader(
-            self.label, self.files, self._sizes(), self._open, start_row=start_row, knows_rows=self.knows_rows
+            self.label,
+            self.files,
+            self._sizes(),
+            self._open,
+            start_row=start_row,
+            knows_rows=self.knows_rows,
+            stopped=self.stopped,
         )
 
     def _open(self, path: Path) -> FilePass:

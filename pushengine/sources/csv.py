@@ -23,10 +23,11 @@ import functools
 import itertools
 import lzma
 import re
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +92,10 @@ class _Layout:
         """
         try:
             _require_utf8(body)
+            if (
+                body[-1] not in b"\r\n"
+            ):  # Arrow takes an empty last field for a quoted one if the field before it is quoted
+                body = bytes(body) + self.dialect.line_end
             table = arrow_csv.read_csv(pa.py_buffer(body), *self._options)
         except pa.ArrowInvalid as exc:
             self._refuse(bytes(body), first_line() or 1, exc)
@@ -154,18 +159,14 @@ class _TextBlock:
 
     Args:
         body: The text.
-        number: How many blocks of the file come before.
         layout: How to parse it.
-        position: Tells the row and line that a block of this number begins with, by reading the file up to it.
+        position: Tells the row and line that it begins with, by reading the file up to it.
     """
 
     rows: None = None
 
-    def __init__(
-        self, body: memoryview, number: int, layout: _Layout, position: Callable[[int], tuple[int, int]]
-    ) -> None:
+    def __init__(self, body: memoryview, layout: _Layout, position: Callable[[], tuple[int, int]]) -> None:
         self._body = body
-        self._number = number
         self._layout = layout
         self._position = position
 
@@ -176,12 +177,16 @@ class _TextBlock:
 
     def decode(self) -> SourceBatch:
         """Parse the rows; which row of the file is the first is not known."""
-        batch = self._layout.parse(self._body, lambda: self._position(self._number)[1])
+        batch = self._layout.parse(self._body, lambda: self._position()[1])
         return SourceBatch(batch, self._layout.source, 0)
 
     def located(self, batch: SourceBatch) -> SourceBatch:
         """The batch with its first row and line, found by reading the file up to here."""
-        return self._layout.place(batch.batch, self._body, *self._position(self._number))
+        return self._layout.place(batch.batch, self._body, *self._position())
+
+
+_Arguments: TypeAlias = tuple[Path, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
+"""File, dialect, where paths lead, size of a block, columns in the order of the table, and whether nobody waits any more."""
 
 
 class _CsvPass:
@@ -191,15 +196,9 @@ class _CsvPass:
     to there, which gives the same blocks.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        settings: EngineSettings,
-        filesystem: FileSystem,
-        block_bytes: int,
-        wanted: Sequence[str] = (),
-    ) -> None:
-        self._arguments = (path, settings, filesystem, block_bytes, wanted)
+    def __init__(self, arguments: _Arguments) -> None:
+        path, settings, filesystem, block_bytes, wanted, _ = arguments
+        self._arguments = arguments
         self._path = path
         self._settings = settings
         self._block_bytes = block_bytes
@@ -217,7 +216,8 @@ class _CsvPass:
                 self._content = open_content(self._counted_file, self._kind, settings.csv_encoding)
             names, dialect, lines = self._read_header()
             self.layout = _Layout(str(path), names, tuple(wanted) or names, dialect)
-            self._counted = (0, lines + 1)
+            self.first_line = lines + 1
+            self._counted = (0, self.first_line)
         except BaseException:
             self._file.close()
             raise
@@ -241,15 +241,7 @@ class _CsvPass:
     def _line(self) -> int:
         """The line that begins after the blocks given so far."""
         blocks, line = self._counted
-        return line if blocks == self._blocks_given else self._position(self._blocks_given)[1]
-
-    def _position(self, number: int) -> tuple[int, int]:
-        """First row and first line of a block, by reading the file up to it."""
-        with contextlib.closing(_CsvPass(*self._arguments)) as again:
-            row = 0
-            for batch in itertools.islice(again.decoded(), number):
-                row += batch.rows
-            return row, again._line()  # noqa: SLF001 - the same class
+        return line if blocks == self._blocks_given else _find(self._arguments, self._blocks_given)[1]
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -265,8 +257,8 @@ class _CsvPass:
                 self._fail(f"damaged {self._kind} file after line {self._line()}: {exc}", None, "fetch it again")
             raise unreadable(str(self._path), exc) from exc
 
-    def _check_text(self, block: memoryview) -> None:
-        if has_nul(block):
+    def _check_text(self, block: memoryview, start: int) -> None:
+        if has_nul(block[start:]):
             line = self._line()
             data = bytes(block)
             before = data.count(b"\n", 0, data.index(b"\0"))
@@ -330,9 +322,9 @@ class _CsvPass:
 
     def blocks(self) -> Iterator[_TextBlock]:
         """All rows, not parsed yet."""
-        for number, body in enumerate(self._bodies()):
+        for number, body in enumerate(self.bodies()):
             if not self._is_blank(body):
-                yield _TextBlock(body, number, self.layout, self._position)
+                yield _TextBlock(body, self.layout, functools.partial(_find, self._arguments, number))
 
     def _is_blank(self, body: memoryview) -> bool:
         """There are empty lines only, which are no rows."""
@@ -341,8 +333,8 @@ class _CsvPass:
     def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBatch]:
         """Parsed rows with their numbers and lines: all, or about the first `max_bytes` bytes of text."""
         row = done = 0
-        line = self._counted[1]
-        for body in self._bodies():
+        line = self.first_line
+        for body in self.bodies():
             batch = self.layout.batch(body, row, line)
             row += batch.rows
             line += self.layout.lines(body)
@@ -353,7 +345,7 @@ class _CsvPass:
             if max_bytes is not None and done + self._block_bytes // 2 > max_bytes:
                 return
 
-    def _bodies(self) -> Iterator[memoryview]:
+    def bodies(self) -> Iterator[memoryview]:
         """The text in blocks of whole rows."""
         size = self._block_bytes
         while len(block := self._filled(size)):
@@ -375,12 +367,14 @@ class _CsvPass:
         """What is pending and what follows: `size` bytes, or all that are left."""
         # from Arrow's pool, which keeps freed memory for the next block; the system would clear each page of it again
         block = memoryview(pa.allocate_buffer(max(size, len(self._pending)))).cast("B")
-        done = len(self._pending)
+        start = done = len(self._pending)
         block[:done] = self._pending
         if done < size:
             with self._errors():
                 done += self._content.fill(block[done:size])
-        self._check_text(block[len(self._pending) : done])
+        if done < len(block) // 2:  # a small file, or the end of one: the rest of the memory must not wait with it
+            block = memoryview(bytes(block[:done]))
+        self._check_text(block[:done], start)
         return block[:done]
 
     def _whole_rows(self, block: memoryview, *, is_last: bool) -> int:
@@ -411,6 +405,22 @@ class _CsvPass:
         self._fail("text after the closing quote of a field", line, "quotes inside a field must be doubled")
 
 
+def _find(arguments: _Arguments, number: int) -> tuple[int, int]:
+    """First row and first line of a block, by reading the file up to it.
+
+    Raises:
+        SourceReadError: The file is not what it was, or nobody waits for the answer any more.
+    """
+    with contextlib.closing(_CsvPass(arguments)) as again:
+        row, line = 0, again.first_line
+        for body in itertools.islice(again.bodies(), number):
+            if arguments[-1].is_set():
+                raise SourceReadError("stopped while looking for a row", source=str(arguments[0]))
+            row += again.layout.parse(body, lambda: None).num_rows
+            line += again.layout.lines(body)
+        return row, line
+
+
 # --- The source -------------------------------------------------------------------------------------------------------------------
 
 
@@ -434,7 +444,7 @@ class CsvSource(FilesSource):
         """
         if self._names is None:
             for path in self.files:
-                with contextlib.closing(_CsvPass(path, self._settings, self._filesystem, 64 * 1024)) as one:
+                with contextlib.closing(self._pass(path, 64 * 1024, ())) as one:
                     self._require_columns(path, one.layout.names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
 
@@ -450,9 +460,12 @@ class CsvSource(FilesSource):
             )
         return self._names
 
+    def _pass(self, path: Path, block_bytes: int, wanted: Sequence[str]) -> _CsvPass:
+        return _CsvPass((path, self._settings, self._filesystem, block_bytes, wanted, self.stopped))
+
     def _open(self, path: Path, max_block_bytes: int | None = None) -> _CsvPass:
         block_bytes = min(max_block_bytes or BLOCK_BYTES, self._settings.fitting_chunk_bytes)
-        one = _CsvPass(path, self._settings, self._filesystem, block_bytes, self._names or ())
+        one = self._pass(path, block_bytes, self._names or ())
         try:
             self._require_columns(path, one.layout.names)
         except BaseException:

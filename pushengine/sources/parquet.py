@@ -234,6 +234,7 @@ class ParquetSource(FilesSource):
         self._settings = settings
         self._schema: pa.Schema | None = None
         self._layouts: list[Layout] | ReencodeError | None = None
+        self._goes_as_it_is = False
 
     def schema(self) -> pa.Schema:
         """The common schema. Reads the footer of every file.
@@ -258,10 +259,12 @@ class ParquetSource(FilesSource):
         Raises:
             ReencodeError: They have to be decoded.
         """
+        self._goes_as_it_is = False
         layouts = self._as_they_are()
         if isinstance(layouts, ReencodeError):
             raise layouts
         require_settled(layouts, schema)
+        self._goes_as_it_is = True
         return cut(layouts, self._settings.fitting_chunk_bytes)
 
     def _as_they_are(self) -> list[Layout] | ReencodeError:
@@ -282,6 +285,8 @@ class ParquetSource(FilesSource):
         except SourceError:
             one.close()
             raise
+        if self._goes_as_it_is:
+            one.cut_stamps()  # types and lengths are learned from these rows, but the file is sent, which keeps its nanoseconds
         return one.as_table(schema)
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
@@ -290,10 +295,9 @@ class ParquetSource(FilesSource):
         files = spread(len(self.files), parts)
         share = max_bytes // len(files)
         rows = 0
+        self._goes_as_it_is = not isinstance(self._as_they_are(), ReencodeError)
         for index in files:
             with contextlib.closing(self._open(self.files[index])) as one:
-                if not isinstance(self._as_they_are(), ReencodeError):
-                    one.cut_stamps()  # a file that goes as it is keeps its nanoseconds
                 for source in _sampled(one, share):
                     rows += source.batch.num_rows
                     yield source

@@ -29,6 +29,12 @@ CASES = {
             "floor": {"seconds"},
         },
     ),
+    "tables": (
+        ["--rows", "600"],
+        {"csv_mb"},
+        {"log_all_cpu", "wide_chunk_64_payload", "texts_zstd_payload"},
+        {"quoted_chunk_16": {"cpu_seconds_per_gb", "payload_mb_per_gb", "chunks"}},
+    ),
     "upload_body": (
         ["--rows", "1"],
         {"loop_lag_ms", "loop_busy_ms", "idle_loop_lag_ms", "uploads", "payload_mib"},

@@ -135,6 +135,17 @@ async def test_a_text_too_long_late_in_the_file_starts_again_and_arrives_uncut(s
     assert [job.id for job in stage.jobs()] == [receipt.job_id]
 
 
+async def test_stamps_finer_than_a_microsecond_arrive_whether_or_not_a_text_is_too_long(start, write):
+    stage = await start(**SMALL)
+    stamps = pa.array([number * 1_000_000_007 for number in range(COUNT)], pa.timestamp("ns"))
+    texts = ["abc"] * COUNT
+    assert (await stage.push(write(columns(AT=stamps, S=texts)))).restarts == 0
+    texts[LATE] = "ß" * 3000
+    receipt = await stage.push(write(columns(AT=stamps, S=texts), "long.parquet"))
+    assert (receipt.restarts, receipt.rows) == (1, COUNT)
+    assert await stage.query("select count(*), max(length(S)) from T") == [(COUNT, 3000)]
+
+
 async def test_a_key_without_value_is_refused_with_its_row(start, write):
     stage = await start(**SMALL)
     ids = list(range(COUNT))

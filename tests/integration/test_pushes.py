@@ -9,6 +9,7 @@ import pytest
 
 from pushengine import PushEngine, UserApiKey, events
 from pushengine.clock import SystemClock
+from pushengine.emulator.faults import Fault, FaultPlan, Status
 from pushengine.errors import EngineClosedError, JobDeadlineError, LedgerError
 from pushengine.ledger import SqliteLedger
 
@@ -246,6 +247,23 @@ async def test_a_drain_while_an_iterator_keeps_us_waiting_ends_the_push(start):
         stage.engine.drain()
         with pytest.raises(EngineClosedError):
             await push
+    assert stage.jobs("NEW") == []
+
+
+async def test_a_drain_does_not_wait_for_another_attempt(start):
+    """The only upload slot waits for half a minute before its next attempt; everything else waits for the slot."""
+    stage = await start(clock=SystemClock(), min_uploads=1, max_uploads=1, **SMALL)
+    stage.emulator.faults = FaultPlan([Fault("upsert", Status(503, headers={"Retry-After": "30"}))])
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.RetryScheduled):
+                stage.engine.drain()
+
+    stage.engine._sinks.append(Sink())
+    async with asyncio.timeout(10):
+        with pytest.raises(EngineClosedError):
+            await stage.push(numbers(100_000))
     assert stage.jobs("NEW") == []
 
 

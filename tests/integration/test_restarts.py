@@ -172,6 +172,28 @@ async def test_every_checksum_of_the_platform_verifies(start, table, rows, check
     assert await stage.rows() == rows
 
 
+async def test_a_value_that_no_schema_holds_is_told_with_its_row_after_a_restart_too(start, save_csv):
+    stage = await start(**SMALL)
+    rows = [(str(number), "x") for number in range(50_000)]
+    rows[40_000] = ("40000", "y" * 300)  # not what the sample said: all rows are read
+    rows[45_000] = ("no number", "x")
+    source = save_csv("a.csv", rows, ["N", "TEXT"])
+    with pytest.raises(SchemaError, match="no number") as caught:
+        await stage.push(source, column_types={"N": "INTEGER"})
+    assert caught.value.position == "row 45001 (line 45002), column N"
+
+
+async def test_a_text_that_is_too_long_for_the_platform_is_told_with_its_row(start, save_csv):
+    stage = await start(**SMALL)
+    rows = [(str(number), "x") for number in range(50_000)]
+    rows[40_000] = ("40000", "y" * 300)
+    rows[45_000] = ("45000", "z" * 20_000)
+    source = save_csv("a.csv", rows, ["N", "TEXT"])
+    with pytest.raises(SchemaError, match="20000 characters") as caught:
+        await stage.push(source)
+    assert caught.value.position == "row 45001 (line 45002), column TEXT"
+
+
 async def test_a_platform_that_changes_its_checksum_costs_one_restart(start, table, rows):
     stage = await start(emulator={"checksum": "md5"}, chunk_bytes=64 * 1024)
     assert (await stage.push(table)).restarts == 0

@@ -205,3 +205,13 @@ async def test_what_is_no_source_is_refused_before_anything_is_sent(stage, tmp_p
     with pytest.raises(error):
         await stage.push(source)
     assert stage.jobs() == []
+
+
+async def test_rows_in_one_of_many_empty_files_are_found(start, tmp_path):
+    stage = await start(sample_bytes=64 * 1024)
+    folder = tmp_path / "hours"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:03d}.csv").write_text("A,B\n" + ("1,x\n" if number == 1 else ""))
+    receipt = await stage.push(folder)
+    assert (receipt.rows, await stage.rows()) == (1, [(1, "x")])

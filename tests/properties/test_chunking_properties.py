@@ -28,6 +28,9 @@ class Reader:
     def bytes_read(self):
         return None
 
+    def stop(self):
+        pass
+
     def close(self):
         pass
 

@@ -29,6 +29,9 @@ class Batches:
     def bytes_read(self):
         return self.taken
 
+    def stop(self):
+        pass
+
     def close(self):
         self.closed += 1
 

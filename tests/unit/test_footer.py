@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 
 import duckdb
 import pyarrow as pa
@@ -13,13 +14,14 @@ from pushengine.footer import (
     MAX_FOOTER_BYTES,
     TAIL_BYTES,
     Footer,
+    _short,
     footer_length,
     framed,
     moved_group,
     parse_page,
     spans,
 )
-from pushengine.thrift import FooterError, _list_head
+from pushengine.thrift import LIST, FooterError, _list_head
 
 STOP = b"\0"
 
@@ -232,9 +234,27 @@ def test_hostile_tails_are_refused():
             footer_length(tail, size)
 
 
+def test_what_is_remembered_of_columns_is_bounded():
+    with pytest.raises(FooterError, match="hundreds of encodings"):
+        _short({2: (LIST, bytes(1025))}, 2)
+    assert _short({2: (LIST, bytes(1024))}, 2) == (LIST, bytes(1024))
+
+
 def test_long_lists_of_anything_are_bounded_by_the_bytes_that_are_there():
     with pytest.raises(FooterError):
         _list_head(b"\xfc\xff\xff\xff\xff\x0f" + bytes(100), 0)
+
+
+def test_row_groups_are_held_once():
+    raw = footer_of(written(TABLE, row_group_size=5))
+    tracemalloc.start()
+    try:
+        footer = Footer(raw)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert footer.group_count == 200
+    assert held < len(raw) * 1.3
 
 
 def test_fields_of_later_versions_are_kept():

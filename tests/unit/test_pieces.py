@@ -1,5 +1,6 @@
 """Parquet files as chunks that need no decoding: what may go as it is, how it is cut, and that every value is checked all the same."""
 
+import dataclasses
 import hashlib
 import io
 import zlib
@@ -8,16 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pushengine import glance
+from pushengine import acceptance, glance
 from pushengine.acceptance import ReencodeError
 from pushengine.config import EngineSettings
 from pushengine.encoding import DIGESTS
 from pushengine.errors import SchemaError, SourceReadError, ValueMisfitError
 from pushengine.filesystem import LocalFileSystem
+from pushengine.footer import MAX_FOOTER_BYTES, TAIL_BYTES, Footer, footer_length, framed
 from pushengine.model import FileSlice
-from pushengine.pieces import PieceReader, checked_payload
+from pushengine.pieces import PieceReader, _Check, checked_payload
 from pushengine.schema import SchemaSettler
 from pushengine.sources import open_source
+from pushengine.thrift import BINARY, I64, LIST, FooterError, read_struct, write_integer, write_struct, write_structs
 
 FILES = LocalFileSystem()
 
@@ -64,6 +67,26 @@ def write(tmp_path):
         return path
 
     return write
+
+
+def text(value):
+    return len(value).to_bytes(1) + value.encode()
+
+
+def key_values(**pairs):
+    """Field 5 of a footer."""
+    entries = [write_struct({1: (BINARY, text(key)), 2: (BINARY, text(value))}) for key, value in pairs.items()]
+    return {5: (LIST, write_structs(entries))}
+
+
+def change_footer(path, fields=None, *, junk=b""):
+    """Other fields in the footer of a file, and bytes before it that no row group has."""
+    data = path.read_bytes()
+    length = footer_length(data[-TAIL_BYTES:], len(data))
+    old, _ = read_struct(data[-TAIL_BYTES - length : -TAIL_BYTES])
+    new = dict(sorted((old | (fields or {})).items()))
+    path.write_bytes(data[: -TAIL_BYTES - length] + junk + framed(write_struct(new)))
+    return path
 
 
 def noise(count, width=40, seed=1):
@@ -157,6 +180,54 @@ def test_settings_decide_what_goes_as_it_is(write):
     assert pieces_of(write(COLUMNS, compression="none"), compression="NONE")
 
 
+@pytest.mark.parametrize(
+    ("writer", "is_fine"),
+    [
+        ("parquet-mr version 1.2.8 (build abc)", False),
+        ("parquet-mr version 1.2.8-cdh5", False),
+        ("parquet-mr version 0.9.10", False),
+        ("parquet-mr", False),
+        ("parquet-mr version 1.2.9", True),
+        ("parquet-mr version 1.10.0 (build abc)", True),
+        ("parquet-cpp version 1.0.0", True),
+    ],
+)
+def test_footers_of_writers_that_told_wrong_sizes_are_not_believed(write, writer, is_fine):
+    path = change_footer(write(COLUMNS), {6: (BINARY, text(writer))})
+    if is_fine:
+        assert pieces_of(path)
+    else:
+        with pytest.raises(ReencodeError, match=r"parquet-mr before 1\.2\.9"):
+            pieces_of(path)
+
+
+def pages_looked_at(monkeypatch):
+    looked = []
+    original = acceptance.parse_page
+    monkeypatch.setattr("pushengine.acceptance.parse_page", lambda data: looked.append(1) or original(data))
+    return looked
+
+
+def test_pages_between_the_first_and_the_last_row_group_are_believed_where_the_footer_tells_them(write, monkeypatch):
+    looked = pages_looked_at(monkeypatch)
+    assert pieces_of(write({"i": range(1000), "x": [0.5] * 1000}, row_group_size=100))
+    assert len(looked) == 2 * 2
+
+
+def test_pages_are_looked_at_where_the_footer_does_not_tell_them(write, monkeypatch):
+    looked = pages_looked_at(monkeypatch)
+    original = Footer.group
+
+    def silent(self, index):
+        group = original(self, index)
+        chunks = tuple(dataclasses.replace(chunk, pages=frozenset()) for chunk in group.chunks)
+        return dataclasses.replace(group, chunks=chunks)
+
+    monkeypatch.setattr(Footer, "group", silent)
+    assert pieces_of(write({"i": range(1000), "x": [0.5] * 1000}, row_group_size=100))
+    assert len(looked) == 2 * 10
+
+
 @pytest.mark.parametrize(("name", "kind"), [("i", "STRING"), ("i", "FLOAT"), ("b", "INTEGER")])
 def test_a_column_that_is_sent_as_something_else_is_encoded_again(write, name, kind):
     source = opened(write({"i": [1], "b": [True]}))
@@ -238,6 +309,69 @@ def test_files_of_other_writers_are_not_joined(write):
         write({"s": ["c"]}, "c.parquet", version="1.0"),
     ]
     assert [piece.rows for piece in pieces_of(paths)] == [1, 2]
+
+
+def spark(write, name, **pairs):
+    return change_footer(write(COLUMNS, name, store_schema=False), key_values(**pairs))
+
+
+def test_files_that_mean_different_things_by_the_same_bytes_are_not_joined(write):
+    """As with Spark, whose footers say by which calendar old stamps are."""
+    paths = [
+        spark(write, "a.parquet", version="3.5.0", legacyINT96=""),
+        spark(write, "b.parquet", version="3.5.0"),
+        spark(write, "c.parquet", version="3.5.0"),
+        write(COLUMNS, "d.parquet", store_schema=False),
+    ]
+    assert [piece.rows for piece in pieces_of(paths)] == [2, 4, 2]
+
+
+def test_files_that_differ_in_what_only_arrow_and_pandas_read_are_joined(write):
+    paths = [
+        write(COLUMNS, "a.parquet"),
+        spark(write, "b.parquet", pandas="3"),
+        write(COLUMNS, "c.parquet", store_schema=False),
+    ]
+    assert [piece.rows for piece in pieces_of(paths)] == [6]
+
+
+def test_metadata_that_makes_no_sense_is_a_reason_to_encode_again(write):
+    """Damage that Arrow does not see, or not in this way."""
+    with pytest.raises(FooterError):
+        Footer(write_struct({3: (I64, write_integer(0)), 5: (LIST, b"\x15\x02")}))
+    path = change_footer(write(COLUMNS, store_schema=False), {6: (BINARY, b"\x01\xff")})
+    with pytest.raises(ReencodeError, match="not UTF-8"):
+        acceptance.read_layouts([path], FILES, EngineSettings())
+
+
+def test_so_many_row_groups_are_in_one_piece_as_their_ordinals_can_count(write, monkeypatch):
+    monkeypatch.setattr("pushengine.pieces._MAX_ROW_GROUPS", 5)
+    paths = [write({"i": range(40)}, f"{number}.parquet", row_group_size=20) for number in range(4)]
+    assert [piece.rows for piece in pieces_of(paths)] == [80, 80]
+    many = write({"i": range(120)}, "many.parquet", row_group_size=10)
+    assert [piece.rows for piece in pieces_of(many)] == [50, 50, 20]
+
+
+def test_bytes_that_no_row_group_has_are_not_sent(write):
+    lean = change_footer(write(COLUMNS), junk=bytes(1 << 20))
+    schema = settled(opened(lean))
+    (piece,) = opened(lean).pieces(schema)
+    assert payload_of(piece, schema).size == lean.stat().st_size
+    stuffed = change_footer(write(COLUMNS, "stuffed.parquet"), junk=bytes((1 << 20) + 1))
+    for paths in ([stuffed], [stuffed, lean]):
+        (piece,) = opened(paths).pieces(schema)
+        payload = payload_of(piece, schema)
+        assert payload.size < 5000
+        assert pq.read_table(io.BytesIO(bytes_of(payload.data))).num_rows == 2 * len(paths)
+
+
+def test_a_file_larger_than_a_payload_is_cut_though_it_is_not_longer_than_two_pieces(write, monkeypatch):
+    path = write({"s": noise(2500)}, row_group_size=100)
+    assert 64 * 1024 < path.stat().st_size < 128 * 1024
+    assert len(pieces_of(path)) == 1
+    monkeypatch.setattr("pushengine.pieces.MAX_PAYLOAD_BYTES", MAX_FOOTER_BYTES + 100_000)
+    pieces = pieces_of(path)
+    assert len(pieces) == 2
 
 
 def test_pieces_are_given_from_where_a_push_goes_on(write):
@@ -407,7 +541,36 @@ def test_most_columns_are_told_at_a_glance(write, monkeypatch):
         "n": range(10_000),
     }
     write(columns, "sample.parquet")
-    checked(write(columns, dictionary_pagesize_limit=20_000), keys=["ids", "n"])
+    checked(write(columns, dictionary_pagesize_limit=20_000))
+    assert looked_closer == []
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy"])
+@pytest.mark.parametrize(("rows", "is_certain"), [(500_000, True), (650_000, False)])
+def test_huge_pages_are_not_held_for_a_glance(write, rows, is_certain, compression):
+    options = {"use_dictionary": False, "data_page_size": 1 << 30, "max_rows_per_page": rows}
+    path = write({"s": ["abcdefghij"] * rows}, compression=compression, **options)
+    (layout,) = opened(path)._as_they_are()
+    (chunk,) = layout.footer.group(0).chunks
+    with path.open("rb") as file:
+        assert glance.has_short_texts(file, chunk, 80, is_required=False) is is_certain
+
+
+def test_statistics_are_not_asked_whether_a_key_is_missing(write, monkeypatch):
+    """They may be wrong, and a row without its key is lost."""
+    looked_closer = []
+    original = _Check._column
+    monkeypatch.setattr(
+        "pushengine.pieces._Check._column",
+        lambda self, *rest: looked_closer.append(rest[1]) or original(self, *rest),
+    )
+    columns = {"k": range(1000), "c": [f"{i:05d}" for i in range(1000)], "n": range(1000)}
+    write(columns, "sample.parquet")
+    checked(write(columns), keys=["k", "c"])
+    assert looked_closer == [0, 1]
+    looked_closer.clear()
+    required = pa.schema([pa.field("k", pa.int64(), nullable=False), ("c", pa.string()), ("n", pa.int64())])
+    checked(write(columns, schema=required), keys=["k"])
     assert looked_closer == []
 
 

@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import random
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def write(tmp_path):
         pytest.param('a,b\n1,"x\n"', [("1", "x\n")], id="quoted line feed at the end"),
         pytest.param('a,b\n"",""\n', [("", "")], id="row of empty strings"),
         pytest.param("a,b\n,\n", [(None, None)], id="row of nulls"),
+        pytest.param('a,b\n"1",', [("1", None)], id="null at the very end, without line end"),
+        pytest.param('a,b\r\n"1",', [("1", None)], id="the same with CRLF"),
         pytest.param("a,b\n007,+1\n", [("007", "+1")], id="texts as they are"),
         pytest.param("a,b\n x , y \n", [(" x ", " y ")], id="blanks are kept"),
     ],
@@ -280,6 +283,40 @@ def test_rows_and_lines_are_counted_over_blocks(write):
     assert rows == 100_000
 
 
+def test_blocks_of_blank_lines_count_as_lines_only(write, monkeypatch):
+    monkeypatch.setattr(csv_source, "BLOCK_BYTES", 100)
+    path = write("a,b\n" + "1,2\n" * 100 + "\n" * 1000 + "3,4\n" * 100)
+    found = [(one.first_row, one.first_line) for one in batches_of(opened(path).open())]
+    assert found == sorted(found)
+    assert all(line == row + (2 if row < 100 else 1002) for row, line in found if line is not None)
+    assert len([line for _, line in found if line]) > 5
+
+
+def test_a_nul_byte_in_a_long_field_is_told_with_its_line(write, monkeypatch):
+    monkeypatch.setattr(csv_source, "BLOCK_BYTES", 100)
+    with pytest.raises(SourceReadError, match="NUL byte") as caught:
+        rows_of(opened(write('a,b\n1,"' + "x\n" * 500 + '\0"\n')))
+    assert caught.value.position == "line 502"
+
+
+def test_many_small_files_take_no_more_memory_than_their_text(write, tmp_path):
+    for number in range(50):
+        write(f"a,b\n{number},x\n", f"{number:03d}.csv")
+    before = pa.total_allocated_bytes()
+    blocks = list(opened(tmp_path).open())
+    assert len(blocks) == 50
+    assert pa.total_allocated_bytes() - before < 1 << 20
+
+
+def test_looking_for_a_row_ends_when_nobody_waits(write):
+    reader = opened(write(MANY_ROWS * 10)).open()
+    block = list(reader)[-1]
+    assert block.located(block.decode()).first_row > 0
+    reader.stop()
+    with pytest.raises(SourceReadError, match="stopped"):
+        block.located(block.decode())
+
+
 def test_lines_are_told_only_where_each_row_is_one_line(write):
     (one,) = batches_of(opened(write('a,b\n"x\ny",1\n2,3\n')).open())
     assert (one.first_row, one.first_line) == (0, None)
@@ -405,6 +442,11 @@ def test_a_file_that_is_closed_early_leaves_nothing_open(write):
     sample.close()
 
 
+def csv_pass(path, delimiter, block_bytes):
+    settings = EngineSettings(csv_delimiter=delimiter)
+    return csv_source._CsvPass((path, settings, LocalFileSystem(), block_bytes, (), threading.Event()))
+
+
 FIELDS = st.text(st.sampled_from(list('ab0 ,;"\n\ré\t|')), max_size=6)
 
 
@@ -430,9 +472,7 @@ def test_what_pythons_csv_writer_writes_is_read_back_cell_by_cell(
     path = tmp_path / "p.csv"
     path.write_bytes(text.getvalue().encode())
     source = opened(path, csv_delimiter=delimiter)
-    with closing(
-        csv_source._CsvPass(path, EngineSettings(csv_delimiter=delimiter), LocalFileSystem(), block_bytes)
-    ) as one_pass:
+    with closing(csv_pass(path, delimiter, block_bytes)) as one_pass:
         rows = [[cell or "" for cell in row.values()] for one in one_pass.decoded() for row in one.batch.to_pylist()]
     assert rows == table
     assert source.schema().names == names
@@ -448,7 +488,7 @@ def test_any_text_is_read_as_pythons_csv_reads_it_or_refused(tmp_path, body, wid
     """No malformed file loses, merges or splits rows in silence, wherever the block borders fall."""
     path = tmp_path / "p.csv"
     path.write_bytes((",".join(f"c{i}" for i in range(width)) + "\n" + body).encode())
-    with_pass = csv_source._CsvPass(path, EngineSettings(csv_delimiter=","), LocalFileSystem(), block_bytes)
+    with_pass = csv_pass(path, ",", block_bytes)
     try:
         rows = [[cell or "" for cell in row.values()] for one in with_pass.decoded() for row in one.batch.to_pylist()]
     except SourceReadError:
