@@ -111,7 +111,9 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
     ratios: dict[str, Any] = {}
     for kind, csv in files.items():
         runs = harness.interleaved(
-            VARIANTS, args.repeat, lambda variant, csv=csv: harness.side("encode", csv=csv, variant=variant)
+            args.variants.split(","),
+            args.repeat,
+            lambda variant, csv=csv: harness.side("encode", csv=csv, variant=variant),
         )
         figures |= {f"{kind}_{variant}": harness.spreads(one) for variant, one in runs.items()}
         for variant, one in runs.items():
@@ -124,7 +126,10 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     harness.run(
         harness.arguments(
-            __doc__, rows=600_000, file={"action": "append", "default": [], "help": "another CSV file to try"}
+            __doc__,
+            rows=600_000,
+            variants={"default": ",".join(VARIANTS), "help": "which of them, with commas; chunk_16 is always needed"},
+            file={"action": "append", "default": [], "help": "another CSV file to try"},
         ),
         {"encode": encode},
         main,

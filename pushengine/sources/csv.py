@@ -1,8 +1,8 @@
 """CSV and other delimited text, read strictly.
 
-A file is cut into blocks of whole rows, and each block is parsed by Arrow with every column as text; what the texts mean is for
-`pushengine.schema` to settle. Cutting ourselves keeps row and line numbers exact, memory flat and errors local: Arrow's own streaming
-reader reads ahead dozens of blocks, stops at a row longer than a block, and takes malformed quotes without a word.
+A file is cut into blocks of whole rows on the reader thread; each block is parsed by Arrow, with every column as text, where its rows are
+encoded. What the texts mean is for `pushengine.schema` to settle. Cutting ourselves lets all cores parse, keeps memory flat and errors
+exact: Arrow's own streaming reader reads ahead dozens of blocks, stops at a row longer than a block, and takes malformed quotes without a word.
 
 What a row is:
 
@@ -92,9 +92,8 @@ class _Layout:
         """
         try:
             _require_utf8(body)
-            if (
-                body[-1] not in b"\r\n"
-            ):  # Arrow takes an empty last field for a quoted one if the field before it is quoted
+            if body[-1] not in b"\r\n":
+                # at the end of the data, Arrow takes an empty field for a quoted one if the field before it is quoted
                 body = bytes(body) + self.dialect.line_end
             table = arrow_csv.read_csv(pa.py_buffer(body), *self._options)
         except pa.ArrowInvalid as exc:

@@ -30,9 +30,9 @@ CASES = {
         },
     ),
     "tables": (
-        ["--rows", "600"],
+        ["--rows", "600", "--variants", "chunk_16,zstd"],
         {"csv_mb"},
-        {"log_all_cpu", "wide_chunk_64_payload", "texts_zstd_payload"},
+        {"log_zstd_cpu", "wide_zstd_payload", "texts_chunk_16_payload"},
         {"quoted_chunk_16": {"cpu_seconds_per_gb", "payload_mb_per_gb", "chunks"}},
     ),
     "upload_body": (
