@@ -42,35 +42,18 @@ CHUNK_ROWS = 500_000
 # -------------------------------------------------------------------------------------------------------------------- push
 
 
-class _LastAcknowledgement:
-    """An event sink that knows when the last chunk was acknowledged."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def emit(self, event: Any) -> None:
-        if event.name == "chunk_uploaded":
-            self.at = time.perf_counter()
-
-
 async def _push(job: dict[str, Any]) -> tuple[Any, Meter, float]:
-    from pushengine import EngineSettings, PushEngine, UserApiKey
     from pushengine.workers import prefer_jemalloc
 
     prefer_jemalloc()  # as the command line does
-    settings = EngineSettings(ca_file=job["ca_file"], hour_guard_seconds=0, **job.get("settings", {}))
-    sink = _LastAcknowledgement()
-    with tempfile.TemporaryDirectory(dir=Path(job["csv"]).parent) as state:
-        async with PushEngine(
-            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state), sinks=[sink]
-        ) as engine:
-            harness.warm_up()
-            # imports, the connection, the platform's checksum algorithm: on any night but the first all are there
-            await engine.push(pa.table({"N": [1]}), table="WARM")
-            start = time.perf_counter()
-            with Meter() as meter:
-                receipt = await engine.push(job["csv"], table="EVENTS")
-            return receipt, meter, sink.at - start
+    sink = harness.LastAcknowledgement()
+    async with harness.engine(job, sinks=[sink], **job.get("settings", {})) as engine:
+        # imports, the connection, the platform's checksum algorithm: on any night but the first all are there
+        await engine.push(pa.table({"N": [1]}), table="WARM")
+        start = time.perf_counter()
+        with Meter() as meter:
+            receipt = await engine.push(job["csv"], table="EVENTS")
+        return receipt, meter, sink.at - start
 
 
 def push(job: dict[str, Any]) -> dict[str, Any]:

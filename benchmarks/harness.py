@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -163,6 +163,37 @@ def warm_up() -> None:
     import pyarrow as pa
 
     pa.scalar(0)
+
+
+@contextlib.asynccontextmanager
+async def engine(job: Mapping[str, Any], *, sinks: Sequence[Any] = (), **settings: Any) -> AsyncIterator[Any]:
+    """An engine for the job's sink, its first connection made, with a state folder of its own."""
+    from pushengine import EngineSettings, PushEngine, UserApiKey
+
+    with tempfile.TemporaryDirectory() as state:
+        async with PushEngine(
+            job["url"],
+            pool_id="pool",
+            auth=UserApiKey("key"),
+            settings=EngineSettings(ca_file=job["ca_file"], hour_guard_seconds=0, **settings),
+            state_dir=Path(state),
+            sinks=sinks,
+        ) as opened:
+            warm_up()
+            await opened.list_jobs()
+            yield opened
+
+
+class LastAcknowledgement:
+    """An event sink that knows when the last chunk was acknowledged."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def emit(self, event: Any) -> None:
+        """An event of the engine."""
+        if event.name == "chunk_uploaded":
+            self.at = time.perf_counter()
 
 
 class Meter:

@@ -29,7 +29,6 @@ from typing import Any
 import harness
 from harness import Meter
 
-from pushengine import EngineSettings, PushEngine, UserApiKey
 from pushengine.client import DataPushClient
 from pushengine.journal import Fact, Journal, JournalFile
 from pushengine.workers import ThreadWorkers
@@ -84,9 +83,10 @@ class _Watch:
 class _MemoryJournal:
     """The journal's calls without its thread, transactions and disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = JournalFile(folder / "unused.sqlite3")
-        self._file._db.close()  # noqa: SLF001
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self._file = JournalFile(Path(folder) / "unused.sqlite3")
+            self._file._db.close()  # noqa: SLF001
         self._file._db = sqlite3.connect(":memory:", isolation_level=None)  # noqa: SLF001
         self._file._prepare()  # noqa: SLF001
 
@@ -96,21 +96,15 @@ class _MemoryJournal:
 
 
 async def _push(job: dict[str, Any], *, is_in_memory: bool) -> dict[str, Any]:
-    settings = EngineSettings(ca_file=job["ca_file"], hour_guard_seconds=0)
-    with tempfile.TemporaryDirectory(dir=Path(job["csv"]).parent) as state:
-        async with PushEngine(
-            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state)
-        ) as engine:
-            harness.warm_up()
-            await engine.list_jobs()
-            journal = engine._shared.journal  # noqa: SLF001
-            watch = _Watch(journal)
-            if is_in_memory:
-                journal.do = _MemoryJournal(Path(state)).do
-            commits = journal.commits
-            with Meter() as meter:
-                receipt = await engine.push(job["csv"], table="EVENTS")
-            commits = journal.commits - commits
+    async with harness.engine(job) as engine:
+        journal = engine._shared.journal  # noqa: SLF001
+        watch = _Watch(journal)
+        if is_in_memory:
+            journal.do = _MemoryJournal().do
+        commits = journal.commits
+        with Meter() as meter:
+            receipt = await engine.push(job["csv"], table="EVENTS")
+        commits = journal.commits - commits
     figures = meter.figures(receipt.source_bytes) | {"chunks": receipt.chunks}
     if is_in_memory:
         return figures

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = 8
-SETTINGS: dict[str, Any] = {"hour_guard_seconds": 0, "sample_bytes": 1024 * 1024, "compression": "NONE"}
+SETTINGS: dict[str, Any] = {"sample_bytes": 1024 * 1024, "compression": "NONE"}
 
 
 class _Uploads:
@@ -81,28 +80,14 @@ async def _push(job: dict[str, Any]) -> tuple[_Uploads, Meter, Any]:
     import numpy as np
     import pyarrow as pa
 
-    from pushengine import EngineSettings, PushEngine, UserApiKey
-
     numbers = np.random.default_rng(1).random((COLUMNS, job["rows"] // COLUMNS))
     batch = pa.record_batch([pa.array(column) for column in numbers], names=[f"N{n}" for n in range(COLUMNS)])
     times = max(round(job["mb"] * MB / batch.nbytes), 1)
-    settings = EngineSettings(
-        ca_file=job["ca_file"], chunk_bytes=max(batch.nbytes, 64 * 1024), **SETTINGS, **job["settings"]
-    )
+    settings = SETTINGS | {"chunk_bytes": max(batch.nbytes, 64 * 1024)} | job["settings"]
     uploads = _Uploads()
-    with tempfile.TemporaryDirectory() as state:
-        async with PushEngine(
-            job["url"],
-            pool_id="pool",
-            auth=UserApiKey("key"),
-            settings=settings,
-            state_dir=Path(state),
-            sinks=[uploads],
-        ) as engine:
-            harness.warm_up()
-            await engine.list_jobs()
-            with Meter() as meter:
-                receipt = await engine.push(_same_rows(batch, times), table="NUMBERS", schema=batch.schema)
+    async with harness.engine(job, sinks=[uploads], **settings) as engine:
+        with Meter() as meter:
+            receipt = await engine.push(_same_rows(batch, times), table="NUMBERS", schema=batch.schema)
     if (receipt.status, receipt.rows) != ("DONE", times * batch.num_rows):
         raise SystemExit(f"the push is not what was asked for: {receipt}")
     return uploads, meter, receipt

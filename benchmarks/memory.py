@@ -10,7 +10,6 @@ payloads wait and the budget is what bounds them. `default` are the engine's def
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,15 @@ BUDGETS: dict[str, dict[str, int]] = {
 
 
 async def _push(job: dict[str, Any]) -> dict[str, Any]:
-    from pushengine import EngineSettings, PushEngine, UserApiKey
+    from pushengine import EngineSettings
     from pushengine.workers import prefer_jemalloc
 
     harness.without_pandas()
     prefer_jemalloc()  # as the command line does
-    settings = EngineSettings(ca_file=job["ca_file"], hour_guard_seconds=0, **job["settings"])
-    with tempfile.TemporaryDirectory(dir=Path(job["csv"]).parent) as state:
-        async with PushEngine(
-            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state)
-        ) as engine:
-            harness.warm_up()
-            await engine.list_jobs()
-            with Meter() as meter:
-                receipt = await engine.push(job["csv"], table="EVENTS")
+    async with harness.engine(job, **job["settings"]) as engine:
+        with Meter() as meter:
+            receipt = await engine.push(job["csv"], table="EVENTS")
+    settings = EngineSettings(**job["settings"])
     return meter.figures(job["nbytes"]) | {
         "base_rss_mb": meter.rss_before / MB,
         "over_base_mb": (meter.peak_rss - meter.rss_before) / MB,

@@ -33,36 +33,17 @@ DISTINCT_ROWS = 2_000_000
 KINDS = ("log", "erp")
 
 
-class _LastAcknowledgement:
-    """An event sink that knows when the last chunk was acknowledged."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def emit(self, event: Any) -> None:
-        if event.name == "chunk_uploaded":
-            self.at = time.perf_counter()
-
-
 async def _push(job: dict[str, Any], *, as_it_is: bool) -> dict[str, Any]:
-    from pushengine import EngineSettings, PushEngine, UserApiKey
-
-    settings = EngineSettings(
-        ca_file=job["ca_file"], hour_guard_seconds=0, parquet_as_it_is=as_it_is, **job.get("settings", {})
-    )
-    sink = _LastAcknowledgement()
-    with tempfile.TemporaryDirectory(dir=Path(job["file"]).parent) as state:
-        async with PushEngine(
-            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state), sinks=[sink]
-        ) as engine:
-            harness.warm_up()
-            # The first connection and imports are set-up; a team's first push also finds out which checksum the platform tells.
-            first = Path(state, "first.parquet")
-            pq.write_table(pa.table({"A": [1]}), first)
-            await engine.push(first, table="FIRST")
-            start = time.perf_counter()
-            with Meter() as meter:
-                receipt = await engine.push(job["file"], table="T")
+    sink = harness.LastAcknowledgement()
+    settings = job.get("settings", {}) | {"parquet_as_it_is": as_it_is}
+    async with harness.engine(job, sinks=[sink], **settings) as engine:
+        # The first connection and imports are set-up; a team's first push also finds out which checksum the platform tells.
+        first = Path(job["file"]).with_name("first.parquet")
+        pq.write_table(pa.table({"A": [1]}), first)
+        await engine.push(first, table="FIRST")
+        start = time.perf_counter()
+        with Meter() as meter:
+            receipt = await engine.push(job["file"], table="T")
     if (receipt.status, receipt.rows, receipt.verified) != ("DONE", job["rows"], job["verified"]):
         raise SystemExit(f"the push is not what was asked for: {receipt}")
     nbytes, seconds = job["nbytes"], sink.at - start

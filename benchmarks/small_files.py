@@ -14,7 +14,6 @@ import asyncio
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,17 +26,9 @@ STARTS = {"help": ("-m", "pushengine", "--help"), "import": ("-c", "import pushe
 
 
 async def _push(job: dict[str, Any]) -> dict[str, Any]:
-    from pushengine import EngineSettings, PushEngine, UserApiKey
-
-    settings = EngineSettings(ca_file=job["ca_file"], hour_guard_seconds=0)
-    with tempfile.TemporaryDirectory() as state:
-        async with PushEngine(
-            job["url"], pool_id="pool", auth=UserApiKey("key"), settings=settings, state_dir=Path(state)
-        ) as engine:
-            harness.warm_up()
-            await engine.list_jobs()
-            with Meter() as meter:
-                receipt = await engine.push(job["source"], table="EVENTS")
+    async with harness.engine(job) as engine:
+        with Meter() as meter:
+            receipt = await engine.push(job["source"], table="EVENTS")
     if receipt.rows != job["rows"]:
         raise SystemExit(f"{receipt.rows} of {job['rows']} rows arrived")
     return meter.figures(job["nbytes"]) | {"plan_seconds": receipt.timings["plan"], "chunks": receipt.chunks}

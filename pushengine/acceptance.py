@@ -24,7 +24,7 @@ from pushengine.footer import (
     Leaf,
     RowGroup,
     footer_length,
-    parse_page,
+    read_page,
 )
 from pushengine.model import MAX_PAYLOAD_BYTES
 from pushengine.thrift import FooterError
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pushengine.schema import TableSchema
     from pushengine.types import FileSystem
 
-_PAGE_HEADER_BYTES = (512, 16 * 1024, 1024 * 1024)
 _PLAIN_OR_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 _ENCODINGS = _PLAIN_OR_DICTIONARY | {"RLE", "BIT_PACKED"}
 _SETTLED: dict[str, tuple[ColumnType, pa.DataType]] = {
@@ -195,16 +194,9 @@ def _why_not_chunk(chunk: Chunk, rows: int, data_end: int, settings: EngineSetti
 
 
 def _why_not_page(file: BinaryIO, chunk: Chunk, leaf: Leaf) -> str | None:
-    page = None
-    for nbytes in _PAGE_HEADER_BYTES:
-        file.seek(chunk.data_start)
-        data = file.read(min(nbytes, chunk.end - chunk.data_start))
-        try:
-            page = parse_page(data)
-            break
-        except FooterError:  # it may be longer: it holds the least and the largest value
-            continue
-    if page is None:
+    try:
+        page = read_page(file, chunk.data_start, chunk.end)
+    except FooterError:
         return "has a page that is not understood"
     if page.kind != "DATA_PAGE":
         return f"has pages of kind {page.kind}"

@@ -29,6 +29,7 @@ import aiohttp
 from pushengine.clock import Clock
 from pushengine.errors import SourceReadError
 from pushengine.model import FileParts, FileSlice
+from pushengine.tasks import mark_seen, settled
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -163,7 +164,7 @@ class UploadBody(aiohttp.payload.Payload):
                     self._fail(part, f"the file ended {left} bytes early: it changed while it was sent")
         finally:
             if file is not None:
-                await _settled(asyncio.create_task(file.close()))
+                await settled(asyncio.create_task(file.close()))
 
     @staticmethod
     async def _reopened(file: Any, part: FileSlice) -> Any:
@@ -171,10 +172,10 @@ class UploadBody(aiohttp.payload.Payload):
             await file.close()
         opening = asyncio.create_task(_opened(part))
         try:
-            await _settled(opening)
+            await settled(opening)
         except asyncio.CancelledError:  # the thread has opened it all the same
             if not opening.cancelled() and opening.exception() is None:
-                await _settled(asyncio.create_task(opening.result().close()))
+                await settled(asyncio.create_task(opening.result().close()))
             raise
         return opening.result()
 
@@ -271,21 +272,8 @@ async def _next_or_none(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
 async def _end(task: asyncio.Task[Any]) -> None:
     """Cancel it and see it end, however it does."""
     task.cancel()
-    await _settled(task)
-    if not task.cancelled():
-        task.exception()  # seen, so that asyncio does not complain of it
-
-
-async def _settled(task: asyncio.Task[Any]) -> None:
-    """Wait for its end, however often the waiting is cancelled (aiohttp does so more than once); a cancellation is raised then."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
+    await settled(task)
+    mark_seen(task)
 
 
 def _kernel_unsent_bytes(transport: asyncio.BaseTransport) -> int:

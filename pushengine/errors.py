@@ -120,6 +120,11 @@ class SourceReadError(SourceError):
     """Input that cannot be read or parsed."""
 
 
+def unreadable(source: str, exc: OSError) -> SourceReadError:
+    """What the operating system said of a source, as our error."""
+    return SourceReadError(exc.strerror or str(exc) or type(exc).__name__, source=source)
+
+
 class SchemaError(SourceError):
     """A type that the target cannot hold, or a value or batch that does not match the settled schema."""
 

@@ -1,10 +1,12 @@
-"""The footer of a Parquet file: read as far as needed, and written again for some of its row groups. Bytes in, bytes out.
+"""The footer of a Parquet file: read as far as needed, and written again for some of its row groups.
 
     file   = "PAR1" data footer length(4 bytes, little-endian) "PAR1"
     footer = FileMetaData in thrift's compact protocol
 
 A footer is written again without loss, fields unknown here included, except for what has to change: numbers of rows, offsets of data, and
 pointers to what the new file does not hold (page indexes and bloom filters lie outside the data of a row group).
+
+Bytes in, bytes out; only `read_page` reads a file, since a page header does not tell how long it is.
 
 Footers may be damaged or hostile: everything wrong is a `FooterError`, and costs no more than the bytes that are there (`thrift.py`).
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import BinaryIO
 
 from pushengine.thrift import (
     BINARY,
@@ -40,6 +43,7 @@ from pushengine.thrift import (
 
 MAGIC = b"PAR1"
 TAIL_BYTES = 8
+_PAGE_PROBES = (4 * 1024, 64 * 1024, 1024 * 1024)
 MAX_FOOTER_BYTES = 64 * 1024 * 1024
 
 
@@ -378,6 +382,21 @@ def parse_page(data: bytes) -> Page:
     if min(page.values, page.stored_bytes, page.bytes) < 0:
         raise FooterError("a page of less than no bytes")
     return page
+
+
+def read_page(file: BinaryIO, at: int, end: int) -> Page:
+    """The page header at a place of a file, of a column that ends at `end`.
+
+    Raises:
+        FooterError: There is none.
+    """
+    for nbytes in _PAGE_PROBES:
+        file.seek(at)
+        try:
+            return parse_page(file.read(min(nbytes, end - at)))
+        except FooterError:  # it may be longer: it holds the least and the largest value
+            continue
+    raise FooterError("no page")
 
 
 # --- Cutting ------------------------------------------------------------------------------------------------------------------------

@@ -13,10 +13,9 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pushengine.footer import Chunk, Page, parse_page
+from pushengine.footer import Chunk, Page, read_page
 from pushengine.thrift import FooterError
 
-_PROBE_BYTES = (4 * 1024, 64 * 1024, 1024 * 1024)
 _MAX_PAGE_BYTES = 8 * 1024 * 1024
 """A page is held twice: compressed and not, or with its levels and without; `pieces.MEMORY_BYTES` counts on it."""
 _MAX_COUNTED_TEXTS = 5_000
@@ -64,17 +63,10 @@ def _stored(file: BinaryIO, chunk: Chunk, *, is_required: bool) -> Iterator[byte
 
 
 def _page_at(file: BinaryIO, at: int, end: int) -> Page:
-    for nbytes in _PROBE_BYTES:
-        file.seek(at)
-        probe = file.read(min(nbytes, end - at))
-        try:
-            page = parse_page(probe)
-        except FooterError:  # it may be longer: it holds the least and the largest value
-            continue
-        if page.kind not in ("DATA_PAGE", "DICTIONARY_PAGE") or at + page.header_bytes + page.stored_bytes > end:
-            break
-        return page
-    raise FooterError("no page")
+    page = read_page(file, at, end)
+    if page.kind not in ("DATA_PAGE", "DICTIONARY_PAGE") or at + page.header_bytes + page.stored_bytes > end:
+        raise FooterError("no page of values")
+    return page
 
 
 def _payload(file: BinaryIO, page: Page, at: int, codec: str) -> bytes:

@@ -117,15 +117,8 @@ class Intake:
         """A pass over all rows from `first_row` on, in chunks numbered from `first_index`; or over all, where rows are not known yet."""
         pieces = await self.pieces(schema)
         if isinstance(pieces, list):
-            piece_reader = PieceReader(pieces, first_index=first_index)
-            yield BlockingChunkStream(
-                piece_reader.next_chunk,
-                first_row=first_row,
-                stop=piece_reader.stop,
-                bytes_read=piece_reader.bytes_read,
-                read=self._workers.read,
-                chunk_bytes=MEMORY_BYTES,
-            )
+            piece_reader = PieceReader(pieces, first_index=first_index, first_row=first_row)
+            yield BlockingChunkStream(piece_reader, read=self._workers.read, chunk_bytes=MEMORY_BYTES)
             return
         reader = await self._workers.read(self._source.open, first_row)
         size = await self._workers.read(self._source.size_bytes)
@@ -138,12 +131,7 @@ class Intake:
         )
         try:
             yield BlockingChunkStream(
-                chunk_reader.next_chunk,
-                first_row=chunk_reader.first_row,
-                stop=chunk_reader.stop,
-                bytes_read=reader.bytes_read,
-                read=self._workers.read,
-                chunk_bytes=self._settings.fitting_chunk_bytes,
+                chunk_reader, read=self._workers.read, chunk_bytes=self._settings.fitting_chunk_bytes
             )
         finally:
             chunk_reader.stop()

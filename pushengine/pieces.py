@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pushengine.errors import SchemaError, SourceReadError
+from pushengine.errors import SchemaError, SourceReadError, unreadable
 from pushengine.footer import MAGIC, MAX_FOOTER_BYTES, TAIL_BYTES, Chunk, framed, moved_group, spans
 from pushengine.glance import has_short_texts, has_sure_stamps
 from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
@@ -184,7 +184,8 @@ def _joined(runs: Sequence[Run], piece_bytes: int) -> Iterator[list[Run]]:
 class PieceReader:
     """The pieces one after the other, as a `chunking.ChunkReader` gives chunks."""
 
-    def __init__(self, pieces: Sequence[FilePiece], *, first_index: int = 0) -> None:
+    def __init__(self, pieces: Sequence[FilePiece], *, first_index: int = 0, first_row: int = 0) -> None:
+        self.first_row = first_row
         self._pieces = pieces
         self._next = first_index
         self._bytes_read = sum(piece.disk_bytes for piece in pieces[:first_index])
@@ -284,7 +285,7 @@ def _reading(path: Any, filesystem: FileSystem) -> Iterator[BinaryIO]:
         with filesystem.open_binary(path) as file:
             yield file
     except OSError as exc:
-        raise SourceReadError(exc.strerror or str(exc), source=str(path)) from exc
+        raise unreadable(str(path), exc) from exc
 
 
 # --- What is checked ----------------------------------------------------------------------------------------------------------------

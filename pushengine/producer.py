@@ -186,25 +186,40 @@ class _Turn:
         return await asyncio.shield(self._row)
 
 
+class BlockingReader(Protocol):
+    """Chunks read by blocking calls: `chunking.ChunkReader`, `pieces.PieceReader`."""
+
+    first_row: int
+
+    def next_chunk(self) -> Rows | None:
+        """As `ChunkStream.next_chunk()`."""
+        ...
+
+    def stop(self) -> None:
+        """As `ChunkStream.stop()`."""
+        ...
+
+    def bytes_read(self) -> int | None:
+        """As `ChunkStream.bytes_read()`."""
+        ...
+
+
 class BlockingChunkStream:
-    """A `ChunkStream` over a blocking chunk reader, each call on the reader thread."""
+    """A `ChunkStream` over a blocking reader, each chunk read on the reader thread."""
 
     def __init__(
         self,
-        next_chunk: Callable[[], Rows | None],
+        reader: BlockingReader,
         *,
-        first_row: int,
-        stop: Callable[[], None],
-        bytes_read: Callable[[], int | None],
         read: Callable[[Callable[[], Rows | None]], Awaitable[Rows | None]],
         chunk_bytes: int,
     ) -> None:
+        self.first_row = reader.first_row
         self.chunk_bytes = chunk_bytes
-        self._next_chunk = next_chunk
-        self.first_row = first_row
+        self.stop = reader.stop
+        self.bytes_read = reader.bytes_read
+        self._next_chunk = reader.next_chunk
         self._read = read
-        self.stop = stop
-        self.bytes_read = bytes_read
 
     async def next_chunk(self) -> Rows | None:
         """The next one, or None after the last or after `stop()`."""

@@ -291,9 +291,8 @@ class Uploader:
             PushEngineError: The first failure that no further attempt can help.
         """
         while True:
-            async with (
-                self._slots.slot()
-            ):  # first: a chunk that is not on the queue any more must not wait for its turn
+            # the slot first: a chunk that is not on the queue any more must not wait for its turn
+            async with self._slots.slot():
                 await self._send_and_release(await self._queue.get())
 
     async def _send_and_release(self, ready: ReadyChunk) -> None:

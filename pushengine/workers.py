@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
+from pushengine.tasks import mark_seen, settled
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -65,14 +67,9 @@ class ThreadWorkers:
 async def finish(cleanup: Coroutine[Any, Any, object]) -> None:
     """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile, however often."""
     task = asyncio.ensure_future(cleanup)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # seen, so that asyncio does not complain of it
-        raise cancelled
+    try:
+        await settled(task)
+    except asyncio.CancelledError:
+        mark_seen(task)
+        raise
     task.result()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pushengine.config import EngineSettings
-from pushengine.errors import ConfigError, SourceReadError
+from pushengine.errors import ConfigError, SourceReadError, unreadable
 from pushengine.types import BlockReader, FileSystem, Source, SourceBatch, SourceBlock
 
 if TYPE_CHECKING:
@@ -185,11 +185,6 @@ def _format_of(path: Path) -> Format:
 def compression_of(path: Path) -> str | None:
     """Compression by the file's name, or None."""
     return COMPRESSIONS.get(path.suffix.lower())
-
-
-def unreadable(source: str, exc: OSError) -> SourceReadError:
-    """What the operating system said, as our error."""
-    return SourceReadError(exc.strerror or str(exc) or type(exc).__name__, source=source)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:

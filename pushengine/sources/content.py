@@ -177,18 +177,14 @@ class Content:
         """Fill it from the start; returns how far: less than its length at the end of the content only."""
         done = 0
         while done < len(target):
-            if self._rest:
+            if not self._rest and self._read_into is None:
+                self._rest = memoryview(self._file.read(len(target) - done))
+            if self._rest or self._read_into is None:
                 taken = min(len(self._rest), len(target) - done)
                 target[done : done + taken] = self._rest[:taken]
                 self._rest = self._rest[taken:]
-            elif self._read_into is not None:
-                taken = self._read_into(target[done:])
             else:
-                self._rest = memoryview(self._file.read(len(target) - done))
-                taken = 0
-                if not self._rest:
-                    break
-                continue
+                taken = self._read_into(target[done:])
             if not taken:
                 break
             done += taken

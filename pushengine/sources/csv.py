@@ -34,8 +34,8 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from pushengine.config import EngineSettings
-from pushengine.errors import ConfigError, SchemaError, SourceReadError
-from pushengine.sources.base import FilesSource, compression_of, require_rows, spread, unreadable
+from pushengine.errors import ConfigError, SchemaError, SourceReadError, unreadable
+from pushengine.sources.base import FilesSource, compression_of, require_rows, spread
 from pushengine.sources.content import CountedFile, EncodingError, open_content
 from pushengine.sources.dialect import HEADER_ROW, QUOTED_PART, Dialect, has_nul
 from pushengine.types import FileSystem, SourceBatch
@@ -55,6 +55,11 @@ _DELIMITERS = (",", ";", "\t", "|")
 # --- Rows -------------------------------------------------------------------------------------------------------------------------
 
 
+def _fail(source: str, message: str, line: int | None, hint: str = "") -> NoReturn:
+    position = None if line is None else f"line {line}"
+    raise SourceReadError(message, source=source, position=position, hint=hint)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Layout:
     """How the text of one file becomes record batches.
@@ -70,11 +75,6 @@ class _Layout:
     names: tuple[str, ...]
     wanted: tuple[str, ...]
     dialect: Dialect
-
-    def fail(self, message: str, line: int | None, hint: str = "") -> NoReturn:
-        """Report what is wrong with the file."""
-        position = None if line is None else f"line {line}"
-        raise SourceReadError(message, source=self.source, position=position, hint=hint)
 
     def lines(self, body: bytes | memoryview) -> int:
         """Line ends in whole rows, those inside of quotes too."""
@@ -126,12 +126,17 @@ class _Layout:
         end = self.dialect.line_end[-1:]
         for offset, fields in self.dialect.iter_rows(body):
             if fields != expected and (fields or expected == 1):
-                self.fail(f"expected {expected} fields, found {fields}", line + body.count(end, 0, offset))
+                _fail(self.source, f"expected {expected} fields, found {fields}", line + body.count(end, 0, offset))
         try:
             body.decode()
         except UnicodeDecodeError as problem:
-            self.fail(f"not UTF-8 text: {problem.reason}", line + body.count(end, 0, problem.start), "set csv_encoding")
-        self.fail(str(exc).splitlines()[0][:200], line)
+            _fail(
+                self.source,
+                f"not UTF-8 text: {problem.reason}",
+                line + body.count(end, 0, problem.start),
+                "set csv_encoding",
+            )
+        _fail(self.source, str(exc).splitlines()[0][:200], line)
 
     def batch(self, body: bytes | memoryview, row: int, line: int) -> SourceBatch:
         """Whole rows that begin at a known row and line."""
@@ -234,8 +239,7 @@ class _CsvPass:
     # What is wrong, and where
 
     def _fail(self, message: str, line: int | None, hint: str = "") -> NoReturn:
-        position = None if line is None else f"line {line}"
-        raise SourceReadError(message, source=str(self._path), position=position, hint=hint)
+        _fail(str(self._path), message, line, hint)
 
     def _line(self) -> int:
         """The line that begins after the blocks given so far."""

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.config import EngineSettings
-from pushengine.errors import SchemaError, SourceReadError
-from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread, unreadable
+from pushengine.errors import SchemaError, SourceReadError, unreadable
+from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread
 from pushengine.types import FileSystem, SourceBatch
 
 _FILE_MAGIC = b"ARROW1"

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from pushengine.acceptance import Layout, ReencodeError, read_layouts, require_settled
 from pushengine.config import EngineSettings
-from pushengine.errors import SchemaError, SourceError, SourceReadError
+from pushengine.errors import SchemaError, SourceError, SourceReadError, unreadable
 from pushengine.pieces import FilePiece, cut
 from pushengine.schema import TableSchema
-from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread, unreadable
+from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread
 from pushengine.types import FileSystem, SourceBatch
 
 BATCH_BYTES = 2 * 1024 * 1024

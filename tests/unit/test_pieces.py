@@ -203,8 +203,8 @@ def test_footers_of_writers_that_told_wrong_sizes_are_not_believed(write, writer
 
 def pages_looked_at(monkeypatch):
     looked = []
-    original = acceptance.parse_page
-    monkeypatch.setattr("pushengine.acceptance.parse_page", lambda data: looked.append(1) or original(data))
+    original = acceptance.read_page
+    monkeypatch.setattr("pushengine.acceptance.read_page", lambda *place: looked.append(1) or original(*place))
     return looked
 
 
