@@ -304,6 +304,7 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
     ratios = {
         "vendor_seconds_over_push": harness.ratio(runs["vendor"], runs["push"], "seconds"),
         "vendor_cpu_over_push": harness.ratio(runs["vendor"], runs["push"], "cpu_seconds"),
+        "vendor_memory_over_push": harness.ratio(runs["vendor"], runs["push"], "peak_rss_mb"),
     }
     if not is_shaped:
         ratios |= {

@@ -3,6 +3,7 @@
 Sides, the client on core 0 and the sink on core 1 where there are two:
   client    four payloads at once through `DataPushClient`, on one event loop
   sendall   the same bytes, one payload after the other, by one blocking `sendall` each
+  uvloop, aiofastnet   as `client`, on the event loop of these packages, each where it is installed
 
 The loop's lag is how late a timer of 1 ms rings; beside it stands the lag of a loop with nothing to do, which is the machine's own.
 On a machine that others use too, both are mostly others' turns: `loop_busy_ms` is the loop's own part, its CPU time between two rings.
@@ -12,10 +13,12 @@ The extra memory is the rise of peak RSS during the uploads, each payload being 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +82,31 @@ async def _upload_all(job: dict[str, Any], data: memoryview) -> tuple[Meter, _La
     return meter, watch, idle
 
 
-def client(job: dict[str, Any]) -> dict[str, Any]:
+def client(job: dict[str, Any], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> dict[str, Any]:
     """The engine's client."""
     data = _payload(job)
-    meter, watch, idle = asyncio.run(_upload_all(job, data))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        meter, watch, idle = runner.run(_upload_all(job, data))
     return meter.figures(UPLOADS * data.nbytes) | {
         "extra_mb_per_upload": max(meter.peak_rss - meter.rss_before, 0) / MB / UPLOADS,
         "loop_lag_ms": watch.lags_ms,
         "loop_busy_ms": watch.busy_ms,
         "idle_loop_lag_ms": idle.lags_ms,
     }
+
+
+def uvloop(job: dict[str, Any]) -> dict[str, Any]:
+    """The same on uvloop."""
+    import uvloop as package
+
+    return client(job, package.new_event_loop)
+
+
+def aiofastnet(job: dict[str, Any]) -> dict[str, Any]:
+    """The same on a loop with the transports of aiofastnet."""
+    import aiofastnet as package
+
+    return client(job, package.loop_factory())
 
 
 def sendall(job: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +132,13 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
     _pin(1)
     with harness.sink(folder, no_checksums=1) as sink:  # inherits the core
         job = {"url": sink.url, "ca_file": sink.ca_file, "mib": args.rows}
-        runs = harness.interleaved(("client", "sendall"), args.repeat, lambda name: harness.side(name, **job))
+        loops = [name for name in ("uvloop", "aiofastnet") if importlib.util.find_spec(name)]
+        sides = ("client", "sendall", *loops)
+        runs = harness.interleaved(sides, args.repeat, lambda name: harness.side(name, **job))
     lags = {}
     for figure in ("loop_lag_ms", "loop_busy_ms", "idle_loop_lag_ms"):
+        for one in (one for name in loops for one in runs[name]):
+            del one[figure]
         values = [lag for one in runs["client"] for lag in one.pop(figure)]
         lags[figure] = {
             "p50": round(harness.percentile(values, 0.5), 3),
@@ -131,10 +153,19 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
         "ratios": {
             "client_mb_per_second_over_sendall": harness.ratio(runs["client"], runs["sendall"], "mb_per_second"),
             "client_cpu_over_sendall": harness.ratio(runs["client"], runs["sendall"], "cpu_seconds"),
-        },
+        }
+        | {
+            f"{name}_mb_per_second_over_client": harness.ratio(runs[name], runs["client"], "mb_per_second")
+            for name in loops
+        }
+        | {f"{name}_cpu_over_client": harness.ratio(runs[name], runs["client"], "cpu_seconds") for name in loops},
         "figures": {name: harness.spreads(one) for name, one in runs.items()},
     } | lags
 
 
 if __name__ == "__main__":
-    harness.run(harness.arguments(__doc__, rows=128), {"client": client, "sendall": sendall}, main)
+    harness.run(
+        harness.arguments(__doc__, rows=128),
+        {"client": client, "sendall": sendall, "uvloop": uvloop, "aiofastnet": aiofastnet},
+        main,
+    )
