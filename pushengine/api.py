@@ -21,7 +21,7 @@ from pushengine.client import DataPushClient
 from pushengine.clock import SystemClock
 from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
-from pushengine.engine import PushRun, is_resumable
+from pushengine.engine import PushRun
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
 from pushengine.events import Event, EventSink
 from pushengine.filesystem import LocalFileSystem
@@ -39,8 +39,8 @@ from pushengine.model import (
     QuotaStatus,
     Receipt,
     RemoteChunk,
-    Target,
 )
+from pushengine.outcome import is_resumable, target_of
 from pushengine.planning import build_target
 from pushengine.retry import RetryPolicy
 from pushengine.runtime import Runtime, Shared
@@ -335,18 +335,19 @@ class PushEngine:
             raise ConfigError(
                 f"push {push_id} was ended before it sent anything", key="push_id", hint="run its command again"
             )
-        if not planned.get("source"):
+        source = planned.get("source")
+        if not source and not state.may_have_run:
             raise ConfigError(
                 f"push {push_id} read an object in memory, which is gone", key="push_id", hint="push it again"
             )
-        target = {**planned["target"], "keys": tuple(planned["target"]["keys"])}
         run = PushRun(
-            planned["source"] if len(planned["source"]) > 1 else planned["source"][0],
-            Target(**target),
+            source[0] if source and len(source) == 1 else source,
+            target_of(state),
             shared,
             push_id=self._new_push_id(),
             source_format=planned["format"],
             column_types=planned["column_types"],
+            resumes=row,
         )
         self._is_swept = True  # who resumes asks for old pushes too: they are not forgotten
         return await self._run(run)

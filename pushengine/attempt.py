@@ -5,28 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
+from pushengine import events
 from pushengine.budget import ReadyChunk
 from pushengine.concurrency import START_LIMIT, ConcurrencyController
 from pushengine.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
-from pushengine.errors import JobTaintedError, SourceReadError
+from pushengine.errors import JobTaintedError, SourceChangedError, SourceReadError
+from pushengine.filehash import FileHasher
 from pushengine.history import JobRecord
 from pushengine.intake import AsyncIntake, Intake
 from pushengine.jobs import JobRunner
 from pushengine.model import Job, Payload, Target
 from pushengine.pieces import FilePiece, checked_payload
-from pushengine.producer import Producer, Rows
+from pushengine.producer import ChunkStream, Producer, Rows
 from pushengine.pushlog import PushLog
+from pushengine.recipe import Fingerprint, compare_files
 from pushengine.runtime import Shared
 from pushengine.schema import TableSchema
+from pushengine.tasks import told_when_slow
 from pushengine.types import Workers
 from pushengine.uploader import OnRetry, Reconciler, Uploader, UploadGate, UploadSlots
 
+_MAX_PASSES = 3
+"""A file that is touched each time it is read is not complete."""
+Timed = Callable[[str], contextlib.AbstractContextManager[None]]
+
 
 class Attempt:
-    """One job of a push, from create (or from where an earlier process left it) to settled."""
+    """One job of a push, from create (or from where an earlier process left it) to settled.
+
+    Args:
+        fingerprint: Of the source's files as they were when they were opened.
+        rechecks: What an earlier process sent of them is read again and compared: they look touched since.
+    """
 
     def __init__(
         self,
@@ -37,9 +49,10 @@ class Attempt:
         log: PushLog,
         jobs: JobRunner,
         workers: Workers,
-        fingerprint: list[Any] | None,
+        fingerprint: Fingerprint | None,
+        rechecks: bool,
         on_retry: OnRetry,
-        timed: Callable[[str], contextlib.AbstractContextManager[None]],
+        timed: Timed,
     ) -> None:
         self._shared = shared
         self._target = target
@@ -48,6 +61,7 @@ class Attempt:
         self._jobs = jobs
         self._workers = workers
         self._fingerprint = fingerprint
+        self._rechecks = rechecks
         self._on_retry = on_retry
         self._timed = timed
         self.source_nbytes: int | None = None
@@ -69,21 +83,34 @@ class Attempt:
         record = self._log.state.job or self._log.state.job_of((await jobs.create(schema.table_columns())).id)
         if not record.is_complete:
             with self._timed("transfer"):
-                await self._transfer(record, schema)
-        drain.check()
-        async with self._table_lock():
-            if not await jobs.was_accepted_before(record.job_id):
-                # Once a submit left, the job may run and its list tells nothing; it was compared before that submit.
-                if not record.submits:
-                    with self._timed("verify"):
-                        await jobs.seal(record.job_id)
-                with self._timed("submit"):
-                    await jobs.submit(record.job_id)
-            with self._timed("poll"):
-                return await jobs.poll(record.job_id)
+                await self._send_source(record, schema)
+        return await end_job(jobs, record, shared=self._shared, target=self._target, log=self._log, timed=self._timed)
 
-    async def _transfer(self, record: JobRecord, schema: TableSchema) -> None:
-        """The pipeline: all chunks of the source acknowledged by the job, or the first failure of any task."""
+    async def _send_source(self, record: JobRecord, schema: TableSchema) -> None:
+        """All rows of the source into the job; again, without uploads, while files are touched meanwhile, until that is certain."""
+        filesystem = self._shared.runtime.filesystem
+        for _ in range(_MAX_PASSES):
+            rows, sha256 = await self._transfer(record, schema)
+            before, self._fingerprint = self._fingerprint, await self._intake.fingerprint(filesystem)
+            change = compare_files(before, self._fingerprint)
+            if change == "changed":
+                break
+            self._rechecks = change == "touched"
+            if not self._rechecks:
+                await self._log.record(
+                    "source_acked", job_id=record.job_id, rows=rows, fingerprint=self._fingerprint, sha256=sha256
+                )
+                return
+        raise SourceChangedError(
+            "changed while it was read", source=self._intake.label, hint="push it when it is complete"
+        )
+
+    async def _transfer(self, record: JobRecord, schema: TableSchema) -> tuple[int, list[str] | None]:
+        """The pipeline: all chunks of the source acknowledged by the job, or the first failure of any task.
+
+        Returns:
+            Rows of the source, and the SHA-256 of its files where they are not sent as they are: their chunks have digests of their own.
+        """
         shared, settings = self._shared, self._shared.settings
         gate = UploadGate()
         reconciler = Reconciler(
@@ -96,7 +123,7 @@ class Attempt:
             sink=shared.sink,
         )
         await reconciler.settle()
-        index, first_row = record.resume_point()
+        index, first_row = (0, 0) if self._rechecks else record.resume_point()
         # Enough for uploads that end at one moment; more would only be memory that waits.
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
         options = EncodingOptions(
@@ -105,8 +132,9 @@ class Attempt:
         digests = await self._digests()
         with shared.budget.scope() as budget:
             async with self._intake.chunks(index, first_row, schema) as stream:
+                hasher = self._hasher(stream)
                 producer = Producer(
-                    stream,
+                    stream if hasher is None else _FollowedStream(stream, hasher),
                     encode=functools.partial(self._payload, schema=schema, options=options, digests=digests),
                     queue=queue,
                     budget=budget,
@@ -115,6 +143,7 @@ class Attempt:
                     push_id=self._log.push_id,
                     sink=shared.sink,
                     acked_rows=functools.partial(self._acked_rows, record),
+                    recheck=functools.partial(self._recheck, record) if self._rechecks else None,
                 )
                 uploader = Uploader(
                     shared.destination,
@@ -139,13 +168,37 @@ class Attempt:
                         pipeline.create_task(uploader.run(), name=f"upload {number}")
                         for number in range(settings.max_uploads)
                     ]
+                    hashing = None if hasher is None else pipeline.create_task(hasher.run(), name="hash")
                     await producer.run()
                     await queue.join()
-                    for task in (stopper, *uploads):
+                    if hashing is not None and not shared.drain.is_set:
+                        await hashing
+                    for task in (stopper, *uploads, *([hashing] if hashing else [])):
                         task.cancel()
         shared.drain.check()
         self.source_nbytes = producer.nbytes
-        await self._check_whole(record, producer.end_row)
+        self._require_whole(record, producer.end_row)
+        return producer.end_row, None if hashing is None else hashing.result()
+
+    def _hasher(self, stream: ChunkStream) -> FileHasher | None:
+        if stream.sends_files or not self._intake.files:
+            return None
+        return FileHasher(self._intake.files, filesystem=self._shared.runtime.filesystem, workers=self._workers)
+
+    def _recheck(self, record: JobRecord, payload: Payload) -> None:
+        """Compare a chunk of the source as it is now with what an earlier process sent of it.
+
+        Raises:
+            SourceChangedError: It is another one.
+        """
+        sent = record.chunks[payload.chunk_id]
+        if (payload.rows, payload.digests[JOURNAL_DIGEST]) != (sent.rows, sent.digests[JOURNAL_DIGEST]):
+            raise SourceChangedError(
+                "changed since its first rows were sent",
+                source=self._intake.label,
+                position=f"rows {sent.source_rows[0] + 1} to {sent.source_rows[1]}",
+                hint="push it when it is complete",
+            )
 
     async def _digests(self) -> Sequence[str]:
         """Which checksums a chunk needs: ours and the platform's.
@@ -168,8 +221,8 @@ class Attempt:
         known = record.chunks.get(chunk_id)
         return known.rows if known is not None and known.state == "acked" else None
 
-    async def _check_whole(self, record: JobRecord, rows: int) -> None:
-        """The acknowledged chunks are the source, row for row, and the source is still what it was."""
+    def _require_whole(self, record: JobRecord, rows: int) -> None:
+        """The acknowledged chunks are the source, row for row."""
         if not rows:
             raise SourceReadError("no rows", source=self._intake.label, hint="an empty source is not pushed")
         covered = 0
@@ -181,12 +234,60 @@ class Attempt:
             raise JobTaintedError(
                 f"job {record.job_id} holds rows up to {covered} of {rows} without a gap", job_id=record.job_id
             )
-        if await self._intake.fingerprint(self._shared.runtime.filesystem) != self._fingerprint:
-            raise SourceReadError(
-                "changed while it was read", source=self._intake.label, hint="push it when it is complete"
-            )
 
-    def _table_lock(self) -> asyncio.Lock:
-        """Submits of one table follow one another: the platform answers parallel ones with 409 (fact sheet 3.2)."""
-        name = f"{self._target.connection_id or ''}/{self._target.table}".casefold()
-        return self._shared.table_locks.setdefault(name, asyncio.Lock())
+
+class _FollowedStream:
+    """A `ChunkStream` that tells a hasher how far it has read."""
+
+    def __init__(self, stream: ChunkStream, hasher: FileHasher) -> None:
+        self.first_row = stream.first_row
+        self.chunk_bytes = stream.chunk_bytes
+        self.sends_files = stream.sends_files
+        self.stop = stream.stop
+        self.bytes_read = stream.bytes_read
+        self._stream = stream
+        self._hasher = hasher
+
+    async def next_chunk(self) -> Rows | None:
+        """The next one, or None after the last or after `stop()`."""
+        chunk = await self._stream.next_chunk()
+        if chunk is None:
+            self._hasher.finish()
+        else:
+            self._hasher.follow(self._stream.bytes_read() or 0)
+        return chunk
+
+
+async def end_job(
+    jobs: JobRunner, record: JobRecord, *, shared: Shared, target: Target, log: PushLog, timed: Timed
+) -> Job:
+    """From all rows acknowledged to the end: look, submit, poll. Needs nothing of the source.
+
+    Raises:
+        PushEngineError: The cause; the job is as it was then.
+    """
+    shared.drain.check()
+    async with _submit_turn(shared, target, log):
+        if not await jobs.was_accepted_before(record.job_id):
+            # Once a submit left, the job may run and its list tells nothing; it was compared before that submit.
+            if not record.submits:
+                with timed("verify"):
+                    await jobs.seal(record.job_id)
+            with timed("submit"):
+                await jobs.submit(record.job_id)
+        with timed("poll"):
+            return await jobs.poll(record.job_id)
+
+
+@contextlib.asynccontextmanager
+async def _submit_turn(shared: Shared, target: Target, log: PushLog) -> AsyncIterator[None]:
+    """Submits of one table follow one another: the platform answers parallel ones with 409 (fact sheet 3.2)."""
+    name = f"{target.connection_id or ''}/{target.table}".casefold()
+    lock = shared.table_locks.setdefault(name, asyncio.Lock())
+    reason = f"another push into table {target.table} comes to its end first"
+    with told_when_slow(lambda: shared.sink.emit(events.WaitStarted(push_id=log.push_id, reason=reason))):
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

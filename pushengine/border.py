@@ -7,6 +7,7 @@ What a failure proves:
     no answer to create, upload or submit                   OutcomeUnknownError: it may have been done
     4xx                                                     refused
     5xx, or an answer that makes no sense, to the same      disposition `outcome_unknown`
+    3xx, HTML, or a body that is not the platform's         an impostor's: as an answer that makes no sense, whatever its status
 
 Whether a failed call may have been done depends on the call as much as on the failure, so both come here. Nothing is quoted that
 could hold a secret.
@@ -59,13 +60,13 @@ class Call:
     Attributes:
         operation: For messages: what, on which job, at which team.
         is_idempotent: May be done twice.
-        is_answer_ignored: The status says it all.
+        optional_answer: A good answer may be empty, and where it is not, it is this: a `job`, a `chunk`, or `any` JSON that reports no error.
         max_answer_bytes: More than this of a good answer is refused.
     """
 
     operation: str
     is_idempotent: bool
-    is_answer_ignored: bool = False
+    optional_answer: wire.OptionalAnswer | None = None
     max_answer_bytes: int = _MAX_ANSWER_BYTES
 
 
@@ -81,7 +82,7 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
             status=answer.status,
             hint="set the URL to the address of the team itself",
         )
-        error.disposition = "terminal"
+        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
         return error
     error = error_answers.parse_error(
         answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
@@ -91,6 +92,25 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
     if isinstance(error, InvalidRequestError) and error.status in (408, 425):
         error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
     return error
+
+
+def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
+    """Refuse a 2xx that the platform did not give: a login page, say, of a proxy that asks for its own password.
+
+    Raises:
+        UnexpectedResponseError: It acknowledges nothing.
+    """
+    if call.optional_answer is None or not answer.body.strip():
+        return
+    problem = wire.find_impostor(answer.body, call.optional_answer)
+    if problem is not None:
+        error = UnexpectedResponseError(
+            f"{call.operation}: status {answer.status} with an answer that is not the platform's: {problem}",
+            status=answer.status,
+            hint="does a proxy or a login page stand between here and the platform?",
+        )
+        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+        raise error
 
 
 def border_error(

@@ -26,7 +26,7 @@ import aiohttp
 from pushengine import wire
 from pushengine.auth import Credentials, OAuthClient
 from pushengine.body import Upload, UploadBody
-from pushengine.border import BORDER_ERRORS, Call, answer_error, border_error, defused
+from pushengine.border import BORDER_ERRORS, Call, answer_error, border_error, defused, require_genuine
 from pushengine.clock import Clock, SystemClock
 from pushengine.config import EngineSettings
 from pushengine.connections import build_ssl_context, end_sockets, environment_proxy, forget_closed, open_socket
@@ -151,7 +151,7 @@ class DataPushClient:
 
     async def delete_job(self, job_id: JobId) -> None:
         """Delete a job and its chunks; a job that is gone already is no error."""
-        call = self._call(f"delete job {job_id}", is_answer_ignored=True)
+        call = self._call(f"delete job {job_id}", optional_answer="any")
         with contextlib.suppress(NotFoundError):
             await self._request(wire.build_delete_job(self._pool_id, job_id, base_path=self._settings.base_path), call)
 
@@ -162,7 +162,7 @@ class DataPushClient:
             SourceReadError: A file is shorter than promised or cannot be read; the job does not hold the chunk.
         """
         call = self._call(
-            f"upload chunk {payload.chunk_id} to job {job_id}", is_idempotent=False, is_answer_ignored=True
+            f"upload chunk {payload.chunk_id} to job {job_id}", is_idempotent=False, optional_answer="chunk"
         )
         request = wire.build_upload_chunk(self._pool_id, job_id, kind, base_path=self._settings.base_path)
         await self._request(request, call, payload.data)
@@ -177,7 +177,7 @@ class DataPushClient:
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
         """Start the execution."""
-        call = self._call(f"submit job {job_id}", is_idempotent=False, is_answer_ignored=True)
+        call = self._call(f"submit job {job_id}", is_idempotent=False, optional_answer="job")
         request = wire.build_submit_job(
             self._pool_id, job_id, duplicate_removal_column=duplicate_removal_column, base_path=self._settings.base_path
         )
@@ -271,6 +271,7 @@ class DataPushClient:
                 status=answer.status,
                 hint="something between here and the platform answers for it",
             )
+        require_genuine(answer, call)
         return answer
 
     def _open_upload(self, source: memoryview | FileParts) -> Upload:
@@ -401,7 +402,7 @@ async def _parse(parse: Callable[..., T], answer: wire.ApiAnswer, call: Call) ->
 
 async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> bytes:
     """The answer's body, within bounds. Where the status says enough, a body that breaks off is cut there."""
-    is_status_enough = response.status >= 300 or call.is_answer_ignored  # noqa: PLR2004 - HTTP status classes
+    is_status_enough = response.status >= 300 or call.optional_answer is not None  # noqa: PLR2004 - HTTP status classes
     data = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_SECONDS if is_status_enough else None):

@@ -12,30 +12,36 @@ raised.
 Every step is in the journal before it is taken. A push of files that ends early (killed, drained, cancelled, network gone for too long)
 stays open there, with its job: the same command goes on from it. A push that failed for good, or whose rows cannot be read again,
 deletes its unsubmitted job.
+
+What the same command finds in the journal decides what it does (`_push`):
+
+    a submit may have left    the push is ended from its journal alone; then, if the source holds what was sent, the command is done
+    nothing was submitted     it goes on if the source and the recipe of its chunks are what they were, else a new push takes its place
+    nothing                   a new push
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NoReturn
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from pushengine import events
-from pushengine.attempt import Attempt
+from pushengine.attempt import Attempt, end_job
+from pushengine.config import EngineSettings
+from pushengine.continuation import SOURCE_CHANGED, find_continuation, holds_what_was_sent
 from pushengine.errors import (
-    AuthenticationError,
-    EngineClosedError,
     JobFailedError,
     JobTaintedError,
     JobVanishedError,
     JournalError,
     JournalLockedError,
     LedgerError,
-    PermissionDeniedError,
     PushEngineError,
+    SourceChangedError,
+    SourceReadError,
     SubmitOutcomeUnknownError,
     ValueMisfitError,
     VerificationError,
@@ -43,15 +49,35 @@ from pushengine.errors import (
 )
 from pushengine.intake import AsyncIntake, Intake, open_intake
 from pushengine.jobs import JobRunner
-from pushengine.journal import Fact, PushRow
-from pushengine.model import ColumnType, JobStatus, Receipt, Target
+from pushengine.journal import Fact, JournalFile, PushRow
+from pushengine.model import ColumnType, Receipt, Target
+from pushengine.outcome import (
+    ReceiptStatus,
+    build_receipt,
+    is_resumable,
+    is_running_on,
+    schema_changes,
+    status_of,
+    target_of,
+)
 from pushengine.pushlog import PushLog
-from pushengine.recipe import chunk_recipe, dump_schema, load_schema, push_identity, source_words
+from pushengine.recipe import (
+    Fingerprint,
+    chunk_recipe,
+    dump_schema,
+    load_schema,
+    planned_settings,
+    push_identity,
+    source_words,
+)
 from pushengine.runtime import Shared
 from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import open_source
+from pushengine.tasks import told_when_slow
 from pushengine.types import Workers
 from pushengine.workers import finish
+
+T = TypeVar("T")
 
 MAX_RESTARTS = 3
 _RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTaintedError)
@@ -61,11 +87,20 @@ _RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTainte
 class _Progress:
     """What the receipt is made of, besides the journal's facts."""
 
+    start: float
     retries: int = 0
     restarts: int = 0
     is_resumed: bool = False
     source_bytes: int | None = None
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Opened:
+    """A source that is open, and its files as they are now (None for objects in memory)."""
+
+    intake: Intake | AsyncIntake
+    fingerprint: Fingerprint | None
 
 
 class PushRun:
@@ -79,6 +114,7 @@ class PushRun:
         source_format: Format of files, or None to go by their names.
         arrow_schema: Schema of an iterator's batches, where it has none of its own.
         column_types: Types that the user set by hand.
+        resumes: The push to go on with, where its user named it: once it is DONE no other one begins.
     """
 
     def __init__(
@@ -91,20 +127,21 @@ class PushRun:
         source_format: str | None = None,
         arrow_schema: Any = None,
         column_types: Mapping[str, ColumnType] | None = None,
+        resumes: PushRow | None = None,
     ) -> None:
         self.spec = spec
         self._target = target
         self._shared = shared
         self._settings = shared.settings
         self._clock = shared.runtime.clock
-        self._push_id = push_id
+        self._new_id = self._push_id = push_id
         self._source_format = source_format
         self._arrow_schema = arrow_schema
         self._column_types = dict(column_types or {})
-        self._progress = _Progress()
+        self._resumes = resumes
+        self._progress = _Progress(self._clock.monotonic())
         self._log: PushLog | None = None
         self._attempt: Attempt | None = None
-        self._start = self._clock.monotonic()
 
     async def run(self) -> Receipt:
         """Do all of it, or all that an earlier process left.
@@ -131,7 +168,7 @@ class PushRun:
 
     def _fail(self, error: BaseException) -> NoReturn:
         cause = real_cause(error)
-        receipt = self._receipt(status_of(cause))
+        receipt = self._receipt(status_of(cause), self._log)
         if isinstance(cause, PushEngineError):
             cause.receipt = receipt
         self._emit(
@@ -142,64 +179,52 @@ class PushRun:
         raise cause from cause.__cause__
 
     async def _push(self, workers: Workers) -> None:
-        shared = self._shared
-        source = await workers.read(
-            open_source,
-            self.spec,
-            format=self._source_format,
-            schema=self._arrow_schema,
-            settings=self._settings,
-            filesystem=shared.runtime.filesystem,
-        )
-        intake = open_intake(source, self._settings, self._settler, workers, shared.drain)
+        identity = self._identity()
+        lock = await self._shared.runtime.off_loop(self._shared.take_lock, identity)
         try:
-            fingerprint = await intake.fingerprint(shared.runtime.filesystem)
-            identity = self._identity(fingerprint)
-            lock = await shared.runtime.off_loop(shared.take_lock, identity)
-            try:
-                log, schema = await self._open_log(intake, identity, fingerprint)
-                told = log.state.receipt
-                is_told_again = told is not None and told["status"] == "DONE"  # killed before it said so
-                if not is_told_again:
-                    await self._finish_push(intake, log, schema, workers, fingerprint)
-            finally:
-                lock.release()
+            log = await self._find_earlier(identity)
+            if log is not None and (log.state.may_have_run or log.state.is_done):
+                is_finished = await self._end_submitted(log, workers)
+            else:
+                is_finished = log is not None and await self._go_on(log, workers)
+            if not is_finished:
+                await self._begin_anew(identity, workers)
         finally:
-            await intake.aclose()
+            lock.release()
 
-    def _identity(self, fingerprint: list[Any] | None) -> str:
+    def _identity(self) -> str:
         """Equal for the same command over files; of its own for objects in memory, which no later process can find."""
-        words = source_words(self.spec)
-        if fingerprint is None or words is None:
-            words = [self._push_id]
+        if self._resumes is not None:
+            return self._resumes.identity
         return push_identity(
             team=self._shared.destination.team,
             pool_id=self._shared.pool_id,
             target=self._target,
-            source=words,
+            source=source_words(self.spec) or [self._push_id],
             source_format=self._source_format,
             column_types=self._column_types,
         )
 
-    async def _open_log(
-        self, intake: Intake | AsyncIntake, identity: str, fingerprint: list[Any] | None
-    ) -> tuple[PushLog, TableSchema]:
-        """The journal of the push that an earlier process left, or of a new one."""
-        journal = self._shared.journal
-        row = await journal.do(lambda file: file.find_open(identity))
+    async def _do(self, call: Callable[[JournalFile], T]) -> T:
+        """A call on the journal that does not wait in silence for another process."""
+        with told_when_slow(self._tell_journal_is_slow):
+            return await self._shared.journal.do(call)
+
+    def _tell_journal_is_slow(self) -> None:
+        self._emit(
+            events.WaitStarted(push_id=self._push_id, reason="the journal is slow, or another process has it locked")
+        )
+
+    async def _find_earlier(self, identity: str) -> PushLog | None:
+        """The push of this command that an earlier process left, if there is one."""
+        row = await self._do(lambda file: file.find_open(identity))
         if row is not None and row.push_id in self._shared.finished:
             await self._mark_done(row.push_id)
-            row = None
-        if row is not None:
-            facts = await journal.do(lambda file: file.facts(row.push_id))
-            log = self._new_log(row.push_id, facts)
-            reason = self._why_not_resumable(log, fingerprint)
-            if reason is None and log.state.schema is not None:
-                return await self._resume(log, intake), load_schema(log.state.schema)
-            await self._supersede(log, reason or "it was never planned to its end")
-        schema = await self._settle(intake, is_exhaustive=False)
-        await self._end_rivals(identity)
-        return await self._begin(identity, intake, fingerprint, schema), schema
+            return None
+        return None if row is None else await self._load_log(row.push_id)
+
+    async def _load_log(self, push_id: str) -> PushLog:
+        return self._new_log(push_id, await self._do(lambda file: file.facts(push_id)))
 
     def _new_log(self, push_id: str, facts: list[Fact]) -> PushLog:
         return PushLog(
@@ -208,17 +233,138 @@ class PushRun:
             push_id=push_id,
             team=self._shared.destination.team,
             facts=facts,
+            on_slow=self._tell_journal_is_slow,
         )
 
-    def _why_not_resumable(self, log: PushLog, fingerprint: list[Any] | None) -> str | None:
-        planned = log.state.planned
-        if planned.get("fingerprint") != fingerprint:
-            return "the source has changed since"
-        if planned.get("recipe") != chunk_recipe(self._settings):
-            return "settings or versions that decide about the bytes of a chunk have changed since"
-        return None
+    @contextlib.asynccontextmanager
+    async def _opened(self, settings: EngineSettings, workers: Workers) -> AsyncIterator[_Opened]:
+        shared = self._shared
+        source = await workers.read(
+            open_source,
+            self.spec,
+            format=self._source_format,
+            schema=self._arrow_schema,
+            settings=settings,
+            filesystem=shared.runtime.filesystem,
+        )
+        intake = open_intake(source, settings, self._settler, workers, shared.drain)
+        try:
+            yield _Opened(intake, await intake.fingerprint(shared.runtime.filesystem))
+        finally:
+            await intake.aclose()
 
-    async def _resume(self, log: PushLog, intake: Intake | AsyncIntake) -> PushLog:
+    def _opened_as_planned(self, log: PushLog, workers: Workers) -> contextlib.AbstractAsyncContextManager[_Opened]:
+        """The source, to be cut as it was for this push."""
+        return self._opened(planned_settings(log.state.planned.get("recipe", {}), self._settings), workers)
+
+    # --- A submit may have left
+
+    async def _end_submitted(self, log: PushLog, workers: Workers) -> bool:
+        """End a push from its own journal: whatever became of its source, two pushes must not both load it.
+
+        Returns:
+            The command is done: the source holds what was sent. Else a new push has to begin.
+        """
+        failure: JobFailedError | None = None
+        await self._take_over(log)
+        if not log.state.is_done:
+            self._emit_started(log)
+            try:
+                await self._end_job(log, self._target, final_state="finished")
+            except JobFailedError as error:
+                failure = error
+        if self._resumes is not None or await self._is_still_sent(log, workers, failure):
+            if failure is not None:
+                raise failure
+            return True
+        await self._leave_settled(log, failure)
+        return False
+
+    async def _end_job(self, log: PushLog, target: Target, *, final_state: str) -> None:
+        """Submit where that is needed, and poll; the last fact of the push."""
+        record = log.state.job
+        assert record is not None  # noqa: S101 - it was submitted
+        try:
+            await end_job(
+                self._job_runner(log, target), record, shared=self._shared, target=target, log=log, timed=self._timed
+            )
+        except BaseException as error:  # every way out leaves the journal in order
+            await finish(self._close_log(log, target, real_cause(error), can_resume=True))
+            raise
+        receipt = self._receipt("DONE", log, target).to_dict()
+        await log.record("push_finished", final_state=final_state, receipt=receipt)
+
+    async def _is_still_sent(self, log: PushLog, workers: Workers, failure: JobFailedError | None) -> bool:
+        filesystem = self._shared.runtime.filesystem
+        try:
+            async with self._opened_as_planned(log, workers) as source:
+                return await holds_what_was_sent(
+                    log.state, source.intake, source.fingerprint, filesystem=filesystem, workers=workers
+                )
+        except SourceReadError as error:
+            if failure is not None:
+                raise failure from error
+            rows = self._receipt("DONE", log).rows
+            error.hint = (
+                f"push {log.push_id} of the same command is DONE: its {rows:,} rows are in the table;"
+                " there is nothing that could be pushed now"
+            )
+            raise
+
+    async def _leave_settled(self, log: PushLog, failure: JobFailedError | None) -> None:
+        """The earlier push is over, and the source holds something else: begin as if it had never been."""
+        if failure is None:
+            await self._mark_done(log.push_id)
+        self._emit(
+            events.EarlierPushSettled(
+                push_id=log.push_id,
+                table=self._target.table,
+                mode=self._target.mode,
+                status="DONE" if failure is None else failure.status,
+                rows=self._receipt("DONE", log).rows,
+                reason=SOURCE_CHANGED,
+            )
+        )
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._push_id, self._log, self._attempt = self._new_id, None, None
+        self._progress = _Progress(self._progress.start)
+
+    # --- Nothing was submitted
+
+    async def _go_on(self, log: PushLog, workers: Workers) -> bool:
+        """Finish what an earlier process left.
+
+        Returns:
+            The command is done. Else the earlier push is over, and a new one has to begin.
+        """
+        if log.state.schema is None:
+            await self._supersede(log, "it was never planned to its end")
+            return False
+        async with self._opened_as_planned(log, workers) as source:
+            found = await find_continuation(
+                log.state,
+                source.intake,
+                source.fingerprint,
+                settings=self._settings,
+                filesystem=self._shared.runtime.filesystem,
+                workers=workers,
+            )
+            if found.way != "supersede":
+                await self._take_over(log)
+                self._emit_started(log, source.intake)
+                try:
+                    await self._finish_push(source, log, workers, rechecks=found.way == "recheck", is_new=False)
+                except SourceChangedError:
+                    self._start_over()
+                else:
+                    return True
+            await self._supersede(log, found.reason or SOURCE_CHANGED)
+        return False
+
+    async def _take_over(self, log: PushLog) -> None:
+        """This process works on a push of an earlier one from here on."""
         self._log, self._push_id = log, log.push_id
         self._progress.is_resumed = True
         self._progress.source_bytes = log.state.planned.get("source_bytes")
@@ -232,28 +378,27 @@ class PushRun:
                 rows_acknowledged=sum(chunk.rows for chunk in acked),
             )
         )
-        self._emit_started(intake, len((log.state.schema or {})["columns"]))
-        return log
 
     async def _mark_done(self, push_id: str) -> None:
         """The caller has heard that this push is DONE: the same command means a new one from now on."""
         now = self._clock.now()
-        await self._shared.journal.do(lambda file: file.set_state(push_id, "done", now))
+        await self._do(lambda file: file.set_state(push_id, "done", now))
 
     async def _supersede(self, log: PushLog, reason: str) -> None:
-        """Bring the earlier push to an end: a submitted job is awaited, since two jobs must not race for one table."""
-        if log.state.receipt is not None and log.state.receipt["status"] == "DONE":
-            await self._mark_done(log.push_id)
-            return
-        jobs = self._job_runner(log)
-        job = log.state.job
-        if job is not None and job.may_have_run and await jobs.was_accepted_before(job.job_id):
-            with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
-                await jobs.poll(job.job_id)
-        elif job is not None:
-            await jobs.discard(job.job_id)
+        """Bring an earlier push to an end that was not submitted."""
+        if log.state.job is not None:
+            await self._job_runner(log, self._target).discard(log.state.job.job_id)
         await log.record("push_superseded", final_state="superseded", reason=reason)
         self._emit(events.PushSuperseded(push_id=log.push_id, reason=reason))
+
+    # --- A new push
+
+    async def _begin_anew(self, identity: str, workers: Workers) -> None:
+        async with self._opened(self._settings, workers) as source:
+            schema = await self._settle(source.intake, is_exhaustive=False)
+            await self._end_rivals(identity)
+            log = await self._begin(identity, source, schema)
+            await self._finish_push(source, log, workers, rechecks=False, is_new=True)
 
     async def _end_rivals(self, identity: str) -> None:
         """An older push into this table that was left unfinished must not undo this one when somebody resumes it.
@@ -261,7 +406,7 @@ class PushRun:
         Where one of the two replaces the table, the older one is over. One that another process works on right now is left alone.
         """
         shared = self._shared
-        rows = await shared.journal.do(lambda file: file.pushes(state="open"))
+        rows = await self._do(lambda file: file.pushes(state="open"))
         for row in rows:
             is_same_table = (row.team, row.pool_id, row.target.casefold()) == (
                 shared.destination.team,
@@ -278,21 +423,28 @@ class PushRun:
                     lock.release()
 
     async def _end_rival(self, push_id: str) -> None:
-        log = self._new_log(push_id, await self._shared.journal.do(lambda file: file.facts(push_id)))
+        log = await self._load_log(push_id)
         theirs = log.state.planned.get("target", {})
         is_same_schema = theirs.get("connection_id") == self._target.connection_id
-        if is_same_schema and "replace" in (theirs.get("mode"), self._target.mode):
+        if not is_same_schema or "replace" not in (theirs.get("mode"), self._target.mode):
+            return
+        if not log.state.may_have_run:
             await self._supersede(log, f"a newer push into table {self._target.table} began")
+            return
+        reason = f"push {push_id} into table {self._target.table} was submitted before: it comes to its end first"
+        self._emit(events.WaitStarted(push_id=self._push_id, reason=reason))
+        with contextlib.suppress(
+            JobFailedError, SubmitOutcomeUnknownError
+        ):  # the journal has it, and this push comes after it
+            await self._end_job(log, target_of(log.state), final_state="done")
 
-    async def _begin(
-        self, identity: str, intake: Intake | AsyncIntake, fingerprint: list[Any] | None, schema: TableSchema
-    ) -> PushLog:
+    async def _begin(self, identity: str, source: _Opened, schema: TableSchema) -> PushLog:
         now = self._clock.now()
-        team = self._shared.destination.team
+        intake, fingerprint = source.intake, source.fingerprint
         row = PushRow(
             push_id=self._push_id,
             identity=identity,
-            team=team,
+            team=self._shared.destination.team,
             pool_id=self._shared.pool_id,
             target=self._target.table,
             source=intake.label,
@@ -305,6 +457,7 @@ class PushRun:
             "target": dataclasses.asdict(self._target),
             "pool_id": self._shared.pool_id,
             "source": source_words(self.spec) if fingerprint is not None else None,
+            "label": intake.label,
             "format": self._source_format,
             "column_types": self._column_types,
             "source_bytes": intake.size_bytes,
@@ -314,38 +467,41 @@ class PushRun:
         }
         self._log = log = self._new_log(self._push_id, [])
         await log.begin(row, push_planned=planned, session_started={"pid": os.getpid(), "resumed": False})
-        self._emit_started(intake, len(schema.columns))
+        self._emit_started(log, intake)
         return log
 
-    def _emit_started(self, intake: Intake | AsyncIntake, columns: int) -> None:
+    def _emit_started(self, log: PushLog, intake: Intake | AsyncIntake | None = None) -> None:
+        planned = log.state.planned
         self._emit(
             events.PushStarted(
                 push_id=self._push_id,
                 table=self._target.table,
                 mode=self._target.mode,
-                source=intake.label,
+                source=str(planned.get("label", "")) if intake is None else intake.label,
                 source_bytes=self._progress.source_bytes,
-                columns=columns,
+                columns=len((log.state.schema or {}).get("columns", ())),
             )
         )
 
     async def _finish_push(
-        self,
-        intake: Intake | AsyncIntake,
-        log: PushLog,
-        schema: TableSchema,
-        workers: Workers,
-        fingerprint: list[Any] | None,
+        self, source: _Opened, log: PushLog, workers: Workers, *, rechecks: bool, is_new: bool
     ) -> None:
-        """Attempts until one is settled; then the last fact."""
+        """Attempts until one is settled; then the last fact.
+
+        Raises:
+            SourceChangedError: Of a push that is not new: its journal is as it was, for a new push to take its place.
+        """
+        intake = source.intake
+        schema = load_schema(log.state.schema or {})
         attempt = self._attempt = Attempt(
             shared=self._shared,
             target=self._target,
             intake=intake,
             log=log,
-            jobs=self._job_runner(log),
+            jobs=self._job_runner(log, self._target),
             workers=workers,
-            fingerprint=fingerprint,
+            fingerprint=source.fingerprint,
+            rechecks=rechecks,
             on_retry=self._on_retry,
             timed=self._timed,
         )
@@ -364,9 +520,12 @@ class PushRun:
                 else:
                     break
         except BaseException as error:  # every way out leaves the journal in order
-            await finish(self._close_log(log, real_cause(error), can_resume=fingerprint is not None))
-            raise
-        await log.record("push_finished", final_state="finished", receipt=self._receipt("DONE").to_dict())
+            cause = real_cause(error)
+            if is_new or not isinstance(cause, SourceChangedError):
+                await finish(self._close_log(log, self._target, cause, can_resume=source.fingerprint is not None))
+                raise
+            raise cause from cause.__cause__
+        await log.record("push_finished", final_state="finished", receipt=self._receipt("DONE", log).to_dict())
 
     def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake, log: PushLog) -> None:
         """Raise the cause unless a fresh job can repair it."""
@@ -385,7 +544,7 @@ class PushRun:
         self._progress.restarts += 1
         job = log.state.job
         if job is not None:
-            await self._job_runner(log).discard(job.job_id)
+            await self._job_runner(log, self._target).discard(job.job_id)
             job.is_abandoned = True
         if not isinstance(cause, ValueMisfitError):
             await log.record("push_restarted", reason=str(cause))
@@ -398,15 +557,15 @@ class PushRun:
             )
         )
 
-    async def _close_log(self, log: PushLog, cause: BaseException, *, can_resume: bool) -> None:
+    async def _close_log(self, log: PushLog, target: Target, cause: BaseException, *, can_resume: bool) -> None:
         """The last fact of a push that did not get to DONE, and the end of a job that nobody will go on with."""
-        receipt = self._receipt(status_of(cause)).to_dict()
+        receipt = self._receipt(status_of(cause), log, target).to_dict()
         with contextlib.suppress(JournalError):
-            if can_resume and (is_resumable(cause) or is_running_on(log, cause)):
+            if is_running_on(log.state, cause) or (can_resume and is_resumable(cause)):
                 await log.record("push_interrupted", error=str(cause), receipt=receipt)
                 return
             if log.state.job is not None and not log.state.job.may_have_run:
-                await self._job_runner(log).discard(log.state.job.job_id)
+                await self._job_runner(log, target).discard(log.state.job.job_id)
             await log.record(
                 "push_failed",
                 final_state="unknown" if isinstance(cause, SubmitOutcomeUnknownError) else "failed",
@@ -424,12 +583,12 @@ class PushRun:
             source_schema, is_text=is_text, overrides=self._column_types, keys=self._target.keys, source=source
         )
 
-    def _job_runner(self, log: PushLog) -> JobRunner:
+    def _job_runner(self, log: PushLog, target: Target) -> JobRunner:
         settings, shared = self._settings, self._shared
         return JobRunner(
             shared.destination,
             limiter=shared.limiter,
-            target=self._target,
+            target=target,
             policy=shared.policy,
             clock=self._clock,
             rng=shared.runtime.rng,
@@ -475,66 +634,19 @@ class PushRun:
         with contextlib.suppress(LedgerError):  # the rows are loaded: a broken ledger stops the next push, not this one
             quota_used = await self._shared.limiter.spent()
         return dataclasses.replace(
-            self._receipt("DONE"), quota_used=quota_used, quota_limit=self._settings.submits_per_hour
+            self._receipt("DONE", self._log), quota_used=quota_used, quota_limit=self._settings.submits_per_hour
         )
 
-    def _receipt(self, status: Literal["DONE", "ERROR", "CANCELED", "INTERRUPTED"]) -> Receipt:
+    def _receipt(self, status: ReceiptStatus, log: PushLog | None, target: Target | None = None) -> Receipt:
         progress = self._progress
-        state = self._log.state if self._log is not None else None
-        job = state.jobs[-1] if state is not None and state.jobs else None
-        sent = [] if job is None else job.acked
-        return Receipt(
-            push_id=self._push_id,
-            job_id=None if job is None else job.job_id,
-            table=self._target.table,
-            mode=self._target.mode,
-            status=status,
-            rows=sum(chunk.rows for chunk in sent),
-            chunks=len(sent),
-            payload_bytes=sum(chunk.payload_bytes for chunk in sent),
+        return build_receipt(
+            status,
+            None if log is None else log.state,
+            push_id=self._push_id if log is None else log.push_id,
+            target=target or self._target,
             source_bytes=progress.source_bytes or (self._attempt.source_nbytes if self._attempt else 0) or 0,
-            elapsed_seconds=self._clock.monotonic() - self._start,
+            elapsed_seconds=self._clock.monotonic() - progress.start,
             retries=progress.retries,
-            submits=0 if state is None else state.submits,
-            restarts=0 if state is None else state.restarts,
             resumed=progress.is_resumed,
-            verified=None if job is None else job.verified,
-            job_logs=() if job is None else job.logs,
-            checksums=tuple(chunk.digests["sha256"] for chunk in sent),
             timings=progress.timings,
         )
-
-
-def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
-    """What all rows taught beyond the sample, column by column, as `ID INTEGER -> STRING(80)`."""
-    return tuple(
-        f"{old!r} -> {new.type}" + ("" if new.length is None else f"({new.length})")
-        for old, new in zip(before.columns, after.columns, strict=True)
-        if (old.type, old.length, old.arrow_type) != (new.type, new.length, new.arrow_type)
-    )
-
-
-def is_running_on(log: PushLog, cause: BaseException) -> bool:
-    """The job was submitted and its end was not seen: pushing again must look at it first, whatever stopped us."""
-    is_submitted = log.state.job is not None and log.state.job.may_have_run
-    return is_submitted and not isinstance(cause, JobFailedError | SubmitOutcomeUnknownError)
-
-
-def is_resumable(cause: BaseException) -> bool:
-    """The push may go on later from where it stands: it was stopped, or what failed may pass or be put right."""
-    if isinstance(cause, PushEngineError):
-        return (
-            isinstance(cause, EngineClosedError | JournalError | AuthenticationError | PermissionDeniedError)
-            or cause.disposition == "transient"
-            or (cause.disposition == "outcome_unknown" and not isinstance(cause, SubmitOutcomeUnknownError))
-        )
-    return True
-
-
-def status_of(cause: BaseException) -> Literal["ERROR", "CANCELED", "INTERRUPTED"]:
-    """Receipt status of a push that ended with `cause`."""
-    if isinstance(cause, asyncio.CancelledError | KeyboardInterrupt | EngineClosedError):
-        return "INTERRUPTED"
-    if isinstance(cause, JobFailedError) and cause.status == JobStatus.CANCELED:
-        return "CANCELED"
-    return "ERROR"

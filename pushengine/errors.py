@@ -5,6 +5,7 @@ PushEngineError                    base; .hint tells the user what to do next
 ├── ConfigError                    bad file, key, value or argument; names the key
 ├── SourceError                    .source, .position
 │   ├── SourceReadError            unreadable or malformed input (file, line or row group)
+│   │   └── SourceChangedError     files are not what they were when they were sent
 │   └── SchemaError                unsupported type, or a batch that does not match
 │       └── ValueMisfitError       a value outside the settled schema, which a wider schema would hold
 ├── TransportError                 no answer was received
@@ -118,6 +119,10 @@ class SourceError(PushEngineError):
 
 class SourceReadError(SourceError):
     """Input that cannot be read or parsed."""
+
+
+class SourceChangedError(SourceReadError):
+    """Files are not what they were when they were sent. Nothing of them was submitted."""
 
 
 def unreadable(source: str, exc: OSError) -> SourceReadError:

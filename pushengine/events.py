@@ -131,6 +131,28 @@ class PushSuperseded(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierPushSettled(Event):
+    """The job of an earlier push of the same command had been submitted and has come to its end; now a new push begins.
+
+    `rows` are in the table where `status` is DONE; `reason` says why the earlier push is not all that was asked for.
+    """
+
+    table: str
+    mode: str
+    status: str
+    rows: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WaitStarted(Event):
+    """The push waits; `seconds` is for how long at most, where that is known. Waits of less than two seconds are not told."""
+
+    reason: str
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled(Event):
     """An attempt failed and another follows."""
 
@@ -174,6 +196,19 @@ class JobSubmitted(Event):
 
     job_id: str
     submits: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobStayedNew(Event):
+    """The platform acknowledged a submit, and the job is still NEW `seconds` later.
+
+    It is submitted again if `is_submitted_again`, at the cost of one submit of the hour; else it is only polled from now on.
+    """
+
+    job_id: str
+    seconds: float
+    submits: int
+    is_submitted_again: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

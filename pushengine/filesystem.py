@@ -6,6 +6,8 @@ import glob
 from pathlib import Path
 from typing import BinaryIO
 
+from pushengine.types import FileStat
+
 _NO_DATA_PREFIXES = (".", "_")
 """What Spark and others put beside the data: `_SUCCESS`, `.part-0.crc`."""
 
@@ -26,9 +28,10 @@ class LocalFileSystem:
         """Length of a file."""
         return path.stat().st_size
 
-    def changed_at_ns(self, path: Path) -> int:
-        """Time of the last change, nanoseconds UTC."""
-        return path.stat().st_mtime_ns
+    def stat(self, path: Path) -> FileStat:
+        """What is known of a file without reading it."""
+        found = path.stat()
+        return FileStat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino)
 
     def open_binary(self, path: Path) -> BinaryIO:
         """Open for reading, without a buffer of its own: sources read in blocks."""

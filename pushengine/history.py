@@ -12,6 +12,7 @@ chunk_acked      job_id, chunk_id                                   the platform
 chunk_refused    job_id, chunk_id, error                            it proved that it has not
 chunk_unknown    job_id, chunk_id, error                            no answer: it may have it
 chunk_settled    job_id, chunk_id, is_present, how                  the job's chunk list decided it
+source_acked     job_id, rows, fingerprint, sha256                  all rows are acknowledged; digests of the files, or null
 job_sealed       job_id, chunks, verified                           the list equals what was sent
 submit_intended  job_id                                             a submit is about to leave; spends quota
 submit_refused   job_id, error                                      it certainly had no effect
@@ -102,18 +103,24 @@ class JobRecord:
     """One job of a push.
 
     Attributes:
+        is_whole: Every row of the source is acknowledged.
         verified: How its chunk list was compared with what was sent before submit, or None: that was not done yet.
         submits: Submits that left, or were about to.
+        accepted_at: When the platform took the first submit that counts, seconds UTC, or None.
+        repeats: Submits since then, because the job stayed NEW.
         is_discarded: It is deleted.
         is_abandoned: The push went on without it: even if its deletion failed, it is never used again.
     """
 
     job_id: JobId
     chunks: dict[str, ChunkRecord] = dataclasses.field(default_factory=dict)
+    is_whole: bool = False
     verified: Literal["checksum", "count"] | None = None
     submits: int = 0
     submit: SubmitState = "none"
     has_unknown_submit: bool = False
+    accepted_at: float | None = None
+    repeats: int = 0
     status: str | None = None
     logs: tuple[str, ...] = ()
     is_discarded: bool = False
@@ -122,12 +129,12 @@ class JobRecord:
     @property
     def may_have_run(self) -> bool:
         """A submit left whose refusal is not known: the job is not ours to delete."""
-        return self.submit != "none" or self.has_unknown_submit
+        return self.submit != "none" or self.has_unknown_submit or self.accepted_at is not None
 
     @property
     def is_complete(self) -> bool:
         """All chunks of the source are acknowledged: what is left is to look, submit and poll."""
-        return self.verified is not None or self.may_have_run
+        return self.is_whole or self.verified is not None or self.may_have_run
 
     @property
     def acked(self) -> list[ChunkRecord]:
@@ -154,7 +161,12 @@ class JobRecord:
 
 @dataclasses.dataclass(slots=True)
 class PushState:
-    """Where a push stands."""
+    """Where a push stands.
+
+    Attributes:
+        fingerprint: Of the files as they were when they were last known to be what was sent; None for objects in memory.
+        sha256: Of the content of each file that was sent, or None where that is not known (yet).
+    """
 
     planned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
@@ -164,6 +176,8 @@ class PushState:
     sessions: int = 0
     started_at: float | None = None
     receipt: Mapping[str, Any] | None = None
+    fingerprint: list[list[Any]] | None = None
+    sha256: tuple[str, ...] | None = None
     has_orphan: bool = False
     """A create was lost: a job of ours may exist whose id nobody knows. It is empty and expires."""
 
@@ -172,6 +186,16 @@ class PushState:
         """The job that the push works with, or None between two."""
         last = self.jobs[-1] if self.jobs else None
         return None if last is None or last.is_discarded or last.is_abandoned else last
+
+    @property
+    def may_have_run(self) -> bool:
+        """A submit of its job left whose refusal is not known: the push is ended from its own journal, whatever became of its source."""
+        return self.job is not None and self.job.may_have_run
+
+    @property
+    def is_done(self) -> bool:
+        """It got to DONE, although perhaps nobody was told."""
+        return self.receipt is not None and self.receipt["status"] == "DONE"
 
     def job_of(self, job_id: str) -> JobRecord:
         """The record of one job."""
@@ -200,6 +224,7 @@ class PushHistory:
 
 def _planned(state: PushState, _jobs: dict[str, JobRecord], at: float, body: Mapping[str, Any]) -> None:
     state.planned, state.schema, state.started_at = body, body["schema"], at
+    state.fingerprint = body.get("fingerprint")
 
 
 def _session(state: PushState, _jobs: dict[str, JobRecord], _at: float, _body: Mapping[str, Any]) -> None:
@@ -228,6 +253,9 @@ def _chunk_sending(_state: PushState, jobs: dict[str, JobRecord], _at: float, bo
             digests=body["digests"],
             type=body["type"],
         )
+    # What is sent again may have other bytes than before, where its source changed: these are the ones that count now.
+    record.rows, record.source_rows = body["rows"], (body["first_row"], body["end_row"])
+    record.payload_bytes, record.digests = body["payload_bytes"], body["digests"]
     record.state = "sending"
     record.attempts += 1
 
@@ -251,13 +279,21 @@ def _chunk_settled(_state: PushState, jobs: dict[str, JobRecord], at: float, bod
         record.zombie_since = at
 
 
+def _source_acked(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
+    jobs[body["job_id"]].is_whole = True
+    state.fingerprint = body["fingerprint"]
+    state.sha256 = None if body["sha256"] is None else tuple(body["sha256"])
+
+
 def _sealed(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
     jobs[body["job_id"]].verified = body["verified"]
 
 
 def _submit_intended(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].submit = "intended"
-    jobs[body["job_id"]].submits += 1
+    job = jobs[body["job_id"]]
+    job.submit = "intended"
+    job.submits += 1
+    job.repeats += job.accepted_at is not None
     state.submits += 1
 
 
@@ -270,8 +306,10 @@ def _submit_unknown(_state: PushState, jobs: dict[str, JobRecord], _at: float, b
     job.submit, job.has_unknown_submit = "unknown", True
 
 
-def _submit_accepted(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].submit = "accepted"
+def _submit_accepted(_state: PushState, jobs: dict[str, JobRecord], at: float, body: Mapping[str, Any]) -> None:
+    job = jobs[body["job_id"]]
+    job.submit = "accepted"
+    job.accepted_at = at if job.accepted_at is None else job.accepted_at
 
 
 def _job_polled(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
@@ -308,6 +346,7 @@ _HANDLERS = {
     "chunk_refused": _chunk_refused,
     "chunk_unknown": _chunk_unknown,
     "chunk_settled": _chunk_settled,
+    "source_acked": _source_acked,
     "job_sealed": _sealed,
     "submit_intended": _submit_intended,
     "submit_refused": _submit_refused,

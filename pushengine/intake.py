@@ -38,6 +38,8 @@ class SendsFiles(Protocol):
 class DrainableStream:
     """A `ChunkStream` whose next chunk is not waited for once the engine drains: an iterator may have nothing to say for hours."""
 
+    sends_files = False
+
     def __init__(self, stream: AsyncChunkReader, chunk_bytes: int, drain: DrainSwitch) -> None:
         self._stream = stream
         self.first_row = stream.first_row
@@ -68,6 +70,8 @@ class Intake:
         self._new_settler = new_settler
         self._workers = workers
         self.label = source.label
+        self.files = source.files
+        self.is_text = source.is_text
         self.is_repeatable = source.is_repeatable
         self.size_bytes: int | None = None
         self.sampled_rows = 0
@@ -118,7 +122,7 @@ class Intake:
         pieces = await self.pieces(schema)
         if isinstance(pieces, list):
             piece_reader = PieceReader(pieces, first_index=first_index, first_row=first_row)
-            yield BlockingChunkStream(piece_reader, read=self._workers.read, chunk_bytes=MEMORY_BYTES)
+            yield BlockingChunkStream(piece_reader, read=self._workers.read, chunk_bytes=MEMORY_BYTES, sends_files=True)
             return
         reader = await self._workers.read(self._source.open, first_row)
         size = await self._workers.read(self._source.size_bytes)
@@ -156,6 +160,8 @@ class Intake:
 class AsyncIntake:
     """An async iterator of record batches: the first ones are kept back to settle the schema."""
 
+    files = ()
+    is_text = False
     is_repeatable = False
     size_bytes: int | None = None
 

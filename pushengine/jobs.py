@@ -3,11 +3,15 @@
 The rules for submit (fact sheet 3.2): a 409 or a lost answer says nothing about what happened, so the job's status is read. Anything
 but NEW means that a submit took effect; NEW means wait and submit the same job again, which can run at most once. Every attempt
 spends a submit of the hour.
+
+An acknowledgement is believed, but not for ever: what stands between here and there may have given it, and nobody would ever load the
+table. A job that stays NEW is submitted again a few times (`_REPEAT_AFTER_SECONDS`), then only polled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime as dt
 import random
@@ -27,6 +31,7 @@ from pushengine.errors import (
     RateLimitedError,
     RetriesExhaustedError,
     SubmitOutcomeUnknownError,
+    UnexpectedResponseError,
     VerificationError,
 )
 from pushengine.events import EventSink
@@ -34,6 +39,7 @@ from pushengine.limiter import SubmitLimiter
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
 from pushengine.pushlog import PushLog
 from pushengine.retry import RetryPolicy, call_with_retries, is_undone
+from pushengine.tasks import SILENT_SECONDS, told_when_slow
 from pushengine.types import Destination
 from pushengine.verification import verify_chunks
 from pushengine.workers import finish
@@ -47,6 +53,8 @@ _DELETE_TIMEOUT_SECONDS = 10.0
 _UNKNOWN_SETTLE_SECONDS = 5.0
 _LOOKS = 6
 _CREATE_ATTEMPTS = 5
+_REPEAT_AFTER_SECONDS = (30.0, 120.0, 480.0, 1800.0)
+"""How long after the acknowledgement of its submit a job that is still NEW is submitted again."""
 
 
 class JobRunner:
@@ -105,6 +113,7 @@ class JobRunner:
         self._job_deadline_seconds = job_deadline_seconds
         self._quarantine_seconds = quarantine_seconds
         self._settle_seconds = settle_seconds
+        self._told_only_polled: set[JobId] = set()
 
     async def create(self, columns: Sequence[TableColumn]) -> Job:
         """Open the job. A create whose answer is lost is made again: an empty job that nobody knows stays invisible and expires.
@@ -116,6 +125,10 @@ class JobRunner:
             await self._log.record("job_intended")
             try:
                 return await self._destination.create_job(self._target, columns)
+            except UnexpectedResponseError as error:
+                # a redirect: the address is wrong, and asking again does not change it
+                error.disposition = "terminal" if 300 <= error.status < 400 else "transient"  # noqa: PLR2004 - HTTP status class
+                raise
             except PushEngineError as error:
                 if error.disposition == "outcome_unknown":
                     error.disposition = "transient"
@@ -146,7 +159,9 @@ class JobRunner:
             found = verify_chunks(sent, listed, known=known)
             if found.verified is not None or len(listed) >= len(sent) or look == _LOOKS - 1:
                 break
-            await self._drain.guard(self._clock.sleep(self._settle_seconds * 2**look))  # the list may lag behind
+            wait = self._settle_seconds * 2**look  # the list may lag behind
+            self._emit_waiting(f"the list of chunks of job {job_id} is not complete yet", wait)
+            await self._drain.guard(self._clock.sleep(wait))
         if found.verified is None:
             raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
         if found.algorithm is not None and found.algorithm != known:
@@ -159,9 +174,8 @@ class JobRunner:
 
     async def _wait_for_quarantine(self, job_id: JobId) -> None:
         since = self._log.state.job_of(job_id).quarantined_since
-        wait = 0.0 if since is None else since + self._quarantine_seconds - self._clock.now()
+        wait = 0.0 if since is None else self._quarantine_seconds - self._log.seconds_since(since)
         if wait > 0:
-            wait = min(wait, self._quarantine_seconds)
             self._emit_wait(job_id, self._utc_in(wait), wait, "quarantine")
             await self._drain.guard(self._clock.sleep(wait))
 
@@ -213,9 +227,9 @@ class JobRunner:
     async def was_accepted_before(self, job_id: JobId) -> bool:
         """An earlier process may have submitted: then the job tells."""
         record = self._log.state.job_of(job_id)
-        if record.submit == "none":
+        if not record.may_have_run:
             return False
-        if record.submit != "accepted":
+        if record.accepted_at is None:
             if not await self._has_left_new(job_id):
                 await self._log.record("submit_unknown", job_id=job_id, error="the process ended before the answer")
                 return False
@@ -228,16 +242,23 @@ class JobRunner:
 
     async def _submit_once(self, job_id: JobId, attempt: int) -> tuple[bool, PushEngineError | None]:
         """One attempt and, where its outcome is open, a look at the job and the wait that follows."""
+        await self._intend_submit(job_id)
+        try:
+            await self._send_submit(job_id)
+        except PushEngineError as error:
+            return await self._settle_submit(job_id, attempt, error), error
+        return True, None
+
+    async def _intend_submit(self, job_id: JobId) -> None:
         try:
             await self._log.record("submit_intended", job_id=job_id)
         except asyncio.CancelledError:  # the fact is written, the request has not left
             await finish(self._log.record("submit_refused", job_id=job_id, error="cancelled before it left"))
             raise
-        try:
+
+    async def _send_submit(self, job_id: JobId) -> None:
+        with self._told_when_slow(f"submit of job {job_id}"):
             await self._destination.submit_job(job_id, duplicate_removal_column=self._target.duplicate_removal_column)
-        except PushEngineError as error:
-            return await self._settle_submit(job_id, attempt, error), error
-        return True, None
 
     async def _settle_submit(self, job_id: JobId, attempt: int, error: PushEngineError) -> bool:
         """Was it accepted although it failed? If not, wait as the failure asks for."""
@@ -305,6 +326,13 @@ class JobRunner:
             )
         )
 
+    def _emit_waiting(self, reason: str, seconds: float | None = None) -> None:
+        if seconds is None or seconds > SILENT_SECONDS:
+            self._sink.emit(events.WaitStarted(push_id=self._push_id, reason=reason, seconds=seconds))
+
+    def _told_when_slow(self, operation: str) -> contextlib.AbstractContextManager[None]:
+        return told_when_slow(lambda: self._emit_waiting(f"no response yet, {operation}"))
+
     async def poll(self, job_id: JobId) -> Job:
         """Read the submitted job until its status is final.
 
@@ -318,11 +346,14 @@ class JobRunner:
         interval = _FIRST_POLL_SECONDS
         seen: JobStatus | None = None
         while True:
-            job = await self._poll_once(job_id, deadline)
+            with self._told_when_slow(f"poll of job {job_id}") if seen is None else contextlib.nullcontext():
+                job = await self._poll_once(job_id, deadline)
             if job is not None and job.status is not seen:
                 seen = job.status
                 await self._log.record("job_polled", job_id=job_id, status=seen.value)
                 self._sink.emit(events.JobStatusChanged(push_id=self._push_id, job_id=job_id, status=seen.value))
+            if job is not None and job.status is JobStatus.NEW:
+                await self._repeat_submit(job_id)
             if job is not None and job.status.is_settled:
                 await self._log.record("job_settled", job_id=job_id, status=job.status.value, logs=list(job.logs))
                 return self._settle(job)
@@ -336,6 +367,45 @@ class JobRunner:
             await self._drain.guard(self._clock.sleep(interval))
             interval = min(interval * _POLL_GROWTH, self._poll_max_interval_seconds)
 
+    async def _repeat_submit(self, job_id: JobId) -> None:
+        """Submit a job again that stays NEW although its submit was acknowledged, if it is time to. Whatever comes of it, polling tells."""
+        record = self._log.state.job_of(job_id)
+        if record.accepted_at is None or record.repeats > len(_REPEAT_AFTER_SECONDS):
+            return
+        elapsed = self._log.seconds_since(record.accepted_at)
+        if record.repeats == len(_REPEAT_AFTER_SECONDS):
+            if job_id not in self._told_only_polled:
+                self._told_only_polled.add(job_id)
+                self._emit_stayed_new(job_id, elapsed, is_submitted_again=False)
+            return
+        if elapsed < _REPEAT_AFTER_SECONDS[record.repeats] or not await self._limiter.try_acquire():
+            return
+        self._emit_stayed_new(job_id, elapsed, is_submitted_again=True)
+        await self._intend_submit(job_id)
+        try:
+            await self._send_submit(job_id)
+        except PushEngineError as error:
+            is_refused = is_undone(error) and not isinstance(error, NotFoundError)
+            await self._log.record(
+                "submit_refused" if is_refused else "submit_unknown", job_id=job_id, error=error.message
+            )
+            if isinstance(error, RateLimitedError):
+                await self._limiter.refused(error.retry_after_seconds)
+        else:
+            self._limiter.accepted()
+            await self._log.record("submit_accepted", job_id=job_id)
+
+    def _emit_stayed_new(self, job_id: JobId, seconds: float, *, is_submitted_again: bool) -> None:
+        self._sink.emit(
+            events.JobStayedNew(
+                push_id=self._push_id,
+                job_id=job_id,
+                seconds=seconds,
+                submits=self._log.state.submits,
+                is_submitted_again=is_submitted_again,
+            )
+        )
+
     async def _poll_once(self, job_id: JobId, deadline: float) -> Job | None:
         """The job, or None where this look at it failed in a way that passes: the deadline bounds such failures."""
         try:
@@ -343,7 +413,7 @@ class JobRunner:
         except NotFoundError as error:
             raise self._vanished(job_id) from error
         except PushEngineError as error:
-            if error.disposition == "terminal":
+            if error.disposition == "terminal" and not isinstance(error, UnexpectedResponseError):
                 raise
             wait = getattr(error, "retry_after_seconds", None) or self._backoff(3)
             wait = min(wait, max(deadline - self._clock.monotonic(), 0.0))
@@ -369,7 +439,8 @@ class JobRunner:
         error: str | None = None
         try:
             async with asyncio.timeout(_DELETE_TIMEOUT_SECONDS):
-                await self._destination.delete_job(job_id)
+                with self._told_when_slow(f"deletion of job {job_id}"):
+                    await self._destination.delete_job(job_id)
         except (PushEngineError, TimeoutError) as caught:
             error = str(caught) or type(caught).__name__
         await self._log.record("job_discarded", job_id=job_id, error=error)
@@ -384,8 +455,13 @@ class JobRunner:
         policy = self._policy
         if max_attempts is not None:
             policy = dataclasses.replace(policy, max_attempts=min(policy.max_attempts, max_attempts))
+
+        async def attempt_told(attempt: int) -> T:
+            with self._told_when_slow(operation):
+                return await attempt_once(attempt)
+
         return await call_with_retries(
-            attempt_once,
+            attempt_told,
             operation=operation,
             policy=policy,
             clock=self._clock,

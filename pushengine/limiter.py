@@ -138,6 +138,10 @@ class SubmitLimiter:
                     return grant
                 await self._clock.sleep(max(grant.wait_seconds, _MIN_WAIT_SECONDS))
 
+    async def try_acquire(self) -> bool:
+        """Take the right to submit once if it can be had now."""
+        return (await self._ask_in_turn()).granted
+
     async def refused(self, retry_after_seconds: float | None) -> None:
         """A submit was answered with 429: grant nothing, on the whole host, before the server's time is over.
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pushengine.errors import SchemaError, SourceReadError, unreadable
+from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, unreadable
 from pushengine.footer import MAGIC, MAX_FOOTER_BYTES, TAIL_BYTES, Chunk, framed, moved_group, spans
 from pushengine.glance import has_short_texts, has_sure_stamps
 from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
@@ -234,6 +234,15 @@ def checked_payload(
     )
 
 
+def piece_digest(piece: FilePiece, name: str, filesystem: FileSystem) -> str:
+    """A checksum of the bytes of a piece, in hex, without a look at its values. Runs on encoder threads.
+
+    Raises:
+        SourceReadError: A file is gone, or shorter than it was.
+    """
+    return _digests(parts_of(piece), (name,), filesystem)[name]
+
+
 def parts_of(piece: FilePiece) -> FileParts:
     """The bytes of a piece."""
     first = piece.runs[0]
@@ -336,6 +345,10 @@ class _Check:
         for number in range(self._run.first, self._run.end):
             try:
                 self._row_group(number, row)
+            except IndexError as exc:  # it has been replaced by a shorter one
+                raise SourceChangedError(
+                    "changed while it was read", source=self._source, hint="push it when it is complete"
+                ) from exc
             except (pa.ArrowException, OSError) as exc:
                 raise self._damaged(str(exc).splitlines()[0][:200], number) from exc
             row += self._run.layout.groups[number][0]

@@ -31,10 +31,12 @@ class ChunkStream(Protocol):
     Attributes:
         first_row: Row of the source that the first of them begins with.
         chunk_bytes: Expected bytes of one in memory.
+        sends_files: They are files, or parts of them, as they are.
     """
 
     first_row: int
     chunk_bytes: int
+    sends_files: bool
 
     async def next_chunk(self) -> Rows | None:
         """The next one, or None after the last or after `stop()`."""
@@ -61,7 +63,9 @@ class Producer:
         encoders: How many threads encode: one chunk more is read ahead, so that none of them waits for the reader.
         push_id: For events.
         sink: Takes events.
-        acked_rows: Rows of a chunk that the job holds already, from an earlier process, else None: it is neither encoded nor sent again.
+        acked_rows: Rows of a chunk that the job holds already, from an earlier process, else None: it is not sent again.
+        recheck: Compares such a chunk, encoded once more, with what was sent; None where the source is known to be what it was: then it is
+            not even encoded.
 
     Attributes:
         end_row: Rows of the source up to the last chunk that was encoded or was acknowledged before.
@@ -80,9 +84,11 @@ class Producer:
         push_id: str,
         sink: EventSink,
         acked_rows: Callable[[str], int | None],
+        recheck: Callable[[Payload], None] | None = None,
     ) -> None:
         self._stream = stream
         self._acked_rows = acked_rows
+        self._recheck = recheck
         self._encode = encode
         self._queue = queue
         self._budget = budget
@@ -158,15 +164,19 @@ class Producer:
     async def _encode_within_limit(self, chunk: Rows) -> list[Payload | int]:
         """Its payload, or those of its parts; of what the job holds already, the number of rows."""
         rows = self._acked_rows(chunk.chunk_id)
-        if rows is not None:
+        if rows is not None and self._recheck is None:
             return [rows]
         try:
-            return [await self._workers.encode(self._encode, chunk)]
+            payload = await self._workers.encode(self._encode, chunk)
         except OversizedPayloadError:
             halves = await self._workers.encode(chunk.halves) if isinstance(chunk, Chunk) else ()
             if not halves:
                 raise
             return [piece for half in halves for piece in await self._encode_within_limit(half)]
+        if rows is None or self._recheck is None:
+            return [payload]
+        self._recheck(payload)
+        return [rows]
 
 
 class _Turn:
@@ -213,9 +223,11 @@ class BlockingChunkStream:
         *,
         read: Callable[[Callable[[], Rows | None]], Awaitable[Rows | None]],
         chunk_bytes: int,
+        sends_files: bool = False,
     ) -> None:
         self.first_row = reader.first_row
         self.chunk_bytes = chunk_bytes
+        self.sends_files = sends_files
         self.stop = reader.stop
         self.bytes_read = reader.bytes_read
         self._next_chunk = reader.next_chunk

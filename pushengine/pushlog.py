@@ -8,7 +8,11 @@ from typing import Any
 from pushengine.clock import Clock
 from pushengine.history import PushHistory, PushState
 from pushengine.journal import Fact, Journal, JournalFile, PushRow
+from pushengine.tasks import told_when_slow
 from pushengine.workers import finish
+
+_WAITED_OUT = frozenset({"chunk_settled", "submit_accepted"})
+"""Kinds of facts that something is measured from."""
 
 
 class PushLog:
@@ -20,19 +24,39 @@ class PushLog:
         push_id: The push.
         facts: What is known already, for a resumed push.
         team: Whose checksum algorithm is remembered.
+        on_slow: Called when the journal does not take a fact for a moment, as while another process has it locked.
     """
 
-    def __init__(self, journal: Journal, *, clock: Clock, push_id: str, team: str, facts: Iterable[Fact] = ()) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        clock: Clock,
+        push_id: str,
+        team: str,
+        facts: Iterable[Fact] = (),
+        on_slow: Callable[[], None] = lambda: None,
+    ) -> None:
         self.push_id = push_id
         self._journal = journal
         self._clock = clock
         self._team = team
+        self._on_slow = on_slow
         self._history = PushHistory(facts)
+        self._opened_at = clock.monotonic()
+        self._recorded_at: dict[float, float] = {}
 
     @property
     def state(self) -> PushState:
         """What is known of the push now."""
         return self._history.state
+
+    def seconds_since(self, at: float) -> float:
+        """Time since a fact of this push, in seconds; for a fact of an earlier process the time since this one took over.
+
+        Wall clocks are set, and two processes may see two of them: what has to be waited out is measured where nothing is set.
+        """
+        return self._clock.monotonic() - self._recorded_at.get(at, self._opened_at)
 
     async def begin(self, row: PushRow, **facts: Mapping[str, Any]) -> None:
         """List the push, together with its first facts (kind = what it carries): all of them or nothing is durable.
@@ -70,7 +94,10 @@ class PushLog:
             also(file)
 
         async def write_and_apply() -> None:
-            await self._journal.do(write)
+            with told_when_slow(self._on_slow):
+                await self._journal.do(write)
+            if not _WAITED_OUT.isdisjoint(facts):
+                self._recorded_at[at] = self._clock.monotonic()
             for kind, body in facts.items():
                 self._history.apply(kind, at, body)
 

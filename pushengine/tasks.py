@@ -1,9 +1,24 @@
-"""Waiting for a task that must come to its end."""
+"""Waiting: for a task that must come to its end, and never for long without a word."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
+
+SILENT_SECONDS = 1.5
+"""No wait lasts longer without being announced, back-pressure and polling aside. Two seconds are promised; the rest is for a busy loop."""
+
+
+@contextlib.contextmanager
+def told_when_slow(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` if what is awaited in the block takes longer than `SILENT_SECONDS`."""
+    handle = asyncio.get_running_loop().call_later(SILENT_SECONDS, tell)
+    try:
+        yield
+    finally:
+        handle.cancel()
 
 
 async def settled(task: asyncio.Future[Any]) -> None:

@@ -172,6 +172,25 @@ class Destination(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileStat:
+    """What the file system says of a file without reading it.
+
+    Attributes:
+        size_bytes: Length.
+        modified_at_ns: Time of the last change of the content, nanoseconds UTC. Copying tools set it to whatever they like.
+        changed_at_ns: Time of the last change of content, name or attributes, nanoseconds UTC. Nobody can set it.
+        device: The file system it lies on.
+        inode: Its number there; another one means another file.
+    """
+
+    size_bytes: int
+    modified_at_ns: int
+    changed_at_ns: int
+    device: int
+    inode: int
+
+
 class FileSystem(Protocol):
     """Files as sources see them. Blocking; called on worker threads only."""
 
@@ -183,8 +202,8 @@ class FileSystem(Protocol):
         """Length of a file."""
         ...
 
-    def changed_at_ns(self, path: Path) -> int:
-        """Time of the last change, nanoseconds UTC."""
+    def stat(self, path: Path) -> FileStat:
+        """What is known of a file without reading it."""
         ...
 
     def open_binary(self, path: Path) -> BinaryIO:

@@ -33,6 +33,7 @@ from pushengine.history import JobRecord
 from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
 from pushengine.pushlog import PushLog
 from pushengine.retry import RetryPolicy, exhausted, is_undone
+from pushengine.tasks import SILENT_SECONDS
 from pushengine.types import Destination
 from pushengine.verification import Reconciliation, reconcile
 
@@ -189,7 +190,7 @@ class Reconciler:
             if not unknown:
                 return
             for look in range(_LOOKS):
-                await self._clock.sleep(self._settle_seconds * 2**look)
+                await self._wait(self._settle_seconds * 2**look)
                 result = await self._look(job)
                 if not result.is_behind:
                     break
@@ -215,6 +216,12 @@ class Reconciler:
                         how=result.how,
                     )
                 )
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > SILENT_SECONDS:
+            reason = f"before the chunks of job {self._job_id} are listed: the list may lag behind"
+            self._sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason, seconds=seconds))
+        await self._clock.sleep(seconds)
 
     async def _look(self, job: JobRecord) -> Reconciliation:
         chunks = job.chunks.values()

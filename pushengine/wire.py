@@ -33,6 +33,12 @@ from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, Tabl
 
 MAX_FIELD_LENGTH = 65_000
 MAX_ERROR_TEXT_BYTES = 2048
+OptionalAnswer = Literal["job", "chunk", "any"]
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "job": frozenset({"id", "status", "targetName", "dataPoolId"}),
+    "chunk": frozenset({"id", "checksum", "pushJobId", "type"}),
+}
+"""Some fields of `DataPushJob` and `DataPushChunk` (fact sheet 1.4, 1.7)."""
 
 CSV_PARSING_OPTIONS: Mapping[str, Any] = {
     "charSet": "UTF-8",
@@ -348,6 +354,25 @@ def parse_http_date(value: str | None) -> float | None:
         return email.utils.parsedate_to_datetime(value).timestamp() if value else None
     except (ValueError, OverflowError):
         return None
+
+
+def find_impostor(body: bytes, expected: OptionalAnswer) -> str | None:
+    """Why a body that is not empty cannot be the platform's, or None.
+
+    What the platform answers to submit, upload and delete is not documented (fact sheet 1.2), so little is asked: JSON without an error in
+    it, and of a job or a chunk at least one of its fields.
+    """
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError):
+        return "HTML" if body.lstrip()[:1] == b"<" else "no JSON"
+    if not isinstance(raw, dict):
+        return None if expected == "any" else "no JSON object"
+    if raw.get("error") or raw.get("errors"):
+        return "it reports an error"
+    if expected != "any" and raw and not _FIELDS[expected] & raw.keys():
+        return f"not a {expected}"
+    return None
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:

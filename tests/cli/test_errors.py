@@ -51,6 +51,7 @@ def exhausted(cause):
     [
         (CONFIG, 2),
         (errors.SourceReadError("no such file"), 3),
+        (errors.SourceChangedError("changed"), 3),
         (errors.SchemaError("type"), 3),
         (errors.ValueMisfitError("value"), 3),
         (RESET, 75),

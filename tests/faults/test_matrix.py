@@ -11,8 +11,8 @@ from support.fast import FastClock, push_once
 
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.emulator.faults import FaultPlan
-from pushengine.engine import is_resumable
 from pushengine.errors import PushEngineError, SubmitOutcomeUnknownError
+from pushengine.outcome import is_resumable
 
 ROWS = 360
 CHUNKS = 7

@@ -8,8 +8,8 @@ from support.fast import FastClock, push_once
 from support.tcp_proxy import TcpProxy
 
 from pushengine.emulator import Emulator, EmulatorSettings
-from pushengine.engine import is_resumable
 from pushengine.errors import PushEngineError
+from pushengine.outcome import is_resumable
 
 ROWS = 480
 

@@ -16,14 +16,16 @@ import tempfile
 import zlib
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pushengine import events, recipe
 from pushengine.budget import ByteBudget
 from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
-from pushengine.engine import PushRun, is_resumable
+from pushengine.engine import PushRun
 from pushengine.errors import (
     ConflictError,
     ConnectionFailedError,
@@ -37,15 +39,18 @@ from pushengine.errors import (
     ServerError,
     SourceReadError,
     SubmitOutcomeUnknownError,
+    UnexpectedResponseError,
 )
 from pushengine.history import PushHistory
 from pushengine.journal import JournalFile
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
 from pushengine.model import FileParts, Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.outcome import is_resumable
 from pushengine.retry import RetryPolicy
 from pushengine.runtime import Runtime, Shared
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from pushengine.types import FileStat
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 EPOCH = 1_750_000_000.0
@@ -61,15 +66,14 @@ class SimulatedCrash(BaseException):
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Rows:
-    """What a payload holds, read from its bytes: rows `start` to `stop` of one version of the source. Version -1: no such thing."""
+    """What a payload holds, read from its bytes: rows `start` to `stop` of some version of the source."""
 
-    version: int
     start: int
     stop: int
-    longest: int = 0
+    texts: tuple = dataclasses.field(repr=False)
 
 
-FOREIGN = Rows(-1, 0, 0)
+FOREIGN = Rows(0, 1, ("foreign",))
 
 
 @dataclasses.dataclass
@@ -106,6 +110,15 @@ class Weather:
         disk: A write of the journal fails.
         drain: A run is told to stop at a random moment.
         change: The source is replaced between two runs, or during one.
+        touch: Between two runs the source is copied onto itself, or gets another time.
+        rename: Between two runs it gets another name, which the same pattern finds.
+        sneak: Between two runs some of its rows change, and its size and its time do not.
+        reconfigure: Between two runs the settings change, the number of cores, or the version of a library.
+        host_clock: The host's clock is set, between two runs or during one.
+        server_clock: The platform's clock is set.
+        wrong_date: A `Date` header is hours off.
+        impostor: Something else than the platform answers: with a page that is none of ours, or, worse, with an empty 200. (For an upload
+            that is found by checksums only: together with a late one, the count is right.)
         job_error: A job ends with ERROR.
         undeletable: The deletion of a job is refused.
         checksum: What the chunk list tells; `opaque` and `none` leave counting.
@@ -125,6 +138,14 @@ class Weather:
     disk: float = 0.0
     drain: float = 0.0
     change: float = 0.0
+    touch: float = 0.0
+    rename: float = 0.0
+    sneak: float = 0.0
+    reconfigure: float = 0.0
+    host_clock: float = 0.0
+    server_clock: float = 0.0
+    wrong_date: float = 0.0
+    impostor: float = 0.0
     job_error: float = 0.0
     undeletable: float = 0.0
     checksum: str = "md5"
@@ -133,10 +154,15 @@ class Weather:
     resubmit: str = "conflict"
     forgets_chunks: bool = False
 
+    @property
+    def only_counts(self):
+        """Chunks cannot be told from each other."""
+        return self.checksum in ("opaque", "none")
+
     @staticmethod
     def of(rng):
         checksum = rng.choice(["md5", "sha1", "sha256", "crc32", "opaque", "none"])
-        is_real = checksum not in ("opaque", "none")
+        is_real = not Weather(checksum=checksum).only_counts
         return Weather(
             fault=rng.choice([0.0, 0.05, 0.15, 0.3, 0.45]),
             crash=rng.choice([0.0, 0.01, 0.03]),
@@ -148,6 +174,14 @@ class Weather:
             disk=rng.choice([0.0, 0.0, 0.01]),
             drain=rng.choice([0.0, 0.0, 0.5]),
             change=rng.choice([0.0, 0.0, 0.2]),
+            touch=rng.choice([0.0, 0.3]),
+            rename=rng.choice([0.0, 0.0, 0.2]),
+            sneak=rng.choice([0.0, 0.0, 0.2]),
+            reconfigure=rng.choice([0.0, 0.3]),
+            host_clock=rng.choice([0.0, 0.0, 0.3]),
+            server_clock=rng.choice([0.0, 0.0, 0.0, 0.2]),
+            wrong_date=rng.choice([0.0, 0.0, 0.05]),
+            impostor=rng.choice([0.0, 0.0, 0.05]),
             undeletable=rng.choice([0.0, 0.0, 0.5]),
             job_error=rng.choice([0.0, 0.0, 0.0, 0.2]),
             checksum=checksum,
@@ -172,7 +206,8 @@ class Platform:
         self.executions = []
         self.sent_bytes = 0
         self.largest_payload = 0
-        self.rows_of_version = {}
+        self.hour_times = []
+        self.texts_of_version = {}
         self.files = None
         self._read = {}
 
@@ -203,7 +238,7 @@ class Platform:
             self._add(job, "UPSERT", hashlib.new("md5", self.rng.randbytes(8)).hexdigest(), FOREIGN)
 
     def _add(self, job, kind, checksum, rows):
-        job.chunks.append(SimChunk(f"c{self.rng.getrandbits(32)}", kind, checksum, rows, self.clock.now()))
+        job.chunks.append(SimChunk(f"c{self.rng.getrandbits(32)}", kind, checksum, rows, self.clock.monotonic()))
 
     def _rows_in(self, payload):
         key = hashlib.sha256(payload.data).digest()
@@ -215,37 +250,48 @@ class Platform:
         job = self.job(job_id)
         if job.status is not JobStatus.NEW and self.weather.forgets_chunks:
             return []
-        newest = self.clock.now() - self.weather.list_lag_seconds
+        newest = self.clock.monotonic() - self.weather.list_lag_seconds
         return [RemoteChunk(c.id, c.type, c.checksum) for c in job.chunks if c.stored_at <= newest]
 
+    def count_submit(self):
+        """By true time, and by the hour of its own clock."""
+        self.submit_times.append(self.clock.monotonic())
+        self.hour_times.append(self.clock.now())
+
     def submit(self, job_id):
-        self.submit_times.append(self.clock.now())
+        self.count_submit()
         job = self.job(job_id)
         if job.status is not JobStatus.NEW:
             if self.weather.resubmit == "accept":
                 return
             if self.weather.resubmit == "rerun" and job.status.is_settled:
-                job.status, job.submitted_at = JobStatus.QUEUED, self.clock.now()
+                job.status, job.submitted_at = JobStatus.QUEUED, self.clock.monotonic()
                 return
             raise ConflictError("the job is not NEW", status=409)
         held = sorted(chunk.rows for chunk in job.chunks)
-        if not self.is_whole(held) or any(rows.longest > job.text_length for rows in held):
+        if not self.is_whole(held) or any(len(text) > job.text_length for rows in held for text in rows.texts):
             self.wrong_submits.append((job_id, held))
-        job.status, job.submitted_at = JobStatus.QUEUED, self.clock.now()
+        job.status, job.submitted_at = JobStatus.QUEUED, self.clock.monotonic()
 
     def is_whole(self, held):
         """Rows of one version of the source, each once."""
-        versions = {rows.version for rows in held}
-        return len(versions) == 1 and is_exact_cover(
-            [(rows.start, rows.stop) for rows in sorted(held)], self.rows_of_version.get(versions.pop())
-        )
+        return bool(self.versions_of(held))
+
+    def versions_of(self, held):
+        """The versions of the source that these rows are, each once; versions differ, so it is one at the most."""
+        ranges = [(rows.start, rows.stop) for rows in sorted(held)]
+        return {
+            version
+            for version, texts in self.texts_of_version.items()
+            if is_exact_cover(ranges, len(texts)) and all(rows.texts == texts[rows.start : rows.stop] for rows in held)
+        }
 
     def advance(self):
         """What the platform did until now."""
         for job in list(self.jobs.values()):
             if job.submitted_at is None or job.status.is_settled:
                 continue
-            age = self.clock.now() - job.submitted_at
+            age = self.clock.monotonic() - job.submitted_at
             job.status = JobStatus.QUEUED if age < 1 else JobStatus.RUNNING
             if age >= 5:
                 self._execute(job)
@@ -256,14 +302,14 @@ class Platform:
             return
         job.status = JobStatus.DONE
         held = [chunk.rows for chunk in job.chunks]
-        self.executions.append((job.id, frozenset(rows.version for rows in held)))
-        self.table = held if job.target.mode == "replace" else self.table + held
+        self.executions.append((job.id, frozenset(self.versions_of(held))))
+        self.table = self.table + held if job.target.mode == "append" else held
 
     def status(self, job_id, age=0.0):
         """The job as it was `age` seconds ago."""
         self.advance()
         job = self.job(job_id)
-        if job.submitted_at is not None and self.clock.now() - age < job.submitted_at:
+        if job.submitted_at is not None and self.clock.monotonic() - age < job.submitted_at:
             return Job(JobId(job_id), JobStatus.NEW)
         return Job(JobId(job_id), job.status, logs=(job.status.value.lower(),) if job.status.is_settled else ())
 
@@ -275,10 +321,10 @@ def rows_in(data):
     except (pa.ArrowException, OSError):  # parts of a file that was replaced meanwhile
         return FOREIGN
     ids, texts = (table.column(name).to_pylist() for name in ("ID", "TEXT"))
-    numbers, versions = [int(one) for one in ids], {int(text[1 : text.index("-")]) for text in texts}
-    if len(versions) != 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+    start = int(ids[0])
+    if [int(one) for one in ids] != list(range(start, start + len(ids))):
         return FOREIGN
-    return Rows(versions.pop(), numbers[0], numbers[0] + len(numbers), max(map(len, texts)))
+    return Rows(start, start + len(ids), tuple(texts))
 
 
 def hash_of(name, payload):
@@ -294,6 +340,8 @@ def is_exact_cover(ranges, rows):
     return end == rows
 
 
+WRONG_BY_SECONDS = (3600.0, -3600.0, 20 * 3600.0, -20 * 3600.0, 90 * 86400.0)
+"""How far a clock or a `Date` is off."""
 FAULTS = ("not_sent", "lost_before", "lost_after", "late", "500_before", "500_after", "429", "409", "409_after")
 
 
@@ -380,9 +428,17 @@ class SimDestination:
         if fault == "late" and not is_idempotent and rng.random() < weather.late:
             world.later(rng.uniform(0, LATEST_ARRIVAL_SECONDS), process)
             raise lost(is_idempotent)
+        if rng.random() < weather.impostor:
+            await asyncio.sleep(rng.expovariate(20))
+            swallowed = ("submit", "delete") if weather.only_counts else ("submit", "delete", "upload")
+            if operation in swallowed and rng.random() < 0.5:
+                return None  # an empty 200 of its own
+            raise impostor(is_idempotent)
+        sent_at = world.clock.monotonic()
         answer = process()
         await asyncio.sleep(rng.expovariate(20))
         world.maybe_crash(operation)
+        world.observe_date(sent_at)
         if fault == "lost_after":
             raise lost(is_idempotent)
         if fault == "500_after":
@@ -393,7 +449,7 @@ class SimDestination:
 
     def count_refused(self, operation):
         if operation == "submit":
-            self.platform.submit_times.append(self.platform.clock.now())
+            self.platform.count_submit()
 
     def maybe_vanish(self, operation):
         if self.world.rng.random() < self.platform.weather.vanish and operation in ("upload", "list_chunks", "submit"):
@@ -412,6 +468,13 @@ def server_error(is_idempotent):
     error = ServerError("bad gateway", status=502)
     if not is_idempotent:
         error.disposition = "outcome_unknown"
+    return error
+
+
+def impostor(is_idempotent):
+    """What the client makes of a login page."""
+    error = UnexpectedResponseError("not the platform's", status=200)
+    error.disposition = "transient" if is_idempotent else "outcome_unknown"
     return error
 
 
@@ -449,25 +512,53 @@ class SimWorkers:
 
 
 class SimFiles:
-    """One file in memory, whose content may be replaced."""
+    """One file in memory, and what may become of it between two runs."""
 
-    def __init__(self, name, make, platform):
-        self.name, self.make, self.platform = name, make, platform
-        self.version = 0
+    def __init__(self, kind, make, platform, rng):
+        self.kind, self.make, self.platform, self.rng = kind, make, platform, rng
+        self.pattern = f"night*.{kind}"
+        self.name = f"night.{kind}"
+        self.version = self.modified_at = self.changed_at = self.inode = 0
+        self.texts = []
         self.replace()
 
-    def replace(self):
+    def _write(self, texts):
         self.version += 1
-        self.data, self.platform.rows_of_version[self.version] = self.make(self.version)
+        self.texts = self.platform.texts_of_version[self.version] = tuple(texts)
+        self.data = self.make.encoded(texts)
+
+    def replace(self):
+        """Another extract under the same name."""
+        self._write(self.make.texts(self.version + 1))
+        self.touch()
+
+    def touch(self):
+        """The same content, copied or with another time."""
+        self.modified_at += 1
+        self.inode += self.rng.random() < 0.5
+        self.changed_at += 1
+
+    def rename(self):
+        """The same content under another name."""
+        self.name = f"night-{self.rng.getrandbits(16)}.{self.kind}"
+        self.changed_at += 1
+
+    def sneak(self):
+        """Another content of the same size, with the old time; in the middle, where no probe looks, if the file is large enough."""
+        texts = list(self.texts)
+        row = len(texts) * self.rng.choice([1, 3]) // 4
+        texts[row] = f"s{self.version + 1:x}".ljust(len(texts[row]), "z")[: len(texts[row])]
+        self._write(texts)
+        self.changed_at += 1
 
     def expand(self, pattern):
-        return [Path(pattern)]
+        return [Path(self.name)]
 
     def size_bytes(self, path):
         return len(self.data)
 
-    def changed_at_ns(self, path):
-        return self.version
+    def stat(self, path):
+        return FileStat(len(self.data), self.modified_at, self.changed_at, 1, self.inode)
 
     def open_binary(self, path):
         return io.BytesIO(self.data)
@@ -478,6 +569,21 @@ class SimFiles:
         if sum(map(len, found)) != parts.nbytes:
             raise SourceReadError("the file ended early: it changed while it was sent", source=self.name)
         return memoryview(b"".join(found))
+
+
+class SimClock(VirtualClock):
+    """A wall clock that may be set; its monotonic time is everybody's."""
+
+    def __init__(self, epoch):
+        super().__init__(epoch)
+        self.is_off_by = 0.0
+
+    def now(self):
+        return super().now() + self.is_off_by
+
+    def set_wrong(self, rng):
+        """Set it: wrong, or right again."""
+        self.is_off_by = rng.choice([0.0, 0.0, *WRONG_BY_SECONDS]) if self.is_off_by == 0.0 else 0.0
 
 
 class NoLock:
@@ -498,7 +604,11 @@ class World:
     def __init__(self, seed, weather=None):
         self.rng = random.Random(seed)
         self.weather = weather or Weather.of(self.rng)
-        self.clock = VirtualClock(EPOCH + self.rng.uniform(0, 3600))
+        self.clock = SimClock(EPOCH + self.rng.uniform(0, 3600))
+        """The host's. The platform has one of its own."""
+        self.server_clock = SimClock(self.clock.epoch)
+        self.observed = None
+        self.versions = {"pyarrow": "1", "machine": "simulated"}
         self.is_crashed = False
         self.crash_plan = None
         self.run_number = 0
@@ -523,13 +633,45 @@ class World:
         """A point at which the process may die; dead processes have no effect."""
         self.steps += 1
         self.run_steps += 1
-        self.trace.update(f"{where} {self.clock.now():.6f};".encode())
+        self.trace.update(f"{where} {self.clock.monotonic():.6f};".encode())
         if self.is_crashed:
             raise SimulatedCrash
         if self.is_time_to_die():
             self.is_crashed = True
             self.crashes += 1
             raise SimulatedCrash
+
+    def observe_date(self, sent_at):
+        """Every answer has a `Date`, in whole seconds."""
+        date = self.server_clock.now()
+        if self.rng.random() < self.weather.wrong_date:
+            date += self.rng.choice(WRONG_BY_SECONDS)
+        self.observed(math.floor(date), (sent_at + self.clock.monotonic()) / 2)
+
+    def change_between_runs(self, files, settings):
+        """What may happen while no process runs. Returns the settings of the next one."""
+        rng, weather = self.rng, self.weather
+        for chance, change in (
+            (weather.change, files.replace),
+            (weather.touch, files.touch),
+            (weather.rename, files.rename),
+            (weather.sneak, files.sneak),
+            (weather.host_clock, lambda: self.clock.set_wrong(rng)),
+            (weather.server_clock, lambda: self.server_clock.set_wrong(rng)),
+        ):
+            if rng.random() < chance:
+                change()
+        if rng.random() < weather.reconfigure:
+            settings = settings.model_copy(update={"encoder_threads": rng.randint(1, 8)})
+        if rng.random() < weather.reconfigure / 4:
+            settings = settings.model_copy(update={"compression": rng.choice(["SNAPPY", "ZSTD"])})
+        if rng.random() < weather.reconfigure / 4:
+            settings = settings.model_copy(update={"chunk_bytes": rng.choice([64, 96, 128]) * 1024})
+        if rng.random() < weather.reconfigure / 4:
+            settings = settings.model_copy(update={"parquet_as_it_is": not settings.parquet_as_it_is})
+        if rng.random() < weather.reconfigure / 2:
+            self.versions = self.versions | {"pyarrow": str(rng.randint(1, 3))}
+        return settings
 
     def later(self, seconds, process):
         def arrive():
@@ -548,7 +690,9 @@ class Night:
     outcome: str
     runs: int
     platform: Platform
-    version: int
+    versions: range
+    silences: list
+    longest_run_seconds: float
     trace: str
     crashes: int
     steps: int
@@ -578,40 +722,100 @@ class Night:
         platform, ran = self.platform, Counter(versions for _, versions in self.platform.executions)
         if self.outcome == "DONE" and not ran:
             found.append("DONE, but nothing ran")
-        if self.outcome == "DONE" and self.version == 1 and not platform.is_whole(platform.table):
-            found.append(f"DONE, but the table holds {self.table} of {platform.rows_of_version} rows")
-        if self.outcome == "failed" and self.version == 1 and platform.table:
+        ran_in_order = [max(versions, default=0) for _, versions in platform.executions]
+        if self.outcome == "DONE" and ran and ran_in_order[-1] not in self.versions:
+            found.append(f"DONE, but version {ran_in_order[-1]} was loaded last, the source had {self.versions}")
+        if self.outcome == "failed" and self.versions.stop == 2 and platform.table:
             found.append("failed, but the table was changed")
         if ran and max(ran.values()) > 1:
-            found.append(f"{max(ran.values())} jobs ran for one push")
+            found.append(f"{max(ran.values())} jobs ran for one content")
+        if any(len(versions) != 1 for _, versions in platform.executions):
+            found.append(f"a job ran that was no version of the source: {platform.executions}")
+        if ran_in_order != sorted(ran_in_order):
+            found.append(f"an older content was loaded after a newer one: {ran_in_order}")
+        if self.silences:
+            found.append(f"silent waits: {self.silences}")
+        if self.longest_run_seconds > LONGEST_RUN_SECONDS:
+            found.append(f"a run took {self.longest_run_seconds:.0f} s")
         if platform.wrong_submits:
             found.append(f"a job was submitted that did not hold the source: {platform.wrong_submits}")
         times = sorted(platform.submit_times)
         if max((bisect.bisect_left(times, t + 1.0) - i for i, t in enumerate(times)), default=0) > per_second:
             found.append("over the quota of a second")
-        if max(Counter(math.floor(t / 3600) for t in times).values(), default=0) > per_hour:
+        if max(Counter(math.floor(t / 3600) for t in platform.hour_times).values(), default=0) > per_hour:
             found.append("over the quota of an hour")
         if self.outcome == "stuck":
             found.append(f"not settled after {self.runs} runs")
         return [f"seed {self.seed!r}: {problem}" for problem in found]
 
 
-def make_source(kind, rng, rows):
-    """Version -> (bytes, rows) of a file whose rows say which version and row they are."""
+class SourceMaker:
+    """Rows of a source, and a file of them."""
 
-    def make(version):
-        count = rows or (rng.randint(400, 1500) if rng.random() < 0.1 else rng.randint(1, 400))
+    def __init__(self, kind, rng, rows):
+        self.kind, self.rng, self.rows = kind, rng, rows
+        self.group_rows = rng.randint(20, 200)
+
+    def texts(self, version):
+        """New rows, all of them other ones than before."""
+        rng = self.rng
+        count = self.rows or (rng.randint(400, 1500) if rng.random() < 0.1 else rng.randint(1, 400))
         texts = [f"v{version}-{rng.getrandbits(64):016x}{'x' * 1200}" for _ in range(count)]
         if rng.random() < 0.3:
             texts[rng.randrange(count)] += "y" * 4000  # more than a sample of the source may tell
-        ids = [f"{row:08d}" for row in range(count)]
-        if kind == "csv":
-            return "".join(f"{a},{b}\n" for a, b in zip(["ID", *ids], ["TEXT", *texts], strict=True)).encode(), count
-        file = io.BytesIO()
-        pq.write_table(pa.table({"ID": ids, "TEXT": texts}), file, row_group_size=rng.randint(20, 200))
-        return file.getvalue(), count
+        return texts
 
-    return make
+    def encoded(self, texts):
+        """The file."""
+        ids = [f"{row:08d}" for row in range(len(texts))]
+        if self.kind == "csv":
+            return "".join(f"{a},{b}\n" for a, b in zip(["ID", *ids], ["TEXT", *texts], strict=True)).encode()
+        file = io.BytesIO()
+        pq.write_table(pa.table({"ID": ids, "TEXT": texts}), file, row_group_size=self.group_rows)
+        return file.getvalue()
+
+
+MOST_SILENT_SECONDS = 5.0
+"""No single wait of more than 2 s is silent. Several shorter ones may follow one another."""
+LONGEST_RUN_SECONDS = 4 * 3600.0
+
+
+class ListeningSink(RecordingSink):
+    """Knows for how long nothing was heard from a push although no upload was under way, no wait announced, and nothing polled."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+        self.silences = []
+        self.uploads = set()
+        self.announced_until = self.heard_at = clock.monotonic()
+
+    def emit(self, event):
+        self.listen(event)
+        super().emit(event)
+
+    def listen(self, event=None):
+        now = self.clock.monotonic()
+        if not self.uploads and now > max(self.announced_until, self.heard_at) + MOST_SILENT_SECONDS:
+            self.silences.append((round(now - self.heard_at, 1), repr(self.events[-1:])[:300], repr(event)[:300]))
+        self.heard_at = now
+        match event:
+            case events.UploadStarted():
+                self.uploads.add(event.chunk_id)
+            case events.ChunkUploaded() | events.ChunkReconciled():
+                self.uploads.discard(event.chunk_id)
+            case events.PushRestarted():
+                self.uploads.clear()
+            case events.JobSubmitted() | events.JobStatusChanged():
+                self.announced_until = math.inf
+            case events.PushStarted() | events.EarlierPushSettled():
+                self.announced_until = now
+            case events.RetryScheduled() | events.QuotaWaited() | events.WaitStarted():
+                seconds = getattr(event, "wait_seconds", None) or getattr(event, "seconds", None)
+                # How long no response comes is not known: it is heard of again when one comes.
+                self.announced_until = max(self.announced_until, now + (seconds or 150.0))
+        if isinstance(event, events.RetryScheduled) and event.operation.startswith("upload of chunk "):
+            self.uploads.discard(event.operation.split()[3])
 
 
 def simulate(seed, *, weather=None, crash_after=None, mode=None, kind=None, max_runs=60, rows=None):
@@ -621,7 +825,7 @@ def simulate(seed, *, weather=None, crash_after=None, mode=None, kind=None, max_
         seed: Decides about everything that is not told here.
         weather: How bad the night is.
         crash_after: The step of the first run, or the steps of the first runs, at which the process dies; none dies by chance then.
-        mode: append or replace.
+        mode: append, replace, upsert or delete.
         kind: csv or parquet.
         max_runs: After so many the push counts as stuck.
         rows: Of the source.
@@ -633,29 +837,41 @@ def simulate(seed, *, weather=None, crash_after=None, mode=None, kind=None, max_
 async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
     world = World(seed, weather)
     world.crash_plan = crash_plan
-    mode, kind = mode or world.rng.choice(["append", "replace"]), kind or world.rng.choice(["csv", "parquet"])
-    platform = Platform(world.clock, random.Random(f"platform {seed}"), world.weather)
-    files = SimFiles(f"night.{kind}", make_source(kind, random.Random(f"source {seed}"), rows), platform)
+    mode = mode or world.rng.choice(["append", "append", "replace", "upsert", "delete"])
+    kind = kind or world.rng.choice(["csv", "parquet"])
+    platform = Platform(world.server_clock, random.Random(f"platform {seed}"), world.weather)
+    maker = SourceMaker(kind, random.Random(f"source {seed}"), rows)
+    files = SimFiles(kind, maker, platform, random.Random(f"files {seed}"))
     platform.files = files
     settings = EngineSettings(
         chunk_bytes=64 * 1024,
         sample_bytes=64 * 1024,
         max_uploads=world.rng.randint(1, 4),
+        encoder_threads=2,
         parquet_as_it_is=random.Random(f"as it is {seed}").random() < 0.4,
         quarantine_seconds=world.weather.quarantine_seconds,
+        job_deadline_seconds=2 * 3600.0,
     )
     outcome, receipt, error, last = "stuck", None, "", None
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+    silences, longest, first_version = [], 0.0, 1
+    with (
+        tempfile.TemporaryDirectory(dir=SCRATCH) as folder,
+        mock.patch.object(recipe, "library_versions", side_effect=lambda: world.versions),
+    ):
         file = JournalFile(Path(folder) / "journal.sqlite3")
         ledger = SqliteLedger(Path(folder) / "quota.sqlite3")
         try:
             while world.run_number < max_runs and outcome == "stuck":
                 world.begin_run()
-                if world.run_number > 1 and world.rng.random() < world.weather.change:
-                    files.replace()
+                if world.run_number > 1:
+                    settings = world.change_between_runs(files, settings)
+                first_version, began_at = files.version, world.clock.monotonic()
+                sink = ListeningSink(world.clock)
                 outcome, receipt, error = await _one_run(
-                    world, platform, settings, files, SimJournal(file, world), ledger, mode
+                    world, platform, settings, files, SimJournal(file, world), ledger, mode, sink
                 )
+                longest = max(longest, world.clock.monotonic() - began_at)
+                silences += sink.silences
                 last = receipt or last
                 await asyncio.sleep(world.rng.uniform(0, 30))
             await asyncio.sleep(2 * LATEST_ARRIVAL_SECONDS)
@@ -669,7 +885,9 @@ async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
         outcome=outcome,
         runs=world.run_number,
         platform=platform,
-        version=files.version,
+        versions=range(first_version, files.version + 1),
+        silences=silences,
+        longest_run_seconds=longest,
         trace=world.trace.hexdigest(),
         crashes=world.crashes,
         steps=world.steps,
@@ -689,9 +907,11 @@ def check_facts(file):
             history.apply(fact.kind, fact.at, fact.body)
 
 
-async def _one_run(world, platform, settings, files, journal, ledger, mode):
+async def _one_run(world, platform, settings, files, journal, ledger, mode, sink):
     """One process: until DONE, a failure for good, or one that running again may repair."""
     destination = SimDestination(platform, world)
+    server_clock = ServerClock(world.clock)
+    world.observed = server_clock.observe
     runtime = Runtime(
         clock=world.clock,
         rng=random.Random(world.rng.getrandbits(64)),
@@ -705,7 +925,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
         limiter=SubmitLimiter(
             ledger,
             team=destination.team,
-            server_clock=ServerClock(world.clock),
+            server_clock=server_clock,
             clock=world.clock,
             off_loop=inline,
             rng=runtime.rng,
@@ -719,7 +939,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
         settings=settings,
         runtime=runtime,
         drain=DrainSwitch(),
-        sink=RecordingSink(),
+        sink=sink,
         table_locks={},
         finished=set(),
     )
@@ -728,7 +948,10 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
         alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(0.1), shared.drain.set))
     if world.rng.random() < world.weather.change / 4:
         alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), files.replace))
-    run = PushRun(files.name, Target("T", mode), shared, push_id=f"push-{world.rng.getrandbits(32):08x}")
+    if world.rng.random() < world.weather.host_clock / 4:
+        alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), world.clock.set_wrong, world.rng))
+    keys = ("ID",) if mode in ("upsert", "delete") else ()
+    run = PushRun(files.pattern, Target("T", mode, keys), shared, push_id=f"push-{world.rng.getrandbits(32):08x}")
     try:
         receipt = await run.run()
     except SimulatedCrash:
@@ -736,6 +959,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode):
     except PushEngineError as error:
         return outcome_of(error, world), error.receipt, repr(error)
     finally:
+        sink.listen()
         for alarm in alarms:
             alarm.cancel()
         leftover = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

@@ -283,8 +283,60 @@ async def test_redirects_are_told_and_not_followed(team, connect, status):
         await connect().submit_job("J", duplicate_removal_column=None)
     assert "evil.example" in str(caught.value)
     assert "token=abc" not in str(caught.value)
-    assert caught.value.disposition == "terminal"
+    assert caught.value.disposition == "outcome_unknown"  # who sent it is no witness
     assert len(team.requests) == 1
+
+
+IMPOSTORS = {
+    "a login page": "<!DOCTYPE html><html><title>Sign in</title></html>",
+    "a login page after blanks": "\r\n  <html>Sign in</html>",
+    "plain words": "Please sign in",
+    "an error document": '{"error": "Unauthorized"}',
+    "a list of errors": '{"errors": [{"error": "login required"}]}',
+    "half a document": '{"id": "J", "status": "QUEU',
+}
+ACKNOWLEDGED = {
+    "submit": (
+        ["", " \n", '{"id": "J", "status": "QUEUED"}', '{"status": "NEW"}', "{}"],
+        ['{"message": "hello"}', "[]", "null"],
+    ),
+    "upload": (
+        ["", '{"id": "c1", "checksum": "00"}', '{"type": "UPSERT"}', "{}"],
+        ['{"message": "hello"}', "[1]", '"ok"'],
+    ),
+    "delete": (["", "{}", "null", '{"id": "J"}', "[]"], []),
+}
+CALLS = {
+    "submit": lambda client: client.submit_job("J", duplicate_removal_column=None),
+    "upload": lambda client: client.upload_chunk("J", payload_of(b"x"), "UPSERT"),
+    "delete": lambda client: client.delete_job("J"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_what_the_platform_did_not_say_acknowledges_nothing(team, connect, call):
+    """A proxy that asks for its own password answers 200 too."""
+    client = connect()
+    good, bad = ACKNOWLEDGED[call]
+    for body in good:
+        team.answer = lambda _request, _body, text=body: web.Response(text=text)
+        await CALLS[call](client)
+    for body in [*IMPOSTORS.values(), *bad]:
+        team.answer = lambda _request, _body, text=body: web.Response(text=text)
+        with pytest.raises(errors.UnexpectedResponseError, match="not the platform's") as caught:
+            await CALLS[call](client)
+        assert caught.value.disposition == ("transient" if call == "delete" else "outcome_unknown"), body
+        assert "proxy" in caught.value.hint
+
+
+@pytest.mark.parametrize("body", ["", *IMPOSTORS.values()])
+async def test_what_the_platform_did_not_say_tells_nothing(team, connect, body):
+    client = connect()
+    team.answer = lambda _request, _body: web.Response(text=body)
+    for read in (client.get_job("J"), client.list_jobs(), client.list_chunks("J")):
+        with pytest.raises(errors.UnexpectedResponseError) as caught:
+            await read
+        assert caught.value.disposition == "transient"
 
 
 async def test_an_answer_is_bounded(team, connect, monkeypatch):

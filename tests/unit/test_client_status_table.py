@@ -40,7 +40,7 @@ NAMED = {
 }
 CLASSES = {3: errors.UnexpectedResponseError, 4: errors.InvalidRequestError, 5: errors.ServerError}
 STATUSES = [status.value for status in HTTPStatus if status >= 300]
-MAY_BE_DONE = [408, 425, *(status for status in STATUSES if status >= 500)]
+MAY_BE_DONE = [408, 425, *(status for status in STATUSES if status >= 500 or status < 400)]
 """The answer does not say that the request was refused: again if it may be done twice, else find out first."""
 
 # aioresponses 0.7.9 does not know the argument that aiohttp 3.14 asks the sender of a request for
