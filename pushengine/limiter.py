@@ -4,7 +4,7 @@ Two gates before each submit. In this process submits queue up, first come, firs
 `aiolimiter` spaces them (burst 1). The ledger, shared by all processes of the host, then spaces and counts over all of them. Who has
 to wait for a second or more lets the others ask meanwhile, so that each push can say until when it waits.
 
-The hour is the server's: its `Date` headers give the offset of our clock. A header is cut to whole seconds, so it only says that the offset
+The hour is the server's: its `Date` headers tell its time. A header is cut to whole seconds, so it only says that the time
 lies somewhere in a second; but the next one says so of another second, and the truth is where they overlap. This matters twice: no
 submit leaves near a full hour, so an error below the guard cannot put it in the wrong hour; and the spacing within the second holds over
 all processes only if their clocks agree, to about the margin that the ledger adds.
@@ -17,14 +17,16 @@ import collections
 import datetime as dt
 import itertools
 import random
-import statistics
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
 from pushengine.clock import Clock
 from pushengine.types import OffLoop, QuotaGrant, QuotaLedger
 
+_MIN_AGREEING_SAMPLES = 3
+_MAX_WITNESS_DIFFERENCE_SECONDS = 120.0
 _SHORT_WAITS_SECONDS = (1.0, 5.0, 30.0)
 _NEARLY_SPENT = 0.95
 _MIN_WAIT_SECONDS = 0.001
@@ -35,40 +37,84 @@ _MAX_JITTER_SECONDS = 2.0
 class ServerClock:
     """Server time, estimated from the `Date` headers of its last answers.
 
-    Attributes:
-        offset_seconds: What to add to our clock; 0 before the first answer.
+    Kept as a distance from the monotonic clock, so that setting the host's clock does not move it. No single header is believed against
+    everything else: at least three must agree, or one must agree with the host's own clock, which is a second witness then. Until then the
+    host's clock is all there is.
     """
 
     def __init__(self, clock: Clock, *, samples: int = 31) -> None:
         self._clock = clock
-        self._offsets: collections.deque[float] = collections.deque(maxlen=samples)
-        self.offset_seconds = 0.0
+        self._distances: collections.deque[float] = collections.deque(maxlen=samples)
+        self._believed: float | None = None
+        self._host_distance: float | None = None
 
-    def observe(self, server_date: float, local_midpoint: float) -> None:
-        """Take one answer's `Date` (seconds UTC, cut to whole seconds) and our clock at the middle of the call.
+    def observe(self, server_date: float, monotonic_midpoint: float) -> None:
+        """Take one answer's `Date` (seconds UTC, cut to whole seconds) and the monotonic clock at the middle of the call.
 
-        The offset moves no further than the samples ask for: a clock that trembles would make the ledger refuse what is due.
+        The estimate moves no further than the samples ask for: a clock that trembles would make the ledger refuse what is due.
         """
-        self._offsets.append(server_date + 0.5 - local_midpoint)
-        low, high = _agreed(self._offsets)
-        is_first = len(self._offsets) == 1
-        self.offset_seconds = (low + high) / 2 if is_first else min(max(self.offset_seconds, low), high)
+        distance = server_date + 0.5 - monotonic_midpoint
+        self._forget_after_a_sleep(distance)
+        self._distances.append(distance)
+        place = self._place()
+        if place is not None:
+            self._believed = (
+                (place.low + place.high) / 2
+                if self._believed is None
+                else min(max(self._believed, place.low), place.high)
+            )
 
     def now(self) -> float:
         """Seconds UTC by the server's clock."""
-        return self._clock.now() + self.offset_seconds
+        return self._clock.now() if self._believed is None else self._clock.monotonic() + self._believed
+
+    @property
+    def offset_seconds(self) -> float:
+        """What to add to the host's clock; 0 while no header is believed."""
+        return 0.0 if self._believed is None else self._believed - self._host_now()
+
+    def _host_now(self) -> float:
+        """The host's clock, as a distance from the monotonic one."""
+        return self._clock.now() - self._clock.monotonic()
+
+    def _forget_after_a_sleep(self, distance: float) -> None:
+        """While the machine sleeps, the monotonic clock may stand still and the host's goes on: what was seen before means nothing then.
+
+        A host clock that was merely set looks the same, but no `Date` agrees with it.
+        """
+        host, before = self._host_now(), self._host_distance
+        self._host_distance = host
+        is_host_moved = before is not None and abs(host - before) > _MAX_WITNESS_DIFFERENCE_SECONDS
+        if is_host_moved and abs(distance - host) <= _MAX_WITNESS_DIFFERENCE_SECONDS:
+            self._distances.clear()
+            self._believed = None
+
+    def _place(self) -> _Place | None:
+        """Where the server's time lies, or None where there is too little to tell."""
+        host = self._host_now()
+        near = host if self._believed is None else self._believed
+        place = _agreed(self._distances, near)
+        if place.samples >= _MIN_AGREEING_SAMPLES:
+            return place
+        confirmed = [one for one in self._distances if abs(one - host) <= _MAX_WITNESS_DIFFERENCE_SECONDS]
+        return _agreed(confirmed, near) if confirmed else None
 
 
-def _agreed(offsets: Collection[float]) -> tuple[float, float]:
-    """From where to where most samples agree, each of which may be half a second off; the place near the median if several are as good."""
-    median = statistics.median(offsets)
-    edges = sorted([(offset - 0.5, 1) for offset in offsets] + [(offset + 0.5, -1) for offset in offsets])
+class _Place(NamedTuple):
+    low: float
+    high: float
+    samples: int
+
+
+def _agreed(distances: Collection[float], near: float) -> _Place:
+    """Where most samples agree, each of which may be half a second off; the place nearest to `near` if several are as good."""
+    edges = sorted([(distance - 0.5, 1) for distance in distances] + [(distance + 0.5, -1) for distance in distances])
     covering = itertools.accumulate(step for _, step in edges)
     places = [
-        (-count, abs((start + end) / 2 - median), start, end)
+        _Place(start, end, count)
         for count, ((start, _), (end, _)) in zip(covering, itertools.pairwise(edges), strict=False)
     ]
-    return min(places)[2:]
+    return min(places, key=lambda place: (-place.samples, abs((place.low + place.high) / 2 - near)))
 
 
 class SubmitLimiter:

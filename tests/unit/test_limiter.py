@@ -258,12 +258,13 @@ def test_the_servers_clock_is_known_to_a_tenth_of_a_second_and_does_not_tremble(
         server = ServerClock(clock)
         for number in range(600):
             await clock.sleep(rng.uniform(0.01, 0.4))
-            sent_at, there, back = clock.now(), rng.uniform(0.01, 0.04), rng.uniform(0.01, 0.04)
+            began, sent_at = clock.monotonic(), clock.now()
+            there, back = rng.uniform(0.01, 0.04), rng.uniform(0.01, 0.04)
             await clock.sleep(there + back)
-            server.observe(math.floor(sent_at + there + offset), (sent_at + clock.now()) / 2)
+            server.observe(math.floor(sent_at + there + offset), (began + clock.monotonic()) / 2)
             if number > 50:
                 errors.append(abs(server.offset_seconds - offset))
-                offsets.append(server.offset_seconds)
+                offsets.append(round(server.offset_seconds, 5))
 
     run_in_virtual_time(main())
     assert max(errors) < 0.1
@@ -276,7 +277,7 @@ def test_a_server_clock_that_is_set_is_followed():
         server = ServerClock(clock)
         for number in range(80):
             await clock.sleep(0.37)
-            server.observe(math.floor(clock.now() + (0.0 if number < 40 else 7.0)), clock.now())
+            server.observe(math.floor(clock.now() + (0.0 if number < 40 else 7.0)), clock.monotonic())
         return server.offset_seconds
 
     assert run_in_virtual_time(main()) == pytest.approx(7.0, abs=0.2)
@@ -288,3 +289,73 @@ def test_before_the_first_answer_our_clock_is_all_there_is():
         return ServerClock(clock).now() - clock.now()
 
     assert run_in_virtual_time(main()) == pytest.approx(0.0, abs=0.001)
+
+
+def offsets_after(*dates_ahead, host_ahead=0.0):
+    """How far ahead of the true time the server is taken to be after each answer, whose date is so many seconds ahead."""
+
+    async def main():
+        true_time, host = VirtualClock(NOON + 600), VirtualClock(NOON + 600 + host_ahead)
+        server, found = ServerClock(host), []
+        for ahead in dates_ahead:
+            await true_time.sleep(0.37)
+            server.observe(math.floor(true_time.now() + ahead), host.monotonic())
+            found.append(server.now() - true_time.now())
+        return found
+
+    return run_in_virtual_time(main())
+
+
+TWENTY_HOURS = 20 * HOUR
+
+
+@pytest.mark.parametrize("wrong_at", range(6))
+@pytest.mark.parametrize("wrong", [TWENTY_HOURS, -TWENTY_HOURS, 90 * 24 * HOUR, 600.0])
+def test_one_wrong_date_is_not_believed_wherever_it_comes(wrong, wrong_at):
+    dates = [0.0] * 6
+    dates[wrong_at] = wrong
+    assert max(abs(offset) for offset in offsets_after(*dates)) <= 0.6
+
+
+def test_a_date_near_our_own_clock_is_believed_at_once_any_other_when_three_agree():
+    assert offsets_after(40.0)[0] == pytest.approx(40.0, abs=0.6)
+    found = offsets_after(HOUR, HOUR, HOUR)
+    assert found == pytest.approx([0.0, 0.0, HOUR], abs=0.6)
+
+
+def test_two_wrong_dates_that_disagree_are_not_believed_by_a_host_that_is_wrong_itself():
+    found = offsets_after(TWENTY_HOURS, 0.0, 5 * HOUR, 0.0, 0.0, 0.0, host_ahead=HOUR)
+    assert found[:4] == pytest.approx([HOUR] * 4, abs=0.6)
+    assert found[4:] == pytest.approx([0.0, 0.0], abs=0.6)
+
+
+@pytest.mark.parametrize("jump", [-90 * 24 * HOUR, -HOUR, -1.0, 1.0, HOUR, 90 * 24 * HOUR])
+def test_a_host_clock_that_is_set_does_not_move_the_servers_time(jump):
+    async def main():
+        true_time, host = VirtualClock(NOON + 600), VirtualClock(NOON + 600)
+        server, errors = ServerClock(host), []
+        for number in range(60):
+            await true_time.sleep(0.37)
+            if number == 20:
+                host.epoch += jump
+            errors.append(abs(server.now() - true_time.now()))
+            server.observe(math.floor(true_time.now()), host.monotonic())
+        return errors
+
+    assert max(run_in_virtual_time(main())) <= 0.6
+
+
+def test_after_a_sleep_of_the_machine_the_first_date_that_our_clock_confirms_is_believed():
+    """The monotonic clock stood still meanwhile, ours did not."""
+
+    async def main():
+        host = VirtualClock(NOON + 600)
+        server = ServerClock(host)
+        for _ in range(31):
+            await host.sleep(0.37)
+            server.observe(math.floor(host.now()), host.monotonic())
+        host.epoch += 8 * HOUR
+        server.observe(math.floor(host.now()), host.monotonic())
+        return server.offset_seconds
+
+    assert run_in_virtual_time(main()) == pytest.approx(0.0, abs=0.6)
