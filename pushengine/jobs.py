@@ -196,7 +196,11 @@ class JobRunner:
         last_error: PushEngineError | None = None
         for attempt in range(1, _MAX_SUBMIT_ATTEMPTS + 1):
             self._drain.check()
-            await self._drain.guard(self._limiter.acquire(lambda *wait: self._emit_wait(job_id, *wait)))
+            await self._drain.guard(
+                self._limiter.acquire(
+                    lambda *wait: self._emit_wait(job_id, *wait), lambda message: self._emit_correction(job_id, message)
+                )
+            )
             is_accepted, last_error = await self._submit_once(job_id, attempt)
             if is_accepted:
                 self._limiter.accepted()
@@ -304,6 +308,9 @@ class JobRunner:
                 reason=reason,
             )
         )
+
+    def _emit_correction(self, job_id: JobId, message: str) -> None:
+        self._sink.emit(events.QuotaLedgerCorrected(push_id=self._push_id, job_id=job_id, message=message))
 
     async def poll(self, job_id: JobId) -> Job:
         """Read the submitted job until its status is final.

@@ -125,6 +125,204 @@ def test_the_ledger_file_is_private(tmp_path):
     ledger.close()
 
 
+def test_a_block_says_in_plain_words_what_the_server_said(tmp_path):
+    reasons = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        for retry_after in (None, 77.0):
+            await limiter.refused(retry_after)
+            reasons.append(ledger.status("acme", clock.now()).block_reason)
+        ledger.close()
+
+    run_in_virtual_time(main())
+    assert reasons == [
+        "the server refused a submit (429) and named no time",
+        "the server refused a submit (429) and asked for 77 s",
+    ]
+
+
+def test_a_host_clock_that_was_ahead_once_delays_nobody_and_is_told_once(tmp_path):
+    warnings = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        assert ledger.reserve("acme", NOON + 600 + 90 * 24 * HOUR).granted
+        for _ in range(3):
+            await limiter.acquire(lambda *wait: None, warnings.append)
+        ledger.close()
+        return clock.now() - NOON - 600
+
+    assert run_in_virtual_time(main()) < 1
+    assert len(warnings) == 1
+    assert "clock" in warnings[0]
+
+
+def test_a_block_that_is_reset_ends_the_wait_within_a_minute(tmp_path):
+    announced = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger.block("acme", 20 * HOUR, clock.now(), is_named=True, reason="no")
+        waiting = asyncio.ensure_future(limiter.acquire(lambda *wait: announced.append(wait)))
+        await clock.sleep(300)
+        assert not waiting.done()
+        ledger.reset("acme", clock.now())
+        reset_at = clock.now()
+        await waiting
+        ledger.close()
+        return clock.now() - reset_at
+
+    assert run_in_virtual_time(main()) <= 61
+    assert [reason for _, _, reason in announced] == ["server"]  # told once, not every minute
+
+
+# --- The line, and no silence -----------------------------------------------------------------------------------------------------------
+
+
+def in_line(tmp_path, count, **extra):
+    """What each of so many submits that come at once is told, and when it leaves."""
+    told, left = [[] for _ in range(count)], [0.0] * count
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+
+        async def submit(number):
+            await limiter.acquire(lambda *wait: told[number].append((clock.now() - NOON - 600, *wait)))
+            left[number] = clock.now() - NOON - 600
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(submit(number))
+        ledger.close()
+
+    run_in_virtual_time(main())
+    return told, left
+
+
+def test_no_wait_in_line_of_more_than_two_seconds_is_silent(tmp_path):
+    told, left = in_line(tmp_path, 250)
+    for number, (announced, at) in enumerate(zip(told, left, strict=True)):
+        assert len(announced) == (1 if at > 1.5 else 0), number
+    ((moment, until, wait, reason),) = told[249]
+    assert (moment, reason) == (pytest.approx(1.5, abs=0.01), "turn")
+    assert moment + wait == pytest.approx(left[249], rel=0.05)
+    assert until.timestamp() - NOON - 600 == pytest.approx(left[249], rel=0.05)
+
+
+def test_who_is_granted_or_cancelled_in_line_is_told_nothing_afterwards(tmp_path):
+    told = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: told.append(wait))) for _ in range(30)]
+        await clock.sleep(1.0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert await limiter.try_acquire()
+        await clock.sleep(10)
+        ledger.close()
+
+    run_in_virtual_time(main())
+    assert not told
+
+
+def test_a_line_after_a_long_wait_is_told_too(tmp_path):
+    """When the block ends, all wake at once; the last of them waits in line for a while."""
+    told = [[] for _ in range(100)]
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger.block("acme", 30.0, clock.now(), is_named=True, reason="no")
+        await asyncio.gather(
+            *(limiter.acquire(lambda _until, _wait, reason, told=one: told.append(reason)) for one in told)
+        )
+        ledger.close()
+
+    run_in_virtual_time(main())
+    assert all(one[0] in {"server", "turn"} for one in told)
+    assert any(one[-2:] == ["server", "turn"] for one in told)
+
+
+# --- Trying -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_trying_takes_a_grant_that_can_be_had_at_once_and_no_other(tmp_path):
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        taken = [await limiter.try_acquire() for _ in range(3)]
+        after = clock.now() - NOON - 600
+        ledger.block("acme", 100.0, clock.now(), is_named=True, reason="no")
+        taken.append(await limiter.try_acquire())
+        assert clock.now() - NOON - 600 - after < 0.2
+        spent = ledger.spent("acme", clock.now())
+        ledger.close()
+        return taken, spent
+
+    assert run_in_virtual_time(main()) == ([True, True, True, False], 3)
+
+
+def test_trying_does_not_stand_in_a_long_line(tmp_path):
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: None)) for _ in range(30)]
+        await asyncio.sleep(0)
+        began = clock.now()
+        assert not await limiter.try_acquire()
+        assert clock.now() - began < 0.01
+        await asyncio.wait(waiting)
+        assert await limiter.try_acquire()
+        ledger.close()
+
+    run_in_virtual_time(main())
+
+
+def test_trying_gives_up_after_a_second_where_other_processes_are_always_first(tmp_path):
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+
+        async def others():
+            while True:
+                grant = ledger.reserve("acme", clock.now())
+                await clock.sleep(grant.wait_seconds)
+
+        greedy = asyncio.ensure_future(others())
+        await asyncio.sleep(0)
+        took = await limiter.try_acquire()
+        elapsed = clock.now() - NOON - 600
+        greedy.cancel()
+        ledger.close()
+        return took, elapsed
+
+    took, elapsed = run_in_virtual_time(main())
+    assert took or elapsed >= 0.9
+    assert elapsed < 1.3
+
+
+def test_trying_passes_warnings_on(tmp_path):
+    warnings = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        assert ledger.reserve("acme", NOON + 600 + HOUR).granted
+        assert await limiter.try_acquire(warnings.append)
+        ledger.close()
+
+    run_in_virtual_time(main())
+    assert len(warnings) == 1
+
+
 # --- Durable, and quick under contention ------------------------------------------------------------------------------------------------
 
 
@@ -158,7 +356,7 @@ def test_a_grant_that_cannot_be_flushed_is_spent_and_not_given(tmp_path):
         ledger.reserve("acme", NOON + 10)
     assert ledger.spent("acme", NOON + 10) == 1
     with pytest.raises(LedgerError, match="Input/output"):
-        ledger.block_until("acme", NOON + 500)
+        ledger.block("acme", 500.0, NOON, is_named=True, reason="")
     ledger.close()
 
 
@@ -170,7 +368,7 @@ def test_what_is_refused_writes_nothing_and_waits_for_nobody(tmp_path):
         writer.execute("BEGIN IMMEDIATE")
         assert ledger.reserve("acme", NOON + 20).reason == "hour"
         assert ledger.spent("acme", NOON + 20) == 1
-        assert ledger.blocked_until("acme", NOON + 20) is None
+        assert ledger.status("acme", NOON + 20).block_seconds == 0.0
     ledger.close()
     assert flushed == [ledger.path]
 
