@@ -2,6 +2,7 @@
 
 import asyncio
 import bisect
+import itertools
 import math
 import random
 from collections import Counter
@@ -34,8 +35,8 @@ def most_in_any_hour(times):
 class Process:
     """One pushengine process of a host: the clock of the host, an own idea of the server's time, an own ledger handle on the shared file."""
 
-    def __init__(self, path, clock, *, skew, error=0.0, per_second=10, per_hour=250):
-        local = VirtualClock(clock.epoch + skew)
+    def __init__(self, path, clock, *, skew=0.0, error=0.0, per_second=10, per_hour=250, host=None):
+        local = host or VirtualClock(clock.epoch + skew)
         self.server_clock = ServerClock(local)
         for _ in range(9):
             self.server_clock.observe(math.floor(clock.now() + error), local.monotonic())
@@ -88,6 +89,113 @@ def test_no_second_and_no_hour_holds_more_than_the_quota(
     assert len(granted) == len(arrivals)
     assert most_in_any_second(granted) <= per_second
     assert most_in_any_hour(granted) <= per_hour
+
+
+DAY = 24 * HOUR
+FAR = st.sampled_from([1.0, 1.5, 3.0, 60.0, 1800.0, HOUR, 5000.0, 20 * HOUR, 90 * DAY]).flatmap(
+    lambda seconds: st.sampled_from([seconds, -seconds])
+)
+# Single wrong headers, none of which a host clock that jumped by one of the above could confirm.
+WRONG = st.sampled_from([700.0, -700.0, 20.3 * HOUR, -20.3 * HOUR, 77.7 * DAY])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    arrivals=st.lists(st.floats(0, 3 * HOUR), min_size=1, max_size=60),
+    start_in_hour=st.floats(0, HOUR - 1),
+    jumps=st.lists(st.tuples(st.floats(0, 3 * HOUR), FAR), max_size=4),
+    wrong=st.lists(WRONG, max_size=6),
+    processes=st.integers(1, 3),
+    per_hour=st.integers(1, 30),
+    per_second=st.integers(1, 10),
+)
+def test_neither_a_host_clock_that_is_set_nor_single_wrong_dates_break_the_quota_or_lose_an_hour(
+    tmp_path_factory, arrivals, start_in_hour, jumps, wrong, processes, per_hour, per_second
+):
+    path = tmp_path_factory.mktemp("ledger") / "quota.sqlite3"
+    granted, jumped, waits, rng = [], [], [], random.Random(5)
+
+    async def main():
+        clock, host = VirtualClock(NOON + start_in_hour), VirtualClock(NOON + start_in_hour + 11.0)
+        them = [Process(path, clock, host=host, per_hour=per_hour, per_second=per_second) for _ in range(processes)]
+        lies = list(wrong)
+
+        def answered(server_clock, number):
+            lie = lies.pop() if lies and number % 5 == 4 else 0.0
+            server_clock.observe(math.floor(clock.now() + lie), host.monotonic())
+
+        async def submit(number, delay):
+            await clock.sleep(delay)
+            process = them[number % processes]
+            answered(process.server_clock, number)
+            await process.limiter.acquire(lambda _until, wait, _reason: waits.append(wait))
+            granted.append(clock.now())
+            await clock.sleep(rng.uniform(0.01, 0.1))
+            answered(process.server_clock, 0)
+
+        async def jump(delay, seconds):
+            await clock.sleep(delay)
+            host.epoch += seconds
+            jumped.append(clock.now())
+
+        async with asyncio.TaskGroup() as group:
+            for number, delay in enumerate(arrivals):
+                group.create_task(submit(number, delay))
+            for delay, seconds in jumps:
+                group.create_task(jump(delay, seconds))
+        for process in them:
+            process.ledger.close()
+
+    run_in_virtual_time(main())
+    assert len(granted) == len(arrivals)
+    assert most_in_any_hour(granted) <= per_hour
+    edges = [-math.inf, *sorted(jumped), math.inf]
+    for start, end in itertools.pairwise(edges):  # the moment in which the clock is set is nobody's second
+        assert most_in_any_second([time for time in granted if start <= time < end]) <= per_second
+    assert max(waits, default=0) <= HOUR + 2 * 2 + 1
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    in_hour=st.floats(3, HOUR - 3),
+    ahead=FAR,
+    spent=st.integers(0, 4),
+    is_blocked=st.booleans(),
+    dates_before=st.lists(WRONG | FAR, max_size=1),
+    dates_after=st.lists(WRONG, max_size=1),
+    is_confirmed=st.booleans(),
+)
+def test_once_the_clocks_are_right_nobody_waits_beyond_the_next_full_hour(
+    tmp_path_factory, in_hour, ahead, spent, is_blocked, dates_before, dates_after, is_confirmed
+):
+    """A process on a host whose clock is wrong; its clock is set right; another one comes."""
+    path = tmp_path_factory.mktemp("ledger") / "quota.sqlite3"
+
+    async def main():
+        clock, wrong_host = VirtualClock(NOON + in_hour), VirtualClock(NOON + in_hour + ahead)
+        before = Process(path, clock, host=wrong_host, per_hour=4)
+        before.server_clock = before.limiter._server_clock = ServerClock(wrong_host)
+        for lie in dates_before:
+            before.server_clock.observe(math.floor(clock.now() + lie), wrong_host.monotonic())
+        for _ in range(spent):
+            await before.limiter.acquire(lambda *wait: None)
+        if is_blocked:
+            for _ in range(4):  # the last of them is taken for the hour
+                await before.limiter.refused(None)
+        before.ledger.close()
+        right_host = VirtualClock(NOON + in_hour)
+        after = Process(path, clock, host=right_host, per_hour=4)
+        if not is_confirmed:
+            after.server_clock = after.limiter._server_clock = ServerClock(right_host)
+        for lie in dates_after:
+            after.server_clock.observe(math.floor(clock.now() + lie), right_host.monotonic())
+        began = clock.now()
+        await after.limiter.acquire(lambda *wait: None)
+        after.ledger.close()
+        return began, clock.now()
+
+    began, granted_at = run_in_virtual_time(main())
+    assert granted_at <= (math.floor(began / HOUR) + 1) * HOUR + 2 + 2 + 1  # guard, jitter
 
 
 def test_a_backlog_uses_the_whole_hour_and_goes_on_in_the_next(tmp_path):
