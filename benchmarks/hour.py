@@ -97,14 +97,14 @@ class Connection:
         self._platform, self._clock, self._observe = platform, clock, observe
 
     async def _call(self, answer: Callable[[], Any]) -> Any:
-        rng, began = self._platform.rng, self._clock.now()
+        rng, began = self._platform.rng, self._clock.monotonic()
         await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
         date = math.floor(self._platform.now())
         try:
             return answer()
         finally:
             await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
-            self._observe(date, (began + self._clock.now()) / 2)
+            self._observe(date, (began + self._clock.monotonic()) / 2)
 
     async def create_job(self, _target: Target, _columns: Any) -> Job:
         job_id = str(uuid.UUID(int=self._platform.rng.getrandbits(128)))

@@ -443,7 +443,8 @@ class PushEngine:
         self._opened()
         ledger = self._ledger
         assert ledger is not None  # noqa: S101 - set together with what _opened() checks
-        return await self._runtime.off_loop(quota_status, ledger, self._client.team, self._server_clock.now())
+        now, host_now = self._server_clock.now(), self._runtime.clock.now()
+        return await self._runtime.off_loop(quota_status, ledger, self._client.team, now, host_now)
 
     async def check(self) -> list[CheckResult]:
         """URL, TLS, credentials, scope and pool permission, each with its remedy; sends nothing that changes anything."""

@@ -47,16 +47,17 @@ class UploadBody(aiohttp.payload.Payload):
 
     Args:
         source: The payload, in memory (kept, not copied) or in files (read as it is sent).
-        now: A clock, for `sent_at`.
+        now: A monotonic clock, for `sent_at`.
 
     Attributes:
+        sent_at: When the last byte was handed to the transport, or None before.
         bytes_sent: Body bytes handed to the transport.
         error: Why a file could not be read, if so.
     """
 
     _autoclose = True
 
-    def __init__(self, source: memoryview | FileParts, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, source: memoryview | FileParts, *, now: Callable[[], float] = time.monotonic) -> None:
         boundary = secrets.token_hex(16)
         super().__init__(source, content_type=f"multipart/form-data; boundary={boundary}")
         self._source = source if isinstance(source, FileParts) else source.cast("B")
@@ -213,7 +214,7 @@ class Upload:
         self, source: memoryview | FileParts, *, stall_timeout_seconds: float, read_timeout_seconds: float, clock: Clock
     ) -> None:
         # no callback of ours: in a circle of references, payloads would stay in memory until the garbage collector comes
-        self.body = UploadBody(source, now=clock.now)
+        self.body = UploadBody(source, now=clock.monotonic)
         self.received_bytes = 0
         self.is_settled = False
         self.timed_out: Literal["write", "read"] | None = None

@@ -45,6 +45,14 @@ journal_app = typer.Typer(
     add_completion=False,
 )
 
+quota_app = typer.Typer(
+    callback=team.quota,
+    invoke_without_command=True,
+    subcommand_metavar="[reset]",
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
 app.command("demo")(local.demo)
 app.command("push")(push.push)
 app.command("plan")(push.plan)
@@ -52,10 +60,11 @@ app.command("resume")(pushes.resume)
 app.command("history")(pushes.history)
 app.command("show")(pushes.show)
 app.command("check")(team.check)
-app.command("quota")(team.quota)
 app.command("emulator")(local.emulator)
+app.add_typer(quota_app, name="quota")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(journal_app, name="journal")
+quota_app.command("reset")(team.reset_quota)
 jobs_app.command("list")(jobs.list_jobs)
 jobs_app.command("show")(jobs.show_job)
 jobs_app.command("delete")(jobs.delete_jobs)

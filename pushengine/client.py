@@ -77,8 +77,8 @@ class DataPushClient:
         credentials: Who pushes.
         settings: Base path, private CA and time limits.
         clock: Time of tokens and of `on_server_date`.
-        on_server_date: Told the server's clock and ours at the middle of the call (both seconds UTC) for each answer that came within
-            a few seconds.
+        on_server_date: Told the server's clock (seconds UTC) and our monotonic one at the middle of the call, for each answer that came
+            within a few seconds.
 
     Raises:
         ConfigError: An address that credentials must not go to, a pool id that is none, or a CA file that cannot be used.
@@ -314,7 +314,7 @@ class DataPushClient:
         options |= environment_proxy(url)
         options["timeout"] = self._timeout(upload)
         options["trace_request_ctx"] = sending = _Sending()
-        began_at = self._clock.now()
+        began_at = self._clock.monotonic()
         try:
             async with (
                 self._running(upload),
@@ -380,7 +380,7 @@ class DataPushClient:
         return self._sockets[-1]
 
     def _observe_date(self, response: aiohttp.ClientResponse, sent_at: float) -> None:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         date = wire.parse_http_date(response.headers.get("Date"))
         if self._on_server_date is not None and date is not None and 0 <= now - sent_at <= _MAX_DATE_INTERVAL_SECONDS:
             self._on_server_date(date, (now + sent_at) / 2)

@@ -94,9 +94,7 @@ class Progress:
             case events.JobVerified():
                 self.phase = "verified"
             case events.QuotaWaited():
-                self.phase = (
-                    f"waiting {'' if event.reason == _QUARANTINE else 'for quota '}until {clock_time(event.until)}"
-                )
+                self.phase = f"waiting {_WAITING_FOR.get(event.reason, 'for quota until')} {clock_time(event.until)}"
             case events.JobSubmitted():
                 self.phase = "submitted"
             case events.JobStatusChanged() | events.JobSettled():
@@ -316,6 +314,10 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             return f"{progress.transfer()}; chunk list verified by {event.verified}"
         case events.QuotaWaited(reason="quarantine"):
             return f"{progress.phase} so that a lost upload cannot arrive late ({format_seconds(event.wait_seconds)})"
+        case events.QuotaWaited(reason="turn"):
+            return f"{progress.phase} ({format_seconds(event.wait_seconds)})"
+        case events.QuotaLedgerCorrected():
+            return event.message
         case events.QuotaWaited():
             return f"{progress.phase} ({format_seconds(event.wait_seconds)}, {_QUOTA_REASONS.get(event.reason, event.reason)})"
         case events.JobStatusChanged():
@@ -334,6 +336,7 @@ def _acknowledged(event: events.PushResumed) -> str:
 
 
 _QUARANTINE = "quarantine"
+_WAITING_FOR = {_QUARANTINE: "until", "turn": "for earlier submits until about"}
 _SCROLLING = (
     events.RetryScheduled,
     events.PushRestarted,
@@ -342,6 +345,7 @@ _SCROLLING = (
     events.PushSuperseded,
     events.ChunkReconciled,
     events.JobDeleted,
+    events.QuotaLedgerCorrected,
 )
 
 _QUOTA_REASONS = {
@@ -470,7 +474,12 @@ def describe_quota(quota: QuotaStatus) -> list[str]:
     left = f"{quota.remaining} of {quota.limit} submits left this hour, {quota.spent} spent"
     lines = [f"{quota.team}: {left}, resets {clock_time(quota.resets_at)}"]
     if quota.blocked_until:
-        lines.append(f"  the platform refuses submits until {clock_time(quota.blocked_until)}")
+        until = clock_time(quota.blocked_until)
+        if quota.blocked_until[:10] != quota.hour_start[:10]:  # another day
+            until = f"{quota.blocked_until[:10]} {until}"
+        reason = quota.blocked_reason or "the server refused a submit"
+        lines.append(f"  no submits until {until}: {reason}")
+        lines.append("  if that is wrong: `pushengine quota reset`")
     return [*lines, "  as this host knows it: other hosts and tools of the team spend from the same quota"]
 
 

@@ -182,12 +182,24 @@ class JobVerified(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaWaited(Event):
-    """A submit has to wait; `until` is the UTC time it waits for, ISO 8601."""
+    """A submit has to wait; `until` is the UTC time it waits for, ISO 8601.
+
+    `reason` is `hour`, `boundary`, `second` or `server` as in `types.QuotaGrant`, `turn` where earlier submits of this process leave first
+    (`until` is an estimate then), or `quarantine` where an upload without an answer may still arrive.
+    """
 
     job_id: str
     until: str
     wait_seconds: float
     reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaLedgerCorrected(Event):
+    """The quota ledger held times that a wrong clock had written; they no longer count."""
+
+    job_id: str
+    message: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

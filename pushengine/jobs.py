@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import functools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
@@ -210,7 +211,11 @@ class JobRunner:
         last_error: PushEngineError | None = None
         for attempt in range(1, _MAX_SUBMIT_ATTEMPTS + 1):
             self._drain.check()
-            await self._drain.guard(self._limiter.acquire(lambda *wait: self._emit_wait(job_id, *wait)))
+            await self._drain.guard(
+                self._limiter.acquire(
+                    lambda *wait: self._emit_wait(job_id, *wait), lambda message: self._emit_correction(job_id, message)
+                )
+            )
             is_accepted, last_error = await self._submit_once(job_id, attempt)
             if is_accepted:
                 self._limiter.accepted()
@@ -333,6 +338,9 @@ class JobRunner:
     def _told_when_slow(self, operation: str) -> contextlib.AbstractContextManager[None]:
         return told_when_slow(lambda: self._emit_waiting(f"no response yet, {operation}"))
 
+    def _emit_correction(self, job_id: JobId, message: str) -> None:
+        self._sink.emit(events.QuotaLedgerCorrected(push_id=self._push_id, job_id=job_id, message=message))
+
     async def poll(self, job_id: JobId) -> Job:
         """Read the submitted job until its status is final.
 
@@ -378,7 +386,9 @@ class JobRunner:
                 self._told_only_polled.add(job_id)
                 self._emit_stayed_new(job_id, elapsed, is_submitted_again=False)
             return
-        if elapsed < _REPEAT_AFTER_SECONDS[record.repeats] or not await self._limiter.try_acquire():
+        if elapsed < _REPEAT_AFTER_SECONDS[record.repeats] or not await self._limiter.try_acquire(
+            functools.partial(self._emit_correction, job_id)
+        ):
             return
         self._emit_stayed_new(job_id, elapsed, is_submitted_again=True)
         await self._intend_submit(job_id)

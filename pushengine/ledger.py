@@ -4,16 +4,22 @@ File `quota.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
 
 ```
 quota(team TEXT PRIMARY KEY,       -- host of the team
-      hour INTEGER NOT NULL,       -- UTC hour number (seconds // 3600) by the server's clock; never decreases
+      hour INTEGER NOT NULL,       -- UTC hour number (seconds // 3600) by the server's clock
       spent INTEGER NOT NULL,      -- grants in that hour; never refunded
       next_grant REAL NOT NULL,    -- host time before which no further grant leaves (spacing within the second)
       blocked_until REAL NOT NULL) -- server time before which the server refuses submits (a 429 said so)
+blocks(team TEXT PRIMARY KEY,      -- more on `blocked_until`; older versions of format 1 do not know this table
+       server_until REAL NOT NULL, -- equals `blocked_until`: else an older version has set a block of its own
+       host_until REAL NOT NULL,   -- the same moment by the host's clock; the block ends as soon as either clock is there
+       set_at_host REAL NOT NULL,  -- host time when it was set
+       is_named INTEGER NOT NULL,  -- 1: the server named the time
+       reason TEXT NOT NULL)       -- for people
 ```
 
 A grant is one `BEGIN IMMEDIATE` transaction that is on the disk before the submit leaves, so a crash can lose a grant that was not used
 but never forget one that was. The flush comes after the commit and outside of the lock (`synchronous=NORMAL`, then `flush_log`): grants of
 several processes share the disk's time instead of queueing for it, and each flush covers all commits before it. What is refused is refused
-by a read, which waits for nobody: within a day all that a ledger knows only grows, so what it knew a moment ago refuses rightly.
+by a read, which waits for nobody. What a wrong clock has put into the future is corrected under the lock; `quotarules` says what that is.
 
 Hours are the server's, but the spacing is by the host's clock, which all processes share: what each of them takes for the server's time
 differs by up to a second.
@@ -25,22 +31,21 @@ Why spacing and not a window per second: grants at least `1.1 / submits_per_seco
 from __future__ import annotations
 
 import contextlib
-import math
+import dataclasses
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from pushengine.database import flush_log, open_durable
 from pushengine.errors import LedgerError
+from pushengine.quotarules import Block, Moment, QuotaRow, QuotaRules
 from pushengine.types import QuotaGrant
 
 FORMAT_VERSION = 1
 _SPACING_MARGIN = 1.1
-_MAX_CLOCK_LEAD_HOURS = 24
 
-_SCHEMA = """
+_QUOTA_SCHEMA = """
 CREATE TABLE IF NOT EXISTS quota (
     team TEXT PRIMARY KEY,
     hour INTEGER NOT NULL,
@@ -49,6 +54,31 @@ CREATE TABLE IF NOT EXISTS quota (
     blocked_until REAL NOT NULL
 ) STRICT
 """
+_BLOCKS_SCHEMA = """
+CREATE TABLE IF NOT EXISTS blocks (
+    team TEXT PRIMARY KEY,
+    server_until REAL NOT NULL,
+    host_until REAL NOT NULL,
+    set_at_host REAL NOT NULL,
+    is_named INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LedgerStatus:
+    """What the ledger knows of a team.
+
+    Attributes:
+        spent: Grants of this UTC hour.
+        block_seconds: How long the server still refuses submits; 0 where it does not.
+        block_reason: Why, in words, or None.
+    """
+
+    spent: int
+    block_seconds: float
+    block_reason: str | None
 
 
 class SqliteLedger:
@@ -77,7 +107,7 @@ class SqliteLedger:
         self.path = path
         self.submits_per_hour = submits_per_hour
         self.spacing_seconds = _SPACING_MARGIN / submits_per_second
-        self._guard_seconds = hour_guard_seconds
+        self._rules = QuotaRules(submits_per_hour, self.spacing_seconds, hour_guard_seconds)
         self._flush = flush
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -95,9 +125,13 @@ class SqliteLedger:
                     hint="use the newer pushengine that wrote it, or another state folder",
                 )
             connection.execute("PRAGMA synchronous=NORMAL")
-            if version == 0:
+            is_complete = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'blocks'").fetchone() == (
+                1,
+            )
+            if version == 0 or not is_complete:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.execute(_SCHEMA)
+                connection.execute(_QUOTA_SCHEMA)
+                connection.execute(_BLOCKS_SCHEMA)
                 connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
                 connection.execute("COMMIT")
         except BaseException:
@@ -106,9 +140,7 @@ class SqliteLedger:
         return connection
 
     def reserve(self, team: str, server_now: float, host_now: float | None = None) -> QuotaGrant:
-        """Take one submit, or say how long to wait.
-
-        A grant is never refunded. A clock that stepped back waits for the hour that the ledger has already seen.
+        """Take one submit, or say how long to wait. A grant is never refunded.
 
         Args:
             team: Whose quota.
@@ -118,104 +150,95 @@ class SqliteLedger:
         Raises:
             LedgerError: The file cannot be used.
         """
-        host_now = server_now if host_now is None else host_now
+        now = _moment(server_now, host_now)
         with self._reading() as connection:
-            refusal, _ = self._look(connection, team, server_now, host_now)
-        if refusal is not None:
+            seen = _read(connection, team)
+        refusal = self._rules.refusal(seen, now)
+        if refusal is not None and self._rules.corrected(seen, now)[0] == seen:
             return refusal
         with self._transaction() as connection:
-            refusal, after = self._look(connection, team, server_now, host_now)
-            if refusal is not None:
-                return refusal
-            connection.execute(
-                "INSERT INTO quota VALUES (:team, :hour, :spent, :next_grant, :blocked_until)"
-                " ON CONFLICT (team) DO UPDATE SET hour = :hour, spent = :spent, next_grant = :next_grant,"
-                " blocked_until = :blocked_until",
-                after,
-            )
-        return QuotaGrant(granted=True, wait_seconds=0.0, reason="", spent=after["spent"])
+            before = row = _read(connection, team)
+            warnings: tuple[str, ...] = ()
+            if (
+                row == seen
+            ):  # what others wrote while this one waited for the lock is younger than its clock, and not wrong
+                row, warnings = self._rules.corrected(row, now)
+            refusal = self._rules.refusal(row, now)
+            if refusal is None:
+                row = self._rules.granted(row, now)
+            _write(connection, team, row, before)
+        warning = f"the quota ledger was written by a clock that was ahead: {'; '.join(warnings)}" if warnings else ""
+        if refusal is not None:
+            return dataclasses.replace(refusal, warning=warning)
+        return QuotaGrant(granted=True, wait_seconds=0.0, reason="", spent=row.spent, warning=warning)
 
-    def _look(
-        self, connection: sqlite3.Connection, team: str, server_now: float, host_now: float
-    ) -> tuple[QuotaGrant | None, dict[str, Any]]:
-        """Why not now, or None; and the row as a grant leaves it."""
-        hour = math.floor(server_now / 3600)
-        row = connection.execute(
-            "SELECT hour, spent, next_grant, blocked_until FROM quota WHERE team = ?", (team,)
-        ).fetchone()
-        seen_hour, spent, next_grant, blocked_until = row or (hour, 0, 0.0, 0.0)
-        if hour > seen_hour or hour < seen_hour - _MAX_CLOCK_LEAD_HOURS:
-            # A ledger more than a day ahead was written by a wrong clock: believing it would block the team for good.
-            if hour < seen_hour:
-                next_grant = blocked_until = 0.0
-            seen_hour, spent = hour, 0
-        spacing = min(next_grant - host_now, self.spacing_seconds)  # more than one: the host's clock stepped back
-        refusal = self._refusal(
-            server_now, seen_hour=seen_hour, spent=spent, spacing=spacing, blocked_until=blocked_until
-        )
-        return refusal, {
-            "team": team,
-            "hour": seen_hour,
-            "spent": spent + 1,
-            "next_grant": host_now + self.spacing_seconds,
-            "blocked_until": blocked_until,
-        }
+    def block(
+        self,
+        team: str,
+        seconds: float,
+        server_now: float,
+        host_now: float | None = None,
+        *,
+        is_named: bool,
+        reason: str,
+    ) -> None:
+        """Grant nothing to this team for so long: a 429 said so. A block that lasts longer stays.
 
-    def _refusal(
-        self, server_now: float, *, seen_hour: int, spent: int, spacing: float, blocked_until: float
-    ) -> QuotaGrant | None:
-        """Why not now, or None. The longest wait is told first, so that a waiting push says the right time."""
-        hour_start, hour_end = seen_hour * 3600.0, (seen_hour + 1) * 3600.0
-        into_hour = server_now % 3600.0
-        guard = self._guard_seconds
-        refusals = [
-            ("server", blocked_until - server_now),
-            ("hour", hour_end + guard - server_now if spent >= self.submits_per_hour else 0.0),
-            ("boundary", hour_start + guard - server_now if server_now < hour_start else 0.0),
-            ("boundary", guard - into_hour),
-            ("boundary", 3600.0 - into_hour + guard if into_hour > 3600.0 - guard else 0.0),
-            ("second", spacing),
-        ]
-        reason, wait = max(refusals, key=lambda refusal: refusal[1])
-        return QuotaGrant(granted=False, wait_seconds=wait, reason=reason, spent=spent) if wait > 0 else None
-
-    def block_until(self, team: str, server_until: float) -> None:
-        """Grant nothing to this team before `server_until` (seconds UTC): a 429 said so.
+        Args:
+            team: Whose quota.
+            seconds: How long; at most a day where the server named the time, else to the next full hour.
+            server_now: Seconds UTC by the server's clock.
+            host_now: Seconds UTC by the clock of this host; the server's if None.
+            is_named: The server named the time.
+            reason: For people.
 
         Raises:
             LedgerError: The file cannot be used.
         """
+        now = _moment(server_now, host_now)
+        block = Block.for_seconds(seconds, now, is_named=is_named, reason=reason)
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO quota VALUES (:team, 0, 0, 0.0, :until)"
-                " ON CONFLICT (team) DO UPDATE SET blocked_until = max(blocked_until, :until)",
-                {"team": team, "until": server_until},
-            )
+            row = _read(connection, team)
+            if row.block is None or block.seconds_left(now) >= row.block.corrected(now).seconds_left(now):
+                _write(connection, team, dataclasses.replace(row, block=block), row)
 
-    def spent(self, team: str, server_now: float) -> int:
+    def reset(self, team: str, server_now: float, host_now: float | None = None) -> tuple[str, ...]:
+        """Clear a block and times in the future, never the count of this hour.
+
+        Returns:
+            What was cleared, in words; nothing if there was nothing to clear.
+
+        Raises:
+            LedgerError: The file cannot be used.
+        """
+        now = _moment(server_now, host_now)
+        with self._transaction() as connection:
+            before = _read(connection, team)
+            row, cleared = self._rules.reset(before, now)
+            if cleared:
+                _write(connection, team, row, before)
+        return cleared
+
+    def spent(self, team: str, server_now: float, host_now: float | None = None) -> int:
         """Grants of the UTC hour that holds `server_now`.
 
         Raises:
             LedgerError: The file cannot be used.
         """
-        return self._read(team, server_now)[0]
+        return self.status(team, server_now, host_now).spent
 
-    def blocked_until(self, team: str, server_now: float) -> float | None:
-        """When the server's refusal ends (seconds UTC), or None where there is none.
+    def status(self, team: str, server_now: float, host_now: float | None = None) -> LedgerStatus:
+        """What is spent and blocked. Only reads.
 
         Raises:
             LedgerError: The file cannot be used.
         """
-        return self._read(team, server_now)[1]
-
-    def _read(self, team: str, server_now: float) -> tuple[int, float | None]:
+        now = _moment(server_now, host_now)
         with self._reading() as connection:
-            row = connection.execute("SELECT hour, spent, blocked_until FROM quota WHERE team = ?", (team,)).fetchone()
-        if row is None:
-            return 0, None
-        hour, spent, blocked_until = row
-        return (spent if hour == math.floor(server_now / 3600) else 0), (
-            blocked_until if blocked_until > server_now else None
+            row, _ = self._rules.corrected(_read(connection, team), now)
+        seconds = row.block.seconds_left(now) if row.block is not None else 0.0
+        return LedgerStatus(
+            self._rules.spent(row, now), seconds, row.block.reason if row.block is not None and seconds else None
         )
 
     def close(self) -> None:
@@ -260,3 +283,47 @@ class SqliteLedger:
 
     def __repr__(self) -> str:
         return f"<SqliteLedger {self.path} {self.submits_per_hour}/h>"
+
+
+def _moment(server_now: float, host_now: float | None) -> Moment:
+    return Moment(server_now, server_now if host_now is None else host_now)
+
+
+def _read(connection: sqlite3.Connection, team: str) -> QuotaRow:
+    found = connection.execute(
+        "SELECT hour, spent, next_grant, blocked_until, server_until, host_until, set_at_host, is_named, reason"
+        " FROM quota LEFT JOIN blocks USING (team) WHERE team = ?",
+        (team,),
+    ).fetchone()
+    if found is None:
+        return QuotaRow()
+    hour, spent, next_grant, blocked_until, server_until, host_until, set_at_host, is_named, reason = found
+    block = None
+    if server_until == blocked_until:
+        block = Block(server_until, host_until, set_at_host, bool(is_named), reason)
+    elif blocked_until > 0:
+        block = Block.of_older_version(blocked_until)
+    return QuotaRow(hour, spent, next_grant, block)
+
+
+def _write(connection: sqlite3.Connection, team: str, row: QuotaRow, before: QuotaRow) -> None:
+    if row == before:
+        return
+    connection.execute(
+        "INSERT INTO quota VALUES (:team, :hour, :spent, :next_grant, :blocked_until)"
+        " ON CONFLICT (team) DO UPDATE SET hour = :hour, spent = :spent, next_grant = :next_grant,"
+        " blocked_until = :blocked_until",
+        {
+            "team": team,
+            "hour": row.hour,
+            "spent": row.spent,
+            "next_grant": row.next_grant,
+            "blocked_until": row.block.server_until if row.block is not None else 0.0,
+        },
+    )
+    if row.block is None and before.block is not None:
+        connection.execute("DELETE FROM blocks WHERE team = ?", (team,))
+    elif row.block is not None and row.block != before.block:
+        connection.execute(
+            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)", (team, *dataclasses.astuple(row.block))
+        )

@@ -215,6 +215,7 @@ class QuotaStatus:
         limit: Submits that an hour allows.
         resets_at: Begin of the next UTC hour, ISO 8601.
         blocked_until: The server refuses submits until then, ISO 8601, or None.
+        blocked_reason: Why, in words, or None.
     """
 
     team: str
@@ -223,6 +224,7 @@ class QuotaStatus:
     limit: int
     resets_at: str
     blocked_until: str | None = None
+    blocked_reason: str | None = None
 
     @property
     def remaining(self) -> int:

@@ -44,17 +44,18 @@ def open_ledger(settings: EngineSettings, folder: Path) -> SqliteLedger:
     )
 
 
-def quota_status(ledger: SqliteLedger, team: str, server_now: float) -> QuotaStatus:
-    """What `ledger` knows of the hour that holds `server_now` (seconds UTC). Blocks on disk."""
+def quota_status(ledger: SqliteLedger, team: str, server_now: float, host_now: float | None = None) -> QuotaStatus:
+    """What `ledger` knows of the hour that holds `server_now` (seconds UTC); `host_now` as in `SqliteLedger`. Blocks on disk."""
     hour = math.floor(server_now / 3600)
-    blocked = ledger.blocked_until(team, server_now)
+    known = ledger.status(team, server_now, host_now)
     return QuotaStatus(
         team=team,
         hour_start=_iso(hour * 3600),
-        spent=ledger.spent(team, server_now),
+        spent=known.spent,
         limit=ledger.submits_per_hour,
         resets_at=_iso((hour + 1) * 3600),
-        blocked_until=None if blocked is None else _iso(blocked),
+        blocked_until=_iso(server_now + known.block_seconds) if known.block_seconds else None,
+        blocked_reason=known.block_reason,
     )
 
 

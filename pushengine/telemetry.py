@@ -28,7 +28,13 @@ _SHORTEST_MASKED = 4  # masking shorter values would garble ordinary words
 
 _NUMBERS: Mapping[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _DEBUG = (events.ChunkRead, events.ChunkEncoded, events.UploadStarted, events.ConcurrencyChanged)
-_WARNING = (events.RetryScheduled, events.PushRestarted, events.SchemaLearned, events.PushSuperseded)
+_WARNING = (
+    events.RetryScheduled,
+    events.PushRestarted,
+    events.SchemaLearned,
+    events.PushSuperseded,
+    events.QuotaLedgerCorrected,
+)
 
 _secrets: set[str] = set()
 

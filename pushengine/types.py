@@ -120,12 +120,14 @@ class QuotaGrant:
         wait_seconds: Else: ask again after this time.
         reason: Else: `second`, `hour`, `boundary` (too near to the full hour) or `server` (the server said so).
         spent: Submits of this UTC hour so far, this one included.
+        warning: What the ledger had to correct in itself, for people; empty if nothing.
     """
 
     granted: bool
     wait_seconds: float
     reason: str
     spent: int
+    warning: str = ""
 
 
 class Destination(Protocol):
@@ -310,11 +312,20 @@ class QuotaLedger(Protocol):
         """Take one submit of the hour (by the server's clock) and the second (by the host's), or say how long to wait. Never refunded."""
         ...
 
-    def block_until(self, team: str, server_until: float) -> None:
-        """Grant nothing before this time: the server said so."""
+    def block(
+        self,
+        team: str,
+        seconds: float,
+        server_now: float,
+        host_now: float | None = None,
+        *,
+        is_named: bool,
+        reason: str,
+    ) -> None:
+        """Grant nothing for so long: the server refused a submit. It named the time, or it ends at the next full hour."""
         ...
 
-    def spent(self, team: str, server_now: float) -> int:
+    def spent(self, team: str, server_now: float, host_now: float | None = None) -> int:
         """Submits of this hour so far."""
         ...
 

@@ -1,8 +1,10 @@
-"""`check` and `quota`: is the team within reach, and how much may still be submitted."""
+"""`check`, `quota` and `quota reset`: is the team within reach, and how much may still be submitted."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,6 +14,7 @@ from pushengine.errors import ConfigError
 
 if TYPE_CHECKING:
     from pushengine.config import Config
+    from pushengine.ledger import SqliteLedger
     from pushengine.model import CheckResult
 
 
@@ -53,22 +56,69 @@ async def _check(loaded: Config) -> list[CheckResult]:
         return results
 
 
-def quota(url: options.Url = None, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
-    """Show what is left of this hour's submits. As far as this host knows; asks nobody."""
+def quota(
+    context: typer.Context,
+    url: options.Url = None,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what is left of this hour's submits, and what blocks them. As far as this host knows; asks nobody."""
+    if context.invoked_subcommand is not None:  # it finds these options in its context
+        return
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.clock import SystemClock
         from pushengine.display import describe_quota
-        from pushengine.statefolder import open_ledger, open_state_dir, quota_status
-        from pushengine.wire import parse_team_url
+        from pushengine.statefolder import quota_status
 
-        loaded = session.load_config(config=config, url=url, wants_credentials=False)
-        _, team = parse_team_url(loaded.require_url())
-        with contextlib.closing(open_ledger(loaded.engine, open_state_dir(loaded.state_dir))) as ledger:
-            status = quota_status(ledger, team, SystemClock().now())
+        with _ledger_of_team(url, config) as (ledger, team, now):
+            status = quota_status(ledger, team, now)
         if as_json:
             terminal.say_json(status.to_dict())
         else:
             terminal.say(describe_quota(status))
 
     runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+def reset_quota(
+    context: typer.Context,
+    url: options.Url = None,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Clear blocks, and times that a wrong clock wrote. It never clears the count of this hour."""
+    before = context.parent.params if context.parent is not None else {}
+    url, config, as_json = (
+        url or before.get("url"),
+        config or before.get("config"),
+        as_json or bool(before.get("as_json")),
+    )
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.display import describe_quota
+        from pushengine.statefolder import quota_status
+
+        with _ledger_of_team(url, config) as (ledger, team, now):
+            cleared = ledger.reset(team, now)
+            status = quota_status(ledger, team, now)
+        told = f"cleared for {team}: {'; '.join(cleared)}" if cleared else f"nothing to clear for {team}"
+        if as_json:
+            terminal.complain([told])
+            terminal.say_json(status.to_dict())
+        else:
+            terminal.say([told, *describe_quota(status)])
+
+    runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+@contextlib.contextmanager
+def _ledger_of_team(url: str | None, config: Path | None) -> Iterator[tuple[SqliteLedger, str, float]]:
+    """The quota ledger of this host, the team, and the time."""
+    from pushengine.clock import SystemClock
+    from pushengine.statefolder import open_ledger, open_state_dir
+    from pushengine.wire import parse_team_url
+
+    loaded = session.load_config(config=config, url=url, wants_credentials=False)
+    _, team = parse_team_url(loaded.require_url())
+    with contextlib.closing(open_ledger(loaded.engine, open_state_dir(loaded.state_dir))) as ledger:
+        yield ledger, team, SystemClock().now()

@@ -1,11 +1,17 @@
 """`push`, `plan`, `check`, `quota`, `jobs`, `demo`: from words to the table and back to an exit code."""
 
+import contextlib
+import datetime as dt
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import duckdb
 import pytest
+
+from pushengine.ledger import SqliteLedger
 
 RECEIPT_KEYS = {
     *("push_id", "job_id", "table", "mode", "status", "rows", "chunks", "payload_bytes", "source_bytes"),
@@ -192,6 +198,63 @@ def test_quota_needs_no_credentials_and_starts_full(pushengine):
     assert done.code == 0, done.err
     assert (done.json["team"], done.json["spent"], done.json["remaining"]) == ("acme.eu-1.celonis.cloud", 0, 250)
     assert "250 of 250 submits left" in pushengine("quota", "--url", "https://acme.eu-1.celonis.cloud").out
+
+
+TEAM = "acme.eu-1.celonis.cloud"
+TEAM_URL = ("--url", f"https://{TEAM}")
+REFUSED = "the server refused a submit (429) and asked for 600 s"
+
+
+@pytest.fixture
+def ledger(environment):
+    """The ledger that the command uses."""
+    folder = Path(environment["PUSHENGINE_STATE_DIR"])
+    folder.mkdir()
+    with contextlib.closing(SqliteLedger(folder / "quota.sqlite3")) as ledger:
+        yield ledger
+
+
+def test_quota_shows_a_block_and_why(pushengine, ledger):
+    ledger.block(TEAM, 600.0, time.time(), is_named=True, reason=REFUSED)
+    done = pushengine("quota", *TEAM_URL, "--json")
+    assert (done.json["remaining"], done.json["blocked_reason"]) == (0, REFUSED)
+    until = dt.datetime.fromisoformat(done.json["blocked_until"]).timestamp()
+    assert until == pytest.approx(time.time() + 600, abs=30)
+    text = pushengine("quota", *TEAM_URL).out
+    assert done.json["blocked_until"].partition("T")[2] + f": {REFUSED}" in text
+    assert "pushengine quota reset" in text
+
+
+def test_quota_reset_clears_a_block_and_future_times_but_not_the_count(pushengine, ledger):
+    now = time.time()
+    assert ledger.reserve(TEAM, (now // 3600 + 24) * 3600 + 1800).granted
+    ledger.block(TEAM, 600.0, now, is_named=True, reason=REFUSED)
+    done = pushengine("quota", "reset", *TEAM_URL)
+    assert done.code == 0, done.err
+    cleared, status = done.out.splitlines()[0], done.out.splitlines()[1]
+    assert cleared.startswith(f"cleared for {TEAM}: a block for another ")
+    for words in (REFUSED, "ahead of this host's clock", "an hour that has not begun"):
+        assert words in cleared
+    assert "249 of 250 submits left this hour, 1 spent" in status
+    again = pushengine("quota", "reset", *TEAM_URL)
+    assert again.out.splitlines()[0] == f"nothing to clear for {TEAM}"
+
+
+@pytest.mark.parametrize("words", [("quota", "reset", *TEAM_URL, "--json"), ("quota", *TEAM_URL, "--json", "reset")])
+def test_quota_reset_as_json_is_the_status_afterwards(pushengine, ledger, words):
+    ledger.block(TEAM, 600.0, time.time(), is_named=True, reason=REFUSED)
+    done = pushengine(*words)
+    assert done.code == 0, done.err
+    assert (done.json["team"], done.json["remaining"], done.json["blocked_until"]) == (TEAM, 250, None)
+    assert "cleared" in done.err
+
+
+def test_help_of_quota_names_its_options_and_reset(pushengine):
+    text = pushengine("quota", "--help").out
+    for words in ("left of this hour's submits", "--url", "--config", "--json", "reset"):
+        assert words in text
+    assert "never clears the count" in pushengine("quota", "reset", "--help").out
+    assert pushengine("quota", "resett").code == 2
 
 
 def test_quota_without_a_writable_state_folder_is_configuration(pushengine, tmp_path):

@@ -41,8 +41,8 @@ def test_help_names_every_command_and_no_other(pushengine):
         "history",
         "show",
         "check",
-        "quota",
         "emulator",
+        "quota",
         "jobs",
         "journal",
     ]

@@ -178,6 +178,24 @@ def test_resumed_push_tells_what_is_there_and_what_it_waits_for():
     ]
 
 
+def test_a_wait_in_line_and_a_corrected_ledger_are_told_in_plain_words():
+    stream, file, p = io.StringIO(), io.StringIO(), {"push_id": "p1", "job_id": "j1"}
+    told = [
+        events.QuotaWaited(**p, until="2026-01-01T14:00:00Z", wait_seconds=27.4, reason="turn"),
+        events.QuotaLedgerCorrected(**p, message="the quota ledger was written by a clock that was ahead"),
+    ]
+    console = Console(file=file, force_terminal=True, width=150, color_system=None)
+    with display.PlainDisplay(stream, clock=Clock()) as plain, display.LiveDisplay(console) as live:
+        for event in told:
+            plain.emit(event)
+            live.emit(event)
+    assert stream.getvalue().splitlines() == [
+        "pushengine: waiting for earlier submits until about 14:00:00Z (27 s)",
+        "pushengine: the quota ledger was written by a clock that was ahead",
+    ]
+    assert "the quota ledger was written by a clock that was ahead" in file.getvalue()
+
+
 def test_live_display_puts_what_a_resumed_push_tells_above():
     file = io.StringIO()
     with display.LiveDisplay(Console(file=file, force_terminal=True, width=150, color_system=None)) as live:
@@ -302,8 +320,17 @@ def test_plan_shows_columns_with_their_lengths():
 def test_quota_says_what_is_left_and_when_it_resets():
     lines = display.describe_quota(QUOTA)
     assert lines[0] == "acme: 247 of 250 submits left this hour, 3 spent, resets 14:00:00Z"
-    blocked = dataclasses.replace(QUOTA, blocked_until="2026-01-01T13:30:00Z")
-    assert "refuses submits until 13:30:00Z" in display.describe_quota(blocked)[1]
+    blocked = dataclasses.replace(
+        QUOTA,
+        blocked_until="2026-01-01T13:30:00Z",
+        blocked_reason="the server refused a submit (429) and named no time",
+    )
+    lines = display.describe_quota(blocked)
+    assert "0 of 250 submits left" in lines[0]
+    assert lines[1] == "  no submits until 13:30:00Z: the server refused a submit (429) and named no time"
+    assert "pushengine quota reset" in lines[2]
+    tomorrow = dataclasses.replace(blocked, blocked_until="2026-01-02T11:30:00Z")
+    assert display.describe_quota(tomorrow)[1].startswith("  no submits until 2026-01-02 11:30:00Z: ")
 
 
 def test_checks_show_the_remedy_under_what_failed():

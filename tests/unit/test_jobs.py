@@ -416,6 +416,20 @@ def test_a_spent_hour_is_waited_out_and_the_wait_is_told(tmp_path):
     assert (waited.reason, waited.job_id) == ("hour", JOB)
 
 
+def test_a_ledger_that_was_corrected_is_told(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        assert bench.ledger.reserve("acme", bench.clock.now() + 24 * HOUR).granted
+        await bench.runner.submit(JOB)
+
+    bench, result = on_bench(tmp_path, use)
+    assert result is None
+    (told,) = bench.sink.of(events.QuotaLedgerCorrected)
+    assert (told.push_id, told.job_id) == (bench.log.push_id, JOB)
+    assert "clock" in told.message
+    assert bench.destination.times_of("submit")[0] < 1
+
+
 def test_a_drain_ends_the_wait_for_quota(tmp_path):
     async def use(bench):
         await bench.with_job()
