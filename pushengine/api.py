@@ -44,7 +44,7 @@ from pushengine.model import (
 from pushengine.planning import build_target
 from pushengine.retry import RetryPolicy
 from pushengine.runtime import Runtime, Shared
-from pushengine.sources import open_source
+from pushengine.sources import check_words, open_source
 from pushengine.spool import delete_old_spools, is_byte_stream, spool_source
 from pushengine.statefolder import open_ledger, open_state_dir, quota_status
 from pushengine.workers import ThreadWorkers
@@ -254,11 +254,12 @@ class PushEngine:
             JobError: The job failed, timed out or vanished.
             EngineClosedError: The engine was drained or closed.
         """
+        check_words(source)
         target = build_target(
             table,
             mode=mode,
             keys=keys,
-            connection_id=connection_id or self._connection_id,
+            connection_id=self._connection_id if connection_id is None else connection_id,
             settings=self._settings,
             duplicate_removal_column=duplicate_removal_column,
         )
