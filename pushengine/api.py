@@ -8,7 +8,7 @@ import dataclasses
 import datetime as dt
 import functools
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from pushengine.errors import ConfigError, EngineClosedError, JournalError, Push
 from pushengine.events import Event, EventSink
 from pushengine.filesystem import LocalFileSystem
 from pushengine.history import PushHistory
-from pushengine.housekeeping import delete_forgotten_jobs
+from pushengine.housekeeping import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
 from pushengine.journal import Journal, JournalFile, PushLock, PushRow
 from pushengine.ledger import SqliteLedger
 from pushengine.limiter import ServerClock, SubmitLimiter
@@ -40,14 +40,14 @@ from pushengine.model import (
     Receipt,
     RemoteChunk,
 )
-from pushengine.outcome import is_resumable, target_of
+from pushengine.outcome import target_of
 from pushengine.planning import build_target
 from pushengine.retry import RetryPolicy
 from pushengine.runtime import Runtime, Shared
-from pushengine.sources import open_source
-from pushengine.spool import delete_old_spools, is_byte_stream, spool_source
+from pushengine.sources import check_words, open_source
+from pushengine.spool import SpoolHold, is_byte_stream, spool_source
 from pushengine.statefolder import open_ledger, open_state_dir, quota_status
-from pushengine.workers import ThreadWorkers
+from pushengine.workers import ThreadWorkers, finish
 
 _MAX_BUFFERED_EVENTS = 10_000
 
@@ -130,9 +130,10 @@ class PushEngine:
         self._ledger = await self._runtime.off_loop(open_ledger, settings, folder)
         self._journal = Journal(folder / "journal.sqlite3")
         self._spool_folder = (folder / "spool").absolute()
+        take_lock = functools.partial(PushLock, folder / "locks")
         try:
             await self._journal.open()
-            await self._prune(self._journal)
+            await self._prune(self._journal, take_lock)
         except BaseException:
             await self.aclose()
             raise
@@ -140,7 +141,7 @@ class PushEngine:
             destination=self._client,
             pool_id=self._pool_id,
             journal=self._journal,
-            take_lock=functools.partial(PushLock, folder / "locks"),
+            take_lock=take_lock,
             limiter=SubmitLimiter(
                 self._ledger,
                 team=self._client.team,
@@ -162,13 +163,17 @@ class PushEngine:
         )
         return self
 
-    async def _prune(self, journal: Journal) -> None:
-        now = self._runtime.clock.now()
-        before = now - self._settings.history_days * 86_400.0
-        stale_before = now - self._settings.stale_hours * 3600.0
+    async def _prune(self, journal: Journal, take_lock: Callable[[str], PushLock]) -> None:
+        clock, stale_seconds = self._runtime.clock, self._settings.stale_hours * 3600.0
+        before = clock.now() - self._settings.history_days * 86_400.0
         await journal.do(lambda file: file.prune(before))
-        await journal.do(lambda file: file.give_up_stale(stale_before))
-        await self._runtime.off_loop(delete_old_spools, self._spool_folder, stale_before)
+        await give_up_stale_pushes(journal=journal, take_lock=take_lock, clock=clock, stale_seconds=stale_seconds)
+        await delete_old_spools(
+            self._spool_folder,
+            journal=journal,
+            before=clock.now() - stale_seconds,
+            off_loop=self._runtime.off_loop,
+        )
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -254,31 +259,54 @@ class PushEngine:
             JobError: The job failed, timed out or vanished.
             EngineClosedError: The engine was drained or closed.
         """
+        check_words(source)
         target = build_target(
             table,
             mode=mode,
             keys=keys,
-            connection_id=connection_id or self._connection_id,
+            connection_id=self._connection_id if connection_id is None else connection_id,
             settings=self._settings,
             duplicate_removal_column=duplicate_removal_column,
         )
-        self._opened()
+        shared = self._opened()
         push_id = self._new_push_id()
-        if spool or is_byte_stream(source):
-            source = await self._spool(source, push_id, format=format, schema=schema)
-            format = schema = None  # noqa: A001 - the file's name tells
-        run = PushRun(
-            source,
-            target,
-            self._opened(),
-            push_id=push_id,
-            source_format=format,
-            arrow_schema=schema,
-            column_types=column_types,
-        )
-        return await self._run(run)
+        with self._running(), SpoolHold() as hold:
+            if spool or is_byte_stream(source):
+                source = await self._spool(source, push_id, hold, format=format, schema=schema)
+                format = schema = None  # noqa: A001 - the file's name tells
+            run = PushRun(
+                source,
+                target,
+                shared,
+                push_id=push_id,
+                source_format=format,
+                arrow_schema=schema,
+                column_types=column_types,
+            )
+            return await self._run(run, shared.journal, hold)
 
-    async def _spool(self, source: Any, push_id: str, *, format: str | None, schema: Any) -> Path:  # noqa: A002
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """The current task works on a push: `aclose()` cancels it and waits for it."""
+        task = asyncio.current_task()
+        is_nested = task is None or task in self._pushes
+        if task is not None:
+            self._pushes.add(task)
+        try:
+            yield
+        finally:
+            if not is_nested:
+                self._pushes.discard(task)
+
+    async def _spool(
+        self,
+        source: Any,
+        push_id: str,
+        hold: SpoolHold,
+        *,
+        format: str | None,  # noqa: A002 - as in `push`
+        schema: Any,
+    ) -> Path:
         open_rows = functools.partial(
             open_source,
             source,
@@ -291,17 +319,20 @@ class PushEngine:
             source,
             self._spool_folder,
             push_id,
+            hold=hold,
             source_format=format,
             open_rows=open_rows,
             off_loop=self._runtime.off_loop,
         )
 
-    async def _forget_spool(self, spec: Any) -> None:
-        """The push is over: what was kept of its source is not needed any more."""
+    def _spooled(self, spec: Any) -> Path | None:
         path = Path(spec) if isinstance(spec, str | Path) else None
-        if path is not None and path.parent == self._spool_folder:
-            with contextlib.suppress(OSError):
-                await self._runtime.off_loop(path.unlink)
+        return path if path is not None and path.parent == self._spool_folder else None
+
+    async def _forget_spool(self, path: Path, journal: Journal) -> None:
+        """What was kept of a source is not needed any more, unless an open or unknown push reads it; if the journal cannot say, it stays."""
+        with contextlib.suppress(JournalError):
+            await delete_spool(path, journal=journal, off_loop=self._runtime.off_loop)
 
     async def resume(self, push_id: str) -> Receipt:
         """Go on with a push of files that a killed or interrupted process left; as running its command again.
@@ -350,7 +381,8 @@ class PushEngine:
             resumes=row,
         )
         self._is_swept = True  # who resumes asks for old pushes too: they are not forgotten
-        return await self._run(run)
+        with self._running(), SpoolHold() as hold:
+            return await self._run(run, shared.journal, hold)
 
     async def open_pushes(self) -> list[PushRow]:
         """Pushes into this pool that a killed or interrupted process left, oldest first."""
@@ -358,25 +390,17 @@ class PushEngine:
         rows = await shared.journal.do(lambda file: file.pushes(state="open"))
         return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
 
-    async def _run(self, run: PushRun) -> Receipt:
-        await self._sweep()
-        task = asyncio.current_task()
-        if task is None:
-            return await run.run()
-        is_nested = task in self._pushes
-        self._pushes.add(task)
+    async def _run(self, run: PushRun, journal: Journal, hold: SpoolHold) -> Receipt:
+        spooled = self._spooled(run.spec)
+        if spooled is not None:
+            hold.take(spooled)
         try:
-            receipt = await run.run()
-        except PushEngineError as error:
-            if not is_resumable(error):
-                await self._forget_spool(run.spec)
-            raise
-        else:
-            await self._forget_spool(run.spec)
-            return receipt
+            await self._sweep()
+            return await run.run()
         finally:
-            if not is_nested:
-                self._pushes.discard(task)
+            hold.release()
+            if spooled is not None:
+                await finish(self._forget_spool(spooled, journal))
 
     async def _sweep(self) -> None:
         """Once, before the first push: delete jobs of ours that earlier processes could not."""

@@ -10,7 +10,7 @@ Nothing heavy is imported before a command needs it: `pushengine --help` stays f
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -47,29 +47,34 @@ journal_app = typer.Typer(
 
 quota_app = typer.Typer(
     callback=team.quota,
+    cls=options.Group,
     invoke_without_command=True,
     subcommand_metavar="[reset]",
     rich_markup_mode=None,
     add_completion=False,
 )
 
-app.command("demo")(local.demo)
-app.command("push")(push.push)
-app.command("plan")(push.plan)
-app.command("resume")(pushes.resume)
-app.command("history")(pushes.history)
-app.command("show")(pushes.show)
-app.command("check")(team.check)
-app.command("emulator")(local.emulator)
+_COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
+    (app, "demo", local.demo),
+    (app, "push", push.push),
+    (app, "plan", push.plan),
+    (app, "resume", pushes.resume),
+    (app, "history", pushes.history),
+    (app, "show", pushes.show),
+    (app, "check", team.check),
+    (app, "emulator", local.emulator),
+    (quota_app, "reset", team.reset_quota),
+    (jobs_app, "list", jobs.list_jobs),
+    (jobs_app, "show", jobs.show_job),
+    (jobs_app, "delete", jobs.delete_jobs),
+    (journal_app, "check", journal.check),
+    (journal_app, "export", journal.export),
+)
+for _group, _name, _command in _COMMANDS:
+    _group.command(_name, cls=options.Command)(_command)
 app.add_typer(quota_app, name="quota")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(journal_app, name="journal")
-quota_app.command("reset")(team.reset_quota)
-jobs_app.command("list")(jobs.list_jobs)
-jobs_app.command("show")(jobs.show_job)
-jobs_app.command("delete")(jobs.delete_jobs)
-journal_app.command("check")(journal.check)
-journal_app.command("export")(journal.export)
 
 
 def _show_version(is_asked: bool) -> None:

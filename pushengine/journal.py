@@ -71,6 +71,17 @@ WHERE pushes.team = ?1 AND pushes.pool_id = ?2 AND made.kind = 'job_created'
       AND (later.kind = 'submit_intended' OR (later.kind = 'job_discarded' AND json_extract(later.body, '$.error') IS NULL)))
 """
 
+_NEEDS_FILE = """
+SELECT EXISTS (
+  SELECT 1 FROM pushes
+  WHERE (state IN ('open', 'unknown') OR updated_at >= ?2)
+    AND EXISTS (
+      SELECT 1 FROM json_each(
+        (SELECT body FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'push_planned' ORDER BY seq LIMIT 1), '$.fingerprint'
+      ) AS file
+      WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1))
+"""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fact:
@@ -226,13 +237,23 @@ class JournalFile:
             (team, checksum),
         )
 
-    def give_up_stale(self, stale_before: float) -> None:
-        """End open pushes that have no job and were not touched since: nothing of theirs is anywhere."""
-        self._db.execute(
-            "UPDATE pushes SET state = 'superseded' WHERE state = 'open' AND updated_at < ? AND NOT EXISTS"
+    def stale_pushes(self, stale_before: float) -> list[PushRow]:
+        """Open pushes that have no job and were not touched since: nothing of theirs is on the platform."""
+        rows = self._db.execute(
+            "SELECT * FROM pushes WHERE state = 'open' AND updated_at < ? AND NOT EXISTS"
             " (SELECT 1 FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'job_created')",
             (stale_before,),
         )
+        return [PushRow(*row) for row in rows]
+
+    def needs_file(self, name: str, *, ended_since: float | None = None) -> bool:
+        """Whether the source of a push that is open or unknown, or that ended since, is or was a file of this name in any folder.
+
+        The folder is not compared: one folder has many spellings. The push is not looked for by its id: one that took the place of another
+        reads the file that is named after that one. What a pattern or a folder found counts as well.
+        """
+        (is_needed,) = self._db.execute(_NEEDS_FILE, (name, ended_since)).fetchone()
+        return bool(is_needed)
 
     def prune(self, before: float) -> int:
         """Forget finished pushes that were last touched before this time; returns how many."""

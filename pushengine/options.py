@@ -5,14 +5,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
+import typer.core
 
 from pushengine.errors import ConfigError
 from pushengine.model import ColumnType
 
 _DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
+_MAY_BE_EMPTY = frozenset({"emulator"})  # `--emulator` without a file, after `join_optional_value`
 
 
 class ModeName(enum.StrEnum):
@@ -73,6 +75,38 @@ EmulatorOption = Annotated[
 ]
 PushIdArgument = Annotated[str, typer.Argument(metavar="PUSH_ID", help="Or a beginning of it that no other has.")]
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
+
+
+def _refuse_empty_words(command: Any, ctx: Any, args: list[str]) -> None:
+    """Look at the words of a command before they are converted: an empty path is the same as `.` afterwards.
+
+    An empty word is what an unset shell variable leaves, and each would silently mean something else: the current directory, or the setting
+    of the environment or the config file.
+    """
+    values, _, _ = command.make_parser(ctx).parse_args(args=list(args))
+    for param in command.params:
+        value = values.get(param.name)
+        is_empty = "" in value if isinstance(value, list | tuple) else value == ""
+        if is_empty and param.name not in _MAY_BE_EMPTY:
+            raise typer.BadParameter("it is empty; is a shell variable unset?", ctx=ctx, param=param)
+
+
+class Command(typer.core.TyperCommand):
+    """A command that refuses empty words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Check them before they are converted."""
+        _refuse_empty_words(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+class Group(typer.core.TyperGroup):
+    """A command with subcommands that refuses empty words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Check them before they are converted."""
+        _refuse_empty_words(self, ctx, args)
+        return super().parse_args(ctx, args)
 
 
 def join_optional_value(arguments: Sequence[str]) -> list[str]:

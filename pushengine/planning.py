@@ -33,10 +33,14 @@ def build_target(
     """Check what belongs together.
 
     Raises:
-        ConfigError: An empty table name, an unknown mode, or keys that the mode needs or refuses.
+        ConfigError: An empty table name or connection id, an unknown mode, or keys that the mode needs or refuses.
     """
     if not table.strip():
         raise ConfigError("the table needs a name", key="table")
+    if connection_id == "":
+        raise ConfigError(
+            "the data connection is an empty text", key="connection_id", hint="None is the global schema of the pool"
+        )
     if mode not in MODES:
         raise ConfigError(f"unknown mode {mode!r}", key="mode", hint=f"one of {', '.join(MODES)}")
     if isinstance(keys, str):

@@ -3,7 +3,7 @@
 An iterator, a stream of batches or standard input is written to `spool/<push_id>.<suffix>` in the state folder and pushed from there: it can
 then be read again, by a restart with a better schema or by another process after a crash. The file is complete and on the disk
 (written under another name, fsync, rename, fsync of the folder) before the push is in the journal. It is deleted when the push is
-over, or by age.
+over; at the next start also by age, unless a push needs it (`housekeeping.py`). Who works on it holds it meanwhile (`SpoolHold`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
-import aiofiles
 import pyarrow as pa
 
 from pushengine.errors import ConfigError, JournalError
 from pushengine.sources import AsyncSource
 from pushengine.types import OffLoop, Source, SourceBatch, SourceBlock
+from pushengine.workers import finish
 
 _PIECE_BYTES = 1024 * 1024
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "arrow": ".arrow"}
@@ -38,28 +38,21 @@ def is_byte_stream(source: Any) -> bool:
     return hasattr(source, "read") and not hasattr(source, "__arrow_c_stream__") and not hasattr(source, "__aiter__")
 
 
-async def spool_bytes(
-    stream: ByteStream, folder: Path, push_id: str, source_format: str | None, off_loop: OffLoop
-) -> Path:
+async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Path:
     """Write what a stream has to the spool.
 
     Raises:
-        ConfigError: The format is not told.
         JournalError: The spool cannot be written.
     """
-    if source_format not in _SUFFIXES:
-        raise ConfigError(
-            "a stream has no name that tells its format", key="format", hint=f"--format {'|'.join(_SUFFIXES)}"
-        )
 
     async def pieces() -> AsyncIterator[bytes]:
         while piece := await off_loop(stream.read, _PIECE_BYTES):
             yield piece
 
-    return await _spool(pieces(), folder / f"{push_id}{_SUFFIXES[source_format]}", off_loop)
+    return await _spool(pieces(), path, hold, off_loop)
 
 
-async def spool_rows(source: Source | AsyncSource, folder: Path, push_id: str, off_loop: OffLoop) -> Path:
+async def spool_rows(source: Source | AsyncSource, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Path:
     """Write the batches of a source to the spool, as an Arrow stream.
 
     Raises:
@@ -68,7 +61,7 @@ async def spool_rows(source: Source | AsyncSource, folder: Path, push_id: str, o
     """
     batches = source.batches if isinstance(source, AsyncSource) else _batches_of(source, off_loop)
     try:
-        return await _spool(_ipc_pieces(batches), folder / f"{push_id}.arrow", off_loop)
+        return await _spool(_ipc_pieces(batches), path, hold, off_loop)
     finally:
         if isinstance(source, AsyncSource):
             await source.aclose()
@@ -122,21 +115,89 @@ async def _ipc_pieces(batches: AsyncIterator[SourceBatch]) -> AsyncIterator[byte
     yield sink.take()
 
 
-async def _spool(pieces: AsyncIterator[bytes], path: Path, off_loop: OffLoop) -> Path:
+class SpoolHold:
+    """Keeps a spool file from being deleted while a push needs it; use with `with`. Holds one file, or none.
+
+    It is an OS lock on the file itself: it goes along when `.part` is renamed, and the system gives it back however the process ends.
+    Pushes share it, because a push may be resumed while another one reads the file. Who deletes takes it alone, or not at all.
+
+    The calls do not wait and are made on the event loop: a thread's answer would be lost with a cancellation, and the lock kept for good.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.release()
+
+    def create(self, path: Path) -> BinaryIO:
+        """Make a new private file and hold it; the file object is for the caller to close, the hold outlives it.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        try:
+            self._lock(os.dup(file.fileno()), is_alone=False)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def take(self, path: Path) -> bool:
+        """Hold an existing file, beside others who do; False if it is gone or being deleted. Keeps what is held already."""
+        return self._descriptor >= 0 or self._open(path, is_alone=False)
+
+    def take_alone(self, path: Path) -> bool:
+        """Hold an existing file that nobody else holds; False if that cannot be."""
+        return self._open(path, is_alone=True)
+
+    def release(self) -> None:
+        """Let it go; safe to call twice."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _open(self, path: Path, *, is_alone: bool) -> bool:
+        try:
+            self._lock(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), is_alone=is_alone)
+        except OSError:
+            return False
+        return True
+
+    def _lock(self, descriptor: int, *, is_alone: bool) -> None:
+        import fcntl  # noqa: PLC0415 - not on every platform
+
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.release()
+        self._descriptor = descriptor
+
+
+async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_loop: OffLoop) -> Path:
     part = path.with_name(path.name + ".part")
     try:
         await off_loop(_make_folder, path.parent)
+        file = hold.create(part)
         try:
-            async with aiofiles.open(part, "xb", opener=_private) as file:
-                async for piece in pieces:
-                    await file.write(piece)
-                await file.flush()
-                await off_loop(os.fsync, file.fileno())
-            await off_loop(_publish, part, path)
+            async for piece in pieces:
+                await off_loop(file.write, piece)
+            await off_loop(_flush, file)
+            await finish(off_loop(_publish, part, path))
         except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            for left in (part, path):
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
             raise
+        finally:
+            with contextlib.suppress(OSError):  # what could not be written was told by then
+                file.close()
     except OSError as error:
         raise JournalError(
             f"cannot write the spool: {error.strerror or error}",
@@ -150,8 +211,9 @@ def _make_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _publish(part: Path, path: Path) -> None:
@@ -163,12 +225,15 @@ def _publish(part: Path, path: Path) -> None:
         os.close(descriptor)
 
 
-def delete_old_spools(folder: Path, before: float) -> int:
-    """Delete spool files last changed before this time (seconds UTC); returns how many. Blocking."""
-    old = [path for path in folder.glob("*") if path.stat().st_mtime < before] if folder.is_dir() else []
-    for path in old:
-        path.unlink(missing_ok=True)
-    return len(old)
+def list_old_spools(folder: Path, before: float) -> list[Path]:
+    """Files of the spool that were last changed before this time (seconds UTC). Blocking; another process may delete them meanwhile."""
+    old = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
+                    old.append(Path(entry.path))
+    return old
 
 
 async def spool_source(
@@ -176,17 +241,22 @@ async def spool_source(
     folder: Path,
     push_id: str,
     *,
+    hold: SpoolHold,
     source_format: str | None,
     open_rows: Callable[[], Source | AsyncSource],
     off_loop: OffLoop,
 ) -> Path:
-    """Write any source that can be read once to the spool; the path to push from.
+    """Write any source that can be read once to the spool; the path to push from, which `hold` holds.
 
     Raises:
         ConfigError: A byte stream without a format.
         SourceError: From the source.
         JournalError: The spool cannot be written.
     """
-    if is_byte_stream(source):
-        return await spool_bytes(source, folder, push_id, source_format, off_loop)
-    return await spool_rows(await off_loop(open_rows), folder, push_id, off_loop)
+    if not is_byte_stream(source):
+        return await spool_rows(await off_loop(open_rows), folder / f"{push_id}.arrow", hold, off_loop)
+    if source_format not in _SUFFIXES:
+        raise ConfigError(
+            "a stream has no name that tells its format", key="format", hint=f"--format {'|'.join(_SUFFIXES)}"
+        )
+    return await spool_bytes(source, folder / f"{push_id}{_SUFFIXES[source_format]}", hold, off_loop)

@@ -81,9 +81,10 @@ def open_source(
         filesystem: Where paths lead.
 
     Raises:
-        ConfigError: Not a source, an unknown format, several formats at once, or a file named twice.
+        ConfigError: Not a source, an empty word, an unknown format, several formats at once, or a file named twice.
         SourceReadError: No such file.
     """
+    check_words(spec)
     if isinstance(spec, str | os.PathLike):
         return _open_paths([os.fspath(spec)], format, schema, settings, filesystem)
     if isinstance(spec, list | tuple) and spec and all(isinstance(one, str | os.PathLike) for one in spec):
@@ -100,6 +101,17 @@ def open_source(
             hint="give paths, an object with __arrow_c_stream__, or an async iterator of record batches",
         )
     return source
+
+
+def check_words(spec: Any) -> None:
+    """Refuse an empty text as a path, which would become the current directory. Looks at words only, not at files.
+
+    Raises:
+        ConfigError: There is one. (`Path("")` is `Path(".")` already when it gets here.)
+    """
+    words = spec if isinstance(spec, list | tuple) else (spec,)
+    if any(isinstance(word, str) and not word for word in words):
+        raise ConfigError("a source is an empty text", key="source", hint="give a path; is a variable unset?")
 
 
 def _type_name(spec: Any) -> str:

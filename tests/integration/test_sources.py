@@ -215,3 +215,24 @@ async def test_rows_in_one_of_many_empty_files_are_found(start, tmp_path):
         (folder / f"{number:03d}.csv").write_text("A,B\n" + ("1,x\n" if number == 1 else ""))
     receipt = await stage.push(folder)
     assert (receipt.rows, await stage.rows()) == (1, [(1, "x")])
+
+
+@pytest.mark.parametrize("spec", ["", ["a.csv", ""], [""]], ids=repr)
+@pytest.mark.parametrize("is_spooled", [False, True], ids=["", "spool"])
+async def test_an_empty_word_is_refused_before_anything_is_kept_or_sent(stage, tmp_path, monkeypatch, spec, is_spooled):
+    """It would become the current directory: all its files, into a table that was meant for one."""
+    (tmp_path / "a.csv").write_text("N\n1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="empty") as caught:
+        await stage.push(spec, spool=is_spooled)
+    assert caught.value.key == "source"
+    assert stage.jobs() == []
+    assert not (stage.folder / "state" / "spool").exists()
+
+
+async def test_an_empty_connection_is_not_the_default_one(start):
+    stage = await start()
+    with pytest.raises(ConfigError, match="empty") as caught:
+        await stage.push(pa.table({"N": [1]}), connection_id="")
+    assert caught.value.key == "connection_id"
+    assert stage.jobs() == []

@@ -373,7 +373,7 @@ def steps(file, call):
         pytest.param(lambda file: file.facts("push-7"), id="facts"),
         pytest.param(lambda file: file.set_state("push-7", "done", NOON), id="set_state"),
         pytest.param(lambda file: file.append(Fact("push-7", NOON, "k", {})), id="append"),
-        pytest.param(lambda file: file.give_up_stale(NOON), id="give_up_stale"),
+        pytest.param(lambda file: file.stale_pushes(NOON), id="stale_pushes"),
     ],
 )
 def test_what_a_push_asks_of_the_journal_costs_the_same_however_many_pushes_it_knows(journal_of, ask):
@@ -387,6 +387,7 @@ def test_what_a_push_asks_of_the_journal_costs_the_same_however_many_pushes_it_k
         pytest.param(lambda file: file.pushes(), id="history"),
         pytest.param(lambda file: file.prune(NOON + 10**6), id="prune"),
         pytest.param(lambda file: file.forgotten_jobs("acme", "pool", NOON), id="forgotten_jobs"),
+        pytest.param(lambda file: file.needs_file("p.csv", ended_since=NOON), id="needs_file"),
     ],
 )
 def test_what_is_asked_once_at_the_start_grows_with_the_pushes(journal_of, ask):

@@ -1,0 +1,75 @@
+"""An empty word is what an unset shell variable leaves. It never means something else: not the current directory, not another setting."""
+
+import json
+
+import pytest
+import typer.main
+
+from pushengine import cli
+
+
+def leaves(command, words=()):
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [(words, command)]
+    return [leaf for name, child in children.items() for leaf in leaves(child, (*words, name))]
+
+
+def words_with_an_empty_one():
+    """Each argument and each option with a value, of each command: as a word of its own, and after `=`."""
+    for words, command in leaves(typer.main.get_command(cli.app)):
+        for param in command.params:
+            option = next((word for word in param.opts if word.startswith("--")), None)
+            if getattr(param, "is_flag", False) or option == "--emulator":
+                continue
+            told = option or param.metavar
+            yield pytest.param((*words, *([option] if option else []), ""), told, id=" ".join((*words, told)))
+            if option:
+                yield pytest.param((*words, f"{option}="), told, id=" ".join((*words, f"{option}=")))
+
+
+@pytest.mark.parametrize(("words", "told"), list(words_with_an_empty_one()))
+def test_every_empty_word_is_refused_by_name(words, told, capsys):
+    assert cli.main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"Invalid value for '{told}': it is empty; is a shell variable unset?" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("push", "", "--table", "T", "--emulator"), "SOURCE"),
+        (("push", "orders.csv", "", "--table", "T", "--emulator"), "SOURCE"),
+        (("push", "orders.csv", "--table", "T", "--emulator", ""), "SOURCE"),
+        (("push", "--table", "T", "--emulator", "--", ""), "SOURCE"),
+        (("plan", "", "--table", "T"), "SOURCE"),
+        (("push", "orders.csv", "--table", "T", "--key", "ID", "--key", ""), "--key"),
+        (("resume", "", "--json"), "[PUSH_ID]"),
+        (("jobs", "delete", "j1", ""), "JOB_ID"),
+    ],
+    ids=lambda value: " ".join(map(repr, value)) if isinstance(value, tuple) else None,
+)
+def test_an_empty_word_beside_good_ones(words, told, orders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PUSHENGINE_STATE_DIR", str(tmp_path / "state"))
+    code = cli.main(words)
+    printed = capsys.readouterr()
+    assert code == 2
+    assert f"'{told}': it is empty; is a shell variable unset?" in printed.err
+    assert not (tmp_path / "state").exists()
+
+
+def test_with_json_it_is_one_object(pushengine, orders):
+    done = pushengine("push", "", "--table", "T", "--emulator", "--json")
+    assert done.code == 2
+    assert done.json["status"] == "ERROR"
+    assert done.json["error"]["type"] == "UsageError"
+    assert "'SOURCE': it is empty" in done.json["error"]["message"]
+
+
+def test_an_emulator_without_a_file_stays_legitimate(orders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--emulator"], ["--emulator="]):
+        assert cli.main(["push", str(orders), "--table", "T", "--json", *words]) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == "DONE"
