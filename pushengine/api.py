@@ -23,7 +23,7 @@ from pushengine.config import EngineSettings
 from pushengine.drain import DrainSwitch
 from pushengine.engine import PushRun
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
-from pushengine.events import Event, EventSink
+from pushengine.events import Event, EventSink, WaitStarted
 from pushengine.filesystem import LocalFileSystem
 from pushengine.history import PushHistory
 from pushengine.housekeeping import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
@@ -47,6 +47,7 @@ from pushengine.runtime import Runtime, Shared
 from pushengine.sources import check_words, open_source
 from pushengine.spool import SpoolHold, is_byte_stream, spool_source
 from pushengine.statefolder import open_ledger, open_state_dir, quota_status
+from pushengine.tasks import told_when_slow
 from pushengine.workers import ThreadWorkers, finish
 
 _MAX_BUFFERED_EVENTS = 10_000
@@ -408,7 +409,9 @@ class PushEngine:
         if self._is_swept:
             return
         self._is_swept = True
-        with contextlib.suppress(PushEngineError):
+        reason = "no response yet, deletion of jobs that earlier pushes left"
+        tell = functools.partial(self.emit, WaitStarted(push_id="", reason=reason))
+        with contextlib.suppress(PushEngineError), told_when_slow(tell):
             await delete_forgotten_jobs(
                 self._client,
                 pool_id=self._pool_id,

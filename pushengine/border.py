@@ -102,7 +102,7 @@ def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
     """
     if call.optional_answer is None or not answer.body.strip():
         return
-    problem = wire.find_impostor(answer.body, call.optional_answer)
+    problem = wire.find_impostor(answer, call.optional_answer)
     if problem is not None:
         error = UnexpectedResponseError(
             f"{call.operation}: status {answer.status} with an answer that is not the platform's: {problem}",

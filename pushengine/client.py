@@ -322,10 +322,10 @@ class DataPushClient:
             ):
                 if url.startswith(f"{self._origin}/"):
                     self._observe_date(response, (upload and upload.body.sent_at) or began_at)
-                body = await _read_body(response, call, upload)
+                body, is_whole = await _read_body(response, call, upload)
                 if upload is not None and upload.body.is_complete:
                     upload.is_settled = True
-                return wire.ApiAnswer(response.status, response.headers, body)
+                return wire.ApiAnswer(response.status, response.headers, body, is_whole=is_whole)
         except BORDER_ERRORS as exc:
             if upload is not None and upload.body.error is not None:
                 raise upload.body.error from upload.body.error.__cause__
@@ -400,8 +400,8 @@ async def _parse(parse: Callable[..., T], answer: wire.ApiAnswer, call: Call) ->
         raise
 
 
-async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> bytes:
-    """The answer's body, within bounds. Where the status says enough, a body that breaks off is cut there."""
+async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> tuple[bytes, bool]:
+    """The answer's body, within bounds, and whether it is whole. Where the status says enough, a body that breaks off is cut there."""
     is_status_enough = response.status >= 300 or call.optional_answer is not None  # noqa: PLR2004 - HTTP status classes
     data = bytearray()
     try:
@@ -412,11 +412,12 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
                     upload.received_bytes += len(piece)
                 if len(data) > call.max_answer_bytes:
                     _refuse_size(response.status, call, is_status_enough=is_status_enough)
-                    break
+                    return bytes(data), False
     except BORDER_ERRORS:
         if not is_status_enough:
             raise
-    return bytes(data)
+        return bytes(data), False
+    return bytes(data), True
 
 
 def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:

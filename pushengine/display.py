@@ -299,6 +299,17 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             return f"going on with push {event.push_id}: {_acknowledged(event)}"
         case events.PushSuperseded():
             return f"the unfinished push {event.push_id} cannot go on, a new one takes its place: {event.reason}"
+        case events.EarlierPushSettled():
+            return _settled(event)
+        case events.WaitStarted():
+            until = "" if event.seconds is None else f", at most {format_seconds(event.seconds)}"
+            return f"waiting: {event.reason}{until}"
+        case events.JobStayedNew():
+            then = "it is submitted again" if event.is_submitted_again else "it is only polled from now on"
+            return (
+                f"job {event.job_id} is still NEW {format_seconds(event.seconds)} after its submit was acknowledged: {then}"
+                f" ({format_count(event.submits, 'submit')} so far)"
+            )
         case events.ChunkReconciled():
             found = "has arrived" if event.is_present else "has not arrived, it is sent again"
             return f"chunk {event.chunk_id}, whose upload got no answer, {found} (by {event.how})"
@@ -335,6 +346,16 @@ def _acknowledged(event: events.PushResumed) -> str:
     return f"{event.chunks_acknowledged:,} of its chunks, {format_rows(event.rows_acknowledged)}, {verb} already acknowledged"
 
 
+def _settled(event: events.EarlierPushSettled) -> str:
+    ended = f"push {event.push_id} of the same command had been submitted and ended with {event.status}"
+    if event.status != "DONE":
+        return f"{ended}; {event.reason}, and a new push begins"
+    rows = format_rows(event.rows)
+    if event.mode == "append":
+        return f"{ended}: its {rows} are in table {event.table} and stay there; {event.reason}, and all that it holds now is appended"
+    return f"{ended}, with {rows}; {event.reason}, and a new push begins"
+
+
 _QUARANTINE = "quarantine"
 _WAITING_FOR = {_QUARANTINE: "until", "turn": "for earlier submits until about"}
 _SCROLLING = (
@@ -343,6 +364,9 @@ _SCROLLING = (
     events.SchemaLearned,
     events.PushResumed,
     events.PushSuperseded,
+    events.EarlierPushSettled,
+    events.WaitStarted,
+    events.JobStayedNew,
     events.ChunkReconciled,
     events.JobDeleted,
     events.QuotaLedgerCorrected,

@@ -22,6 +22,7 @@ What the same command finds in the journal decides what it does (`_push`):
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -73,7 +74,7 @@ from pushengine.recipe import (
 from pushengine.runtime import Shared
 from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import open_source
-from pushengine.tasks import told_when_slow
+from pushengine.tasks import settled, told_when_slow
 from pushengine.types import Workers
 from pushengine.workers import finish
 
@@ -180,8 +181,7 @@ class PushRun:
 
     async def _push(self, workers: Workers) -> None:
         identity = self._identity()
-        lock = await self._shared.runtime.off_loop(self._shared.take_lock, identity)
-        try:
+        async with self._held(identity):
             log = await self._find_earlier(identity)
             if log is not None and (log.state.may_have_run or log.state.is_done):
                 is_finished = await self._end_submitted(log, workers)
@@ -189,6 +189,24 @@ class PushRun:
                 is_finished = log is not None and await self._go_on(log, workers)
             if not is_finished:
                 await self._begin_anew(identity, workers)
+
+    @contextlib.asynccontextmanager
+    async def _held(self, identity: str) -> AsyncIterator[None]:
+        """Nobody else works on the push of this identity.
+
+        Raises:
+            JournalLockedError: Somebody does.
+        """
+        taking = asyncio.ensure_future(self._shared.runtime.off_loop(self._shared.take_lock, identity))
+        try:
+            await settled(taking)
+        except asyncio.CancelledError:
+            if not taking.cancelled() and taking.exception() is None:
+                taking.result().release()
+            raise
+        lock = taking.result()
+        try:
+            yield
         finally:
             lock.release()
 
@@ -416,11 +434,8 @@ class PushRun:
             if not is_same_table or row.identity == identity:
                 continue
             with contextlib.suppress(JournalLockedError):
-                lock = await shared.runtime.off_loop(shared.take_lock, row.identity)
-                try:
+                async with self._held(row.identity):
                     await self._end_rival(row.push_id)
-                finally:
-                    lock.release()
 
     async def _end_rival(self, push_id: str) -> None:
         log = await self._load_log(push_id)

@@ -464,7 +464,11 @@ class _Narrator:
         self._say(fact.at, f"submit without an answer, so unknown: {fact.body['error']}")
 
     def _on_submit_accepted(self, fact: FactLike) -> None:
-        if self._job(fact).has_unknown_submit or self._submit_session != self._number:
+        repeats = self._job(fact).repeats
+        if repeats:
+            times = "again" if repeats == 1 else f"again, {repeats} times by now"
+            self._say(fact.at, f"the job was still NEW: submitted {times}, and accepted")
+        elif self._job(fact).has_unknown_submit or self._submit_session != self._number:
             self._say(fact.at, "the job is not NEW any more: the submit was accepted after all")
         else:
             self._say(fact.at, "submitted: the platform accepted the job")

@@ -33,6 +33,8 @@ _WARNING = (
     events.PushRestarted,
     events.SchemaLearned,
     events.PushSuperseded,
+    events.EarlierPushSettled,
+    events.JobStayedNew,
     events.QuotaLedgerCorrected,
 )
 

@@ -82,11 +82,12 @@ class ApiRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """An answer as it came."""
+    """An answer as it came; one that is not whole broke off, or was longer than anybody wants to read."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    is_whole: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -356,16 +357,19 @@ def parse_http_date(value: str | None) -> float | None:
         return None
 
 
-def find_impostor(body: bytes, expected: OptionalAnswer) -> str | None:
+def find_impostor(answer: ApiAnswer, expected: OptionalAnswer) -> str | None:
     """Why a body that is not empty cannot be the platform's, or None.
 
     What the platform answers to submit, upload and delete is not documented (fact sheet 1.2), so little is asked: JSON without an error in
     it, and of a job or a chunk at least one of its fields.
     """
+    start = answer.body.lstrip()[:1]
     try:
-        raw = json.loads(body)
+        raw = json.loads(answer.body)
     except (ValueError, RecursionError):
-        return "HTML" if body.lstrip()[:1] == b"<" else "no JSON"
+        if not answer.is_whole and start == b"{":
+            return None
+        return "HTML" if start == b"<" else "no JSON"
     if not isinstance(raw, dict):
         return None if expected == "any" else "no JSON object"
     if raw.get("error") or raw.get("errors"):

@@ -400,7 +400,7 @@ class SimDestination:
     async def aclose(self):
         pass
 
-    async def call(self, operation, process, *, is_idempotent=True):
+    async def call(self, operation, process, *, is_idempotent=True):  # noqa: PLR0912 - a flat list of what goes wrong
         world, rng, weather = self.world, self.world.rng, self.platform.weather
         world.maybe_crash(operation)
         try:
