@@ -159,9 +159,7 @@ class SqliteLedger:
         with self._transaction() as connection:
             before = row = _read(connection, team)
             warnings: tuple[str, ...] = ()
-            if (
-                row == seen
-            ):  # what others wrote while this one waited for the lock is younger than its clock, and not wrong
+            if row == seen:  # else others wrote while this one waited for the lock: younger than its clock, not wrong
                 row, warnings = self._rules.corrected(row, now)
             refusal = self._rules.refusal(row, now)
             if refusal is None:

@@ -32,6 +32,7 @@ from pushengine.wording import utc
 
 _MIN_AGREEING_SAMPLES = 3
 _MAX_WITNESS_DIFFERENCE_SECONDS = 120.0
+_MAX_ROUNDING_SECONDS = 1.0
 _SHORT_WAITS_SECONDS = (1.0, 5.0, 30.0)
 _NEARLY_SPENT = 0.95
 _MIN_WAIT_SECONDS = 0.001
@@ -94,11 +95,11 @@ class ServerClock:
         A host clock that was merely set looks the same, but no `Date` agrees with it.
         """
         host, before = self._host_now(), self._host_distance
-        self._host_distance = host
-        is_host_moved = before is not None and abs(host - before) > _MAX_WITNESS_DIFFERENCE_SECONDS
-        if is_host_moved and abs(distance - host) <= _MAX_WITNESS_DIFFERENCE_SECONDS:
+        if self._believed is None or before is None or abs(distance - self._believed) <= _MAX_ROUNDING_SECONDS:
+            self._host_distance = host
+        elif abs(host - before) > _MAX_WITNESS_DIFFERENCE_SECONDS >= abs(distance - host):
             self._distances.clear()
-            self._believed = None
+            self._believed, self._host_distance = None, host
 
     def _place(self) -> _Place | None:
         """Where the server's time lies, or None where there is too little to tell."""

@@ -194,6 +194,9 @@ async def test_a_spent_hour_is_waited_for_and_never_overspent(start):
         def now(self):
             return super().now() + self.offset
 
+        def monotonic(self):
+            return super().monotonic() + self.offset
+
         async def sleep(self, seconds):
             await asyncio.sleep(0.001)
             Hours.offset += seconds

@@ -543,7 +543,8 @@ def test_a_host_clock_that_is_set_does_not_move_the_servers_time(jump):
     assert max(run_in_virtual_time(main())) <= 0.6
 
 
-def test_after_a_sleep_of_the_machine_the_first_date_that_our_clock_confirms_is_believed():
+@pytest.mark.parametrize("wrong_before", [0, 1, 2])
+def test_after_a_sleep_of_the_machine_the_first_date_that_our_clock_confirms_is_believed(wrong_before):
     """The monotonic clock stood still meanwhile, ours did not."""
 
     async def main():
@@ -553,6 +554,8 @@ def test_after_a_sleep_of_the_machine_the_first_date_that_our_clock_confirms_is_
             await host.sleep(0.37)
             server.observe(math.floor(host.now()), host.monotonic())
         host.epoch += 8 * HOUR
+        for number in range(wrong_before):
+            server.observe(math.floor(host.now()) + (number + 2) * HOUR, host.monotonic())
         server.observe(math.floor(host.now()), host.monotonic())
         return server.offset_seconds
 
