@@ -12,9 +12,11 @@ from collections import Counter
 import pytest
 from support.simulation import CALM, Weather, simulate
 
-from pushengine import jobs, uploader
+from pushengine import continuation, engine, jobs, uploader
 from pushengine.errors import EngineClosedError
 from pushengine.history import PushState
+from pushengine.pushlog import PushLog
+from pushengine.recipe import compare_files
 
 BLOCK = 50
 SHORT = 300
@@ -62,6 +64,11 @@ STORMS = {
         fault=0.3, crash=0.03, late=1.0, stale=0.6, forgets_chunks=True, resubmit="accept", drain=0.3
     ),
     "source changes between runs": Weather(fault=0.1, crash=0.06, late=0.5, change=0.4),
+    "source is touched, copied and renamed": Weather(fault=0.1, crash=0.06, late=0.5, touch=0.6, rename=0.3),
+    "source changes under an old time": Weather(fault=0.1, crash=0.06, late=0.5, sneak=0.5, touch=0.3),
+    "settings, cores and versions change": Weather(fault=0.1, crash=0.06, late=0.5, reconfigure=1.0, touch=0.3),
+    "clocks are set": Weather(fault=0.2, crash=0.04, late=0.5, host_clock=0.7, server_clock=0.3, wrong_date=0.1),
+    "impostors answer": Weather(fault=0.1, crash=0.03, late=0.5, impostor=0.15),
     "proxies repeat, strangers write": Weather(fault=0.1, crash=0.01, repeat=0.03, foreign=0.03),
     "schema learned late, jobs not deletable": Weather(fault=0.1, crash=0.1, late=1.0, undeletable=0.7),
     "disk full now and then": Weather(fault=0.1, crash=0.0, disk=0.02, drain=0.3),
@@ -109,6 +116,10 @@ def test_the_same_seed_is_the_same_night():
 BAD = Weather(fault=0.4, crash=0.02, vanish=0.0, late=1.0)
 
 
+BETWEEN = Weather(fault=0.05, crash=0.08, late=0.0, vanish=0.0)
+"""Many runs, for what happens between them."""
+
+
 @functools.cache
 def is_survived(weather):
     return caught(weather) is None
@@ -118,7 +129,7 @@ def caught(weather):
     """The first seed that shows it, and how."""
     for seed in range(MUTANT_SEEDS):
         try:
-            problems = simulate(seed, weather=weather, rows=150).problems()
+            problems = simulate(seed, weather=weather, rows=300).problems()
         except (AssertionError, EngineClosedError) as error:
             problems = [repr(error)]
         if problems:
@@ -171,6 +182,29 @@ def job_even_if_abandoned(state):
     return state.jobs[-1] if state.jobs and not state.jobs[-1].is_discarded else None
 
 
+async def other_files_are_another_content(state, intake, fingerprint, **options):
+    """What was submitted counts for nothing once a file was touched."""
+    return compare_files(state.fingerprint, fingerprint) == "same"
+
+
+async def sizes_and_probes_tell_all(state, intake, fingerprint, **options):
+    return compare_files(state.fingerprint, fingerprint) != "changed"
+
+
+def probes_tell_all(before, now):
+    """Touched files are what they were."""
+    found = compare_files(before, now)
+    return "same" if found == "touched" else found
+
+
+async def believe_for_ever(self, job_id):
+    """Who took a submit has taken it."""
+
+
+def by_the_wall_clock(self, at):
+    return self._clock.now() - at
+
+
 UNSEALED = (jobs.JobRunner, "seal", seal_unseen)
 MUTANTS = {
     "blind retry, no seal": ([(uploader.Reconciler, "has_arrived", has_arrived_blind), UNSEALED], BAD),
@@ -186,7 +220,7 @@ MUTANTS = {
         [(jobs.JobRunner, "_wait_for_quarantine", no_wait)],
         dataclasses.replace(BAD, crash=0.0, list_lag_seconds=5.0),
     ),
-    "no seal": ([UNSEALED], BAD),
+    "no seal": ([UNSEALED], dataclasses.replace(BAD, crash=0.03, list_lag_seconds=5.0)),
     "counting although late ones may come": (
         [(uploader, "reconcile", count_although_late_ones_may_come)],
         dataclasses.replace(BAD, checksum="none"),
@@ -194,6 +228,26 @@ MUTANTS = {
     "submit repeated without reading the job": (
         [(jobs.JobRunner, "_has_left_new", submit_again_unseen)],
         dataclasses.replace(BAD, resubmit="rerun", late=0.0),
+    ),
+    "a touched file is another content after the submit": (
+        [(engine, "holds_what_was_sent", other_files_are_another_content)],
+        dataclasses.replace(BETWEEN, touch=1.0),
+    ),
+    "size and probes tell the content after the submit": (
+        [(engine, "holds_what_was_sent", sizes_and_probes_tell_all)],
+        dataclasses.replace(BETWEEN, sneak=1.0),
+    ),
+    "size and probes tell the content while chunks remain": (
+        [(continuation, "compare_files", probes_tell_all)],
+        dataclasses.replace(BETWEEN, sneak=0.5),
+    ),
+    "an acknowledgement counts for ever": (
+        [(jobs.JobRunner, "_repeat_submit", believe_for_ever)],
+        Weather(fault=0.0, crash=0.0, impostor=0.3),
+    ),
+    "what comes late is waited for by the wall clock": (
+        [(PushLog, "seconds_since", by_the_wall_clock)],
+        dataclasses.replace(BAD, crash=0.02, list_lag_seconds=5.0, host_clock=1.0),
     ),
     "a job whose deletion failed is used again": (
         [(PushState, "job", property(job_even_if_abandoned))],
