@@ -14,7 +14,7 @@ from pushengine import wire
 from pushengine.auth import AppKey, Credentials, OAuthClient
 from pushengine.clock import Clock
 from pushengine.error_answers import parse_token_error, token_error_code
-from pushengine.errors import EngineClosedError, PushEngineError
+from pushengine.errors import EngineClosedError, PushEngineError, UnexpectedResponseError
 
 TokenFetch = Callable[[wire.TokenRequest], Awaitable[wire.ApiAnswer]]
 """Posts a grant to the token endpoint, one attempt, and gives the answer of any status."""
@@ -135,7 +135,11 @@ class TokenSource:
             raise parse_token_error(
                 answer, operation=_OPERATION, scope=client.scope, now=self._clock.now(), secrets=self.secrets()
             )
-        grant = wire.parse_token(answer.body, operation=_OPERATION, status=answer.status)
+        try:
+            grant = wire.parse_token(answer.body, operation=_OPERATION, status=answer.status)
+        except UnexpectedResponseError as error:
+            error.disposition = "transient"  # whatever it was for has not been sent; a login page may be gone next time
+            raise
         margin = min(_MAX_MARGIN_SECONDS, _MARGIN_SHARE * grant.lifetime_seconds)
         expires_at = asked_at + grant.lifetime_seconds
         return _Token(f"Bearer {grant.access_token}", grant.scope, expires_at - margin, expires_at)

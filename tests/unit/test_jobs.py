@@ -601,7 +601,163 @@ def test_a_drain_ends_the_polling_and_leaves_the_job(tmp_path):
     assert bench.destination.count("delete") == 0
 
 
+# --- A job that stays NEW
+
+
+class DeafDestination(ScriptedDestination):
+    """Acknowledges submits and does not hear the first so many of them."""
+
+    def __init__(self, deaf_for, **scripts):
+        super().__init__(**scripts)
+        self.deaf_for = deaf_for
+
+    async def submit_job(self, job_id, *, duplicate_removal_column):
+        await self._step("submit")
+        if self.count("submit") > self.deaf_for:
+            self.status = JobStatus.DONE
+
+
+async def submit_and_poll(bench):
+    runner = await bench.with_job()
+    await runner.submit(JOB)
+    return await runner.poll(JOB)
+
+
+@pytest.mark.parametrize("deaf_for", [1, 2, 3, 4])
+def test_a_job_that_stays_new_is_submitted_again(tmp_path, deaf_for):
+    """Something between here and the platform acknowledged the submit: an empty 200 has no author."""
+    bench, job = on_bench(tmp_path, submit_and_poll, DeafDestination(deaf_for))
+    assert job.status is JobStatus.DONE
+    first, *again = bench.destination.times_of("submit")
+    waits = [time - first for time in again]
+    assert [wait - due for wait, due in zip(waits, (30, 120, 480, 1800), strict=False)] == pytest.approx(
+        [8] * deaf_for, abs=8
+    )
+    assert bench.submits == bench.spent_at_end == deaf_for + 1
+    told = bench.sink.of(events.JobStayedNew)
+    assert [event.is_submitted_again for event in told] == [True] * deaf_for
+
+
+def test_a_job_that_stays_new_for_ever_is_only_polled_in_the_end_and_that_is_said_once(tmp_path):
+    bench, error = on_bench(tmp_path, submit_and_poll, DeafDestination(99))
+    assert isinstance(error, JobDeadlineError)
+    assert bench.destination.count("submit") == bench.submits == 5
+    *again, last = bench.sink.of(events.JobStayedNew)
+    assert [event.is_submitted_again for event in again] == [True] * 4
+    assert (last.is_submitted_again, last.submits) == (False, 5)
+
+
+def test_a_later_process_submits_a_job_again_that_an_earlier_one_saw_acknowledged(tmp_path):
+    async def use(bench):
+        runner = await bench.with_job()
+        await bench.log.record("submit_intended", job_id=JOB)
+        await bench.log.record("submit_accepted", job_id=JOB)
+        assert await runner.was_accepted_before(JOB)
+        return await runner.poll(JOB)
+
+    bench, job = on_bench(tmp_path, use, DeafDestination(0))
+    assert job.status is JobStatus.DONE
+    (time,) = bench.destination.times_of("submit")
+    assert 30 <= time <= 46
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ConflictError("not NEW", status=409),
+        OutcomeUnknownError("lost"),
+        InvalidRequestError("no", status=400),
+        RateLimitedError("no", retry_after_seconds=5.0),
+        NotFoundError("gone", status=404),
+        UnexpectedResponseError("a login page", status=200),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_answers_the_repeated_submit_polling_goes_on(tmp_path, line):
+    destination = DeafDestination(2, submit=[None, line])
+    bench, job = on_bench(tmp_path, submit_and_poll, destination)
+    assert job.status is JobStatus.DONE
+    assert bench.destination.count("submit") == 3
+    assert bench.log.state.job_of(JOB).accepted_at is not None
+
+
+def test_a_repeated_submit_waits_for_no_quota_and_the_job_is_polled_meanwhile(tmp_path):
+    bench, error = on_bench(tmp_path, submit_and_poll, DeafDestination(99), per_hour=1, job_deadline_seconds=1000.0)
+    assert isinstance(error, JobDeadlineError)
+    assert bench.destination.count("submit") == 1
+    times = bench.destination.times_of("get")
+    assert max(after - before for before, after in itertools.pairwise(times)) < 17
+
+
+# --- Nothing is waited for in silence
+
+
+def told_of(bench):
+    return [event.reason for event in bench.sink.of(events.WaitStarted)]
+
+
+@pytest.mark.parametrize("call", ["create", "chunks", "submit", "delete", "get"])
+def test_a_call_without_a_response_is_told_before_two_seconds_have_passed(tmp_path, call):
+    async def slowly():
+        await asyncio.sleep(5)
+
+    async def use(bench):
+        runner = await bench.with_job()
+        bench.began_at = asyncio.get_running_loop().time()
+        heard = []
+        bench.sink.emit = lambda event: (
+            heard.append(asyncio.get_running_loop().time()),
+            bench.sink.events.append(event),
+        )
+        await {
+            "create": lambda: runner.create(COLUMNS),
+            "chunks": lambda: runner.list_chunks(JOB),
+            "submit": lambda: runner.submit(JOB),
+            "delete": lambda: runner.discard(JOB),
+            "get": lambda: runner.poll(JOB),
+        }[call]()
+        return heard[0] - bench.began_at
+
+    destination = ScriptedDestination(**{call: [slowly]})
+    if call == "get":
+        destination.status = JobStatus.DONE
+    bench, first_heard = on_bench(tmp_path, use, destination)
+    assert first_heard <= 2.0
+    assert [reason.startswith("no response yet, ") for reason in told_of(bench)] == [True]
+
+
+def test_a_call_that_is_answered_soon_is_not_told(tmp_path):
+    bench, _ = on_bench(tmp_path, submit_and_poll, DeafDestination(0))
+    assert told_of(bench) == []
+
+
+def test_a_list_that_lags_behind_is_told(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        await record_chunk(bench.log)
+        return await bench.runner.seal(JOB)
+
+    bench, error = on_bench(tmp_path, use, settle_seconds=1.0)
+    assert isinstance(error, VerificationError)
+    assert len(told_of(bench)) == 4  # of waits of 1, 2, 4, 8 and 16 s, those above two
+
+
 # --- Create, verify, discard
+
+
+async def record_chunk(log):
+    await log.record(
+        "chunk_sending",
+        job_id=JOB,
+        chunk_id="000000",
+        rows=1,
+        first_row=0,
+        end_row=1,
+        payload_bytes=1,
+        digests={"sha256": "00"},
+        type="UPSERT",
+    )
+    await log.record("chunk_acked", job_id=JOB, chunk_id="000000")
 
 
 @pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
@@ -631,7 +787,6 @@ def test_a_refused_create_is_final(tmp_path):
 
 def test_an_answer_to_create_that_can_never_be_understood_is_final(tmp_path):
     redirect = UnexpectedResponseError("a redirect", status=302)
-    redirect.disposition = "terminal"
     destination = ScriptedDestination(create=[redirect])
     bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
     assert error is redirect

@@ -1,5 +1,6 @@
 """Is it the same push? Identity, fingerprint and recipe."""
 
+import hashlib
 import json
 import os
 import random
@@ -11,7 +12,18 @@ from pushengine.config import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.filesystem import LocalFileSystem
 from pushengine.model import Target
-from pushengine.recipe import chunk_recipe, dump_schema, fingerprint_files, load_schema, push_identity, source_words
+from pushengine.recipe import (
+    FileHash,
+    chunk_recipe,
+    compare_files,
+    dump_schema,
+    fingerprint_files,
+    load_schema,
+    planned_settings,
+    push_identity,
+    recipe_change,
+    source_words,
+)
 from pushengine.schema import SchemaSettler
 from pushengine.types import SourceBatch
 
@@ -89,6 +101,105 @@ def test_recipe_tells_what_decides_about_bytes(change):
 def test_recipe_does_not_tell_what_does_not():
     assert chunk_recipe(EngineSettings(max_uploads=9, max_attempts=2)) == chunk_recipe(EngineSettings())
     assert json.loads(json.dumps(chunk_recipe(EngineSettings()))) == chunk_recipe(EngineSettings())
+
+
+def change_of(before, now, *, is_text=True, is_as_it_is=False):
+    return recipe_change(json.loads(json.dumps(before)), now, is_text=is_text, is_as_it_is=is_as_it_is)
+
+
+PLAIN = chunk_recipe(EngineSettings())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"file_type": "CSV"}, "file_type"),
+        ({"compression": "ZSTD"}, "compression"),
+        ({"timestamps": "INT64"}, "timestamps"),
+        ({"csv_delimiter": ";"}, "csv"),
+        ({"csv_encoding": "latin-1"}, "csv"),
+        ({"chunk_bytes": 1024 * 1024}, None),
+        ({"encoder_threads": 7}, None),
+        ({"max_uploads": 3, "max_attempts": 2}, None),
+        ({"parquet_as_it_is": False}, None),  # of no meaning for text
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_recipes_are_compared_by_what_they_mean(change, told):
+    found = change_of(PLAIN, EngineSettings(**change))
+    assert found == (None if told is None else f"what decides about the bytes of a chunk has changed since: {told}")
+    back = recipe_change(chunk_recipe(EngineSettings(**change)), EngineSettings(), is_text=True, is_as_it_is=False)
+    assert (back is None) == (told is None)
+
+
+def test_another_version_of_the_library_matters_only_where_chunks_are_encoded():
+    older = PLAIN | {"pyarrow": "1.0", "machine": "vax"}
+    assert "machine, pyarrow" in change_of(older, EngineSettings())
+    assert "pyarrow" in change_of(older, EngineSettings(), is_text=False)
+    assert change_of(older, EngineSettings(), is_text=False, is_as_it_is=True) is None
+    assert "chunking" in change_of(older | {"chunking": 1}, EngineSettings(), is_text=False, is_as_it_is=True)
+
+
+def test_the_recipe_of_an_earlier_version_names_defaults_and_means_the_same():
+    told = {
+        "file_type": "PARQUET",
+        "compression": "SNAPPY",
+        "timestamps": "INT96",
+        "as_it_is": True,
+        "csv": [None, "utf-8"],
+    }
+    assert change_of(PLAIN | told, EngineSettings()) is None
+    assert "compression" in change_of(PLAIN | told | {"compression": "ZSTD"}, EngineSettings())
+    assert planned_settings(PLAIN | told, EngineSettings()) == planned_settings(PLAIN, EngineSettings())
+
+
+def test_a_push_goes_on_with_the_cut_that_it_began_with():
+    before = EngineSettings(chunk_bytes=1024 * 1024, encoder_threads=8, csv_delimiter=";")
+    now = planned_settings(chunk_recipe(before), EngineSettings(encoder_threads=2, max_uploads=3))
+    assert (now.fitting_chunk_bytes, now.encoder_threads, now.csv_delimiter) == (1024 * 1024, 8, ";")
+    assert now.max_uploads == 3
+
+
+def test_a_cut_that_does_not_fit_into_memory_any_more_is_given_up():
+    before = chunk_recipe(EngineSettings(chunk_bytes=16 * 1024 * 1024))
+    assert "max_memory_bytes" in change_of(before, EngineSettings(max_memory_bytes=32 * 1024 * 1024))
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes_however_it_is_read(tmp_path):
+    data = random.Random(5).randbytes(3_000_000)
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    for step in (1_000_000, 2_999_999, 3_000_000, 10_000_000):
+        one = FileHash(path, LocalFileSystem())
+        while not one.is_complete:
+            one.advance(step)
+        assert (one.position, one.hexdigest()) == (3_000_000, hashlib.sha256(data).hexdigest())
+    path.unlink()
+    with pytest.raises(SourceReadError):
+        one.advance(1)
+
+
+def test_files_are_the_same_or_touched_or_changed(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(1_000_000))
+    before = fingerprint(path)
+    assert compare_files(before, fingerprint(path)) == "same"
+    os.utime(path)
+    assert compare_files(before, fingerprint(path)) == "touched"
+    moved = path.rename(tmp_path / "b")
+    assert compare_files(before, fingerprint(moved)) == "touched"
+    with moved.open("r+b") as file:  # between the probes, with the old time
+        file.seek(200_000)
+        file.write(b"x")
+    os.utime(moved, ns=(before[0][2], before[0][2]))
+    assert compare_files(before, fingerprint(moved)) == "touched"
+    moved.write_bytes(bytes(999_999) + b"x")
+    assert compare_files(before, fingerprint(moved)) == "changed"
+    assert compare_files(before, [*before, *before]) == "changed"
+    assert compare_files(None, before) == "changed"
+    assert compare_files(None, None) == "same"
+    assert compare_files([before[0][:4]], before) == "touched"  # a journal of an earlier version
 
 
 def fingerprint(*paths):

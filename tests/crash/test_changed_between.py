@@ -1,0 +1,240 @@
+"""The command is killed, something changes, and the same command is run again: no row is lost, doubled or mixed with another file's."""
+
+import asyncio
+import os
+import shutil
+import signal
+
+import pytest
+from support.lab import CONFIG, ROWS
+
+from pushengine.emulator.faults import Delay, Fault, FaultPlan
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+
+OTHER_PYARROW = """
+import sys
+import pyarrow
+pyarrow.__version__ = "99.0"
+from pushengine import __main__
+sys.exit(__main__.main())
+"""
+DIES_BEFORE_IT_TELLS = """
+import os, signal
+from pushengine import __main__, terminal
+terminal.say_json = lambda value: os.kill(os.getpid(), signal.SIGKILL)
+__main__.main()
+"""
+PLAIN = ("-m", "pushengine")
+
+
+def configured(lab, lines):
+    (lab.folder / "c.toml").write_text(f"{CONFIG}{lines}\n")
+
+
+def touched(lab):
+    os.utime(lab.folder / "big.csv")
+
+
+def copied(lab):
+    """Another file of the same content, time and name, as a restored backup is."""
+    path = lab.folder / "big.csv"
+    shutil.copy2(path, lab.folder / "copy")
+    (lab.folder / "copy").rename(path)
+
+
+def renamed(lab):
+    (lab.folder / "big.csv").rename(lab.folder / "big-2.csv")
+
+
+CHANGES = {
+    "nothing": lambda lab: None,
+    "touched": touched,
+    "copied": copied,
+    "renamed": renamed,
+    "another number of cores": lambda lab: configured(lab, "encoder_threads = 5"),
+    "another size of chunks": lambda lab: lab.resized(),
+    "another codec": lambda lab: configured(lab, 'compression = "NONE"'),
+    "touched, another number of cores": lambda lab: (touched(lab), configured(lab, "encoder_threads = 5")),
+}
+
+
+def replaced_in_the_middle(lab, *, keeps_time):
+    """Another content of the same size that no probe sees; perhaps under the old time."""
+    path = lab.folder / "big.csv"
+    before = path.stat()
+    data = path.read_bytes()
+    at = data.index(b"some text", len(data) // 4)
+    path.unlink()
+    path.write_bytes(data[:at] + b"SOME TEXT" + data[at + 9 :])
+    if keeps_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def kill(lab, process):
+    process.kill()
+    code, told, err = await lab.finish(process)
+    assert (code, told) == (-signal.SIGKILL, None), err
+    lab.emulator.faults = None
+
+
+async def killed_after_the_submit(lab, *, mode="append", source="big*.csv"):
+    """The platform has the submit and nobody hears of it."""
+    lab.emulator.faults = FaultPlan([Fault("submit", Delay(60, when="after"))])
+    before = len(jobs_that_ran(lab))
+    process = await lab.start("T", source=source, mode=mode)
+    while len(jobs_that_ran(lab)) == before:
+        assert process.returncode is None
+        await asyncio.sleep(0.002)
+    await kill(lab, process)
+
+
+async def killed_during_the_uploads(lab, *, mode="append", source="big*.csv"):
+    process = await lab.start("T", source=source, mode=mode)
+    assert await lab.wait_for_chunks(process, 10)
+    await kill(lab, process)
+
+
+def jobs_that_ran(lab):
+    return [job for job in lab.emulator.service.jobs.values() if str(job.status) != "NEW"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_push_that_was_submitted_is_ended_from_its_journal(lab, change):
+    await killed_after_the_submit(lab)
+    (job,) = jobs_that_ran(lab)
+    CHANGES[change](lab)
+    code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
+    assert code == 0, err
+    assert (receipt["status"], receipt["resumed"], receipt["job_id"], receipt["rows"]) == ("DONE", True, job.id, ROWS)
+    assert jobs_that_ran(lab) == [job]
+    await lab.check_table("T")
+    # it was told, so the same command now means a new push
+    code, again, err = await lab.finish(await lab.start("T", source="big*.csv"))
+    assert (code, again["resumed"], again["push_id"] != receipt["push_id"]) == (0, False, True), err
+    assert await lab.emulator.query('select count(*), count(distinct N) from "T"') == [(2 * ROWS, ROWS)]
+
+
+@pytest.mark.parametrize("change", ["touched", "nothing"])
+async def test_another_version_of_pyarrow_after_the_submit_changes_nothing(lab, change):
+    await killed_after_the_submit(lab)
+    CHANGES[change](lab)
+    code, receipt, err = await lab.finish(await lab.start("T", ("-c", OTHER_PYARROW), source="big*.csv"))
+    assert (code, receipt["resumed"], receipt["rows"]) == (0, True, ROWS), err
+    await lab.check_table("T")
+
+
+@pytest.mark.parametrize("mode", ["replace", "upsert", "delete"])
+async def test_a_submitted_push_of_any_mode_is_ended_from_its_journal(lab, mode):
+    if mode == "delete":
+        code, _, err = await lab.finish(await lab.start("T", mode="upsert"))
+        assert code == 0, err
+    await killed_after_the_submit(lab, mode=mode)
+    before = jobs_that_ran(lab)
+    touched(lab)
+    code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv", mode=mode))
+    assert (code, receipt["resumed"], receipt["rows"]) == (0, True, ROWS), err
+    assert jobs_that_ran(lab) == before
+    if mode == "delete":
+        assert await lab.emulator.query('select count(*) from "T"') == [(0,)]
+    else:
+        await lab.check_table("T")
+
+
+async def test_a_done_push_of_which_nobody_was_told_is_told_although_its_file_was_touched(lab):
+    code, told, err = await lab.finish(await lab.start("T", ("-c", DIES_BEFORE_IT_TELLS), source="big*.csv"))
+    assert (code, told) == (-signal.SIGKILL, None), err
+    touched(lab)
+    code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
+    assert (code, receipt["status"], receipt["rows"]) == (0, "DONE", ROWS), err
+    await lab.check_table("T")
+    assert len(jobs_that_ran(lab)) == 1
+
+
+@pytest.mark.parametrize("keeps_time", [False, True], ids=["new time", "old time"])
+async def test_another_content_after_the_submit_is_pushed_too_and_the_old_rows_are_told(lab, keeps_time):
+    await killed_after_the_submit(lab)
+    replaced_in_the_middle(lab, keeps_time=keeps_time)
+    process = await lab.run("push", "big*.csv", "--table", "T", "--mode", "append")
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    assert f"its {ROWS:,} rows are in table T and stay there; the source has changed since".encode() in err
+    assert b"DONE  T  append" in out
+    ((rows, ids, changed),) = await lab.emulator.query(
+        "select count(*), count(distinct N), count(*) filter (contains(TEXT, 'SOME TEXT')) from \"T\""
+    )
+    assert (rows, ids, changed) == (2 * ROWS, ROWS, 1)
+    assert len(jobs_that_ran(lab)) == 2
+
+
+async def test_a_file_that_is_gone_after_the_submit_is_an_error_that_says_that_its_rows_are_there(lab):
+    await killed_after_the_submit(lab, source="big.csv")
+    (lab.folder / "big.csv").unlink()
+    code, told, err = await lab.finish(await lab.start("T"))
+    assert code == 3, err
+    assert "no such file" in told["error"]["message"]
+    assert "is DONE: its 30,000 rows are in the table" in told["error"]["hint"]
+    await lab.check_table("T")
+
+
+async def test_resume_ends_a_submitted_push_without_its_file(lab):
+    await killed_after_the_submit(lab, source="big.csv")
+    (lab.folder / "big.csv").unlink()
+    code, told, err = await lab.finish(await lab.run("resume", "--json"))
+    assert code == 0, err
+    assert [(one["status"], one["rows"], one["resumed"]) for one in told] == [("DONE", ROWS, True)]
+    await lab.check_table("T")
+
+
+@pytest.mark.parametrize(
+    "change", ["nothing", "touched", "copied", "renamed", "another number of cores", "another size of chunks"]
+)
+async def test_a_push_in_the_middle_goes_on_where_the_content_is_the_same(lab, change):
+    await killed_during_the_uploads(lab)
+    (job,) = lab.emulator.service.jobs.values()
+    there = len(job.chunks)
+    CHANGES[change](lab)
+    code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
+    assert (code, receipt["resumed"], receipt["job_id"], receipt["rows"]) == (0, True, job.id, ROWS), err
+    assert there >= 10
+    assert len(job.chunks) == receipt["chunks"]
+    await lab.check_table("T")
+    lab.check_resent("T")
+
+
+@pytest.mark.parametrize("change", ["another codec", "another version of pyarrow"])
+async def test_a_push_in_the_middle_starts_again_where_its_chunks_would_be_other_ones(lab, change):
+    await killed_during_the_uploads(lab)
+    (before,) = lab.emulator.service.jobs
+    if change in CHANGES:
+        CHANGES[change](lab)
+    program = ("-c", OTHER_PYARROW) if change not in CHANGES else PLAIN
+    code, receipt, err = await lab.finish(await lab.start("T", program, source="big*.csv"))
+    assert (code, receipt["resumed"], receipt["rows"]) == (0, False, ROWS), err
+    assert "what decides about the bytes of a chunk has changed since" in err
+    assert list(lab.emulator.service.jobs) == [receipt["job_id"]] != [before]
+    await lab.check_table("T")
+
+
+@pytest.mark.parametrize("keeps_time", [False, True], ids=["new time", "old time"])
+async def test_two_contents_are_never_mixed_although_size_and_probes_are_equal(lab, keeps_time):
+    await killed_during_the_uploads(lab)
+    replaced_in_the_middle(lab, keeps_time=keeps_time)
+    code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
+    assert (code, receipt["rows"]) == (0, ROWS), err
+    await lab.check_table("T")
+    assert await lab.emulator.query("select count(*) from \"T\" where contains(TEXT, 'SOME TEXT')") == [(1,)]
+    assert len(jobs_that_ran(lab)) == 1
+
+
+async def test_a_journal_of_an_earlier_version_is_ended_and_resumed_as_well(lab):
+    """It has neither digests of files nor all of what the file system says, and names every setting."""
+    await killed_during_the_uploads(lab)
+    with lab.journal() as file:
+        for seq, body in file._db.execute("SELECT seq, body FROM facts WHERE kind = 'push_planned'").fetchall():
+            older = lab.older_plan(body)
+            file._db.execute("UPDATE facts SET body = ? WHERE seq = ?", (older, seq))
+    touched(lab)
+    code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
+    assert (code, receipt["resumed"], receipt["rows"]) == (0, True, ROWS), err
+    await lab.check_table("T")
