@@ -8,7 +8,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from pushengine import events
-from pushengine.budget import ReadyChunk
+from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.concurrency import START_LIMIT, ConcurrencyController
 from pushengine.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
 from pushengine.errors import JobTaintedError, SourceChangedError, SourceReadError
@@ -24,7 +24,7 @@ from pushengine.recipe import Fingerprint, compare_files
 from pushengine.runtime import Shared
 from pushengine.schema import TableSchema
 from pushengine.tasks import told_when_slow
-from pushengine.types import Workers
+from pushengine.types import FileSystem, Workers
 from pushengine.uploader import OnRetry, Reconciler, Uploader, UploadGate, UploadSlots
 
 _MAX_PASSES = 3
@@ -126,24 +126,26 @@ class Attempt:
         index, first_row = (0, 0) if self._rechecks else record.resume_point()
         # Enough for uploads that end at one moment; more would only be memory that waits.
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
-        options = EncodingOptions(
-            file_type=settings.file_type, compression=settings.compression, timestamps=settings.timestamps
-        )
         digests = await self._digests()
         with shared.budget.scope() as budget:
             async with self._intake.chunks(index, first_row, schema) as stream:
                 hasher = self._hasher(stream)
-                producer = Producer(
+                producer = build_producer(
                     stream if hasher is None else _FollowedStream(stream, hasher),
-                    encode=functools.partial(self._payload, schema=schema, options=options, digests=digests),
+                    record,
+                    shared=shared,
+                    workers=self._workers,
+                    push_id=self._log.push_id,
+                    encode=functools.partial(
+                        build_payload,
+                        schema=schema,
+                        options=EncodingOptions.of(settings),
+                        digests=digests,
+                        filesystem=shared.runtime.filesystem,
+                    ),
                     queue=queue,
                     budget=budget,
-                    workers=self._workers,
-                    encoders=settings.encoder_threads,
-                    push_id=self._log.push_id,
-                    sink=shared.sink,
-                    acked_rows=functools.partial(self._acked_rows, record),
-                    recheck=functools.partial(self._recheck, record) if self._rechecks else None,
+                    recheck=functools.partial(recheck, record, self._intake.label) if self._rechecks else None,
                 )
                 uploader = Uploader(
                     shared.destination,
@@ -181,24 +183,10 @@ class Attempt:
         return producer.end_row, None if hashing is None else hashing.result()
 
     def _hasher(self, stream: ChunkStream) -> FileHasher | None:
-        if stream.sends_files or not self._intake.files:
+        """For append alone: only there would the same rows be added once more. What is sent as it is has digests of its bytes already."""
+        if self._target.mode != "append" or stream.sends_files or not self._intake.files:
             return None
         return FileHasher(self._intake.files, filesystem=self._shared.runtime.filesystem, workers=self._workers)
-
-    def _recheck(self, record: JobRecord, payload: Payload) -> None:
-        """Compare a chunk of the source as it is now with what an earlier process sent of it.
-
-        Raises:
-            SourceChangedError: It is another one.
-        """
-        sent = record.chunks[payload.chunk_id]
-        if (payload.rows, payload.digests[JOURNAL_DIGEST]) != (sent.rows, sent.digests[JOURNAL_DIGEST]):
-            raise SourceChangedError(
-                "changed since its first rows were sent",
-                source=self._intake.label,
-                position=f"rows {sent.source_rows[0] + 1} to {sent.source_rows[1]}",
-                hint="push it when it is complete",
-            )
 
     async def _digests(self) -> Sequence[str]:
         """Which checksums a chunk needs: ours and the platform's.
@@ -209,17 +197,6 @@ class Attempt:
         if known is None or len(self._log.state.jobs) > 1:
             return DIGESTS
         return tuple(name for name in DIGESTS if name in (JOURNAL_DIGEST, known.partition("/")[0]))
-
-    def _payload(self, chunk: Rows, schema: TableSchema, options: EncodingOptions, digests: Sequence[str]) -> Payload:
-        """Runs on encoder threads."""
-        if isinstance(chunk, FilePiece):
-            return checked_payload(chunk, schema, digests=digests, filesystem=self._shared.runtime.filesystem)
-        return encode(chunk, schema, options, digests)
-
-    @staticmethod
-    def _acked_rows(record: JobRecord, chunk_id: str) -> int | None:
-        known = record.chunks.get(chunk_id)
-        return known.rows if known is not None and known.state == "acked" else None
 
     def _require_whole(self, record: JobRecord, rows: int) -> None:
         """The acknowledged chunks are the source, row for row."""
@@ -234,6 +211,67 @@ class Attempt:
             raise JobTaintedError(
                 f"job {record.job_id} holds rows up to {covered} of {rows} without a gap", job_id=record.job_id
             )
+
+
+def build_payload(
+    chunk: Rows, *, schema: TableSchema, options: EncodingOptions, digests: Sequence[str], filesystem: FileSystem
+) -> Payload:
+    """A chunk as it is sent. Runs on encoder threads.
+
+    Raises:
+        SourceError: A value does not fit, or the source is damaged.
+    """
+    if isinstance(chunk, FilePiece):
+        return checked_payload(chunk, schema, digests=digests, filesystem=filesystem)
+    return encode(chunk, schema, options, digests)
+
+
+def build_producer(
+    stream: ChunkStream,
+    record: JobRecord,
+    *,
+    shared: Shared,
+    workers: Workers,
+    push_id: str,
+    encode: Callable[[Rows], Payload],
+    queue: asyncio.Queue[ReadyChunk],
+    budget: BudgetScope,
+    recheck: Callable[[Payload], None] | None,
+) -> Producer:
+    """A producer that leaves out what the job of `record` holds, or compares it."""
+
+    def acked_rows(chunk_id: str) -> int | None:
+        known = record.chunks.get(chunk_id)
+        return known.rows if known is not None and known.state == "acked" else None
+
+    return Producer(
+        stream,
+        encode=encode,
+        queue=queue,
+        budget=budget,
+        workers=workers,
+        encoders=shared.settings.encoder_threads,
+        push_id=push_id,
+        sink=shared.sink,
+        acked_rows=acked_rows,
+        recheck=recheck,
+    )
+
+
+def recheck(record: JobRecord, label: str, payload: Payload) -> None:
+    """Compare a chunk of the source as it is now with what an earlier process sent of it.
+
+    Raises:
+        SourceChangedError: It is another one.
+    """
+    sent = record.chunks[payload.chunk_id]
+    if (payload.rows, payload.digests[JOURNAL_DIGEST]) != (sent.rows, sent.digests[JOURNAL_DIGEST]):
+        raise SourceChangedError(
+            "changed since its first rows were sent",
+            source=label,
+            position=f"rows {sent.source_rows[0] + 1} to {sent.source_rows[1]}",
+            hint="push it when it is complete",
+        )
 
 
 class _FollowedStream:

@@ -6,17 +6,23 @@ command is done, and before, while chunks remain to be sent, does the source mat
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import functools
 from typing import Literal
 
-from pushengine.config import EngineSettings
-from pushengine.encoding import JOURNAL_DIGEST
+from pushengine import events
+from pushengine.attempt import build_payload, build_producer, recheck
+from pushengine.budget import ReadyChunk
+from pushengine.encoding import JOURNAL_DIGEST, EncodingOptions
+from pushengine.errors import SourceChangedError, SourceError, real_cause
 from pushengine.filehash import FileHasher
 from pushengine.history import PushState
-from pushengine.intake import AsyncIntake, Intake
-from pushengine.pieces import FilePiece, piece_digest
-from pushengine.recipe import Fingerprint, compare_files, load_schema, recipe_change, sizes_and_probes
-from pushengine.types import FileSystem, Workers
+from pushengine.intake import OpenedSource
+from pushengine.pushlog import PushLog
+from pushengine.recipe import compare_files, load_schema, planned_settings, recipe_change, sizes_and_probes
+from pushengine.runtime import Shared
+from pushengine.types import Workers
 
 SOURCE_CHANGED = "the source has changed since"
 
@@ -34,88 +40,133 @@ class Continuation:
     reason: str = ""
 
 
-async def find_continuation(
-    state: PushState,
-    intake: Intake | AsyncIntake,
-    fingerprint: Fingerprint | None,
-    *,
-    settings: EngineSettings,
-    filesystem: FileSystem,
-    workers: Workers,
-) -> Continuation:
-    """How a push that was not submitted goes on.
+class EarlierPush:
+    """An earlier push of the same command, beside its source as it is now.
 
     Args:
-        state: Where it stands.
-        intake: Its source, opened with the settings that it was planned with.
-        fingerprint: Of the files now.
-        settings: Of this engine.
-        filesystem: Where files lie.
-        workers: Threads that read and hash.
-
-    Raises:
-        SourceReadError: A file is gone or unreadable.
+        log: Its journal.
+        source: Opened with the settings that the push was planned with.
+        shared: Settings of this engine, memory and files.
+        workers: Threads that read, encode and hash.
     """
-    if state.schema is None:
-        return Continuation("supersede", "it was never planned to its end")
-    if (
-        state.job is not None and state.job.is_complete
-    ):  # no chunk remains: settings and versions decide nothing any more
-        is_same = await holds_what_was_sent(state, intake, fingerprint, filesystem=filesystem, workers=workers)
-        return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
-    change = compare_files(state.fingerprint, fingerprint)
-    if change == "changed":
-        return Continuation("supersede", SOURCE_CHANGED)
-    pieces = await intake.pieces(load_schema(state.schema))
-    recipe = state.planned.get("recipe", {})
-    reason = recipe_change(recipe, settings, is_text=intake.is_text, is_as_it_is=isinstance(pieces, list))
-    if reason is not None:
-        return Continuation("supersede", reason)
-    return Continuation("recheck" if change == "touched" else "resume")
 
+    def __init__(self, log: PushLog, source: OpenedSource, shared: Shared, workers: Workers) -> None:
+        self._log = log
+        self._intake = source.intake
+        self._fingerprint = source.fingerprint
+        self._shared = shared
+        self._workers = workers
 
-async def holds_what_was_sent(
-    state: PushState,
-    intake: Intake | AsyncIntake,
-    fingerprint: Fingerprint | None,
-    *,
-    filesystem: FileSystem,
-    workers: Workers,
-) -> bool:
-    """Whether the source has the content that a push sent, whole: by size and digest, whatever the files are called now.
+    @property
+    def _state(self) -> PushState:
+        return self._log.state
 
-    Args: As `find_continuation`.
+    async def find_continuation(self) -> Continuation:
+        """How it goes on, where it was not submitted.
 
-    Raises:
-        SourceReadError: A file is gone or unreadable.
-    """
-    before = state.fingerprint
-    if compare_files(before, fingerprint) == "same":
-        return True
-    if (
-        before is None
-        or fingerprint is None
-        or sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(fingerprint))
-    ):
-        return False
-    if state.sha256 is not None:
-        hasher = FileHasher(intake.files, filesystem=filesystem, workers=workers)
-        hasher.finish()
-        return sorted(state.sha256) == sorted(await hasher.run())
-    pieces = None if state.schema is None else await intake.pieces(load_schema(state.schema))
-    if isinstance(pieces, list):
-        return await _are_sent(pieces, state, filesystem, workers)
-    # A journal of an earlier version has no digest of such a source. Its size and its probes are as they were.
-    return True
+        Raises:
+            SourceReadError: A file is gone or unreadable.
+        """
+        state = self._state
+        if (
+            state.job is not None and state.job.is_complete
+        ):  # no chunk remains: settings and versions decide nothing any more
+            is_same = await self.is_what_was_sent()
+            return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
+        change = compare_files(state.fingerprint, self._fingerprint)
+        if change == "changed":
+            return Continuation("supersede", SOURCE_CHANGED)
+        reason = await self._recipe_change()
+        if reason is not None:
+            return Continuation("supersede", reason)
+        return Continuation("recheck" if change == "touched" else "resume")
 
+    async def _recipe_change(self) -> str | None:
+        pieces = await self._intake.pieces(load_schema(self._state.schema or {}))
+        return recipe_change(
+            self._state.planned.get("recipe", {}),
+            self._shared.settings,
+            is_text=self._intake.is_text,
+            is_as_it_is=isinstance(pieces, list),
+        )
 
-async def _are_sent(pieces: list[FilePiece], state: PushState, filesystem: FileSystem, workers: Workers) -> bool:
-    """Files that were sent as they are: their chunks are their bytes, and the journal has a digest of each."""
-    job = state.job
-    sent = {} if job is None else {chunk.chunk_id: chunk.digests[JOURNAL_DIGEST] for chunk in job.acked}
-    if len(pieces) != len(sent):
-        return False
-    for piece in pieces:
-        if await workers.encode(piece_digest, piece, JOURNAL_DIGEST, filesystem) != sent.get(piece.chunk_id):
+    async def is_what_was_sent(self) -> bool:
+        """Whether the source has the content that the push sent, whole: by size and digest, whatever its files are called now.
+
+        Raises:
+            SourceReadError: A file is gone or unreadable.
+        """
+        before, now = self._state.fingerprint, self._fingerprint
+        if compare_files(before, now) == "same":
+            return True
+        if before is None or now is None or sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
             return False
-    return True
+        reason = f"the files look touched: they are compared with what push {self._log.push_id} sent"
+        self._shared.sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason))
+        if self._state.sha256 is not None:
+            return await self._has_digests(self._state.sha256)
+        if await self._encodes_alike():
+            return await self._encodes_to_what_was_sent()
+        # Its bytes cannot be compared. Rows of an append would be there twice, and a journal of an earlier version has no digest of them: size
+        # and probes have to do. Other modes may run twice and give the same table.
+        return bool(self._state.planned["target"]["mode"] == "append")
+
+    async def _has_digests(self, sha256: tuple[str, ...]) -> bool:
+        hasher = FileHasher(self._intake.files, filesystem=self._shared.runtime.filesystem, workers=self._workers)
+        hasher.finish()
+        return sorted(sha256) == sorted(await hasher.run())
+
+    async def _encodes_alike(self) -> bool:
+        """What encoded the chunks then encodes them now. Settings do not matter: the source is encoded with those of the push."""
+        recipe = self._state.planned.get("recipe", {})
+        pieces = await self._intake.pieces(load_schema(self._state.schema or {}))
+        settings = planned_settings(recipe, self._shared.settings)
+        change = recipe_change(recipe, settings, is_text=self._intake.is_text, is_as_it_is=isinstance(pieces, list))
+        return change is None
+
+    async def _encodes_to_what_was_sent(self) -> bool:
+        """The source gives the chunks that the journal has digests of, no more and no less. Sends nothing."""
+        shared, record = self._shared, self._state.jobs[-1]
+        settings = planned_settings(self._state.planned.get("recipe", {}), shared.settings)
+        schema = load_schema(self._state.schema or {})
+        queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
+        try:
+            with shared.budget.scope() as budget:
+                async with self._intake.chunks(0, 0, schema) as stream, asyncio.TaskGroup() as group:
+                    producer = build_producer(
+                        stream,
+                        record,
+                        shared=shared,
+                        workers=self._workers,
+                        push_id=self._log.push_id,
+                        encode=functools.partial(
+                            build_payload,
+                            schema=schema,
+                            options=EncodingOptions.of(settings),
+                            digests=(JOURNAL_DIGEST,),
+                            filesystem=shared.runtime.filesystem,
+                        ),
+                        queue=queue,
+                        budget=budget,
+                        recheck=functools.partial(recheck, record, self._intake.label),
+                    )
+                    guards = [
+                        group.create_task(shared.drain.when_set(stream.stop), name="drain"),
+                        group.create_task(self._refuse_more(queue), name="compare"),
+                    ]
+                    await producer.run()
+                    for task in guards:
+                        task.cancel()
+        except BaseException as error:
+            if isinstance(
+                real_cause(error), SourceError
+            ):  # not what was sent; what is wrong with it, the new push will say
+                return False
+            raise
+        shared.drain.check()
+        return producer.end_row == sum(chunk.rows for chunk in record.acked) and queue.empty()
+
+    async def _refuse_more(self, queue: asyncio.Queue[ReadyChunk]) -> None:
+        """A chunk that the job does not hold."""
+        await queue.get()
+        raise SourceChangedError(SOURCE_CHANGED, source=self._intake.label)

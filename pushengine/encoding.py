@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
+from pushengine.config import EngineSettings
 from pushengine.errors import SchemaError, SourceError
 from pushengine.model import MAX_PAYLOAD_BYTES, FileType, Payload
 from pushengine.schema import TableSchema, checked, conform
@@ -71,6 +72,11 @@ class EncodingOptions:
     compression: Literal["SNAPPY", "ZSTD", "NONE"] = "SNAPPY"
     timestamps: Literal["INT96", "INT64"] = "INT96"
     max_payload_bytes: int = MAX_PAYLOAD_BYTES
+
+    @classmethod
+    def of(cls, settings: EngineSettings) -> Self:
+        """As the settings ask for."""
+        return cls(settings.file_type, settings.compression, settings.timestamps)
 
 
 def encode(chunk: Rows, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:

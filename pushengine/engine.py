@@ -32,7 +32,7 @@ from typing import Any, NoReturn, TypeVar
 from pushengine import events
 from pushengine.attempt import Attempt, end_job
 from pushengine.config import EngineSettings
-from pushengine.continuation import SOURCE_CHANGED, find_continuation, holds_what_was_sent
+from pushengine.continuation import SOURCE_CHANGED, EarlierPush
 from pushengine.errors import (
     JobFailedError,
     JobTaintedError,
@@ -48,7 +48,7 @@ from pushengine.errors import (
     VerificationError,
     real_cause,
 )
-from pushengine.intake import AsyncIntake, Intake, open_intake
+from pushengine.intake import AsyncIntake, Intake, OpenedSource, open_intake
 from pushengine.jobs import JobRunner
 from pushengine.journal import Fact, JournalFile, PushRow
 from pushengine.model import ColumnType, Receipt, Target
@@ -63,7 +63,6 @@ from pushengine.outcome import (
 )
 from pushengine.pushlog import PushLog
 from pushengine.recipe import (
-    Fingerprint,
     chunk_recipe,
     dump_schema,
     load_schema,
@@ -94,14 +93,6 @@ class _Progress:
     is_resumed: bool = False
     source_bytes: int | None = None
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Opened:
-    """A source that is open, and its files as they are now (None for objects in memory)."""
-
-    intake: Intake | AsyncIntake
-    fingerprint: Fingerprint | None
 
 
 class PushRun:
@@ -255,7 +246,7 @@ class PushRun:
         )
 
     @contextlib.asynccontextmanager
-    async def _opened(self, settings: EngineSettings, workers: Workers) -> AsyncIterator[_Opened]:
+    async def _opened(self, settings: EngineSettings, workers: Workers) -> AsyncIterator[OpenedSource]:
         shared = self._shared
         source = await workers.read(
             open_source,
@@ -267,11 +258,13 @@ class PushRun:
         )
         intake = open_intake(source, settings, self._settler, workers, shared.drain)
         try:
-            yield _Opened(intake, await intake.fingerprint(shared.runtime.filesystem))
+            yield OpenedSource(intake, await intake.fingerprint(shared.runtime.filesystem))
         finally:
             await intake.aclose()
 
-    def _opened_as_planned(self, log: PushLog, workers: Workers) -> contextlib.AbstractAsyncContextManager[_Opened]:
+    def _opened_as_planned(
+        self, log: PushLog, workers: Workers
+    ) -> contextlib.AbstractAsyncContextManager[OpenedSource]:
         """The source, to be cut as it was for this push."""
         return self._opened(planned_settings(log.state.planned.get("recipe", {}), self._settings), workers)
 
@@ -313,12 +306,9 @@ class PushRun:
         await log.record("push_finished", final_state=final_state, receipt=receipt)
 
     async def _is_still_sent(self, log: PushLog, workers: Workers, failure: JobFailedError | None) -> bool:
-        filesystem = self._shared.runtime.filesystem
         try:
             async with self._opened_as_planned(log, workers) as source:
-                return await holds_what_was_sent(
-                    log.state, source.intake, source.fingerprint, filesystem=filesystem, workers=workers
-                )
+                return await EarlierPush(log, source, self._shared, workers).is_what_was_sent()
         except SourceReadError as error:
             if failure is not None:
                 raise failure from error
@@ -361,14 +351,7 @@ class PushRun:
             await self._supersede(log, "it was never planned to its end")
             return False
         async with self._opened_as_planned(log, workers) as source:
-            found = await find_continuation(
-                log.state,
-                source.intake,
-                source.fingerprint,
-                settings=self._settings,
-                filesystem=self._shared.runtime.filesystem,
-                workers=workers,
-            )
+            found = await EarlierPush(log, source, self._shared, workers).find_continuation()
             if found.way != "supersede":
                 await self._take_over(log)
                 self._emit_started(log, source.intake)
@@ -453,7 +436,7 @@ class PushRun:
         ):  # the journal has it, and this push comes after it
             await self._end_job(log, target_of(log.state), final_state="done")
 
-    async def _begin(self, identity: str, source: _Opened, schema: TableSchema) -> PushLog:
+    async def _begin(self, identity: str, source: OpenedSource, schema: TableSchema) -> PushLog:
         now = self._clock.now()
         intake, fingerprint = source.intake, source.fingerprint
         row = PushRow(
@@ -499,7 +482,7 @@ class PushRun:
         )
 
     async def _finish_push(
-        self, source: _Opened, log: PushLog, workers: Workers, *, rechecks: bool, is_new: bool
+        self, source: OpenedSource, log: PushLog, workers: Workers, *, rechecks: bool, is_new: bool
     ) -> None:
         """Attempts until one is settled; then the last fact.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -13,7 +14,7 @@ from pushengine.drain import DrainSwitch
 from pushengine.errors import EngineClosedError, SourceReadError
 from pushengine.pieces import MEMORY_BYTES, FilePiece, PieceReader
 from pushengine.producer import BlockingChunkStream, ChunkStream
-from pushengine.recipe import fingerprint_files
+from pushengine.recipe import Fingerprint, fingerprint_files
 from pushengine.schema import SchemaSettler, TableSchema, checked
 from pushengine.sources import AsyncSource
 from pushengine.types import BlockReader, FileSystem, Source, SourceBatch, SourceBlock, Workers
@@ -224,6 +225,14 @@ class AsyncIntake:
     async def aclose(self) -> None:
         """Close the iterator."""
         await self._source.aclose()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """A source that is open, and its files as they are now (None for objects in memory)."""
+
+    intake: Intake | AsyncIntake
+    fingerprint: Fingerprint | None
 
 
 def open_intake(

@@ -234,15 +234,6 @@ def checked_payload(
     )
 
 
-def piece_digest(piece: FilePiece, name: str, filesystem: FileSystem) -> str:
-    """A checksum of the bytes of a piece, in hex, without a look at its values. Runs on encoder threads.
-
-    Raises:
-        SourceReadError: A file is gone, or shorter than it was.
-    """
-    return _digests(parts_of(piece), (name,), filesystem)[name]
-
-
 def parts_of(piece: FilePiece) -> FileParts:
     """The bytes of a piece."""
     first = piece.runs[0]

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from support.simulation import CALM, Weather, simulate
 
-from pushengine import continuation, engine, jobs, uploader
+from pushengine import continuation, jobs, uploader
 from pushengine.errors import EngineClosedError
 from pushengine.history import PushState
 from pushengine.pushlog import PushLog
@@ -182,13 +182,13 @@ def job_even_if_abandoned(state):
     return state.jobs[-1] if state.jobs and not state.jobs[-1].is_discarded else None
 
 
-async def other_files_are_another_content(state, intake, fingerprint, **options):
+async def other_files_are_another_content(self):
     """What was submitted counts for nothing once a file was touched."""
-    return compare_files(state.fingerprint, fingerprint) == "same"
+    return compare_files(self._state.fingerprint, self._fingerprint) == "same"
 
 
-async def sizes_and_probes_tell_all(state, intake, fingerprint, **options):
-    return compare_files(state.fingerprint, fingerprint) != "changed"
+async def sizes_and_probes_tell_all(self):
+    return compare_files(self._state.fingerprint, self._fingerprint) != "changed"
 
 
 def probes_tell_all(before, now):
@@ -230,11 +230,11 @@ MUTANTS = {
         dataclasses.replace(BAD, resubmit="rerun", late=0.0),
     ),
     "a touched file is another content after the submit": (
-        [(engine, "holds_what_was_sent", other_files_are_another_content)],
+        [(continuation.EarlierPush, "is_what_was_sent", other_files_are_another_content)],
         dataclasses.replace(BETWEEN, touch=1.0),
     ),
     "size and probes tell the content after the submit": (
-        [(engine, "holds_what_was_sent", sizes_and_probes_tell_all)],
+        [(continuation.EarlierPush, "is_what_was_sent", sizes_and_probes_tell_all)],
         dataclasses.replace(BETWEEN, sneak=1.0),
     ),
     "size and probes tell the content while chunks remain": (

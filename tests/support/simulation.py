@@ -609,6 +609,7 @@ class World:
         self.server_clock = SimClock(self.clock.epoch)
         self.observed = None
         self.versions = {"pyarrow": "1", "machine": "simulated"}
+        self.is_updated = False
         self.is_crashed = False
         self.crash_plan = None
         self.run_number = 0
@@ -671,6 +672,7 @@ class World:
             settings = settings.model_copy(update={"parquet_as_it_is": not settings.parquet_as_it_is})
         if rng.random() < weather.reconfigure / 2:
             self.versions = self.versions | {"pyarrow": str(rng.randint(1, 3))}
+            self.is_updated = True
         return settings
 
     def later(self, seconds, process):
@@ -693,6 +695,8 @@ class Night:
     versions: range
     silences: list
     longest_run_seconds: float
+    may_load_again: bool
+    """The mode gives the same table when a content is loaded once more, and a new version cannot compare what the old one encoded."""
     trace: str
     crashes: int
     steps: int
@@ -727,7 +731,7 @@ class Night:
             found.append(f"DONE, but version {ran_in_order[-1]} was loaded last, the source had {self.versions}")
         if self.outcome == "failed" and self.versions.stop == 2 and platform.table:
             found.append("failed, but the table was changed")
-        if ran and max(ran.values()) > 1:
+        if ran and max(ran.values()) > 1 and not self.may_load_again:
             found.append(f"{max(ran.values())} jobs ran for one content")
         if any(len(versions) != 1 for _, versions in platform.executions):
             found.append(f"a job ran that was no version of the source: {platform.executions}")
@@ -888,6 +892,7 @@ async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
         versions=range(first_version, files.version + 1),
         silences=silences,
         longest_run_seconds=longest,
+        may_load_again=mode != "append" and world.is_updated,
         trace=world.trace.hexdigest(),
         crashes=world.crashes,
         steps=world.steps,

@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
+from pushengine.clock import SystemClock
 from pushengine.errors import ConnectionFailedError, InvalidRequestError, RequestTimeoutError
 from pushengine.housekeeping import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
 from pushengine.journal import Fact, Journal, JournalFile, PushLock, PushRow
 from pushengine.spool import SpoolHold
-from pushengine.testing import RecordingSink, VirtualClock
+from pushengine.testing import RecordingSink
 
 HOUR = 3600.0
 NOW = 1_800_000_000.0
@@ -42,6 +43,11 @@ def process(code, *arguments):
     finally:
         started.kill()
         started.communicate()
+
+
+class StoppedClock(SystemClock):
+    def now(self):
+        return NOW
 
 
 async def inline(function, *args, **kwargs):
@@ -88,7 +94,7 @@ def give_up(journal, tmp_path, take_lock=None):
     return give_up_stale_pushes(
         journal=journal,
         take_lock=take_lock or (lambda identity: PushLock(locks, identity)),
-        clock=VirtualClock(NOW),
+        clock=StoppedClock(),
         stale_seconds=STALE,
     )
 
@@ -158,7 +164,7 @@ def sweep(journal, tmp_path, destination):
         pool_id="pool",
         journal=journal,
         take_lock=lambda identity: PushLock(tmp_path / "locks", identity),
-        clock=VirtualClock(NOW),
+        clock=StoppedClock(),
         stale_seconds=STALE,
         sink=RecordingSink(),
     )
