@@ -409,7 +409,7 @@ class PushEngine:
         if self._is_swept:
             return
         self._is_swept = True
-        reason = "no response yet, deletion of jobs that earlier pushes left"
+        reason = "jobs that earlier pushes left behind are deleted first"
         tell = functools.partial(self.emit, WaitStarted(push_id="", reason=reason))
         with contextlib.suppress(PushEngineError), told_when_slow(tell):
             await delete_forgotten_jobs(

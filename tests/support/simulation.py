@@ -729,7 +729,7 @@ class Night:
         ran_in_order = [max(versions, default=0) for _, versions in platform.executions]
         if self.outcome == "DONE" and ran and ran_in_order[-1] not in self.versions:
             found.append(f"DONE, but version {ran_in_order[-1]} was loaded last, the source had {self.versions}")
-        if self.outcome == "failed" and self.versions.stop == 2 and platform.table:
+        if self.outcome == "failed" and self.versions.stop == 2 and platform.table and not self.may_load_again:
             found.append("failed, but the table was changed")
         if ran and max(ran.values()) > 1 and not self.may_load_again:
             found.append(f"{max(ran.values())} jobs ran for one content")

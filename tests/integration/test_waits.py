@@ -1,0 +1,113 @@
+"""What a push waits for is told, and what it left running is ended from the journal alone."""
+
+import asyncio
+import contextlib
+import sqlite3
+
+import pytest
+
+from pushengine import events
+from pushengine.errors import EngineClosedError
+
+
+class WhenWaiting:
+    """An event sink that calls something at the first wait that is told."""
+
+    def __init__(self, call):
+        self.call = call
+        self.reasons = []
+
+    def emit(self, event):
+        if isinstance(event, events.WaitStarted):
+            self.reasons.append(event.reason)
+            if len(self.reasons) == 1:
+                self.call()
+
+
+async def test_a_journal_that_another_process_has_locked_is_waited_for_and_told(start, table, rows):
+    stage = await start()
+    await stage.push(table)
+    with contextlib.closing(
+        sqlite3.connect(stage.folder / "state" / "journal.sqlite3", isolation_level=None, check_same_thread=False)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        sink = WhenWaiting(lambda: other.execute("COMMIT"))
+        stage.engine._sinks.append(sink)
+        receipt = await stage.push(table)
+    assert receipt.status == "DONE"
+    assert sink.reasons == ["the journal is slow, or another process has it locked"]
+    assert await stage.rows() == rows
+
+
+async def test_a_push_that_waits_for_another_of_the_same_table_says_so(start, table):
+    """The first one stays at its poll until the second has said that it waits."""
+    stage = await start()
+    may_poll = asyncio.Event()
+    original = stage.engine._shared.destination.get_job
+
+    async def get_job(job_id):
+        await may_poll.wait()
+        return await original(job_id)
+
+    stage.engine._shared.destination.get_job = get_job
+    heard = []
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.WaitStarted) and event.reason.startswith("another push"):
+                heard.append(event.reason)
+                may_poll.set()
+
+    stage.engine._sinks.append(Sink())
+    receipts = await asyncio.gather(*(stage.push(table, mode="append") for _ in range(2)))
+    assert [receipt.status for receipt in receipts] == ["DONE", "DONE"]
+    assert heard == ["another push into table T comes to its end first"]
+
+
+@pytest.mark.parametrize("source", ["table", "file"])
+async def test_a_submitted_push_is_ended_by_its_id_without_its_source(start, table, rows, save_csv, source):
+    """An object in memory is gone with its process; what it sent is not."""
+    stage = await start(emulator={"run_seconds": 0.3})
+    spec = table if source == "table" else save_csv("a.csv", rows)
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.JobSubmitted):
+                stage.engine.drain()
+
+    stage.engine._sinks.append(Sink())
+    with pytest.raises(EngineClosedError) as caught:
+        await stage.push(spec, mode="append")
+    push_id = caught.value.receipt.push_id
+    await stage.engine.aclose()
+    if source == "file":
+        spec.unlink()
+    engine = await stage.open_engine()
+    assert [row.push_id for row in await engine.open_pushes()] == [push_id]
+    receipt = await engine.resume(push_id)
+    assert (receipt.push_id, receipt.status, receipt.rows, receipt.resumed) == (push_id, "DONE", len(rows), True)
+    assert await stage.query("select count(*) from T") == [(len(rows),)]
+    assert await engine.open_pushes() == []
+
+
+async def test_an_older_push_that_was_submitted_ends_before_a_newer_one_replaces_the_table(start, save_csv):
+    stage = await start(emulator={"run_seconds": 0.3})
+    old, new = save_csv("old.csv", [(1,), (2,)], ["N"]), save_csv("new.csv", [(7,)], ["N"])
+    drained = stage.engine
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.JobSubmitted):
+                drained.drain()
+
+    drained._sinks.append(Sink())
+    with pytest.raises(EngineClosedError) as caught:
+        await stage.push(old)
+    await drained.aclose()
+    stage.engine = await stage.open_engine()
+    assert (await stage.push(new)).status == "DONE"
+    assert await stage.rows() == [(7,)]
+    assert [str(job.status) for job in stage.jobs()] == ["DONE", "DONE"]
+    row = await stage.engine._shared.journal.do(lambda file: file.push(caught.value.receipt.push_id))
+    assert row.state == "done"
+    assert [event.reason for event in stage.sink.of(events.WaitStarted) if "submitted before" in event.reason]
