@@ -277,8 +277,9 @@ class PushRun:
             The command is done: the source holds what was sent. Else a new push has to begin.
         """
         failure: JobFailedError | None = None
-        await self._take_over(log)
-        if not log.state.is_done:
+        is_done = log.state.is_done
+        await self._take_over(log, has_work=not is_done)
+        if not is_done:
             self._emit_started(log)
             try:
                 await self._end_job(log, self._target, final_state="finished")
@@ -300,7 +301,8 @@ class PushRun:
                 self._job_runner(log, target), record, shared=self._shared, target=target, log=log, timed=self._timed
             )
         except BaseException as error:  # every way out leaves the journal in order
-            await finish(self._close_log(log, target, real_cause(error), can_resume=True))
+            cause = real_cause(error)
+            await finish(self._close_log(log, target, cause, is_open=self._is_left_open(log, cause, can_resume=True)))
             raise
         receipt = self._receipt("DONE", log, target).to_dict()
         await log.record("push_finished", final_state=final_state, receipt=receipt)
@@ -364,12 +366,13 @@ class PushRun:
             await self._supersede(log, found.reason or SOURCE_CHANGED)
         return False
 
-    async def _take_over(self, log: PushLog) -> None:
-        """This process works on a push of an earlier one from here on."""
+    async def _take_over(self, log: PushLog, *, has_work: bool = True) -> None:
+        """This process works on a push of an earlier one from here on, or only tells what became of it."""
         self._log, self._push_id = log, log.push_id
         self._progress.is_resumed = True
         self._progress.source_bytes = log.state.planned.get("source_bytes")
-        await log.record("session_started", pid=os.getpid(), resumed=True)
+        if has_work:
+            await log.record("session_started", pid=os.getpid(), resumed=True)
         acked = log.state.job.acked if log.state.job else []
         self._emit(
             events.PushResumed(
@@ -487,7 +490,7 @@ class PushRun:
         """Attempts until one is settled; then the last fact.
 
         Raises:
-            SourceChangedError: Of a push that is not new: its journal is as it was, for a new push to take its place.
+            SourceChangedError: Of a push that is not new: it is left open, for a new push to take its place.
         """
         intake = source.intake
         schema = load_schema(log.state.schema or {})
@@ -519,8 +522,10 @@ class PushRun:
                     break
         except BaseException as error:  # every way out leaves the journal in order
             cause = real_cause(error)
-            if is_new or not isinstance(cause, SourceChangedError):
-                await finish(self._close_log(log, self._target, cause, can_resume=source.fingerprint is not None))
+            is_replaced = not is_new and isinstance(cause, SourceChangedError)
+            is_open = is_replaced or self._is_left_open(log, cause, can_resume=source.fingerprint is not None)
+            await finish(self._close_log(log, self._target, cause, is_open=is_open))
+            if not is_replaced:
                 raise
             raise cause from cause.__cause__
         await log.record("push_finished", final_state="finished", receipt=self._receipt("DONE", log).to_dict())
@@ -555,11 +560,15 @@ class PushRun:
             )
         )
 
-    async def _close_log(self, log: PushLog, target: Target, cause: BaseException, *, can_resume: bool) -> None:
+    @staticmethod
+    def _is_left_open(log: PushLog, cause: BaseException, *, can_resume: bool) -> bool:
+        return is_running_on(log.state, cause) or (can_resume and is_resumable(cause))
+
+    async def _close_log(self, log: PushLog, target: Target, cause: BaseException, *, is_open: bool) -> None:
         """The last fact of a push that did not get to DONE, and the end of a job that nobody will go on with."""
         receipt = self._receipt(status_of(cause), log, target).to_dict()
         with contextlib.suppress(JournalError):
-            if is_running_on(log.state, cause) or (can_resume and is_resumable(cause)):
+            if is_open:
                 await log.record("push_interrupted", error=str(cause), receipt=receipt)
                 return
             if log.state.job is not None and not log.state.job.may_have_run:
