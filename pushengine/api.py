@@ -45,7 +45,7 @@ from pushengine.planning import build_target
 from pushengine.retry import RetryPolicy
 from pushengine.runtime import Runtime, Shared
 from pushengine.sources import check_words, open_source
-from pushengine.spool import SpoolHold, is_byte_stream, spool_source
+from pushengine.spool import Spooled, SpoolHold, is_byte_stream, spool_source
 from pushengine.statefolder import open_ledger, open_state_dir, quota_status
 from pushengine.tasks import told_when_slow
 from pushengine.workers import ThreadWorkers, finish
@@ -133,8 +133,9 @@ class PushEngine:
         self._spool_folder = (folder / "spool").absolute()
         take_lock = functools.partial(PushLock, folder / "locks")
         try:
-            await self._journal.open()
-            await self._prune(self._journal, take_lock)
+            with self._told_when_slow("the journal is slow, or another process has it locked"):
+                await self._journal.open()
+                await self._prune(self._journal, take_lock)
         except BaseException:
             await self.aclose()
             raise
@@ -179,6 +180,9 @@ class PushEngine:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if exc_type is not None and self._shared is not None:
+            # Whoever asked for these pushes has not come to the end of what it wanted with them, and may ask again: then it is told again.
+            self._shared.finished.clear()
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -272,8 +276,10 @@ class PushEngine:
         shared = self._opened()
         push_id = self._new_push_id()
         with self._running(), SpoolHold() as hold:
+            content = None
             if spool or is_byte_stream(source):
-                source = await self._spool(source, push_id, hold, format=format, schema=schema)
+                source, digest = await self._spool(source, push_id, hold, format=format, schema=schema)
+                content = f"stream {source.suffix} {digest}"  # the same command with the same content is the same push
                 format = schema = None  # noqa: A001 - the file's name tells
             run = PushRun(
                 source,
@@ -283,6 +289,7 @@ class PushEngine:
                 source_format=format,
                 arrow_schema=schema,
                 column_types=column_types,
+                content=content,
             )
             return await self._run(run, shared.journal, hold)
 
@@ -307,7 +314,7 @@ class PushEngine:
         *,
         format: str | None,  # noqa: A002 - as in `push`
         schema: Any,
-    ) -> Path:
+    ) -> Spooled:
         open_rows = functools.partial(
             open_source,
             source,
@@ -316,15 +323,19 @@ class PushEngine:
             settings=self._settings,
             filesystem=self._runtime.filesystem,
         )
-        return await spool_source(
-            source,
-            self._spool_folder,
-            push_id,
-            hold=hold,
-            source_format=format,
-            open_rows=open_rows,
-            off_loop=self._runtime.off_loop,
-        )
+        with self._told_when_slow("the stream is read and kept on disk first", push_id):
+            return await spool_source(
+                source,
+                self._spool_folder,
+                push_id,
+                hold=hold,
+                source_format=format,
+                open_rows=open_rows,
+                off_loop=self._runtime.off_loop,
+            )
+
+    def _told_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
+        return told_when_slow(functools.partial(self.emit, WaitStarted(push_id=push_id, reason=reason)))
 
     def _spooled(self, spec: Any) -> Path | None:
         path = Path(spec) if isinstance(spec, str | Path) else None
@@ -374,7 +385,7 @@ class PushEngine:
             )
         run = PushRun(
             source[0] if source and len(source) == 1 else source,
-            target_of(state),
+            dataclasses.replace(target_of(state), file_type=self._settings.file_type),
             shared,
             push_id=self._new_push_id(),
             source_format=planned["format"],
@@ -409,9 +420,8 @@ class PushEngine:
         if self._is_swept:
             return
         self._is_swept = True
-        reason = "jobs that earlier pushes left behind are deleted first"
-        tell = functools.partial(self.emit, WaitStarted(push_id="", reason=reason))
-        with contextlib.suppress(PushEngineError), told_when_slow(tell):
+        sweeping = self._told_when_slow("jobs that earlier pushes left behind are deleted first")
+        with contextlib.suppress(PushEngineError), sweeping:
             await delete_forgotten_jobs(
                 self._client,
                 pool_id=self._pool_id,

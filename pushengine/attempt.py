@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pushengine import events
 from pushengine.budget import BudgetScope, ReadyChunk
 from pushengine.concurrency import START_LIMIT, ConcurrencyController
+from pushengine.config import EngineSettings
 from pushengine.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
 from pushengine.errors import JobTaintedError, SourceChangedError, SourceReadError
 from pushengine.filehash import FileHasher
@@ -20,7 +21,7 @@ from pushengine.model import Job, Payload, Target
 from pushengine.pieces import FilePiece, checked_payload
 from pushengine.producer import ChunkStream, Producer, Rows
 from pushengine.pushlog import PushLog
-from pushengine.recipe import Fingerprint, compare_files
+from pushengine.recipe import Fingerprint, compare_files, is_same_but_for_inode
 from pushengine.runtime import Shared
 from pushengine.schema import TableSchema
 from pushengine.tasks import told_when_slow
@@ -36,6 +37,7 @@ class Attempt:
     """One job of a push, from create (or from where an earlier process left it) to settled.
 
     Args:
+        settings: The engine's, but for those that decide about the bytes of this push's chunks.
         fingerprint: Of the source's files as they were when they were opened.
         rechecks: What an earlier process sent of them is read again and compared: they look touched since.
     """
@@ -49,12 +51,14 @@ class Attempt:
         log: PushLog,
         jobs: JobRunner,
         workers: Workers,
+        settings: EngineSettings,
         fingerprint: Fingerprint | None,
         rechecks: bool,
         on_retry: OnRetry,
         timed: Timed,
     ) -> None:
         self._shared = shared
+        self._settings = settings
         self._target = target
         self._intake = intake
         self._log = log
@@ -95,8 +99,10 @@ class Attempt:
             change = compare_files(before, self._fingerprint)
             if change == "changed":
                 break
-            self._rechecks = change == "touched"
-            if not self._rechecks:
+            # A pass that compared everything has found it equal: then no more is asked for than what a file system can promise.
+            is_certain = change == "same" or (self._rechecks and is_same_but_for_inode(before, self._fingerprint))
+            self._rechecks = not is_certain
+            if is_certain:
                 await self._log.record(
                     "source_acked", job_id=record.job_id, rows=rows, fingerprint=self._fingerprint, sha256=sha256
                 )
@@ -111,7 +117,7 @@ class Attempt:
         Returns:
             Rows of the source, and the SHA-256 of its files where they are not sent as they are: their chunks have digests of their own.
         """
-        shared, settings = self._shared, self._shared.settings
+        shared, settings = self._shared, self._settings
         gate = UploadGate()
         reconciler = Reconciler(
             record.job_id,
@@ -305,6 +311,9 @@ async def end_job(
         PushEngineError: The cause; the job is as it was then.
     """
     shared.drain.check()
+    settled = jobs.settled_before(record.job_id)
+    if settled is not None:
+        return settled
     async with _submit_turn(shared, target, log):
         if not await jobs.was_accepted_before(record.job_id):
             # Once a submit left, the job may run and its list tells nothing; it was compared before that submit.

@@ -36,10 +36,14 @@ from pushengine.errors import (
     TransportError,
     UnexpectedResponseError,
 )
+from pushengine.model import JobId
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _RUN_AGAIN = "check network and proxy, and run again"
 _ASK_FIRST = "it may have been done: it is looked up before anything is sent again"
+
+_FROM_PROXIES_TOO = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
+"""These mean the same from whoever they come. What else a page says, of a job that is gone above all, is the platform's to say."""
 
 BORDER_ERRORS = (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, aiohttp.WSMessageTypeError, OSError)
 """What aiohttp, the OS and asyncio raise (`asyncio.TimeoutError` is an OSError)."""
@@ -60,12 +64,14 @@ class Call:
     Attributes:
         operation: For messages: what, on which job, at which team.
         is_idempotent: May be done twice.
+        job_id: The job it is about, or None.
         optional_answer: A good answer may be empty, and where it is not, it is this: a `job`, a `chunk`, or `any` JSON that reports no error.
         max_answer_bytes: More than this of a good answer is refused.
     """
 
     operation: str
     is_idempotent: bool
+    job_id: JobId | None = None
     optional_answer: wire.OptionalAnswer | None = None
     max_answer_bytes: int = _MAX_ANSWER_BYTES
 
@@ -77,14 +83,22 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
         with contextlib.suppress(ValueError):
             location = urllib.parse.urlsplit(location).hostname or "the same host"
         where = wire.clip_text(wire.redact(wire.clean_text(location), secrets), 200)
-        error: PushEngineError = UnexpectedResponseError(
+        redirect = UnexpectedResponseError(
             f"{call.operation}: status {answer.status}, a redirect to {where}, which is not followed",
             status=answer.status,
             hint="set the URL to the address of the team itself",
         )
-        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-        return error
-    error = error_answers.parse_error(
+        redirect.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+        return redirect
+    if answer.status not in _FROM_PROXIES_TOO and answer.body.lstrip()[:1] == b"<":
+        page = UnexpectedResponseError(
+            f"{call.operation}: status {answer.status} with a page that is not the platform's",
+            status=answer.status,
+            hint="does a proxy stand between here and the platform, and is the URL that of a Celonis team?",
+        )
+        page.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+        return page
+    error: PushEngineError = error_answers.parse_error(
         answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
     )
     if isinstance(error, ServerError) and not call.is_idempotent:
@@ -102,7 +116,7 @@ def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
     """
     if call.optional_answer is None or not answer.body.strip():
         return
-    problem = wire.find_impostor(answer, call.optional_answer)
+    problem = wire.find_impostor(answer, call.optional_answer, call.job_id)
     if problem is not None:
         error = UnexpectedResponseError(
             f"{call.operation}: status {answer.status} with an answer that is not the platform's: {problem}",

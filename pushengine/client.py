@@ -177,7 +177,7 @@ class DataPushClient:
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
         """Start the execution."""
-        call = self._call(f"submit job {job_id}", is_idempotent=False, optional_answer="job")
+        call = self._call(f"submit job {job_id}", is_idempotent=False, job_id=job_id, optional_answer="job")
         request = wire.build_submit_job(
             self._pool_id, job_id, duplicate_removal_column=duplicate_removal_column, base_path=self._settings.base_path
         )

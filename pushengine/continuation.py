@@ -15,16 +15,17 @@ from pushengine import events
 from pushengine.attempt import build_payload, build_producer, recheck
 from pushengine.budget import ReadyChunk
 from pushengine.encoding import JOURNAL_DIGEST, EncodingOptions
-from pushengine.errors import SourceChangedError, SourceError, real_cause
+from pushengine.errors import SchemaError, SourceChangedError, real_cause
 from pushengine.filehash import FileHasher
 from pushengine.history import PushState
 from pushengine.intake import OpenedSource
 from pushengine.pushlog import PushLog
-from pushengine.recipe import compare_files, load_schema, planned_settings, recipe_change, sizes_and_probes
+from pushengine.recipe import FileChange, compare_files, load_schema, planned_settings, recipe_change, sizes_and_probes
 from pushengine.runtime import Shared
 from pushengine.types import Workers
 
 SOURCE_CHANGED = "the source has changed since"
+Content = Literal["same", "another", "unknown"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,15 +72,23 @@ class EarlierPush:
         if (
             state.job is not None and state.job.is_complete
         ):  # no chunk remains: settings and versions decide nothing any more
-            is_same = await self.is_what_was_sent()
+            is_same = await self._compare() == "same"
             return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
-        change = compare_files(state.fingerprint, self._fingerprint)
+        change = self._change()
         if change == "changed":
             return Continuation("supersede", SOURCE_CHANGED)
         reason = await self._recipe_change()
         if reason is not None:
             return Continuation("supersede", reason)
         return Continuation("recheck" if change == "touched" else "resume")
+
+    def _change(self) -> FileChange:
+        """What became of the files since any process sent chunks of them."""
+        now = self._fingerprint
+        if not self._state.fingerprints:
+            return compare_files(None, now)
+        changes = {compare_files(before, now) for before in self._state.fingerprints}
+        return "changed" if "changed" in changes else "touched" if "touched" in changes else "same"
 
     async def _recipe_change(self) -> str | None:
         pieces = await self._intake.pieces(load_schema(self._state.schema or {}))
@@ -91,25 +100,34 @@ class EarlierPush:
         )
 
     async def is_what_was_sent(self) -> bool:
-        """Whether the source has the content that the push sent, whole: by size and digest, whatever its files are called now.
+        """Whether the source has the content that the push sent and submitted, whole.
+
+        Where that cannot be found out, size and probes have to do for an append, whose rows would be there twice: a journal of an earlier
+        version has no digest of them. Other modes may run twice and give the same table.
 
         Raises:
-            SourceReadError: A file is gone or unreadable.
+            SourceReadError: A file is gone, unreadable or malformed.
         """
-        before, now = self._state.fingerprint, self._fingerprint
-        if compare_files(before, now) == "same":
-            return True
+        content = await self._compare()
+        is_append = self._state.planned["target"]["mode"] == "append"
+        return content == "same" or (content == "unknown" and is_append)
+
+    async def _compare(self) -> Content:
+        """By size and digest, whatever files are called now."""
+        if self._change() == "same":
+            return "same"
+        before, now = next(iter(self._state.fingerprints), None), self._fingerprint
         if before is None or now is None or sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
-            return False
-        reason = f"the files look touched: they are compared with what push {self._log.push_id} sent"
+            return "another"
+        reason = f"the files look touched, and are compared with what push {self._log.push_id} sent"
         self._shared.sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason))
         if self._state.sha256 is not None:
-            return await self._has_digests(self._state.sha256)
-        if await self._encodes_alike():
-            return await self._encodes_to_what_was_sent()
-        # Its bytes cannot be compared. Rows of an append would be there twice, and a journal of an earlier version has no digest of them: size
-        # and probes have to do. Other modes may run twice and give the same table.
-        return bool(self._state.planned["target"]["mode"] == "append")
+            is_same = await self._has_digests(self._state.sha256)
+        elif await self._encodes_alike():
+            is_same = await self._encodes_to_what_was_sent()
+        else:
+            return "unknown"
+        return "same" if is_same else "another"
 
     async def _has_digests(self, sha256: tuple[str, ...]) -> bool:
         hasher = FileHasher(self._intake.files, filesystem=self._shared.runtime.filesystem, workers=self._workers)
@@ -158,11 +176,12 @@ class EarlierPush:
                     for task in guards:
                         task.cancel()
         except BaseException as error:
-            if isinstance(
-                real_cause(error), SourceError
-            ):  # not what was sent; what is wrong with it, the new push will say
+            cause = real_cause(error)
+            if isinstance(cause, SchemaError | SourceChangedError):
                 return False
-            raise
+            if cause is error:
+                raise
+            raise cause from cause.__cause__  # what cannot be read is not another content
         shared.drain.check()
         return producer.end_row == sum(chunk.rows for chunk in record.acked) and queue.empty()
 

@@ -301,6 +301,11 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             return f"the unfinished push {event.push_id} cannot go on, a new one takes its place: {event.reason}"
         case events.EarlierPushSettled():
             return _settled(event)
+        case events.EarlierPushLeft():
+            return (
+                f"another push ({event.mode}) into table {event.table} was left unfinished and stays as it is:"
+                f" pushengine resume {event.push_id}"
+            )
         case events.WaitStarted():
             until = "" if event.seconds is None else f", at most {format_seconds(event.seconds)}"
             return f"waiting: {event.reason}{until}"
@@ -312,7 +317,7 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             )
         case events.ChunkReconciled():
             found = "has arrived" if event.is_present else "has not arrived, it is sent again"
-            return f"chunk {event.chunk_id}, whose upload got no answer, {found} (by {event.how})"
+            return f"chunk {event.chunk_id}, whose upload was not acknowledged, {found} (by {event.how})"
         case events.RetryScheduled():
             return (
                 f"{event.operation}: attempt {event.attempt} failed, next in {event.wait_seconds:.1f} s: {event.error}"
@@ -365,6 +370,7 @@ _SCROLLING = (
     events.PushResumed,
     events.PushSuperseded,
     events.EarlierPushSettled,
+    events.EarlierPushLeft,
     events.WaitStarted,
     events.JobStayedNew,
     events.ChunkReconciled,

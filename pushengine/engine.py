@@ -34,6 +34,7 @@ from pushengine.attempt import Attempt, end_job
 from pushengine.config import EngineSettings
 from pushengine.continuation import SOURCE_CHANGED, EarlierPush
 from pushengine.errors import (
+    ConfigError,
     JobFailedError,
     JobTaintedError,
     JobVanishedError,
@@ -42,7 +43,7 @@ from pushengine.errors import (
     LedgerError,
     PushEngineError,
     SourceChangedError,
-    SourceReadError,
+    SourceError,
     SubmitOutcomeUnknownError,
     ValueMisfitError,
     VerificationError,
@@ -63,8 +64,10 @@ from pushengine.outcome import (
 )
 from pushengine.pushlog import PushLog
 from pushengine.recipe import (
+    Fingerprint,
     chunk_recipe,
     dump_schema,
+    in_order_of,
     load_schema,
     planned_settings,
     push_identity,
@@ -75,6 +78,7 @@ from pushengine.schema import SchemaSettler, TableSchema
 from pushengine.sources import open_source
 from pushengine.tasks import settled, told_when_slow
 from pushengine.types import Workers
+from pushengine.wording import format_rows
 from pushengine.workers import finish
 
 T = TypeVar("T")
@@ -106,6 +110,7 @@ class PushRun:
         source_format: Format of files, or None to go by their names.
         arrow_schema: Schema of an iterator's batches, where it has none of its own.
         column_types: Types that the user set by hand.
+        content: Name of the source's content, where it was a stream that is kept in a file of its own each time.
         resumes: The push to go on with, where its user named it: once it is DONE no other one begins.
     """
 
@@ -119,10 +124,11 @@ class PushRun:
         source_format: str | None = None,
         arrow_schema: Any = None,
         column_types: Mapping[str, ColumnType] | None = None,
+        content: str | None = None,
         resumes: PushRow | None = None,
     ) -> None:
         self.spec = spec
-        self._target = target
+        self._wanted = self._target = target
         self._shared = shared
         self._settings = shared.settings
         self._clock = shared.runtime.clock
@@ -130,6 +136,7 @@ class PushRun:
         self._source_format = source_format
         self._arrow_schema = arrow_schema
         self._column_types = dict(column_types or {})
+        self._content = content
         self._resumes = resumes
         self._progress = _Progress(self._clock.monotonic())
         self._log: PushLog | None = None
@@ -173,7 +180,7 @@ class PushRun:
     async def _push(self, workers: Workers) -> None:
         identity = self._identity()
         async with self._held(identity):
-            log = await self._find_earlier(identity)
+            log = await self._find_resumed() if self._resumes is not None else await self._find_earlier(identity)
             if log is not None and (log.state.may_have_run or log.state.is_done):
                 is_finished = await self._end_submitted(log, workers)
             else:
@@ -209,7 +216,7 @@ class PushRun:
             team=self._shared.destination.team,
             pool_id=self._shared.pool_id,
             target=self._target,
-            source=source_words(self.spec) or [self._push_id],
+            source=[self._content] if self._content else source_words(self.spec) or [self._push_id],
             source_format=self._source_format,
             column_types=self._column_types,
         )
@@ -232,6 +239,19 @@ class PushRun:
             return None
         return None if row is None else await self._load_log(row.push_id)
 
+    async def _find_resumed(self) -> PushLog:
+        """The push that is to be resumed, as it is now that nobody else works on it."""
+        assert self._resumes is not None  # noqa: S101 - asked before
+        push_id = self._resumes.push_id
+        row = await self._do(lambda file: file.push(push_id))
+        if row is None or row.state not in ("open", "finished"):
+            raise ConfigError(
+                f"push {push_id} is over: another process has ended it",
+                key="push_id",
+                hint=f"pushengine show {push_id}",
+            )
+        return await self._load_log(push_id)
+
     async def _load_log(self, push_id: str) -> PushLog:
         return self._new_log(push_id, await self._do(lambda file: file.facts(push_id)))
 
@@ -246,11 +266,14 @@ class PushRun:
         )
 
     @contextlib.asynccontextmanager
-    async def _opened(self, settings: EngineSettings, workers: Workers) -> AsyncIterator[OpenedSource]:
+    async def _opened(
+        self, settings: EngineSettings, workers: Workers, *, files: list[str] | None = None
+    ) -> AsyncIterator[OpenedSource]:
+        """The source; where `files` are given, these in this order."""
         shared = self._shared
         source = await workers.read(
             open_source,
-            self.spec,
+            files or self.spec,
             format=self._source_format,
             schema=self._arrow_schema,
             settings=settings,
@@ -262,11 +285,20 @@ class PushRun:
         finally:
             await intake.aclose()
 
-    def _opened_as_planned(
-        self, log: PushLog, workers: Workers
-    ) -> contextlib.AbstractAsyncContextManager[OpenedSource]:
-        """The source, to be cut as it was for this push."""
-        return self._opened(planned_settings(log.state.planned.get("recipe", {}), self._settings), workers)
+    @contextlib.asynccontextmanager
+    async def _opened_as_planned(self, log: PushLog, workers: Workers) -> AsyncIterator[OpenedSource]:
+        """The source, to be read and cut as it was for this push."""
+        settings = self._settings_of(log)
+        async with contextlib.AsyncExitStack() as stack:
+            source = await stack.enter_async_context(self._opened(settings, workers))
+            files = in_order_of(next(iter(log.state.fingerprints), None), source.fingerprint)
+            if files is not None:  # names have changed, and with them the order
+                source = await stack.enter_async_context(self._opened(settings, workers, files=files))
+            yield source
+
+    def _settings_of(self, log: PushLog) -> EngineSettings:
+        """The engine's, but for those that decided about the chunks of this push."""
+        return planned_settings(log.state.planned.get("recipe", {}), self._settings)
 
     # --- A submit may have left
 
@@ -311,14 +343,12 @@ class PushRun:
         try:
             async with self._opened_as_planned(log, workers) as source:
                 return await EarlierPush(log, source, self._shared, workers).is_what_was_sent()
-        except SourceReadError as error:
+        except (SourceError, ConfigError) as error:
             if failure is not None:
                 raise failure from error
-            rows = self._receipt("DONE", log).rows
-            error.hint = (
-                f"push {log.push_id} of the same command is DONE: its {rows:,} rows are in the table;"
-                " there is nothing that could be pushed now"
-            )
+            rows = format_rows(self._receipt("DONE", log).rows)
+            error.message += f"; but push {log.push_id} of the same command is DONE: its {rows} are in the table"
+            error.hint = "nothing else was pushed"
             raise
 
     async def _leave_settled(self, log: PushLog, failure: JobFailedError | None) -> None:
@@ -338,7 +368,7 @@ class PushRun:
         self._start_over()
 
     def _start_over(self) -> None:
-        self._push_id, self._log, self._attempt = self._new_id, None, None
+        self._push_id, self._log, self._attempt, self._target = self._new_id, None, None, self._wanted
         self._progress = _Progress(self._progress.start)
 
     # --- Nothing was submitted
@@ -355,7 +385,7 @@ class PushRun:
         async with self._opened_as_planned(log, workers) as source:
             found = await EarlierPush(log, source, self._shared, workers).find_continuation()
             if found.way != "supersede":
-                await self._take_over(log)
+                await self._take_over(log, fingerprint=source.fingerprint)
                 self._emit_started(log, source.intake)
                 try:
                     await self._finish_push(source, log, workers, rechecks=found.way == "recheck", is_new=False)
@@ -366,13 +396,15 @@ class PushRun:
             await self._supersede(log, found.reason or SOURCE_CHANGED)
         return False
 
-    async def _take_over(self, log: PushLog, *, has_work: bool = True) -> None:
+    async def _take_over(self, log: PushLog, *, has_work: bool = True, fingerprint: Fingerprint | None = None) -> None:
         """This process works on a push of an earlier one from here on, or only tells what became of it."""
-        self._log, self._push_id = log, log.push_id
+        self._log, self._push_id, self._target = log, log.push_id, target_of(log.state)
         self._progress.is_resumed = True
         self._progress.source_bytes = log.state.planned.get("source_bytes")
         if has_work:
-            await log.record("session_started", pid=os.getpid(), resumed=True)
+            # Chunks that are sent from now on are those of the files as they are now: if they look touched, that is not forgotten.
+            touched = None if fingerprint in log.state.fingerprints else fingerprint
+            await log.record("session_started", pid=os.getpid(), resumed=True, fingerprint=touched)
         acked = log.state.job.acked if log.state.job else []
         self._emit(
             events.PushResumed(
@@ -426,8 +458,10 @@ class PushRun:
     async def _end_rival(self, push_id: str) -> None:
         log = await self._load_log(push_id)
         theirs = log.state.planned.get("target", {})
-        is_same_schema = theirs.get("connection_id") == self._target.connection_id
-        if not is_same_schema or "replace" not in (theirs.get("mode"), self._target.mode):
+        if theirs.get("connection_id") != self._target.connection_id:
+            return
+        if "replace" not in (theirs.get("mode"), self._target.mode):
+            self._emit(events.EarlierPushLeft(push_id=push_id, table=self._target.table, mode=str(theirs.get("mode"))))
             return
         if not log.state.may_have_run:
             await self._supersede(log, f"a newer push into table {self._target.table} began")
@@ -437,7 +471,7 @@ class PushRun:
         with contextlib.suppress(
             JobFailedError, SubmitOutcomeUnknownError
         ):  # the journal has it, and this push comes after it
-            await self._end_job(log, target_of(log.state), final_state="done")
+            await self._end_job(log, target_of(log.state), final_state="finished")
 
     async def _begin(self, identity: str, source: OpenedSource, schema: TableSchema) -> PushLog:
         now = self._clock.now()
@@ -501,6 +535,7 @@ class PushRun:
             log=log,
             jobs=self._job_runner(log, self._target),
             workers=workers,
+            settings=self._settings_of(log),
             fingerprint=source.fingerprint,
             rechecks=rechecks,
             on_retry=self._on_retry,

@@ -145,6 +145,14 @@ class EarlierPushSettled(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierPushLeft(Event):
+    """Another command's push into the same table was left unfinished; it stays as it is, and a person may want to resume it."""
+
+    table: str
+    mode: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WaitStarted(Event):
     """The push waits; `seconds` is for how long at most, where that is known. Waits of less than two seconds are not told."""
 

@@ -102,7 +102,7 @@ def _hint_after_interrupt(cause: BaseException, *, keeps_pushes: bool) -> str:
 
 
 def _hint_to_resume(receipt: Receipt) -> str:
-    what = f" (it only waits for job {receipt.job_id})" if receipt.submits else ""
+    what = f" (it looks at job {receipt.job_id} first)" if receipt.submits else ""
     return f"run the same command again, or: pushengine resume {receipt.push_id}{what}"
 
 
@@ -133,7 +133,7 @@ def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]
 def _state_of_table(receipt: Receipt) -> str:
     if not receipt.submits:
         return "nothing was submitted, the table is as it was"
-    return f"job {receipt.job_id} of push {receipt.push_id} was submitted"
+    return f"a submit of job {receipt.job_id} of push {receipt.push_id} was sent"
 
 
 def failed_receipt(

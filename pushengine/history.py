@@ -4,7 +4,7 @@ Facts and what they carry (besides push_id and time):
 
 ```
 push_planned     target, source, recipe, fingerprint, schema        the push begins; nothing was sent
-session_started  pid, resumed                                       a process works on it from here on
+session_started  pid, resumed, fingerprint?                         a process works on it from here on; its files, if they look touched
 job_intended                                                        a create is about to leave
 job_created      job_id
 chunk_sending    job_id, chunk_id, rows, first_row, end_row, payload_bytes, digests, type     an upload is about to leave
@@ -164,7 +164,7 @@ class PushState:
     """Where a push stands.
 
     Attributes:
-        fingerprint: Of the files as they were when they were last known to be what was sent; None for objects in memory.
+        fingerprints: Of the files as each process found them that sent chunks of them; none for objects in memory.
         sha256: Of the content of each file that was sent, or None where that is not known (yet).
     """
 
@@ -176,7 +176,7 @@ class PushState:
     sessions: int = 0
     started_at: float | None = None
     receipt: Mapping[str, Any] | None = None
-    fingerprint: list[list[Any]] | None = None
+    fingerprints: list[list[list[Any]]] = dataclasses.field(default_factory=list)
     sha256: tuple[str, ...] | None = None
     has_orphan: bool = False
     """A create was lost: a job of ours may exist whose id nobody knows. It is empty and expires."""
@@ -224,11 +224,13 @@ class PushHistory:
 
 def _planned(state: PushState, _jobs: dict[str, JobRecord], at: float, body: Mapping[str, Any]) -> None:
     state.planned, state.schema, state.started_at = body, body["schema"], at
-    state.fingerprint = body.get("fingerprint")
+    state.fingerprints = [body["fingerprint"]] if body.get("fingerprint") else []
 
 
-def _session(state: PushState, _jobs: dict[str, JobRecord], _at: float, _body: Mapping[str, Any]) -> None:
+def _session(state: PushState, _jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
     state.sessions += 1
+    if body.get("fingerprint"):
+        state.fingerprints.append(body["fingerprint"])
 
 
 def _job_intended(state: PushState, _jobs: dict[str, JobRecord], _at: float, _body: Mapping[str, Any]) -> None:
@@ -281,7 +283,9 @@ def _chunk_settled(_state: PushState, jobs: dict[str, JobRecord], at: float, bod
 
 def _source_acked(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
     jobs[body["job_id"]].is_whole = True
-    state.fingerprint = body["fingerprint"]
+    state.fingerprints = (
+        [body["fingerprint"]] if body["fingerprint"] else []
+    )  # by now they are known to have had one content
     state.sha256 = None if body["sha256"] is None else tuple(body["sha256"])
 
 

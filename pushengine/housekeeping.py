@@ -10,6 +10,7 @@ Age alone proves nothing: a push may run for days, and a clock may be wrong. Wha
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,9 @@ async def delete_forgotten_jobs(
             except JournalLockedError:
                 continue
             try:
+                # whoever had the lock before may have gone on with it
+                if not await journal.do(functools.partial(_is_forgotten, push.push_id, job_id, before)):
+                    continue
                 await destination.delete_job(JobId(job_id))
                 await journal.do(_deletion(push, job_id, clock.now()))
                 sink.emit(events.JobDeleted(push_id=push.push_id, job_id=job_id, error=None))
@@ -95,6 +99,10 @@ async def delete_forgotten_jobs(
             finally:
                 lock.release()
     return deleted
+
+
+def _is_forgotten(push_id: str, job_id: str, before: float, file: JournalFile) -> bool:
+    return file.is_forgotten(push_id, job_id, before)
 
 
 def _deletion(push: PushRow, job_id: str, at: float) -> Callable[[JournalFile], None]:

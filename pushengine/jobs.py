@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
@@ -127,8 +128,8 @@ class JobRunner:
             try:
                 return await self._destination.create_job(self._target, columns)
             except UnexpectedResponseError as error:
-                # a redirect: the address is wrong, and asking again does not change it
-                error.disposition = "terminal" if 300 <= error.status < 400 else "transient"  # noqa: PLR2004 - HTTP status class
+                # a redirect, or a page instead of an error: the address is wrong, and asking again does not change it
+                error.disposition = "terminal" if 300 <= error.status < 500 else "transient"  # noqa: PLR2004 - HTTP status classes
                 raise
             except PushEngineError as error:
                 if error.disposition == "outcome_unknown":
@@ -174,8 +175,9 @@ class JobRunner:
         return found.verified
 
     async def _wait_for_quarantine(self, job_id: JobId) -> None:
-        since = self._log.state.job_of(job_id).quarantined_since
-        wait = 0.0 if since is None else self._quarantine_seconds - self._log.seconds_since(since)
+        missed = [chunk.zombie_since for chunk in self._log.state.job_of(job_id).chunks.values()]
+        elapsed = min((self._log.seconds_since(at) for at in missed if at is not None), default=math.inf)
+        wait = self._quarantine_seconds - elapsed
         if wait > 0:
             self._emit_wait(job_id, self._utc_in(wait), wait, "quarantine")
             await self._drain.guard(self._clock.sleep(wait))
@@ -222,11 +224,13 @@ class JobRunner:
                 await self._accept(job_id)
                 return
         elapsed = self._clock.monotonic() - start
+        reason = "" if last_error is None else f", the last time with: {last_error.message}"
+        is_busy = last_error is None or isinstance(last_error, ConflictError | RateLimitedError)
         raise RetriesExhaustedError(
-            f"submit of job {job_id} was not accepted in {_MAX_SUBMIT_ATTEMPTS} attempts",
+            f"submit of job {job_id} was not accepted in {_MAX_SUBMIT_ATTEMPTS} attempts{reason}",
             attempts=_MAX_SUBMIT_ATTEMPTS,
             elapsed_seconds=elapsed,
-            hint="other tools of the team may be submitting; run the same command again later",
+            hint="other tools of the team may be submitting" if is_busy else last_error.hint if last_error else "",
         ) from last_error
 
     async def was_accepted_before(self, job_id: JobId) -> bool:
@@ -283,11 +287,16 @@ class JobRunner:
         if error.disposition == "terminal":
             raise error
         if isinstance(error, RateLimitedError):
-            self._on_retry(f"submit of job {job_id}", attempt, error.retry_after_seconds or 0.0, error)
-            await self._limiter.refused(error.retry_after_seconds)
+            wait = await self._refused(error)
+            self._on_retry(f"submit of job {job_id}", attempt, wait, error)
         else:
             await self._wait_before_resubmit(job_id, attempt, error, self._backoff(attempt))
         return False
+
+    async def _refused(self, error: RateLimitedError) -> float:
+        """Have all submits of this host wait as a 429 asks for; returns for how long, seconds."""
+        with told_when_slow(lambda: self._emit_waiting("another process has the quota ledger locked")):
+            return await self._limiter.refused(error.retry_after_seconds)
 
     async def _is_accepted_after_all(self, job_id: JobId, attempt: int, error: PushEngineError, wait: float) -> bool:
         """After a submit whose outcome is open: the job left NEW, now or after the time that a late effect may take."""
@@ -354,8 +363,7 @@ class JobRunner:
         interval = _FIRST_POLL_SECONDS
         seen: JobStatus | None = None
         while True:
-            with self._told_when_slow(f"poll of job {job_id}") if seen is None else contextlib.nullcontext():
-                job = await self._poll_once(job_id, deadline)
+            job = await self._poll_once(job_id, deadline, is_first=seen is None)
             if job is not None and job.status is not seen:
                 seen = job.status
                 await self._log.record("job_polled", job_id=job_id, status=seen.value)
@@ -386,9 +394,11 @@ class JobRunner:
                 self._told_only_polled.add(job_id)
                 self._emit_stayed_new(job_id, elapsed, is_submitted_again=False)
             return
-        if elapsed < _REPEAT_AFTER_SECONDS[record.repeats] or not await self._limiter.try_acquire(
-            functools.partial(self._emit_correction, job_id)
-        ):
+        if elapsed < _REPEAT_AFTER_SECONDS[record.repeats]:
+            return
+        with told_when_slow(lambda: self._emit_waiting("another process has the quota ledger locked")):
+            is_granted = await self._limiter.try_acquire(functools.partial(self._emit_correction, job_id))
+        if not is_granted:
             return
         self._emit_stayed_new(job_id, elapsed, is_submitted_again=True)
         await self._intend_submit(job_id)
@@ -400,7 +410,7 @@ class JobRunner:
                 "submit_refused" if is_refused else "submit_unknown", job_id=job_id, error=error.message
             )
             if isinstance(error, RateLimitedError):
-                await self._limiter.refused(error.retry_after_seconds)
+                await self._refused(error)
         else:
             self._limiter.accepted()
             await self._log.record("submit_accepted", job_id=job_id)
@@ -416,10 +426,11 @@ class JobRunner:
             )
         )
 
-    async def _poll_once(self, job_id: JobId, deadline: float) -> Job | None:
+    async def _poll_once(self, job_id: JobId, deadline: float, *, is_first: bool) -> Job | None:
         """The job, or None where this look at it failed in a way that passes: the deadline bounds such failures."""
         try:
-            return await self._destination.get_job(job_id)
+            with self._told_when_slow(f"poll of job {job_id}") if is_first else contextlib.nullcontext():
+                return await self._destination.get_job(job_id)
         except NotFoundError as error:
             raise self._vanished(job_id) from error
         except PushEngineError as error:
@@ -430,6 +441,17 @@ class JobRunner:
             self._on_retry(f"poll of job {job_id}", 1, wait, error)
             await self._drain.guard(self._clock.sleep(wait))
             return None
+
+    def settled_before(self, job_id: JobId) -> Job | None:
+        """The job, if the journal has its end: nobody is asked again, the platform may have forgotten it.
+
+        Raises:
+            JobFailedError: It ended with ERROR or CANCELED.
+        """
+        record = self._log.state.job_of(job_id)
+        if record.status is None or not JobStatus(record.status).is_settled:
+            return None
+        return self._settle(Job(job_id, JobStatus(record.status), logs=record.logs))
 
     def _settle(self, job: Job) -> Job:
         self._sink.emit(events.JobSettled(push_id=self._push_id, job_id=job.id, status=job.status.value, logs=job.logs))

@@ -217,6 +217,16 @@ class JournalFile:
         except ValueError as error:
             raise corrupt(self.path, f"a fact of push {push_id} cannot be read: {error}") from error
 
+    def is_forgotten(self, push_id: str, job_id: str, stale_before: float) -> bool:
+        """Whether `forgotten_jobs` still names this job."""
+        row = self.push(push_id)
+        if row is None:
+            return False
+        rows = self._db.execute(
+            f"{_FORGOTTEN_JOBS} AND pushes.push_id = ?4", (row.team, row.pool_id, stale_before, push_id)
+        )
+        return job_id in [found[-1] for found in rows]
+
     def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
         """Jobs of ours that were neither submitted nor deleted, and that nobody will go on with: (push, job id).
 

@@ -254,8 +254,8 @@ class SubmitLimiter:
         finally:
             del self._line[place]
 
-    async def refused(self, retry_after_seconds: float | None) -> None:
-        """A submit was answered with 429: grant nothing, on the whole host, before the server's time is over.
+    async def refused(self, retry_after_seconds: float | None) -> float:
+        """A submit was answered with 429: grant nothing, on the whole host, before the server's time is over. Returns how long, in seconds.
 
         An answer without a time (the documented one has no content) has two possible causes. The quota of the second: it passes at once.
         The quota of the hour, which other tools of the team spend too: it passes at the next full UTC hour. The first refusals are taken for
@@ -281,6 +281,7 @@ class SubmitLimiter:
             is_named=retry_after_seconds is not None,
             reason=f"the server refused a submit (429) and {named}",
         )
+        return seconds
 
     def accepted(self) -> None:
         """A submit was taken: what refused before has passed."""

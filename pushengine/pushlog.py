@@ -106,8 +106,10 @@ class PushLog:
 
     async def known_checksum(self) -> str | None:
         """The platform's checksum algorithm as learned for this team."""
-        return await self._journal.do(lambda file: file.checksum_of(self._team))
+        with told_when_slow(self._on_slow):
+            return await self._journal.do(lambda file: file.checksum_of(self._team))
 
     async def learn_checksum(self, algorithm: str) -> None:
         """Remember it."""
-        await self._journal.do(lambda file: file.learn_checksum(self._team, algorithm))
+        with told_when_slow(self._on_slow):
+            await self._journal.do(lambda file: file.learn_checksum(self._team, algorithm))

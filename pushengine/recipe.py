@@ -132,8 +132,8 @@ def recipe_change(
     if is_as_it_is:
         changed &= _AS_IT_IS_KEYS
     if changed:
-        return f"what decides about the bytes of a chunk has changed since: {', '.join(sorted(changed))}"
-    if planned_settings(recipe, settings).fitting_chunk_bytes != recipe.get("chunk_bytes"):
+        return f"its chunks would be encoded differently now, by another {' and another '.join(sorted(changed))}"
+    if not is_as_it_is and planned_settings(recipe, settings).fitting_chunk_bytes != recipe.get("chunk_bytes"):
         return "its chunks do not fit into max_memory_bytes any more"
     return None
 
@@ -209,6 +209,27 @@ def compare_files(before: Fingerprint | None, now: Fingerprint | None) -> FileCh
 def sizes_and_probes(files: Fingerprint) -> list[tuple[int, str]]:
     """Size and hash of the probes of each file."""
     return [(file[1], file[3]) for file in files]
+
+
+def in_order_of(before: Fingerprint | None, now: Fingerprint | None) -> list[str] | None:
+    """The paths of today's files in the order in which they were read before, where names have changed so that it is another one; or None.
+
+    Files are known by their sizes and probes.
+    """
+    if before is None or now is None or sizes_and_probes(before) == sizes_and_probes(now):
+        return None
+    if sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
+        return None
+    places: dict[tuple[int, str], list[int]] = {}
+    for place, known in enumerate(sizes_and_probes(before)):
+        places.setdefault(known, []).append(place)
+    placed = sorted((places[known].pop(0), file[0]) for known, file in zip(sizes_and_probes(now), now, strict=True))
+    return [path for _, path in placed]
+
+
+def is_same_but_for_inode(before: Fingerprint | None, now: Fingerprint | None) -> bool:
+    """All but device, inode and change time: some file systems give these anew at every look."""
+    return before is not None and now is not None and [file[:4] for file in before] == [file[:4] for file in now]
 
 
 class FileHash:

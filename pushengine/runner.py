@@ -58,7 +58,7 @@ class Interrupts:
             return
         self._is_draining = True
         self.drain()
-        self.note("finishing chunks in flight; Ctrl-C again to abort")
+        self.note("stopping: what is under way is finished first; Ctrl-C again to abort")
 
 
 class LastReceipt:

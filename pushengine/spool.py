@@ -9,10 +9,11 @@ over; at the next start also by age, unless a push needs it (`housekeeping.py`).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
@@ -33,12 +34,19 @@ class ByteStream(Protocol):
         ...
 
 
+class Spooled(NamedTuple):
+    """A file of the spool, and the SHA-256 of what is in it, in hex."""
+
+    path: Path
+    sha256: str
+
+
 def is_byte_stream(source: Any) -> bool:
     """Whether this is a file object open for reading, rather than rows."""
     return hasattr(source, "read") and not hasattr(source, "__arrow_c_stream__") and not hasattr(source, "__aiter__")
 
 
-async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Path:
+async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
     """Write what a stream has to the spool.
 
     Raises:
@@ -52,7 +60,7 @@ async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop:
     return await _spool(pieces(), path, hold, off_loop)
 
 
-async def spool_rows(source: Source | AsyncSource, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Path:
+async def spool_rows(source: Source | AsyncSource, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
     """Write the batches of a source to the spool, as an Arrow stream.
 
     Raises:
@@ -180,14 +188,15 @@ class SpoolHold:
         self._descriptor = descriptor
 
 
-async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_loop: OffLoop) -> Path:
+async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
     part = path.with_name(path.name + ".part")
+    digest = hashlib.sha256()
     try:
         await off_loop(_make_folder, path.parent)
         file = hold.create(part)
         try:
             async for piece in pieces:
-                await off_loop(file.write, piece)
+                await off_loop(_write, file, piece, digest)
             await off_loop(_flush, file)
             await finish(off_loop(_publish, part, path))
         except BaseException:
@@ -204,7 +213,12 @@ async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_
             path=str(path),
             hint="the state folder must be writable and have room for the whole source; PUSHENGINE_STATE_DIR names another",
         ) from error
-    return path
+    return Spooled(path, digest.hexdigest())
+
+
+def _write(file: BinaryIO, piece: bytes, digest: Any) -> None:
+    file.write(piece)
+    digest.update(piece)
 
 
 def _make_folder(folder: Path) -> None:
@@ -245,8 +259,8 @@ async def spool_source(
     source_format: str | None,
     open_rows: Callable[[], Source | AsyncSource],
     off_loop: OffLoop,
-) -> Path:
-    """Write any source that can be read once to the spool; the path to push from, which `hold` holds.
+) -> Spooled:
+    """Write any source that can be read once to the spool; the file to push from, which `hold` holds.
 
     Raises:
         ConfigError: A byte stream without a format.

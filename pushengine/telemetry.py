@@ -34,6 +34,7 @@ _WARNING = (
     events.SchemaLearned,
     events.PushSuperseded,
     events.EarlierPushSettled,
+    events.EarlierPushLeft,
     events.JobStayedNew,
     events.QuotaLedgerCorrected,
 )

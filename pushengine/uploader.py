@@ -86,6 +86,8 @@ class UploadSlots:
         self._sink = sink
         self._taken = 0
         self._is_free = asyncio.Event()
+        self._under_way = 0
+        self._alarm: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -110,10 +112,26 @@ class UploadSlots:
             outcome = "acknowledged" if error is None else "refused" if is_overload(error) else "failed"
 
         attempt = self._controller.began(nbytes, self._clock.monotonic())
+        self._under_way += 1
+        if self._under_way == 1:
+            self._listen()
         try:
             yield tell
         finally:
+            self._under_way -= 1
+            self._listen()
             self._apply(self._controller.ended(attempt, self._clock.monotonic(), outcome))
+
+    def _listen(self) -> None:
+        """Tell when nothing is heard of any upload for a moment, once until something is heard again."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(SILENT_SECONDS, self._tell_silence) if self._under_way else None
+
+    def _tell_silence(self) -> None:
+        count = "1 upload is" if self._under_way == 1 else f"{self._under_way} uploads are"
+        self._sink.emit(events.WaitStarted(push_id=self._push_id, reason=f"no response yet, {count} under way"))
 
     def _apply(self, change: LimitChange | None) -> None:
         if change is None:

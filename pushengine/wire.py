@@ -34,11 +34,8 @@ from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, Tabl
 MAX_FIELD_LENGTH = 65_000
 MAX_ERROR_TEXT_BYTES = 2048
 OptionalAnswer = Literal["job", "chunk", "any"]
-_FIELDS: Mapping[str, frozenset[str]] = {
-    "job": frozenset({"id", "status", "targetName", "dataPoolId"}),
-    "chunk": frozenset({"id", "checksum", "pushJobId", "type"}),
-}
-"""Some fields of `DataPushJob` and `DataPushChunk` (fact sheet 1.4, 1.7)."""
+_CHUNK_FIELDS = frozenset({"id", "checksum", "pushJobId", "type"})
+"""Some fields of `DataPushChunk` (fact sheet 1.7)."""
 
 CSV_PARSING_OPTIONS: Mapping[str, Any] = {
     "charSet": "UTF-8",
@@ -357,11 +354,11 @@ def parse_http_date(value: str | None) -> float | None:
         return None
 
 
-def find_impostor(answer: ApiAnswer, expected: OptionalAnswer) -> str | None:
+def find_impostor(answer: ApiAnswer, expected: OptionalAnswer, job_id: str | None) -> str | None:
     """Why a body that is not empty cannot be the platform's, or None.
 
     What the platform answers to submit, upload and delete is not documented (fact sheet 1.2), so little is asked: JSON without an error in
-    it, and of a job or a chunk at least one of its fields.
+    it, of a chunk at least one of its fields, and of a job its id or status, which have to be right.
     """
     start = answer.body.lstrip()[:1]
     try:
@@ -372,11 +369,23 @@ def find_impostor(answer: ApiAnswer, expected: OptionalAnswer) -> str | None:
         return "HTML" if start == b"<" else "no JSON"
     if not isinstance(raw, dict):
         return None if expected == "any" else "no JSON object"
+    return _object_problem(raw, expected, job_id)
+
+
+def _object_problem(raw: Mapping[str, Any], expected: OptionalAnswer, job_id: str | None) -> str | None:
     if raw.get("error") or raw.get("errors"):
         return "it reports an error"
-    if expected != "any" and raw and not _FIELDS[expected] & raw.keys():
-        return f"not a {expected}"
-    return None
+    if expected == "job":
+        return _job_problem(raw, job_id)
+    return "not a chunk" if expected == "chunk" and raw and not _CHUNK_FIELDS & raw.keys() else None
+
+
+def _job_problem(raw: Mapping[str, Any], job_id: str | None) -> str | None:
+    if raw and not {"id", "status"} & raw.keys():
+        return "not a job"
+    if raw.get("id") not in (None, job_id):
+        return "another job"
+    return None if raw.get("status") in (None, *JobStatus) else "not the status of a job"
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:

@@ -146,8 +146,8 @@ def test_interrupted_push_says_how_it_goes_on(kind):
         "state: nothing was submitted, the table is as it was; 1 chunk is acknowledged and kept",
         "hint: run the same command again, or: pushengine resume p1",
     ]
-    assert error_lines(after)[-2].startswith("state: job j1 of push p1 was submitted")
-    assert error_lines(after)[-1].endswith("pushengine resume p1 (it only waits for job j1)")
+    assert error_lines(after)[-2].startswith("state: a submit of job j1 of push p1 was sent")
+    assert error_lines(after)[-1].endswith("pushengine resume p1 (it looks at job j1 first)")
     assert error_lines(early)[-1] == "hint: run the same command again"
 
 

@@ -324,7 +324,7 @@ def test_emulator_takes_a_fault_plan(start, pushengine, orders, tmp_path):
             exports[match[1]] = match[2]
     done = pushengine("push", orders, "--table", "T", **exports)
     assert done.code == 0, done.err
-    assert "chunk 000000, whose upload got no answer, has arrived (by " in done.err
+    assert "chunk 000000, whose upload was not acknowledged, has arrived (by " in done.err
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_first_signal_finishes_what_is_in_flight_and_leaves_nothing_behind(slow_
     receipt = json.loads(out)
     assert (receipt["status"], receipt["submits"]) == ("INTERRUPTED", 0)
     assert receipt["rows"] < 3_000_000
-    assert "finishing chunks in flight; Ctrl-C again to abort" in err
+    assert "stopping: what is under way is finished first; Ctrl-C again to abort" in err
     assert "hint: run the same command again\n" in err
     assert "pushengine resume" not in out + err
     assert "Traceback" not in err

@@ -297,8 +297,11 @@ IMPOSTORS = {
 }
 ACKNOWLEDGED = {
     "submit": (
-        ["", " \n", '{"id": "J", "status": "QUEUED"}', '{"status": "NEW"}', "{}"],
-        ['{"message": "hello"}', "[]", "null"],
+        ["", " \n", '{"id": "J", "status": "QUEUED"}', '{"status": "NEW"}', '{"id": "J"}'],
+        [
+            *('{"message": "hello"}', "[]", "null", '{"status": "UP"}', '{"status": 200, "message": "sign in"}'),
+            *('{"id": "session-1"}', '{"id": "J", "status": "FAILED"}', '{"id": "other", "status": "QUEUED"}'),
+        ],
     ),
     "upload": (
         ["", '{"id": "c1", "checksum": "00"}', '{"type": "UPSERT"}', "{}"],

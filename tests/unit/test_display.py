@@ -171,8 +171,8 @@ def test_resumed_push_tells_what_is_there_and_what_it_waits_for():
         "pushengine: the unfinished push p0 cannot go on, a new one takes its place: the source has changed since",
         "pushengine: going on with push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
         "T: replace from a.csv, 1 column",
-        "T: chunk 000041, whose upload got no answer, has arrived (by checksum)",
-        "T: chunk 000042, whose upload got no answer, has not arrived, it is sent again (by checksum)",
+        "T: chunk 000041, whose upload was not acknowledged, has arrived (by checksum)",
+        "T: chunk 000042, whose upload was not acknowledged, has not arrived, it is sent again (by checksum)",
         "T: 0 rows read, 0 chunks sent after 41 before; chunk list verified by checksum",
         "T: waiting until 14:00:00Z so that a lost upload cannot arrive late (1:00 min)",
     ]
