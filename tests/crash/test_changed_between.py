@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 
 import pytest
 from support.lab import CONFIG, ROWS
@@ -149,6 +150,37 @@ async def test_a_done_push_of_which_nobody_was_told_is_told_although_its_file_wa
     assert (code, receipt["status"], receipt["rows"]) == (0, "DONE", ROWS), err
     await lab.check_table("T")
     assert len(jobs_that_ran(lab)) == 1
+
+
+async def test_a_receipt_that_cannot_be_written_is_told_the_next_time(lab):
+    """The rows are in the table, and whoever started the command takes it for failed: the disk of its log is full."""
+    with open("/dev/full", "w") as full:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pushengine", "push", "big.csv", "--table", "T", "--mode", "append"),
+            cwd=lab.folder,
+            env=lab.environment,
+            stdout=full,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await process.communicate()
+    assert process.returncode not in (0, None)
+    code, receipt, err = await lab.finish(await lab.start("T"))
+    assert (code, receipt["status"], receipt["resumed"]) == (0, "DONE", True), err
+    await lab.check_table("T")
+
+
+async def test_standard_input_again_is_the_same_push(lab):
+    words = ("push", "-", "--format", "csv", "--table", "T", "--mode", "append", "--json")
+    data = (lab.folder / "big.csv").read_bytes()
+    lab.emulator.faults = FaultPlan([Fault("submit", Delay(60, when="after"))])
+    process = await lab.run(*words, stdin=data)
+    while not jobs_that_ran(lab):
+        assert process.returncode is None
+        await asyncio.sleep(0.002)
+    await kill(lab, process)
+    code, receipt, err = await lab.finish(await lab.run(*words, stdin=data))
+    assert (code, receipt["status"], receipt["resumed"]) == (0, "DONE", True), err
+    await lab.check_table("T")
 
 
 @pytest.mark.parametrize("keeps_time", [False, True], ids=["new time", "old time"])

@@ -68,15 +68,19 @@ class Lab:
         key = ("--key", "N") if mode in ("upsert", "delete") else ()
         return await self.run(*("push", source, "--table", table, "--mode", mode, *key, "--json"), program=program)
 
-    async def run(self, *words, program=("-m", "pushengine")):
+    async def run(self, *words, program=("-m", "pushengine"), stdin=None):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, *program, *words),
             cwd=self.folder,
             env=self.environment,
+            stdin=None if stdin is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         self.running.append(process)
+        if stdin is not None:
+            process.stdin.write(stdin)
+            process.stdin.close()
         return process
 
     @staticmethod

@@ -205,3 +205,21 @@ def test_every_beginning_of_a_recorded_history_can_be_read_and_is_told_the_same_
 def test_facts_are_what_the_journal_gives(staged):
     facts = [Fact("p", 1.0, "push_planned", {"schema": None}), Fact("p", 2.0, "job_created", {"job_id": JOB})]
     assert PushHistory(facts).state.job.job_id == JOB
+
+
+def test_a_push_knows_its_files_as_each_process_found_them_until_all_of_them_are_known_to_be_one_content(staged):
+    a, b = [["/f", 1, 2, "x", 1, 1, 1]], [["/f", 1, 2, "x", 1, 2, 3]]
+    staged.push_planned(schema={"columns": []}, fingerprint=a)
+    staged.session_started(pid=2, resumed=True, fingerprint=b)
+    staged.session_started(pid=3, resumed=True, fingerprint=None)
+    staged.session_started(pid=4, resumed=True)  # of an earlier version
+    assert staged.state.fingerprints == [a, b]
+    staged.source_acked(job_id=JOB, rows=1, fingerprint=b, sha256=["00"])
+    assert (staged.state.fingerprints, staged.state.sha256, staged.state.job.is_complete) == ([b], ("00",), True)
+
+
+def test_a_job_that_was_acknowledged_once_may_have_run_whatever_a_repeated_submit_is_told(staged):
+    staged.submit_intended(job_id=JOB).submit_accepted(job_id=JOB, at=500.0)
+    staged.submit_intended(job_id=JOB).submit_refused(job_id=JOB, error="no")
+    assert (staged.state.job.accepted_at, staged.state.job.repeats, staged.state.submits) == (500.0, 1, 2)
+    assert staged.state.may_have_run

@@ -689,6 +689,26 @@ def test_a_repeated_submit_waits_for_no_quota_and_the_job_is_polled_meanwhile(tm
     assert max(after - before for before, after in itertools.pairwise(times)) < 17
 
 
+def test_a_quarantine_is_as_long_as_it_is_although_the_hosts_clock_is_set_back_meanwhile(tmp_path):
+    async def miss(bench, chunk_id):
+        ids = {"job_id": JOB, "chunk_id": chunk_id}
+        await bench.log.record(
+            "chunk_sending", **ids, rows=1, first_row=0, end_row=1, payload_bytes=1, digests={}, type="UPSERT"
+        )
+        await bench.log.record("chunk_settled", **ids, is_present=False, how="checksum")
+
+    async def use(bench):
+        runner = await bench.with_job()
+        await miss(bench, "000000")
+        await bench.clock.sleep(50)
+        bench.clock.epoch -= 3600
+        await miss(bench, "000001")
+        await runner._wait_for_quarantine(JOB)
+
+    bench, _ = on_bench(tmp_path, use, quarantine_seconds=60.0)
+    assert bench.elapsed == pytest.approx(110, abs=0.5)
+
+
 # --- Nothing is waited for in silence
 
 
