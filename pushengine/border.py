@@ -83,21 +83,11 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
         with contextlib.suppress(ValueError):
             location = urllib.parse.urlsplit(location).hostname or "the same host"
         where = wire.clip_text(wire.redact(wire.clean_text(location), secrets), 200)
-        redirect = UnexpectedResponseError(
-            f"{call.operation}: status {answer.status}, a redirect to {where}, which is not followed",
-            status=answer.status,
-            hint="set the URL to the address of the team itself",
-        )
-        redirect.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-        return redirect
+        what = f"a redirect to {where}, which is not followed"
+        return _impostor(answer, call, what, hint="set the URL to the address of the team itself")
     if answer.status not in _FROM_PROXIES_TOO and answer.body.lstrip()[:1] == b"<":
-        page = UnexpectedResponseError(
-            f"{call.operation}: status {answer.status} with a page that is not the platform's",
-            status=answer.status,
-            hint="does a proxy stand between here and the platform, and is the URL that of a Celonis team?",
-        )
-        page.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-        return page
+        hint = "does a proxy stand between here and the platform, and is the URL that of a Celonis team?"
+        return _impostor(answer, call, "with a page that is not the platform's", hint=hint)
     error: PushEngineError = error_answers.parse_error(
         answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
     )
@@ -118,13 +108,15 @@ def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
         return
     problem = wire.find_impostor(answer, call.optional_answer, call.job_id)
     if problem is not None:
-        error = UnexpectedResponseError(
-            f"{call.operation}: status {answer.status} with an answer that is not the platform's: {problem}",
-            status=answer.status,
-            hint="does a proxy or a login page stand between here and the platform?",
-        )
-        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-        raise error
+        hint = "does a proxy or a login page stand between here and the platform?"
+        raise _impostor(answer, call, f"with an answer that is not the platform's: {problem}", hint=hint)
+
+
+def _impostor(answer: wire.ApiAnswer, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
+    """Somebody else answered: that proves nothing, neither that the call was done nor that it was not."""
+    error = UnexpectedResponseError(f"{call.operation}: status {answer.status} {what}", status=answer.status, hint=hint)
+    error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+    return error
 
 
 def border_error(
