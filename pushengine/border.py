@@ -83,11 +83,11 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
         with contextlib.suppress(ValueError):
             location = urllib.parse.urlsplit(location).hostname or "the same host"
         where = wire.clip_text(wire.redact(wire.clean_text(location), secrets), 200)
-        what = f"a redirect to {where}, which is not followed"
+        what = f"is a redirect to {where}, which is not followed"
         return _impostor(answer, call, what, hint="set the URL to the address of the team itself")
     if answer.status not in _FROM_PROXIES_TOO and answer.body.lstrip()[:1] == b"<":
         hint = "does a proxy stand between here and the platform, and is the URL that of a Celonis team?"
-        return _impostor(answer, call, "with a page that is not the platform's", hint=hint)
+        return _impostor(answer, call, "came with a page that is not the platform's", hint=hint)
     error: PushEngineError = error_answers.parse_error(
         answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
     )
@@ -109,7 +109,7 @@ def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
     problem = wire.find_impostor(answer, call.optional_answer, call.job_id)
     if problem is not None:
         hint = "does a proxy or a login page stand between here and the platform?"
-        raise _impostor(answer, call, f"with an answer that is not the platform's: {problem}", hint=hint)
+        raise _impostor(answer, call, f"came with an answer that is not the platform's: {problem}", hint=hint)
 
 
 def _impostor(answer: wire.ApiAnswer, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
