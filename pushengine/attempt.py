@@ -139,19 +139,16 @@ class Attempt:
                 producer = build_producer(
                     stream if hasher is None else _FollowedStream(stream, hasher),
                     record,
+                    self._intake.label,
                     shared=shared,
+                    settings=settings,
                     workers=self._workers,
                     push_id=self._log.push_id,
-                    encode=functools.partial(
-                        build_payload,
-                        schema=schema,
-                        options=EncodingOptions.of(settings),
-                        digests=digests,
-                        filesystem=shared.runtime.filesystem,
-                    ),
+                    schema=schema,
+                    digests=digests,
                     queue=queue,
                     budget=budget,
-                    recheck=functools.partial(recheck, record, self._intake.label) if self._rechecks else None,
+                    rechecks=self._rechecks,
                 )
                 uploader = Uploader(
                     shared.destination,
@@ -235,16 +232,23 @@ def build_payload(
 def build_producer(
     stream: ChunkStream,
     record: JobRecord,
+    label: str,
     *,
     shared: Shared,
+    settings: EngineSettings,
     workers: Workers,
     push_id: str,
-    encode: Callable[[Rows], Payload],
+    schema: TableSchema,
+    digests: Sequence[str],
     queue: asyncio.Queue[ReadyChunk],
     budget: BudgetScope,
-    recheck: Callable[[Payload], None] | None,
+    rechecks: bool,
 ) -> Producer:
-    """A producer that leaves out what the job of `record` holds, or compares it."""
+    """A producer of the chunks that the job of `record` lacks.
+
+    With `rechecks`, what the job holds is encoded too and compared, so the stream has to begin at the beginning; another chunk than was sent
+    is a `SourceChangedError`.
+    """
 
     def acked_rows(chunk_id: str) -> int | None:
         known = record.chunks.get(chunk_id)
@@ -252,7 +256,13 @@ def build_producer(
 
     return Producer(
         stream,
-        encode=encode,
+        encode=functools.partial(
+            build_payload,
+            schema=schema,
+            options=EncodingOptions.of(settings),
+            digests=digests,
+            filesystem=shared.runtime.filesystem,
+        ),
         queue=queue,
         budget=budget,
         workers=workers,
@@ -260,16 +270,12 @@ def build_producer(
         push_id=push_id,
         sink=shared.sink,
         acked_rows=acked_rows,
-        recheck=recheck,
+        recheck=functools.partial(_recheck, record, label) if rechecks else None,
     )
 
 
-def recheck(record: JobRecord, label: str, payload: Payload) -> None:
-    """Compare a chunk of the source as it is now with what an earlier process sent of it.
-
-    Raises:
-        SourceChangedError: It is another one.
-    """
+def _recheck(record: JobRecord, label: str, payload: Payload) -> None:
+    """Compare a chunk of the source as it is now with what an earlier process sent of it."""
     sent = record.chunks[payload.chunk_id]
     if (payload.rows, payload.digests[JOURNAL_DIGEST]) != (sent.rows, sent.digests[JOURNAL_DIGEST]):
         raise SourceChangedError(

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 from typing import Literal
 
 from pushengine import events
-from pushengine.attempt import build_payload, build_producer, recheck
+from pushengine.attempt import build_producer
 from pushengine.budget import ReadyChunk
-from pushengine.encoding import JOURNAL_DIGEST, EncodingOptions
+from pushengine.config import EngineSettings
+from pushengine.encoding import JOURNAL_DIGEST
 from pushengine.errors import SchemaError, SourceChangedError, real_cause
 from pushengine.filehash import FileHasher
 from pushengine.history import PushState
 from pushengine.intake import OpenedSource
 from pushengine.pushlog import PushLog
-from pushengine.recipe import FileChange, compare_files, load_schema, planned_settings, recipe_change, sizes_and_probes
+from pushengine.recipe import (
+    FileChange,
+    Fingerprint,
+    compare_files,
+    load_schema,
+    planned_settings,
+    recipe_change,
+    sizes_and_probes,
+)
 from pushengine.runtime import Shared
 from pushengine.types import Workers
 
@@ -69,32 +77,33 @@ class EarlierPush:
             SourceReadError: A file is gone or unreadable.
         """
         state = self._state
-        if (
-            state.job is not None and state.job.is_complete
-        ):  # no chunk remains: settings and versions decide nothing any more
+        if state.job is not None and state.job.is_complete:
+            # No chunk remains: settings and versions decide nothing any more.
             is_same = await self._compare() == "same"
             return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
         change = self._change()
         if change == "changed":
             return Continuation("supersede", SOURCE_CHANGED)
-        reason = await self._recipe_change()
+        reason = await self._recipe_change(self._shared.settings)
         if reason is not None:
             return Continuation("supersede", reason)
         return Continuation("recheck" if change == "touched" else "resume")
 
     def _change(self) -> FileChange:
         """What became of the files since any process sent chunks of them."""
-        now = self._fingerprint
-        if not self._state.fingerprints:
-            return compare_files(None, now)
-        changes = {compare_files(before, now) for before in self._state.fingerprints}
+        known: list[Fingerprint | None] = [*self._state.fingerprints] or [None]
+        changes = {compare_files(before, self._fingerprint) for before in known}
         return "changed" if "changed" in changes else "touched" if "touched" in changes else "same"
 
-    async def _recipe_change(self) -> str | None:
+    @property
+    def _planned_settings(self) -> EngineSettings:
+        return planned_settings(self._state.planned.get("recipe", {}), self._shared.settings)
+
+    async def _recipe_change(self, settings: EngineSettings) -> str | None:
         pieces = await self._intake.pieces(load_schema(self._state.schema or {}))
         return recipe_change(
             self._state.planned.get("recipe", {}),
-            self._shared.settings,
+            settings,
             is_text=self._intake.is_text,
             is_as_it_is=isinstance(pieces, list),
         )
@@ -123,7 +132,8 @@ class EarlierPush:
         self._shared.sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason))
         if self._state.sha256 is not None:
             is_same = await self._has_digests(self._state.sha256)
-        elif await self._encodes_alike():
+        elif await self._recipe_change(self._planned_settings) is None:
+            # What encoded the chunks then encodes them now. Today's settings do not matter: those of the push are taken.
             is_same = await self._encodes_to_what_was_sent()
         else:
             return "unknown"
@@ -134,18 +144,9 @@ class EarlierPush:
         hasher.finish()
         return sorted(sha256) == sorted(await hasher.run())
 
-    async def _encodes_alike(self) -> bool:
-        """What encoded the chunks then encodes them now. Settings do not matter: the source is encoded with those of the push."""
-        recipe = self._state.planned.get("recipe", {})
-        pieces = await self._intake.pieces(load_schema(self._state.schema or {}))
-        settings = planned_settings(recipe, self._shared.settings)
-        change = recipe_change(recipe, settings, is_text=self._intake.is_text, is_as_it_is=isinstance(pieces, list))
-        return change is None
-
     async def _encodes_to_what_was_sent(self) -> bool:
         """The source gives the chunks that the journal has digests of, no more and no less. Sends nothing."""
         shared, record = self._shared, self._state.jobs[-1]
-        settings = planned_settings(self._state.planned.get("recipe", {}), shared.settings)
         schema = load_schema(self._state.schema or {})
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
         try:
@@ -154,19 +155,16 @@ class EarlierPush:
                     producer = build_producer(
                         stream,
                         record,
+                        self._intake.label,
                         shared=shared,
+                        settings=self._planned_settings,
                         workers=self._workers,
                         push_id=self._log.push_id,
-                        encode=functools.partial(
-                            build_payload,
-                            schema=schema,
-                            options=EncodingOptions.of(settings),
-                            digests=(JOURNAL_DIGEST,),
-                            filesystem=shared.runtime.filesystem,
-                        ),
+                        schema=schema,
+                        digests=(JOURNAL_DIGEST,),
                         queue=queue,
                         budget=budget,
-                        recheck=functools.partial(recheck, record, self._intake.label),
+                        rechecks=True,
                     )
                     guards = [
                         group.create_task(shared.drain.when_set(stream.stop), name="drain"),

@@ -314,7 +314,7 @@ class PushRun:
         if not is_done:
             self._emit_started(log)
             try:
-                await self._end_job(log, self._target, final_state="finished")
+                await self._end_job(log, self._target)
             except JobFailedError as error:
                 failure = error
         if self._resumes is not None or await self._is_still_sent(log, workers, failure):
@@ -324,7 +324,7 @@ class PushRun:
         await self._leave_settled(log, failure)
         return False
 
-    async def _end_job(self, log: PushLog, target: Target, *, final_state: str) -> None:
+    async def _end_job(self, log: PushLog, target: Target) -> None:
         """Submit where that is needed, and poll; the last fact of the push."""
         record = log.state.job
         assert record is not None  # noqa: S101 - it was submitted
@@ -336,8 +336,11 @@ class PushRun:
             cause = real_cause(error)
             await finish(self._close_log(log, target, cause, is_open=self._is_left_open(log, cause, can_resume=True)))
             raise
+        await self._record_finished(log, target)
+
+    async def _record_finished(self, log: PushLog, target: Target) -> None:
         receipt = self._receipt("DONE", log, target).to_dict()
-        await log.record("push_finished", final_state=final_state, receipt=receipt)
+        await log.record("push_finished", final_state="finished", receipt=receipt)
 
     async def _is_still_sent(self, log: PushLog, workers: Workers, failure: JobFailedError | None) -> bool:
         try:
@@ -468,10 +471,9 @@ class PushRun:
             return
         reason = f"push {push_id} into table {self._target.table} was submitted before: it comes to its end first"
         self._emit(events.WaitStarted(push_id=self._push_id, reason=reason))
-        with contextlib.suppress(
-            JobFailedError, SubmitOutcomeUnknownError
-        ):  # the journal has it, and this push comes after it
-            await self._end_job(log, target_of(log.state), final_state="finished")
+        # Whatever its end is, the journal has it, and this push comes after it.
+        with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
+            await self._end_job(log, target_of(log.state))
 
     async def _begin(self, identity: str, source: OpenedSource, schema: TableSchema) -> PushLog:
         now = self._clock.now()
@@ -563,7 +565,7 @@ class PushRun:
             if not is_replaced:
                 raise
             raise cause from cause.__cause__
-        await log.record("push_finished", final_state="finished", receipt=self._receipt("DONE", log).to_dict())
+        await self._record_finished(log, self._target)
 
     def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake, log: PushLog) -> None:
         """Raise the cause unless a fresh job can repair it."""

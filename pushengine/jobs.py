@@ -295,7 +295,7 @@ class JobRunner:
 
     async def _refused(self, error: RateLimitedError) -> float:
         """Have all submits of this host wait as a 429 asks for; returns for how long, seconds."""
-        with told_when_slow(lambda: self._emit_waiting("another process has the quota ledger locked")):
+        with self._told_when_ledger_is_locked():
             return await self._limiter.refused(error.retry_after_seconds)
 
     async def _is_accepted_after_all(self, job_id: JobId, attempt: int, error: PushEngineError, wait: float) -> bool:
@@ -343,6 +343,9 @@ class JobRunner:
     def _emit_waiting(self, reason: str, seconds: float | None = None) -> None:
         if seconds is None or seconds > SILENT_SECONDS:
             self._sink.emit(events.WaitStarted(push_id=self._push_id, reason=reason, seconds=seconds))
+
+    def _told_when_ledger_is_locked(self) -> contextlib.AbstractContextManager[None]:
+        return told_when_slow(lambda: self._emit_waiting("another process has the quota ledger locked"))
 
     def _told_when_slow(self, operation: str) -> contextlib.AbstractContextManager[None]:
         return told_when_slow(lambda: self._emit_waiting(f"no response yet, {operation}"))
@@ -396,7 +399,7 @@ class JobRunner:
             return
         if elapsed < _REPEAT_AFTER_SECONDS[record.repeats]:
             return
-        with told_when_slow(lambda: self._emit_waiting("another process has the quota ledger locked")):
+        with self._told_when_ledger_is_locked():
             is_granted = await self._limiter.try_acquire(functools.partial(self._emit_correction, job_id))
         if not is_granted:
             return

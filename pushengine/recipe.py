@@ -94,11 +94,12 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
         **{key: getattr(settings, name) for key, name in _SETTINGS.items()},
         "csv": [getattr(settings, name) for name in _CSV_SETTINGS],
     }
+    defaults = _defaults()
     return {
         "chunking": CHUNKING_VERSION,
         "chunk_bytes": settings.fitting_chunk_bytes,
         "encoders": settings.encoder_threads,
-        **{key: value for key, value in told.items() if value != _defaults()[key]},
+        **{key: value for key, value in told.items() if value != defaults[key]},
         **library_versions(),
     }
 

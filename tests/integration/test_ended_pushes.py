@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pushengine import continuation, events
+from pushengine import attempt, events
 from pushengine.emulator.faults import Fault, FaultPlan, Status
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, SourceReadError
 from pushengine.pushlog import PushLog
@@ -115,7 +115,7 @@ async def test_what_cannot_be_read_is_not_another_content(start, monkeypatch):
         raise SourceReadError("Input/output error", source="a.parquet")
 
     with monkeypatch.context() as patch:
-        patch.setattr(continuation, "build_payload", broken)
+        patch.setattr(attempt, "build_payload", broken)
         with pytest.raises(SourceReadError, match="is DONE: its 20,000 rows are in the table"):
             await stage.push(path, mode="append")
     assert (await stage.push(path, mode="append")).resumed
