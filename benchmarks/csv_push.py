@@ -43,7 +43,7 @@ CHUNK_ROWS = 500_000
 
 
 async def _push(job: dict[str, Any]) -> tuple[Any, Meter, float]:
-    from pushengine.workers import prefer_jemalloc
+    from pushengine.runtime.threads import prefer_jemalloc
 
     prefer_jemalloc()  # as the command line does
     sink = harness.LastAcknowledgement()
@@ -81,12 +81,12 @@ class _Stages:
     WATCHED = (
         ("read: next bytes", "pushengine.sources.csv", "_CsvPass._filled"),
         ("read: whole rows, quotes", "pushengine.sources.csv", "_CsvPass._whole_rows"),
-        ("reader thread in all", "pushengine.chunking", "ChunkReader.next_chunk"),
-        ("sample: find types", "pushengine.schema", "SchemaSettler.observe"),
+        ("reader thread in all", "pushengine.pipeline.chunking", "ChunkReader.next_chunk"),
+        ("sample: find types", "pushengine.schema.inference", "SchemaSettler.observe"),
         ("encode: parse as text", "pushengine.sources.csv", "_Layout.parse"),
-        ("encode: types and lengths", "pushengine.encoding", "conform"),
-        ("encode: digests", "pushengine.encoding", "_digest"),
-        ("encode: all but digests", "pushengine.encoding", "_write_parquet"),
+        ("encode: types and lengths", "pushengine.pipeline.encoding", "conform"),
+        ("encode: digests", "pushengine.pipeline.encoding", "_digest"),
+        ("encode: all but digests", "pushengine.pipeline.encoding", "_write_parquet"),
     )
 
     def __init__(self) -> None:

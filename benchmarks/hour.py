@@ -27,19 +27,19 @@ from typing import Any
 import harness
 from harness import Meter
 
-from pushengine.budget import ByteBudget
-from pushengine.config import EngineSettings
-from pushengine.drain import DrainSwitch
-from pushengine.emulator.quota import SubmitQuota
-from pushengine.engine import PushRun
+from pushengine.config.load import EngineSettings
+from pushengine.emulator.jobs.quota import SubmitQuota
 from pushengine.errors import RateLimitedError
-from pushengine.filesystem import LocalFileSystem
-from pushengine.journal import JournalFile, PushLock
-from pushengine.ledger import SqliteLedger
-from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.journal.store import JournalFile, PushLock
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
-from pushengine.retry import RetryPolicy
-from pushengine.runtime import Runtime, Shared
+from pushengine.pipeline.memory_budget import ByteBudget
+from pushengine.pipeline.retry import RetryPolicy
+from pushengine.push.context import Runtime, Shared
+from pushengine.push.run import PushRun
+from pushengine.quota.ledger import SqliteLedger
+from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.runtime.drain import DrainSwitch
+from pushengine.runtime.files import LocalFileSystem
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0
@@ -89,7 +89,7 @@ class Platform:
 
 
 class Connection:
-    """One engine's way to the platform (`types.Destination`); its answers tell this engine the platform's time."""
+    """One engine's way to the platform (`interfaces.Destination`); its answers tell this engine the platform's time."""
 
     team = "acme"
 

@@ -29,9 +29,9 @@ from typing import Any
 import harness
 from harness import Meter
 
-from pushengine.client import DataPushClient
-from pushengine.journal import Fact, Journal, JournalFile
-from pushengine.workers import ThreadWorkers
+from pushengine.celonis.data_push import DataPushClient
+from pushengine.journal.store import Fact, Journal, JournalFile
+from pushengine.runtime.threads import ThreadWorkers
 
 TASKS = 4
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import harness
 
-from pushengine.ledger import SqliteLedger
+from pushengine.quota.ledger import SqliteLedger
 
 PROCESSES = 8
 HOUR_QUOTA = 250

@@ -1,6 +1,6 @@
 """Does peak memory stay where it is when the input grows twenty-fold, and below the formula?
 
-The formula (docstring of `pushengine.config`): peak RSS <= base + max_memory_bytes, base about 150 MB. The base that is measured here is
+The formula (docstring of `pushengine.config.load`): peak RSS <= base + max_memory_bytes, base about 150 MB. The base that is measured here is
 the RSS of a process with an open engine before its first push.
 
 The same push of `--rows` / 20 and of `--rows` rows (half a gigabyte and ten of them), over links of `--mb-per-second` each: slow enough that
@@ -25,7 +25,7 @@ BUDGETS: dict[str, dict[str, int]] = {
 
 async def _push(job: dict[str, Any]) -> dict[str, Any]:
     from pushengine import EngineSettings
-    from pushengine.workers import prefer_jemalloc
+    from pushengine.runtime.threads import prefer_jemalloc
 
     harness.without_pandas()
     prefer_jemalloc()  # as the command line does

@@ -77,7 +77,7 @@ def raw(job: dict[str, Any]) -> dict[str, Any]:
 
 async def _upload_all(job: dict[str, Any], payloads: list[memoryview]) -> Meter:
     from pushengine import EngineSettings, UserApiKey
-    from pushengine.client import DataPushClient
+    from pushengine.celonis.data_push import DataPushClient
     from pushengine.model import Payload, TableColumn, Target
 
     settings = EngineSettings(ca_file=job["ca_file"], **job.get("settings", {}))
@@ -100,9 +100,9 @@ async def _upload_all(job: dict[str, Any], payloads: list[memoryview]) -> Meter:
 def cut(job: dict[str, Any]) -> dict[str, Any]:
     """Payloads without an upload."""
     from pushengine import EngineSettings
-    from pushengine.filesystem import LocalFileSystem
-    from pushengine.pieces import checked_payload
-    from pushengine.schema import SchemaSettler
+    from pushengine.parquet.slices import checked_payload
+    from pushengine.runtime.files import LocalFileSystem
+    from pushengine.schema.inference import SchemaSettler
     from pushengine.sources import open_source
 
     path, filesystem = Path(job["file"]), LocalFileSystem()
@@ -138,9 +138,9 @@ def recode(job: dict[str, Any]) -> dict[str, Any]:
 def _pieces(path: Path) -> list[tuple[Any, Any]]:
     """As the engine cuts it with its defaults: (piece, where its bytes are)."""
     from pushengine import EngineSettings
-    from pushengine.acceptance import read_layouts
-    from pushengine.filesystem import LocalFileSystem
-    from pushengine.pieces import cut, parts_of
+    from pushengine.parquet.eligibility import read_layouts
+    from pushengine.parquet.slices import cut, parts_of
+    from pushengine.runtime.files import LocalFileSystem
 
     settings = EngineSettings()
     layouts = read_layouts([path], LocalFileSystem(), settings)

@@ -26,13 +26,13 @@ VARIANTS = ("chunk_4", "chunk_16", "chunk_64", "all", "none", "statistics", "zst
 
 def encode(job: dict[str, Any]) -> dict[str, Any]:
     """All chunks of one file on one thread; the reader's time does not count."""
-    from pushengine import encoding
-    from pushengine.chunking import ChunkReader
-    from pushengine.config import EngineSettings
-    from pushengine.filesystem import LocalFileSystem
-    from pushengine.schema import SchemaSettler
+    from pushengine.config.load import EngineSettings
+    from pushengine.pipeline import encoding
+    from pushengine.pipeline.chunking import ChunkReader
+    from pushengine.runtime.files import LocalFileSystem
+    from pushengine.runtime.threads import prefer_jemalloc
+    from pushengine.schema.inference import SchemaSettler
     from pushengine.sources import open_source
-    from pushengine.workers import prefer_jemalloc
 
     prefer_jemalloc()
     variant = job["variant"]

@@ -64,7 +64,7 @@ class _LagWatch:
 
 async def _upload_all(job: dict[str, Any], data: memoryview) -> tuple[Meter, _LagWatch, _LagWatch]:
     from pushengine import EngineSettings, UserApiKey
-    from pushengine.client import DataPushClient
+    from pushengine.celonis.data_push import DataPushClient
     from pushengine.model import Payload, TableColumn, Target
 
     idle = _LagWatch()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pushengine import errors
 
 if TYPE_CHECKING:
-    from pushengine.api import PushEngine as PushEngine
-    from pushengine.auth import AppKey as AppKey
-    from pushengine.auth import OAuthClient as OAuthClient
-    from pushengine.auth import UserApiKey as UserApiKey
-    from pushengine.config import EngineSettings as EngineSettings
+    from pushengine.config.load import EngineSettings as EngineSettings
+    from pushengine.credentials import AppKey as AppKey
+    from pushengine.credentials import OAuthClient as OAuthClient
+    from pushengine.credentials import UserApiKey as UserApiKey
+    from pushengine.engine import PushEngine as PushEngine
     from pushengine.errors import PushEngineError as PushEngineError
     from pushengine.model import Plan as Plan
     from pushengine.model import Receipt as Receipt
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "PushEngine": "pushengine.api",
-    "AppKey": "pushengine.auth",
-    "OAuthClient": "pushengine.auth",
-    "UserApiKey": "pushengine.auth",
-    "EngineSettings": "pushengine.config",
+    "PushEngine": "pushengine.engine",
+    "AppKey": "pushengine.credentials",
+    "OAuthClient": "pushengine.credentials",
+    "UserApiKey": "pushengine.credentials",
+    "EngineSettings": "pushengine.config.load",
     "PushEngineError": "pushengine.errors",
     "Plan": "pushengine.model",
     "Receipt": "pushengine.model",

@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    from pushengine.cli import main as run  # noqa: PLC0415 - nothing is imported before it is needed
+    from pushengine.cli.app import main as run  # noqa: PLC0415 - nothing is imported before it is needed
 
     return run()
 

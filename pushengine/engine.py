@@ -1,696 +1,508 @@
-"""One push from source to receipt: wires producer, queue, uploaders and job, and owns failure, restart, resume, drain and abort.
-
-```
-source --read--> record batches --cut--> chunks --encode--> payloads --asyncio.Queue--> uploaders --> job --seal--> submit --> poll
-         reader thread                    encoder threads    bounded        max_uploads             quota
-```
-
-Until the submit leaves, the table is untouched, so every surprise has the same repair: delete the job, and start again in a fresh one
-with what was learned (`_RESTARTABLE`), or report the cause. A failure in any task stops all of them; the first real cause is what is
-raised.
-
-Every step is in the journal before it is taken. A push of files that ends early (killed, drained, cancelled, network gone for too long)
-stays open there, with its job: the same command goes on from it. A push that failed for good, or whose rows cannot be read again,
-deletes its unsubmitted job.
-
-What the same command finds in the journal decides what it does (`_push`):
-
-    a submit may have left    the push is ended from its journal alone; then, if the source holds what was sent, the command is done
-    nothing was submitted     it goes on if the source and the recipe of its chunks are what they were, else a new push takes its place
-    nothing                   a new push
-"""
+"""The library surface: `PushEngine`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
-import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar
+import datetime as dt
+import functools
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from pushengine import events
-from pushengine.attempt import Attempt, end_job
-from pushengine.config import EngineSettings
-from pushengine.continuation import SOURCE_CHANGED, EarlierPush
-from pushengine.errors import (
-    ConfigError,
-    JobFailedError,
-    JobTaintedError,
-    JobVanishedError,
-    JournalError,
-    JournalLockedError,
-    LedgerError,
-    PushEngineError,
-    SourceChangedError,
-    SourceError,
-    SubmitOutcomeUnknownError,
-    ValueMisfitError,
-    VerificationError,
-    real_cause,
+from pushengine.celonis.checks import run_checks
+from pushengine.celonis.data_push import DataPushClient
+from pushengine.config.load import EngineSettings
+from pushengine.credentials import Credentials
+from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
+from pushengine.events import Event, EventSink, WaitStarted
+from pushengine.journal.state import PushHistory
+from pushengine.journal.store import Journal, JournalFile, PushLock, PushRow
+from pushengine.model import (
+    CheckResult,
+    ColumnType,
+    Job,
+    JobId,
+    Mode,
+    QuotaStatus,
+    Receipt,
+    RemoteChunk,
 )
-from pushengine.intake import AsyncIntake, Intake, OpenedSource, open_intake
-from pushengine.jobs import JobRunner
-from pushengine.journal import Fact, JournalFile, PushRow
-from pushengine.model import ColumnType, Receipt, Target
-from pushengine.outcome import (
-    ReceiptStatus,
-    build_receipt,
-    is_resumable,
-    is_running_on,
-    schema_changes,
-    status_of,
-    target_of,
-)
-from pushengine.pushlog import PushLog
-from pushengine.recipe import (
-    Fingerprint,
-    chunk_recipe,
-    dump_schema,
-    in_order_of,
-    load_schema,
-    planned_settings,
-    push_identity,
-    source_words,
-)
-from pushengine.runtime import Shared
-from pushengine.schema import SchemaSettler, TableSchema
-from pushengine.sources import open_source
-from pushengine.tasks import settled, told_when_slow
-from pushengine.types import Workers
-from pushengine.wording import format_rows
-from pushengine.workers import finish
+from pushengine.pipeline.memory_budget import ByteBudget
+from pushengine.pipeline.retry import RetryPolicy
+from pushengine.push.cleanup import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
+from pushengine.push.context import Runtime, Shared
+from pushengine.push.outcome import target_of
+from pushengine.push.plan import build_target
+from pushengine.push.run import PushRun
+from pushengine.quota.ledger import SqliteLedger
+from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.runtime.aio import told_when_slow
+from pushengine.runtime.clock import SystemClock
+from pushengine.runtime.drain import DrainSwitch
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.threads import ThreadWorkers, finish
+from pushengine.sources import check_words, open_source
+from pushengine.sources.spool import Spooled, SpoolHold, is_byte_stream, spool_source
+from pushengine.state.folder import open_ledger, open_state_dir, quota_status
 
-T = TypeVar("T")
-
-MAX_RESTARTS = 3
-_RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTaintedError)
+_MAX_BUFFERED_EVENTS = 10_000
 
 
-@dataclasses.dataclass(slots=True)
-class _Progress:
-    """What the receipt is made of, besides the journal's facts."""
+class PushEngine:
+    """Pushes tables into one data pool. Use with `async with`.
 
-    start: float
-    retries: int = 0
-    restarts: int = 0
-    is_resumed: bool = False
-    source_bytes: int | None = None
-    timings: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-class PushRun:
-    """One push, or the rest of one.
+    Many pushes may run at once on one engine: they share connections, memory budget, encoder threads and quota.
 
     Args:
-        spec: Path, pattern, list of them, Arrow object or async iterator of record batches.
-        target: Table, mode and keys.
-        shared: Connections, memory, quota, journal.
-        push_id: Name of this push, if it is a new one.
-        source_format: Format of files, or None to go by their names.
-        arrow_schema: Schema of an iterator's batches, where it has none of its own.
-        column_types: Types that the user set by hand.
-        content: Name of the source's content, where it was a stream that is kept in a file of its own each time.
-        resumes: The push to go on with, where its user named it: once it is DONE no other one begins.
+        url: Team URL, `https://<team>.<cluster>.celonis.cloud`; `http://` for loopback addresses only.
+        pool_id: Data pool.
+        auth: `OAuthClient` (recommended), `UserApiKey` or `AppKey`.
+        connection_id: Default data connection; None is the pool's global schema.
+        settings: How to work.
+        state_dir: Folder of the journal and the quota ledger; None is `PUSHENGINE_STATE_DIR` or the platform's user state folder.
+        sinks: Take every event; called on the event loop, must be quick.
+        runtime: Time, chance, files and threads, for tests and simulations.
+
+    Raises:
+        ConfigError: A bad URL, pool or setting.
     """
 
     def __init__(
         self,
-        spec: Any,
-        target: Target,
-        shared: Shared,
+        url: str,
         *,
-        push_id: str,
-        source_format: str | None = None,
-        arrow_schema: Any = None,
-        column_types: Mapping[str, ColumnType] | None = None,
-        content: str | None = None,
-        resumes: PushRow | None = None,
+        pool_id: str,
+        auth: Credentials,
+        connection_id: str | None = None,
+        settings: EngineSettings | None = None,
+        state_dir: Path | None = None,
+        sinks: Sequence[EventSink] = (),
+        runtime: Runtime | None = None,
     ) -> None:
-        self.spec = spec
-        self._wanted = self._target = target
-        self._shared = shared
-        self._settings = shared.settings
-        self._clock = shared.runtime.clock
-        self._new_id = self._push_id = push_id
-        self._source_format = source_format
-        self._arrow_schema = arrow_schema
-        self._column_types = dict(column_types or {})
-        self._content = content
-        self._resumes = resumes
-        self._progress = _Progress(self._clock.monotonic())
-        self._log: PushLog | None = None
-        self._attempt: Attempt | None = None
+        self._url = url
+        self._auth = auth
+        self._settings = settings or EngineSettings()
+        self._connection_id = connection_id
+        self._state_dir = state_dir
+        self._sinks = list(sinks)
+        self._subscribers: set[asyncio.Queue[Event | None]] = set()
+        self._encoders: ThreadPoolExecutor | None = None
+        self._runtime = runtime or self._system_runtime()
+        self._server_clock = ServerClock(self._runtime.clock)
+        self._client = DataPushClient(
+            url,
+            pool_id,
+            auth,
+            settings=self._settings,
+            clock=self._runtime.clock,
+            on_server_date=self._server_clock.observe,
+        )
+        self._pool_id = pool_id
+        self._shared: Shared | None = None
+        self._journal: Journal | None = None
+        self._spool_folder = Path()
+        self._ledger: SqliteLedger | None = None
+        self._drain: DrainSwitch | None = None
+        self._pushes: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
+        self._is_swept = False
 
-    async def run(self) -> Receipt:
-        """Do all of it, or all that an earlier process left.
+    def _system_runtime(self) -> Runtime:
+        self._encoders = ThreadPoolExecutor(self._settings.encoder_threads, thread_name_prefix="pushengine-encode")
+        return Runtime(
+            clock=SystemClock(),
+            rng=random.SystemRandom(),
+            filesystem=LocalFileSystem(),
+            off_loop=asyncio.to_thread,
+            new_workers=functools.partial(ThreadWorkers, self._encoders),
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._is_closed:
+            raise EngineClosedError("this engine is closed", hint="make a new one")
+        settings = self._settings
+        self._drain = DrainSwitch()
+        folder = await self._runtime.off_loop(open_state_dir, self._state_dir)
+        self._ledger = await self._runtime.off_loop(open_ledger, settings, folder)
+        self._journal = Journal(folder / "journal.sqlite3")
+        self._spool_folder = (folder / "spool").absolute()
+        take_lock = functools.partial(PushLock, folder / "locks")
+        try:
+            with self._told_when_slow("the journal is slow, or another process has it locked"):
+                await self._journal.open()
+                await self._prune(self._journal, take_lock)
+        except BaseException:
+            await self.aclose()
+            raise
+        self._shared = Shared(
+            destination=self._client,
+            pool_id=self._pool_id,
+            journal=self._journal,
+            take_lock=take_lock,
+            limiter=SubmitLimiter(
+                self._ledger,
+                team=self._client.team,
+                server_clock=self._server_clock,
+                clock=self._runtime.clock,
+                off_loop=self._runtime.off_loop,
+                rng=self._runtime.rng,
+                spacing_seconds=self._ledger.spacing_seconds,
+                submits_per_hour=settings.submits_per_hour,
+            ),
+            policy=RetryPolicy(max_attempts=settings.max_attempts, max_wait_seconds=settings.retry_max_wait_seconds),
+            budget=ByteBudget(settings.max_memory_bytes),
+            settings=settings,
+            runtime=self._runtime,
+            drain=self._drain,
+            sink=self,
+            table_locks={},
+            finished=set(),
+        )
+        return self
+
+    async def _prune(self, journal: Journal, take_lock: Callable[[str], PushLock]) -> None:
+        clock, stale_seconds = self._runtime.clock, self._settings.stale_hours * 3600.0
+        before = clock.now() - self._settings.history_days * 86_400.0
+        await journal.do(lambda file: file.prune(before))
+        await give_up_stale_pushes(journal=journal, take_lock=take_lock, clock=clock, stale_seconds=stale_seconds)
+        await delete_old_spools(
+            self._spool_folder,
+            journal=journal,
+            before=clock.now() - stale_seconds,
+            off_loop=self._runtime.off_loop,
+        )
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc_type is not None and self._shared is not None:
+            # Whoever asked for these pushes has not come to the end of what it wanted with them, and may ask again: then it is told again.
+            self._shared.finished.clear()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Abort what still runs, close connections and files. Leaves no task, thread or socket; safe to call twice."""
+        self._is_closed = True
+        current = asyncio.current_task()
+        running = {task for task in self._pushes if task is not current}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        await self._client.aclose()
+        if self._journal is not None:
+            await self._tell_journal_who_was_told(self._journal)
+            await self._journal.aclose()
+        if self._ledger is not None:
+            await self._runtime.off_loop(self._ledger.close)
+        if self._encoders is not None:
+            self._encoders.shutdown(wait=True)
+        for queue in self._subscribers:
+            _put_dropping_oldest(queue, None)
+
+    async def _tell_journal_who_was_told(self, journal: Journal) -> None:
+        """Callers have the receipts of these pushes: the same command means a new push from now on."""
+        finished, now = list(self._shared.finished) if self._shared else [], self._runtime.clock.now()
+        if not finished:
+            return
+
+        def write(file: JournalFile) -> None:
+            for push_id in finished:
+                file.set_state(push_id, "done", now)
+
+        with contextlib.suppress(JournalError):
+            await journal.do(write)
+
+    def drain(self) -> None:
+        """Take no new rows, finish chunks in flight; running pushes end with `EngineClosedError`, those of files can be resumed."""
+        if self._drain is not None:
+            self._drain.set()
+
+    async def push(
+        self,
+        source: Any,
+        *,
+        table: str,
+        mode: Mode = "replace",
+        keys: Sequence[str] = (),
+        connection_id: str | None = None,
+        format: str | None = None,  # noqa: A002 - the option's name on the command line too
+        schema: Any = None,
+        column_types: Mapping[str, ColumnType] | None = None,
+        duplicate_removal_column: str | None = None,
+        spool: bool = False,
+    ) -> Receipt:
+        """Push one source into one table and wait until the platform has loaded it.
+
+        Args:
+            source: Path, glob, directory or a list of them; anything with `__arrow_c_stream__` (pandas, polars, DuckDB, pyarrow); or an async
+                iterator of `pyarrow.RecordBatch`; or a binary file object (standard input), with its format.
+            table: Target table.
+            mode: replace, append, upsert or delete.
+            keys: Primary key columns, for upsert and delete.
+            connection_id: Data connection, else the engine's.
+            format: csv or parquet; by name if not given.
+            schema: `pyarrow.Schema` of an iterator's batches.
+            column_types: Types by column name, where the found ones are not wanted.
+            duplicate_removal_column: Of rows with equal keys the one with the highest value here wins.
+            spool: Keep a source that can be read only once on disk until it is loaded, so that the push can start again or be resumed after
+                a crash. A file object always is.
 
         Returns:
             The receipt of a push that is DONE.
 
         Raises:
-            PushEngineError: The cause of the failure; `.receipt` tells what was done. Nothing is running any more; the push is open in the
-                journal, or its unsubmitted job is deleted.
+            ConfigError: Arguments that do not fit together.
+            SourceError: Unreadable, malformed or unsuitable input; nothing was submitted.
+            ApiError: The platform refused; AuthenticationError and PermissionDeniedError with remedies.
+            TransportError: The platform cannot be reached.
+            JobError: The job failed, timed out or vanished.
+            EngineClosedError: The engine was drained or closed.
         """
-        workers = self._shared.runtime.new_workers()
-        try:
-            await self._push(workers)
-        except BaseException as error:  # noqa: BLE001 - _fail() raises it, or its real cause
-            self._fail(error)
-        else:
-            receipt = await self._finished_receipt()
-            self._shared.finished.add(self._push_id)
-            self._emit(events.PushFinished(push_id=self._push_id, receipt=receipt))
-            return receipt
-        finally:
-            await workers.aclose()
-
-    def _fail(self, error: BaseException) -> NoReturn:
-        cause = real_cause(error)
-        receipt = self._receipt(status_of(cause), self._log)
-        if isinstance(cause, PushEngineError):
-            cause.receipt = receipt
-        self._emit(
-            events.PushFailed(push_id=self._push_id, error=str(cause), error_type=type(cause).__name__, receipt=receipt)
+        check_words(source)
+        target = build_target(
+            table,
+            mode=mode,
+            keys=keys,
+            connection_id=self._connection_id if connection_id is None else connection_id,
+            settings=self._settings,
+            duplicate_removal_column=duplicate_removal_column,
         )
-        if cause is error:
-            raise cause
-        raise cause from cause.__cause__
-
-    async def _push(self, workers: Workers) -> None:
-        identity = self._identity()
-        async with self._held(identity):
-            log = await self._find_resumed() if self._resumes is not None else await self._find_earlier(identity)
-            if log is not None and (log.state.may_have_run or log.state.is_done):
-                is_finished = await self._end_submitted(log, workers)
-            else:
-                is_finished = log is not None and await self._go_on(log, workers)
-            if not is_finished:
-                await self._begin_anew(identity, workers)
-
-    @contextlib.asynccontextmanager
-    async def _held(self, identity: str) -> AsyncIterator[None]:
-        """Nobody else works on the push of this identity.
-
-        Raises:
-            JournalLockedError: Somebody does.
-        """
-        taking = asyncio.ensure_future(self._shared.runtime.off_loop(self._shared.take_lock, identity))
-        try:
-            await settled(taking)
-        except asyncio.CancelledError:
-            if not taking.cancelled() and taking.exception() is None:
-                taking.result().release()
-            raise
-        lock = taking.result()
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _identity(self) -> str:
-        """Equal for the same command over files; of its own for objects in memory, which no later process can find."""
-        if self._resumes is not None:
-            return self._resumes.identity
-        return push_identity(
-            team=self._shared.destination.team,
-            pool_id=self._shared.pool_id,
-            target=self._target,
-            source=[self._content] if self._content else source_words(self.spec) or [self._push_id],
-            source_format=self._source_format,
-            column_types=self._column_types,
-        )
-
-    async def _do(self, call: Callable[[JournalFile], T]) -> T:
-        """A call on the journal that does not wait in silence for another process."""
-        with told_when_slow(self._tell_journal_is_slow):
-            return await self._shared.journal.do(call)
-
-    def _tell_journal_is_slow(self) -> None:
-        self._emit(
-            events.WaitStarted(push_id=self._push_id, reason="the journal is slow, or another process has it locked")
-        )
-
-    async def _find_earlier(self, identity: str) -> PushLog | None:
-        """The push of this command that an earlier process left, if there is one."""
-        row = await self._do(lambda file: file.find_open(identity))
-        if row is not None and row.push_id in self._shared.finished:
-            await self._mark_done(row.push_id)
-            return None
-        return None if row is None else await self._load_log(row.push_id)
-
-    async def _find_resumed(self) -> PushLog:
-        """The push that is to be resumed, as it is now that nobody else works on it."""
-        assert self._resumes is not None  # noqa: S101 - asked before
-        push_id = self._resumes.push_id
-        row = await self._do(lambda file: file.push(push_id))
-        if row is None or row.state not in ("open", "finished"):
-            raise ConfigError(
-                f"push {push_id} is over: another process has ended it",
-                key="push_id",
-                hint=f"pushengine show {push_id}",
+        shared = self._opened()
+        push_id = self._new_push_id()
+        with self._running(), SpoolHold() as hold:
+            content = None
+            if spool or is_byte_stream(source):
+                source, digest = await self._spool(source, push_id, hold, format=format, schema=schema)
+                content = f"stream {source.suffix} {digest}"  # the same command with the same content is the same push
+                format = schema = None  # noqa: A001 - the file's name tells
+            run = PushRun(
+                source,
+                target,
+                shared,
+                push_id=push_id,
+                source_format=format,
+                arrow_schema=schema,
+                column_types=column_types,
+                content=content,
             )
-        return await self._load_log(push_id)
-
-    async def _load_log(self, push_id: str) -> PushLog:
-        return self._new_log(push_id, await self._do(lambda file: file.facts(push_id)))
-
-    def _new_log(self, push_id: str, facts: list[Fact]) -> PushLog:
-        return PushLog(
-            self._shared.journal,
-            clock=self._clock,
-            push_id=push_id,
-            team=self._shared.destination.team,
-            facts=facts,
-            on_slow=self._tell_journal_is_slow,
-        )
-
-    @contextlib.asynccontextmanager
-    async def _opened(
-        self, settings: EngineSettings, workers: Workers, *, files: list[str] | None = None
-    ) -> AsyncIterator[OpenedSource]:
-        """The source; where `files` are given, these in this order."""
-        shared = self._shared
-        source = await workers.read(
-            open_source,
-            files or self.spec,
-            format=self._source_format,
-            schema=self._arrow_schema,
-            settings=settings,
-            filesystem=shared.runtime.filesystem,
-        )
-        intake = open_intake(source, settings, self._settler, workers, shared.drain)
-        try:
-            yield OpenedSource(intake, await intake.fingerprint(shared.runtime.filesystem))
-        finally:
-            await intake.aclose()
-
-    @contextlib.asynccontextmanager
-    async def _opened_as_planned(self, log: PushLog, workers: Workers) -> AsyncIterator[OpenedSource]:
-        """The source, to be read and cut as it was for this push."""
-        settings = self._settings_of(log)
-        async with contextlib.AsyncExitStack() as stack:
-            source = await stack.enter_async_context(self._opened(settings, workers))
-            files = in_order_of(next(iter(log.state.fingerprints), None), source.fingerprint)
-            if files is not None:  # names have changed, and with them the order
-                source = await stack.enter_async_context(self._opened(settings, workers, files=files))
-            yield source
-
-    def _settings_of(self, log: PushLog) -> EngineSettings:
-        """The engine's, but for those that decided about the chunks of this push."""
-        return planned_settings(log.state.planned.get("recipe", {}), self._settings)
-
-    # --- A submit may have left
-
-    async def _end_submitted(self, log: PushLog, workers: Workers) -> bool:
-        """End a push from its own journal: whatever became of its source, two pushes must not both load it.
-
-        Returns:
-            The command is done: the source holds what was sent. Else a new push has to begin.
-        """
-        failure: JobFailedError | None = None
-        is_done = log.state.is_done
-        await self._take_over(log, has_work=not is_done)
-        if not is_done:
-            self._emit_started(log)
-            try:
-                await self._end_job(log, self._target)
-            except JobFailedError as error:
-                failure = error
-        if self._resumes is not None or await self._is_still_sent(log, workers, failure):
-            if failure is not None:
-                raise failure
-            return True
-        await self._leave_settled(log, failure)
-        return False
-
-    async def _end_job(self, log: PushLog, target: Target) -> None:
-        """Submit where that is needed, and poll; the last fact of the push."""
-        record = log.state.job
-        assert record is not None  # noqa: S101 - it was submitted
-        try:
-            await end_job(
-                self._job_runner(log, target), record, shared=self._shared, target=target, log=log, timed=self._timed
-            )
-        except BaseException as error:  # every way out leaves the journal in order
-            cause = real_cause(error)
-            await finish(self._close_log(log, target, cause, is_open=self._is_left_open(log, cause, can_resume=True)))
-            raise
-        await self._record_finished(log, target)
-
-    async def _record_finished(self, log: PushLog, target: Target) -> None:
-        receipt = self._receipt("DONE", log, target).to_dict()
-        await log.record("push_finished", final_state="finished", receipt=receipt)
-
-    async def _is_still_sent(self, log: PushLog, workers: Workers, failure: JobFailedError | None) -> bool:
-        try:
-            async with self._opened_as_planned(log, workers) as source:
-                return await EarlierPush(log, source, self._shared, workers).is_what_was_sent()
-        except (SourceError, ConfigError) as error:
-            if failure is not None:
-                raise failure from error
-            rows = format_rows(self._receipt("DONE", log).rows)
-            error.message += f"; but push {log.push_id} of the same command is DONE: its {rows} are in the table"
-            error.hint = "nothing else was pushed"
-            raise
-
-    async def _leave_settled(self, log: PushLog, failure: JobFailedError | None) -> None:
-        """The earlier push is over, and the source holds something else: begin as if it had never been."""
-        if failure is None:
-            await self._mark_done(log.push_id)
-        self._emit(
-            events.EarlierPushSettled(
-                push_id=log.push_id,
-                table=self._target.table,
-                mode=self._target.mode,
-                status="DONE" if failure is None else failure.status,
-                rows=self._receipt("DONE", log).rows,
-                reason=SOURCE_CHANGED,
-            )
-        )
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self._push_id, self._log, self._attempt, self._target = self._new_id, None, None, self._wanted
-        self._progress = _Progress(self._progress.start)
-
-    # --- Nothing was submitted
-
-    async def _go_on(self, log: PushLog, workers: Workers) -> bool:
-        """Finish what an earlier process left.
-
-        Returns:
-            The command is done. Else the earlier push is over, and a new one has to begin.
-        """
-        if log.state.schema is None:
-            await self._supersede(log, "it was never planned to its end")
-            return False
-        async with self._opened_as_planned(log, workers) as source:
-            found = await EarlierPush(log, source, self._shared, workers).find_continuation()
-            if found.way != "supersede":
-                await self._take_over(log, fingerprint=source.fingerprint)
-                self._emit_started(log, source.intake)
-                try:
-                    await self._finish_push(source, log, workers, rechecks=found.way == "recheck", is_new=False)
-                except SourceChangedError:
-                    self._start_over()
-                else:
-                    return True
-            await self._supersede(log, found.reason or SOURCE_CHANGED)
-        return False
-
-    async def _take_over(self, log: PushLog, *, has_work: bool = True, fingerprint: Fingerprint | None = None) -> None:
-        """This process works on a push of an earlier one from here on, or only tells what became of it."""
-        self._log, self._push_id, self._target = log, log.push_id, target_of(log.state)
-        self._progress.is_resumed = True
-        self._progress.source_bytes = log.state.planned.get("source_bytes")
-        if has_work:
-            # Chunks that are sent from now on are those of the files as they are now: if they look touched, that is not forgotten.
-            touched = None if fingerprint in log.state.fingerprints else fingerprint
-            await log.record("session_started", pid=os.getpid(), resumed=True, fingerprint=touched)
-        acked = log.state.job.acked if log.state.job else []
-        self._emit(
-            events.PushResumed(
-                push_id=self._push_id,
-                job_id=log.state.job.job_id if log.state.job else None,
-                chunks_acknowledged=len(acked),
-                rows_acknowledged=sum(chunk.rows for chunk in acked),
-            )
-        )
-
-    async def _mark_done(self, push_id: str) -> None:
-        """The caller has heard that this push is DONE: the same command means a new one from now on."""
-        now = self._clock.now()
-        await self._do(lambda file: file.set_state(push_id, "done", now))
-
-    async def _supersede(self, log: PushLog, reason: str) -> None:
-        """Bring an earlier push to an end that was not submitted."""
-        if log.state.job is not None:
-            await self._job_runner(log, self._target).discard(log.state.job.job_id)
-        await log.record("push_superseded", final_state="superseded", reason=reason)
-        self._emit(events.PushSuperseded(push_id=log.push_id, reason=reason))
-
-    # --- A new push
-
-    async def _begin_anew(self, identity: str, workers: Workers) -> None:
-        async with self._opened(self._settings, workers) as source:
-            schema = await self._settle(source.intake, is_exhaustive=False)
-            await self._end_rivals(identity)
-            log = await self._begin(identity, source, schema)
-            await self._finish_push(source, log, workers, rechecks=False, is_new=True)
-
-    async def _end_rivals(self, identity: str) -> None:
-        """An older push into this table that was left unfinished must not undo this one when somebody resumes it.
-
-        Where one of the two replaces the table, the older one is over. One that another process works on right now is left alone.
-        """
-        shared = self._shared
-        rows = await self._do(lambda file: file.pushes(state="open"))
-        for row in rows:
-            is_same_table = (row.team, row.pool_id, row.target.casefold()) == (
-                shared.destination.team,
-                shared.pool_id,
-                self._target.table.casefold(),
-            )
-            if not is_same_table or row.identity == identity:
-                continue
-            with contextlib.suppress(JournalLockedError):
-                async with self._held(row.identity):
-                    await self._end_rival(row.push_id)
-
-    async def _end_rival(self, push_id: str) -> None:
-        log = await self._load_log(push_id)
-        theirs = log.state.planned.get("target", {})
-        if theirs.get("connection_id") != self._target.connection_id:
-            return
-        if "replace" not in (theirs.get("mode"), self._target.mode):
-            self._emit(events.EarlierPushLeft(push_id=push_id, table=self._target.table, mode=str(theirs.get("mode"))))
-            return
-        if not log.state.may_have_run:
-            await self._supersede(log, f"a newer push into table {self._target.table} began")
-            return
-        reason = f"push {push_id} into table {self._target.table} was submitted before: it comes to its end first"
-        self._emit(events.WaitStarted(push_id=self._push_id, reason=reason))
-        # Whatever its end is, the journal has it, and this push comes after it.
-        with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
-            await self._end_job(log, target_of(log.state))
-
-    async def _begin(self, identity: str, source: OpenedSource, schema: TableSchema) -> PushLog:
-        now = self._clock.now()
-        intake, fingerprint = source.intake, source.fingerprint
-        row = PushRow(
-            push_id=self._push_id,
-            identity=identity,
-            team=self._shared.destination.team,
-            pool_id=self._shared.pool_id,
-            target=self._target.table,
-            source=intake.label,
-            created_at=now,
-            updated_at=now,
-            state="open",
-        )
-        self._progress.source_bytes = intake.size_bytes
-        planned: dict[str, Any] = {
-            "target": dataclasses.asdict(self._target),
-            "pool_id": self._shared.pool_id,
-            "source": source_words(self.spec) if fingerprint is not None else None,
-            "label": intake.label,
-            "format": self._source_format,
-            "column_types": self._column_types,
-            "source_bytes": intake.size_bytes,
-            "fingerprint": fingerprint,
-            "recipe": chunk_recipe(self._settings),
-            "schema": dump_schema(schema),
-        }
-        self._log = log = self._new_log(self._push_id, [])
-        await log.begin(row, push_planned=planned, session_started={"pid": os.getpid(), "resumed": False})
-        self._emit_started(log, intake)
-        return log
-
-    def _emit_started(self, log: PushLog, intake: Intake | AsyncIntake | None = None) -> None:
-        planned = log.state.planned
-        self._emit(
-            events.PushStarted(
-                push_id=self._push_id,
-                table=self._target.table,
-                mode=self._target.mode,
-                source=str(planned.get("label", "")) if intake is None else intake.label,
-                source_bytes=self._progress.source_bytes,
-                columns=len((log.state.schema or {}).get("columns", ())),
-            )
-        )
-
-    async def _finish_push(
-        self, source: OpenedSource, log: PushLog, workers: Workers, *, rechecks: bool, is_new: bool
-    ) -> None:
-        """Attempts until one is settled; then the last fact.
-
-        Raises:
-            SourceChangedError: Of a push that is not new: it is left open, for a new push to take its place.
-        """
-        intake = source.intake
-        schema = load_schema(log.state.schema or {})
-        attempt = self._attempt = Attempt(
-            shared=self._shared,
-            target=self._target,
-            intake=intake,
-            log=log,
-            jobs=self._job_runner(log, self._target),
-            workers=workers,
-            settings=self._settings_of(log),
-            fingerprint=source.fingerprint,
-            rechecks=rechecks,
-            on_retry=self._on_retry,
-            timed=self._timed,
-        )
-        try:
-            while True:
-                try:
-                    await attempt.run(schema)
-                except BaseException as error:  # noqa: BLE001 - raised again unless a fresh job repairs it
-                    cause = real_cause(error)
-                    self._check_restart(cause, intake, log)
-                    await self._restart(log, cause)
-                    if isinstance(cause, ValueMisfitError):
-                        sampled, schema = schema, await self._settle(intake, is_exhaustive=True)
-                        self._emit(events.SchemaLearned(push_id=self._push_id, changes=schema_changes(sampled, schema)))
-                        await log.record("push_restarted", reason=str(cause), schema=dump_schema(schema))
-                else:
-                    break
-        except BaseException as error:  # every way out leaves the journal in order
-            cause = real_cause(error)
-            is_replaced = not is_new and isinstance(cause, SourceChangedError)
-            is_open = is_replaced or self._is_left_open(log, cause, can_resume=source.fingerprint is not None)
-            await finish(self._close_log(log, self._target, cause, is_open=is_open))
-            if not is_replaced:
-                raise
-            raise cause from cause.__cause__
-        await self._record_finished(log, self._target)
-
-    def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake, log: PushLog) -> None:
-        """Raise the cause unless a fresh job can repair it."""
-        is_submitted = log.state.job is not None and log.state.job.may_have_run
-        if not isinstance(cause, _RESTARTABLE) or self._progress.restarts >= MAX_RESTARTS or is_submitted:
-            raise cause
-        if not intake.is_repeatable:
-            if isinstance(cause, PushEngineError):
-                cause.hint = (
-                    "the push would start again in a fresh job, but this source can be read only once:"
-                    " push a file or a table instead"
-                )
-            raise cause
-
-    async def _restart(self, log: PushLog, cause: BaseException) -> None:
-        self._progress.restarts += 1
-        job = log.state.job
-        if job is not None:
-            await self._job_runner(log, self._target).discard(job.job_id)
-            job.is_abandoned = True
-        if not isinstance(cause, ValueMisfitError):
-            await log.record("push_restarted", reason=str(cause))
-        self._emit(
-            events.PushRestarted(
-                push_id=self._push_id,
-                job_id=job.job_id if job else None,
-                restarts=self._progress.restarts,
-                reason=str(cause),
-            )
-        )
-
-    @staticmethod
-    def _is_left_open(log: PushLog, cause: BaseException, *, can_resume: bool) -> bool:
-        return is_running_on(log.state, cause) or (can_resume and is_resumable(cause))
-
-    async def _close_log(self, log: PushLog, target: Target, cause: BaseException, *, is_open: bool) -> None:
-        """The last fact of a push that did not get to DONE, and the end of a job that nobody will go on with."""
-        receipt = self._receipt(status_of(cause), log, target).to_dict()
-        with contextlib.suppress(JournalError):
-            if is_open:
-                await log.record("push_interrupted", error=str(cause), receipt=receipt)
-                return
-            if log.state.job is not None and not log.state.job.may_have_run:
-                await self._job_runner(log, target).discard(log.state.job.job_id)
-            await log.record(
-                "push_failed",
-                final_state="unknown" if isinstance(cause, SubmitOutcomeUnknownError) else "failed",
-                error=str(cause),
-                error_type=type(cause).__name__,
-                receipt=receipt,
-            )
-
-    async def _settle(self, intake: Intake | AsyncIntake, *, is_exhaustive: bool) -> TableSchema:
-        with self._timed("plan"):
-            return await self._shared.drain.guard(intake.settle(is_exhaustive=is_exhaustive))
-
-    def _settler(self, source_schema: Any, *, is_text: bool, source: str) -> SchemaSettler:
-        return SchemaSettler(
-            source_schema, is_text=is_text, overrides=self._column_types, keys=self._target.keys, source=source
-        )
-
-    def _job_runner(self, log: PushLog, target: Target) -> JobRunner:
-        settings, shared = self._settings, self._shared
-        return JobRunner(
-            shared.destination,
-            limiter=shared.limiter,
-            target=target,
-            policy=shared.policy,
-            clock=self._clock,
-            rng=shared.runtime.rng,
-            drain=shared.drain,
-            log=log,
-            sink=shared.sink,
-            on_retry=self._on_retry,
-            conflict_wait_seconds=settings.conflict_wait_seconds,
-            poll_max_interval_seconds=settings.poll_max_interval_seconds,
-            job_deadline_seconds=settings.job_deadline_seconds,
-            quarantine_seconds=settings.quarantine_seconds,
-            settle_seconds=settings.settle_seconds,
-        )
-
-    def _on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:
-        """Count and tell a wait before another attempt."""
-        self._progress.retries += 1
-        self._emit(
-            events.RetryScheduled(
-                push_id=self._push_id,
-                operation=operation,
-                attempt=attempt,
-                wait_seconds=round(wait_seconds, 3),
-                error=error.message,
-            )
-        )
-
-    def _emit(self, event: events.Event) -> None:
-        self._shared.sink.emit(event)
+            return await self._run(run, shared.journal, hold)
 
     @contextlib.contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        """Add the time of the block to the receipt's timings."""
-        start = self._clock.monotonic()
+    def _running(self) -> Iterator[None]:
+        """The current task works on a push: `aclose()` cancels it and waits for it."""
+        task = asyncio.current_task()
+        is_nested = task is None or task in self._pushes
+        if task is not None:
+            self._pushes.add(task)
         try:
             yield
         finally:
-            timings = self._progress.timings
-            timings[phase] = timings.get(phase, 0.0) + self._clock.monotonic() - start
+            if not is_nested:
+                self._pushes.discard(task)
 
-    async def _finished_receipt(self) -> Receipt:
-        quota_used: int | None = None
-        with contextlib.suppress(LedgerError):  # the rows are loaded: a broken ledger stops the next push, not this one
-            quota_used = await self._shared.limiter.spent()
-        return dataclasses.replace(
-            self._receipt("DONE", self._log), quota_used=quota_used, quota_limit=self._settings.submits_per_hour
+    async def _spool(
+        self,
+        source: Any,
+        push_id: str,
+        hold: SpoolHold,
+        *,
+        format: str | None,  # noqa: A002 - as in `push`
+        schema: Any,
+    ) -> Spooled:
+        open_rows = functools.partial(
+            open_source,
+            source,
+            format=format,
+            schema=schema,
+            settings=self._settings,
+            filesystem=self._runtime.filesystem,
         )
+        with self._told_when_slow("the stream is read and kept on disk first", push_id):
+            return await spool_source(
+                source,
+                self._spool_folder,
+                push_id,
+                hold=hold,
+                source_format=format,
+                open_rows=open_rows,
+                off_loop=self._runtime.off_loop,
+            )
 
-    def _receipt(self, status: ReceiptStatus, log: PushLog | None, target: Target | None = None) -> Receipt:
-        progress = self._progress
-        return build_receipt(
-            status,
-            None if log is None else log.state,
-            push_id=self._push_id if log is None else log.push_id,
-            target=target or self._target,
-            source_bytes=progress.source_bytes or (self._attempt.source_nbytes if self._attempt else 0) or 0,
-            elapsed_seconds=self._clock.monotonic() - progress.start,
-            retries=progress.retries,
-            resumed=progress.is_resumed,
-            timings=progress.timings,
+    def _told_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
+        return told_when_slow(functools.partial(self.emit, WaitStarted(push_id=push_id, reason=reason)))
+
+    def _spooled(self, spec: Any) -> Path | None:
+        path = Path(spec) if isinstance(spec, str | Path) else None
+        return path if path is not None and path.parent == self._spool_folder else None
+
+    async def _forget_spool(self, path: Path, journal: Journal) -> None:
+        """What was kept of a source is not needed any more, unless an open or unknown push reads it; if the journal cannot say, it stays."""
+        with contextlib.suppress(JournalError):
+            await delete_spool(path, journal=journal, off_loop=self._runtime.off_loop)
+
+    async def resume(self, push_id: str) -> Receipt:
+        """Go on with a push of files that a killed or interrupted process left; as running its command again.
+
+        Raises:
+            ConfigError: No such push, it is over, or it belongs to another team or pool.
+            PushEngineError: As `push()`.
+        """
+        shared = self._opened()
+        row = await shared.journal.do(lambda file: file.push(push_id))
+        if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
+            raise ConfigError(
+                f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over",
+                key="push_id",
+                hint="`pushengine history` lists pushes",
+            )
+        if (row.team, row.pool_id) != (self._client.team, self._pool_id):
+            raise ConfigError(
+                f"push {push_id} goes to pool {row.pool_id} of {row.team}, not to this one",
+                key="push_id",
+                hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to those",
+            )
+        state = PushHistory(await shared.journal.do(lambda file: file.facts(push_id))).state
+        if (
+            row.state == "finished" and state.receipt is not None
+        ):  # a process got to DONE and was killed before it said so
+            shared.finished.add(push_id)
+            return dataclasses.replace(Receipt.from_dict(state.receipt), resumed=True)
+        planned = state.planned
+        if not planned:
+            raise ConfigError(
+                f"push {push_id} was ended before it sent anything", key="push_id", hint="run its command again"
+            )
+        source = planned.get("source")
+        if not source and not state.may_have_run:
+            raise ConfigError(
+                f"push {push_id} read an object in memory, which is gone", key="push_id", hint="push it again"
+            )
+        run = PushRun(
+            source[0] if source and len(source) == 1 else source,
+            dataclasses.replace(target_of(state), file_type=self._settings.file_type),
+            shared,
+            push_id=self._new_push_id(),
+            source_format=planned["format"],
+            column_types=planned["column_types"],
+            resumes=row,
         )
+        self._is_swept = True  # who resumes asks for old pushes too: they are not forgotten
+        with self._running(), SpoolHold() as hold:
+            return await self._run(run, shared.journal, hold)
+
+    async def open_pushes(self) -> list[PushRow]:
+        """Pushes into this pool that a killed or interrupted process left, oldest first."""
+        shared = self._opened()
+        rows = await shared.journal.do(lambda file: file.pushes(state="open"))
+        return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
+
+    async def _run(self, run: PushRun, journal: Journal, hold: SpoolHold) -> Receipt:
+        spooled = self._spooled(run.spec)
+        if spooled is not None:
+            hold.take(spooled)
+        try:
+            await self._sweep()
+            return await run.run()
+        finally:
+            hold.release()
+            if spooled is not None:
+                await finish(self._forget_spool(spooled, journal))
+
+    async def _sweep(self) -> None:
+        """Once, before the first push: delete jobs of ours that earlier processes could not."""
+        shared = self._opened()
+        if self._is_swept:
+            return
+        self._is_swept = True
+        sweeping = self._told_when_slow("jobs that earlier pushes left behind are deleted first")
+        with contextlib.suppress(PushEngineError), sweeping:
+            await delete_forgotten_jobs(
+                self._client,
+                pool_id=self._pool_id,
+                journal=shared.journal,
+                take_lock=shared.take_lock,
+                clock=self._runtime.clock,
+                stale_seconds=self._settings.stale_hours * 3600.0,
+                sink=self,
+            )
+
+    def _new_push_id(self) -> str:
+        now = dt.datetime.fromtimestamp(self._runtime.clock.now(), tz=dt.UTC)
+        return f"{now:%Y%m%dT%H%M%SZ}-{self._runtime.rng.getrandbits(32):08x}"
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens from now on until the engine is closed. A reader that falls 10,000 events behind misses the oldest."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_BUFFERED_EVENTS)
+        if self._is_closed:
+            return
+        self._subscribers.add(queue)
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._subscribers.discard(queue)
+
+    def emit(self, event: Event) -> None:
+        """Give an event to all sinks and subscribers (the engine's own pushes call this)."""
+        for sink in self._sinks:
+            sink.emit(event)
+        for queue in self._subscribers:
+            _put_dropping_oldest(queue, event)
+
+    async def list_jobs(self) -> list[Job]:
+        """All push jobs of the pool, whoever made them."""
+        self._opened()
+        return await self._client.list_jobs()
+
+    async def get_job(self, job_id: str) -> Job:
+        """One push job with its logs."""
+        self._opened()
+        return await self._client.get_job(JobId(job_id))
+
+    async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
+        """What a job holds."""
+        self._opened()
+        return await self._client.list_chunks(JobId(job_id))
+
+    async def delete_job(self, job_id: str) -> None:
+        """Delete a job and its chunks; a job that is gone already is no error."""
+        self._opened()
+        await self._client.delete_job(JobId(job_id))
+
+    async def quota(self) -> QuotaStatus:
+        """What is left of this hour, as far as this host's ledger knows."""
+        self._opened()
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - set together with what _opened() checks
+        now, host_now = self._server_clock.now(), self._runtime.clock.now()
+        return await self._runtime.off_loop(quota_status, ledger, self._client.team, now, host_now)
+
+    async def check(self) -> list[CheckResult]:
+        """URL, TLS, credentials, scope and pool permission, each with its remedy; sends nothing that changes anything."""
+        self._opened()
+        return await run_checks(self._client, self._url, self._auth)
+
+    def _opened(self) -> Shared:
+        if self._shared is None or self._is_closed:
+            raise EngineClosedError(
+                "this engine is closed" if self._is_closed else "this engine is not open",
+                hint="use it with `async with`",
+            )
+        return self._shared
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"{len(self._pushes)} pushes running"
+        memory = f", {self._shared.budget!r}" if self._shared else ""
+        return f"<PushEngine {self._client.team} {state}{memory}>"
+
+
+def _put_dropping_oldest(queue: asyncio.Queue[Any], item: Any) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(item)

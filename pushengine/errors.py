@@ -60,7 +60,7 @@ class PushEngineError(Exception):
 
     Attributes:
         hint: What the user can do next; may be empty.
-        disposition: Whether another attempt can help; read by `pushengine.retry` only.
+        disposition: Whether another attempt can help; read by `pushengine.pipeline.retry` only.
         receipt: Set when the error ended a push: what was done until then.
     """
 

@@ -192,7 +192,7 @@ class JobVerified(Event):
 class QuotaWaited(Event):
     """A submit has to wait; `until` is the UTC time it waits for, ISO 8601.
 
-    `reason` is `hour`, `boundary`, `second` or `server` as in `types.QuotaGrant`, `turn` where earlier submits of this process leave first
+    `reason` is `hour`, `boundary`, `second` or `server` as in `interfaces.QuotaGrant`, `turn` where earlier submits of this process leave first
     (`until` is an estimate then), or `quarantine` where an upload without an answer may still arrive.
     """
 

@@ -10,7 +10,7 @@ A plan is plain JSON or TOML, so that one that made a test fail can be pasted in
 
 Each rule counts the calls that it matches. On each call the rules are asked in order, and the first that wants to acts,
 alone; it may be that nobody does. Nothing here does I/O or waits, except that `FaultPlan.from_file` reads its file:
-`injection.py` carries the actions out.
+`http/fault_injection.py` carries the actions out.
 """
 
 import dataclasses

@@ -13,15 +13,15 @@ import duckdb
 import pyarrow as pa
 from aiohttp import web
 
-from pushengine.emulator.app import EmulatorApp
+from pushengine.emulator.chunks.uploads import Spool
 from pushengine.emulator.faults import Fault, FaultPlan, Faults
-from pushengine.emulator.injection import Injection
-from pushengine.emulator.jobs import Job, JobStatus
-from pushengine.emulator.load import Load, LoadError
-from pushengine.emulator.service import EmulatorService
+from pushengine.emulator.http.app import EmulatorApp
+from pushengine.emulator.http.fault_injection import Injection
+from pushengine.emulator.jobs.model import Job, JobStatus
+from pushengine.emulator.jobs.service import EmulatorService
 from pushengine.emulator.settings import EmulatorSettings
-from pushengine.emulator.spool import Spool
-from pushengine.emulator.store import Store
+from pushengine.emulator.tables.load import Load, LoadError
+from pushengine.emulator.tables.store import Store
 
 _THREADS = 8
 _READ_BUFFER_BYTES = 1024 * 1024

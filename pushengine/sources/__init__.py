@@ -1,5 +1,5 @@
 """Where rows come from. `open_source` finds the kind; each kind is one module, imported when it is needed."""
 
-from pushengine.sources.base import AsyncSource, check_words, open_source
+from pushengine.sources.files import AsyncSource, check_words, open_source
 
 __all__ = ["AsyncSource", "check_words", "open_source"]

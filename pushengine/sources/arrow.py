@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
-from pushengine.sources.base import AsyncSource, plain_batch, plain_schema, require_rows, spread
-from pushengine.types import BlockReader, SourceBatch
+from pushengine.interfaces import BlockReader, SourceBatch
+from pushengine.sources.files import AsyncSource, plain_batch, plain_schema, require_rows, spread
 
 SLICE_ROWS = 65_536
 """Batches of a frame can be as large as the frame; they are handed on in slices."""

@@ -1,7 +1,7 @@
 """CSV and other delimited text, read strictly.
 
 A file is cut into blocks of whole rows on the reader thread; each block is parsed by Arrow, with every column as text, where its rows are
-encoded. What the texts mean is for `pushengine.schema` to settle. Cutting ourselves lets all cores parse, keeps memory flat and errors
+encoded. What the texts mean is for `pushengine.schema.inference` to settle. Cutting ourselves lets all cores parse, keeps memory flat and errors
 exact: Arrow's own streaming reader reads ahead dozens of blocks, stops at a row longer than a block, and takes malformed quotes without a word.
 
 What a row is:
@@ -33,12 +33,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from pushengine.config import EngineSettings
+from pushengine.config.load import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError, unreadable
-from pushengine.sources.base import FilesSource, compression_of, require_rows, spread
-from pushengine.sources.content import CountedFile, EncodingError, open_content
-from pushengine.sources.dialect import HEADER_ROW, QUOTED_PART, Dialect, has_nul
-from pushengine.types import FileSystem, SourceBatch
+from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.sources.csv_rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
+from pushengine.sources.files import FilesSource, compression_of, require_rows, spread
+from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """What is parsed at once. In small blocks, calls cost more than parsing, and while one thread makes calls the others wait for it. From 8 MiB

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pushengine.acceptance import Layout, ReencodeError, read_layouts, require_settled
-from pushengine.config import EngineSettings
+from pushengine.config.load import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError, unreadable
-from pushengine.pieces import FilePiece, cut
-from pushengine.schema import TableSchema
-from pushengine.sources.base import FilesSource, plain_batch, plain_schema, require_rows, spread
-from pushengine.types import FileSystem, SourceBatch
+from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.parquet.eligibility import Layout, ReencodeError, read_layouts, require_settled
+from pushengine.parquet.slices import FilePiece, cut
+from pushengine.schema.inference import TableSchema
+from pushengine.sources.files import FilesSource, plain_batch, plain_schema, require_rows, spread
 
 BATCH_BYTES = 2 * 1024 * 1024
 _BUFFER_BYTES = 1024 * 1024

@@ -7,9 +7,11 @@ import socket
 import pytest
 import trustme
 
-from pushengine import AppKey, OAuthClient, PushEngine, UserApiKey, checks, config, errors
+from pushengine import AppKey, OAuthClient, PushEngine, UserApiKey, errors
+from pushengine.celonis import checks
+from pushengine.cli.exit_codes import exit_code_for
+from pushengine.config import load
 from pushengine.emulator import Emulator, EmulatorCredentials, EmulatorSettings
-from pushengine.failures import exit_code_for
 
 STRICT = EmulatorSettings(
     credentials=EmulatorCredentials(
@@ -24,7 +26,7 @@ USER, APP = UserApiKey("api-key-1"), AppKey("app-key-1")
 
 async def check(url, auth, tmp_path, pool="p", **settings):
     async with PushEngine(
-        url, pool_id=pool, auth=auth, state_dir=tmp_path, settings=config.EngineSettings(**settings)
+        url, pool_id=pool, auth=auth, state_dir=tmp_path, settings=load.EngineSettings(**settings)
     ) as engine:
         return await engine.check()
 

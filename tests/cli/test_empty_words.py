@@ -5,7 +5,7 @@ import json
 import pytest
 import typer.main
 
-from pushengine import cli
+from pushengine.cli import app
 
 
 def leaves(command, words=()):
@@ -17,7 +17,7 @@ def leaves(command, words=()):
 
 def words_with_an_empty_one():
     """Each argument and each option with a value, of each command: as a word of its own, and after `=`."""
-    for words, command in leaves(typer.main.get_command(cli.app)):
+    for words, command in leaves(typer.main.get_command(app.app)):
         for param in command.params:
             option = next((word for word in param.opts if word.startswith("--")), None)
             if getattr(param, "is_flag", False) or option == "--emulator":
@@ -30,7 +30,7 @@ def words_with_an_empty_one():
 
 @pytest.mark.parametrize(("words", "told"), list(words_with_an_empty_one()))
 def test_every_empty_word_is_refused_by_name(words, told, capsys):
-    assert cli.main(words) == 2
+    assert app.main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert f"Invalid value for '{told}': it is empty; is a shell variable unset?" in printed.err
@@ -53,7 +53,7 @@ def test_every_empty_word_is_refused_by_name(words, told, capsys):
 def test_an_empty_word_beside_good_ones(words, told, orders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PUSHENGINE_STATE_DIR", str(tmp_path / "state"))
-    code = cli.main(words)
+    code = app.main(words)
     printed = capsys.readouterr()
     assert code == 2
     assert f"'{told}': it is empty; is a shell variable unset?" in printed.err
@@ -71,5 +71,5 @@ def test_with_json_it_is_one_object(pushengine, orders):
 def test_an_emulator_without_a_file_stays_legitimate(orders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words in (["--emulator"], ["--emulator="]):
-        assert cli.main(["push", str(orders), "--table", "T", "--json", *words]) == 0
+        assert app.main(["push", str(orders), "--table", "T", "--json", *words]) == 0
         assert json.loads(capsys.readouterr().out)["status"] == "DONE"

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pushengine.ledger import SqliteLedger
+from pushengine.quota.ledger import SqliteLedger
 
 RECEIPT_KEYS = {
     *("push_id", "job_id", "table", "mode", "status", "rows", "chunks", "payload_bytes", "source_bytes"),
@@ -149,13 +149,13 @@ def test_debug_shows_the_traceback(pushengine, orders):
 
 
 def test_bug_is_one_line_with_exit_code_1(orders, monkeypatch, capsys):
-    from pushengine import cli, session
+    from pushengine.cli import app, session
 
     def broken(**_):
         raise RuntimeError("hopeless")
 
     monkeypatch.setattr(session, "load_config", broken)
-    assert cli.main(["push", str(orders), "--table", "T", "--json"]) == 1
+    assert app.main(["push", str(orders), "--table", "T", "--json"]) == 1
     captured = capsys.readouterr()
     assert "bug: RuntimeError: hopeless" in captured.err
     assert "Traceback" not in captured.err

@@ -13,7 +13,7 @@ import pytest
 
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.emulator.faults import Delay, DropAfter, DropBefore, Fault, FaultPlan
-from pushengine.journal import Fact, JournalFile, PushLock, PushRow
+from pushengine.journal.store import Fact, JournalFile, PushLock, PushRow
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]  # many processes, on machines that do other work too
 

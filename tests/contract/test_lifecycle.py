@@ -171,7 +171,9 @@ def test_naming_the_package_imports_nothing_heavy():
 
 
 def test_the_service_knows_nothing_of_http_or_databases():
-    code = "import sys, pushengine.emulator.service; assert not {'aiohttp', 'duckdb', 'pyarrow'} & set(sys.modules)"
+    code = (
+        "import sys, pushengine.emulator.jobs.service; assert not {'aiohttp', 'duckdb', 'pyarrow'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 

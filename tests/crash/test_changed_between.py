@@ -22,7 +22,8 @@ sys.exit(__main__.main())
 """
 DIES_BEFORE_IT_TELLS = """
 import os, signal
-from pushengine import __main__, terminal
+from pushengine import __main__
+from pushengine.cli import terminal
 terminal.say_json = lambda value: os.kill(os.getpid(), signal.SIGKILL)
 __main__.main()
 """

@@ -69,7 +69,8 @@ async def test_rows_arrive_once_after_a_thousand_kills(lab):
 
 DIES_BEFORE_IT_TELLS = """
 import os, signal
-from pushengine import __main__, terminal
+from pushengine import __main__
+from pushengine.cli import terminal
 terminal.say_json = lambda value: os.kill(os.getpid(), signal.SIGKILL)
 __main__.main()
 """

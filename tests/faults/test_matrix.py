@@ -12,7 +12,7 @@ from support.fast import FastClock, push_once
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.emulator.faults import FaultPlan
 from pushengine.errors import PushEngineError, SubmitOutcomeUnknownError
-from pushengine.outcome import is_resumable
+from pushengine.push.outcome import is_resumable
 
 ROWS = 360
 CHUNKS = 7

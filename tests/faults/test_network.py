@@ -9,7 +9,7 @@ from support.tcp_proxy import TcpProxy
 
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.errors import PushEngineError
-from pushengine.outcome import is_resumable
+from pushengine.push.outcome import is_resumable
 
 ROWS = 480
 

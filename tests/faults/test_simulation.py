@@ -12,11 +12,12 @@ from collections import Counter
 import pytest
 from support.simulation import CALM, Weather, simulate
 
-from pushengine import continuation, jobs, uploader
 from pushengine.errors import EngineClosedError
-from pushengine.history import PushState
-from pushengine.pushlog import PushLog
-from pushengine.recipe import compare_files
+from pushengine.journal.push_log import PushLog
+from pushengine.journal.state import PushState
+from pushengine.pipeline import uploader
+from pushengine.push import continuation, job
+from pushengine.push.identity import compare_files
 
 BLOCK = 50
 SHORT = 300
@@ -205,7 +206,7 @@ def by_the_wall_clock(self, at):
     return self._clock.now() - at
 
 
-UNSEALED = (jobs.JobRunner, "seal", seal_unseen)
+UNSEALED = (job.JobRunner, "seal", seal_unseen)
 MUTANTS = {
     "blind retry, no seal": ([(uploader.Reconciler, "has_arrived", has_arrived_blind), UNSEALED], BAD),
     "all unanswered chunks taken for absent, no seal": (
@@ -217,7 +218,7 @@ MUTANTS = {
         BAD,
     ),
     "no quarantine": (
-        [(jobs.JobRunner, "_wait_for_quarantine", no_wait)],
+        [(job.JobRunner, "_wait_for_quarantine", no_wait)],
         dataclasses.replace(BAD, crash=0.0, list_lag_seconds=5.0),
     ),
     "no seal": ([UNSEALED], dataclasses.replace(BAD, crash=0.03, list_lag_seconds=5.0)),
@@ -226,7 +227,7 @@ MUTANTS = {
         dataclasses.replace(BAD, checksum="none"),
     ),
     "submit repeated without reading the job": (
-        [(jobs.JobRunner, "_has_left_new", submit_again_unseen)],
+        [(job.JobRunner, "_has_left_new", submit_again_unseen)],
         dataclasses.replace(BAD, resubmit="rerun", late=0.0),
     ),
     "a touched file is another content after the submit": (
@@ -242,7 +243,7 @@ MUTANTS = {
         dataclasses.replace(BETWEEN, sneak=0.5),
     ),
     "an acknowledgement counts for ever": (
-        [(jobs.JobRunner, "_repeat_submit", believe_for_ever)],
+        [(job.JobRunner, "_repeat_submit", believe_for_ever)],
         Weather(fault=0.0, crash=0.0, impostor=0.3),
     ),
     "what comes late is waited for by the wall clock": (

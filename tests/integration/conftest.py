@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 
 from pushengine import EngineSettings, PushEngine, UserApiKey
-from pushengine.clock import SystemClock
 from pushengine.emulator import Emulator, EmulatorSettings
-from pushengine.filesystem import LocalFileSystem
-from pushengine.runtime import Runtime
+from pushengine.push.context import Runtime
+from pushengine.runtime.clock import SystemClock
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.threads import ThreadWorkers
 from pushengine.testing import RecordingSink
-from pushengine.workers import ThreadWorkers
 
 POOL = "pool-1"
 

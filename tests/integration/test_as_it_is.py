@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pushengine import events
-from pushengine.config import EngineSettings
+from pushengine.config.load import EngineSettings
 from pushengine.errors import ConnectionFailedError, SchemaError, SourceReadError
-from pushengine.planning import plan_source
+from pushengine.push.plan import plan_source
 
 SMALL = {"sample_bytes": 64 * 1024, "chunk_bytes": 64 * 1024}
 GROUP = 1000

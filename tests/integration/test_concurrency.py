@@ -1,10 +1,10 @@
-"""Adaptive concurrency in the whole engine, over real HTTP; `tests/unit/test_concurrency.py` has the decisions."""
+"""Adaptive concurrency in the whole engine, over real HTTP; `tests/unit/pipeline/test_concurrency.py` has the decisions."""
 
 import pyarrow as pa
 
 from pushengine import events
-from pushengine.clock import SystemClock
 from pushengine.emulator.faults import Delay, Fault, FaultPlan
+from pushengine.runtime.clock import SystemClock
 
 SPEED = 10.0
 SETTINGS = {"sample_bytes": 64 * 1024, "chunk_bytes": 64 * 1024}

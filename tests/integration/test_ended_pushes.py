@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pushengine import attempt, events
+from pushengine import events
 from pushengine.emulator.faults import Fault, FaultPlan, Status
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, SourceReadError
-from pushengine.pushlog import PushLog
+from pushengine.journal.push_log import PushLog
+from pushengine.push import delivery
 
 SLOW = {"run_seconds": 0.3}
 PAGE = Status(404, body="<html><title>404 Not Found</title>default backend - 404</html>")
@@ -115,7 +116,7 @@ async def test_what_cannot_be_read_is_not_another_content(start, monkeypatch):
         raise SourceReadError("Input/output error", source="a.parquet")
 
     with monkeypatch.context() as patch:
-        patch.setattr(attempt, "build_payload", broken)
+        patch.setattr(delivery, "build_payload", broken)
         with pytest.raises(SourceReadError, match="is DONE: its 20,000 rows are in the table"):
             await stage.push(path, mode="append")
     assert (await stage.push(path, mode="append")).resumed

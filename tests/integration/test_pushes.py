@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from pushengine import PushEngine, UserApiKey, events
-from pushengine.clock import SystemClock
 from pushengine.emulator.faults import Fault, FaultPlan, Status
 from pushengine.errors import EngineClosedError, JobDeadlineError, LedgerError
-from pushengine.ledger import SqliteLedger
+from pushengine.quota.ledger import SqliteLedger
+from pushengine.runtime.clock import SystemClock
 
 SMALL = {"sample_bytes": 64 * 1024, "chunk_bytes": 64 * 1024}
 MIB = 1024 * 1024

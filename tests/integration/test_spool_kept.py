@@ -11,7 +11,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pushengine.clock import SystemClock
 from pushengine.errors import (
     ConnectionFailedError,
     EngineClosedError,
@@ -21,7 +20,8 @@ from pushengine.errors import (
     OutcomeUnknownError,
     SubmitOutcomeUnknownError,
 )
-from pushengine.spool import SpoolHold
+from pushengine.runtime.clock import SystemClock
+from pushengine.sources.spool import SpoolHold
 
 QUICK = {"max_attempts": 2, "retry_max_wait_seconds": 0.01, "quarantine_seconds": 0.1, "settle_seconds": 0.1}
 CSV = b"N\n" + b"".join(b"%d\n" % number for number in range(5000))

@@ -6,8 +6,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pushengine.chunking import Chunk, ChunkReader
-from pushengine.types import SourceBatch
+from pushengine.interfaces import SourceBatch
+from pushengine.pipeline.chunking import Chunk, ChunkReader
 
 ROWS = st.lists(
     st.tuples(st.one_of(st.none(), st.integers(-9, 9)), st.one_of(st.none(), st.text(max_size=40))), max_size=40

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushengine.acceptance import ReencodeError
-from pushengine.config import EngineSettings
+from pushengine.config.load import EngineSettings
 from pushengine.errors import SchemaError, SourceError
-from pushengine.filesystem import LocalFileSystem
-from pushengine.footer import Footer, parse_page
 from pushengine.model import FileSlice
-from pushengine.pieces import checked_payload
-from pushengine.schema import SchemaSettler
+from pushengine.parquet.eligibility import ReencodeError
+from pushengine.parquet.footer import Footer, parse_page
+from pushengine.parquet.slices import checked_payload
+from pushengine.parquet.thrift_compact import FooterError
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.schema.inference import SchemaSettler
 from pushengine.sources import open_source
-from pushengine.thrift import FooterError
 
 MICROS = 10**6
 KINDS = {

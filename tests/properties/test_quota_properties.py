@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushengine.ledger import SqliteLedger
-from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.quota.ledger import SqliteLedger
+from pushengine.quota.limiter import ServerClock, SubmitLimiter
 from pushengine.testing import VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushengine.errors import SchemaError, ValueMisfitError
-from pushengine.schema import SchemaSettler, TableSchema, conform
-from pushengine.types import SourceBatch
+from pushengine.interfaces import SourceBatch
+from pushengine.schema.inference import SchemaSettler, TableSchema, conform
 
 DIGITS = st.text("0123456789", min_size=1, max_size=22)
 INTEGERS = st.one_of(st.integers(-(2**65), 2**65).map(str), DIGITS, DIGITS.map("-{}".format))

@@ -10,7 +10,7 @@ import pytest
 from support.lab import Lab
 from support.recordings import HALF_WAY_ROWS, STATE, VERSIONS, quick_emulator, write_small_sources
 
-from pushengine.ledger import SqliteLedger
+from pushengine.quota.ledger import SqliteLedger
 
 pytestmark = pytest.mark.timeout(120)
 KNOWN = json.loads((STATE / "recorded.json").read_text())

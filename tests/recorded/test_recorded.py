@@ -4,7 +4,7 @@ import pytest
 import typer.main
 from support.recordings import VERSIONS, collect_help, collect_outputs, collect_payloads, recorded
 
-from pushengine.cli import app
+from pushengine.cli.app import app
 
 pytestmark = pytest.mark.timeout(180)
 

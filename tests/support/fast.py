@@ -6,11 +6,11 @@ import random
 import time
 
 from pushengine import OAuthClient
-from pushengine.api import PushEngine
-from pushengine.config import EngineSettings
-from pushengine.filesystem import LocalFileSystem
-from pushengine.runtime import Runtime
-from pushengine.workers import ThreadWorkers
+from pushengine.config.load import EngineSettings
+from pushengine.engine import PushEngine
+from pushengine.push.context import Runtime
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.threads import ThreadWorkers
 
 SPEED = 50.0
 

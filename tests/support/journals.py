@@ -1,6 +1,6 @@
 """A journal in memory for tests that are not about the journal."""
 
-from pushengine.pushlog import PushLog
+from pushengine.journal.push_log import PushLog
 
 
 class MemoryJournal:

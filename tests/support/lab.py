@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from pushengine.journal import JournalFile
+from pushengine.journal.store import JournalFile
 
 ROWS = 30_000
 MAX_UPLOADS = 8

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable
 
-from pushengine.concurrency import ConcurrencyController
+from pushengine.pipeline.concurrency import ConcurrencyController
 
 MB = 1_000_000
 

@@ -299,7 +299,7 @@ def _write(name, value):
 def main():
     import typer.main
 
-    from pushengine.cli import app
+    from pushengine.cli.app import app
 
     for name in sys.argv[1:]:
         with tempfile.TemporaryDirectory() as folder:

@@ -21,11 +21,8 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pushengine import events, recipe
-from pushengine.budget import ByteBudget
-from pushengine.config import EngineSettings
-from pushengine.drain import DrainSwitch
-from pushengine.engine import PushRun
+from pushengine import events
+from pushengine.config.load import EngineSettings
 from pushengine.errors import (
     ConflictError,
     ConnectionFailedError,
@@ -41,16 +38,20 @@ from pushengine.errors import (
     SubmitOutcomeUnknownError,
     UnexpectedResponseError,
 )
-from pushengine.history import PushHistory
-from pushengine.journal import JournalFile
-from pushengine.ledger import SqliteLedger
-from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.interfaces import FileStat
+from pushengine.journal.state import PushHistory
+from pushengine.journal.store import JournalFile
 from pushengine.model import FileParts, Job, JobId, JobStatus, RemoteChunk, Target
-from pushengine.outcome import is_resumable
-from pushengine.retry import RetryPolicy
-from pushengine.runtime import Runtime, Shared
+from pushengine.pipeline.memory_budget import ByteBudget
+from pushengine.pipeline.retry import RetryPolicy
+from pushengine.push import identity as push_identity_module
+from pushengine.push.context import Runtime, Shared
+from pushengine.push.outcome import is_resumable
+from pushengine.push.run import PushRun
+from pushengine.quota.ledger import SqliteLedger
+from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.runtime.drain import DrainSwitch
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
-from pushengine.types import FileStat
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 EPOCH = 1_750_000_000.0
@@ -346,7 +347,7 @@ FAULTS = ("not_sent", "lost_before", "lost_after", "late", "500_before", "500_af
 
 
 class SimDestination:
-    """`types.Destination` with a bad network in front of the platform."""
+    """`interfaces.Destination` with a bad network in front of the platform."""
 
     team = "acme"
 
@@ -860,7 +861,7 @@ async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
     silences, longest, first_version = [], 0.0, 1
     with (
         tempfile.TemporaryDirectory(dir=SCRATCH) as folder,
-        mock.patch.object(recipe, "library_versions", side_effect=lambda: world.versions),
+        mock.patch.object(push_identity_module, "library_versions", side_effect=lambda: world.versions),
     ):
         file = JournalFile(Path(folder) / "journal.sqlite3")
         ledger = SqliteLedger(Path(folder) / "quota.sqlite3")

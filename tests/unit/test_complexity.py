@@ -15,24 +15,24 @@ import pytest
 
 import pushengine
 from pushengine import events
-from pushengine.budget import ByteBudget
-from pushengine.config import EngineSettings
-from pushengine.display import Progress, describe_jobs
-from pushengine.drain import DrainSwitch
-from pushengine.engine import PushRun
+from pushengine.celonis.wire import parse_chunks, parse_jobs
+from pushengine.cli.display import Progress, describe_jobs
+from pushengine.cli.story import summarise, tell_story
+from pushengine.config.load import EngineSettings
 from pushengine.errors import OutcomeUnknownError
-from pushengine.history import PushHistory
-from pushengine.housekeeping import delete_forgotten_jobs
-from pushengine.journal import Fact, JournalFile, PushRow
-from pushengine.ledger import SqliteLedger
-from pushengine.limiter import ServerClock, SubmitLimiter
+from pushengine.journal.state import PushHistory
+from pushengine.journal.store import Fact, JournalFile, PushRow
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
-from pushengine.retry import RetryPolicy
-from pushengine.runtime import Runtime, Shared
-from pushengine.story import summarise, tell_story
+from pushengine.pipeline.memory_budget import ByteBudget
+from pushengine.pipeline.retry import RetryPolicy
+from pushengine.pipeline.verification import reconcile, verify_chunks
+from pushengine.push.cleanup import delete_forgotten_jobs
+from pushengine.push.context import Runtime, Shared
+from pushengine.push.run import PushRun
+from pushengine.quota.ledger import SqliteLedger
+from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.runtime.drain import DrainSwitch
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
-from pushengine.verification import reconcile, verify_chunks
-from pushengine.wire import parse_chunks, parse_jobs
 
 FOLDER = str(Path(pushengine.__file__).parent)
 TIMES = 10

@@ -74,4 +74,4 @@ for name in sys.argv[1:]:
 
 
 def test_the_list_of_modules_is_not_empty():
-    assert {"pushengine.engine", "pushengine.sources.csv", "pushengine.emulator.server"} <= set(MODULES)
+    assert {"pushengine.push.run", "pushengine.sources.csv", "pushengine.emulator.server"} <= set(MODULES)

@@ -1,0 +1,256 @@
+"""What stands between here and a push: URL, TLS, credentials, scope, pool permission, each with its remedy.
+
+Three calls that change nothing are made, and the five lines are read off their answers:
+
+    token   POST to the token endpoint   OAuth clients only
+    team    GET /api/cloud/team          is it a team, and are the credentials good?
+    jobs    GET the pool's push jobs     may they push into the pool?
+
+Any HTTP answer proves the address and TLS. An OAuth client may be refused by `team` and still push: it is judged by `token` and `jobs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import ssl
+import urllib.parse
+from collections.abc import Awaitable
+from typing import Any
+
+from pushengine.celonis.data_push import DataPushClient
+from pushengine.credentials import AppKey, Credentials, OAuthClient
+from pushengine.errors import (
+    ApiError,
+    AuthenticationError,
+    ConfigError,
+    EngineClosedError,
+    NotFoundError,
+    PermissionDeniedError,
+    PushEngineError,
+    TransportError,
+    iter_causes,
+)
+from pushengine.model import CheckResult
+
+CHECKS = ("URL", "TLS", "credentials", "scope", "pool permission")
+_SCOPE_CODES = ("invalid_scope", "access_denied")
+_PUSH_SCOPES = frozenset({"integration.data-pools:data_push", "integration.data-pools"})
+_SETTINGS = {
+    "PUSHENGINE_URL": "URL",
+    "url": "URL",
+    "ca_file": "TLS",
+    "engine.ca_file": "TLS",
+    "auth": "credentials",
+    "token_url": "credentials",
+    "PUSHENGINE_POOL_ID": "pool permission",
+    "pool_id": "pool permission",
+}
+_CLOSED = "nothing listens there: check host and port of the URL, and whether a firewall or a proxy is in between"
+_NO_TLS = "the server does not speak TLS as we do on this port: check the port of the URL, and what a proxy in between makes of it"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of one call: its value, or why there is none."""
+
+    value: Any = None
+    error: PushEngineError | None = None
+
+    @property
+    def is_had(self) -> bool:
+        """Whether somebody answered, be it with a refusal."""
+        return self.error is None or isinstance(self.error, ApiError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Probes:
+    """The answers; None is a call that was not made."""
+
+    url: urllib.parse.SplitResult
+    team_name: str
+    credentials: Credentials
+    token: _Answer | None = None
+    team: _Answer | None = None
+    jobs: _Answer | None = None
+
+    def at_team(self) -> list[_Answer]:
+        """The answers from the team's own address, in the order of the calls."""
+        token_url = self.credentials.token_url if isinstance(self.credentials, OAuthClient) else None
+        is_elsewhere = token_url and urllib.parse.urlsplit(token_url).netloc != self.url.netloc
+        asked = (None if is_elsewhere else self.token, self.team, self.jobs)
+        return [answer for answer in asked if answer is not None]
+
+
+async def run_checks(client: DataPushClient, url: str, credentials: Credentials) -> list[CheckResult]:
+    """The lines of `pushengine check`; changes nothing.
+
+    Args:
+        client: For the pool in question.
+        url: The team's address, as the client was given it.
+        credentials: The same.
+    """
+    probes = _Probes(urllib.parse.urlsplit(url.strip()), client.team, credentials)
+    if isinstance(credentials, OAuthClient):
+        probes = dataclasses.replace(probes, token=await _ask(client.probe_token()))
+    if probes.token is None or probes.token.error is None:
+        probes = dataclasses.replace(probes, team=await _ask(client.check_team()))
+    if probes.team is not None and probes.team.is_had:
+        probes = dataclasses.replace(probes, jobs=await _ask(client.list_jobs()))
+    return [_check_url(probes), _check_tls(probes), *_check_access(probes)]
+
+
+def failed_setting(error: ConfigError) -> list[CheckResult] | None:
+    """The lines where a setting is missing or wrong, so that nothing could be asked; None if the error is about another setting."""
+    name = _SETTINGS.get(error.key or "")
+    return (name and [_failed(name, error) if check == name else _unchecked(check) for check in CHECKS]) or None
+
+
+async def _ask(call: Awaitable[Any]) -> _Answer:
+    try:
+        return _Answer(await call)
+    except EngineClosedError:
+        raise
+    except PushEngineError as error:
+        return _Answer(error=error)
+
+
+# --------------------------------------------------------------------------------------------------------------- the lines
+
+
+def _check_url(probes: _Probes) -> CheckResult:
+    answers = probes.at_team()
+    if any(answer.is_had for answer in answers):
+        return _passed("URL", f"{probes.team_name} answers")
+    if not answers:
+        return _unchecked("URL")
+    error = answers[0].error
+    if _tls_error(error) is not None:
+        return _passed("URL", f"{probes.team_name} accepts connections")
+    is_closed = any(getattr(link, "errno", None) == errno.ECONNREFUSED for link in iter_causes(error))
+    return _failed("URL", error, remedy=_CLOSED if is_closed else None)
+
+
+def _check_tls(probes: _Probes) -> CheckResult:
+    if probes.url.scheme == "http":
+        return _passed("TLS", "not used (loopback)")
+    answers = probes.at_team()
+    if any(answer.is_had for answer in answers):
+        return _passed("TLS", "the certificate is verified")
+    broken = _tls_error(answers[0].error) if answers else None
+    if broken is None:
+        return _unchecked("TLS")
+    is_certificate = isinstance(broken, ssl.SSLCertVerificationError)
+    return _failed("TLS", answers[0].error, remedy=None if is_certificate else _NO_TLS)
+
+
+def _check_access(probes: _Probes) -> list[CheckResult]:
+    """The last three lines: a failure hides those after it."""
+    who = probes.credentials
+    credentials = _check_client(who, probes) if isinstance(who, OAuthClient) else _check_key(who, probes)
+    if credentials.is_ok is False:
+        return [credentials, _unchecked("scope"), _unchecked("pool permission")]
+    scope = _check_scope(who, probes) if isinstance(who, OAuthClient) else _passed("scope", _no_scope(who))
+    pool = _unchecked("pool permission") if scope.is_ok is False else _check_pool(who, probes)
+    return [credentials, scope, pool]
+
+
+def _check_client(who: OAuthClient, probes: _Probes) -> CheckResult:
+    refused = probes.token.error if probes.token else None
+    if isinstance(refused, ApiError):
+        if refused.code in _SCOPE_CODES:
+            return _passed("credentials", f"OAuth client {who.client_id} is known")
+        return _failed("credentials", refused)
+    if refused is not None:
+        return _unchecked("credentials") if probes.at_team() else _failed("credentials", refused)
+    if probes.jobs is not None and isinstance(probes.jobs.error, AuthenticationError):
+        return _failed(
+            "credentials",
+            probes.jobs.error,
+            remedy="a token was granted and is refused: is the token endpoint (token_url) that of this team?",
+        )
+    return _passed("credentials", f"OAuth client {who.client_id} was granted an access token")
+
+
+def _check_key(who: Credentials, probes: _Probes) -> CheckResult:
+    kind = "application key" if isinstance(who, AppKey) else "user API key"
+    errors = [answer.error for answer in (probes.jobs, probes.team) if answer is not None and answer.is_had]
+    if not errors:
+        return _unchecked("credentials")
+    refused = next((error for error in errors if isinstance(error, AuthenticationError)), None)
+    if refused is not None and errors[0] is not None:
+        return _failed("credentials", refused)
+    if any(error is None or isinstance(error, PermissionDeniedError) for error in errors):
+        return _passed("credentials", f"the {kind} is accepted")
+    return _unchecked("credentials", "no answer tells")
+
+
+def _no_scope(who: Credentials) -> str:
+    if isinstance(who, AppKey):
+        return "not applicable: the key has the permissions that it was given"
+    return "not applicable: the key has its owner's permissions"
+
+
+def _check_scope(who: OAuthClient, probes: _Probes) -> CheckResult:
+    if probes.token is None or not probes.token.is_had:
+        return _unchecked("scope")
+    if probes.token.error is not None:
+        return _failed("scope", probes.token.error)
+    granted = set((probes.token.value or who.scope).split())
+    told = " ".join(sorted(granted)) or "nothing is said of it"
+    is_denied = probes.jobs is not None and isinstance(probes.jobs.error, PermissionDeniedError)
+    if set(who.scope.split()) <= granted and (granted & _PUSH_SCOPES or not is_denied):
+        return _passed("scope", f"granted: {told}")
+    wanted = who.scope if not set(who.scope.split()) <= granted else " or ".join(sorted(_PUSH_SCOPES))
+    lacking = AuthenticationError(
+        f"granted: {told}; needed: {wanted}",
+        status=200,
+        code="invalid_scope",
+        hint="give the OAuth client that scope in the team's settings, and ask for it: [auth] scope in the config file",
+    )
+    return _failed("scope", lacking)
+
+
+def _check_pool(who: Credentials, probes: _Probes) -> CheckResult:
+    if probes.jobs is None:
+        return _unchecked("pool permission")
+    error = probes.jobs.error
+    if error is None:
+        return _passed("pool permission", "push jobs of the pool can be listed")
+    remedy = None
+    if isinstance(error, PermissionDeniedError):
+        remedy = f"in the permissions of this data pool give 'Data Push API' to {_holder(who)}"
+        if error.code is None:
+            remedy += "; a refusal without a reason may also mean that the team's API is switched off"
+    elif isinstance(error, NotFoundError):
+        remedy = (
+            "the team has no such data pool, or hides it from these credentials: compare pool_id with the last part of the pool's"
+            " address in the browser; if it is right, try the other base_path in [engine] of the config file"
+        )
+    return _failed("pool permission", error, remedy=remedy)
+
+
+def _holder(who: Credentials) -> str:
+    if isinstance(who, OAuthClient):
+        return f"the OAuth client {who.client_id}"
+    return "the application key" if isinstance(who, AppKey) else "the user that the API key belongs to"
+
+
+def _tls_error(error: PushEngineError | None) -> ssl.SSLError | None:
+    """The failed handshake behind an error, if there is one: the connection was had."""
+    if not isinstance(error, TransportError):
+        return None
+    return next((link for link in iter_causes(error) if isinstance(link, ssl.SSLError)), None)
+
+
+def _passed(name: str, detail: str) -> CheckResult:
+    return CheckResult(name, is_ok=True, detail=detail)
+
+
+def _unchecked(name: str, reason: str = "") -> CheckResult:
+    return CheckResult(name, is_ok=None, detail="not checked" + (f": {reason}" if reason else ""))
+
+
+def _failed(name: str, error: PushEngineError | None, *, remedy: str | None = None) -> CheckResult:
+    assert error is not None  # noqa: S101 - a line fails for an error
+    return CheckResult(name, is_ok=False, detail=error.message, remedy=remedy or error.hint, error=error)

@@ -1,0 +1,228 @@
+"""The one border: what aiohttp, the operating system or the platform report becomes one of `pushengine.errors`.
+
+What a failure proves:
+
+    no connection, TLS or proxy tunnel                      ConnectionFailedError: nothing was sent
+    no answer to GET or DELETE                              RequestTimeoutError or TransportError: ask again
+    no answer to create, upload or submit                   OutcomeUnknownError: it may have been done
+    4xx                                                     refused
+    5xx, or an answer that makes no sense, to the same      disposition `outcome_unknown`
+    3xx, HTML, or a body that is not the platform's         an impostor's: as an answer that makes no sense, whatever its status
+
+Whether a failed call may have been done depends on the call as much as on the failure, so both come here. Nothing is quoted that
+could hold a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import urllib.parse
+from collections.abc import Sequence
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from pushengine.celonis import error_responses, wire
+from pushengine.celonis.upload import Upload
+from pushengine.errors import (
+    ConfigError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    PushEngineError,
+    RequestTimeoutError,
+    ServerError,
+    TransportError,
+    UnexpectedResponseError,
+)
+from pushengine.model import JobId
+
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_RUN_AGAIN = "check network and proxy, and run again"
+_ASK_FIRST = "it may have been done: it is looked up before anything is sent again"
+
+_FROM_PROXIES_TOO = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
+"""These mean the same from whoever they come. What else a page says, of a job that is gone above all, is the platform's to say."""
+
+BORDER_ERRORS = (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, aiohttp.WSMessageTypeError, OSError)
+"""What aiohttp, the OS and asyncio raise (`asyncio.TimeoutError` is an OSError)."""
+_UNSENT = (
+    aiohttp.ClientConnectorError,  # DNS, TCP, TLS, certificate, proxy
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+)
+_BAD_ADDRESS = (aiohttp.InvalidURL, aiohttp.RedirectClientError, aiohttp.NonHttpUrlClientError)
+_BAD_ANSWER = (aiohttp.ClientResponseError, HttpProcessingError, aiohttp.WSMessageTypeError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """What is being tried, as far as its failure needs it.
+
+    Attributes:
+        operation: For messages: what, on which job, at which team.
+        is_idempotent: May be done twice.
+        job_id: The job it is about, or None.
+        optional_answer: A good answer may be empty, and where it is not, it is this: a `job`, a `chunk`, or `any` JSON that reports no error.
+        max_answer_bytes: More than this of a good answer is refused.
+    """
+
+    operation: str
+    is_idempotent: bool
+    job_id: JobId | None = None
+    optional_answer: wire.OptionalAnswer | None = None
+    max_answer_bytes: int = _MAX_ANSWER_BYTES
+
+
+def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Sequence[str]) -> PushEngineError:
+    """The error of an answer that is not 2xx, with the disposition that the call gives it."""
+    if answer.status < 400:  # noqa: PLR2004 - HTTP status classes
+        location = wire.header(answer.headers, "location") or ""
+        with contextlib.suppress(ValueError):
+            location = urllib.parse.urlsplit(location).hostname or "the same host"
+        where = wire.clip_text(wire.redact(wire.clean_text(location), secrets), 200)
+        what = f"is a redirect to {where}, which is not followed"
+        return _impostor(answer, call, what, hint="set the URL to the address of the team itself")
+    if answer.status not in _FROM_PROXIES_TOO and answer.body.lstrip()[:1] == b"<":
+        hint = "does a proxy stand between here and the platform, and is the URL that of a Celonis team?"
+        return _impostor(answer, call, "came with a page that is not the platform's", hint=hint)
+    error: PushEngineError = error_responses.parse_error(
+        answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
+    )
+    if isinstance(error, ServerError) and not call.is_idempotent:
+        error.disposition = "outcome_unknown"
+    if isinstance(error, InvalidRequestError) and error.status in (408, 425):
+        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+    return error
+
+
+def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
+    """Refuse a 2xx that the platform did not give: a login page, say, of a proxy that asks for its own password.
+
+    Raises:
+        UnexpectedResponseError: It acknowledges nothing.
+    """
+    if call.optional_answer is None or not answer.body.strip():
+        return
+    problem = wire.find_impostor(answer, call.optional_answer, call.job_id)
+    if problem is not None:
+        hint = "does a proxy or a login page stand between here and the platform?"
+        raise _impostor(answer, call, f"came with an answer that is not the platform's: {problem}", hint=hint)
+
+
+def _impostor(answer: wire.ApiAnswer, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
+    """Somebody else answered: that proves nothing, neither that the call was done nor that it was not."""
+    error = UnexpectedResponseError(f"{call.operation}: status {answer.status} {what}", status=answer.status, hint=hint)
+    error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+    return error
+
+
+def border_error(
+    exc: BaseException, call: Call, *, is_sent: bool = True, upload: Upload | None = None
+) -> PushEngineError:
+    """Our error for one of aiohttp's, the OS's or asyncio's; messages are our own words, theirs may hold addresses with secrets."""
+    if isinstance(exc, _BAD_ADDRESS):
+        return ConfigError(
+            f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud"
+        )
+    if isinstance(exc, _UNSENT) or not is_sent:
+        return _connection_failed(exc, call)
+    if isinstance(exc, _BAD_ANSWER):
+        error = UnexpectedResponseError(
+            f"{call.operation}: the answer is no proper HTTP",
+            status=getattr(exc, "status", 0),
+            hint="is a proxy in between?",
+        )
+        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
+        return error
+    if upload is not None and not upload.body.is_begun:
+        return ConnectionFailedError(
+            f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN
+        )
+    return _no_answer(_describe(exc, upload), call, is_timeout=isinstance(exc, TimeoutError))
+
+
+def _no_answer(what: str, call: Call, *, is_timeout: bool) -> TransportError:
+    if not call.is_idempotent:
+        return OutcomeUnknownError(f"{call.operation}: {what}", hint=_ASK_FIRST)
+    if is_timeout:
+        return RequestTimeoutError(f"{call.operation}: {what}", phase="read", hint=_RUN_AGAIN)
+    return TransportError(f"{call.operation}: {what}", hint=_RUN_AGAIN)
+
+
+def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
+    what, hint, is_final = "no connection", _RUN_AGAIN, False
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
+        reason = getattr(getattr(exc, "certificate_error", None), "verify_message", "") or "it is not the one expected"
+        what, is_final = f"the server's certificate is not trusted, {wire.clean_text(reason)}", True
+        hint = "where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off"
+    elif isinstance(exc, aiohttp.ClientHttpProxyError):
+        what, is_final = f"the proxy refuses the tunnel with status {exc.status}", exc.status in (401, 403, 407)
+        hint = "check HTTPS_PROXY, its credentials, and NO_PROXY"
+    elif isinstance(exc, aiohttp.ClientProxyConnectionError):
+        what, hint = "the proxy cannot be reached", "check HTTPS_PROXY and NO_PROXY"
+    elif isinstance(exc, aiohttp.ClientConnectorDNSError):
+        what, hint = "the host name is not known", "check the team in the URL, and the network"
+    elif isinstance(exc, aiohttp.ClientConnectorSSLError):
+        what = f"no TLS, {_reason(exc.os_error)}"
+    elif isinstance(exc, TimeoutError):
+        what = "no connection in time"
+    elif isinstance(exc, aiohttp.ClientConnectorError):
+        what = f"no connection, {_reason(exc.os_error)}"
+    error = ConnectionFailedError(f"{call.operation}: {what}", hint=hint)
+    if is_final:
+        error.disposition = "terminal"
+    return error
+
+
+def _describe(exc: BaseException, upload: Upload | None) -> str:
+    sent = (
+        f"{upload.body.bytes_sent - upload.body.unsent_bytes()} of {upload.body.size} bytes had been taken"
+        if upload
+        else ""
+    )
+    if upload is not None and upload.timed_out is not None:
+        silence = f"{upload.limit_seconds:g} s"
+        return (
+            f"no answer within {silence}"
+            if upload.timed_out == "read"
+            else f"nothing was taken for {silence}, after {sent}"
+        )
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    if isinstance(exc, aiohttp.ClientPayloadError | aiohttp.EofStream):
+        return "the answer broke off"
+    reason = "the server closed it" if isinstance(exc, aiohttp.ServerDisconnectedError) else _reason(exc)
+    return f"the connection was lost before the answer, {reason}" + (f" ({sent})" if sent else "")
+
+
+def _reason(exc: BaseException) -> str:
+    """The system's word for an error; nothing of the text that aiohttp puts around it."""
+    reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or ""
+    if "request body for" in str(reason) or not isinstance(reason, str) or not reason:
+        cause = exc.__cause__
+        return _reason(cause) if isinstance(cause, OSError) and cause is not exc else "it was reset or closed"
+    return wire.clean_text(reason)
+
+
+def defused(exc: BaseException) -> BaseException:
+    """The same exception, its causes included, without what they could show: our headers, proxy passwords, text of the server.
+
+    What a server says may repeat what it was sent. The parts of its answers that we quote go through `wire.redact`.
+    """
+    link: BaseException | None = exc
+    while link is not None:
+        if isinstance(link, aiohttp.ClientResponseError):
+            link.request_info = link.request_info._replace(headers={})  # type: ignore[arg-type]
+            link.message, link.headers, link.args = "", None, (link.request_info, ())
+        elif isinstance(link, aiohttp.ClientConnectorError):
+            key = link._conn_key._replace(proxy_auth=None)  # noqa: SLF001 - no other way
+            link._conn_key = key  # noqa: SLF001
+            link.args = (key, *link.args[1:])
+        elif isinstance(link, HttpProcessingError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+            link.args = ()
+            vars(link).clear()
+        link = link.__cause__ or link.__context__
+    return exc

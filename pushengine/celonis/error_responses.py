@@ -1,0 +1,260 @@
+"""What an answer that is not 2xx says, as one of `pushengine.errors`. Pure functions, no I/O.
+
+Error bodies seen (fact sheet 3.3): `{reference, message, shortMessage}`, `{errors: [{attribute, error, errorCode}]}`,
+`{title, status, detail, errorCode}`, `{error, error_description | message}`; plain text, HTML and nothing at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pushengine.celonis.wire import (
+    ApiAnswer,
+    clean_text,
+    clip_text,
+    header,
+    parse_datetime,
+    parse_http_date,
+    parse_seconds,
+    redact,
+)
+from pushengine.errors import (
+    ApiError,
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ServerError,
+    UnexpectedResponseError,
+)
+
+_MAX_ERROR_SCAN_BYTES = 64 * 1024
+_MAX_WAIT_SECONDS = 24 * 3600.0
+_LEAST_EPOCH = 1e9
+_HALF_DAY_SECONDS = 12 * 3600
+_DAY_SECONDS = 24 * 3600
+
+_KINDS: Mapping[int, tuple[type[ApiError], str]] = {
+    401: (
+        AuthenticationError,
+        (
+            "the credentials are wrong or have expired: check that the key was pasted whole and without spaces, and that a user "
+            "API key is given as api_key (sent as Bearer) and an application key as app_key (sent as AppKey), not the other way round"
+        ),
+    ),
+    403: (
+        PermissionDeniedError,
+        (
+            "the credentials are good and may not do this: give the OAuth client the scope integration.data-pools:data_push (or "
+            "integration.data-pools), and give it, or the key, the 'Data Push API' permission on this data pool"
+        ),
+    ),
+    404: (NotFoundError, "check the team URL and the data pool id, and that the job has not been deleted"),
+    409: (ConflictError, "the job is not in a state for this, or another job of the table is being submitted"),
+    413: (PayloadTooLargeError, "set a smaller chunk_bytes"),
+    429: (RateLimitedError, "the team's request quota is spent; run again later"),
+}
+
+
+def parse_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    operation: str,
+    now: float,
+    secrets: Collection[str] = (),
+) -> ApiError:
+    """The error that an answer stands for.
+
+    Args:
+        status: Not 2xx.
+        headers: Of the answer.
+        body: Of the answer, in any of the known shapes or none.
+        operation: What was tried, on what.
+        now: Seconds UTC, to tell a wait from a clock time.
+        secrets: What must not be quoted, should the answer repeat it.
+    """
+    found = _explain(body)
+    text = clip_text(redact(clean_text(found.text), secrets))
+    code = clip_text(redact(clean_text(found.code), secrets), 100) if found.code else None
+    reference = found.reference or header(headers, "x-request-id") or header(headers, "x-correlation-id")
+    request_id = clip_text(redact(clean_text(reference), secrets), 200) if reference else None
+    details = [f"code {code}"] if code and code not in text else []
+    details += [f"reference {request_id}"] if request_id and request_id not in text else []
+    message = (
+        f"{operation}: status {status}"
+        + (f", {text}" if text else "")
+        + (f" [{', '.join(details)}]" if details else "")
+    )
+    kind, hint = _KINDS.get(status, (None, ""))
+    if kind is RateLimitedError:
+        return RateLimitedError(
+            message,
+            status=status,
+            code=code,
+            request_id=request_id,
+            hint=hint,
+            retry_after_seconds=retry_after_seconds(headers, body, now),
+        )
+    if kind is None:
+        kind, hint = _kind_of_range(status)
+    return kind(message, status=status, code=code, request_id=request_id, hint=hint)
+
+
+def parse_token_error(
+    answer: ApiAnswer, *, operation: str, scope: str, now: float, secrets: Collection[str]
+) -> ApiError:
+    """The error that an unsuccessful answer of the token endpoint stands for (RFC 6749, 5.2)."""
+    error = parse_error(answer.status, answer.headers, answer.body, operation=operation, now=now, secrets=secrets)
+    code = token_error_code(answer)
+    if code is None:
+        if isinstance(error, NotFoundError):
+            error.hint = "check the team URL, or set the token URL of the OAuth client"
+        return error
+    if code in ("invalid_scope", "access_denied"):
+        hint = (
+            f"the OAuth client does not hold the scope that was asked for, {scope!r}: give it that scope in the team's settings, "
+            "or set the scope to the one it holds (integration.data-pools:data_push or integration.data-pools)"
+        )
+    elif code == "invalid_client":
+        hint = "check client id and client secret, and that the client still exists in this team"
+    else:
+        hint = "the OAuth client must allow the client credentials grant"
+    return AuthenticationError(error.message, status=answer.status, code=code, request_id=error.request_id, hint=hint)
+
+
+def token_error_code(answer: ApiAnswer) -> str | None:
+    """`error` of RFC 6749, 5.2; a 401 that names none is `invalid_client`; None for any other answer."""
+    if answer.status not in (400, 401, 403):
+        return None
+    try:
+        raw = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        raw = None
+    code = raw.get("error") if isinstance(raw, dict) else None
+    known = (
+        "invalid_client",
+        "invalid_scope",
+        "invalid_request",
+        "invalid_grant",
+        "unauthorized_client",
+        "access_denied",
+    )
+    if code in (*known, "unsupported_grant_type"):
+        return str(code)
+    return "invalid_client" if answer.status == 401 else None  # noqa: PLR2004 - an HTTP status
+
+
+def _kind_of_range(status: int) -> tuple[type[ApiError], str]:
+    if 400 <= status < 500:  # noqa: PLR2004 - HTTP status classes
+        return InvalidRequestError, "the platform refuses the request as it is"
+    if status >= 500:  # noqa: PLR2004
+        return ServerError, "the platform or something in front of it failed; run again later"
+    return UnexpectedResponseError, "is the URL that of a Celonis team?"
+
+
+# ------------------------------------------------------------------------------------------------------------------- waits
+
+
+def retry_after_seconds(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
+    """The wait that an answer asks for, in order of trust: Retry-After, x-ratelimit-reset, a clock time in the body; else None.
+
+    Args:
+        headers: Of the answer; names in any case.
+        body: Of the answer.
+        now: Seconds UTC, by the server's clock if known.
+    """
+    value = header(headers, "retry-after")
+    if value is not None:
+        seconds = parse_seconds(value)
+        date = parse_http_date(value)
+        if seconds is not None or date is not None:
+            return _wait(seconds if seconds is not None else (date or now) - now)
+    seconds = parse_seconds(header(headers, "x-ratelimit-reset"))
+    if seconds is not None:
+        return _wait(seconds - now if seconds >= _LEAST_EPOCH else seconds)
+    return _clock_time(_explain(body).text, now)
+
+
+def _wait(seconds: float) -> float:
+    return min(max(seconds, 0.0), _MAX_WAIT_SECONDS)
+
+
+_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
+_TIME_OF_DAY = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])")
+
+
+def _clock_time(text: str, now: float) -> float | None:
+    """Seconds until the UTC time that a text names; 0 for one that has just passed."""
+    if (found := _ISO_TIME.search(text)) and (date := parse_datetime(found[0])):
+        return _wait(date.timestamp() - now)
+    found = _TIME_OF_DAY.search(text)
+    if not found:
+        return None
+    hour, minute, second = (int(part or 0) for part in found.groups())
+    ahead = (hour * 3600 + minute * 60 + second - now) % _DAY_SECONDS
+    return ahead if ahead <= _HALF_DAY_SECONDS else 0.0
+
+
+# ------------------------------------------------------------------------------------------------------------------ bodies
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Explanation:
+    text: str = ""
+    code: str | None = None
+    reference: str | None = None
+
+
+def _explain(body: bytes) -> _Explanation:
+    """What an error body says, in whichever shape."""
+    text = body[:_MAX_ERROR_SCAN_BYTES].decode("utf-8", errors="replace").strip()
+    if text.startswith(("{", "[")):
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError):
+            return _Explanation(text)
+        return _explain_object(raw[0] if isinstance(raw, list) and raw else raw) if raw else _Explanation()
+    return _Explanation(_strip_html(text) if text.startswith("<") else text)
+
+
+def _explain_object(raw: Any) -> _Explanation:
+    if not isinstance(raw, dict):
+        return _Explanation(json.dumps(raw))
+    errors = raw.get("errors")
+    if isinstance(errors, list) and errors:
+        return _explain_errors([entry for entry in errors if isinstance(entry, dict)], raw)
+    parts = [_text(raw, name) for name in ("title", "error", "message", "detail", "error_description")]
+    parts = parts if any(parts) else [_text(raw, "shortMessage")]
+    code = _text(raw, "errorCode") or _text(raw, "code") or (_text(raw, "error") if "error_description" in raw else "")
+    return _Explanation(
+        ": ".join(dict.fromkeys(part for part in parts if part)), code or None, _text(raw, "reference") or None
+    )
+
+
+def _explain_errors(errors: list[dict[str, Any]], raw: dict[str, Any]) -> _Explanation:
+    lines = [": ".join(part for part in (_text(entry, "attribute"), _text(entry, "error")) if part) for entry in errors]
+    code = next((_text(entry, "errorCode") for entry in errors if _text(entry, "errorCode")), None)
+    return _Explanation("; ".join(line for line in lines if line), code, _text(raw, "reference") or None)
+
+
+def _text(raw: Mapping[str, Any], name: str) -> str:
+    value = raw.get(name)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _strip_html(text: str) -> str:
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    if title and title[1].strip():
+        return html.unescape(title[1]).strip()
+    text = re.sub(r"<(script|style)\b.*?</\1\s*>", " ", text, flags=re.IGNORECASE | re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]*>", " ", text)).strip()

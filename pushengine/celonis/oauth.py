@@ -1,0 +1,160 @@
+"""The Authorization header: static keys, and access tokens that are refreshed ahead of their end.
+
+One refresh runs at a time, as a task of its own: callers share it, and a caller that is cancelled does not take it from the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from pushengine.celonis import wire
+from pushengine.celonis.error_responses import parse_token_error, token_error_code
+from pushengine.credentials import AppKey, Credentials, OAuthClient
+from pushengine.errors import EngineClosedError, PushEngineError, UnexpectedResponseError
+from pushengine.runtime.clock import Clock
+
+TokenFetch = Callable[[wire.TokenRequest], Awaitable[wire.ApiAnswer]]
+"""Posts a grant to the token endpoint, one attempt, and gives the answer of any status."""
+
+_OPERATION = "get an access token"
+_MAX_MARGIN_SECONDS = 120.0
+_MARGIN_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Token:
+    header: str = dataclasses.field(repr=False)
+    scope: str
+    refresh_at: float
+    expires_at: float
+
+
+class TokenSource:
+    """Gives the value of the Authorization header.
+
+    Args:
+        credentials: Who pushes.
+        fetch: Reaches the token endpoint; used for OAuth clients only.
+        clock: Measures the life of tokens.
+    """
+
+    def __init__(self, credentials: Credentials, fetch: TokenFetch, clock: Clock) -> None:
+        self._credentials = credentials
+        self._fetch = fetch
+        self._clock = clock
+        self._token: _Token | None = None
+        self._refresh: asyncio.Task[_Token] | None = None
+        self._method: Literal["basic", "post"] | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        state = "no token" if self._token is None else "token held"
+        return f"<TokenSource {type(self._credentials).__name__} {state}>"
+
+    @property
+    def is_refreshable(self) -> bool:
+        """Whether another value can be had after `invalidate`; static keys are final."""
+        return isinstance(self._credentials, OAuthClient)
+
+    @property
+    def scope(self) -> str | None:
+        """What the current token was granted, or None where there is none or the platform did not say."""
+        return (self._token and self._token.scope) or None
+
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may hold: the credentials' secrets and the current token."""
+        if isinstance(self._credentials, OAuthClient):
+            token = self._token.header.partition(" ")[2] if self._token else ""
+            return self._credentials.client_secret.reveal(), token
+        return (self._credentials.key.reveal(),)
+
+    async def authorization(self) -> str:
+        """The header value to send now.
+
+        Raises:
+            AuthenticationError: The token endpoint refuses the client; the hint says why.
+            PushEngineError: The token endpoint cannot be reached or fails, and the last token is over.
+            EngineClosedError: After `aclose()`.
+        """
+        if not isinstance(self._credentials, OAuthClient):
+            scheme = "AppKey" if isinstance(self._credentials, AppKey) else "Bearer"
+            return f"{scheme} {self._credentials.key.reveal()}"
+        if self._token is not None and self._clock.monotonic() < self._token.refresh_at:
+            return self._token.header
+        try:
+            return (await self._refreshed(self._credentials)).header
+        except PushEngineError as error:
+            token = self._token
+            if error.disposition != "transient" or token is None or self._clock.monotonic() >= token.expires_at:
+                raise
+            return token.header  # still good for a while: the next call tries again
+
+    def invalidate(self, header_value: str) -> None:
+        """Drop the token after a 401, unless it has been replaced since."""
+        if self._token is not None and self._token.header == header_value:
+            self._token = None
+
+    async def aclose(self) -> None:
+        """End a running refresh."""
+        self._is_closed = True
+        self._token = None
+        if self._refresh is not None:
+            self._refresh.cancel()
+            await asyncio.wait([self._refresh])
+
+    async def _refreshed(self, client: OAuthClient) -> _Token:
+        """Join the running refresh or begin one."""
+        if self._is_closed:
+            raise EngineClosedError("the client is closed")
+        if self._refresh is None:
+            self._refresh = asyncio.create_task(self._refresh_once(client), name="pushengine-token-refresh")
+            self._refresh.add_done_callback(self._end_refresh)
+        refresh = self._refresh
+        try:
+            return await asyncio.shield(refresh)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if refresh.cancelled() and not (task and task.cancelling()):
+                raise EngineClosedError("the client was closed while it was getting an access token") from None
+            raise
+
+    def _end_refresh(self, refresh: asyncio.Task[_Token]) -> None:
+        self._refresh = None
+        if (
+            not refresh.cancelled() and refresh.exception() is None
+        ):  # the exception is the callers'; read here so that it never warns
+            self._token = refresh.result()
+
+    async def _refresh_once(self, client: OAuthClient) -> _Token:
+        asked_at = self._clock.monotonic()
+        answer = await self._grant(client)
+        if not _is_success(answer):
+            raise parse_token_error(
+                answer, operation=_OPERATION, scope=client.scope, now=self._clock.now(), secrets=self.secrets()
+            )
+        try:
+            grant = wire.parse_token(answer.body, operation=_OPERATION, status=answer.status)
+        except UnexpectedResponseError as error:
+            error.disposition = "transient"  # whatever it was for has not been sent; a login page may be gone next time
+            raise
+        margin = min(_MAX_MARGIN_SECONDS, _MARGIN_SHARE * grant.lifetime_seconds)
+        expires_at = asked_at + grant.lifetime_seconds
+        return _Token(f"Bearer {grant.access_token}", grant.scope, expires_at - margin, expires_at)
+
+    async def _grant(self, client: OAuthClient) -> wire.ApiAnswer:
+        """Ask with the client's method; `auto` tries basic, then post, and remembers which one worked."""
+        method = self._method or ("basic" if client.method == "auto" else client.method)
+        answer = await self._fetch(wire.build_token_request(client, method))
+        if client.method == "auto" and self._method is None and token_error_code(answer) == "invalid_client":
+            method = "post"
+            answer = await self._fetch(wire.build_token_request(client, method))
+        if _is_success(answer):
+            self._method = method
+        return answer
+
+
+def _is_success(answer: wire.ApiAnswer) -> bool:
+    return 200 <= answer.status < 300  # noqa: PLR2004 - HTTP status class

@@ -1,0 +1,290 @@
+r"""The body of a chunk upload: multipart/form-data with exactly one part, `file`, of known length.
+
+    --<boundary>\r\n
+    Content-Disposition: form-data; name="file"; filename="file"\r\n
+    Content-Type: application/octet-stream\r\n
+    \r\n
+    <payload>\r\n
+    --<boundary>--\r\n
+
+The payload goes to the transport in slices. A whole buffer handed to asyncio at once is copied, and over TLS encrypted again and again
+from the start of what is left: gigabytes of memory and seconds in which the loop does nothing else. The slices are views, and after
+each of them the loop gets its turn. What lies in files is read on a thread, one piece ahead of the one that is sent.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import secrets
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import aiofiles
+import aiohttp
+
+from pushengine.errors import SourceReadError
+from pushengine.model import FileParts, FileSlice
+from pushengine.runtime.aio import mark_seen, settled
+from pushengine.runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+SLICE_BYTES = 256 * 1024
+FILE_PIECE_BYTES = 1024 * 1024
+
+
+class UploadBody(aiohttp.payload.Payload):
+    """One multipart body, sent once.
+
+    Args:
+        source: The payload, in memory (kept, not copied) or in files (read as it is sent).
+        now: A monotonic clock, for `sent_at`.
+
+    Attributes:
+        sent_at: When the last byte was handed to the transport, or None before.
+        bytes_sent: Body bytes handed to the transport.
+        error: Why a file could not be read, if so.
+    """
+
+    _autoclose = True
+
+    def __init__(self, source: memoryview | FileParts, *, now: Callable[[], float] = time.monotonic) -> None:
+        boundary = secrets.token_hex(16)
+        super().__init__(source, content_type=f"multipart/form-data; boundary={boundary}")
+        self._source = source if isinstance(source, FileParts) else source.cast("B")
+        self._length = self._source.nbytes
+        self._head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode("ascii")
+        self._tail = f"\r\n--{boundary}--\r\n".encode("ascii")
+        self._now = now
+        self.sent_at: float | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self.bytes_sent = 0
+        self.error: SourceReadError | None = None
+
+    @property
+    def size(self) -> int:
+        """Length of the whole body in bytes."""
+        return len(self._head) + self._length + len(self._tail)
+
+    @property
+    def is_begun(self) -> bool:
+        """A first byte may have left."""
+        return self.bytes_sent > 0
+
+    @property
+    def is_complete(self) -> bool:
+        """All of it has been handed to the transport."""
+        return self.bytes_sent == self.size
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:  # noqa: ARG002 - aiohttp's signature
+        """Not supported: the payload is never held as text."""
+        raise TypeError("an upload body has no text")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Hand the body to the transport; called by aiohttp, once.
+
+        Raises:
+            SourceReadError: The file is shorter than promised or cannot be read; the request must be aborted.
+        """
+        if self._consumed:
+            raise RuntimeError("an upload body is sent once")
+        self._consumed = True
+        self._transport = writer.transport
+        if self._transport is None or self._transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the body began")
+        await self._hand_over(writer, self._head)
+        if isinstance(self._source, FileParts):
+            await self._write_parts(writer, self._source)
+        else:
+            await self._write_slices(writer, self._source)
+        await self._hand_over(writer, self._tail)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """As `write`; the length is always our own."""
+        del content_length
+        await self.write(writer)
+
+    def unsent_bytes(self) -> int:
+        """Bytes handed over that wait in this process or, on Linux, in the kernel for the peer to take them."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return 0
+        return transport.get_write_buffer_size() + _kernel_unsent_bytes(transport)
+
+    def abort(self) -> None:
+        """Drop the connection at once, with what is still in its buffers. A closed transport would first wait to send them."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _write_slices(self, writer: AbstractStreamWriter, view: memoryview) -> None:
+        for start in range(0, view.nbytes, SLICE_BYTES):
+            await self._hand_over(writer, view[start : start + SLICE_BYTES])
+
+    async def _write_parts(self, writer: AbstractStreamWriter, source: FileParts) -> None:
+        async with contextlib.aclosing(self._pieces(source)) as pieces:
+            ahead = asyncio.create_task(_next_or_none(pieces))
+            try:
+                while (piece := await ahead) is not None:
+                    ahead = asyncio.create_task(_next_or_none(pieces))
+                    await self._write_slices(writer, memoryview(piece))
+            finally:
+                await _end(ahead)
+
+    async def _pieces(self, source: FileParts) -> AsyncGenerator[bytes, None]:
+        """The bytes, some at a time."""
+        file: Any = None
+        path = None
+        try:
+            for part in source.parts:
+                if isinstance(part, bytes):
+                    yield part
+                    continue
+                try:
+                    if path != part.path:  # the parts of one file follow one another
+                        file, path = await self._reopened(file, part), part.path
+                    await file.seek(part.offset)
+                    left = part.nbytes
+                    while left and (piece := await file.read(min(FILE_PIECE_BYTES, left))):
+                        left -= len(piece)
+                        yield piece
+                except OSError as exc:
+                    self._fail(part, f"the file cannot be read: {exc.strerror or exc}", exc)
+                if left:
+                    self._fail(part, f"the file ended {left} bytes early: it changed while it was sent")
+        finally:
+            if file is not None:
+                await settled(asyncio.create_task(file.close()))
+
+    @staticmethod
+    async def _reopened(file: Any, part: FileSlice) -> Any:
+        if file is not None:
+            await file.close()
+        opening = asyncio.create_task(_opened(part))
+        try:
+            await settled(opening)
+        except asyncio.CancelledError:  # the thread has opened it all the same
+            if not opening.cancelled() and opening.exception() is None:
+                await settled(asyncio.create_task(opening.result().close()))
+            raise
+        return opening.result()
+
+    def _fail(self, source: FileSlice, what: str, cause: BaseException | None = None) -> NoReturn:
+        self.error = SourceReadError(what, source=str(source.path))
+        raise self.error from cause
+
+    async def _hand_over(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
+        self.bytes_sent += len(piece)  # before the write: some of it may leave although the call fails
+        await writer.write(piece)
+        if self.is_complete:
+            self.sent_at = self._now()
+        # aiohttp waits for slow peers only. The turn of the loop also reads: a refusal that came early is seen before the next write
+        # runs into the closed connection, which would hide it (aiohttp#6138).
+        await asyncio.sleep(0)
+
+
+class Upload:
+    """One sending of one chunk, and the watch over it: aiohttp has no time limit for writing.
+
+    Args:
+        source: The payload.
+        stall_timeout_seconds: Nothing moves while the body is under way: over.
+        read_timeout_seconds: The peer has all of it and says nothing: over.
+        clock: Gives the body's `sent_at`.
+
+    Attributes:
+        body: The request's body.
+        received_bytes: Of the answer; counted by whoever reads it.
+        is_settled: The answer is read and the connection good for another request.
+        timed_out: The phase that took too long.
+    """
+
+    def __init__(
+        self, source: memoryview | FileParts, *, stall_timeout_seconds: float, read_timeout_seconds: float, clock: Clock
+    ) -> None:
+        # no callback of ours: in a circle of references, payloads would stay in memory until the garbage collector comes
+        self.body = UploadBody(source, now=clock.monotonic)
+        self.received_bytes = 0
+        self.is_settled = False
+        self.timed_out: Literal["write", "read"] | None = None
+        self._limits = {"write": stall_timeout_seconds, "read": read_timeout_seconds}
+        self._interval = min(1.0, stall_timeout_seconds / 10, read_timeout_seconds / 10)
+        self._position = (0, 0, 0)
+        self._silent_seconds = 0.0
+        self._ticked_at = 0.0
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def limit_seconds(self) -> float:
+        """The time limit that ran out."""
+        return self._limits[self.timed_out or "write"]
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Run the block, and end it with TimeoutError once the upload stands still."""
+        async with asyncio.timeout(None) as deadline:
+            self._ticked_at = asyncio.get_running_loop().time()
+            self._tick(deadline)
+            try:
+                yield
+            finally:
+                if self._handle is not None:
+                    self._handle.cancel()
+
+    def _tick(self, deadline: asyncio.Timeout) -> None:
+        """Compare what can be seen of the upload with a moment ago. Before its first byte, the connect timeout counts."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        unsent = self.body.unsent_bytes()
+        position = (self.body.bytes_sent, unsent, self.received_bytes)
+        if position != self._position or not self.body.is_begun:
+            self._position = position
+            self._silent_seconds = 0.0
+        else:  # no more than the interval counts: a machine that slept must not take its own silence for the peer's
+            self._silent_seconds += min(now - self._ticked_at, 2 * self._interval)
+        self._ticked_at = now
+        phase: Literal["write", "read"] = "read" if self.body.is_complete and not unsent else "write"
+        if self._silent_seconds >= self._limits[phase]:
+            self.timed_out = phase
+            deadline.reschedule(now)
+        else:
+            self._handle = loop.call_later(self._interval, self._tick, deadline)
+
+
+async def _opened(part: FileSlice) -> Any:
+    return await aiofiles.open(part.path, "rb")
+
+
+async def _next_or_none(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
+    return await anext(pieces, None)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel it and see it end, however it does."""
+    task.cancel()
+    await settled(task)
+    mark_seen(task)
+
+
+def _kernel_unsent_bytes(transport: asyncio.BaseTransport) -> int:
+    """Bytes in the socket's send queue that the peer has not acknowledged; 0 where the system does not tell."""
+    if sys.platform != "linux":
+        return 0
+    sock = transport.get_extra_info("socket")
+    queued = array.array("i", [0])
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+    except (OSError, ValueError, AttributeError):
+        return 0
+    return queued[0]

@@ -1,0 +1,483 @@
+"""The Data Push API on the wire: build each request, parse each answer. Pure functions, no I/O.
+
+Requests (paths below `/{base}/api/v1/data-push/{pool}`; base is `data-ingestion` or the older `integration`):
+
+    POST   /jobs/                        create          JSON, see `build_create_job`
+    GET    /jobs/                        list jobs       (create and list have the trailing slash, nothing else has)
+    GET    /jobs/{id}                    read
+    POST   /jobs/{id}                    submit          query duplicateRemovalColumn, empty body
+    DELETE /jobs/{id}                    delete
+    POST   /jobs/{id}/chunks/upserted    upload          multipart/form-data, one part `file`
+    POST   /jobs/{id}/chunks/deleted     upload deletes  the same
+    GET    /jobs/{id}/chunks             list chunks
+
+What other answers than 2xx say is read in `pushengine.celonis.error_responses`.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import email.utils
+import ipaddress
+import json
+import math
+import urllib.parse
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, NoReturn
+
+from pushengine.credentials import OAuthClient
+from pushengine.errors import ConfigError, UnexpectedResponseError
+from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
+
+MAX_FIELD_LENGTH = 65_000
+MAX_ERROR_TEXT_BYTES = 2048
+OptionalAnswer = Literal["job", "chunk", "any"]
+_CHUNK_FIELDS = frozenset({"id", "checksum", "pushJobId", "type"})
+"""Some fields of `DataPushChunk` (fact sheet 1.7)."""
+
+CSV_PARSING_OPTIONS: Mapping[str, Any] = {
+    "charSet": "UTF-8",
+    "separatorSequence": ",",
+    "quoteSequence": '"',
+    "escapeSequence": '"',
+    "lineEnding": "\n",
+    "decimalSeparator": ".",
+    "thousandSeparator": "",
+    "dateFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+    "additionalColumnOptions": [],
+}
+"""How our CSV chunks are written (RFC 4180): sent whole, because the server's defaults are not documented."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request, less host, credentials and upload body.
+
+    Attributes:
+        method: GET, POST or DELETE.
+        path: Absolute, percent-quoted.
+        query: Unquoted names and values.
+        json: Body, or None.
+    """
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    query: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    json: Mapping[str, Any] | None = None
+
+    @property
+    def target(self) -> str:
+        """Path and query as they stand in the request line."""
+        return (
+            f"{self.path}?{urllib.parse.urlencode(self.query, quote_via=urllib.parse.quote)}"
+            if self.query
+            else self.path
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """An answer as it came; one that is not whole broke off, or was longer than anybody wants to read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    is_whole: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A client credentials grant.
+
+    Attributes:
+        form: Form fields.
+        authorization: Value of the Authorization header for client_secret_basic, or None for client_secret_post.
+    """
+
+    form: Mapping[str, str] = dataclasses.field(repr=False)
+    authorization: str | None = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """An access token.
+
+    Attributes:
+        access_token: The token.
+        lifetime_seconds: How long it is good for, from when it was asked for.
+        scope: What was granted, or "" where the answer does not say.
+    """
+
+    access_token: str = dataclasses.field(repr=False)
+    lifetime_seconds: float
+    scope: str
+
+
+# --------------------------------------------------------------------------------------------------------------- addresses
+
+
+def parse_url(url: str, *, key: str = "url") -> urllib.parse.SplitResult:
+    """Check an address that credentials are to be sent to.
+
+    Raises:
+        ConfigError: Not an absolute https:// address (http:// for loopback only), or with credentials in it.
+    """
+    text = url.strip()
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError(f"{key} is not a URL", key=key, hint="https://<team>.<cluster>.celonis.cloud") from None
+    if parts.scheme not in ("https", "http") or not host:
+        raise ConfigError(
+            f"{key} is not a URL", key=key, hint="begin with https://, as in https://acme.eu-1.celonis.cloud"
+        )
+    if "@" in parts.netloc:
+        raise ConfigError(f"{key} has credentials in it", key=key, hint="give keys as settings of their own")
+    if not text.isprintable() or any(character.isspace() for character in text):
+        raise ConfigError(f"{key} contains white space or control characters", key=key)
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigError(f"{key}: http:// would send credentials in the clear to {host}", key=key, hint="use https://")
+    return parts
+
+
+def parse_team_url(url: str) -> tuple[str, str]:
+    """Origin (`https://acme.eu-1.celonis.cloud`) and team (`acme.eu-1.celonis.cloud`) of a team's address.
+
+    Raises:
+        ConfigError: Not such an address.
+    """
+    parts = parse_url(url)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError("url has more than a host", key="url", hint=f"{parts.scheme}://{parts.netloc} alone")
+    default = 443 if parts.scheme == "https" else 80
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    team = host if parts.port in (None, default) else f"{host}:{parts.port}"
+    return f"{parts.scheme}://{team}", team
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# ---------------------------------------------------------------------------------------------------------------- requests
+
+
+def build_create_job(
+    pool_id: str, target: Target, columns: Sequence[TableColumn], *, base_path: str = "data-ingestion"
+) -> ApiRequest:
+    """Open a job. The schema is always sent: without it the platform cuts strings at 80 characters."""
+    keys = {key.casefold() for key in target.keys}
+    body: dict[str, Any] = {
+        "targetName": target.table,
+        "dataPoolId": pool_id,
+        "type": target.job_type,
+        "fileType": target.file_type,
+        "keys": list(target.keys),
+        "tableSchema": {
+            "tableName": target.table,
+            "columns": [_column(column, is_key=column.name.casefold() in keys) for column in columns],
+        },
+    }
+    if target.connection_id:
+        body["connectionId"] = target.connection_id
+    lengths = [column.length for column in columns if column.length is not None]
+    if lengths:
+        body["fallbackVarcharLength"] = min(max(lengths), MAX_FIELD_LENGTH)
+    if target.file_type == "CSV":
+        body["csvParsingOptions"] = dict(CSV_PARSING_OPTIONS)
+    return ApiRequest("POST", _jobs_path(base_path, pool_id), json=body)
+
+
+def build_list_jobs(pool_id: str, *, base_path: str = "data-ingestion") -> ApiRequest:
+    """Read all jobs of the pool."""
+    return ApiRequest("GET", _jobs_path(base_path, pool_id))
+
+
+def build_get_job(pool_id: str, job_id: JobId, *, base_path: str = "data-ingestion") -> ApiRequest:
+    """Read one job."""
+    return ApiRequest("GET", _jobs_path(base_path, pool_id, job_id))
+
+
+def build_submit_job(
+    pool_id: str, job_id: JobId, *, duplicate_removal_column: str | None = None, base_path: str = "data-ingestion"
+) -> ApiRequest:
+    """Start the execution."""
+    query = {"duplicateRemovalColumn": duplicate_removal_column} if duplicate_removal_column else {}
+    return ApiRequest("POST", _jobs_path(base_path, pool_id, job_id), query=query)
+
+
+def build_delete_job(pool_id: str, job_id: JobId, *, base_path: str = "data-ingestion") -> ApiRequest:
+    """Delete a job and its chunks."""
+    return ApiRequest("DELETE", _jobs_path(base_path, pool_id, job_id))
+
+
+def build_upload_chunk(
+    pool_id: str, job_id: JobId, kind: ChunkType, *, base_path: str = "data-ingestion"
+) -> ApiRequest:
+    """Send one chunk; the multipart body is `pushengine.celonis.upload`'s."""
+    action = "deleted" if kind == "DELETE" else "upserted"
+    return ApiRequest("POST", _jobs_path(base_path, pool_id, job_id, "chunks", action))
+
+
+def build_list_chunks(pool_id: str, job_id: JobId, *, base_path: str = "data-ingestion") -> ApiRequest:
+    """Read what a job holds."""
+    return ApiRequest("GET", _jobs_path(base_path, pool_id, job_id, "chunks"))
+
+
+def build_check_team() -> ApiRequest:
+    """Read the team; answers with `domain` when the credentials are good."""
+    return ApiRequest("GET", "/api/cloud/team")
+
+
+def build_token_request(credentials: OAuthClient, method: Literal["basic", "post"]) -> TokenRequest:
+    """A client credentials grant (RFC 6749, 4.4) with client_secret_basic or client_secret_post."""
+    form = {"grant_type": "client_credentials"}
+    if credentials.scope:
+        form["scope"] = credentials.scope
+    secret = credentials.client_secret.reveal()
+    if method == "post":
+        return TokenRequest({**form, "client_id": credentials.client_id, "client_secret": secret}, None)
+    pair = f"{urllib.parse.quote_plus(credentials.client_id)}:{urllib.parse.quote_plus(secret)}"  # RFC 6749, 2.3.1
+    return TokenRequest(form, "Basic " + base64.b64encode(pair.encode()).decode("ascii"))
+
+
+def _column(column: TableColumn, *, is_key: bool) -> dict[str, Any]:
+    raw: dict[str, Any] = {"columnName": column.name, "columnType": column.type, "pkField": is_key}
+    if column.length is not None:
+        raw["fieldLength"] = column.length
+    return raw
+
+
+def _jobs_path(base_path: str, pool_id: str, *segments: str) -> str:
+    """`.../jobs/` for the collection (trailing slash), `.../jobs/{id}/...` for what lies below it."""
+    quoted = "/".join(_segment(segment) for segment in segments)
+    return f"/{_segment(base_path)}/api/v1/data-push/{_segment(pool_id)}/jobs/{quoted}"
+
+
+def _segment(text: str) -> str:
+    if text in ("", ".", ".."):
+        raise ConfigError(f"{text!r} cannot be part of an API address", hint="check the data pool id and the job id")
+    return urllib.parse.quote(text, safe="")
+
+
+# ----------------------------------------------------------------------------------------------------------------- answers
+
+
+def parse_job(body: bytes, *, operation: str, status: int = 200) -> Job:
+    """A `DataPushJob`; unknown fields are ignored.
+
+    Raises:
+        UnexpectedResponseError: Not a job: no JSON, no id, or a status that we do not know.
+    """
+    return _job(_load(body, operation, status), operation, status)
+
+
+def parse_jobs(body: bytes, *, operation: str, status: int = 200) -> list[Job]:
+    """An array of `DataPushJob`; see `parse_job`."""
+    return [_job(raw, operation, status) for raw in _load_list(body, operation, status)]
+
+
+def parse_chunks(body: bytes, *, operation: str, status: int = 200) -> list[RemoteChunk]:
+    """An array of `DataPushChunk`.
+
+    Raises:
+        UnexpectedResponseError: Not such an array.
+    """
+    return [_chunk(raw, operation, status) for raw in _load_list(body, operation, status)]
+
+
+def parse_object(body: bytes, *, operation: str, status: int = 200) -> dict[str, Any]:
+    """Any JSON object.
+
+    Raises:
+        UnexpectedResponseError: Something else.
+    """
+    return _require_object(_load(body, operation, status), operation, status)
+
+
+def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant:
+    """A successful answer of the token endpoint.
+
+    Raises:
+        UnexpectedResponseError: No usable bearer token in it. The message never holds the answer.
+    """
+    raw = parse_object(body, operation=operation, status=status)
+    token = raw.get("access_token")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token or " " in token:
+        _refuse(operation, status, "it holds no usable access_token")
+    if str(raw.get("token_type") or "Bearer").lower() != "bearer":
+        _refuse(operation, status, "its token_type is not Bearer")
+    lifetime = parse_seconds(raw.get("expires_in", 300))
+    if lifetime is None or lifetime <= 0:
+        _refuse(operation, status, "its expires_in is no positive number")
+    return TokenGrant(token, lifetime, str(raw.get("scope") or ""))
+
+
+def parse_seconds(value: object) -> float | None:
+    """A finite number of seconds, or None."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def parse_datetime(value: object) -> dt.datetime | None:
+    """Epoch milliseconds or ISO 8601 (UTC where it names no offset); None for anything else."""
+    try:
+        if isinstance(value, str) and not value.strip().isdigit():
+            parsed = dt.datetime.fromisoformat(value.strip())
+            return parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.UTC)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return dt.datetime.fromtimestamp(float(value) / 1000, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def parse_http_date(value: str | None) -> float | None:
+    """An HTTP date as seconds UTC, or None."""
+    try:
+        return email.utils.parsedate_to_datetime(value).timestamp() if value else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def find_impostor(answer: ApiAnswer, expected: OptionalAnswer, job_id: str | None) -> str | None:
+    """Why a body that is not empty cannot be the platform's, or None.
+
+    What the platform answers to submit, upload and delete is not documented (fact sheet 1.2), so little is asked: JSON without an error in
+    it, of a chunk at least one of its fields, and of a job its id or status, which have to be right.
+    """
+    start = answer.body.lstrip()[:1]
+    try:
+        raw = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        if not answer.is_whole and start == b"{":
+            return None
+        return "HTML" if start == b"<" else "no JSON"
+    if not isinstance(raw, dict):
+        return None if expected == "any" else "no JSON object"
+    return _object_problem(raw, expected, job_id)
+
+
+def _object_problem(raw: Mapping[str, Any], expected: OptionalAnswer, job_id: str | None) -> str | None:
+    if raw.get("error") or raw.get("errors"):
+        return "it reports an error"
+    if expected == "job":
+        return _job_problem(raw, job_id)
+    return "not a chunk" if expected == "chunk" and raw and not _CHUNK_FIELDS & raw.keys() else None
+
+
+def _job_problem(raw: Mapping[str, Any], job_id: str | None) -> str | None:
+    if raw and not {"id", "status"} & raw.keys():
+        return "not a job"
+    if raw.get("id") not in (None, job_id):
+        return "another job"
+    return None if raw.get("status") in (None, *JobStatus) else "not the status of a job"
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """A header by name in any case, or None."""
+    return next((value for key, value in headers.items() if key.lower() == name), None)
+
+
+def _load(body: bytes, operation: str, status: int) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        error = _unusable(operation, status, "it is no JSON")
+    raise error  # outside of the handler: a JSONDecodeError would carry the whole body along
+
+
+def _load_list(body: bytes, operation: str, status: int) -> list[Any]:
+    raw = _load(body, operation, status)
+    if not isinstance(raw, list):
+        _refuse(operation, status, "it is no list")
+    return raw
+
+
+def _require_object(raw: Any, operation: str, status: int) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        _refuse(operation, status, "it is no JSON object")
+    return raw
+
+
+def _job(raw: Any, operation: str, status: int) -> Job:
+    raw = _require_object(raw, operation, status)
+    job_id = raw.get("id")
+    if not isinstance(job_id, str) or not job_id:
+        _refuse(operation, status, "a job in it has no id")
+    try:
+        job_status = JobStatus(raw.get("status"))
+    except ValueError:
+        _refuse(
+            operation,
+            status,
+            f"job {clean_text(job_id)} has the unknown status {clean_text(str(raw.get('status')))[:40]!r}",
+        )
+    logs = raw.get("logs") or ()
+    return Job(
+        id=JobId(job_id),
+        status=job_status,
+        target_name=str(raw.get("targetName") or ""),
+        type=str(raw.get("type") or ""),
+        logs=tuple(str(line) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
+        last_modified=parse_datetime(raw.get("lastModified")),
+    )
+
+
+def _chunk(raw: Any, operation: str, status: int) -> RemoteChunk:
+    raw = _require_object(raw, operation, status)
+    chunk_id = raw.get("id")
+    if not isinstance(chunk_id, str) or not chunk_id:
+        _refuse(operation, status, "a chunk in it has no id")
+    checksum = raw.get("checksum")
+    return RemoteChunk(chunk_id, str(raw.get("type") or ""), str(checksum) if checksum else None)
+
+
+def _refuse(operation: str, status: int, reason: str) -> NoReturn:
+    raise _unusable(operation, status, reason)
+
+
+def _unusable(operation: str, status: int, reason: str) -> UnexpectedResponseError:
+    return UnexpectedResponseError(
+        f"{operation}: the answer cannot be used, {reason}",
+        status=status,
+        hint="is the URL that of a Celonis team, and does something between here and there change answers?",
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- quoting
+
+
+def clean_text(text: str) -> str:
+    """One line without control characters or runs of white space."""
+    spaced = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(spaced.split())
+
+
+def redact(text: str, secrets: Collection[str]) -> str:
+    """The text without these values and their base64, should it repeat them."""
+    for secret in sorted((s for s in secrets if s), key=len, reverse=True):
+        encoded = base64.b64encode(secret.encode()).decode("ascii")
+        for form in (secret, encoded, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)):
+            text = text.replace(form, "***")
+    return text
+
+
+def clip_text(text: str, max_bytes: int = MAX_ERROR_TEXT_BYTES) -> str:
+    """The text within a number of UTF-8 bytes, with an ellipsis where it was cut."""
+    raw = text.encode()
+    return text if len(raw) <= max_bytes else raw[: max_bytes - 3].decode(errors="ignore") + "…"

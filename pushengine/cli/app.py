@@ -1,0 +1,119 @@
+"""The command line: which commands there are. What they do is in `pushengine.cli.commands`, and the library does it.
+
+Exit codes are in `pushengine.cli.exit_codes`. With `--json` stdout holds exactly one JSON value, also when the command fails: then it has
+`status` and `error` (`type`, `message`, `hint`). Only usage mistakes that were found before the command began look at the arguments
+themselves for `--json`.
+
+Nothing heavy is imported before a command needs it: `pushengine --help` stays fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from pushengine.cli import options, runner, terminal
+from pushengine.cli.commands import jobs, journal, local, push, pushes, team
+from pushengine.cli.exit_codes import EXIT_USAGE
+
+_ENDING = "Exit codes: 0 done, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
+
+app = typer.Typer(
+    name="pushengine",
+    help="Tables into Celonis data pools: fast, in bounded memory, inside the submit quota.",
+    epilog=_ENDING,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+jobs_app = typer.Typer(
+    help="The push jobs of the pool: list, show, delete.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+journal_app = typer.Typer(
+    help="The record of all pushes on this host: check, export.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+quota_app = typer.Typer(
+    callback=team.quota,
+    cls=options.Group,
+    invoke_without_command=True,
+    subcommand_metavar="[reset]",
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+_COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
+    (app, "demo", local.demo),
+    (app, "push", push.push),
+    (app, "plan", push.plan),
+    (app, "resume", pushes.resume),
+    (app, "history", pushes.history),
+    (app, "show", pushes.show),
+    (app, "check", team.check),
+    (app, "emulator", local.emulator),
+    (quota_app, "reset", team.reset_quota),
+    (jobs_app, "list", jobs.list_jobs),
+    (jobs_app, "show", jobs.show_job),
+    (jobs_app, "delete", jobs.delete_jobs),
+    (journal_app, "check", journal.check),
+    (journal_app, "export", journal.export),
+)
+for _group, _name, _command in _COMMANDS:
+    _group.command(_name, cls=options.Command)(_command)
+app.add_typer(quota_app, name="quota")
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(journal_app, name="journal")
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        import pushengine
+
+        terminal.say([f"pushengine {pushengine.__version__}"])
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks  [PUSHENGINE_DEBUG=1]")] = False,
+) -> None:
+    del version
+    runner.debugging.is_on = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = options.join_optional_value(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = typer.main.get_command(app)(args=words, prog_name="pushengine", standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # a usage error has it, typer's own click's and the real one's
+            raise
+        _tell_usage(error, words)
+        return EXIT_USAGE
+    return code if isinstance(code, int) else 0
+
+
+def _tell_usage(error: Any, words: Sequence[str]) -> None:
+    error.show()
+    if "--json" in words:
+        told = {"type": "UsageError", "message": error.format_message(), "hint": ""}
+        terminal.say_json({"status": "ERROR", "error": told})

@@ -1,0 +1,106 @@
+"""`demo` and `emulator`: everything on this machine, no account, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pushengine.cli import exit_codes, options, runner, session, terminal
+
+if TYPE_CHECKING:
+    from pushengine.emulator import EmulatorCredentials
+
+
+def demo(
+    cases: Annotated[int, typer.Option("--cases", min=1, max=2_000_000, help="Cases, about 7 rows each.")] = 20_000,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, another log.")] = 1,
+    database: Annotated[
+        Path | None, typer.Option("--database", metavar="FILE", help="Keep the table in a DuckDB file.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Push a generated event log into the embedded emulator. Then look at the table; no account, no network."""
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli import demo as demo_run
+
+        if database is not None:
+            session.try_database(database)
+        display = terminal.choose_display(is_json=as_json, is_quiet=False)
+        with display:
+            display.note(f"generating a purchase-to-pay log of {cases:,} cases, seed {seed}")
+            result = await demo_run.run(cases=cases, seed=seed, database=database, sinks=[display])
+        if as_json:
+            terminal.say_json(result.to_dict())
+        else:
+            bar = "\u2588" if sys.stdout.isatty() and "utf" in sys.stdout.encoding.lower() else "#"
+            terminal.say(demo_run.describe_demo(result, bar=bar))
+
+    def on_error(error: BaseException) -> None:
+        if as_json:
+            told = exit_codes.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", keeps_pushes=False)
+            terminal.say_json(told)
+
+    runner.run(body, on_error=on_error, keeps_pushes=False)
+
+
+def emulator(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0 takes a free one.")
+    ] = 0,
+    database: Annotated[
+        Path | None, typer.Option("--database", metavar="FILE", help="Keep the tables in a DuckDB file.")
+    ] = None,
+    strict_auth: Annotated[
+        bool, typer.Option("--strict-auth", help="Accept only the credentials that environment or config file hold.")
+    ] = False,
+    faults: Annotated[
+        Path | None, typer.Option("--faults", metavar="FILE", help="What goes wrong, and when: a plan in JSON or TOML.")
+    ] = None,
+    config: options.ConfigPath = None,
+) -> None:
+    """Run the Data Push API on 127.0.0.1. Its tables are in DuckDB; it runs until it is interrupted."""
+
+    async def body(interrupts: runner.Interrupts) -> None:
+        from pushengine.emulator import EmulatorSettings
+
+        settings = EmulatorSettings(
+            credentials=_emulator_credentials(config) if strict_auth else None,
+            fault_plan=session.load_fault_plan(faults) if faults else None,
+        )
+        stop = asyncio.Event()
+        interrupts.drain = stop.set
+        async with session.open_emulator(database, port=port, settings=settings) as running:
+            terminal.say(_emulator_lines(running.url, database, faults, is_strict=strict_auth))
+            await stop.wait()
+
+    runner.run(body)
+
+
+def _emulator_credentials(config: Path | None) -> EmulatorCredentials:
+    from pushengine.credentials import OAuthClient, UserApiKey
+    from pushengine.emulator import EmulatorCredentials
+
+    who = session.load_config(config=config).require_credentials()
+    if isinstance(who, OAuthClient):
+        return EmulatorCredentials(client_id=who.client_id, client_secret=who.client_secret.reveal())
+    if isinstance(who, UserApiKey):
+        return EmulatorCredentials(api_key=who.key.reveal())
+    return EmulatorCredentials(app_key=who.key.reveal())
+
+
+def _emulator_lines(url: str, database: Path | None, faults: Path | None, *, is_strict: bool) -> list[str]:
+    lines = [
+        f"Data Push API emulator at {url}, tables in {database or 'memory'}; Ctrl-C stops it.",
+        "Any pool id is accepted, and "
+        + ("the credentials of your environment only:" if is_strict else "any credentials:"),
+        *([f"Calls fail as {faults} says."] if faults else []),
+        "",
+        f"export PUSHENGINE_URL={url}",
+        f"export PUSHENGINE_POOL_ID={session.EMULATOR_POOL}",
+    ]
+    return lines if is_strict else [*lines, "export PUSHENGINE_API_KEY=anything"]

@@ -1,0 +1,182 @@
+"""`push` and `plan`: rows into a table, or what that would do."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.errors import ConfigError, PushEngineError
+from pushengine.model import Mode, Receipt
+
+if TYPE_CHECKING:
+    from pushengine.engine import PushEngine
+    from pushengine.model import QuotaStatus
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _PushWords:
+    """What the command line says about the rows, the same for `push` and `plan`."""
+
+    sources: list[str]
+    table: str
+    mode: Mode
+    keys: tuple[str, ...]
+    format: str | None
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        sources: list[str],
+        *,
+        table: str,
+        mode: options.ModeName,
+        keys: list[str] | None,
+        file_format: options.FormatName | None,
+        columns: list[str] | None,
+    ) -> _PushWords:
+        return cls(
+            sources=sources,
+            table=table,
+            mode=mode.value,
+            keys=tuple(keys or ()),
+            format=file_format.value if file_format else None,
+            columns=tuple(columns or ()),
+        )
+
+    def source(self) -> Any:
+        """What to push from: the words, or standard input for `-` alone (kept in the state folder until it is loaded)."""
+        return sys.stdin.buffer if self.sources == ["-"] else self.sources
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `PushEngine.push` and `plan_source`."""
+        return {
+            "table": self.table,
+            "mode": self.mode,
+            "keys": self.keys,
+            "format": self.format,
+            "column_types": options.parse_columns(self.columns),
+        }
+
+
+def push(
+    sources: options.Sources,
+    *,
+    table: options.Table,
+    mode: options.ModeOption = options.ModeName.REPLACE,
+    key: options.Keys = None,
+    connection: options.Connection = None,
+    file_format: options.Format = None,
+    column: options.Columns = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    config: options.ConfigPath = None,
+    emulator: options.EmulatorOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; send nothing.")] = False,
+    url: options.Url = None,
+    pool: options.Pool = None,
+    log_format: options.LogFormatOption = None,
+) -> None:
+    """Push files into one table and wait until they are loaded."""
+    words = _PushWords.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column)
+    if dry_run:
+        _plan(words, config=config, as_json=as_json)
+        return
+
+    last = runner.LastReceipt()
+
+    async def body(interrupts: runner.Interrupts) -> None:
+        arguments = words.arguments()
+        loaded = session.load_config(
+            config=config,
+            url=url,
+            pool=pool,
+            connection=connection,
+            log_format=log_format,
+            wants_credentials=emulator is None,
+        )
+        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet)
+        database = Path(emulator) if emulator else None
+        async with contextlib.AsyncExitStack() as stack:
+            if emulator is not None:
+                loaded = await session.embed_emulator(stack, loaded, database)
+            engine = await stack.enter_async_context(session.open_engine(loaded, sinks=[*sinks, last]))
+            interrupts.drain, interrupts.note = engine.drain, display.note
+            with display:
+                receipt = await engine.push(words.source(), **arguments)
+            quota = await quota_if_known(engine)
+            # Told while the engine is open: when it closes, the journal takes the same command for a new push.
+            if as_json:
+                terminal.say_json(receipt.to_dict())
+            elif not quiet:
+                terminal.say(_told_receipt(receipt, quota, last, is_emulated=emulator is not None, database=database))
+
+    def on_error(error: BaseException) -> None:
+        last.attach_to(error)
+        if isinstance(error, ConfigError) and error.key == "PUSHENGINE_URL":
+            error.hint += "; without a team, push into the embedded emulator: --emulator"
+        if as_json:
+            told = exit_codes.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
+            terminal.say_json(told)
+
+    runner.run(body, on_error=on_error, keeps_pushes=emulator is None)
+
+
+async def quota_if_known(engine: PushEngine) -> QuotaStatus | None:
+    """For the receipt of a push that is done: what fails now must not make it a failure."""
+    with contextlib.suppress(PushEngineError):
+        return await engine.quota()
+    return None
+
+
+def _told_receipt(
+    receipt: Receipt, quota: QuotaStatus | None, last: runner.LastReceipt, *, is_emulated: bool, database: Path | None
+) -> list[str]:
+    from pushengine.cli.display import describe_receipt
+
+    lines = describe_receipt(receipt, quota, last.resumed)
+    if database is not None:
+        lines.append(f"the table is in {database}: open it with DuckDB")
+    elif is_emulated:
+        lines.append("the emulator kept the table in memory; name a file to keep it: --emulator out.duckdb")
+    return lines
+
+
+def plan(
+    sources: options.Sources,
+    *,
+    table: options.Table,
+    mode: options.ModeOption = options.ModeName.REPLACE,
+    key: options.Keys = None,
+    file_format: options.Format = None,
+    column: options.Columns = None,
+    as_json: options.AsJson = False,
+    config: options.ConfigPath = None,
+) -> None:
+    """Say what a push would do; send nothing. Schema, string lengths, chunks, quota; needs no account."""
+    _plan(
+        _PushWords.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column),
+        config=config,
+        as_json=as_json,
+    )
+
+
+def _plan(words: _PushWords, *, config: Path | None, as_json: bool) -> None:
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli.display import describe_plan
+        from pushengine.push.plan import plan_source
+
+        loaded = session.load_config(config=config, wants_credentials=False)
+        planned = await plan_source(words.sources, **words.arguments(), settings=loaded.engine)
+        if as_json:
+            terminal.say_json(planned.to_dict())
+        else:
+            terminal.say(describe_plan(planned))
+
+    runner.run(body, on_error=runner.tell_json if as_json else None)

@@ -1,0 +1,214 @@
+"""`resume`, `history`, `show`: pushes that the journal knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.cli.commands.push import quota_if_known
+from pushengine.errors import ConfigError, PushEngineError
+
+if TYPE_CHECKING:
+    from pushengine.config.load import Config
+    from pushengine.engine import PushEngine
+    from pushengine.journal.reader import JournalReader
+    from pushengine.model import Receipt
+
+_MILDEST_FIRST = (
+    0,
+    exit_codes.EXIT_TEMPORARY,
+    exit_codes.EXIT_USAGE,
+    exit_codes.EXIT_FAILED,
+    exit_codes.EXIT_AUTH,
+    exit_codes.EXIT_OUTCOME_UNKNOWN,
+    exit_codes.EXIT_BUG,
+    exit_codes.EXIT_INTERRUPTED,
+)
+_HOPELESS_FOR_ALL = (exit_codes.EXIT_AUTH, exit_codes.EXIT_INTERRUPTED)
+
+
+def resume(
+    push_id: Annotated[
+        str | None, typer.Argument(metavar="[PUSH_ID]", help="Only this one; a beginning of it is enough.")
+    ] = None,
+    *,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    config: options.ConfigPath = None,
+    url: options.Url = None,
+    pool: options.Pool = None,
+    log_format: options.LogFormatOption = None,
+) -> None:
+    """Finish what a killed or interrupted process left. All unfinished pushes into the pool, oldest first, or one."""
+    work = _Resumption(as_json=as_json, quiet=quiet)
+
+    async def body(interrupts: runner.Interrupts) -> None:
+        loaded = session.load_config(config=config, url=url, pool=pool, log_format=log_format)
+        full_id = _full_id(loaded, push_id) if push_id is not None else None
+        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet)
+        async with session.open_engine(loaded, sinks=[*sinks, work.last]) as engine:
+            interrupts.drain, interrupts.note = engine.drain, display.note
+            with display:
+                await work.run(engine, full_id)
+            work.tell(await quota_if_known(engine) if work.receipts else None, is_one=full_id is not None)
+        if work.code:
+            raise typer.Exit(work.code)
+
+    def on_error(error: BaseException) -> None:
+        work.last.attach_to(error)
+        if as_json:
+            failed = exit_codes.failed_receipt(error)
+            terminal.say_json(failed if push_id is not None else [*work.told, failed])
+
+    runner.run(body, on_error=on_error)
+
+
+def _full_id(loaded: Config, prefix: str) -> str:
+    path = _journal_of(loaded)
+    if not path.exists():
+        raise ConfigError(f"there is no push {prefix}: no journal in {loaded.state_dir}", key="push_id")
+    with _open_reader(path) as reader:
+        return reader.find(prefix).push_id
+
+
+class _Resumption:
+    """Goes on with pushes, one after another, and remembers what to say about each.
+
+    Attributes:
+        last: To be among the engine's sinks.
+        receipts: Of pushes that are DONE, as lines.
+        told: What `--json` prints, an object for each push.
+        code: The worst exit code.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self._as_json = as_json
+        self._quiet = quiet
+        self.last = runner.LastReceipt()
+        self.receipts: list[tuple[Receipt, Any]] = []
+        self.told: list[dict[str, Any]] = []
+        self.code = 0
+
+    async def run(self, engine: PushEngine, push_id: str | None) -> None:
+        """Resume one push, whose failure is raised, or all that are open, whose failures are told here."""
+        if push_id is not None:
+            self._done(await engine.resume(push_id))
+            return
+        for row in await engine.open_pushes():
+            try:
+                self._done(await engine.resume(row.push_id))
+            except PushEngineError as error:
+                self._failed(error, row.push_id, row.target)
+            except ExceptionGroup as error:
+                self._failed(error, row.push_id, row.target)
+            if self.code in _HOPELESS_FOR_ALL:
+                return
+
+    def _done(self, receipt: Receipt) -> None:
+        self.receipts.append((receipt, self.last.resumed))
+        self.told.append(receipt.to_dict())
+
+    def _failed(self, error: BaseException, push_id: str, table: str) -> None:
+        if isinstance(error, ConfigError) and error.key == "push_id":  # nothing is left of it to go on with
+            if not self._quiet:
+                terminal.complain([f"left alone: {error}"])
+            return
+        code = exit_codes.exit_code_for(error)
+        self.code = max(self.code, code, key=_MILDEST_FIRST.index)
+        first, *rest = exit_codes.error_lines(error)
+        terminal.complain([f"push {push_id} ({table}): {first.removeprefix('error: ')}", *rest])
+        self.told.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
+
+    def tell(self, quota: Any, *, is_one: bool) -> None:
+        """Say the results."""
+        if self._as_json:
+            terminal.say_json(self.told[0] if is_one else self.told)
+            return
+        if self._quiet:
+            return
+        from pushengine.cli.display import describe_receipt
+
+        for number, (receipt, resumed) in enumerate(self.receipts, 1):
+            is_last = number == len(self.receipts)
+            terminal.say(describe_receipt(receipt, quota if is_last else None, resumed) + ([] if is_last else [""]))
+        if not self.told:
+            terminal.say(["nothing to resume: no push into this pool was left unfinished"])
+
+
+def history(
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The newest so many.")] = 20,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List past pushes, newest first. From this host's journal; needs no account."""
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli.story import describe_history, summarise
+
+        loaded = session.load_config(config=config, wants_credentials=False)
+        path = _journal_of(loaded)
+        summaries = []
+        if path.exists():
+            with _open_reader(path) as reader:
+                summaries = [
+                    summarise(row, reader.facts(row.push_id), holder=_holder(loaded, row))
+                    for row in reader.pushes(limit)
+                ]
+        if as_json:
+            terminal.say_json({"pushes": [summary.to_dict() for summary in summaries]})
+        else:
+            terminal.say(describe_history(summaries))
+
+    runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
+    """Tell the story of a push: what was sent, what was unknown, how it was settled."""
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli.story import sessions_of, summarise, tell_story
+
+        loaded = session.load_config(config=config, wants_credentials=False)
+        path = _journal_of(loaded)
+        if not path.exists():
+            raise ConfigError(f"there is no push {push_id}: no journal in {loaded.state_dir}", key="push_id")
+        with _open_reader(path) as reader:
+            row = reader.find(push_id)
+            facts = reader.facts(row.push_id)
+        holder = _holder(loaded, row)
+        lines = tell_story(row, facts, holder=holder)
+        if as_json:
+            terminal.say_json(
+                {
+                    **summarise(row, facts, holder=holder).to_dict(),
+                    "team": row.team,
+                    "pool_id": row.pool_id,
+                    "source": row.source,
+                    "runs": [run.to_dict() for run in sessions_of(facts, holder=holder)],
+                    "story": lines,
+                    "facts": [{"at": fact.at, "kind": fact.kind, **fact.body} for fact in facts],
+                }
+            )
+        else:
+            terminal.say(lines)
+
+    runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+def _journal_of(loaded: Config) -> Path:
+    return loaded.state_dir / "journal.sqlite3"
+
+
+def _open_reader(path: Path) -> JournalReader:
+    from pushengine.journal.reader import JournalReader
+
+    return JournalReader(path)
+
+
+def _holder(loaded: Config, row: Any) -> int | None:
+    from pushengine.journal.reader import holder_of
+
+    return holder_of(loaded.state_dir / "locks", row.identity) if row.state == "open" else None

@@ -1,0 +1,124 @@
+"""`check`, `quota` and `quota reset`: is the team within reach, and how much may still be submitted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pushengine.config.load import Config
+    from pushengine.model import CheckResult
+    from pushengine.quota.ledger import SqliteLedger
+
+
+def check(
+    url: options.Url = None,
+    pool: options.Pool = None,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check URL, TLS, credentials, scope and permission. One line each, with the remedy."""
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli.display import describe_checks
+
+        results = await _check(session.load_config(config=config, url=url, pool=pool))
+        failed = [result for result in results if result.is_ok is False]
+        if as_json:
+            terminal.say_json({"is_ok": not failed, "checks": [result.to_dict() for result in results]})
+        else:
+            terminal.say(describe_checks(results))
+        if failed:
+            error = failed[0].error
+            raise typer.Exit(exit_codes.exit_code_for(error) if error is not None else exit_codes.EXIT_FAILED)
+
+    runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+async def _check(loaded: Config) -> list[CheckResult]:
+    """The lines; a missing or wrong setting is one of them too."""
+    from pushengine.celonis.checks import failed_setting
+
+    try:
+        async with session.open_engine(loaded) as engine:
+            return await engine.check()
+    except ConfigError as error:
+        results = failed_setting(error)
+        if results is None:
+            raise
+        return results
+
+
+def quota(
+    context: typer.Context,
+    url: options.Url = None,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what is left of this hour's submits, and what blocks them. As far as this host knows; asks nobody."""
+    if context.invoked_subcommand is not None:  # it finds these options in its context
+        return
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli.display import describe_quota
+        from pushengine.state.folder import quota_status
+
+        with _ledger_of_team(url, config) as (ledger, team, now):
+            status = quota_status(ledger, team, now)
+        if as_json:
+            terminal.say_json(status.to_dict())
+        else:
+            terminal.say(describe_quota(status))
+
+    runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+def reset_quota(
+    context: typer.Context,
+    url: options.Url = None,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Clear blocks, and times that a wrong clock wrote. It never clears the count of this hour."""
+    before = context.parent.params if context.parent is not None else {}
+    url, config, as_json = (
+        url or before.get("url"),
+        config or before.get("config"),
+        as_json or bool(before.get("as_json")),
+    )
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli.display import describe_quota
+        from pushengine.state.folder import quota_status
+
+        with _ledger_of_team(url, config) as (ledger, team, now):
+            cleared = ledger.reset(team, now)
+            status = quota_status(ledger, team, now)
+        told = f"cleared for {team}: {'; '.join(cleared)}" if cleared else f"nothing to clear for {team}"
+        if as_json:
+            terminal.complain([told])
+            terminal.say_json(status.to_dict())
+        else:
+            terminal.say([told, *describe_quota(status)])
+
+    runner.run(body, on_error=runner.tell_json if as_json else None)
+
+
+@contextlib.contextmanager
+def _ledger_of_team(url: str | None, config: Path | None) -> Iterator[tuple[SqliteLedger, str, float]]:
+    """The quota ledger of this host, the team, and the time."""
+    from pushengine.celonis.wire import parse_team_url
+    from pushengine.runtime.clock import SystemClock
+    from pushengine.state.folder import open_ledger, open_state_dir
+
+    loaded = session.load_config(config=config, url=url, wants_credentials=False)
+    _, team = parse_team_url(loaded.require_url())
+    with contextlib.closing(open_ledger(loaded.engine, open_state_dir(loaded.state_dir))) as ledger:
+        yield ledger, team, SystemClock().now()

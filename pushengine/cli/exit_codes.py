@@ -1,0 +1,166 @@
+"""What a failure becomes: an exit code for scripts, words for people, an object for machines.
+
+Exit codes
+    0    done
+    1    a bug in pushengine
+    2    usage or configuration; also a quota ledger or journal that is damaged, or that this machine does not let us use
+    3    a push failed: the source, the platform's refusal, or the job
+    4    authentication or permission
+    6    nobody can say whether a submitted job ran; a person decides
+    75   temporary: network, quota, server, deadline, a push that another process holds, a full disk under ledger or journal;
+         run the same command again
+    130  interrupted; what a push of files had sent is kept, and it can be resumed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import Any, cast
+
+from pushengine import errors
+from pushengine.model import Mode, Receipt
+
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_FAILED = 3
+EXIT_AUTH = 4
+EXIT_OUTCOME_UNKNOWN = 6
+EXIT_TEMPORARY = 75
+EXIT_INTERRUPTED = 130
+
+_REPORT_TO = "please report it with this line and what you ran"
+_TEMPORARY = (
+    errors.TransportError,
+    errors.RateLimitedError,
+    errors.ServerError,
+    errors.RetriesExhaustedError,
+    errors.JobDeadlineError,
+    errors.JournalLockedError,
+)
+
+
+def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat table
+    """The exit code that tells a script what to do about an error; the table is at the top of this module."""
+    cause = errors.real_cause(error)
+    if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError | errors.EngineClosedError):
+        return EXIT_INTERRUPTED
+    if errors.is_access_refused(cause):
+        return EXIT_AUTH
+    if isinstance(cause, errors.SubmitOutcomeUnknownError):
+        return EXIT_OUTCOME_UNKNOWN
+    if isinstance(cause, errors.ConfigError):
+        return EXIT_USAGE
+    if isinstance(cause, errors.LedgerError | errors.JournalError):
+        return EXIT_TEMPORARY if _may_pass(cause) else EXIT_USAGE
+    if isinstance(cause, _TEMPORARY):
+        return EXIT_TEMPORARY
+    return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
+
+
+def _may_pass(error: errors.LedgerError | errors.JournalError) -> bool:
+    """Others keep the file locked, or the disk is full: both end without a change of command or configuration."""
+    if isinstance(error, errors.JournalLockedError):
+        return True
+    reason = str(error.__cause__)
+    return "locked" in reason or "full" in reason or getattr(error.__cause__, "errno", None) == errno.ENOSPC
+
+
+def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[str, str]:
+    """Type, message and hint of an error, without secrets; `keeps_pushes`: an unfinished push can be resumed."""
+    from pushengine.logs import mask
+
+    cause = errors.real_cause(error)
+    if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError):
+        return {
+            "type": "Interrupted",
+            "message": "aborted",
+            "hint": _hint_after_interrupt(cause, keeps_pushes=keeps_pushes),
+        }
+    if isinstance(cause, errors.EngineClosedError):
+        return {
+            "type": type(cause).__name__,
+            "message": mask(cause.message),
+            "hint": _hint_after_interrupt(cause, keeps_pushes=keeps_pushes),
+        }
+    if not isinstance(cause, errors.PushEngineError):
+        text = " ".join(str(cause).split())
+        message = mask(f"{type(cause).__name__}: {text}" if text else type(cause).__name__)
+        return {"type": type(cause).__name__, "message": message, "hint": _REPORT_TO}
+    where = (cause.source, cause.position or "") if isinstance(cause, errors.SourceError) else ()
+    prefix = "".join(f"{part}: " for part in (", ".join(part for part in where if part),) if part)
+    hints = (link.hint for link in errors.iter_causes(cause) if isinstance(link, errors.PushEngineError))
+    hint = next((hint for hint in hints if hint), "")
+    return {"type": type(cause).__name__, "message": mask(prefix + cause.message), "hint": mask(hint)}
+
+
+def _hint_after_interrupt(cause: BaseException, *, keeps_pushes: bool) -> str:
+    receipt = getattr(cause, "receipt", None)
+    if not isinstance(receipt, Receipt) or receipt.job_id is None or not keeps_pushes:
+        return "run the same command again"
+    return _hint_to_resume(receipt)
+
+
+def _hint_to_resume(receipt: Receipt) -> str:
+    what = f" (it looks at job {receipt.job_id} first)" if receipt.submits else ""
+    return f"run the same command again, or: pushengine resume {receipt.push_id}{what}"
+
+
+def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]:
+    """An error for people: what broke, what became of the table, and the hint on its own line."""
+    told = describe_error(error, keeps_pushes=keeps_pushes)
+    code = exit_code_for(error)
+    if code == EXIT_BUG:
+        return [f"bug: {told['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
+    if code == EXIT_INTERRUPTED:
+        lines = [told["message"] if told["message"] == "interrupted" else f"interrupted: {told['message']}"]
+    else:
+        lines = [f"error: {told['message']}"]
+    receipt = getattr(errors.real_cause(error), "receipt", None)
+    if receipt is not None:
+        lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in told["message"]]
+        if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # whoever holds it knows how far it is
+            lines.append(f"state: {_state_of_table(receipt)}")
+        if keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
+            lines[-1] += (
+                f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
+            )
+            if code == EXIT_TEMPORARY:
+                told["hint"] = "; ".join(filter(None, [told["hint"], _hint_to_resume(receipt)]))
+    return lines + ([f"hint: {told['hint']}"] if told["hint"] else [])
+
+
+def _state_of_table(receipt: Receipt) -> str:
+    if not receipt.submits:
+        return "nothing was submitted, the table is as it was"
+    return f"a submit of job {receipt.job_id} of push {receipt.push_id} was sent"
+
+
+def failed_receipt(
+    error: BaseException, *, table: str | None = None, mode: str | None = None, keeps_pushes: bool = True
+) -> dict[str, Any]:
+    """What `--json` prints for a push that failed: the receipt, as far as there is one, and the error."""
+    receipt = getattr(errors.real_cause(error), "receipt", None)
+    if isinstance(receipt, Receipt):
+        told = receipt.to_dict()
+    else:
+        nothing = Receipt(
+            push_id="",
+            job_id=None,
+            table=table or "",
+            mode=cast("Mode", mode),
+            status="INTERRUPTED" if exit_code_for(error) == EXIT_INTERRUPTED else "ERROR",
+            rows=0,
+            chunks=0,
+            payload_bytes=0,
+            source_bytes=0,
+            elapsed_seconds=0.0,
+            retries=0,
+            submits=0,
+            restarts=0,
+            resumed=False,
+            verified=None,
+            job_logs=(),
+        )
+        told = {**nothing.to_dict(), "push_id": None, "table": table}
+    return {**told, "error": describe_error(error, keeps_pushes=keeps_pushes)}

@@ -1,0 +1,580 @@
+"""The story of a push in plain words, told from its facts alone (`journal/state.py` lists them). Nothing here reads files or the clock.
+
+A push has one session for each process that worked on it. How a session ended is often nowhere written down: a process that was killed
+leaves no last word, so a session is killed if another one follows it, or nobody holds the push, and no fact says that it ended.
+
+Long runs of acknowledged chunks are one line. Times are UTC.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from pushengine.journal.state import ChunkRecord, FactLike, JobRecord, PushHistory
+from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, utc
+
+SessionEnd = Literal["killed", "interrupted", "stopped", "failed", "done", "running"]
+
+_ENDINGS = ("push_interrupted", "push_failed", "push_finished")
+_BY_OTHERS = ("job_discarded", "push_superseded")
+_CHUNK_KINDS = ("chunk_sending", "chunk_acked", "chunk_refused", "chunk_unknown")
+_UPLOAD_WORDS = re.compile(r"^upload chunk \S+ to job \S+ at \S+: ")
+_STALE = "nobody resumed it in time"
+_STATES = {
+    "open": "OPEN",
+    "finished": "DONE",
+    "done": "DONE",
+    "failed": "FAILED",
+    "superseded": "GIVEN UP",
+    "unknown": "OUTCOME UNKNOWN",
+}
+
+
+class PushLike(Protocol):
+    """What the journal's list of pushes says (`journal.PushRow`)."""
+
+    @property
+    def push_id(self) -> str:
+        """The push."""
+        ...
+
+    @property
+    def team(self) -> str:
+        """Host of the team."""
+        ...
+
+    @property
+    def pool_id(self) -> str:
+        """Data pool."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Table."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where rows come from, as its user named it."""
+        ...
+
+    @property
+    def created_at(self) -> float:
+        """Seconds UTC."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """As the journal lists it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """One process's work on a push; `ended_at` is its last fact."""
+
+    pid: int
+    is_resumed: bool
+    started_at: float
+    ended_at: float
+    ended: SessionEnd
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**dataclasses.asdict(self), "started_at": iso(self.started_at), "ended_at": iso(self.ended_at)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PushSummary:
+    """A push in one line of `pushengine history`.
+
+    Attributes:
+        rows: Acknowledged by the job that counts.
+        seconds: Time that processes worked on it; the time between them does not count.
+    """
+
+    push_id: str
+    table: str
+    mode: str
+    state: str
+    rows: int
+    chunks: int
+    started_at: float
+    seconds: float
+    sessions: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            **dataclasses.asdict(self),
+            "started_at": iso(self.started_at),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def iso(seconds: float) -> str:
+    """A time in UTC, ISO 8601."""
+    return f"{utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def state_in_words(state: str, *, holder: int | None = None) -> str:
+    """The state of a push for people."""
+    return f"RUNNING, pid {holder}" if holder is not None and state == "open" else _STATES.get(state, state.upper())
+
+
+def sessions_of(facts: Sequence[FactLike], *, holder: int | None = None) -> list[Session]:
+    """The sessions of a push, oldest first.
+
+    Args:
+        facts: All of them, in order; only times, kinds and the bodies of `session_started` and of endings are read.
+        holder: The process that works on the push at this moment, if one does.
+    """
+    sessions: list[Session] = []
+    groups: list[list[FactLike]] = []
+    for fact in facts:
+        if fact.kind == "session_started":
+            groups.append([])
+        if groups:
+            groups[-1].append(fact)
+    for number, group in enumerate(groups, 1):
+        start = group[0]
+        last = next((fact for fact in group if fact.kind in _ENDINGS), None)
+        is_last = number == len(groups)
+        ended: SessionEnd = "running" if is_last and holder == start.body["pid"] else "killed"
+        if last is not None:
+            ended = _ended(last)
+        own = [fact for fact in group if fact.kind not in _BY_OTHERS] if last is None and is_last else group
+        at = (last or own[-1]).at
+        sessions.append(Session(start.body["pid"], start.body["resumed"], start.at, at, ended))
+    return sessions
+
+
+def _ended(fact: FactLike) -> SessionEnd:
+    if fact.kind == "push_interrupted":
+        return "interrupted" if fact.body["receipt"]["status"] == "INTERRUPTED" else "stopped"
+    return "done" if fact.kind == "push_finished" else "failed"
+
+
+def summarise(push: PushLike, facts: Sequence[FactLike], *, holder: int | None = None) -> PushSummary:
+    """A push in one line."""
+    sessions = sessions_of(facts, holder=holder)
+    state = PushHistory(facts).state
+    acked = state.jobs[-1].acked if state.jobs else []
+    return PushSummary(
+        push_id=push.push_id,
+        table=push.target,
+        mode=state.planned["target"]["mode"] if state.planned else "",
+        state="running" if sessions and sessions[-1].ended == "running" else push.state,
+        rows=sum(chunk.rows for chunk in acked),
+        chunks=len(acked),
+        started_at=push.created_at,
+        seconds=sum(session.ended_at - session.started_at for session in sessions),
+        sessions=len(sessions),
+    )
+
+
+def tell_story(push: PushLike, facts: Sequence[FactLike], *, holder: int | None = None) -> list[str]:
+    """The story as lines: who and what, what happened in order, and what can be done now.
+
+    Args:
+        push: The push as the journal lists it.
+        facts: All its facts, in order.
+        holder: The process that works on it at this moment, if one does.
+    """
+    sessions = sessions_of(facts, holder=holder)
+    narrator = _Narrator(sessions)
+    narrator.tell(facts)
+    head = f"push {push.push_id}  {state_in_words(push.state, holder=holder)}"
+    outlook = _outlook(push, narrator.history, holder)
+    return [
+        head,
+        *_who_and_what(push, narrator.history, sessions),
+        "",
+        *narrator.lines,
+        *(["", *outlook] if outlook else []),
+    ]
+
+
+def _who_and_what(push: PushLike, history: PushHistory, sessions: Sequence[Session]) -> list[str]:
+    state = history.state
+    acked = state.jobs[-1].acked if state.jobs else []
+    size = state.planned.get("source_bytes") if state.planned else None
+    rows = [
+        ("table", f"{push.target} in pool {push.pool_id} of {push.team}"),
+        ("source", f"{push.source}{'' if size is None else f', {format_bytes(size)}'}"),
+    ]
+    if acked:
+        sent = sum(chunk.payload_bytes for chunk in acked)
+        count = format_count(sum(chunk.rows for chunk in acked), "row")
+        rows.append(("holds", f"{count} in {format_count(len(acked), 'chunk')}, {format_bytes(sent)}"))
+    if sessions:
+        spent = sum(session.ended_at - session.started_at for session in sessions)
+        ends = ", ".join(session.ended for session in sessions)
+        rows.append(("sessions", f"{len(sessions)} ({ends}), {format_seconds(spent)} of work"))
+    return [f"  {label:<10}{value}" for label, value in rows]
+
+
+@dataclasses.dataclass(slots=True)
+class _Uploads:
+    """Uploads between two things that are told by themselves."""
+
+    sent_at: dict[str, float] = dataclasses.field(default_factory=dict)
+    acked: dict[str, float] = dataclasses.field(default_factory=dict)
+    refused: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
+    unknown: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
+
+
+class _Narrator:
+    """Turns facts into lines, one after another; what belongs together is held back until it can be told in one."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.lines: list[str] = []
+        self.history = PushHistory()
+        self._sessions = list(sessions)
+        self._number = 0
+        self._submit_session = 0
+        self._is_open = False
+        self._day = ""
+        self._uploads = _Uploads()
+        self._settled: list[FactLike] = []
+        self._refusals: list[FactLike] = []
+        self._polls: list[FactLike] = []
+        self._creates: list[FactLike] = []
+
+    def tell(self, facts: Iterable[FactLike]) -> None:
+        """Tell all of them."""
+        for fact in facts:
+            if self._is_open and (fact.kind == "session_started" or self._is_by_others(fact)):
+                self._end_session()
+            self._tell_what_was_held(fact.kind)
+            self.history.apply(fact.kind, fact.at, fact.body)
+            teller = getattr(self, f"_on_{fact.kind}", None)
+            if teller is not None:
+                teller(fact)
+        self._tell_what_was_held("")
+        if self._is_open:
+            self._end_session()
+
+    def _is_by_others(self, fact: FactLike) -> bool:
+        session = self._sessions[self._number - 1]
+        return session.ended == "killed" and fact.kind in _BY_OTHERS and fact.at > session.ended_at
+
+    def _say(self, at: float, text: str) -> None:
+        time = utc(at)
+        if f"{time:%Y-%m-%d}" != self._day:
+            self._day = f"{time:%Y-%m-%d}"
+            self.lines.append(f"{self._day}, UTC")
+        self.lines.append(f"  {time:%H:%M:%S}  {text}")
+
+    def _tell_what_was_held(self, coming: str) -> None:
+        if coming not in _CHUNK_KINDS:
+            self._tell_uploads()
+        if coming != "chunk_settled":
+            self._tell_settled()
+        if coming not in ("submit_intended", "submit_refused"):
+            self._tell_refusals()
+        if coming not in ("job_polled", "job_settled"):
+            self._tell_polls()
+
+    # Sessions
+
+    def _on_push_planned(self, fact: FactLike) -> None:
+        target, columns = fact.body["target"], len(fact.body["schema"]["columns"])
+        self._say(fact.at, f"planned: {_plan_in_words(target)}, {format_count(columns, 'column')}")
+
+    def _on_session_started(self, fact: FactLike) -> None:
+        self._number += 1
+        self._is_open = True
+        if self._number > 1:
+            self.lines.append("")
+        who = f"session {self._number}: process {fact.body['pid']}"
+        if not fact.body["resumed"]:
+            self._say(fact.at, f"{who} began")
+            return
+        job = self.history.state.job
+        if job is None:
+            self._say(fact.at, f"{who} went on; there was no job yet")
+            return
+        count, rows = len(job.acked), format_rows(sum(chunk.rows for chunk in job.acked))
+        what = f"{format_count(count, 'chunk')}, {rows}, already acknowledged" if count else "nothing acknowledged yet"
+        self._say(fact.at, f"{who} went on with job {job.job_id}: {what}")
+
+    def _end_session(self) -> None:
+        """The process has left no last word."""
+        self._tell_what_was_held("")
+        self._is_open = False
+        session = self._sessions[self._number - 1]
+        if session.ended == "running":
+            self._say(session.ended_at, f"process {session.pid} is at work{self._under_way()}")
+        else:
+            text = f"killed: process {session.pid} ended without a word"
+            self._say(session.ended_at, text + self._left_unknown())
+
+    def _left_unknown(self) -> str:
+        """What the end of a process has left in the air."""
+        left = self._under_way()
+        return f"{left}; whether that had arrived was unknown" if left else ""
+
+    def _under_way(self) -> str:
+        left = []
+        job = self.history.state.job
+        flying = [] if job is None else [chunk for chunk in job.chunks.values() if chunk.is_open]
+        if flying:
+            left.append(f"{_chunks(chunk.chunk_id for chunk in flying)} under way")
+        if job is not None and job.submit in ("intended", "unknown"):
+            left.append("a submit under way")
+        if self._creates:
+            left.append("the creation of a job under way")
+            self._creates = []
+        if not left:
+            return ""
+        return f" with {' and '.join(left)}"
+
+    def _on_push_interrupted(self, fact: FactLike) -> None:
+        self._is_open = False
+        pid = self._sessions[self._number - 1].pid
+        if fact.body["receipt"]["status"] == "INTERRUPTED":
+            text = f"interrupted: process {pid} was told to stop and left the rest for later"
+        else:
+            text = f"stopped: process {pid} left the rest for later: {fact.body.get('error', '')}"
+        self._say(fact.at, text + self._left_unknown())
+
+    def _on_push_failed(self, fact: FactLike) -> None:
+        self._is_open = False
+        self._say(fact.at, f"failed: {fact.body['error']}")
+
+    def _on_push_finished(self, fact: FactLike) -> None:
+        self._is_open = False
+        receipt = fact.body["receipt"]
+        count = format_count(receipt["chunks"], "chunk")
+        sent = format_bytes(receipt["payload_bytes"])
+        self._say(fact.at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
+
+    def _on_push_superseded(self, fact: FactLike) -> None:
+        reason = fact.body["reason"]
+        self._say(fact.at, f"given up: {reason}" + ("" if reason == _STALE else "; a new push took its place"))
+
+    def _on_push_restarted(self, fact: FactLike) -> None:
+        self._say(fact.at, f"started again in a fresh job: {fact.body['reason']}")
+
+    # Jobs
+
+    def _on_job_intended(self, fact: FactLike) -> None:
+        self._creates.append(fact)
+
+    def _on_job_created(self, fact: FactLike) -> None:
+        lost = len(self._creates) - 1
+        self._creates = []
+        told = f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
+        self._say(fact.at, f"job {fact.body['job_id']} created{told}")
+
+    def _on_job_discarded(self, fact: FactLike) -> None:
+        job_id, error = fact.body["job_id"], fact.body["error"]
+        if error is None:
+            self._say(fact.at, f"unsubmitted job {job_id} deleted")
+        else:
+            self._say(fact.at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
+
+    def _on_job_sealed(self, fact: FactLike) -> None:
+        job = self._job(fact)
+        chunks = format_count(fact.body["chunks"], "chunk")
+        text = f"sealed: the job holds {chunks}, exactly what was sent, by {fact.body['verified']}"
+        since = job.quarantined_since
+        if since is not None:
+            waited = format_seconds(max(fact.at - since, 0.0))
+            text += f"; looked {waited} after the last upload was missed, when it could not arrive late any more"
+        self._say(fact.at, text)
+
+    # Chunks
+
+    def _on_chunk_sending(self, fact: FactLike) -> None:
+        self._uploads.sent_at.setdefault(fact.body["chunk_id"], fact.at)
+
+    def _on_chunk_acked(self, fact: FactLike) -> None:
+        self._uploads.acked[fact.body["chunk_id"]] = fact.at
+
+    def _on_chunk_refused(self, fact: FactLike) -> None:
+        self._uploads.refused[fact.body["chunk_id"]] = (fact.at, fact.body["error"])
+
+    def _on_chunk_unknown(self, fact: FactLike) -> None:
+        self._uploads.unknown[fact.body["chunk_id"]] = (fact.at, fact.body["error"])
+
+    def _tell_uploads(self) -> None:
+        uploads, self._uploads = self._uploads, _Uploads()
+        job = self.history.state.jobs[-1] if self.history.state.jobs else None
+        if job is None:
+            return
+        told: list[tuple[float, str]] = []
+        if uploads.acked:
+            told.append(self._acknowledged(job, uploads))
+        if uploads.refused:
+            at, error = max(uploads.refused.values())
+            told.append((at, f"{_chunks(uploads.refused)} refused, so certainly not stored: {_reason(error)}"))
+        if uploads.unknown:
+            at, error = max(uploads.unknown.values())
+            told.append((at, f"{_chunks(uploads.unknown)} without an answer, so unknown: {_reason(error)}"))
+        for at, text in sorted(told):
+            self._say(at, text)
+
+    @staticmethod
+    def _acknowledged(job: JobRecord, uploads: _Uploads) -> tuple[float, str]:
+        chunks = [job.chunks[chunk_id] for chunk_id in uploads.acked]
+        last = max(uploads.acked.values())
+        first = min(uploads.sent_at.get(chunk_id, last) for chunk_id in uploads.acked)
+        rows, sent = sum(chunk.rows for chunk in chunks), sum(chunk.payload_bytes for chunk in chunks)
+        text = f"{_chunks(uploads.acked)} acknowledged, {format_rows(rows)}, {format_bytes(sent)}"
+        if int(first) != int(last):
+            text += f", {utc(first):%H:%M:%S}-{utc(last):%H:%M:%S}"
+        again = [chunk.chunk_id for chunk in chunks if _is_sent_again(chunk)]
+        if again:
+            text += f"; sent again: {format_ids(again)}"
+        return last, text
+
+    def _on_chunk_settled(self, fact: FactLike) -> None:
+        self._settled.append(fact)
+
+    def _tell_settled(self) -> None:
+        settled, self._settled = self._settled, []
+        if not settled:
+            return
+        found = [fact.body["chunk_id"] for fact in settled if fact.body["is_present"]]
+        missed = [fact.body["chunk_id"] for fact in settled if not fact.body["is_present"]]
+        parts = []
+        if found:
+            parts.append(f"found {_chunks(found)}, not sent again")
+        if missed:
+            parts.append(f"missed {_chunks(missed)}, to be sent again")
+        self._say(settled[-1].at, f"settled by {settled[-1].body['how']} from the job's chunk list: {'; '.join(parts)}")
+
+    # Submit and poll
+
+    def _on_submit_refused(self, fact: FactLike) -> None:
+        self._refusals.append(fact)
+
+    def _tell_refusals(self) -> None:
+        refusals, self._refusals = self._refusals, []
+        if refusals:
+            times = "" if len(refusals) == 1 else f" {len(refusals)} times, the last time"
+            self._say(refusals[-1].at, f"submit refused{times}: {refusals[-1].body['error']}")
+
+    def _on_submit_unknown(self, fact: FactLike) -> None:
+        self._say(fact.at, f"submit without an answer, so unknown: {fact.body['error']}")
+
+    def _on_submit_accepted(self, fact: FactLike) -> None:
+        repeats = self._job(fact).repeats
+        if repeats:
+            times = "again" if repeats == 1 else f"again, {repeats} times by now"
+            self._say(fact.at, f"the job was still NEW: submitted {times}, and accepted")
+        elif self._job(fact).has_unknown_submit or self._submit_session != self._number:
+            self._say(fact.at, "the job is not NEW any more: the submit was accepted after all")
+        else:
+            self._say(fact.at, "submitted: the platform accepted the job")
+
+    def _on_submit_intended(self, _fact: FactLike) -> None:
+        self._submit_session = self._number
+
+    def _on_job_polled(self, fact: FactLike) -> None:
+        self._polls.append(fact)
+
+    def _on_job_settled(self, fact: FactLike) -> None:
+        seen = [poll.body["status"] for poll in self._polls if poll.body["status"] != fact.body["status"]]
+        self._polls = []
+        after = f", after {', '.join(seen)}" if seen else ""
+        self._say(fact.at, f"the job ended with {fact.body['status']}{after}")
+        self.lines += [f"            {line}" for line in fact.body["logs"]]
+
+    def _tell_polls(self) -> None:
+        polls, self._polls = self._polls, []
+        if polls:
+            self._say(polls[-1].at, f"the job was {', '.join(poll.body['status'] for poll in polls)}")
+
+    def _job(self, fact: FactLike) -> JobRecord:
+        return self.history.state.job_of(fact.body["job_id"])
+
+
+def _reason(error: str) -> str:
+    """An error without the words that the line has already said."""
+    return _UPLOAD_WORDS.sub("", error)
+
+
+def _is_sent_again(chunk: ChunkRecord) -> bool:
+    return chunk.attempts > 1
+
+
+def _chunks(ids: Iterable[str]) -> str:
+    listed = list(ids)
+    return f"{'chunk' if len(listed) == 1 else 'chunks'} {format_ids(listed)}"
+
+
+def _plan_in_words(target: Mapping[str, Any]) -> str:
+    table, keys = target["table"], ", ".join(target["keys"])
+    return {
+        "replace": f"replace table {table}",
+        "append": f"append to table {table}",
+        "upsert": f"upsert into table {table} by {keys}",
+        "delete": f"delete from table {table} by {keys}",  # noqa: S608 - words, no SQL
+    }.get(target["mode"], f"{target['mode']} table {table}")
+
+
+def _outlook(push: PushLike, history: PushHistory, holder: int | None) -> list[str]:
+    """What can be done now."""
+    state = history.state
+    if push.state == "unknown":
+        return _how_a_person_decides(push, history)
+    if push.state == "open":
+        return [_how_it_goes_on(push, state.planned, holder)]
+    if push.state in ("failed", "superseded") and not any(job.may_have_run for job in state.jobs):
+        return ["Nothing was submitted: the table is as it was."]
+    return []
+
+
+def _how_it_goes_on(push: PushLike, planned: Mapping[str, Any], holder: int | None) -> str:
+    if holder is not None:
+        return f"Process {holder} is working on it."
+    if not planned:
+        return "It ended before it sent anything: run its command again."
+    if not planned["source"]:
+        return "It read an object in memory, which is gone: push it again. Its unsubmitted job is deleted later."
+    return f"It can go on: pushengine resume {push.push_id}, or the same push command again."
+
+
+def _how_a_person_decides(push: PushLike, history: PushHistory) -> list[str]:
+    state = history.state
+    job = state.jobs[-1]
+    rows = format_count(sum(chunk.rows for chunk in job.acked), "row")
+    mode = state.planned["target"]["mode"]
+    if mode == "append":
+        then = "If they are, leave it: pushing again would add them a second time. If they are not, push again."
+    else:
+        then = f"If they are, leave it. If not, or if you cannot tell, push again: mode {mode} may run twice and gives the same table."
+    return [
+        f"Nobody can say whether job {job.job_id} ran: it was gone after a submit whose answer was lost. A person decides:",
+        f"  1. Look at table {push.target}: its row count, and its highest _CELONIS_CHANGE_DATE.",
+        f"  2. The push had {rows}. Are they there, with a change date after the submit?",
+        f"     {then}",
+    ]
+
+
+def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
+    """A table of pushes, one line each."""
+    if not pushes:
+        return ["no pushes yet"]
+    lines = [("PUSH", "TABLE", "MODE", "STATE", "ROWS", "STARTED (UTC)", "WORK", "RUNS")]
+    lines += [
+        (
+            push.push_id,
+            push.table,
+            push.mode or "-",
+            push.state,
+            f"{push.rows:,}",
+            f"{utc(push.started_at):%Y-%m-%d %H:%M:%S}",
+            format_seconds(push.seconds),
+            str(push.sessions),
+        )
+        for push in pushes
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,0 +1,81 @@
+"""stdout and stderr: results go to stdout, everything else to stderr. With `--json` stdout holds exactly one JSON value."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from pushengine.cli.display import Display
+    from pushengine.config.load import Config
+    from pushengine.events import EventSink
+
+
+def say(lines: Sequence[str]) -> None:
+    """Write the result for people."""
+    with outliving_its_reader():
+        _write(lines, sys.stdout)
+
+
+def say_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """Write the result for machines: one line in a pipe."""
+    with outliving_its_reader():
+        sys.stdout.write(f"{json.dumps(value, indent=2 if sys.stdout.isatty() else None)}\n")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def outliving_its_reader() -> Iterator[None]:
+    """A reader that went away does not change what was done, nor the exit code that tells it."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(lines: Sequence[str]) -> None:
+    """Write to stderr; nobody has to be there to read it."""
+    with contextlib.suppress(OSError):
+        _write(lines, sys.stderr)
+
+
+def _write(lines: Sequence[str], stream: TextIO) -> None:
+    if stream.isatty():
+        from pushengine.cli.display import print_lines
+
+        print_lines(lines, stream)
+    else:
+        stream.write("".join(f"{line}\n" for line in lines))
+    stream.flush()
+
+
+def choose_display(*, is_json: bool, is_quiet: bool) -> Display:
+    """Progress on stderr as this stderr can show it."""
+    from rich.console import Console
+
+    from pushengine.cli.display import LiveDisplay, PlainDisplay, QuietDisplay
+
+    console = Console(stderr=True)
+    if is_quiet:
+        return QuietDisplay()
+    if is_json or not console.is_terminal or console.is_dumb_terminal:
+        return PlainDisplay(sys.stderr)
+    return LiveDisplay(console)
+
+
+def choose_sinks(config: Config, *, is_json: bool, is_quiet: bool) -> tuple[Display, list[EventSink]]:
+    """Progress for people, or log lines for machines; both where a log level was asked for."""
+    from pushengine.cli.display import QuietDisplay
+    from pushengine.logs import LogSink, configure_logging
+
+    log = config.log
+    level = "error" if is_quiet else log.level or ("debug" if log.format == "json" else "warning")
+    configure_logging(log.format, level)
+    if log.format == "json":
+        return QuietDisplay(), [LogSink()]
+    display = choose_display(is_json=is_json, is_quiet=is_quiet)
+    return display, [display, *([LogSink()] if log.level and not is_quiet else [])]

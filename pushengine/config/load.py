@@ -1,0 +1,473 @@
+"""Settings: every bound checked, every unit in the name, secrets never shown.
+
+Where a value comes from
+    Flags, else environment variables, else the config file, else the default. The file is the one of `--config`, else of
+    `PUSHENGINE_CONFIG`, else `config.toml` in the user's config folder if it is there. `config.example.toml` shows every key. Paths in
+    the file are relative to the file's folder, paths in the environment to the working directory; `~` is the home folder.
+
+Who is calling
+    One way to authenticate per place: an OAuth client, a user API key or an application key. Two ways in one place are an error; the
+    environment's way wins over the file's. For an OAuth client the two may complete each other (the id in the file, the secret in the
+    environment). Any secret can be read from a file, by `PUSHENGINE_<SECRET>_FILE` or `<secret>_file`; white space around it is cut.
+
+Memory
+    `peak memory <= 150 MB + max_memory_bytes`. 150 MB are the interpreter, the libraries and the sample. The rest is counted: a chunk
+    reserves `fitting_chunk_bytes * RESERVE_FACTOR` before its rows are read and keeps only its payload's size once it is encoded. Chunks are
+    as large as `chunk_bytes` says, or smaller, so that one can be read while each encoder thread has another. A row that is larger than
+    the whole budget runs alone. Parquet that is sent as it is stays on disk, but for the buffers of its uploads. Other code in the process
+    adds to it: pyarrow imports pandas wherever it finds it, which takes 40 MB.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
+from pushengine.errors import ConfigError
+from pushengine.interfaces import Secret
+
+MIB = 1024 * 1024
+RESERVE_FACTOR = 10.0
+"""Bytes reserved for each byte of rows. Four to five are there at one time: rows as they were read, parsed, converted and encoded. The rest is
+what allocator, Parquet writer and connections keep for the next ones; it is chosen so that the formula holds (`benchmarks/memory.py`).
+"""
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, within reason: at least 2, since a thread also waits, and at most 8, since memory grows with them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores, 2), 8)
+
+
+class EngineSettings(BaseModel):
+    """How an engine works. Defaults suit a team's nightly load; `config.example.toml` tells each in one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_path: Annotated[Literal["data-ingestion", "integration"], Field(description="API base path")] = (
+        "data-ingestion"
+    )
+    ca_file: Annotated[Path | None, Field(description="PEM file of a private CA, added to the system's")] = None
+    max_memory_bytes: Annotated[int, Field(ge=32 * MIB, description="rows and payloads in flight, bytes")] = 1024 * MIB
+    chunk_bytes: Annotated[
+        int, Field(ge=64 * 1024, le=256 * MIB, description="bytes of rows in one chunk as the source has them")
+    ] = 16 * MIB
+    min_uploads: Annotated[int, Field(ge=1, le=32, description="fewest concurrent chunk uploads of one push")] = 1
+    max_uploads: Annotated[
+        int, Field(ge=1, le=32, validate_default=True, description="most concurrent chunk uploads of one push")
+    ] = 16
+    encoder_threads: Annotated[int, Field(ge=1, le=64, description="threads that parse and encode chunks")] = Field(
+        default_factory=_usable_cores
+    )
+    file_type: Annotated[Literal["PARQUET", "CSV"], Field(description="encoding of chunks")] = "PARQUET"
+    compression: Annotated[
+        Literal["SNAPPY", "ZSTD", "NONE"], Field(description="Parquet codec; SNAPPY is proven on the platform")
+    ] = "SNAPPY"
+    timestamps: Annotated[
+        Literal["INT96", "INT64"], Field(description="Parquet timestamps; INT96 is proven on the platform")
+    ] = "INT96"
+    parquet_as_it_is: Annotated[
+        bool, Field(description="send Parquet files that suit the platform as they are, without decoding and encoding")
+    ] = True
+    sample_bytes: Annotated[
+        int, Field(ge=64 * 1024, description="how much of a source is read to settle types and string lengths, bytes")
+    ] = 4 * MIB
+    connect_timeout_seconds: Annotated[float, Field(gt=0, description="TCP and TLS set-up of one connection")] = 15.0
+    read_timeout_seconds: Annotated[float, Field(gt=0, description="silence while an answer is awaited")] = 120.0
+    stall_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="silence while a body is sent")] = 50.0
+    max_attempts: Annotated[int, Field(ge=1, le=20, description="attempts of a call that is safe to repeat")] = 10
+    retry_max_wait_seconds: Annotated[float, Field(gt=0, description="longest wait between two attempts")] = 30.0
+    poll_max_interval_seconds: Annotated[float, Field(gt=0, description="longest wait between two polls of a job")] = (
+        15.0
+    )
+    job_deadline_seconds: Annotated[float, Field(gt=0, description="how long a submitted job is awaited")] = 6 * 3600.0
+    conflict_wait_seconds: Annotated[
+        float, Field(gt=0, description="wait after a 409 on submit while the job is still NEW")
+    ] = 30.0
+    settle_seconds: Annotated[
+        float,
+        Field(ge=0, le=60, description="wait before a job's chunks are listed to find an upload without an answer"),
+    ] = 1.0
+    quarantine_seconds: Annotated[
+        float,
+        Field(
+            ge=0, le=3600, description="how long an upload without an answer may still arrive after it was sent again"
+        ),
+    ] = 60.0
+    stale_hours: Annotated[
+        float,
+        Field(gt=0, description="an interrupted push that nobody resumed for so long is given up, its job deleted"),
+    ] = 24.0
+    history_days: Annotated[int, Field(ge=1, description="how long finished pushes stay in the journal")] = 90
+    submits_per_second: Annotated[int, Field(ge=1, description="submit quota of the team in any second")] = 10
+    submits_per_hour: Annotated[int, Field(ge=1, description="submit quota of the team in a UTC hour")] = 250
+    hour_guard_seconds: Annotated[
+        float, Field(ge=0, le=60, description="no submit this near to a full hour, on either side")
+    ] = 2.0
+    csv_delimiter: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=1, description="field delimiter of CSV sources; found out from the header if unset"
+        ),
+    ] = None
+    csv_encoding: Annotated[str, Field(description="character encoding of CSV sources")] = "utf-8"
+
+    @property
+    def fitting_chunk_bytes(self) -> int:
+        """Bytes of rows in one chunk: `chunk_bytes`, or what lets a chunk for each encoder and one more share the memory."""
+        share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
+        return min(self.chunk_bytes, int(share))
+
+    @field_validator("max_uploads")
+    @classmethod
+    def _check_range(cls, value: int, info: ValidationInfo) -> int:
+        lowest = info.data.get("min_uploads", 1)
+        if value < lowest:
+            raise PydanticCustomError(
+                "range", "Input should be at least min_uploads, which is {lowest}", {"lowest": lowest}
+            )
+        return value
+
+
+Model = TypeVar("Model", bound=BaseModel)
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class _Section(BaseModel):
+    """One table of the config file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ConnectionSection(_Section):
+    """`[connection]`: where to."""
+
+    url: Annotated[str | None, Field(description="team URL")] = None
+    pool_id: Annotated[str | None, Field(description="data pool")] = None
+    connection_id: Annotated[str | None, Field(description="data connection; unset: the pool's global schema")] = None
+
+
+class AuthSection(_Section):
+    """`[auth]`: who; exactly one of OAuth client, user API key and application key."""
+
+    client_id: Annotated[str | None, Field(description="OAuth client")] = None
+    client_secret: Annotated[str | None, Field(repr=False, description="its secret")] = None
+    client_secret_file: Annotated[str | None, Field(description="file that holds the client secret")] = None
+    scope: Annotated[str, Field(description="OAuth scope to ask for")] = DEFAULT_SCOPE
+    method: Annotated[ClientAuthMethod, Field(description="how the client shows its secret to the token endpoint")] = (
+        "auto"
+    )
+    api_key: Annotated[str | None, Field(repr=False, description="user API key")] = None
+    api_key_file: Annotated[str | None, Field(description="file that holds the user API key")] = None
+    app_key: Annotated[str | None, Field(repr=False, description="application key")] = None
+    app_key_file: Annotated[str | None, Field(description="file that holds the application key")] = None
+
+
+class LogSettings(_Section):
+    """`[log]`: what stderr shows."""
+
+    format: Annotated[LogFormat, Field(description="console: progress for people; json: one object per event")] = (
+        "console"
+    )
+    level: Annotated[LogLevel | None, Field(description="least level of log lines")] = None
+
+
+class StateSection(_Section):
+    """`[state]`: what outlives a process."""
+
+    dir: Annotated[str | None, Field(description="folder of journal and quota ledger")] = None
+
+
+class ConfigFile(_Section):
+    """A config file, checked."""
+
+    connection: ConnectionSection = ConnectionSection()
+    auth: AuthSection = AuthSection()
+    engine: EngineSettings = EngineSettings()
+    log: LogSettings = LogSettings()
+    state: StateSection = StateSection()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of one process.
+
+    Attributes:
+        path: The config file that was read, or None.
+        credentials: None where none were found or none were asked for.
+        state_dir: Folder of journal and ledger; the engine makes it.
+    """
+
+    path: Path | None
+    url: str | None
+    pool_id: str | None
+    connection_id: str | None
+    credentials: Credentials | None
+    engine: EngineSettings
+    log: LogSettings
+    state_dir: Path
+
+    def require_url(self) -> str:
+        """The team URL.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if self.url is None:
+            raise _missing("team URL", "PUSHENGINE_URL", "[connection] url", "--url")
+        return self.url
+
+    def require_pool_id(self) -> str:
+        """The data pool.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if self.pool_id is None:
+            raise _missing("data pool", "PUSHENGINE_POOL_ID", "[connection] pool_id", "--pool")
+        return self.pool_id
+
+    def require_credentials(self) -> Credentials:
+        """Who is calling.
+
+        Raises:
+            ConfigError: Nobody is.
+        """
+        if self.credentials is None:
+            raise ConfigError(
+                "no credentials",
+                key="auth",
+                hint="set PUSHENGINE_CLIENT_ID and PUSHENGINE_CLIENT_SECRET (or PUSHENGINE_API_KEY, PUSHENGINE_APP_KEY),"
+                " or [auth] in the config file; any secret can come from a file: PUSHENGINE_CLIENT_SECRET_FILE",
+            )
+        return self.credentials
+
+
+def _missing(what: str, variable: str, key: str, flag: str | None = None) -> ConfigError:
+    places = [variable, f"{key} in the config file", *([flag] if flag else [])]
+    return ConfigError(f"no {what}", key=variable, hint=f"set {', '.join(places[:-1])} or {places[-1]}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line said; None is "not said"."""
+
+    config: Path | None = None
+    url: str | None = None
+    pool_id: str | None = None
+    connection_id: str | None = None
+    log_format: LogFormat | None = None
+
+
+def load_config(
+    flags: Flags | None = None, environ: Mapping[str, str] | None = None, *, wants_credentials: bool = True
+) -> Config:
+    """Read config file and environment.
+
+    Args:
+        flags: What the command line said.
+        environ: Environment variables; the process's own if None. Empty ones count as not set.
+        wants_credentials: Without it secrets are neither read nor checked.
+
+    Raises:
+        ConfigError: A bad file, key or value; names it.
+    """
+    flags = flags or Flags()
+    variables = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
+    path = _find_file(flags.config, variables)
+    file = _read_file(path) if path else ConfigFile()
+    folder = path.parent if path else Path()
+    where, log = file.connection, file.log.model_dump()
+    if log_format := flags.log_format or variables.get("PUSHENGINE_LOG"):
+        log["format"] = log_format
+    return Config(
+        path=path,
+        url=flags.url or variables.get("PUSHENGINE_URL") or where.url,
+        pool_id=flags.pool_id or variables.get("PUSHENGINE_POOL_ID") or where.pool_id,
+        connection_id=flags.connection_id or variables.get("PUSHENGINE_CONNECTION_ID") or where.connection_id,
+        credentials=_credentials(variables, file.auth, folder, path) if wants_credentials else None,
+        engine=_resolve_ca_file(file.engine, folder),
+        log=_checked(LogSettings, log, "PUSHENGINE_LOG"),
+        state_dir=_state_dir(variables, file.state, folder),
+    )
+
+
+def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """`PUSHENGINE_STATE_DIR`, else the platform's folder for the state of a user's programs."""
+    told = (os.environ if environ is None else environ).get("PUSHENGINE_STATE_DIR")
+    return Path(told).expanduser() if told else platformdirs.user_state_path("pushengine")
+
+
+def _find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
+    if flag is not None:
+        asked, name = flag, "--config"
+    elif "PUSHENGINE_CONFIG" in variables:
+        asked, name = Path(variables["PUSHENGINE_CONFIG"]).expanduser(), "PUSHENGINE_CONFIG"
+    else:
+        default = platformdirs.user_config_path("pushengine") / "config.toml"
+        return default if default.is_file() else None
+    if not asked.is_file():
+        raise ConfigError(f"{name}: no config file {asked}", key=name, hint="config.example.toml shows every key")
+    return asked
+
+
+def _read_file(path: Path) -> ConfigFile:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror}", key=str(path)) from error
+    except ValueError as error:  # TOML syntax, or not UTF-8
+        raise ConfigError(f"{path} is not TOML: {error}", key=str(path)) from error
+    return _checked(ConfigFile, raw, str(path))
+
+
+def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        first = ".".join(str(part) for part in problems[0]["loc"])
+        told = "; ".join(_tell(model, problem["loc"], problem["type"], problem["msg"]) for problem in problems)
+        raise ConfigError(f"{place}: {told}", key=first, hint="config.example.toml shows every key") from None
+
+
+def _tell(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    """One problem in words; never the value, which may be a secret."""
+    key = ".".join(str(part) for part in loc)
+    if kind != "extra_forbidden":
+        return f"{key}: {message[:1].lower()}{message[1:]}"
+    known: dict[str, Any] = dict(model.model_fields)
+    for part in loc[:-1]:
+        known = known[str(part)].annotation.model_fields
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"unknown key {key}" + (f" (is it {close[0]}?)" if close else "")
+
+
+def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) -> Path:
+    is_from_file = bool(state.dir) and "PUSHENGINE_STATE_DIR" not in variables
+    path = folder / Path(state.dir or "").expanduser() if is_from_file else default_state_dir(variables)
+    if path.exists() and not path.is_dir():
+        key = "state.dir" if is_from_file else "PUSHENGINE_STATE_DIR"
+        raise ConfigError(f"{key}: the state folder {path} is a file", key=key, hint="name a folder")
+    return path
+
+
+def _resolve_ca_file(engine: EngineSettings, folder: Path) -> EngineSettings:
+    if engine.ca_file is None:
+        return engine
+    path = folder / engine.ca_file.expanduser()
+    if not path.is_file():
+        raise ConfigError(f"engine.ca_file: no such file {path}", key="engine.ca_file")
+    return engine.model_copy(update={"ca_file": path})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Place:
+    """One place that credentials can stand in: the environment or the config file."""
+
+    values: Mapping[str, str]
+    folder: Path
+    label: Callable[[str], str]
+
+    def has(self, name: str) -> bool:
+        return name in self.values or f"{name}_file" in self.values
+
+    def ways(self) -> Iterator[tuple[str, str]]:
+        """The ways to authenticate that this place tells, each with the key that tells it."""
+        for way, names in (
+            ("client", ("client_id", "client_secret")),
+            ("api_key", ("api_key",)),
+            ("app_key", ("app_key",)),
+        ):
+            told = next((name for name in names if self.has(name)), None)
+            if told is not None:
+                yield way, told if told in self.values else f"{told}_file"
+
+    def way(self) -> str | None:
+        ways = list(self.ways())
+        if len(ways) > 1:
+            (_, one), (_, other) = ways[:2]
+            raise ConfigError(
+                f"two ways to authenticate: {self.label(one)} and {self.label(other)}",
+                key=self.label(other),
+                hint="keep one of them",
+            )
+        return ways[0][0] if ways else None
+
+    def secret(self, name: str) -> Secret | None:
+        file_key = f"{name}_file"
+        if name in self.values and file_key in self.values:
+            raise ConfigError(
+                f"both {self.label(name)} and {self.label(file_key)} are set",
+                key=self.label(file_key),
+                hint="keep one of them",
+            )
+        if name in self.values:
+            return _checked_secret(self.values[name], self.label(name))
+        if file_key in self.values:
+            return self._read(self.folder / Path(self.values[file_key]).expanduser(), self.label(file_key))
+        return None
+
+    def _read(self, path: Path, label: str) -> Secret:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{label}: cannot read {path}: {error.strerror}", key=label) from error
+        except UnicodeDecodeError:
+            raise ConfigError(f"{label}: {path} is not text", key=label) from None
+        return _checked_secret(text, label)
+
+
+def _checked_secret(text: str, label: str) -> Secret:
+    """A secret travels in a header: a line break in it is a wrong file, and would cut the header."""
+    text = text.strip()
+    if not text or not text.isprintable() or any(character.isspace() for character in text):
+        raise ConfigError(
+            f"{label}: the secret is empty, or has white space or control characters inside it",
+            key=label,
+            hint="give the value alone, as it was issued",
+        )
+    return Secret(text)
+
+
+def _credentials(
+    variables: Mapping[str, str], auth: AuthSection, folder: Path, path: Path | None
+) -> Credentials | None:
+    told = {name: variables.get(f"PUSHENGINE_{name.upper()}") for name in AuthSection.model_fields if name != "method"}
+    here = _Place(_set_values(told), Path(), lambda name: f"PUSHENGINE_{name.upper()}")
+    file = _Place(_set_values(auth.model_dump()), folder, lambda name: f"[auth] {name} in {path}")
+    in_file = file.way()  # checked even where the environment wins: the next run may be without it
+    way = here.way() or in_file
+    if way is None:
+        return None
+    places = (here, file) if in_file == way else (here,)
+    if way != "client":
+        key = next(secret for place in places if (secret := place.secret(way)))
+        return UserApiKey(key) if way == "api_key" else AppKey(key)
+    client_id = next((place.values["client_id"] for place in places if "client_id" in place.values), None)
+    client_secret = next((secret for place in places if (secret := place.secret("client_secret"))), None)
+    if client_id is None:
+        raise _missing("OAuth client id", "PUSHENGINE_CLIENT_ID", "[auth] client_id")
+    if client_secret is None:
+        raise _missing(
+            f"secret of the OAuth client {client_id}",
+            "PUSHENGINE_CLIENT_SECRET (or PUSHENGINE_CLIENT_SECRET_FILE)",
+            "[auth] client_secret",
+        )
+    scope = here.values.get("scope", auth.scope)
+    return OAuthClient(client_id, client_secret, scope=scope, method=auth.method)
+
+
+def _set_values(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}

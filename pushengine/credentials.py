@@ -1,0 +1,110 @@
+"""Credentials as values: who pushes. How they are sent is `pushengine.celonis.oauth`' business.
+
+Secrets are held as `Secret`, so that no `repr`, log line or pickle shows them. White space around a pasted value is dropped; anything
+else that cannot be part of a credential is refused here, before a request leaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, TypeAlias
+
+from pushengine.errors import ConfigError
+from pushengine.interfaces import Secret
+
+DEFAULT_SCOPE = "integration.data-pools:data_push"
+ClientAuthMethod = Literal["auto", "basic", "post"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, init=False)
+class OAuthClient:
+    """An OAuth client of the team, with the client credentials grant (recommended).
+
+    Args:
+        client_id: As the team's settings show it.
+        client_secret: Its secret.
+        scope: Scopes to ask for, separated by spaces; asking for one that the client does not hold fails the whole grant.
+        token_url: Token endpoint; the team's own by default.
+        method: How the client was registered: `basic` (client_secret_basic), `post` (client_secret_post), or find out.
+
+    Raises:
+        ConfigError: A value that no client can have.
+    """
+
+    client_id: str
+    client_secret: Secret
+    scope: str
+    token_url: str | None
+    method: ClientAuthMethod
+
+    def __init__(
+        self,
+        client_id: str,
+        client_secret: str | Secret,
+        scope: str = DEFAULT_SCOPE,
+        token_url: str | None = None,
+        method: ClientAuthMethod = "auto",
+    ) -> None:
+        if method not in ("auto", "basic", "post"):
+            raise ConfigError(
+                f"unknown client authentication method {method!r}", key="method", hint="auto, basic or post"
+            )
+        object.__setattr__(self, "client_id", _clean(client_id, "client_id"))
+        object.__setattr__(self, "client_secret", Secret(_clean(client_secret, "client_secret")))
+        object.__setattr__(self, "scope", " ".join(_printable(word, "scope") for word in scope.split()))
+        object.__setattr__(self, "token_url", token_url)
+        object.__setattr__(self, "method", method)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, init=False)
+class UserApiKey:
+    """A user's API key, sent as `Bearer`; it may do what the user may."""
+
+    key: Secret
+
+    def __init__(self, key: str | Secret) -> None:
+        object.__setattr__(self, "key", Secret(_header_value(key, "api_key")))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, init=False)
+class AppKey:
+    """An application key, sent as `AppKey`; it has no permission until somebody gives it one."""
+
+    key: Secret
+
+    def __init__(self, key: str | Secret) -> None:
+        object.__setattr__(self, "key", Secret(_header_value(key, "app_key")))
+
+
+Credentials: TypeAlias = OAuthClient | UserApiKey | AppKey
+
+
+def _clean(value: str | Secret, name: str) -> str:
+    """The text without surrounding white space; messages never show it."""
+    text = (value.reveal() if isinstance(value, Secret) else value).strip()
+    if not text:
+        raise ConfigError(f"{name} is empty", key=name)
+    return _printable(text, name)
+
+
+def _printable(text: str, name: str) -> str:
+    if any(character.isspace() for character in text):
+        raise ConfigError(
+            f"{name} has white space inside it",
+            key=name,
+            hint="give the value alone, without 'Bearer' or 'AppKey' before it",
+        )
+    if not text.isprintable():
+        raise ConfigError(
+            f"{name} contains control characters", key=name, hint="copy it again from where it was issued"
+        )
+    return text
+
+
+def _header_value(value: str | Secret, name: str) -> str:
+    text = _clean(value, name)
+    if not text.isascii():
+        raise ConfigError(
+            f"{name} contains characters that no key has", key=name, hint="copy it again from where it was issued"
+        )
+    return text

@@ -1,0 +1,1 @@
+"""Uploaded files: how they arrive and what makes one valid."""

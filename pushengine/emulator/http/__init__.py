@@ -1,0 +1,1 @@
+"""The API over HTTP: routes, messages, and faults on demand."""

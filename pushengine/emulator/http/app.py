@@ -1,0 +1,260 @@
+"""The HTTP side: routes, reading requests, writing responses. Decisions are the service's.
+
+Every operation passes through `EmulatorApp._dispatch`, by name, before anything of it has happened and after all of it
+has: the one place where faults are put between the wire and the service.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from typing import Any, Protocol, TypeVar
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from pushengine.emulator.chunks.multipart import MultipartError, boundary_of
+from pushengine.emulator.chunks.uploads import Spool, TooLargeError, Upload
+from pushengine.emulator.chunks.validation import inspect_file
+from pushengine.emulator.faults import Operation
+from pushengine.emulator.http.answers import answer_of
+from pushengine.emulator.http.fault_injection import Injection
+from pushengine.emulator.http.messages import expect_nothing, iter_body, read_body, read_form, send_continue
+from pushengine.emulator.jobs.model import Chunk, ChunkType, Job
+from pushengine.emulator.jobs.quota import Verdict
+from pushengine.emulator.jobs.service import EmulatorService
+from pushengine.emulator.refusals import Refusal, invalid_field, refusal
+
+BASE_PATHS = ("/data-ingestion", "/integration")
+TEAM_DOMAIN = "emulator"
+
+_PIECE_BYTES = 1024 * 1024
+_FORM_OVERHEAD_BYTES = 64 * 1024
+
+_log = logging.getLogger("pushengine.emulator")
+_Result = TypeVar("_Result")
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class RunBlocking(Protocol):
+    """Runs a function on another thread."""
+
+    async def __call__(self, function: Callable[..., _Result], *args: Any) -> _Result:
+        """Await the function's result."""
+        ...
+
+
+class EmulatorApp:
+    """The aiohttp application of an emulator.
+
+    Args:
+        service: Decides.
+        spool: Where uploads are written.
+        run_blocking: Runs file work off the event loop.
+        execute: Starts the execution of a queued job.
+        sweep: Deletes the files that a request has made superfluous.
+        injection: Does the faults.
+    """
+
+    def __init__(
+        self,
+        service: EmulatorService,
+        spool: Spool,
+        *,
+        run_blocking: RunBlocking,
+        execute: Callable[[Job], None],
+        sweep: Callable[[], Awaitable[None]],
+        injection: Injection,
+    ) -> None:
+        self._service = service
+        self._spool = spool
+        self._run_blocking = run_blocking
+        self._execute = execute
+        self._sweep = sweep
+        self._injection = injection
+        self.application = web.Application()
+        self.application.on_response_prepare.append(self._set_date)
+        self._add_routes()
+
+    def _add_routes(self) -> None:
+        for base in BASE_PATHS:
+            jobs = f"{base}/api/v1/data-push/{{pool_id}}/jobs/"
+            job = jobs + "{job_id}"
+            self._route("POST", jobs, Operation.CREATE, self._create)
+            self._route("GET", jobs, Operation.LIST, self._list)
+            self._route("GET", job, Operation.GET, self._get)
+            self._route("POST", job, Operation.SUBMIT, self._submit)
+            self._route("DELETE", job, Operation.DELETE, self._delete)
+            self._route("GET", f"{job}/chunks", Operation.LIST_CHUNKS, self._list_chunks)
+            self._route("POST", f"{job}/chunks/upserted", Operation.UPSERT, self._upload)
+            self._route("POST", f"{job}/chunks/deleted", Operation.DELETE_ROWS, self._upload)
+        self._route("POST", "/oauth2/token", Operation.TOKEN, self._token)
+        self._route("GET", "/api/cloud/team", Operation.TEAM, self._team)
+        self._route("GET", "/api/team", Operation.TEAM, self._team)
+
+    def _route(self, method: str, path: str, operation: Operation, handler: _Handler) -> None:
+        dispatched = functools.partial(self._dispatch, operation, handler)
+        self.application.router.add_route(method, path, dispatched, expect_handler=expect_nothing)
+
+    async def _dispatch(self, operation: Operation, handler: _Handler, request: web.Request) -> web.StreamResponse:
+        """Every request of every operation comes through here."""
+        process = functools.partial(self._process, operation, handler, request)
+        try:
+            response = await self._injection.run(operation, request, process)
+        except (aiohttp.ClientError, ConnectionError) as exc:
+            # The caller went away, or sent less than announced; nothing of it was kept.
+            _log.info("request_broken operation=%s error=%s", operation, type(exc).__name__)
+            response = answer_of(refusal(400, "The request body is incomplete.", "Bad request"))
+            response.force_close()
+        await self._sweep()
+        return response
+
+    async def _process(self, operation: Operation, handler: _Handler, request: web.Request) -> web.Response:
+        try:
+            if operation is not Operation.TOKEN:
+                self._admit(request)
+            return await handler(request)
+        except Refusal as refused:
+            _log.info("request_refused operation=%s status=%d", operation, refused.status)
+            return answer_of(refused)
+
+    def _admit(self, request: web.Request) -> None:
+        principal = self._service.authenticator.authenticate(request.headers.get(hdrs.AUTHORIZATION))
+        pool_id = request.match_info.get("pool_id")
+        if pool_id is not None:
+            self._service.authenticator.require_pool(principal, pool_id)
+
+    async def _set_date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[hdrs.DATE] = formatdate(self._service.settings.now(), usegmt=True)
+
+    # Jobs
+
+    async def _create(self, request: web.Request) -> web.Response:
+        try:
+            body = json.loads(await read_body(request))
+        except ValueError:
+            raise invalid_field("body", "is not valid JSON", "INVALID_BODY") from None
+        job = self._service.create(request.match_info["pool_id"], body)
+        if not self._service.settings.create_returns_body:
+            return web.Response(status=201)
+        return _json(self._service.style.job(job))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        jobs = self._service.list_jobs(request.match_info["pool_id"])
+        return _json([self._service.style.job(job) for job in jobs])
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return _json(self._service.style.job(self._service.get(*_ids(request))))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        self._service.delete(*_ids(request))
+        return web.Response()
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        await read_body(request)
+        verdict = self._service.spend_submit()
+        try:
+            if not verdict.granted:
+                raise self._service.refuse_submit(verdict)
+            job = self._service.submit(*_ids(request), request.query.get("duplicateRemovalColumn"))
+        except Refusal as refused:
+            if verdict.granted:
+                verdict = self._service.give_back_submit(verdict)
+            refused.headers.update(self._rate_limit_headers(verdict))
+            raise
+        if job is not None:
+            self._execute(job)
+        return web.Response(headers=self._rate_limit_headers(verdict))
+
+    def _rate_limit_headers(self, verdict: Verdict) -> dict[str, str]:
+        if not self._service.settings.rate_limit_headers:
+            return {}
+        return {
+            "x-ratelimit-limit": str(verdict.limit),
+            "x-ratelimit-remaining": str(verdict.remaining),
+            "x-ratelimit-reset": str(verdict.reset_seconds),
+        }
+
+    # Chunks
+
+    async def _list_chunks(self, request: web.Request) -> web.Response:
+        pool_id, job_id = _ids(request)
+        page = request.query.get("page", "0")
+        chunks = self._service.list_chunks(pool_id, job_id, int(page) if page.isdecimal() else 0)
+        return _json([self._service.style.chunk(chunk, job_id) for chunk in chunks])
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        deletes = request.path.endswith("/deleted")
+        chunk_type = ChunkType.DELETE if deletes else ChunkType.UPSERT
+        self._service.check_upload(*_ids(request), chunk_type)
+        try:
+            chunk = await self._receive(request, chunk_type)
+        except MultipartError as exc:
+            raise refusal(400, str(exc), "Invalid multipart request") from exc
+        except TooLargeError as exc:
+            raise refusal(413, str(exc), "Payload too large") from exc
+        if not self._service.settings.upload_returns_chunk:
+            return web.Response()
+        return _json(self._service.style.chunk(chunk, request.match_info["job_id"]))
+
+    async def _receive(self, request: web.Request, chunk_type: ChunkType) -> Chunk:
+        """Spool, validate and add one file; whatever goes wrong, nothing of it stays."""
+        settings = self._service.settings
+        pool_id, job_id = _ids(request)
+        spec = self._service.get(pool_id, job_id).spec
+        boundary = boundary_of(request.headers.get(hdrs.CONTENT_TYPE, ""))
+        if (request.content_length or 0) > settings.max_chunk_bytes + _FORM_OVERHEAD_BYTES:
+            raise TooLargeError(f"The file is larger than {settings.max_chunk_bytes} bytes.")
+        await send_continue(request)
+        upload = Upload(self._spool.new_file(), boundary, settings)
+        try:
+            await self._run_blocking(upload.open)
+            await self._spool_body(request, upload)
+            checksum = await self._run_blocking(upload.finish)
+            columns = await self._run_blocking(inspect_file, upload.path, spec, chunk_type, settings)
+            return self._service.add_chunk(
+                pool_id,
+                job_id,
+                chunk_type,
+                path=upload.path,
+                columns=columns,
+                size_bytes=upload.size_bytes,
+                checksum=checksum,
+            )
+        except BaseException:
+            upload.abandon()
+            self._service.garbage.append(upload.path)
+            raise
+
+    async def _spool_body(self, request: web.Request, upload: Upload) -> None:
+        """Copy the body in large pieces: each hand-over to a thread costs more than a small piece is worth."""
+        pieces: list[bytes] = []
+        held_bytes = 0
+        async for data in iter_body(request):
+            pieces.append(data)
+            held_bytes += len(data)
+            if held_bytes >= _PIECE_BYTES:
+                await self._run_blocking(upload.write, b"".join(pieces))
+                pieces, held_bytes = [], 0
+        await self._run_blocking(upload.write, b"".join(pieces))
+
+    # Callers
+
+    async def _token(self, request: web.Request) -> web.Response:
+        parameters = dict(request.query)
+        parameters.update(await read_form(request))
+        granted = self._service.authenticator.grant(request.headers.get(hdrs.AUTHORIZATION), parameters)
+        return _json(granted, {"Cache-Control": "no-store"})
+
+    async def _team(self, request: web.Request) -> web.Response:
+        domain = {"domain": TEAM_DOMAIN}
+        return _json(domain if request.path == "/api/cloud/team" else domain | self._service.team_limits())
+
+
+def _ids(request: web.Request) -> tuple[str, str]:
+    return request.match_info["pool_id"], request.match_info["job_id"]
+
+
+def _json(body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response(body, headers=headers)

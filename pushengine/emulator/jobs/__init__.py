@@ -1,0 +1,1 @@
+"""Push jobs and their rules; nothing here does I/O."""

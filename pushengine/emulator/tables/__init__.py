@@ -1,0 +1,1 @@
+"""The tables of the emulated team, in DuckDB."""

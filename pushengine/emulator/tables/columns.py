@@ -1,0 +1,140 @@
+"""Columns of target tables: their DuckDB types, the SQL that reads a file's column into them, and the silent cut.
+
+DuckDB keeps no VARCHAR lengths, so that the declared length of a column is its comment: `VARCHAR(80)`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pushengine.emulator.chunks.csv_files import strptime_format
+from pushengine.emulator.jobs.model import ColumnType, CsvOptions, FileColumn, JobSpec
+
+DUCKDB_TYPES = {
+    ColumnType.INTEGER: "BIGINT",
+    ColumnType.FLOAT: "DOUBLE",
+    ColumnType.BOOLEAN: "BOOLEAN",
+    ColumnType.STRING: "VARCHAR",
+    ColumnType.DATETIME: "TIMESTAMP",
+    ColumnType.DATE: "DATE",
+    ColumnType.TIME: "TIME",
+}
+COLUMN_TYPES = {name: column_type for column_type, name in DUCKDB_TYPES.items()}
+WIDENINGS = {("BIGINT", "DOUBLE"), ("DATE", "TIMESTAMP")}
+
+_FIRST_DAY, _DAY_AFTER_LAST = "TIMESTAMP '1400-01-01'", "TIMESTAMP '10000-01-01'"
+_LENGTH_COMMENT = re.compile(r"VARCHAR\((\d+)\)")
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """A column of a target table; `length` is the number of characters a VARCHAR keeps, None for no limit."""
+
+    name: str
+    duckdb_type: str
+    length: int | None = None
+
+    @property
+    def comment(self) -> str | None:
+        """Where the length is remembered."""
+        return None if self.length is None else f"VARCHAR({self.length})"
+
+
+def length_of_comment(comment: str | None) -> int | None:
+    """The length a column was declared with, from its comment."""
+    match = _LENGTH_COMMENT.fullmatch(comment or "")
+    return int(match[1]) if match else None
+
+
+def quote(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def declared_columns(columns: Sequence[FileColumn], spec: JobSpec, default_length: int) -> list[TargetColumn]:
+    """What a job says its table looks like, in the order of the file."""
+    schema = {column.name.casefold(): column for column in spec.schema or ()}
+    fallback = spec.fallback_varchar_length or default_length
+    targets = []
+    for column in columns:
+        declared = schema.get(column.name.casefold())
+        column_type = declared.type if declared else column.type
+        length = (declared.field_length if declared else None) or fallback
+        targets.append(
+            TargetColumn(
+                name=declared.name if declared else column.name,
+                duckdb_type=DUCKDB_TYPES[column_type],
+                length=length if column_type is ColumnType.STRING else None,
+            )
+        )
+    return targets
+
+
+def parquet_expression(source: str, file_type: ColumnType, target: TargetColumn) -> str:
+    """The SQL value of a Parquet column in its target column."""
+    if file_type is ColumnType.DATETIME:
+        # By way of microseconds, since INT64 timestamps may come with a unit or a time zone of their own.
+        source = _within_calendar(f"make_timestamp(epoch_us({source}))")
+    return _cast(source, target)
+
+
+def csv_expression(source: str, column_name: str, target: TargetColumn, options: CsvOptions) -> str:
+    """The SQL value of a CSV column's text in its target column.
+
+    Raises:
+        ValueError: The date format is not supported.
+    """
+    own = options.columns.get(column_name.casefold(), {})
+    if target.duckdb_type == "VARCHAR":
+        return _cast(source, target)
+    text = f"nullif(trim({source}), '')"
+    if target.duckdb_type in {"BIGINT", "DOUBLE"}:
+        thousands = own.get("thousandsSeparator", options.thousand_separator)
+        decimal = own.get("decimalSeparator", options.decimal_separator)
+        number = _plain_number(text, thousands, decimal)
+        return _whole(number, column_name) if target.duckdb_type == "BIGINT" else _cast(number, target)
+    date_format = own.get("dateFormat", options.date_format)
+    if target.duckdb_type == "TIMESTAMP":
+        return _within_calendar(_moment(text, date_format) if date_format else f"CAST({text} AS TIMESTAMP)")
+    if target.duckdb_type == "DATE" and date_format:
+        return f"coalesce(CAST({_moment(text, date_format, lenient=True)} AS DATE), CAST({text} AS DATE))"
+    return _cast(text, target)
+
+
+def _cast(value: str, target: TargetColumn) -> str:
+    if target.length is not None:
+        return f"left({value}, {target.length})"
+    return f"CAST({value} AS {target.duckdb_type})"
+
+
+def _within_calendar(moment: str) -> str:
+    """Only the years 1400 to 9999 exist."""
+    return f"CASE WHEN {moment} >= {_FIRST_DAY} AND {moment} < {_DAY_AFTER_LAST} THEN {moment} END"
+
+
+def _plain_number(text: str, thousands: str, decimal: str) -> str:
+    if thousands:
+        text = f"replace({text}, {literal(thousands)}, '')"
+    return text if decimal == "." else f"replace({text}, {literal(decimal)}, '.')"
+
+
+def _whole(number: str, column_name: str) -> str:
+    """A cast that refuses fractions instead of rounding them."""
+    message = literal(f"Column '{column_name}' cannot be read as INTEGER: ")
+    return (
+        f"CASE WHEN {number} IS NULL OR regexp_full_match({number}, '[+-]?[0-9]+') THEN CAST({number} AS BIGINT) "
+        f"ELSE CAST(error({message} || {number}) AS BIGINT) END"
+    )
+
+
+def _moment(text: str, java_pattern: str, *, lenient: bool = False) -> str:
+    function = "try_strptime" if lenient else "strptime"
+    pattern = strptime_format(java_pattern)
+    if "%z" in pattern:
+        text = f"regexp_replace({text}, '[zZ]$', '+00:00')"
+    return f"make_timestamp(epoch_us({function}({text}, {literal(pattern)})))"

@@ -1,0 +1,254 @@
+"""Applying the chunks of a job to its table, in one transaction.
+
+REPLACE makes the table anew; DELTA appends, or with keys replaces the rows whose keys are equal. Chunks count in the
+order of their upload: a deleted row takes away what was there before it, an upserted one comes back. Among upserted
+rows with equal keys the highest value of the duplicate removal column wins, without one the last uploaded.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from pushengine.emulator.chunks.csv_files import open_csv
+from pushengine.emulator.jobs.model import CHANGE_DATE_COLUMN, Chunk, ChunkType, Job
+from pushengine.emulator.settings import EmulatorSettings
+from pushengine.emulator.tables.columns import (
+    COLUMN_TYPES,
+    WIDENINGS,
+    TargetColumn,
+    csv_expression,
+    declared_columns,
+    length_of_comment,
+    literal,
+    parquet_expression,
+    quote,
+)
+
+_CSV_RELATION = "csv_chunk"
+
+
+class LoadError(Exception):
+    """The job ends in ERROR with this message in its logs."""
+
+
+class Load:
+    """One execution of a job on one connection, inside a transaction that the caller owns."""
+
+    def __init__(self, connection: Any, job: Job, schema: str, settings: EmulatorSettings) -> None:
+        self._connection = connection
+        self._job = job
+        self._spec = job.spec
+        self._settings = settings
+        self._schema = schema
+        self._change_date = datetime.fromtimestamp(settings.now(), UTC).replace(tzinfo=None)
+        self._table = ""
+        self._existing: list[TargetColumn] = []
+        self._columns: list[TargetColumn] = []
+        self._keys: list[int] = []
+
+    def run(self) -> list[str]:
+        """Apply the job; returns its logs.
+
+        Raises:
+            LoadError: The job cannot be applied.
+            duckdb.Error: A value cannot be converted.
+        """
+        upserted = [chunk for chunk in self._job.chunks if chunk.type is ChunkType.UPSERT]
+        if not self._job.chunks:
+            raise LoadError("The push job has no chunks.")
+        self._find_table()
+        if not upserted and not self._existing:
+            return [f"The table {self._spec.target_name} does not exist; nothing was deleted."]
+        self._settle_columns((upserted or self._job.chunks)[0])
+        removal = self._duplicate_removal_index()
+        if self._spec.type == "REPLACE" or not self._existing:
+            self._create_table()
+        if self._keys:
+            return self._merge(removal)
+        rows = sum(self._insert(self._target(), chunk) for chunk in upserted)
+        return [f"{rows} rows of {len(upserted)} chunks were inserted into {self._spec.target_name}."]
+
+    # The table
+
+    def _find_table(self) -> None:
+        """Names are case-insensitive in every script, which DuckDB's own are not."""
+        rows = self._connection.execute(
+            "SELECT schema_name, table_name, column_name, data_type, comment FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND NOT internal ORDER BY table_oid, column_index"
+        ).fetchall()
+        folded = self._schema.casefold(), self._spec.target_name.casefold()
+        self._table = self._qualified(self._spec.target_name)
+        for schema, table, column, data_type, comment in rows:
+            if (schema.casefold(), table.casefold()) == folded:
+                self._schema = schema
+                self._table = self._qualified(table)
+                self._existing.append(TargetColumn(column, data_type, length_of_comment(comment)))
+
+    def _qualified(self, table: str) -> str:
+        database = self._connection.execute("SELECT current_database()").fetchone()[0]
+        return f"{quote(database)}.{quote(self._schema)}.{quote(table)}"
+
+    def _settle_columns(self, chunk: Chunk) -> None:
+        columns = chunk.columns
+        if chunk.type is ChunkType.DELETE:  # a job that only deletes: nothing but its keys matters
+            keys = {key.casefold() for key in self._spec.keys}
+            columns = tuple(column for column in columns if column.name.casefold() in keys)
+        declared = declared_columns(columns, self._spec, self._settings.default_varchar_length)
+        if self._spec.type == "DELTA" and self._existing:
+            declared = [self._as_in_table(column) for column in declared]
+        self._columns = declared
+        folded = [column.name.casefold() for column in declared]
+        self._keys = [folded.index(key.casefold()) for key in self._spec.keys]
+
+    def _as_in_table(self, column: TargetColumn) -> TargetColumn:
+        """A table keeps its types and lengths when rows are added to it."""
+        existing = {known.name.casefold(): known for known in self._existing}.get(column.name.casefold())
+        if existing is None:
+            raise LoadError(f"Column '{column.name}' does not exist in the table {self._spec.target_name}.")
+        pair = column.duckdb_type, existing.duckdb_type
+        if column.duckdb_type != existing.duckdb_type and pair not in WIDENINGS and pair[1] in COLUMN_TYPES:
+            raise LoadError(f"Column '{column.name}' is {pair[1]} in the table and {pair[0]} in the push job.")
+        return existing
+
+    def _duplicate_removal_index(self) -> int | None:
+        name = self._job.duplicate_removal_column
+        if name is None:
+            return None
+        for index, column in enumerate(self._columns):
+            if column.name.casefold() == name.casefold():
+                return index
+        raise LoadError(f"The duplicate removal column '{name}' is not a column of the push job.")
+
+    def _create_table(self) -> None:
+        run = self._connection.execute
+        run(f"CREATE SCHEMA IF NOT EXISTS {quote(self._schema)}")
+        run(f"DROP TABLE IF EXISTS {self._table}")
+        self._table = self._qualified(self._spec.target_name)
+        columns = [*self._columns, TargetColumn(CHANGE_DATE_COLUMN, "TIMESTAMP")]
+        run(f"CREATE TABLE {self._table} ({', '.join(f'{quote(c.name)} {c.duckdb_type}' for c in columns)})")
+        for column in columns:
+            if column.comment:
+                run(f"COMMENT ON COLUMN {self._table}.{quote(column.name)} IS {literal(column.comment)}")
+        self._existing = columns
+
+    def _target(self) -> str:
+        """The head of an INSERT that takes the job's columns and the change date."""
+        return f"{self._table} ({', '.join([*(quote(c.name) for c in self._columns), *self._change_date_name()])})"
+
+    def _change_date_name(self) -> list[str]:
+        known = [c.name for c in self._existing if c.name.casefold() == CHANGE_DATE_COLUMN.casefold()]
+        return [quote(name) for name in known]
+
+    # Rows without keys
+
+    def _insert(self, target: str, chunk: Chunk, extra: Sequence[str] | None = None) -> int:
+        """Read a chunk into a table; returns the number of rows."""
+        last = extra if extra is not None else [literal(str(self._change_date))] * len(self._change_date_name())
+        with self._source(chunk) as (relation, values):
+            sql = f"INSERT INTO {target} SELECT {', '.join([*values, *last])} FROM {relation}"  # noqa: S608
+            count: int = self._connection.execute(sql).fetchone()[0]
+        return count
+
+    @contextlib.contextmanager
+    def _source(self, chunk: Chunk) -> Iterator[tuple[str, list[str]]]:
+        """The relation of a chunk's file, and the SQL value of each of the job's columns in it."""
+        by_name = {column.name.casefold(): column for column in chunk.columns}
+        values = []
+        for target in self._columns:
+            column = by_name.get(target.name.casefold())
+            if column is None:
+                values.append(f"CAST(NULL AS {target.duckdb_type})")
+            elif self._spec.file_type == "CSV":
+                values.append(csv_expression(quote(column.name), column.name, target, self._spec.csv))
+            else:
+                values.append(parquet_expression(quote(column.name), column.type, target))
+        if self._spec.file_type == "PARQUET":
+            yield f"read_parquet({literal(str(chunk.path))})", values
+            return
+        with open_csv(chunk.path, self._spec.csv) as reader:
+            self._connection.register(_CSV_RELATION, reader)
+            try:
+                yield _CSV_RELATION, values
+            finally:
+                with contextlib.suppress(duckdb.Error):  # refused in a failed transaction, whose error matters more
+                    self._connection.unregister(_CSV_RELATION)
+
+    # Rows with keys
+
+    def _merge(self, removal: int | None) -> list[str]:
+        """Find what the chunks mean for each key, then apply it."""
+        self._stage()
+        deleted = self._delete_deleted()
+        self._choose_winners(removal)
+        upserted = self._upsert_winners()
+        return [f"{upserted} rows were upserted into {self._spec.target_name}, {deleted} deleted."]
+
+    def _stage(self) -> None:
+        """Every row in upload order, so that the row id of the staging table is that order."""
+        columns = ", ".join(f"c{index} {column.duckdb_type}" for index, column in enumerate(self._columns))
+        self._connection.execute(f"CREATE TEMP TABLE staged ({columns}, is_delete BOOLEAN)")
+        for chunk in self._job.chunks:
+            self._insert("staged", chunk, ["true" if chunk.type is ChunkType.DELETE else "false"])
+
+    def _key_names(self) -> str:
+        return ", ".join(f"c{index}" for index in self._keys)
+
+    def _keys_equal(self, left: str) -> str:
+        """Staged keys equal those of the target table `t`."""
+        return " AND ".join(f"{left}.c{index} = t.{quote(self._columns[index].name)}" for index in self._keys)
+
+    def _delete_deleted(self) -> int:
+        names = self._key_names()
+        self._connection.execute(
+            f"CREATE TEMP TABLE deleted AS SELECT {names}, max(rowid) AS last_row FROM staged "  # noqa: S608
+            f"WHERE is_delete GROUP BY {names}"
+        )
+        return self._delete_matching("deleted")
+
+    def _delete_matching(self, relation: str) -> int:
+        sql = f"DELETE FROM {self._table} AS t WHERE EXISTS (FROM {relation} AS s WHERE {self._keys_equal('s')})"  # noqa: S608
+        count: int = self._connection.execute(sql).fetchone()[0]
+        return count
+
+    def _choose_winners(self, removal: int | None) -> None:
+        names = self._key_names()
+        order = "row_order DESC" if removal is None else f"c{removal} DESC NULLS LAST, row_order DESC"
+        choice = f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY {order}) = 1"
+        if self._spec.allow_duplicate and removal is None:
+            choice = ""
+        self._connection.execute(
+            "CREATE TEMP TABLE winners AS SELECT s.* FROM (SELECT *, rowid AS row_order FROM staged) AS s "  # noqa: S608
+            f"LEFT JOIN deleted AS d USING ({names}) "
+            f"WHERE NOT s.is_delete AND (d.last_row IS NULL OR s.row_order > d.last_row) {choice}"
+        )
+
+    def _upsert_winners(self) -> int:
+        absent = self._kept_columns()
+        keys = ", ".join(f"t.{quote(self._columns[index].name)} AS c{index}" for index in self._keys)
+        kept = "".join(f", t.{quote(name)} AS k{index}" for index, name in enumerate(absent))
+        on_keys = ", ".join(f"t.{quote(self._columns[index].name)}" for index in self._keys)
+        self._connection.execute(
+            f"CREATE TEMP TABLE kept AS SELECT DISTINCT ON ({on_keys}) {keys}{kept} FROM {self._table} AS t "  # noqa: S608
+            f"WHERE EXISTS (FROM winners AS s WHERE {self._keys_equal('s')})"
+        )
+        self._delete_matching("winners")
+        change_date = self._change_date_name()
+        names = [*(quote(column.name) for column in self._columns), *(quote(name) for name in absent), *change_date]
+        values = [f"w.c{index}" for index in range(len(self._columns))]
+        values += [f"kept.k{index}" for index in range(len(absent))]
+        values += [literal(str(self._change_date))] * len(change_date)
+        count: int = self._connection.execute(
+            f"INSERT INTO {self._table} ({', '.join(names)}) SELECT {', '.join(values)} "  # noqa: S608
+            f"FROM winners AS w LEFT JOIN kept USING ({self._key_names()}) ORDER BY w.row_order"
+        ).fetchone()[0]
+        return count
+
+    def _kept_columns(self) -> list[str]:
+        """Columns of the table that the file does not have and an upsert leaves as they are."""
+        if self._spec.nullifies_absent_columns:
+            return []
+        written = {column.name.casefold() for column in self._columns} | {CHANGE_DATE_COLUMN.casefold()}
+        return [column.name for column in self._existing if column.name.casefold() not in written]

@@ -1,0 +1,1 @@
+"""What this host intended and learned of each push, in SQLite."""

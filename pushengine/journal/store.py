@@ -1,0 +1,458 @@
+"""What this host intended and learned of each push: an append-only record in SQLite.
+
+File `journal.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
+
+```
+pushes(push_id TEXT PRIMARY KEY,
+       identity TEXT NOT NULL,     -- hash of team, pool, target and source: the same command gives the same identity
+       team TEXT NOT NULL, pool_id TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,
+       created_at REAL NOT NULL, updated_at REAL NOT NULL,               -- seconds UTC
+       state TEXT NOT NULL)        -- open | finished (DONE, perhaps nobody was told) | done | failed | superseded | unknown
+facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL)  -- JSON
+teams(team TEXT PRIMARY KEY, checksum TEXT)   -- which checksum algorithm the platform turned out to use
+```
+
+Facts are only ever appended, in one order, so whatever survives a crash is a prefix of what happened; the state of a push is a fold over
+its facts (`journal/state.py`). A fact about an intent (`chunk_sending`, `submit_intended`) is durable before the request leaves, a fact about
+an outcome before anyone is told. All writes go through one thread with `synchronous=FULL`; facts that wait for the same disk flush share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pushengine.errors import JournalCorruptError, JournalError, JournalLockedError, JournalVersionError
+from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable
+
+T = TypeVar("T")
+
+FORMAT_VERSION = 1
+_LEAST_PAGE_BYTES = 512
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
+)
+
+_SCHEMA = """
+CREATE TABLE pushes (
+    push_id TEXT PRIMARY KEY, identity TEXT NOT NULL, team TEXT NOT NULL, pool_id TEXT NOT NULL, target TEXT NOT NULL,
+    source TEXT NOT NULL,
+    created_at REAL NOT NULL, updated_at REAL NOT NULL, state TEXT NOT NULL
+) STRICT;
+CREATE INDEX pushes_by_identity ON pushes (identity, created_at);
+CREATE TABLE facts (
+    seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX facts_by_push ON facts (push_id, seq);
+CREATE TABLE teams (team TEXT PRIMARY KEY, checksum TEXT) STRICT;
+"""
+
+_STATE_INDEX = "CREATE INDEX IF NOT EXISTS pushes_by_state ON pushes (state, created_at)"
+"""Not part of the format: a journal without it gets it, and who does not know it keeps it up all the same."""
+
+_FORGOTTEN_JOBS = """
+SELECT pushes.*, json_extract(made.body, '$.job_id') AS job_id
+FROM pushes JOIN facts AS made USING (push_id)
+WHERE pushes.team = ?1 AND pushes.pool_id = ?2 AND made.kind = 'job_created'
+  AND (pushes.state IN ('failed', 'superseded') OR (pushes.state = 'open' AND pushes.updated_at < ?3))
+  AND NOT EXISTS (
+    SELECT 1 FROM facts AS later
+    WHERE later.push_id = made.push_id AND json_extract(later.body, '$.job_id') = json_extract(made.body, '$.job_id')
+      AND (later.kind = 'submit_intended' OR (later.kind = 'job_discarded' AND json_extract(later.body, '$.error') IS NULL)))
+"""
+
+_NEEDS_FILE = """
+SELECT EXISTS (
+  SELECT 1 FROM pushes
+  WHERE (state IN ('open', 'unknown') OR updated_at >= ?2)
+    AND EXISTS (
+      SELECT 1 FROM json_each(
+        (SELECT body FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'push_planned' ORDER BY seq LIMIT 1), '$.fingerprint'
+      ) AS file
+      WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1))
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that was intended or learned."""
+
+    push_id: str
+    at: float
+    kind: str
+    body: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PushRow:
+    """A push as the journal lists it; times in seconds UTC."""
+
+    push_id: str
+    identity: str
+    team: str
+    pool_id: str
+    target: str
+    source: str
+    created_at: float
+    updated_at: float
+    state: str
+
+
+class JournalFile:
+    """The database itself. Blocking and single-threaded; `Journal` puts a thread around it.
+
+    Raises:
+        JournalCorruptError: It fails its integrity check; it is kept as it is.
+        JournalVersionError: A newer version wrote it.
+        JournalError: It cannot be opened, read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        refuse_network_file_system(path.parent)
+        with translated(path):
+            self._check()
+            self._db = open_durable(path)
+        try:
+            with translated(path):
+                self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _check(self) -> None:
+        """Look at the file without the right to change it: closing a writable connection would write the log into a damaged file."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if not size:
+            return
+        if size < _LEAST_PAGE_BYTES:  # SQLite would take it for an empty database
+            raise corrupt(self.path, f"it is cut off after {size} bytes")
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as db:
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise corrupt(self.path, verdict)
+
+    def _prepare(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > FORMAT_VERSION:
+            raise JournalVersionError(
+                f"the journal has format {version}, this version knows {FORMAT_VERSION}",
+                path=str(self.path),
+                hint="use the newer pushengine that wrote it, or another state folder",
+            )
+        if version == 0:
+            with self.transaction():
+                (version,) = self._db.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    for statement in _SCHEMA.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+        self._db.execute(_STATE_INDEX)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable at the end."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def begin_push(self, row: PushRow) -> None:
+        """List a new push."""
+        self._db.execute("INSERT INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(row))
+
+    def append(self, fact: Fact) -> None:
+        """Add one fact."""
+        body = json.dumps(fact.body, ensure_ascii=False, separators=(",", ":"))
+        self._db.execute(
+            "INSERT INTO facts (push_id, at, kind, body) VALUES (?, ?, ?, ?)", (fact.push_id, fact.at, fact.kind, body)
+        )
+        self._db.execute("UPDATE pushes SET updated_at = ? WHERE push_id = ?", (fact.at, fact.push_id))
+
+    def set_state(self, push_id: str, state: str, at: float) -> None:
+        """Say where a push stands."""
+        self._db.execute("UPDATE pushes SET state = ?, updated_at = ? WHERE push_id = ?", (state, at, push_id))
+
+    def find_open(self, identity: str) -> PushRow | None:
+        """The newest push of this identity that is not known to be over for whoever asked for it."""
+        rows = self._db.execute(
+            "SELECT * FROM pushes WHERE identity = ? AND state IN ('open', 'finished') ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            (identity,),
+        ).fetchall()
+        return PushRow(*rows[0]) if rows else None
+
+    def pushes(self, *, state: str | None = None, limit: int = 1000) -> list[PushRow]:
+        """Pushes, newest first."""
+        chosen = "" if state is None else "WHERE state = :state"
+        rows = self._db.execute(
+            f"SELECT * FROM pushes {chosen} ORDER BY created_at DESC, rowid DESC LIMIT :limit",  # noqa: S608 - constants
+            {"state": state, "limit": limit},
+        )
+        return [PushRow(*row) for row in rows]
+
+    def push(self, push_id: str) -> PushRow | None:
+        """One push."""
+        row = self._db.execute("SELECT * FROM pushes WHERE push_id = ?", (push_id,)).fetchone()
+        return PushRow(*row) if row else None
+
+    def facts(self, push_id: str) -> list[Fact]:
+        """What is known of a push, in order."""
+        rows = self._db.execute("SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,))
+        try:
+            return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+        except ValueError as error:
+            raise corrupt(self.path, f"a fact of push {push_id} cannot be read: {error}") from error
+
+    def is_forgotten(self, push_id: str, job_id: str, stale_before: float) -> bool:
+        """Whether `forgotten_jobs` still names this job."""
+        row = self.push(push_id)
+        if row is None:
+            return False
+        rows = self._db.execute(
+            f"{_FORGOTTEN_JOBS} AND pushes.push_id = ?4", (row.team, row.pool_id, stale_before, push_id)
+        )
+        return job_id in [found[-1] for found in rows]
+
+    def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
+        """Jobs of ours that were neither submitted nor deleted, and that nobody will go on with: (push, job id).
+
+        Their push is over, or was left open and not touched since `stale_before`.
+        """
+        rows = self._db.execute(_FORGOTTEN_JOBS, (team, pool_id, stale_before))
+        return [(PushRow(*row[:-1]), row[-1]) for row in rows]
+
+    def checksum_of(self, team: str) -> str | None:
+        """The checksum algorithm learned for a team."""
+        row = self._db.execute("SELECT checksum FROM teams WHERE team = ?", (team,)).fetchone()
+        return row[0] if row else None
+
+    def learn_checksum(self, team: str, checksum: str) -> None:
+        """Remember it."""
+        self._db.execute(
+            "INSERT INTO teams VALUES (?, ?) ON CONFLICT (team) DO UPDATE SET checksum = excluded.checksum",
+            (team, checksum),
+        )
+
+    def stale_pushes(self, stale_before: float) -> list[PushRow]:
+        """Open pushes that have no job and were not touched since: nothing of theirs is on the platform."""
+        rows = self._db.execute(
+            "SELECT * FROM pushes WHERE state = 'open' AND updated_at < ? AND NOT EXISTS"
+            " (SELECT 1 FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'job_created')",
+            (stale_before,),
+        )
+        return [PushRow(*row) for row in rows]
+
+    def needs_file(self, name: str, *, ended_since: float | None = None) -> bool:
+        """Whether the source of a push that is open or unknown, or that ended since, is or was a file of this name in any folder.
+
+        The folder is not compared: one folder has many spellings. The push is not looked for by its id: one that took the place of another
+        reads the file that is named after that one. What a pattern or a folder found counts as well.
+        """
+        (is_needed,) = self._db.execute(_NEEDS_FILE, (name, ended_since)).fetchone()
+        return bool(is_needed)
+
+    def prune(self, before: float) -> int:
+        """Forget finished pushes that were last touched before this time; returns how many."""
+        finished = "SELECT push_id FROM pushes WHERE state IN ('done', 'failed', 'superseded') AND updated_at < ?"
+        self._db.execute(f"DELETE FROM facts WHERE push_id IN ({finished})", (before,))  # noqa: S608 - a constant
+        return self._db.execute(
+            "DELETE FROM pushes WHERE state IN ('done', 'failed', 'superseded') AND updated_at < ?", (before,)
+        ).rowcount
+
+    def close(self) -> None:
+        """Release the file."""
+        self._db.close()
+
+
+class Journal:
+    """The journal for asynchronous code: every call returns when its effect is durable.
+
+    One thread does all the work, in the order of the calls. What is waiting together is committed together, so many uploads cost few
+    disk flushes.
+
+    Args:
+        path: The database file; its folder must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._calls: queue.SimpleQueue[tuple[Callable[[JournalFile], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._work, name="pushengine-journal", daemon=True)
+        self._is_closed = False
+        self.commits = 0
+
+    async def open(self) -> None:
+        """Start the thread and open the file.
+
+        Raises:
+            JournalError: As `JournalFile`.
+        """
+        self._thread.start()
+        await asyncio.wrap_future(self._opened)
+
+    async def aclose(self) -> None:
+        """Finish what is waiting and release the file; safe to call twice."""
+        if self._is_closed or not self._thread.is_alive():
+            self._is_closed = True
+            return
+        self._is_closed = True
+        self._calls.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def do(self, call: Callable[[JournalFile], T]) -> T:
+        """Run a call on the journal's thread, in a transaction of its own or of its neighbours'.
+
+        Raises:
+            JournalError: The file cannot be read or written (a full disk, a read-only folder); nothing was recorded.
+        """
+        if self._is_closed:
+            raise JournalError("the journal is closed", path=str(self.path))
+        future: Future[T] = Future()
+        self._calls.put((call, future))
+        # A cancelled call that has not begun is dropped; one that has begun happens, and nobody hears of it.
+        return await asyncio.wrap_future(future)
+
+    def _work(self) -> None:
+        try:
+            file = JournalFile(self.path)
+        except BaseException as error:  # noqa: BLE001 - told to whoever opens
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        try:
+            is_last = False
+            while not is_last:
+                batch, is_last = self._next_batch()
+                self._commit(file, batch)
+        finally:
+            file.close()
+
+    def _next_batch(self) -> tuple[list[tuple[Callable[[JournalFile], Any], Future[Any]]], bool]:
+        batch = []
+        call = self._calls.get()
+        while call is not None:
+            batch.append(call)
+            try:
+                call = self._calls.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, file: JournalFile, batch: Sequence[tuple[Callable[[JournalFile], Any], Future[Any]]]) -> None:
+        waiting = [(call, future) for call, future in batch if future.set_running_or_notify_cancel()]
+        if not waiting:
+            return
+        try:
+            with translated(self.path), file.transaction():
+                results = [call(file) for call, _ in waiting]
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits
+            for _, future in waiting:
+                future.set_exception(error)
+            return
+        self.commits += 1
+        for (_, future), result in zip(waiting, results, strict=True):
+            future.set_result(result)
+
+
+class PushLock:
+    """One process per push: an OS lock on `locks/<identity>.lock`, given back by the system however the process ends.
+
+    Raises:
+        JournalLockedError: Another process works on the same push.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        import fcntl  # noqa: PLC0415 - not on every platform
+
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = folder / f"{identity[:32]}.lock"
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise JournalLockedError(
+                f"this push is held by pid {holder}",
+                path=str(self.path),
+                hint="wait for it, or stop that process; then run the same command again",
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode("ascii"), 0)
+
+    def release(self) -> None:
+        """Let others have it; safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn the errors of SQLite and the system into ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if any(sign in str(error) for sign in ("malformed", "not a database", "Could not decode")):
+            raise corrupt(path, str(error)) from error
+        raise unusable(path, error) from error
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: Exception) -> JournalError:
+    """The error for a journal that cannot be opened, read or written."""
+    return JournalError(
+        f"cannot use the journal: {error}",
+        path=str(path),
+        hint="the state folder must be on a local disk, writable and not full; PUSHENGINE_STATE_DIR names another",
+    )
+
+
+def corrupt(path: Path, verdict: str) -> JournalCorruptError:
+    """The error for a journal that fails its integrity check."""
+    return JournalCorruptError(
+        f"the journal is damaged: {verdict}",
+        path=str(path),
+        hint="it is kept as it is: `pushengine journal check` says what can be read, `pushengine journal export` saves it",
+    )
+
+
+def refuse_network_file_system(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
+    """WAL needs memory shared by all processes, which network file systems do not give.
+
+    Raises:
+        JournalError: The folder is on one.
+    """
+    try:
+        mounts = mountinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    place = os.path.realpath(folder)
+    best, kind = "", ""
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        point = before.split(" ")[4].replace("\\040", " ")
+        if len(point) >= len(best) and (place == point or place.startswith(point.rstrip("/") + "/")):
+            best, kind = point, after.split(" ")[0]
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise JournalError(
+            f"the state folder {folder} is on a network file system ({kind})",
+            path=str(folder),
+            hint="put it on a local disk: PUSHENGINE_STATE_DIR",
+        )

@@ -1,0 +1,207 @@
+"""Which Parquet files go to the platform as they are, without being decoded and encoded again.
+
+Those that our own encoder could have written for the settled schema: its types, its codec, V1 pages, PLAIN or dictionary encoding, columns
+that are not nested. Nothing else has been seen to work on the platform. Decided for all files of a push or none, so that all chunks of a
+job are of one kind; the reason against is a sentence for people. What the footer says is believed, but for the first data page of each
+column in the first and the last row group of a file, which is looked at: some writers tell a wrong version of pages, or none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import pyarrow as pa
+
+from pushengine.model import MAX_PAYLOAD_BYTES
+from pushengine.parquet.footer import (
+    MAX_FOOTER_BYTES,
+    TAIL_BYTES,
+    Chunk,
+    Footer,
+    Leaf,
+    RowGroup,
+    footer_length,
+    read_page,
+)
+from pushengine.parquet.thrift_compact import FooterError
+
+if TYPE_CHECKING:
+    from pushengine.config.load import EngineSettings
+    from pushengine.interfaces import FileSystem
+    from pushengine.model import ColumnType
+    from pushengine.schema.inference import TableSchema
+
+_PLAIN_OR_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+_ENCODINGS = _PLAIN_OR_DICTIONARY | {"RLE", "BIT_PACKED"}
+_SETTLED: dict[str, tuple[ColumnType, pa.DataType]] = {
+    "BOOLEAN": ("BOOLEAN", pa.bool_()),
+    "INT64": ("INTEGER", pa.int64()),
+    "DOUBLE": ("FLOAT", pa.float64()),
+    "STRING": ("STRING", pa.string()),
+    "INT96": ("DATETIME", pa.timestamp("us")),
+    **{f"INT64 TIMESTAMP({unit})": ("DATETIME", pa.timestamp(unit)) for unit in ("ms", "us", "ns")},
+}
+_STAMPS = {
+    "INT96": {"INT96"},
+    "INT64": {f"INT64 TIMESTAMP({unit})" for unit in ("ms", "us", "ns")},
+}
+_ALL_STAMPS = _STAMPS["INT96"] | _STAMPS["INT64"]
+_MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
+_MR_TELLS_SIZES = (1, 2, 9)
+"""Before, the header of the dictionary was missing in the size of a column (PARQUET-816)."""
+
+
+class ReencodeError(Exception):
+    """Why Parquet files are decoded and encoded again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """A file that may go as it is.
+
+    Attributes:
+        path: Where it is.
+        nbytes: Its length.
+        footer: What it ends with.
+        groups: (rows, bytes of data) of each row group.
+    """
+
+    path: Path
+    nbytes: int
+    footer: Footer
+    groups: tuple[tuple[int, int], ...]
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of data of all row groups."""
+        return sum(nbytes for _, nbytes in self.groups)
+
+
+def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: EngineSettings) -> list[Layout]:
+    """Look at footers and first pages. Blocking.
+
+    Raises:
+        ReencodeError: A file cannot go as it is.
+        OSError: A file cannot be read.
+    """
+    if not settings.parquet_as_it_is:
+        raise ReencodeError("parquet_as_it_is is off")
+    if settings.file_type != "PARQUET":
+        raise ReencodeError(f"file_type is {settings.file_type}")
+    layouts: list[Layout] = []
+    for path in paths:
+        layout = _read_layout(path, filesystem, settings)
+        if layouts and layout.footer.leaves != layouts[0].footer.leaves:
+            raise ReencodeError(f"{path} and {layouts[0].path} differ in column types or order")
+        layouts.append(layout)
+    return layouts
+
+
+def require_settled(layouts: Sequence[Layout], schema: TableSchema) -> None:
+    """The types of the files are those that the push settled on.
+
+    Raises:
+        ReencodeError: A column is to be sent as something else.
+    """
+    leaves = layouts[0].footer.leaves or ()
+    if [leaf.name for leaf in leaves] != [column.name for column in schema.columns]:
+        raise ReencodeError("the columns have other names in the file than in the schema")
+    for leaf, column in zip(leaves, schema.columns, strict=True):
+        if (column.type, column.arrow_type) != _SETTLED[leaf.kind]:
+            raise ReencodeError(f"column {leaf.name} is {leaf.kind} and is sent as {column.type}")
+
+
+def _read_layout(path: Path, filesystem: FileSystem, settings: EngineSettings) -> Layout:
+    try:
+        nbytes = filesystem.size_bytes(path)
+        with filesystem.open_binary(path) as file:
+            file.seek(max(nbytes - TAIL_BYTES, 0))
+            length = footer_length(file.read(TAIL_BYTES), nbytes)
+            file.seek(nbytes - TAIL_BYTES - length)
+            footer = Footer(file.read(length))
+            leaves = _checked_leaves(footer, settings)
+            data_end = nbytes - TAIL_BYTES - length
+            count = 0 if footer.is_empty else footer.group_count
+            groups = [
+                _checked_group(file, footer.group(i), leaves, data_end, settings, is_border=i in (0, count - 1))
+                for i in range(count)
+            ]
+    except FooterError as exc:
+        raise ReencodeError(f"the footer of {path} is of an unknown kind: {exc}") from exc
+    except ReencodeError as exc:
+        raise ReencodeError(f"{exc} in {path}") from None
+    if sum(rows for rows, _ in groups) != footer.rows:
+        raise ReencodeError(f"row groups and footer tell different numbers of rows in {path}")
+    return Layout(path, nbytes, footer, tuple(groups))
+
+
+def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...]:
+    if footer.is_encrypted:
+        raise ReencodeError("there are encrypted columns")
+    if footer.leaves is None:
+        raise ReencodeError("there are nested columns")
+    if (writer := _MR.match(footer.created_by)) and tuple(int(part or 0) for part in writer.groups()) < _MR_TELLS_SIZES:
+        raise ReencodeError("it was written by parquet-mr before 1.2.9, which told wrong sizes")
+    for leaf in footer.leaves:
+        if leaf.kind not in _SETTLED:
+            raise ReencodeError(f"column {leaf.name} is {leaf.kind}")
+        if leaf.kind in _ALL_STAMPS and leaf.kind not in _STAMPS[settings.timestamps]:
+            raise ReencodeError(f"column {leaf.name} is {leaf.kind}, but timestamps is {settings.timestamps}")
+    return footer.leaves
+
+
+def _checked_group(
+    file: BinaryIO,
+    group: RowGroup,
+    leaves: Sequence[Leaf],
+    data_end: int,
+    settings: EngineSettings,
+    *,
+    is_border: bool,
+) -> tuple[int, int]:
+    if [chunk.name for chunk in group.chunks] != [leaf.name for leaf in leaves]:
+        raise ReencodeError("a row group has other columns")
+    for chunk, leaf in zip(group.chunks, leaves, strict=True):
+        reason = _why_not_chunk(chunk, group.rows, data_end, settings)
+        if not reason and (is_border or not any(kind == "DATA_PAGE" for kind, _ in chunk.pages)):
+            reason = _why_not_page(file, chunk, leaf)
+        if reason:
+            raise ReencodeError(f"column {chunk.name} {reason}")
+    if group.nbytes > MAX_PAYLOAD_BYTES - MAX_FOOTER_BYTES:
+        raise ReencodeError(f"a row group has {group.nbytes} bytes, more than a chunk may have")
+    return group.rows, group.nbytes
+
+
+def _why_not_chunk(chunk: Chunk, rows: int, data_end: int, settings: EngineSettings) -> str | None:
+    codec = "UNCOMPRESSED" if settings.compression == "NONE" else settings.compression
+    pages = {kind for kind, _ in chunk.pages} - {"DATA_PAGE", "DICTIONARY_PAGE"}
+    encodings = (chunk.encodings - _ENCODINGS) | ({encoding for _, encoding in chunk.pages} - _PLAIN_OR_DICTIONARY)
+    if not chunk.is_here:
+        return "is encrypted or in another file"
+    if chunk.codec not in ("UNCOMPRESSED", codec):
+        return f"is compressed with {chunk.codec}"
+    if encodings:
+        return f"is encoded as {min(encodings)}"
+    if pages:
+        return f"has pages of kind {min(pages)}"
+    if chunk.values != rows or rows <= 0:
+        return f"has {chunk.values} values for {rows} rows"
+    return None if chunk.start < chunk.end <= data_end and chunk.data_start < chunk.end else "lies outside its file"
+
+
+def _why_not_page(file: BinaryIO, chunk: Chunk, leaf: Leaf) -> str | None:
+    try:
+        page = read_page(file, chunk.data_start, chunk.end)
+    except FooterError:
+        return "has a page that is not understood"
+    if page.kind != "DATA_PAGE":
+        return f"has pages of kind {page.kind}"
+    if page.encoding not in _PLAIN_OR_DICTIONARY:
+        return f"is encoded as {page.encoding}"
+    if page.level_encoding != "RLE" and not leaf.is_required:
+        return f"has levels encoded as {page.level_encoding}"
+    return None

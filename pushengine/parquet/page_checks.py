@@ -1,0 +1,131 @@
+"""Values of Parquet pages that are certainly all right, found out for a fraction of what decoding them costs.
+
+A column that is in its dictionary is as good as its dictionary: its data is not even read. Texts of one length, as keys and codes are,
+and timestamps of the years 1748 to 9641 are told from a few bytes at fixed distances of a page. Whatever is not certain here, damage
+included, is for Arrow to decode: False means "look closer", never "wrong".
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from pushengine.parquet.footer import Chunk, Page, read_page
+from pushengine.parquet.thrift_compact import FooterError
+
+_MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""A page is held twice: compressed and not, or with its levels and without; `slices.MEMORY_BYTES` counts on it."""
+_MAX_COUNTED_TEXTS = 5_000
+"""More than these are faster with Arrow."""
+_CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd"}
+_SURE_DAYS = bytes(range(0x24, 0x50))
+"""Third byte of a Julian day: 1747-06-25 to 9641-08-03, so that no time of day, however wrong, leads out of 1400 to 9999."""
+_INT96_BYTES = 12
+
+
+def has_short_texts(file: BinaryIO, chunk: Chunk, max_length: int, *, is_required: bool) -> bool:
+    """Certainly all values are UTF-8 texts of at most this many bytes."""
+    return _all_pages(file, chunk, lambda values: _are_short_texts(values, max_length), is_required=is_required)
+
+
+def has_sure_stamps(file: BinaryIO, chunk: Chunk, *, is_required: bool) -> bool:
+    """Certainly all INT96 values are of years that the platform holds."""
+    return _all_pages(file, chunk, _are_sure_stamps, is_required=is_required)
+
+
+def _all_pages(file: BinaryIO, chunk: Chunk, are_fine: Callable[[bytes], bool], *, is_required: bool) -> bool:
+    try:
+        return all(are_fine(values) for values in _stored(file, chunk, is_required=is_required))
+    except (FooterError, pa.ArrowException, OSError):
+        return False
+
+
+def _stored(file: BinaryIO, chunk: Chunk, *, is_required: bool) -> Iterator[bytes]:
+    """PLAIN values, page by page; those in a dictionary once."""
+    at, values, has_dictionary = chunk.start, 0, False
+    while values < chunk.values:
+        page = _page_at(file, at, chunk.end)
+        is_dictionary = page.kind == "DICTIONARY_PAGE"
+        has_dictionary = has_dictionary or is_dictionary
+        if is_dictionary and chunk.is_dictionary:
+            yield _payload(file, page, at, chunk.codec)
+            return
+        if is_dictionary or page.encoding == "PLAIN":
+            payload = _payload(file, page, at, chunk.codec)
+            yield payload if is_dictionary or is_required else _without_levels(page, payload)
+        elif page.encoding not in ("RLE_DICTIONARY", "PLAIN_DICTIONARY") or not has_dictionary:
+            raise FooterError("values of another encoding, or without their dictionary")
+        values += 0 if is_dictionary else page.values
+        at += page.header_bytes + page.stored_bytes
+
+
+def _page_at(file: BinaryIO, at: int, end: int) -> Page:
+    page = read_page(file, at, end)
+    if page.kind not in ("DATA_PAGE", "DICTIONARY_PAGE") or at + page.header_bytes + page.stored_bytes > end:
+        raise FooterError("no page of values")
+    return page
+
+
+def _payload(file: BinaryIO, page: Page, at: int, codec: str) -> bytes:
+    if max(page.stored_bytes, page.bytes) > _MAX_PAGE_BYTES:
+        raise FooterError("a huge page")
+    file.seek(at + page.header_bytes)
+    data = file.read(page.stored_bytes)
+    if len(data) != page.stored_bytes:
+        raise FooterError("a page that ends early")
+    if page.crc is not None and zlib.crc32(data) != page.crc & 0xFFFFFFFF:
+        raise FooterError("a damaged page")
+    if codec in _CODECS:
+        plain: bytes = pa.Codec(_CODECS[codec]).decompress(data, page.bytes, asbytes=True)
+        return plain
+    return data
+
+
+def _without_levels(page: Page, payload: bytes) -> bytes:
+    start = 4 + int.from_bytes(payload[:4], "little")
+    if page.level_encoding != "RLE" or start > len(payload):
+        raise FooterError("levels of another kind")
+    return payload[start:]
+
+
+def _are_short_texts(values: bytes, max_length: int) -> bool:
+    if not values:
+        return True
+    length = int.from_bytes(values[:4], "little")
+    stride = length + 4
+    if length > max_length or stride > len(values):
+        return False
+    count, rest = divmod(len(values), stride)
+    is_even = not rest and all(values[at::stride] == values[at : at + 1] * count for at in range(4))
+    if is_even and values.isascii():  # the lengths between the texts are ASCII too, or it is not certain
+        return True
+    return len(values) // 4 <= _MAX_COUNTED_TEXTS * 8 and _are_texts(values, max_length)
+
+
+def _are_texts(values: bytes, max_length: int) -> bool:
+    """One by one."""
+    is_ascii = values.isascii()
+    at = count = 0
+    while at < len(values):
+        start = at + 4
+        at = start + int.from_bytes(values[at:start], "little")
+        count += 1
+        if at - start > max_length or at > len(values) or count > _MAX_COUNTED_TEXTS:
+            return False
+        if not is_ascii:
+            try:
+                values[start:at].decode()
+            except UnicodeDecodeError:
+                return False
+    return True
+
+
+def _are_sure_stamps(values: bytes) -> bool:
+    return (
+        len(values) % _INT96_BYTES == 0
+        and not values[11::_INT96_BYTES].strip(b"\0")
+        and not values[10::_INT96_BYTES].translate(None, _SURE_DAYS)
+    )

@@ -1,0 +1,1 @@
+"""From a source to uploaded chunks: read, cut, encode, queue, upload, verify."""

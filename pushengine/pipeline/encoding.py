@@ -1,0 +1,231 @@
+"""Chunk -> payload: conformed rows as one Parquet or CSV file in memory, with checksums. Runs on encoder threads.
+
+The same chunk gives the same bytes, so a resumed push can tell by checksum what it sent before.
+
+Parquet is what readers of any age take: format 2.4, V1 pages, INT96 timestamps by default, no DECIMAL, no Arrow or pandas metadata; one
+row group per million rows or so. CSV is RFC 4180 with a header row and LF, and matches `wire.CSV_PARSING_OPTIONS`: strings are quoted
+(so `""` is empty and nothing is NULL), timestamps are `yyyy-MM-dd'T'HH:mm:ss.SSSSSS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+
+from pushengine.config.load import EngineSettings
+from pushengine.errors import SchemaError, SourceError
+from pushengine.interfaces import SourceBatch, SourceBlock
+from pushengine.model import MAX_PAYLOAD_BYTES, FileType, Payload
+from pushengine.schema.inference import TableSchema, checked, conform
+
+DIGESTS = ("sha256", "md5", "sha1", "crc32")
+"""What the platform's chunk checksum may be (fact sheet 1.7)."""
+JOURNAL_DIGEST = "sha256"
+"""The one that each chunk has in the journal, whatever the platform uses."""
+_PROBED_ROWS, _PROBED_BATCHES = 1024, 16
+_MAX_DISTINCT_SHARE = 0.9
+ROW_GROUP_ROWS = 1_000_000
+ROW_GROUP_BYTES = 64 * 1024 * 1024
+
+
+class Rows(Protocol):
+    """What is encoded: a `chunking.Chunk`."""
+
+    @property
+    def chunk_id(self) -> str:
+        """Stable name."""
+        ...
+
+    @property
+    def blocks(self) -> tuple[SourceBlock, ...]:
+        """Rows as the source has them; at least one block."""
+        ...
+
+
+class OversizedPayloadError(SourceError):
+    """A payload is larger than the platform takes; the producer answers by `Chunk.halves()`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EncodingOptions:
+    """How payloads look.
+
+    Attributes:
+        file_type: PARQUET or CSV.
+        compression: Parquet codec.
+        timestamps: Parquet timestamps.
+        max_payload_bytes: More is an `OversizedPayloadError`.
+    """
+
+    file_type: FileType = "PARQUET"
+    compression: Literal["SNAPPY", "ZSTD", "NONE"] = "SNAPPY"
+    timestamps: Literal["INT96", "INT64"] = "INT96"
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES
+
+    @classmethod
+    def of(cls, settings: EngineSettings) -> Self:
+        """As the settings ask for."""
+        return cls(settings.file_type, settings.compression, settings.timestamps)
+
+
+def encode(chunk: Rows, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
+    """Decode, check and encode the rows of a chunk.
+
+    Args:
+        chunk: The rows.
+        schema: What they are brought to.
+        options: How the payload looks.
+        digests: Which checksums to take of it.
+
+    Returns:
+        The payload; its `source_rows` count from the first row of the chunk.
+
+    Raises:
+        SourceReadError: Malformed rows.
+        SchemaError: A value does not fit (see `schema.conform`).
+        OversizedPayloadError: The payload is larger than allowed.
+    """
+    sink = pa.BufferOutputStream()
+    write = _write_csv if options.file_type == "CSV" else _write_parquet
+    rows = write(chunk, schema, options, sink)
+    data = memoryview(sink.getvalue())
+    if data.nbytes > options.max_payload_bytes:
+        raise OversizedPayloadError(
+            f"{rows} rows make a payload of {data.nbytes} bytes; at most {options.max_payload_bytes} are allowed",
+            source=f"chunk {chunk.chunk_id}",
+        )
+    return Payload(
+        chunk_id=chunk.chunk_id,
+        data=data,
+        rows=rows,
+        source_rows=(0, rows),
+        digests={name: _digest(name, data) for name in digests},
+    )
+
+
+def _digest(name: str, data: memoryview) -> str:
+    if name == "crc32":
+        return f"{zlib.crc32(data):08x}"
+    return hashlib.new(name, data, usedforsecurity=False).hexdigest()
+
+
+def _conformed(chunk: Rows, conformed: Callable[[SourceBatch], pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Conformed rows in tables the size of a row group. Block by block: what was just parsed is still in the processor's cache."""
+    waiting: list[pa.RecordBatch] = []
+    rows = nbytes = 0
+    for block in chunk.blocks:
+        batch = checked(block, conformed)
+        waiting.append(batch)
+        rows += batch.num_rows
+        nbytes += batch.nbytes
+        if rows >= ROW_GROUP_ROWS or nbytes >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows, nbytes = [], 0, 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _write_parquet(chunk: Rows, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+    is_int96 = options.timestamps == "INT96"
+    has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
+    tables = _conformed(chunk, functools.partial(conform, schema))
+    first = next(tables)
+    writer = pq.ParquetWriter(
+        sink,
+        schema.arrow_schema,
+        version="2.6" if has_nanos and not is_int96 else "2.4",
+        data_page_version="1.0",
+        compression=options.compression,
+        use_dictionary=_repetitive_columns(first),
+        use_deprecated_int96_timestamps=is_int96,
+        write_statistics=False,
+        store_schema=False,
+    )
+    rows = 0
+    with writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            rows += table.num_rows
+            del table
+    return rows
+
+
+def _repetitive_columns(table: pa.Table) -> list[str]:
+    """The columns of strings for which a dictionary pays: those that repeat their values, wherever one looks.
+
+    A dictionary of values that hardly repeat is built in vain. Rows are taken from all over the table, since neighbours are alike: a sorted
+    key repeats within its case and nowhere else.
+    """
+    names = [field.name for field in table.schema if field.type == pa.string()]
+    batches = table.select(names).to_batches()
+    if not batches:
+        return []
+    batches = batches[:: max(len(batches) // _PROBED_BATCHES, 1)]
+    rows = _PROBED_ROWS // len(batches)
+    probe = pa.Table.from_batches(
+        [batch.take(np.arange(0, batch.num_rows, max(batch.num_rows // rows, 1))) for batch in batches]
+    )
+    limit = _MAX_DISTINCT_SHARE * probe.num_rows
+    return [name for name in names if pc.count_distinct(probe[name]).as_py() <= limit]
+
+
+def _write_csv(chunk: Rows, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+    fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
+    # quoting "needed" quotes every string, so that an empty one differs from NULL
+    write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")
+    rows = 0
+    with arrow_csv.CSVWriter(sink, pa.schema(fields), write_options=write_options) as writer:
+        for table in _conformed(chunk, lambda source: _csv_batch(source, conform(schema, source))):
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def _csv_batch(source: SourceBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Timestamps as text; refuses what CSV has no text for."""
+    if batch.num_columns == 1 and batch.column(0).null_count:
+        raise _no_csv(
+            source,
+            batch.schema.names[0],
+            pc.is_null(batch.column(0)),
+            "a NULL in a table of one column is an empty line",
+        )
+    columns = []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_floating(field.type):
+            is_word = pc.invert(pc.is_finite(column))
+            if pc.any(is_word).as_py():
+                raise _no_csv(source, field.name, is_word, "not a finite number")
+        columns.append(_csv_stamps(source, field.name, column) if pa.types.is_timestamp(field.type) else column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _csv_stamps(source: SourceBatch, name: str, column: pa.Array) -> pa.Array:
+    if column.type.unit == "ns":
+        has_nanos = pc.not_equal(column, column.cast(pa.timestamp("us"), safe=False).cast(column.type))
+        if pc.any(has_nanos).as_py():
+            raise _no_csv(source, name, has_nanos, "finer than a microsecond")
+    texts = column.cast(pa.timestamp("us"), safe=False).cast(pa.string())
+    return pc.replace_substring(texts, " ", "T")
+
+
+def _no_csv(source: SourceBatch, name: str, mask: pa.Array, reason: str) -> SchemaError:
+    index = pc.index(mask, value=True).as_py()
+    line = "" if source.first_line is None else f" (line {source.first_line + index})"
+    return SchemaError(
+        f"cannot be written as CSV: {reason}",
+        source=source.source,
+        position=f"row {source.first_row + index + 1}{line}, column {name}",
+        hint="push with file_type PARQUET",
+    )

@@ -1,0 +1,238 @@
+"""Source -> payloads in a bounded queue: the first half of the pipeline.
+
+One read is under way at a time, on the reader thread, while chunks are encoded on all encoder threads. Memory for a chunk is reserved before
+its rows are read, so a slow destination stops the reading (backpressure) instead of filling memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from pushengine import events
+from pushengine.config.load import RESERVE_FACTOR
+from pushengine.events import EventSink
+from pushengine.interfaces import Workers
+from pushengine.model import Payload
+from pushengine.parquet.slices import FilePiece
+from pushengine.pipeline.chunking import Chunk
+from pushengine.pipeline.encoding import OversizedPayloadError
+from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservation
+
+Rows = Chunk | FilePiece
+"""What flows: rows to be encoded, or files that hold them as they are sent."""
+
+
+class ChunkStream(Protocol):
+    """Chunks in the order of the source.
+
+    Attributes:
+        first_row: Row of the source that the first of them begins with.
+        chunk_bytes: Expected bytes of one in memory.
+        sends_files: They are files, or parts of them, as they are.
+    """
+
+    first_row: int
+    chunk_bytes: int
+    sends_files: bool
+
+    async def next_chunk(self) -> Rows | None:
+        """The next one, or None after the last or after `stop()`."""
+        ...
+
+    def stop(self) -> None:
+        """End the stream at the next chance."""
+        ...
+
+    def bytes_read(self) -> int | None:
+        """How far the source has been read, where that is known."""
+        ...
+
+
+class Producer:
+    """Reads, encodes and queues the chunks of one attempt of a push.
+
+    Args:
+        stream: Where chunks come from.
+        encode: Chunk -> payload; CPU-bound, runs on encoder threads.
+        queue: Bounded; gets a `ReadyChunk` for each chunk.
+        budget: This attempt's share of the memory.
+        workers: Threads.
+        encoders: How many threads encode: one chunk more is read ahead, so that none of them waits for the reader.
+        push_id: For events.
+        sink: Takes events.
+        acked_rows: Rows of a chunk that the job holds already, from an earlier process, else None: it is not sent again.
+        recheck: Compares such a chunk, encoded once more, with what was sent; None where the source is known to be what it was: then it is
+            not even encoded.
+
+    Attributes:
+        end_row: Rows of the source up to the last chunk that was encoded or was acknowledged before.
+        nbytes: Size of what was read, as the source has it.
+    """
+
+    def __init__(
+        self,
+        stream: ChunkStream,
+        *,
+        encode: Callable[[Rows], Payload],
+        queue: asyncio.Queue[ReadyChunk],
+        budget: BudgetScope,
+        workers: Workers,
+        encoders: int,
+        push_id: str,
+        sink: EventSink,
+        acked_rows: Callable[[str], int | None],
+        recheck: Callable[[Payload], None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._acked_rows = acked_rows
+        self._recheck = recheck
+        self._encode = encode
+        self._queue = queue
+        self._budget = budget
+        self._reserve_bytes = int(stream.chunk_bytes * RESERVE_FACTOR)
+        self._workers = workers
+        self._slots = asyncio.Semaphore(encoders + 1)
+        self._push_id = push_id
+        self._sink = sink
+        self.end_row = stream.first_row
+        self.nbytes = 0
+
+    async def run(self) -> None:
+        """Put every chunk of the source on the queue; returns when all are on it.
+
+        Raises:
+            ExceptionGroup: Of the first failures; everything this method started has ended by then.
+        """
+        begins = _Turn(self._stream.first_row)
+        async with asyncio.TaskGroup() as encoders:
+            while True:
+                await self._slots.acquire()
+                reservation = await self._budget.acquire(self._reserve_bytes)
+                chunk = await self._read(reservation)
+                if chunk is None:
+                    break
+                ends = _Turn()
+                encoders.create_task(
+                    self._encode_and_queue(chunk, reservation, begins, ends), name=f"encode {chunk.chunk_id}"
+                )
+                begins = ends
+                del chunk  # its memory belongs to the task now
+        self.end_row = await begins.row()
+
+    async def _read(self, reservation: Reservation) -> Rows | None:
+        chunk = await self._stream.next_chunk()
+        if chunk is None:
+            self._budget.release(reservation)
+            return None
+        reservation.resize(int(chunk.nbytes * RESERVE_FACTOR))
+        self.nbytes += chunk.nbytes
+        self._sink.emit(
+            events.ChunkRead(
+                push_id=self._push_id, chunk_id=chunk.chunk_id, source_bytes_read=self._stream.bytes_read()
+            )
+        )
+        return chunk
+
+    async def _encode_and_queue(self, chunk: Rows, reservation: Reservation, begins: _Turn, ends: _Turn) -> None:
+        pieces = await self._encode_within_limit(chunk)
+        del chunk
+        row = await begins.row()
+        ready = []
+        for piece in pieces:
+            if isinstance(piece, int):
+                row += piece
+                continue
+            payload = dataclasses.replace(piece, source_rows=(row, row + piece.rows))
+            row += piece.rows
+            ready.append(ReadyChunk(payload, self._budget.take(payload.memory_bytes)))
+        del pieces
+        ends.reach(row)
+        self._budget.release(reservation)
+        for item in ready:
+            payload = item.payload
+            self._sink.emit(
+                events.ChunkEncoded(
+                    push_id=self._push_id, chunk_id=payload.chunk_id, rows=payload.rows, payload_bytes=payload.size
+                )
+            )
+            await self._queue.put(item)
+        self._slots.release()  # not before: a full queue holds the encoders, and they the reader
+
+    async def _encode_within_limit(self, chunk: Rows) -> list[Payload | int]:
+        """Its payload, or those of its parts; of what the job holds already, the number of rows."""
+        rows = self._acked_rows(chunk.chunk_id)
+        if rows is not None and self._recheck is None:
+            return [rows]
+        try:
+            payload = await self._workers.encode(self._encode, chunk)
+        except OversizedPayloadError:
+            halves = await self._workers.encode(chunk.halves) if isinstance(chunk, Chunk) else ()
+            if not halves:
+                raise
+            return [piece for half in halves for piece in await self._encode_within_limit(half)]
+        if rows is None or self._recheck is None:
+            return [payload]
+        self._recheck(payload)
+        return [rows]
+
+
+class _Turn:
+    """Where a chunk begins. Chunks are encoded at the same time and in any order, but only the chunks before one tell its first row."""
+
+    def __init__(self, row: int | None = None) -> None:
+        self._row: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if row is not None:
+            self.reach(row)
+
+    def reach(self, row: int) -> None:
+        """All chunks before are counted."""
+        self._row.set_result(row)
+
+    async def row(self) -> int:
+        """Wait for it."""
+        return await asyncio.shield(self._row)
+
+
+class BlockingReader(Protocol):
+    """Chunks read by blocking calls: `chunking.ChunkReader`, `slices.PieceReader`."""
+
+    first_row: int
+
+    def next_chunk(self) -> Rows | None:
+        """As `ChunkStream.next_chunk()`."""
+        ...
+
+    def stop(self) -> None:
+        """As `ChunkStream.stop()`."""
+        ...
+
+    def bytes_read(self) -> int | None:
+        """As `ChunkStream.bytes_read()`."""
+        ...
+
+
+class BlockingChunkStream:
+    """A `ChunkStream` over a blocking reader, each chunk read on the reader thread."""
+
+    def __init__(
+        self,
+        reader: BlockingReader,
+        *,
+        read: Callable[[Callable[[], Rows | None]], Awaitable[Rows | None]],
+        chunk_bytes: int,
+        sends_files: bool = False,
+    ) -> None:
+        self.first_row = reader.first_row
+        self.chunk_bytes = chunk_bytes
+        self.sends_files = sends_files
+        self.stop = reader.stop
+        self.bytes_read = reader.bytes_read
+        self._next_chunk = reader.next_chunk
+        self._read = read
+
+    async def next_chunk(self) -> Rows | None:
+        """The next one, or None after the last or after `stop()`."""
+        return await self._read(self._next_chunk)

@@ -1,0 +1,397 @@
+"""Queue -> destination: the second half of the pipeline, and how an upload without an answer is settled.
+
+An upload ends in one of three ways. *Acknowledged*: the chunk is in the job. *Refused*: an answer proves that it is not, or nothing was
+sent; it may be sent again. *Unknown*: it may be in the job; it is never sent again before the job's chunk list was read at a quiet
+moment, with no other upload under way. What the list does not hold is sent again, and the first attempt is remembered as one that may
+still arrive: the seal before submit waits for it (`jobs.JobRunner.seal`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+
+from pushengine import events
+from pushengine.errors import (
+    ApiError,
+    EngineClosedError,
+    JobTaintedError,
+    JobVanishedError,
+    NotFoundError,
+    PushEngineError,
+    RateLimitedError,
+    RequestTimeoutError,
+)
+from pushengine.events import EventSink
+from pushengine.interfaces import Destination
+from pushengine.journal.push_log import PushLog
+from pushengine.journal.state import JobRecord
+from pushengine.model import ChunkType, JobId, Payload, RemoteChunk
+from pushengine.pipeline.concurrency import ConcurrencyController, LimitChange, Outcome
+from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk
+from pushengine.pipeline.retry import RetryPolicy, exhausted, is_undone
+from pushengine.pipeline.verification import Reconciliation, reconcile
+from pushengine.runtime.aio import SILENT_SECONDS
+from pushengine.runtime.clock import Clock
+from pushengine.runtime.drain import DrainSwitch
+
+_LOOKS = 6
+_OVERLOADED = (503, 504)
+OnRetry = Callable[[str, int, float, PushEngineError], None]
+
+
+class UploadGate:
+    """Many uploads at one time, or one quiet moment: who asks for the quiet waits for the running uploads, new ones wait for him."""
+
+    def __init__(self) -> None:
+        self._uploads = 0
+        self._is_quiet = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def upload(self) -> AsyncIterator[None]:
+        """Take part in the traffic."""
+        async with self._is_quiet:
+            self._uploads += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._uploads -= 1
+            if not self._uploads:
+                self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """No upload is under way, and none begins."""
+        async with self._is_quiet:
+            await self._idle.wait()
+            yield
+
+
+class UploadSlots:
+    """As many workers at once as the controller allows, and what becomes of their attempts told to it.
+
+    A worker keeps its slot until its chunk is settled, waits for a retry included: a server that refuses gets less to do. When the limit
+    sinks, those above it finish first.
+    """
+
+    def __init__(self, controller: ConcurrencyController, *, clock: Clock, push_id: str, sink: EventSink) -> None:
+        self._controller = controller
+        self._clock = clock
+        self._push_id = push_id
+        self._sink = sink
+        self._taken = 0
+        self._is_free = asyncio.Event()
+        self._under_way = 0
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Be one of those who may upload."""
+        while self._taken >= self._controller.limit:
+            self._is_free.clear()
+            await self._is_free.wait()
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._is_free.set()
+
+    @contextlib.contextmanager
+    def attempt(self, nbytes: int) -> Iterator[Callable[[PushEngineError | None], None]]:
+        """Time one attempt; the block calls what it is given with the error, or None for an acknowledgement. Else it counts for nothing."""
+        outcome: Outcome = "failed"
+
+        def tell(error: PushEngineError | None) -> None:
+            nonlocal outcome
+            outcome = "acknowledged" if error is None else "refused" if is_overload(error) else "failed"
+
+        attempt = self._controller.began(nbytes, self._clock.monotonic())
+        self._under_way += 1
+        if self._under_way == 1:
+            self._listen()
+        try:
+            yield tell
+        finally:
+            self._under_way -= 1
+            self._listen()
+            self._apply(self._controller.ended(attempt, self._clock.monotonic(), outcome))
+
+    def _listen(self) -> None:
+        """Tell when nothing is heard of any upload for a moment, once until something is heard again."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(SILENT_SECONDS, self._tell_silence) if self._under_way else None
+
+    def _tell_silence(self) -> None:
+        count = "1 upload is" if self._under_way == 1 else f"{self._under_way} uploads are"
+        self._sink.emit(events.WaitStarted(push_id=self._push_id, reason=f"no response yet, {count} under way"))
+
+    def _apply(self, change: LimitChange | None) -> None:
+        if change is None:
+            return
+        self._is_free.set()
+        self._sink.emit(
+            events.ConcurrencyChanged(
+                push_id=self._push_id,
+                before=change.before,
+                after=change.after,
+                reason=change.reason,
+                bytes_per_second=change.bytes_per_second,
+            )
+        )
+
+
+def is_overload(error: PushEngineError) -> bool:
+    """Whether fewer uploads at once may help: the server says so, or says nothing for too long. A connection that broke tells nothing."""
+    if isinstance(error, ApiError):
+        return isinstance(error, RateLimitedError) or error.status in _OVERLOADED
+    return isinstance(error, RequestTimeoutError) or isinstance(error.__cause__, TimeoutError)
+
+
+class Reconciler:
+    """Finds out which uploads without an answer have arrived.
+
+    Args:
+        job_id: The job that they were meant for.
+        list_chunks: Reads the job's chunks, with retries.
+        log: Knows what was sent, and learns what arrived.
+        gate: Gives the quiet moment.
+        clock: Waits.
+        settle_seconds: How long the server may take to show what it has received.
+        sink: Takes events.
+    """
+
+    def __init__(
+        self,
+        job_id: JobId,
+        *,
+        list_chunks: Callable[[JobId], Awaitable[list[RemoteChunk]]],
+        log: PushLog,
+        gate: UploadGate,
+        clock: Clock,
+        settle_seconds: float,
+        sink: EventSink,
+    ) -> None:
+        self._job_id = job_id
+        self._list_chunks = list_chunks
+        self._log = log
+        self._gate = gate
+        self._clock = clock
+        self._settle_seconds = settle_seconds
+        self._sink = sink
+
+    async def has_arrived(self, chunk_id: str) -> bool:
+        """Whether the job holds this chunk.
+
+        Raises:
+            JobTaintedError: It cannot be told, or the job holds more than what was sent.
+        """
+        await self.settle()
+        return self._log.state.chunk_of(self._job_id, chunk_id).state == "acked"
+
+    async def settle(self) -> None:
+        """Decide all chunks of the job whose outcome is unknown.
+
+        Raises:
+            JobTaintedError: It cannot be told, or the job holds more than what was sent.
+        """
+        async with self._gate.quiet():
+            job = self._log.state.job_of(self._job_id)
+            unknown = [chunk for chunk in job.chunks.values() if chunk.is_open]
+            if not unknown:
+                return
+            for look in range(_LOOKS):
+                await self._wait(self._settle_seconds * 2**look)
+                result = await self._look(job)
+                if not result.is_behind:
+                    break
+            if result.taint is not None:
+                raise JobTaintedError(
+                    f"what job {self._job_id} holds cannot be trusted: {result.taint}", job_id=self._job_id
+                )
+            for chunk in unknown:
+                is_present = chunk.chunk_id in result.present
+                await self._log.record(
+                    "chunk_settled",
+                    job_id=self._job_id,
+                    chunk_id=chunk.chunk_id,
+                    is_present=is_present,
+                    how=result.how,
+                )
+                self._sink.emit(
+                    events.ChunkReconciled(
+                        push_id=self._log.push_id,
+                        job_id=self._job_id,
+                        chunk_id=chunk.chunk_id,
+                        is_present=is_present,
+                        how=result.how,
+                    )
+                )
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > SILENT_SECONDS:
+            reason = f"before the chunks of job {self._job_id} are listed: the list may lag behind"
+            self._sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason, seconds=seconds))
+        await self._clock.sleep(seconds)
+
+    async def _look(self, job: JobRecord) -> Reconciliation:
+        chunks = job.chunks.values()
+        listed = await self._list_chunks(self._job_id)
+        return reconcile(
+            [chunk.as_sent() for chunk in chunks if chunk.state == "acked"],
+            [chunk.as_sent() for chunk in chunks if chunk.is_open],
+            listed,
+            known=await self._log.known_checksum(),
+            may_hold_late_ones=job.quarantined_since is not None,
+        )
+
+
+class Uploader:
+    """Sends the chunks of one job, several at a time.
+
+    Args:
+        destination: Takes chunks.
+        job_id: The job they belong to.
+        kind: Upserted or deleted rows.
+        queue: Where chunks come from.
+        budget: Gets a chunk's memory back when it is acknowledged.
+        slots: How many workers are active.
+        policy: Which failures are worth another attempt.
+        clock: Waits between attempts.
+        rng: Jitter.
+        log: Intents before, outcomes after.
+        gate: Shared with the reconciler.
+        reconciler: Settles unknown outcomes.
+        drain: Once set, chunks on the queue are dropped instead of sent.
+        sink: Takes events.
+        on_retry: Told of each wait before another attempt.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        job_id: JobId,
+        kind: ChunkType,
+        queue: asyncio.Queue[ReadyChunk],
+        budget: BudgetScope,
+        slots: UploadSlots,
+        policy: RetryPolicy,
+        clock: Clock,
+        rng: random.Random,
+        log: PushLog,
+        gate: UploadGate,
+        reconciler: Reconciler,
+        drain: DrainSwitch,
+        sink: EventSink,
+        on_retry: OnRetry,
+    ) -> None:
+        self._destination = destination
+        self._job_id = job_id
+        self._kind: ChunkType = kind
+        self._queue = queue
+        self._budget = budget
+        self._slots = slots
+        self._policy = policy
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._gate = gate
+        self._reconciler = reconciler
+        self._drain = drain
+        self._sink = sink
+        self._on_retry = on_retry
+
+    async def run(self) -> None:
+        """Send chunks for ever; one worker. Cancelled by its owner when the queue is done with.
+
+        Raises:
+            PushEngineError: The first failure that no further attempt can help.
+        """
+        while True:
+            # the slot first: a chunk that is not on the queue any more must not wait for its turn
+            async with self._slots.slot():
+                await self._send_and_release(await self._queue.get())
+
+    async def _send_and_release(self, ready: ReadyChunk) -> None:
+        if not self._drain.is_set:  # what is not under way is dropped then: the source still has it
+            await self._send(ready.payload)
+        self._budget.release(ready.reservation)
+        self._queue.task_done()
+
+    async def _send(self, payload: Payload) -> None:
+        start = self._clock.monotonic()
+        operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
+        attempt = 1
+        while (error := await self._attempt_once(payload, attempt)) is not None:
+            is_unknown = not is_undone(error)
+            if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
+                break
+            elapsed = self._clock.monotonic() - start
+            decision = self._policy.decide(
+                error, attempt=attempt, elapsed_seconds=elapsed, rng=self._rng, is_settled=is_unknown
+            )
+            if decision.is_exhausted:
+                raise exhausted(operation, attempt, elapsed, error) from error
+            if not decision.retry:
+                raise error
+            self._policy.budget.spend()
+            self._on_retry(operation, attempt, decision.wait_seconds, error)
+            with contextlib.suppress(EngineClosedError):
+                await self._drain.guard(self._clock.sleep(decision.wait_seconds))
+            if self._drain.is_set:
+                return  # not sent, as what is still on the queue
+            attempt += 1
+        self._policy.budget.earn()
+        self._sink.emit(
+            events.ChunkUploaded(
+                push_id=self._log.push_id,
+                chunk_id=payload.chunk_id,
+                job_id=self._job_id,
+                rows=payload.rows,
+                payload_bytes=payload.size,
+                elapsed_seconds=self._clock.monotonic() - start,
+            )
+        )
+
+    async def _attempt_once(self, payload: Payload, attempt: int) -> PushEngineError | None:
+        """One attempt as part of the traffic; None if the chunk was acknowledged."""
+        ids = {"job_id": self._job_id, "chunk_id": payload.chunk_id}
+        async with self._gate.upload():
+            with self._slots.attempt(payload.size) as tell:
+                error = await self._attempt_recorded(payload, attempt, ids)
+                tell(error)
+        return error
+
+    async def _attempt_recorded(self, payload: Payload, attempt: int, ids: Mapping[str, str]) -> PushEngineError | None:
+        """Between its two facts."""
+        await self._log.record(
+            "chunk_sending",
+            **ids,
+            rows=payload.rows,
+            first_row=payload.source_rows[0],
+            end_row=payload.source_rows[1],
+            payload_bytes=payload.size,
+            digests=dict(payload.digests),
+            type=self._kind,
+        )
+        self._sink.emit(
+            events.UploadStarted(push_id=self._log.push_id, **ids, attempt=attempt, payload_bytes=payload.size)
+        )
+        try:
+            await self._destination.upload_chunk(self._job_id, payload, self._kind)
+        except PushEngineError as error:
+            is_unknown = not is_undone(error)
+            await self._log.record("chunk_unknown" if is_unknown else "chunk_refused", **ids, error=error.message)
+            if isinstance(error, NotFoundError):
+                raise JobVanishedError(f"job {self._job_id} is gone before its submit", job_id=self._job_id) from error
+            return error
+        await self._log.record("chunk_acked", **ids)
+        return None

@@ -1,0 +1,1 @@
+"""One push, from its source to its receipt."""

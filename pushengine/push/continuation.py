@@ -1,0 +1,189 @@
+"""Whether an earlier push of the same command goes on, and whether the source still holds what it sent.
+
+A push whose submit may have left is always ended from its own journal: nothing here is asked about that. Only then, to know whether the
+command is done, and before, while chunks remain to be sent, does the source matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Literal
+
+from pushengine import events
+from pushengine.config.load import EngineSettings
+from pushengine.errors import SchemaError, SourceChangedError, real_cause
+from pushengine.interfaces import Workers
+from pushengine.journal.push_log import PushLog
+from pushengine.journal.state import PushState
+from pushengine.pipeline.encoding import JOURNAL_DIGEST
+from pushengine.pipeline.memory_budget import ReadyChunk
+from pushengine.pipeline.source_reader import OpenedSource
+from pushengine.push.context import Shared
+from pushengine.push.delivery import build_producer
+from pushengine.push.identity import (
+    FileChange,
+    Fingerprint,
+    compare_files,
+    load_schema,
+    planned_settings,
+    recipe_change,
+    sizes_and_probes,
+)
+from pushengine.sources.file_hash import FileHasher
+
+SOURCE_CHANGED = "the source has changed since"
+Content = Literal["same", "another", "unknown"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Continuation:
+    """How an earlier push that was not submitted goes on.
+
+    Attributes:
+        way: `resume` it; `recheck` what it sent, on the way; or `supersede` it by a new push.
+        reason: Why it is superseded.
+    """
+
+    way: Literal["resume", "recheck", "supersede"]
+    reason: str = ""
+
+
+class EarlierPush:
+    """An earlier push of the same command, beside its source as it is now.
+
+    Args:
+        log: Its journal.
+        source: Opened with the settings that the push was planned with.
+        shared: Settings of this engine, memory and files.
+        workers: Threads that read, encode and hash.
+    """
+
+    def __init__(self, log: PushLog, source: OpenedSource, shared: Shared, workers: Workers) -> None:
+        self._log = log
+        self._intake = source.intake
+        self._fingerprint = source.fingerprint
+        self._shared = shared
+        self._workers = workers
+
+    @property
+    def _state(self) -> PushState:
+        return self._log.state
+
+    async def find_continuation(self) -> Continuation:
+        """How it goes on, where it was not submitted.
+
+        Raises:
+            SourceReadError: A file is gone or unreadable.
+        """
+        state = self._state
+        if state.job is not None and state.job.is_complete:
+            # No chunk remains: settings and versions decide nothing any more.
+            is_same = await self._compare() == "same"
+            return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
+        change = self._change()
+        if change == "changed":
+            return Continuation("supersede", SOURCE_CHANGED)
+        reason = await self._recipe_change(self._shared.settings)
+        if reason is not None:
+            return Continuation("supersede", reason)
+        return Continuation("recheck" if change == "touched" else "resume")
+
+    def _change(self) -> FileChange:
+        """What became of the files since any process sent chunks of them."""
+        known: list[Fingerprint | None] = [*self._state.fingerprints] or [None]
+        changes = {compare_files(before, self._fingerprint) for before in known}
+        return "changed" if "changed" in changes else "touched" if "touched" in changes else "same"
+
+    @property
+    def _planned_settings(self) -> EngineSettings:
+        return planned_settings(self._state.planned.get("recipe", {}), self._shared.settings)
+
+    async def _recipe_change(self, settings: EngineSettings) -> str | None:
+        pieces = await self._intake.pieces(load_schema(self._state.schema or {}))
+        return recipe_change(
+            self._state.planned.get("recipe", {}),
+            settings,
+            is_text=self._intake.is_text,
+            is_as_it_is=isinstance(pieces, list),
+        )
+
+    async def is_what_was_sent(self) -> bool:
+        """Whether the source has the content that the push sent and submitted, whole.
+
+        Where that cannot be found out, size and probes have to do for an append, whose rows would be there twice: a journal of an earlier
+        version has no digest of them. Other modes may run twice and give the same table.
+
+        Raises:
+            SourceReadError: A file is gone, unreadable or malformed.
+        """
+        content = await self._compare()
+        is_append = self._state.planned["target"]["mode"] == "append"
+        return content == "same" or (content == "unknown" and is_append)
+
+    async def _compare(self) -> Content:
+        """By size and digest, whatever files are called now."""
+        if self._change() == "same":
+            return "same"
+        before, now = next(iter(self._state.fingerprints), None), self._fingerprint
+        if before is None or now is None or sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
+            return "another"
+        reason = f"the files look touched, and are compared with what push {self._log.push_id} sent"
+        self._shared.sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason))
+        if self._state.sha256 is not None:
+            is_same = await self._has_digests(self._state.sha256)
+        elif await self._recipe_change(self._planned_settings) is None:
+            # What encoded the chunks then encodes them now. Today's settings do not matter: those of the push are taken.
+            is_same = await self._encodes_to_what_was_sent()
+        else:
+            return "unknown"
+        return "same" if is_same else "another"
+
+    async def _has_digests(self, sha256: tuple[str, ...]) -> bool:
+        hasher = FileHasher(self._intake.files, filesystem=self._shared.runtime.filesystem, workers=self._workers)
+        hasher.finish()
+        return sorted(sha256) == sorted(await hasher.run())
+
+    async def _encodes_to_what_was_sent(self) -> bool:
+        """The source gives the chunks that the journal has digests of, no more and no less. Sends nothing."""
+        shared, record = self._shared, self._state.jobs[-1]
+        schema = load_schema(self._state.schema or {})
+        queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
+        try:
+            with shared.budget.scope() as budget:
+                async with self._intake.chunks(0, 0, schema) as stream, asyncio.TaskGroup() as group:
+                    producer = build_producer(
+                        stream,
+                        record,
+                        self._intake.label,
+                        shared=shared,
+                        settings=self._planned_settings,
+                        workers=self._workers,
+                        push_id=self._log.push_id,
+                        schema=schema,
+                        digests=(JOURNAL_DIGEST,),
+                        queue=queue,
+                        budget=budget,
+                        rechecks=True,
+                    )
+                    guards = [
+                        group.create_task(shared.drain.when_set(stream.stop), name="drain"),
+                        group.create_task(self._refuse_more(queue), name="compare"),
+                    ]
+                    await producer.run()
+                    for task in guards:
+                        task.cancel()
+        except BaseException as error:
+            cause = real_cause(error)
+            if isinstance(cause, SchemaError | SourceChangedError):
+                return False
+            if cause is error:
+                raise
+            raise cause from cause.__cause__  # what cannot be read is not another content
+        shared.drain.check()
+        return producer.end_row == sum(chunk.rows for chunk in record.acked) and queue.empty()
+
+    async def _refuse_more(self, queue: asyncio.Queue[ReadyChunk]) -> None:
+        """A chunk that the job does not hold."""
+        await queue.get()
+        raise SourceChangedError(SOURCE_CHANGED, source=self._intake.label)

@@ -1,0 +1,100 @@
+"""How a push ended: what its receipt says, whether it can go on, and what its failure means. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal
+
+from pushengine.errors import (
+    AuthenticationError,
+    EngineClosedError,
+    JobFailedError,
+    JournalError,
+    PermissionDeniedError,
+    PushEngineError,
+    SubmitOutcomeUnknownError,
+)
+from pushengine.journal.state import PushState
+from pushengine.model import JobStatus, Receipt, Target
+from pushengine.schema.inference import TableSchema
+
+ReceiptStatus = Literal["DONE", "ERROR", "CANCELED", "INTERRUPTED"]
+
+
+def build_receipt(
+    status: ReceiptStatus,
+    state: PushState | None,
+    *,
+    push_id: str,
+    target: Target,
+    source_bytes: int,
+    elapsed_seconds: float,
+    retries: int,
+    resumed: bool,
+    timings: Mapping[str, float],
+) -> Receipt:
+    """The receipt of a push: the journal's facts, and what this process measured."""
+    job = state.jobs[-1] if state is not None and state.jobs else None
+    sent = [] if job is None else job.acked
+    return Receipt(
+        push_id=push_id,
+        job_id=None if job is None else job.job_id,
+        table=target.table,
+        mode=target.mode,
+        status=status,
+        rows=sum(chunk.rows for chunk in sent),
+        chunks=len(sent),
+        payload_bytes=sum(chunk.payload_bytes for chunk in sent),
+        source_bytes=source_bytes,
+        elapsed_seconds=elapsed_seconds,
+        retries=retries,
+        submits=0 if state is None else state.submits,
+        restarts=0 if state is None else state.restarts,
+        resumed=resumed,
+        verified=None if job is None else job.verified,
+        job_logs=() if job is None else job.logs,
+        checksums=tuple(chunk.digests["sha256"] for chunk in sent),
+        timings=timings,
+    )
+
+
+def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
+    """What all rows taught beyond the sample, column by column, as `ID INTEGER -> STRING(80)`."""
+    return tuple(
+        f"{old!r} -> {new.type}" + ("" if new.length is None else f"({new.length})")
+        for old, new in zip(before.columns, after.columns, strict=True)
+        if (old.type, old.length, old.arrow_type) != (new.type, new.length, new.arrow_type)
+    )
+
+
+def target_of(state: PushState) -> Target:
+    """Where a push goes, as it was planned."""
+    planned = state.planned["target"]
+    return Target(**{**planned, "keys": tuple(planned["keys"])})
+
+
+def is_running_on(state: PushState, cause: BaseException) -> bool:
+    """The job was submitted and its end was not seen: pushing again must look at it first, whatever stopped us."""
+    is_submitted = state.job is not None and state.job.may_have_run
+    return is_submitted and not isinstance(cause, JobFailedError | SubmitOutcomeUnknownError)
+
+
+def is_resumable(cause: BaseException) -> bool:
+    """The push may go on later from where it stands: it was stopped, or what failed may pass or be put right."""
+    if isinstance(cause, PushEngineError):
+        return (
+            isinstance(cause, EngineClosedError | JournalError | AuthenticationError | PermissionDeniedError)
+            or cause.disposition == "transient"
+            or (cause.disposition == "outcome_unknown" and not isinstance(cause, SubmitOutcomeUnknownError))
+        )
+    return True
+
+
+def status_of(cause: BaseException) -> Literal["ERROR", "CANCELED", "INTERRUPTED"]:
+    """Receipt status of a push that ended with `cause`."""
+    if isinstance(cause, asyncio.CancelledError | KeyboardInterrupt | EngineClosedError):
+        return "INTERRUPTED"
+    if isinstance(cause, JobFailedError) and cause.status == JobStatus.CANCELED:
+        return "CANCELED"
+    return "ERROR"

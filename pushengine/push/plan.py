@@ -1,0 +1,128 @@
+"""What a push would do, found out without sending anything."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pushengine.config.load import EngineSettings
+from pushengine.errors import ConfigError
+from pushengine.model import MODES, ColumnType, Mode, Plan, Target
+from pushengine.parquet.eligibility import ReencodeError
+from pushengine.parquet.slices import FilePiece
+from pushengine.pipeline.source_reader import open_intake
+from pushengine.runtime.drain import DrainSwitch
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.threads import ThreadWorkers
+from pushengine.schema.inference import SchemaSettler
+from pushengine.sources import open_source
+
+
+def build_target(
+    table: str,
+    *,
+    mode: Mode,
+    keys: Sequence[str],
+    connection_id: str | None,
+    settings: EngineSettings,
+    duplicate_removal_column: str | None = None,
+) -> Target:
+    """Check what belongs together.
+
+    Raises:
+        ConfigError: An empty table name or connection id, an unknown mode, or keys that the mode needs or refuses.
+    """
+    if not table.strip():
+        raise ConfigError("the table needs a name", key="table")
+    if connection_id == "":
+        raise ConfigError(
+            "the data connection is an empty text", key="connection_id", hint="None is the global schema of the pool"
+        )
+    if mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}", key="mode", hint=f"one of {', '.join(MODES)}")
+    if isinstance(keys, str):
+        raise ConfigError("keys is a list of column names, not one text", key="keys", hint=f'keys=["{keys}"]')
+    needs_keys = mode in ("upsert", "delete")
+    if needs_keys and not keys:
+        raise ConfigError(f"mode {mode} needs keys", key="keys", hint="name the primary key columns: --key COL")
+    if keys and not needs_keys:
+        raise ConfigError(
+            f"mode {mode} takes no keys", key="keys", hint="keys make rows replace older ones: --mode upsert"
+        )
+    return Target(
+        table=table,
+        mode=mode,
+        keys=tuple(keys),
+        connection_id=connection_id,
+        file_type=settings.file_type,
+        duplicate_removal_column=duplicate_removal_column,
+    )
+
+
+async def plan_source(
+    source: Any,
+    *,
+    table: str,
+    mode: Mode = "replace",
+    keys: Sequence[str] = (),
+    format: str | None = None,  # noqa: A002 - the option's name on the command line too
+    schema: Any = None,
+    column_types: Mapping[str, ColumnType] | None = None,
+    settings: EngineSettings | None = None,
+) -> Plan:
+    """What a push would do; reads a sample of the source and sends nothing.
+
+    Raises:
+        ConfigError: Arguments that do not fit together.
+        SourceError: Unreadable, malformed or unsuitable input.
+    """
+    settings = settings or EngineSettings()
+    target = build_target(table, mode=mode, keys=keys, connection_id=None, settings=settings)
+    settler = functools.partial(SchemaSettler, overrides=dict(column_types or {}), keys=target.keys)
+    with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
+        workers = ThreadWorkers(pool)
+        try:
+            opened = await workers.read(
+                open_source, source, format=format, schema=schema, settings=settings, filesystem=LocalFileSystem()
+            )
+            intake = open_intake(opened, settings, settler, workers, DrainSwitch())
+            settled = await intake.settle(is_exhaustive=False)
+            pieces = await intake.pieces(settled)
+        finally:
+            await workers.aclose()
+    is_complete = intake.sampled_bytes < settings.sample_bytes // 2
+    chunks = math.ceil(intake.sampled_bytes / settings.fitting_chunk_bytes) if is_complete else None
+    return Plan(
+        table=table,
+        mode=mode,
+        keys=target.keys,
+        files=tuple(str(file) for file in getattr(opened, "files", ()) or (intake.label,)),
+        source_bytes=intake.size_bytes,
+        columns=tuple(settled.table_columns()),
+        sampled_rows=intake.sampled_rows,
+        is_sample_complete=is_complete,
+        estimated_chunks=len(pieces) if isinstance(pieces, list) else chunks,
+        notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(pieces)),
+    )
+
+
+def _way_notes(pieces: list[FilePiece] | ReencodeError | None) -> list[str]:
+    if pieces is None:
+        return []
+    return ["sent as it is" if isinstance(pieces, list) else f"re-encoded: {pieces}"]
+
+
+def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
+    notes = []
+    if target.mode == "append":
+        notes.append("append adds rows each time it runs; use upsert with keys for a load that may be repeated")
+    unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
+    if unusual:
+        notes.append(
+            f"{len(unusual)} column names hold characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
+            " the platform takes them, queries must quote them"
+        )
+    return notes

@@ -1,0 +1,327 @@
+"""Who has spent what of a team's submit quota: one SQLite file, shared by all processes of the host.
+
+File `quota.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
+
+```
+quota(team TEXT PRIMARY KEY,       -- host of the team
+      hour INTEGER NOT NULL,       -- UTC hour number (seconds // 3600) by the server's clock
+      spent INTEGER NOT NULL,      -- grants in that hour; never refunded
+      next_grant REAL NOT NULL,    -- host time before which no further grant leaves (spacing within the second)
+      blocked_until REAL NOT NULL) -- server time before which the server refuses submits (a 429 said so)
+blocks(team TEXT PRIMARY KEY,      -- more on `blocked_until`; older versions of format 1 do not know this table
+       server_until REAL NOT NULL, -- equals `blocked_until`: else an older version has set a block of its own
+       host_until REAL NOT NULL,   -- the same moment by the host's clock; the block ends as soon as either clock is there
+       set_at_host REAL NOT NULL,  -- host time when it was set
+       is_named INTEGER NOT NULL,  -- 1: the server named the time
+       reason TEXT NOT NULL)       -- for people
+```
+
+A grant is one `BEGIN IMMEDIATE` transaction that is on the disk before the submit leaves, so a crash can lose a grant that was not used
+but never forget one that was. The flush comes after the commit and outside of the lock (`synchronous=NORMAL`, then `flush_log`): grants of
+several processes share the disk's time instead of queueing for it, and each flush covers all commits before it. What is refused is refused
+by a read, which waits for nobody. What a wrong clock has put into the future is corrected under the lock; `quota.rules` says what that is.
+
+Hours are the server's, but the spacing is by the host's clock, which all processes share: what each of them takes for the server's time
+differs by up to a second.
+
+Why spacing and not a window per second: grants at least `1.1 / submits_per_second` apart make any window of one second hold at most
+`submits_per_second`, with 10 % left for the jitter between the grant and the server. `AsyncLimiter(10, 1)` would let 20 through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pushengine.errors import LedgerError
+from pushengine.interfaces import QuotaGrant
+from pushengine.quota.rules import Block, Moment, QuotaRow, QuotaRules
+from pushengine.state.sqlite import flush_log, open_durable
+
+FORMAT_VERSION = 1
+_SPACING_MARGIN = 1.1
+
+_QUOTA_SCHEMA = """
+CREATE TABLE IF NOT EXISTS quota (
+    team TEXT PRIMARY KEY,
+    hour INTEGER NOT NULL,
+    spent INTEGER NOT NULL,
+    next_grant REAL NOT NULL,
+    blocked_until REAL NOT NULL
+) STRICT
+"""
+_BLOCKS_SCHEMA = """
+CREATE TABLE IF NOT EXISTS blocks (
+    team TEXT PRIMARY KEY,
+    server_until REAL NOT NULL,
+    host_until REAL NOT NULL,
+    set_at_host REAL NOT NULL,
+    is_named INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LedgerStatus:
+    """What the ledger knows of a team.
+
+    Attributes:
+        spent: Grants of this UTC hour.
+        block_seconds: How long the server still refuses submits; 0 where it does not.
+        block_reason: Why, in words, or None.
+    """
+
+    spent: int
+    block_seconds: float
+    block_reason: str | None
+
+
+class SqliteLedger:
+    """`interfaces.QuotaLedger` on a file. Thread-safe and process-safe; every method blocks on disk.
+
+    Args:
+        path: The database file; its folder must exist.
+        submits_per_second: Quota of any second.
+        submits_per_hour: Quota of a UTC hour.
+        hour_guard_seconds: No grant this near to a full hour on either side, because the server's clock decides which hour it is.
+        flush: Puts on the disk what was committed to the file.
+
+    Raises:
+        LedgerError: The file cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        submits_per_second: int = 10,
+        submits_per_hour: int = 250,
+        hour_guard_seconds: float = 2.0,
+        flush: Callable[[Path], None] = flush_log,
+    ) -> None:
+        self.path = path
+        self.submits_per_hour = submits_per_hour
+        self.spacing_seconds = _SPACING_MARGIN / submits_per_second
+        self._rules = QuotaRules(submits_per_hour, self.spacing_seconds, hour_guard_seconds)
+        self._flush = flush
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        with self._translated():
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = open_durable(self.path)
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > FORMAT_VERSION:
+                raise LedgerError(  # noqa: TRY301 - the connection is closed below
+                    f"the quota ledger has format {version}, this version knows {FORMAT_VERSION}",
+                    path=str(self.path),
+                    hint="use the newer pushengine that wrote it, or another state folder",
+                )
+            connection.execute("PRAGMA synchronous=NORMAL")
+            is_complete = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'blocks'").fetchone() == (
+                1,
+            )
+            if version == 0 or not is_complete:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_QUOTA_SCHEMA)
+                connection.execute(_BLOCKS_SCHEMA)
+                connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+                connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def reserve(self, team: str, server_now: float, host_now: float | None = None) -> QuotaGrant:
+        """Take one submit, or say how long to wait. A grant is never refunded.
+
+        Args:
+            team: Whose quota.
+            server_now: Seconds UTC by the server's clock.
+            host_now: Seconds UTC by the clock of this host; the server's if None.
+
+        Raises:
+            LedgerError: The file cannot be used.
+        """
+        now = _moment(server_now, host_now)
+        with self._reading() as connection:
+            seen = _read(connection, team)
+        refusal = self._rules.refusal(seen, now)
+        if refusal is not None and self._rules.corrected(seen, now)[0] == seen:
+            return refusal
+        with self._transaction() as connection:
+            before = row = _read(connection, team)
+            warnings: tuple[str, ...] = ()
+            if row == seen:  # else others wrote while this one waited for the lock: younger than its clock, not wrong
+                row, warnings = self._rules.corrected(row, now)
+            refusal = self._rules.refusal(row, now)
+            if refusal is None:
+                row = self._rules.granted(row, now)
+            _write(connection, team, row, before)
+        warning = f"the quota ledger was written by a clock that was ahead: {'; '.join(warnings)}" if warnings else ""
+        if refusal is not None:
+            return dataclasses.replace(refusal, warning=warning)
+        return QuotaGrant(granted=True, wait_seconds=0.0, reason="", spent=row.spent, warning=warning)
+
+    def block(
+        self,
+        team: str,
+        seconds: float,
+        server_now: float,
+        host_now: float | None = None,
+        *,
+        is_named: bool,
+        reason: str,
+    ) -> None:
+        """Grant nothing to this team for so long: a 429 said so. A block that lasts longer stays.
+
+        Args:
+            team: Whose quota.
+            seconds: How long; at most a day where the server named the time, else to the next full hour.
+            server_now: Seconds UTC by the server's clock.
+            host_now: Seconds UTC by the clock of this host; the server's if None.
+            is_named: The server named the time.
+            reason: For people.
+
+        Raises:
+            LedgerError: The file cannot be used.
+        """
+        now = _moment(server_now, host_now)
+        block = Block.for_seconds(seconds, now, is_named=is_named, reason=reason)
+        with self._transaction() as connection:
+            row = _read(connection, team)
+            if row.block is None or block.seconds_left(now) >= row.block.corrected(now).seconds_left(now):
+                _write(connection, team, dataclasses.replace(row, block=block), row)
+
+    def reset(self, team: str, server_now: float, host_now: float | None = None) -> tuple[str, ...]:
+        """Clear a block and times in the future, never the count of this hour.
+
+        Returns:
+            What was cleared, in words; nothing if there was nothing to clear.
+
+        Raises:
+            LedgerError: The file cannot be used.
+        """
+        now = _moment(server_now, host_now)
+        with self._transaction() as connection:
+            before = _read(connection, team)
+            row, cleared = self._rules.reset(before, now)
+            if cleared:
+                _write(connection, team, row, before)
+        return cleared
+
+    def spent(self, team: str, server_now: float, host_now: float | None = None) -> int:
+        """Grants of the UTC hour that holds `server_now`.
+
+        Raises:
+            LedgerError: The file cannot be used.
+        """
+        return self.status(team, server_now, host_now).spent
+
+    def status(self, team: str, server_now: float, host_now: float | None = None) -> LedgerStatus:
+        """What is spent and blocked. Only reads.
+
+        Raises:
+            LedgerError: The file cannot be used.
+        """
+        now = _moment(server_now, host_now)
+        with self._reading() as connection:
+            row, _ = self._rules.corrected(_read(connection, team), now)
+        seconds = row.block.seconds_left(now) if row.block is not None else 0.0
+        return LedgerStatus(
+            self._rules.spent(row, now), seconds, row.block.reason if row.block is not None and seconds else None
+        )
+
+    def close(self) -> None:
+        """Release the file; safe to call twice."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated():
+            if self._connection is None:
+                raise LedgerError("the quota ledger is closed", path=str(self.path))
+            yield self._connection
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """What is written is on the disk at the end."""
+        with self._reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            changes = connection.total_changes
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+            if connection.total_changes > changes:
+                self._flush(self.path)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(
+                f"cannot use the quota ledger: {error}",
+                path=str(self.path),
+                hint="the state folder must be on a local disk, writable and not full; PUSHENGINE_STATE_DIR names another",
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"<SqliteLedger {self.path} {self.submits_per_hour}/h>"
+
+
+def _moment(server_now: float, host_now: float | None) -> Moment:
+    return Moment(server_now, server_now if host_now is None else host_now)
+
+
+def _read(connection: sqlite3.Connection, team: str) -> QuotaRow:
+    found = connection.execute(
+        "SELECT hour, spent, next_grant, blocked_until, server_until, host_until, set_at_host, is_named, reason"
+        " FROM quota LEFT JOIN blocks USING (team) WHERE team = ?",
+        (team,),
+    ).fetchone()
+    if found is None:
+        return QuotaRow()
+    hour, spent, next_grant, blocked_until, server_until, host_until, set_at_host, is_named, reason = found
+    block = None
+    if server_until == blocked_until:
+        block = Block(server_until, host_until, set_at_host, bool(is_named), reason)
+    elif blocked_until > 0:
+        block = Block.of_older_version(blocked_until)
+    return QuotaRow(hour, spent, next_grant, block)
+
+
+def _write(connection: sqlite3.Connection, team: str, row: QuotaRow, before: QuotaRow) -> None:
+    if row == before:
+        return
+    connection.execute(
+        "INSERT INTO quota VALUES (:team, :hour, :spent, :next_grant, :blocked_until)"
+        " ON CONFLICT (team) DO UPDATE SET hour = :hour, spent = :spent, next_grant = :next_grant,"
+        " blocked_until = :blocked_until",
+        {
+            "team": team,
+            "hour": row.hour,
+            "spent": row.spent,
+            "next_grant": row.next_grant,
+            "blocked_until": row.block.server_until if row.block is not None else 0.0,
+        },
+    )
+    if row.block is None and before.block is not None:
+        connection.execute("DELETE FROM blocks WHERE team = ?", (team,))
+    elif row.block is not None and row.block != before.block:
+        connection.execute(
+            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)", (team, *dataclasses.astuple(row.block))
+        )

@@ -1,0 +1,1 @@
+"""What columns are, found out from their values, and how values become them."""

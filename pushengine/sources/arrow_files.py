@@ -1,0 +1,128 @@
+"""Arrow IPC files and streams (Feather V2 too) as one table, batch by batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pushengine.config.load import EngineSettings
+from pushengine.errors import SchemaError, SourceReadError, unreadable
+from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.sources.files import FilesSource, plain_batch, plain_schema, require_rows, spread
+
+_FILE_MAGIC = b"ARROW1"
+_SLICE_ROWS = 65_536
+
+
+class _IpcPass:
+    """One file being read, in the file or the stream layout."""
+
+    def __init__(self, path: Path, filesystem: FileSystem) -> None:
+        self._path = path
+        with contextlib.ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(filesystem.open_binary(path))
+                self._is_stream = self._file.read(len(_FILE_MAGIC)) != _FILE_MAGIC
+                self._file.seek(0)
+                open_layout = pa.ipc.open_stream if self._is_stream else pa.ipc.open_file
+                self._reader: Any = open_layout(self._file)
+            except OSError as exc:
+                raise (unreadable(str(path), exc) if exc.errno is not None else self._damaged(exc)) from exc
+            except pa.ArrowException as exc:
+                raise self._damaged(exc) from exc
+            self._stack = stack.pop_all()
+        self.schema = plain_schema(self._reader.schema)
+
+    def _damaged(self, exc: Exception, row: int | None = None) -> SourceReadError:
+        text = (str(exc).splitlines() or [type(exc).__name__])[0][:200]
+        position = None if row is None else f"after row {row}"
+        return SourceReadError(
+            f"not a readable Arrow file: {text}", source=str(self._path), position=position, hint="is it complete?"
+        )
+
+    def skip(self, rows: int) -> int:
+        """None: a batch tells its rows only when it is read, which costs little."""
+        del rows
+        return 0
+
+    def blocks(self) -> Iterator[SourceBatch]:
+        rows = 0
+        try:
+            for raw in self._raw_batches():
+                raw.validate(full=True)
+                batch = plain_batch(raw, self.schema)
+                for start in range(0, batch.num_rows, _SLICE_ROWS):
+                    piece = batch.slice(start, _SLICE_ROWS)
+                    yield SourceBatch(piece, str(self._path), rows + start)
+                rows += batch.num_rows
+        except (pa.ArrowException, OSError) as exc:
+            raise self._damaged(exc, rows) from exc
+
+    def _raw_batches(self) -> Iterator[Any]:
+        if self._is_stream:
+            yield from self._reader
+            return
+        for number in range(self._reader.num_record_batches):
+            yield self._reader.get_batch(number)
+
+    def bytes_read(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class IpcSource(FilesSource):
+    """Arrow files of one schema as one table."""
+
+    is_text = False
+
+    def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
+        super().__init__(paths, label=label, filesystem=filesystem)
+        self._schema: pa.Schema | None = None
+
+    def schema(self) -> pa.Schema:
+        """The schema that all files have.
+
+        Raises:
+            SourceReadError: A file is no Arrow file, or damaged.
+            SchemaError: Files differ.
+        """
+        if self._schema is None:
+            for path in self.files:
+                self._open(path).close()
+        return self._schema
+
+    def _open(self, path: Path) -> _IpcPass:
+        one = _IpcPass(path, self._filesystem)
+        if self._schema is None:
+            self._schema = one.schema
+        if one.schema != self._schema:
+            one.close()
+            raise SchemaError(f"other columns or types than in {self.files[0]}", source=str(path))
+        return one
+
+    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+        """The beginning of each file, or of an even spread of many."""
+        chosen = spread(len(self.files), max(1, max_bytes // (256 * 1024)))
+        rows = 0
+        for index in chosen:
+            left = max_bytes // len(chosen)
+            with contextlib.closing(self._open(self.files[index])) as one:
+                for source in one.blocks():
+                    rows += source.batch.num_rows
+                    yield source
+                    left -= source.batch.nbytes
+                    if left <= 0:
+                        break
+        if len(chosen) == len(self.files):
+            require_rows(rows, self.label)
+
+
+def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> IpcSource:  # noqa: ARG001
+    """The registry's way in."""
+    return IpcSource(paths, label=label, filesystem=filesystem)

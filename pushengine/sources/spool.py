@@ -1,0 +1,276 @@
+"""Sources that can be read only once, kept on disk until the platform has loaded them.
+
+An iterator, a stream of batches or standard input is written to `spool/<push_id>.<suffix>` in the state folder and pushed from there: it can
+then be read again, by a restart with a better schema or by another process after a crash. The file is complete and on the disk
+(written under another name, fsync, rename, fsync of the folder) before the push is in the journal. It is deleted when the push is
+over; at the next start also by age, unless a push needs it (`push/cleanup.py`). Who works on it holds it meanwhile (`SpoolHold`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
+
+import pyarrow as pa
+
+from pushengine.errors import ConfigError, JournalError
+from pushengine.interfaces import OffLoop, Source, SourceBatch, SourceBlock
+from pushengine.runtime.threads import finish
+from pushengine.sources import AsyncSource
+
+_PIECE_BYTES = 1024 * 1024
+_SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "arrow": ".arrow"}
+
+
+class ByteStream(Protocol):
+    """Standard input, a pipe, a socket's file."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end. Blocks."""
+        ...
+
+
+class Spooled(NamedTuple):
+    """A file of the spool, and the SHA-256 of what is in it, in hex."""
+
+    path: Path
+    sha256: str
+
+
+def is_byte_stream(source: Any) -> bool:
+    """Whether this is a file object open for reading, rather than rows."""
+    return hasattr(source, "read") and not hasattr(source, "__arrow_c_stream__") and not hasattr(source, "__aiter__")
+
+
+async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
+    """Write what a stream has to the spool.
+
+    Raises:
+        JournalError: The spool cannot be written.
+    """
+
+    async def pieces() -> AsyncIterator[bytes]:
+        while piece := await off_loop(stream.read, _PIECE_BYTES):
+            yield piece
+
+    return await _spool(pieces(), path, hold, off_loop)
+
+
+async def spool_rows(source: Source | AsyncSource, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
+    """Write the batches of a source to the spool, as an Arrow stream.
+
+    Raises:
+        SourceError: From the source.
+        JournalError: The spool cannot be written.
+    """
+    batches = source.batches if isinstance(source, AsyncSource) else _batches_of(source, off_loop)
+    try:
+        return await _spool(_ipc_pieces(batches), path, hold, off_loop)
+    finally:
+        if isinstance(source, AsyncSource):
+            await source.aclose()
+
+
+async def _batches_of(source: Source, off_loop: OffLoop) -> AsyncIterator[SourceBatch]:
+    reader = await off_loop(source.open)
+    blocks = iter(reader)
+    try:
+        while (batch := await off_loop(_next_decoded, blocks)) is not None:
+            yield batch
+    finally:
+        await off_loop(reader.close)
+
+
+def _next_decoded(blocks: Iterator[SourceBlock]) -> SourceBatch | None:
+    block = next(blocks, None)
+    return None if block is None else block.decode()
+
+
+class _Pieces:
+    """A sink for the IPC writer whose bytes are taken away after each batch."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        return len(self._pieces[-1])
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def take(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+
+async def _ipc_pieces(batches: AsyncIterator[SourceBatch]) -> AsyncIterator[bytes]:
+    sink = _Pieces()
+    writer: Any = None
+    async for source in batches:
+        if writer is None:
+            writer = pa.ipc.new_stream(sink, source.batch.schema)
+        writer.write_batch(source.batch)
+        yield sink.take()
+    if writer is not None:
+        writer.close()
+    yield sink.take()
+
+
+class SpoolHold:
+    """Keeps a spool file from being deleted while a push needs it; use with `with`. Holds one file, or none.
+
+    It is an OS lock on the file itself: it goes along when `.part` is renamed, and the system gives it back however the process ends.
+    Pushes share it, because a push may be resumed while another one reads the file. Who deletes takes it alone, or not at all.
+
+    The calls do not wait and are made on the event loop: a thread's answer would be lost with a cancellation, and the lock kept for good.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.release()
+
+    def create(self, path: Path) -> BinaryIO:
+        """Make a new private file and hold it; the file object is for the caller to close, the hold outlives it.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        try:
+            self._lock(os.dup(file.fileno()), is_alone=False)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def take(self, path: Path) -> bool:
+        """Hold an existing file, beside others who do; False if it is gone or being deleted. Keeps what is held already."""
+        return self._descriptor >= 0 or self._open(path, is_alone=False)
+
+    def take_alone(self, path: Path) -> bool:
+        """Hold an existing file that nobody else holds; False if that cannot be."""
+        return self._open(path, is_alone=True)
+
+    def release(self) -> None:
+        """Let it go; safe to call twice."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _open(self, path: Path, *, is_alone: bool) -> bool:
+        try:
+            self._lock(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), is_alone=is_alone)
+        except OSError:
+            return False
+        return True
+
+    def _lock(self, descriptor: int, *, is_alone: bool) -> None:
+        import fcntl  # noqa: PLC0415 - not on every platform
+
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.release()
+        self._descriptor = descriptor
+
+
+async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
+    part = path.with_name(path.name + ".part")
+    digest = hashlib.sha256()
+    try:
+        await off_loop(_make_folder, path.parent)
+        file = hold.create(part)
+        try:
+            async for piece in pieces:
+                await off_loop(_write, file, piece, digest)
+            await off_loop(_flush, file)
+            await finish(off_loop(_publish, part, path))
+        except BaseException:
+            for left in (part, path):
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
+            raise
+        finally:
+            with contextlib.suppress(OSError):  # what could not be written was told by then
+                file.close()
+    except OSError as error:
+        raise JournalError(
+            f"cannot write the spool: {error.strerror or error}",
+            path=str(path),
+            hint="the state folder must be writable and have room for the whole source; PUSHENGINE_STATE_DIR names another",
+        ) from error
+    return Spooled(path, digest.hexdigest())
+
+
+def _write(file: BinaryIO, piece: bytes, digest: Any) -> None:
+    file.write(piece)
+    digest.update(piece)
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _publish(part: Path, path: Path) -> None:
+    part.rename(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def list_old_spools(folder: Path, before: float) -> list[Path]:
+    """Files of the spool that were last changed before this time (seconds UTC). Blocking; another process may delete them meanwhile."""
+    old = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
+                    old.append(Path(entry.path))
+    return old
+
+
+async def spool_source(
+    source: Any,
+    folder: Path,
+    push_id: str,
+    *,
+    hold: SpoolHold,
+    source_format: str | None,
+    open_rows: Callable[[], Source | AsyncSource],
+    off_loop: OffLoop,
+) -> Spooled:
+    """Write any source that can be read once to the spool; the file to push from, which `hold` holds.
+
+    Raises:
+        ConfigError: A byte stream without a format.
+        SourceError: From the source.
+        JournalError: The spool cannot be written.
+    """
+    if not is_byte_stream(source):
+        return await spool_rows(await off_loop(open_rows), folder / f"{push_id}.arrow", hold, off_loop)
+    if source_format not in _SUFFIXES:
+        raise ConfigError(
+            "a stream has no name that tells its format", key="format", hint=f"--format {'|'.join(_SUFFIXES)}"
+        )
+    return await spool_bytes(source, folder / f"{push_id}{_SUFFIXES[source_format]}", hold, off_loop)

@@ -1,0 +1,1 @@
+"""The state folder: paths, durable SQLite files and locks."""

@@ -1,0 +1,303 @@
+"""Certificates, protocol versions and proxies, against real TLS servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import ssl
+
+import pytest
+import trustme
+
+from pushengine import errors
+from pushengine.celonis.connections import build_ssl_context
+from pushengine.celonis.data_push import DataPushClient
+from pushengine.config.load import EngineSettings
+from pushengine.credentials import OAuthClient, UserApiKey
+from pushengine.model import Payload
+from pushengine.runtime.clock import SystemClock
+
+JOB = b'{"id": "J", "status": "NEW"}'
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(JOB), JOB)
+MARKER = "M4RKER-password"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_around(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@contextlib.asynccontextmanager
+async def tls_server(cert, *, handle=None, **context_options):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    cert.configure_cert(context)
+    for name, value in context_options.items():
+        setattr(context, name, value)
+
+    tasks = set()
+
+    async def serve(reader, writer):
+        tasks.add(asyncio.current_task())
+        try:
+            if handle is not None:
+                await handle(reader, writer)
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lengths = [
+                    int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+                ]
+                await reader.readexactly((lengths or [0])[0])
+                writer.write(ANSWER)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+        await end(tasks)
+
+
+async def end(tasks):
+    """Cancel the handlers of a server, and give their transports the turns to close."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def client_of(url, credentials=None, **settings):
+    client = DataPushClient(
+        url, "pool", credentials or UserApiKey("key"), settings=EngineSettings(**settings), clock=SystemClock()
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def test_a_private_ca_is_added_by_ca_file(authority, ca_file):
+    async with (
+        tls_server(authority.issue_cert("127.0.0.1")) as port,
+        client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client,
+    ):
+        assert (await client.get_job("J")).id == "J"
+        await client.upload_chunk("J", Payload("0", memoryview(bytes(3 << 20)), 1, (0, 1), {}), "UPSERT")
+
+
+@pytest.mark.parametrize("case", ["unknown CA", "another host", "expired", "not yet valid"])
+async def test_a_certificate_that_proves_nothing_is_refused(authority, ca_file, case):
+    now = dt.datetime.now(dt.UTC)
+    certs = {
+        "unknown CA": lambda: trustme.CA().issue_cert("127.0.0.1"),
+        "another host": lambda: authority.issue_cert("other.example"),
+        "expired": lambda: authority.issue_cert(
+            "127.0.0.1", not_before=now - dt.timedelta(days=9), not_after=now - dt.timedelta(days=1)
+        ),
+        "not yet valid": lambda: authority.issue_cert(
+            "127.0.0.1", not_before=now + dt.timedelta(days=1), not_after=now + dt.timedelta(days=9)
+        ),
+    }
+    async with tls_server(certs[case]()) as port, client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client:
+        with pytest.raises(errors.ConnectionFailedError) as caught:
+            await client.upload_chunk("J", Payload("0", memoryview(b"x"), 1, (0, 1), {}), "UPSERT")
+    assert caught.value.disposition == "terminal"
+    assert "ca_file" in caught.value.hint
+    assert "not trusted" in caught.value.message
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+async def test_old_tls_is_refused(authority, ca_file):
+    old = {"minimum_version": ssl.TLSVersion.TLSv1, "maximum_version": ssl.TLSVersion.TLSv1_1}
+    async with (
+        tls_server(authority.issue_cert("127.0.0.1"), **old) as port,
+        client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client,
+    ):
+        with pytest.raises(errors.ConnectionFailedError):
+            await client.get_job("J")
+
+
+def test_verification_is_always_on(ca_file):
+    for context in (build_ssl_context(None), build_ssl_context(ca_file)):
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.check_hostname
+        assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"], ids=["missing", "empty", "text"])
+def test_a_ca_file_that_is_none_is_a_config_error(tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(errors.ConfigError) as caught:
+        build_ssl_context(path)
+    assert caught.value.key == "ca_file"
+    assert str(path) in str(caught.value)
+
+
+async def test_https_to_a_server_without_tls(ca_file):
+    async def serve(reader, writer):
+        await reader.read(100)
+        writer.write(ANSWER)
+        await writer.drain()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, client_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", ca_file=ca_file) as client:
+        with pytest.raises(errors.ConnectionFailedError) as caught:
+            await client.get_job("J")
+    assert "no TLS" in str(caught.value)
+
+
+async def test_a_name_that_does_not_resolve():
+    async with client_of("https://team.invalid") as client:
+        with pytest.raises(errors.ConnectionFailedError) as caught:
+            await client.get_job("J")
+    assert caught.value.disposition == "transient"
+    assert "host name" in str(caught.value)
+
+
+async def test_closing_does_not_wait_for_the_goodbye_of_a_silent_peer(authority, ca_file):
+    """aiohttp lets go of a cancelled TLS connection while asyncio waits up to 30 s for the peer's close_notify."""
+    reached = asyncio.Event()
+
+    async def handle(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with tls_server(authority.issue_cert("127.0.0.1"), handle=handle) as port:
+        async with client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client:
+            call = asyncio.create_task(client.get_job("J"))
+            await reached.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            sockets = list(client._sockets)
+            assert sockets
+        assert [sock.fileno() for sock in sockets] == [-1] * len(sockets)
+
+
+# ---------------------------------------------------------------------------------------------------------------- proxies
+
+
+@contextlib.asynccontextmanager
+async def proxy(answer=None):
+    """A CONNECT proxy; keeps the heads it got."""
+    heads, relays = [], set()
+
+    async def copy(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head.decode())
+        if answer is not None:
+            writer.write(answer)
+            await writer.drain()
+            writer.transport.abort()
+            return
+        host, _, port = head.split(b" ")[1].decode().rpartition(":")
+        upstream = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        for pair in ((reader, upstream[1]), (upstream[0], writer)):
+            task = asyncio.create_task(copy(*pair))
+            relays.add(task)
+            task.add_done_callback(relays.discard)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], heads
+    finally:
+        server.close()
+        await server.wait_closed()
+        while relays:
+            await asyncio.wait(relays)
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+async def test_the_environments_proxy_is_used_and_sees_no_credentials_of_ours(
+    authority, ca_file, monkeypatch, variable
+):
+    async with tls_server(authority.issue_cert("127.0.0.1")) as port, proxy() as (proxy_port, heads):
+        monkeypatch.setenv(variable, f"http://user:{MARKER}@127.0.0.1:{proxy_port}")
+        async with client_of(f"https://127.0.0.1:{port}", UserApiKey("the-key"), ca_file=ca_file) as client:
+            await client.get_job("J")
+    assert heads[0].startswith(f"CONNECT 127.0.0.1:{port} ")
+    assert "\r\nProxy-Authorization: Basic " in heads[0]
+    assert "the-key" not in heads[0]
+
+
+async def test_no_proxy_is_honoured(authority, ca_file, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with (
+        tls_server(authority.issue_cert("127.0.0.1")) as port,
+        client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client,
+    ):
+        await client.get_job("J")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "disposition"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "status 407", "terminal"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "status 502", "transient"),
+        (b"", "", "transient"),
+    ],
+    ids=["407", "502", "closes"],
+)
+async def test_a_proxy_that_refuses_means_that_nothing_was_sent(monkeypatch, answer, text, disposition):
+    async with proxy(answer) as (port, _):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:{MARKER}@127.0.0.1:{port}")
+        async with client_of("https://team.invalid") as client:
+            with pytest.raises(errors.ConnectionFailedError) as caught:
+                await client.submit_job("J", duplicate_removal_column=None)
+    assert text in str(caught.value)
+    assert caught.value.disposition == disposition
+    assert MARKER not in repr(caught.value) + repr(caught.value.__cause__)
+
+
+async def test_a_proxy_that_is_not_there(monkeypatch):
+    async with proxy() as (port, _):
+        pass
+    monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")
+    async with client_of("https://team.invalid", OAuthClient("c", "s")) as client:
+        with pytest.raises(errors.ConnectionFailedError) as caught:
+            await client.submit_job("J", duplicate_removal_column=None)
+    assert "the proxy cannot be reached" in str(caught.value)
+
+
+async def test_a_proxy_of_another_kind_is_a_config_error(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://user:{MARKER}@127.0.0.1:1")
+    async with client_of("https://team.invalid") as client:
+        with pytest.raises(errors.ConfigError) as caught:
+            await client.get_job("J")
+    assert MARKER not in str(caught.value)

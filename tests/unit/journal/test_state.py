@@ -1,0 +1,225 @@
+"""What a push's facts add up to, from any beginning of them."""
+
+import itertools
+
+import pytest
+from support import simulation
+from support.simulation import Weather, simulate
+
+from pushengine.journal.state import PushHistory
+from pushengine.journal.store import Fact
+
+JOB = "job-1"
+
+
+class Story:
+    """Facts, told one by one."""
+
+    def __init__(self):
+        self.history, self.at = PushHistory(), 100.0
+
+    def __getattr__(self, kind):
+        def tell(at=None, **body):
+            self.at = self.at + 1 if at is None else at
+            self.history.apply(kind, self.at, body)
+            return self
+
+        return tell
+
+    @property
+    def state(self):
+        return self.history.state
+
+    def chunk(self, number, rows=10, job_id=JOB, chunk_id=None):
+        return self.chunk_sending(
+            job_id=job_id,
+            chunk_id=chunk_id or f"{number:06d}",
+            rows=rows,
+            first_row=number * 10,
+            end_row=number * 10 + rows,
+            payload_bytes=100,
+            digests={"sha256": "00"},
+            type="UPSERT",
+        )
+
+    def state_of(self, number, job_id=JOB):
+        return self.state.chunk_of(job_id, f"{number:06d}").state
+
+
+@pytest.fixture
+def story():
+    told = Story()
+    told.push_planned(schema={"columns": []}, fingerprint=[], recipe={})
+    told.session_started(pid=1, resumed=False)
+    return told
+
+
+@pytest.fixture
+def staged(story):
+    return story.job_intended().job_created(job_id=JOB)
+
+
+def test_a_create_that_was_cut_off_leaves_an_orphan(story):
+    assert not story.state.has_orphan
+    assert story.job_intended().state.has_orphan
+    assert story.state.job is None
+    assert not story.job_created(job_id=JOB).state.has_orphan
+    assert story.state.job.job_id == JOB
+
+
+@pytest.mark.parametrize(
+    ("last", "body", "state", "is_open"),
+    [
+        (None, {}, "sending", True),
+        ("chunk_unknown", {"error": "lost"}, "unknown", True),
+        ("chunk_refused", {"error": "no"}, "refused", False),
+        ("chunk_acked", {}, "acked", False),
+        ("chunk_settled", {"is_present": True, "how": "checksum"}, "acked", False),
+        ("chunk_settled", {"is_present": False, "how": "checksum"}, "absent", False),
+    ],
+)
+def test_outcome_of_a_chunk(staged, last, body, state, is_open):
+    staged.chunk(0)
+    if last:
+        getattr(staged, last)(job_id=JOB, chunk_id="000000", **body)
+    record = staged.state.chunk_of(JOB, "000000")
+    assert (record.state, record.is_open, record.attempts) == (state, is_open, 1)
+    staged.chunk(0)
+    assert (record.state, record.attempts) == ("sending", 2)
+
+
+def test_a_chunk_found_absent_is_in_quarantine_from_the_moment_of_the_look(staged):
+    staged.chunk(0).chunk_unknown(job_id=JOB, chunk_id="000000", error="lost")
+    assert staged.state.job.quarantined_since is None
+    staged.chunk_settled(at=500.0, job_id=JOB, chunk_id="000000", is_present=False, how="count")
+    assert staged.state.job.quarantined_since == 500.0
+    staged.chunk(0).chunk_unknown(job_id=JOB, chunk_id="000000", error="lost")
+    staged.chunk_settled(at=900.0, job_id=JOB, chunk_id="000000", is_present=True, how="count")
+    assert staged.state.job.quarantined_since == 900.0  # which of the two attempts arrived is not known
+
+
+@pytest.mark.parametrize(
+    ("acked", "point"),
+    [
+        ([], (0, 0)),
+        ([0], (1, 10)),
+        ([0, 1, 2], (3, 30)),
+        ([1, 2], (0, 0)),
+        ([0, 2, 3], (1, 10)),
+        ([2, 0, 1], (3, 30)),
+    ],
+)
+def test_resume_point_is_the_end_of_what_is_acknowledged_without_a_gap(staged, acked, point):
+    for number in acked:
+        staged.chunk(number).chunk_acked(job_id=JOB, chunk_id=f"{number:06d}")
+    staged.chunk(9)
+    assert staged.state.job.resume_point() == point
+
+
+def test_no_resume_point_between_the_parts_of_a_split_chunk(staged):
+    for number, chunk_id in ((0, "000000"), (1, "000001.0"), (2, "000001.1"), (3, "000002")):
+        staged.chunk(number, chunk_id=chunk_id).chunk_acked(job_id=JOB, chunk_id=chunk_id)
+        assert staged.state.job.resume_point() == {0: (1, 10), 1: (1, 10), 2: (1, 10), 3: (3, 40)}[number]
+
+
+def test_life_of_a_submit(staged):
+    job = staged.state.job
+    assert not job.is_complete
+    staged.job_sealed(job_id=JOB, chunks=1, verified="checksum")
+    assert (job.verified, job.is_complete, job.may_have_run) == ("checksum", True, False)
+    staged.submit_intended(job_id=JOB)
+    assert (job.submit, job.submits, job.may_have_run) == ("intended", 1, True)
+    staged.submit_refused(job_id=JOB, error="429")
+    assert (job.submit, job.may_have_run) == ("none", False)
+    staged.submit_intended(job_id=JOB).submit_unknown(job_id=JOB, error="lost")
+    staged.submit_intended(job_id=JOB).submit_refused(job_id=JOB, error="429")
+    assert job.may_have_run  # the lost one may have been done
+    staged.submit_intended(job_id=JOB).submit_accepted(job_id=JOB)
+    staged.job_polled(job_id=JOB, status="RUNNING").job_settled(job_id=JOB, status="DONE", logs=["ok"])
+    assert (job.submit, job.status, job.logs, staged.state.submits) == ("accepted", "DONE", ("ok",), 4)
+
+
+def test_a_job_that_the_push_went_on_without_is_not_used_again_even_if_it_could_not_be_deleted(staged):
+    staged.job_discarded(job_id=JOB, error="bad gateway")
+    assert staged.state.job is not None
+    staged.push_restarted(reason="a value does not fit", schema={"columns": [1]})
+    assert staged.state.job is None
+    assert staged.state.schema == {"columns": [1]}
+    staged.job_created(job_id="job-2")
+    assert (staged.state.job.job_id, staged.state.restarts) == ("job-2", 1)
+    staged.push_restarted(reason="tainted")
+    assert staged.state.schema == {"columns": [1]}
+
+
+def test_a_deleted_job_is_gone(staged):
+    assert staged.job_discarded(job_id=JOB, error=None).state.job is None
+
+
+@pytest.mark.parametrize("kind", ["push_finished", "push_failed", "push_interrupted"])
+def test_the_last_receipt_counts(staged, kind):
+    getattr(staged, kind)(receipt={"status": "X"})
+    assert staged.state.receipt == {"status": "X"}
+
+
+def test_kinds_of_newer_versions_are_passed_over(staged):
+    staged.chunk(0).of_tomorrow(job_id="other", anything=1)
+    assert staged.state_of(0) == "sending"
+
+
+NIGHTS = [
+    Weather(fault=0.3, crash=0.03, late=1.0, vanish=0.01, undeletable=0.3),
+    Weather(fault=0.3, crash=0.05, change=0.3, drain=0.3, checksum="none"),
+]
+
+
+@pytest.mark.parametrize("weather", NIGHTS)
+def test_every_beginning_of_a_recorded_history_can_be_read_and_is_told_the_same_way(weather, monkeypatch):
+    """All facts at once, and one by one with a look after each, come to the same state; no beginning of them is an error."""
+    recorded = []
+
+    def keep(file):
+        recorded.extend(file.facts(push.push_id) for push in file.pushes())
+
+    monkeypatch.setattr(simulation, "check_facts", keep)
+    for seed in range(25):
+        simulate(seed, weather=weather, rows=200)
+    assert sum(map(len, recorded)) > 500
+    kinds = set()
+    for facts in recorded:
+        live = PushHistory()
+        for number, fact in enumerate(facts, 1):
+            live.apply(fact.kind, fact.at, fact.body)
+            kinds.add(fact.kind)
+            state = live.state
+            if state.job is not None:
+                index, row = state.job.resume_point()
+                assert index >= 0
+                assert row >= 0
+                assert all(chunk.rows == chunk.source_rows[1] - chunk.source_rows[0] for chunk in state.job.acked)
+            if number % 7 == 0:
+                assert PushHistory(itertools.islice(facts, number)).state == state
+        assert PushHistory(facts).state == live.state
+    assert {"chunk_settled", "submit_unknown", "push_restarted", "job_discarded", "chunk_refused"} <= kinds
+
+
+def test_facts_are_what_the_journal_gives(staged):
+    facts = [Fact("p", 1.0, "push_planned", {"schema": None}), Fact("p", 2.0, "job_created", {"job_id": JOB})]
+    assert PushHistory(facts).state.job.job_id == JOB
+
+
+def test_a_push_knows_its_files_as_each_process_found_them_until_all_of_them_are_known_to_be_one_content(staged):
+    a, b = [["/f", 1, 2, "x", 1, 1, 1]], [["/f", 1, 2, "x", 1, 2, 3]]
+    staged.push_planned(schema={"columns": []}, fingerprint=a)
+    staged.session_started(pid=2, resumed=True, fingerprint=b)
+    staged.session_started(pid=3, resumed=True, fingerprint=None)
+    staged.session_started(pid=4, resumed=True)  # of an earlier version
+    assert staged.state.fingerprints == [a, b]
+    staged.source_acked(job_id=JOB, rows=1, fingerprint=b, sha256=["00"])
+    assert (staged.state.fingerprints, staged.state.sha256, staged.state.job.is_complete) == ([b], ("00",), True)
+
+
+def test_a_job_that_was_acknowledged_once_may_have_run_whatever_a_repeated_submit_is_told(staged):
+    staged.submit_intended(job_id=JOB).submit_accepted(job_id=JOB, at=500.0)
+    staged.submit_intended(job_id=JOB).submit_refused(job_id=JOB, error="no")
+    assert (staged.state.job.accepted_at, staged.state.job.repeats, staged.state.submits) == (500.0, 1, 2)
+    assert staged.state.may_have_run

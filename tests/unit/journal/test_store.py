@@ -1,0 +1,660 @@
+# ruff: noqa: PT012 - a transaction that fails is two lines
+"""The journal file: durable before told, a prefix after any crash, kept as it is when damaged."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pushengine.cli import exit_codes
+from pushengine.errors import JournalCorruptError, JournalError, JournalLockedError, JournalVersionError
+from pushengine.journal.store import (
+    FORMAT_VERSION,
+    Fact,
+    Journal,
+    JournalFile,
+    PushLock,
+    PushRow,
+    refuse_network_file_system,
+    translated,
+)
+
+SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+
+
+def row(number=0, state="open", identity="i", at=100.0):
+    return PushRow(
+        push_id=f"push-{number}",
+        identity=identity,
+        team="acme",
+        pool_id="p",
+        target="T",
+        source="a.csv",
+        created_at=at,
+        updated_at=at,
+        state=state,
+    )
+
+
+def fact(number, push=0, **body):
+    return Fact(f"push-{push}", 100.0 + number, f"kind-{number}", {"number": number, **body})
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "journal.sqlite3"
+
+
+@pytest.fixture
+def file(path):
+    with contextlib.closing(JournalFile(path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def journal(path):
+    opened = Journal(path)
+    await opened.open()
+    yield opened
+    await opened.aclose()
+
+
+def put(file, *facts):
+    with file.transaction():
+        for one in facts:
+            file.append(one)
+
+
+# --- Format and durability --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_commit_is_flushed_to_the_disk(file):
+    pragmas = {name: file._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+
+
+def test_format_is_versioned_and_private(file, path):
+    assert file._db.execute("PRAGMA user_version").fetchone() == (FORMAT_VERSION,)
+    tables = {name for (name,) in file._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == {"pushes", "facts", "teams"}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_facts_come_back_in_order_with_what_they_carry(file):
+    facts = [fact(number, text="Größe 日本 '\"\n", nested={"a": [1, None, 2.5]}) for number in range(50)]
+    with file.transaction():
+        file.begin_push(row())
+        file.begin_push(row(1))
+    for one in facts:
+        put(file, one, fact(99, push=1))
+    assert file.facts("push-0") == facts
+    assert len(file.facts("push-1")) == 50
+    assert file.facts("push-2") == []
+
+
+def test_the_newest_push_of_an_identity_that_is_not_over_is_found(file):
+    with file.transaction():
+        for number, state in enumerate(["done", "open", "finished", "failed", "superseded", "unknown", "done"]):
+            file.begin_push(row(number, state, at=100.0 + number))
+        file.begin_push(row(9, identity="other", at=999.0))
+    assert file.find_open("i").push_id == "push-2"
+    with file.transaction():
+        file.set_state("push-2", "done", 200.0)
+    assert file.find_open("i").push_id == "push-1"
+    assert file.find_open("nobody") is None
+    assert file.push("push-2") == dataclasses.replace(row(2, "done", at=102.0), updated_at=200.0)
+    assert [one.push_id for one in file.pushes(limit=3)] == ["push-9", "push-6", "push-5"]
+    assert [one.push_id for one in file.pushes(state="open")] == ["push-9", "push-1"]
+
+
+def test_checksum_is_remembered_by_team(file):
+    assert file.checksum_of("acme") is None
+    for algorithm in ("md5/hex", "sha1/base64"):
+        with file.transaction():
+            file.learn_checksum("acme", algorithm)
+        assert file.checksum_of("acme") == algorithm
+    assert file.checksum_of("other") is None
+
+
+def test_prune_forgets_only_old_pushes_that_are_over(file):
+    states = ["open", "finished", "done", "failed", "superseded", "unknown"]
+    with file.transaction():
+        for number, state in enumerate(states):
+            for age, at in ((0, 10.0), (100, 500.0)):
+                file.begin_push(row(number + age, state, at=at))
+                file.append(Fact(f"push-{number + age}", at, "k", {}))
+    with file.transaction():
+        assert file.prune(100.0) == 3
+    left = {one.push_id for one in file.pushes()}
+    assert left == {f"push-{number}" for number in (0, 1, 5, *range(100, 106))}
+    assert {push for (push,) in file._db.execute("SELECT DISTINCT push_id FROM facts")} == left
+
+
+def test_a_transaction_that_fails_leaves_nothing(file):
+    put(file, fact(1))
+    with pytest.raises(ZeroDivisionError), file.transaction():
+        file.append(fact(2))
+        _ = 1 / 0
+    assert [one.kind for one in file.facts("push-0")] == ["kind-1"]
+    put(file, fact(3))
+
+
+def test_processes_that_make_and_write_the_file_at_once_lose_nothing(path):
+    command = (
+        "import sys; from pathlib import Path; from pushengine.journal.store import *\n"
+        "file = JournalFile(Path(sys.argv[1]))\n"
+        "for n in range(50):\n"
+        "    with file.transaction(): file.append(Fact(sys.argv[2], 1.0, 'k', {'n': n}))\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", command, path, name]) for name in "abc"]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    with contextlib.closing(JournalFile(path)) as file:
+        assert [[one.body["n"] for one in file.facts(name)] for name in "abc"] == [list(range(50))] * 3
+
+
+# --- The thread around it ---------------------------------------------------------------------------------------------------------------
+
+
+async def held(journal):
+    """The thread is at work, until the gate is opened."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def work(_file):
+        begun.set()
+        gate.wait(10)
+
+    first = asyncio.ensure_future(journal.do(work))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    return first, gate
+
+
+async def test_calls_that_wait_together_are_committed_together_in_order(journal):
+    first, gate = await held(journal)
+    many = [asyncio.ensure_future(journal.do(lambda file, n=n: file.append(fact(n)))) for n in range(100)]
+    await asyncio.sleep(0.01)
+    gate.set()
+    await asyncio.gather(first, *many)
+    assert journal.commits == 2
+    assert [one.body["number"] for one in await journal.do(lambda file: file.facts("push-0"))] == list(range(100))
+
+
+async def test_an_error_in_one_call_reaches_all_that_share_its_commit_and_nothing_is_recorded(journal):
+    first, gate = await held(journal)
+
+    def bad(_file):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    calls = [lambda file: file.append(fact(1)), bad, lambda file: file.append(fact(2))]
+    waiting = [asyncio.ensure_future(journal.do(call)) for call in calls]
+    await asyncio.sleep(0.01)
+    gate.set()
+    await first
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [JournalError] * 3
+    assert all("disk is full" in result.message for result in results)
+    assert await journal.do(lambda file: file.facts("push-0")) == []
+    await journal.do(lambda file: file.append(fact(3)))
+    assert len(await journal.do(lambda file: file.facts("push-0"))) == 1
+
+
+async def test_a_call_that_was_told_to_be_done_is_in_the_file(journal, path):
+    await journal.do(lambda file: file.append(fact(1)))
+    with contextlib.closing(JournalFile(path)) as other:
+        assert other.facts("push-0") == [fact(1)]
+
+
+async def test_a_call_cancelled_before_it_began_never_happens(journal):
+    first, gate = await held(journal)
+    second = asyncio.ensure_future(journal.do(lambda file: file.append(fact(1))))
+    await asyncio.sleep(0.01)
+    second.cancel()
+    await asyncio.wait({second})
+    gate.set()
+    await first
+    assert await journal.do(lambda file: file.facts("push-0")) == []
+
+
+async def test_a_closed_journal_says_so_and_what_waited_is_written(path):
+    journal = Journal(path)
+    await journal.open()
+    waiting = [asyncio.ensure_future(journal.do(lambda file, n=n: file.append(fact(n)))) for n in range(20)]
+    await asyncio.sleep(0)
+    await journal.aclose()
+    await asyncio.gather(*waiting)
+    with pytest.raises(JournalError, match="closed"):
+        await journal.do(lambda _file: None)
+    await journal.aclose()
+    assert not any(thread.name == "pushengine-journal" for thread in threading.enumerate())
+    with contextlib.closing(JournalFile(path)) as file:
+        assert len(file.facts("push-0")) == 20
+
+
+async def test_a_journal_that_cannot_be_opened_leaves_no_thread(tmp_path):
+    journal = Journal(tmp_path / "none" / "journal.sqlite3")
+    with pytest.raises(JournalError, match="unable to open"):
+        await journal.open()
+    await journal.aclose()
+    assert not any(thread.name == "pushengine-journal" and thread.is_alive() for thread in threading.enumerate())
+
+
+# --- Damage -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_format_is_refused_and_kept(path):
+    JournalFile(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version={FORMAT_VERSION + 1}")
+    before = path.read_bytes()
+    with pytest.raises(JournalVersionError) as caught:
+        JournalFile(path)
+    assert "newer" in caught.value.hint
+    assert exit_codes.exit_code_for(caught.value) == 2
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"x" * 100_000, b"SQLite format 3\0" + b"x" * 5000, b"\0" * 8192, b"x"], ids=len)
+def test_garbage_is_no_journal_and_is_kept(path, content):
+    path.write_bytes(content)
+    with pytest.raises(JournalCorruptError) as caught:
+        JournalFile(path)
+    assert path.read_bytes() == content
+    assert "kept" in caught.value.hint
+    assert exit_codes.exit_code_for(caught.value) == 2
+
+
+def filled(path, facts=300):
+    with contextlib.closing(JournalFile(path)) as file:
+        with file.transaction():
+            file.begin_push(row())
+        for number in range(facts // 10):
+            put(file, *(fact(10 * number + one, text="x" * 200) for one in range(10)))
+    return path.read_bytes()
+
+
+def test_a_page_of_garbage_anywhere_is_found_and_the_file_is_kept(path):
+    whole = filled(path)
+    rng = random.Random(3)
+    pages = len(whole) // 4096
+    assert pages > 10
+    for page in range(pages):
+        damaged = bytearray(whole)
+        damaged[page * 4096 : (page + 1) * 4096] = rng.randbytes(4096)
+        path.write_bytes(damaged)
+        with pytest.raises(JournalCorruptError):
+            JournalFile(path)
+        assert path.read_bytes() == damaged, page
+
+
+def test_a_damaged_file_with_a_log_beside_it_keeps_both(path, tmp_path):
+    """As a crash leaves it: closing the database would write the log into the damaged file."""
+    filled(path)
+    writer = JournalFile(path)
+    put(writer, fact(1))
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name in ("journal.sqlite3", "journal.sqlite3-wal"):
+        shutil.copy(tmp_path / name, kept / name)
+    writer.close()
+    damaged = bytearray((kept / "journal.sqlite3").read_bytes())
+    damaged[5 * 4096 : 6 * 4096] = bytes(range(256)) * 16
+    (kept / "journal.sqlite3").write_bytes(damaged)
+    log = (kept / "journal.sqlite3-wal").read_bytes()
+    assert log
+    with pytest.raises(JournalCorruptError):
+        JournalFile(kept / "journal.sqlite3")
+    assert (kept / "journal.sqlite3").read_bytes() == damaged
+    assert (kept / "journal.sqlite3-wal").read_bytes() == log
+
+
+def test_flipped_bits_are_an_error_or_leave_the_rest_readable(path):
+    """SQLite checks structure, not content: what it cannot see must not become a crash of ours either."""
+    whole = filled(path, 40)
+    rng = random.Random(4)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with contextlib.suppress(JournalCorruptError, JournalVersionError):
+            with contextlib.closing(JournalFile(path)) as file, translated(path):
+                facts = file.facts("push-0")
+            assert len(facts) <= 40
+
+
+def test_a_fact_that_is_no_json_is_damage(file):
+    file._db.execute("INSERT INTO facts (push_id, at, kind, body) VALUES ('push-0', 1.0, 'k', '{\"a\": ')")
+    with pytest.raises(JournalCorruptError, match="push-0"):
+        file.facts("push-0")
+
+
+def test_a_cut_file_is_found(path):
+    whole = filled(path)
+    for size in (1, 100, 4096, 5000, len(whole) // 2, len(whole) - 4096, len(whole) - 4097):
+        path.write_bytes(whole[:size])
+        with pytest.raises(JournalCorruptError):
+            JournalFile(path)
+        assert path.read_bytes() == whole[:size]
+
+
+@pytest.fixture
+def cut_log():
+    """A database of small pages with three commits in its log, as a power cut leaves it, and a reader of any cut of the log."""
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        path = Path(folder) / "journal.sqlite3"
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA page_size=512")
+            db.execute("VACUUM")
+        JournalFile(path).close()
+        file = JournalFile(path)
+        facts = [fact(number) for number in range(3)]
+        for one in facts:
+            put(file, one)
+        base, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+        file.close()
+        assert len(log) > 3 * 512
+        copy = Path(folder) / "copy.sqlite3"
+
+        def read(size, damage=None):
+            copy.write_bytes(base)
+            cut = bytearray(log[:size])
+            if damage is not None:
+                cut[damage] ^= 0x55
+            Path(f"{copy}-wal").write_bytes(cut)
+            Path(f"{copy}-shm").unlink(missing_ok=True)
+            with contextlib.closing(JournalFile(copy)) as opened:
+                return opened.facts("push-0")
+
+        yield facts, len(log), read
+
+
+def test_a_log_cut_at_any_byte_leaves_a_prefix_never_an_invention(cut_log):
+    facts, size, read = cut_log
+    longest = 0
+    for length in range(size + 1):
+        found = read(length)
+        assert found == facts[: len(found)], length
+        assert len(found) >= longest
+        longest = len(found)
+    assert longest == len(facts)
+
+
+def test_a_log_damaged_at_any_place_leaves_a_prefix(cut_log):
+    facts, size, read = cut_log
+    for place in range(0, size, 7):
+        found = read(size, place)
+        assert found == facts[: len(found)], place
+
+
+# --- One process per push ---------------------------------------------------------------------------------------------------------------
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from pushengine.journal.store import PushLock\n"
+    "lock = PushLock(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); time.sleep(60)\n"
+)
+
+
+def test_a_second_holder_is_told_who_has_it(tmp_path):
+    lock = PushLock(tmp_path / "locks", "i" * 64)
+    with pytest.raises(JournalLockedError, match=f"held by pid {os.getpid()}") as caught:
+        PushLock(tmp_path / "locks", "i" * 64)
+    assert exit_codes.exit_code_for(caught.value) == 75
+    PushLock(tmp_path / "locks", "j" * 64).release()
+    lock.release()
+    lock.release()
+    PushLock(tmp_path / "locks", "i" * 64).release()
+
+
+def test_a_lock_of_another_process_is_free_when_that_is_killed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path, "i"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(JournalLockedError, match=f"held by pid {holder.pid}"):
+            PushLock(tmp_path, "i")
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    PushLock(tmp_path, "i").release()
+
+
+def test_a_child_does_not_inherit_the_lock(tmp_path):
+    lock = PushLock(tmp_path, "i")
+    with subprocess.Popen(["sleep", "30"], close_fds=False) as child:
+        lock.release()
+        PushLock(tmp_path, "i").release()
+        child.kill()
+
+
+# --- Places where it cannot work --------------------------------------------------------------------------------------------------------
+
+MOUNTS = """\
+22 1 0:21 / / rw,relatime - ext4 /dev/root rw
+30 22 0:40 / /mnt/share rw shared:1 - {kind} server:/x rw
+31 30 0:41 / /mnt/share/local rw - ext4 /dev/sdb rw
+32 22 0:42 / /mnt/with\\040space rw - {kind} server:/y rw
+"""
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph"])
+@pytest.mark.parametrize("place", ["/mnt/share", "/mnt/share/state/deep", "/mnt/with space/state"])
+def test_a_network_file_system_is_refused(tmp_path, kind, place):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS.format(kind=kind))
+    with pytest.raises(JournalError, match=f"network file system \\({kind}\\)") as caught:
+        refuse_network_file_system(Path(place), mounts)
+    assert exit_codes.exit_code_for(caught.value) == 2
+
+
+@pytest.mark.parametrize("place", ["/", "/home/state", "/mnt/shared", "/mnt/share/local", "/mnt/share/local/x"])
+def test_a_local_file_system_is_taken(tmp_path, place):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS.format(kind="nfs"))
+    refuse_network_file_system(Path(place), mounts)
+    refuse_network_file_system(Path(place), tmp_path / "none")
+
+
+def test_a_full_file_is_a_clear_error_and_loses_nothing(file):
+    put(file, fact(1))
+    (pages,) = file._db.execute("PRAGMA page_count").fetchone()
+    file._db.execute(f"PRAGMA max_page_count={pages + 2}")
+    written = 1
+    with pytest.raises(JournalError, match="full") as caught, translated(file.path):
+        for number in range(2, 1000):
+            put(file, fact(number, text="x" * 500))
+            written += 1
+    assert "PUSHENGINE_STATE_DIR" in caught.value.hint
+    assert len(file.facts("push-0")) == written
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs `pushengine push` with a state folder."""
+    (tmp_path / "a.csv").write_text("ID\n1\n2\n")
+
+    def run(state):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PUSHENGINE_")}
+        environment = kept | {
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "PUSHENGINE_STATE_DIR": str(state),
+            "PUSHENGINE_URL": "http://127.0.0.1:9",
+            "PUSHENGINE_POOL_ID": "p",
+            "PUSHENGINE_API_KEY": "test-key-1",
+            "HOME": str(tmp_path),
+        }
+        words = [sys.executable, "-m", "pushengine", "push", tmp_path / "a.csv", "--table", "T", "--json"]
+        return subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        )
+
+    return run
+
+
+def check_refused(done, *words, code=2):
+    told = json.loads(done.stdout)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert told["error"]["hint"]
+    assert any(word in told["error"]["message"] for word in words), told
+    return told["error"]["type"]
+
+
+def test_a_damaged_journal_stops_the_command(tmp_path, command):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "journal.sqlite3").write_bytes(b"x" * 10_000)
+    assert check_refused(command(state), "damaged") == "JournalCorruptError"
+    assert (state / "journal.sqlite3").read_bytes() == b"x" * 10_000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+@pytest.mark.parametrize(("how", "code"), [("full", 75), ("read-only", 2)])
+def test_a_state_folder_that_is_full_or_read_only_stops_the_command(tmp_path, command, how, code):
+    state = tmp_path / "state"
+    state.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", state]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        if how == "full":
+            (state / "ballast").write_bytes(b"x" * 60_000)
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", state], check=True)
+        check_refused(command(state), "full", "readonly", "unable to open", "read-only", "disk I/O", code=code)
+    finally:
+        subprocess.run(["umount", state], check=True)
+
+
+# --- The journal against a model of it --------------------------------------------------------------------------------------------------
+
+pushes = st.integers(0, 3)
+states = st.sampled_from(["open", "finished", "done", "failed", "superseded", "unknown"])
+bodies = st.dictionaries(
+    st.text(max_size=5), st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20), max_size=3
+)
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """Whatever is done in whatever order, with crashes between: the file holds what was committed, all of it and nothing else."""
+
+    @initialize()
+    def begin(self):
+        self.folder = tempfile.TemporaryDirectory(dir=SCRATCH)
+        self.number = 0
+        self.file = JournalFile(self.path)
+        self.rows, self.facts, self.teams, self.at = {}, {}, {}, 0.0
+
+    @property
+    def path(self):
+        return Path(self.folder.name) / f"journal{self.number}.sqlite3"
+
+    def now(self):
+        self.at += 1.0
+        return self.at
+
+    def touch(self, name, **changes):
+        if name in self.rows:
+            self.rows[name] = dataclasses.replace(self.rows[name], updated_at=self.at, **changes)
+
+    @rule(number=pushes, state=states)
+    def begin_push(self, number, state):
+        if f"push-{number}" in self.rows:
+            return
+        new = row(number, state, identity=f"i{number % 2}", at=self.now())
+        with self.file.transaction():
+            self.file.begin_push(new)
+        self.rows[new.push_id] = new
+
+    @precondition(lambda self: self.rows)
+    @rule(number=pushes, many=st.lists(bodies, min_size=1, max_size=4))
+    def append(self, number, many):
+        name = f"push-{number}"
+        new = [Fact(name, self.now(), "k", body) for body in many]
+        put(self.file, *new)
+        self.facts.setdefault(name, []).extend(new)
+        if self.file.push(name) is not None and self.file.push(name).updated_at == self.at:
+            self.touch(name)  # a journal may, or may not, note with each fact that the push was touched
+
+    @rule(number=pushes, state=states)
+    def set_state(self, number, state):
+        with self.file.transaction():
+            self.file.set_state(f"push-{number}", state, self.now())
+        self.touch(f"push-{number}", state=state)
+
+    @rule(team=st.sampled_from("ab"), algorithm=st.sampled_from(["md5/hex", "sha1/hex"]))
+    def learn(self, team, algorithm):
+        with self.file.transaction():
+            self.file.learn_checksum(team, algorithm)
+        self.teams[team] = algorithm
+
+    @rule(age=st.integers(0, 20))
+    def prune(self, age):
+        before, over = self.at - age, ("done", "failed", "superseded")
+        gone = {name for name, one in self.rows.items() if one.state in over and one.updated_at < before}
+        with self.file.transaction():
+            assert self.file.prune(before) == len(gone)
+        for name in gone:
+            del self.rows[name]
+            self.facts.pop(name, None)
+
+    @rule(number=pushes)
+    def fail(self, number):
+        with pytest.raises(ZeroDivisionError), self.file.transaction():
+            self.file.append(Fact(f"push-{number}", self.now(), "never", {}))
+            self.file.learn_checksum("a", "never")
+            self.file.prune(self.at + 1)
+            _ = 1 / 0
+
+    @rule()
+    def close_and_open(self):
+        self.file.close()
+        self.file = JournalFile(self.path)
+
+    @rule(in_transaction=st.booleans())
+    def crash(self, in_transaction):
+        """What is on the disk at this moment is all that is left."""
+        if in_transaction:
+            self.file._db.execute("BEGIN IMMEDIATE")
+            self.file.append(Fact("push-0", self.now(), "never", {}))
+        old = self.path
+        self.number += 1
+        for suffix in ("", "-wal"):
+            if Path(f"{old}{suffix}").exists():
+                shutil.copy(f"{old}{suffix}", f"{self.path}{suffix}")
+        self.file.close()
+        self.file = JournalFile(self.path)
+
+    @invariant()
+    def file_is_as_the_model(self):
+        if not hasattr(self, "rows"):
+            return
+        for number in range(4):
+            name = f"push-{number}"
+            assert self.file.push(name) == self.rows.get(name)
+            assert self.file.facts(name) == self.facts.get(name, [])
+        for identity in ("i0", "i1"):
+            found = [
+                one for one in self.rows.values() if one.identity == identity and one.state in ("open", "finished")
+            ]
+            assert self.file.find_open(identity) == max(found, key=lambda one: one.created_at, default=None)
+        assert {team: self.file.checksum_of(team) for team in "ab"} == {team: self.teams.get(team) for team in "ab"}
+
+    def teardown(self):
+        if hasattr(self, "file"):
+            self.file.close()
+            self.folder.cleanup()
+
+
+TestJournalMachine = JournalMachine.TestCase
+TestJournalMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

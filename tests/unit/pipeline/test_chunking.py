@@ -1,0 +1,188 @@
+"""Chunks: sizes, names, halves, and ending early."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from pushengine.interfaces import SourceBatch
+from pushengine.pipeline import chunking
+from pushengine.pipeline.chunking import AsyncChunkReader, ChunkReader, Taper
+
+
+class Batches:
+    def __init__(self, *sizes: int, first_line: int | None = 2) -> None:
+        self.batches, row = [], 0
+        for size in sizes:
+            batch = pa.RecordBatch.from_pydict({"x": pa.array(range(row, row + size), pa.int64())})
+            self.batches.append(SourceBatch(batch, "f", row, None if first_line is None else row + first_line))
+            row += size
+        self.closed = self.taken = self.rows_read = 0
+
+    def __iter__(self):
+        for one in self.batches:
+            self.taken += 1
+            if self.rows_read is not None:
+                self.rows_read += one.rows
+            yield one
+
+    def bytes_read(self):
+        return self.taken
+
+    def stop(self):
+        pass
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize("encoders", [1, 2, 8])
+def test_the_first_and_the_last_chunks_are_small_enough_to_be_shared(monkeypatch, encoders):
+    monkeypatch.setattr(chunking, "_MIN_TAPERED_BYTES", 160)
+
+    class Texts(Batches):
+        """Does not know its rows; each block is 80 bytes of its 80,000."""
+
+        def __init__(self):
+            super().__init__(*[10] * 1000)
+            self.batches = [Unparsed(one) for one in self.batches]
+            self.rows_read = None
+
+        def bytes_read(self):
+            return self.taken * 80
+
+    def sizes():
+        reader = ChunkReader(Texts(), 8000, taper=Taper(80_000, encoders))
+        return [chunk.nbytes for chunk in iter(reader.next_chunk, None)]
+
+    assert sum(sizes()) == 80_000
+    assert sizes() == sizes()
+    left = 80_000
+    for index, size in enumerate(sizes()):
+        assert size <= min(8000, 160 << index // encoders)
+        assert size <= max(left / 2 / encoders, 160)
+        left -= size
+    assert max(sizes()) >= min(8000, 80_000 // 4 // encoders)
+
+
+def test_what_is_left_counts_only_for_a_source_that_is_read_from_the_start():
+    reader = ChunkReader(Batches(*[10] * 100), 800, taper=Taper(8000, 8))
+    assert {chunk.rows for chunk in iter(reader.next_chunk, None)} == {100}
+
+
+class Unparsed:
+    """A block whose rows are found out by decoding."""
+
+    rows = None
+
+    def __init__(self, batch: SourceBatch) -> None:
+        self.decode = lambda: batch
+        self.nbytes = batch.nbytes
+
+
+def chunks_of(batches, max_bytes):
+    reader = ChunkReader(batches, max_bytes)
+    return list(iter(reader.next_chunk, None))
+
+
+def rows_of(chunk):
+    return [value for one in chunk.blocks for value in one.batch.column(0).to_pylist()]
+
+
+def test_whole_batches_fill_a_chunk_up_to_the_limit():
+    chunks = chunks_of(Batches(10, 10, 10, 10, 6), 200)
+    assert [chunk.chunk_id for chunk in chunks] == ["000000", "000001", "000002"]
+    assert [chunk.rows for chunk in chunks] == [20, 20, 6]
+    assert [chunk.nbytes for chunk in chunks] == [160, 160, 48]
+
+
+def test_a_batch_larger_than_a_chunk_is_cut_and_keeps_its_positions():
+    chunks = chunks_of(Batches(1000), 800)
+    assert [chunk.rows for chunk in chunks] == [100] * 10
+    assert [chunk.blocks[0].first_row for chunk in chunks] == list(range(0, 1000, 100))
+    assert [chunk.blocks[0].first_line for chunk in chunks] == list(range(2, 1002, 100))
+    assert [row for chunk in chunks for row in rows_of(chunk)] == list(range(1000))
+
+
+def test_a_row_larger_than_a_chunk_goes_alone():
+    assert [chunk.rows for chunk in chunks_of(Batches(3), 1)] == [1, 1, 1]
+
+
+def test_sizes_count_what_a_slice_refers_to():
+    shared = pa.RecordBatch.from_pydict({"x": ["x" * 100] * 10_000})
+    batches = Batches()
+    batches.batches = [SourceBatch(shared.slice(start, 100), "f", start) for start in range(0, 10_000, 100)]
+    chunks = chunks_of(batches, 105_000)
+    assert all(chunk.rows == 1000 for chunk in chunks)
+
+
+def test_empty_batches_make_no_chunks():
+    assert chunks_of(Batches(0, 0), 100) == []
+    assert [chunk.rows for chunk in chunks_of(Batches(0, 1, 0), 100)] == [1]
+
+
+def test_halves_share_the_rows_and_tell_their_place():
+    (chunk,) = chunks_of(Batches(3, 3, 1, first_line=None), 10_000)
+    first, second = chunk.halves()
+    assert (first.chunk_id, second.chunk_id) == ("000000.0", "000000.1")
+    assert rows_of(first) + rows_of(second) == list(range(7))
+    assert (first.rows, second.rows) == (3, 4)
+    assert second.halves()[0].chunk_id == "000000.1.0"
+    single = first.halves()[0]
+    assert single.rows == 1
+    assert single.halves() == ()
+
+
+def test_stopping_ends_after_the_batch_at_hand():
+    batches = Batches(10, 10, 10)
+    reader = ChunkReader(batches, 80)
+    assert reader.next_chunk() is not None
+    reader.stop()
+    assert reader.next_chunk() is None
+    assert batches.taken < 3
+    assert reader.bytes_read() == batches.taken
+    reader.close()
+    reader.close()
+    assert batches.closed == 2
+
+
+async def test_an_async_source_gives_the_same_chunks():
+    async def stream(batches):
+        for one in batches:
+            yield one
+
+    expected = chunks_of(Batches(10, 300, 7), 500)
+    reader = AsyncChunkReader(stream(Batches(10, 300, 7)), 500)
+    chunks = []
+    while (chunk := await reader.next_chunk()) is not None:
+        chunks.append(chunk)
+    assert [(c.chunk_id, rows_of(c)) for c in chunks] == [(c.chunk_id, rows_of(c)) for c in expected]
+    assert await reader.next_chunk() is None
+    stopped = AsyncChunkReader(stream(Batches(10)), 500)
+    stopped.stop()
+    assert await stopped.next_chunk() is None
+
+
+@pytest.mark.parametrize("max_bytes", [40, 80, 500])
+def test_a_push_that_goes_on_cuts_the_rest_as_the_first_pass_did(max_bytes):
+    sizes = (10, 3, 7, 30, 1, 5)
+    whole = chunks_of(Batches(*sizes), max_bytes)
+    first_row = 0
+    for index, chunk in enumerate(whole):
+        reader = ChunkReader(Batches(*sizes), max_bytes, first_index=index, first_row=first_row)
+        assert reader.first_row == first_row
+        rest = list(iter(reader.next_chunk, None))
+        assert [(c.chunk_id, rows_of(c)) for c in rest] == [(c.chunk_id, rows_of(c)) for c in whole[index:]]
+        first_row += chunk.rows
+
+
+def test_a_source_that_does_not_know_its_rows_is_read_from_the_start():
+    batches = Batches(10, 10, 10)
+    batches.rows_read = None
+    batches.batches = [Unparsed(one) for one in batches.batches]
+    reader = ChunkReader(batches, 80, first_index=2, first_row=20)
+    assert reader.first_row == 0
+    chunks = list(iter(reader.next_chunk, None))
+    assert [(chunk.chunk_id, chunk.rows) for chunk in chunks] == [("000000", None), ("000001", None), ("000002", None)]
+    first, second = chunks[0].halves()
+    assert (rows_of(first), rows_of(second)) == (list(range(5)), list(range(5, 10)))

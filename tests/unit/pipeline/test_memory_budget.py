@@ -1,0 +1,247 @@
+"""Memory in flight: first come, first served, and nothing is lost on any way out."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pushengine.pipeline.memory_budget import ByteBudget
+
+
+async def turns(count=5):
+    """Let every task run until it waits."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def start(coroutine):
+    task = asyncio.create_task(coroutine)
+    await turns()
+    return task
+
+
+async def test_what_fits_is_granted_at_once():
+    budget = ByteBudget(100)
+    first = await budget.acquire(60)
+    second = await budget.acquire(40)
+    assert (budget.reserved, first.size, second.size) == (100, 60, 40)
+
+
+async def test_what_does_not_fit_waits_for_a_release():
+    budget = ByteBudget(100)
+    first = await budget.acquire(60)
+    waiting = await start(budget.acquire(50))
+    assert not waiting.done()
+    first.release()
+    await waiting
+    assert budget.reserved == 50
+
+
+async def test_grants_are_first_come_first_served():
+    """A small request that would fit does not overtake a large one, which would starve."""
+    budget = ByteBudget(100)
+    held = await budget.acquire(60)
+    large = await start(budget.acquire(80))
+    small = await start(budget.acquire(10))
+    assert not small.done()
+    held.release()
+    await turns()
+    assert large.done()
+    assert small.done()
+    assert budget.reserved == 90
+
+
+async def test_a_late_request_queues_behind_those_that_wait_even_if_it_fits():
+    budget = ByteBudget(100)
+    held = await budget.acquire(60)
+    large = await start(budget.acquire(100))
+    late = await start(budget.acquire(1))
+    held.release()
+    await turns()
+    assert large.done()
+    assert not late.done()
+    (await large).release()
+    await late
+
+
+async def test_a_request_over_the_capacity_runs_alone():
+    budget = ByteBudget(100)
+    held = await budget.acquire(1)
+    oversized = await start(budget.acquire(250))
+    follower = await start(budget.acquire(1))
+    assert not oversized.done()
+    held.release()
+    await turns()
+    assert oversized.done()
+    assert not follower.done()
+    (await oversized).release()
+    await turns()
+    assert follower.done()
+    assert (budget.reserved, budget.peak) == (1, 250)
+
+
+async def test_release_twice_gives_back_once():
+    budget = ByteBudget(100)
+    held = await budget.acquire(60)
+    other = await budget.acquire(20)
+    held.release()
+    held.release()
+    assert budget.reserved == other.size == 20
+
+
+async def test_shrinking_lets_the_next_one_in():
+    budget = ByteBudget(100)
+    held = await budget.acquire(100)
+    waiting = await start(budget.acquire(70))
+    held.resize(30)
+    await turns()
+    assert waiting.done()
+    assert budget.reserved == 100
+
+
+async def test_growing_never_waits_and_shows_in_the_peak():
+    budget = ByteBudget(100)
+    held = await budget.acquire(80)
+    held.resize(130)
+    assert (budget.reserved, budget.peak) == (130, 130)
+    held.release()
+    assert (budget.reserved, budget.peak) == (0, 130)
+
+
+async def test_take_never_waits():
+    budget = ByteBudget(100)
+    await budget.acquire(100)
+    taken = budget.take(50)
+    assert (budget.reserved, budget.peak) == (150, 150)
+    taken.release()
+    assert budget.reserved == 100
+
+
+async def test_cancelling_a_waiter_lets_the_one_behind_it_go():
+    budget = ByteBudget(100)
+    await budget.acquire(60)
+    large = await start(budget.acquire(80))
+    small = await start(budget.acquire(10))
+    large.cancel()
+    await turns()
+    assert large.cancelled()
+    assert small.done()
+    assert budget.reserved == 70
+
+
+async def test_a_waiter_cancelled_in_the_turn_of_its_grant_gives_the_bytes_back():
+    budget = ByteBudget(100)
+    held = await budget.acquire(100)
+    waiting = await start(budget.acquire(80))
+    behind = await start(budget.acquire(90))
+    held.release()  # grants `waiting`, which has not run yet
+    assert budget.reserved == 80
+    waiting.cancel()
+    await turns()
+    assert waiting.cancelled()
+    assert behind.done()
+    assert budget.reserved == 90
+
+
+async def test_a_waiter_cancelled_before_a_release_in_the_same_turn_is_passed_over():
+    budget = ByteBudget(100)
+    held = await budget.acquire(100)
+    waiting = await start(budget.acquire(80))
+    behind = await start(budget.acquire(90))
+    waiting.cancel()
+    held.release()
+    await turns()
+    assert waiting.cancelled()
+    assert behind.done()
+    assert budget.reserved == 90
+
+
+async def test_a_scope_releases_all_it_holds_however_it_ends():
+    budget = ByteBudget(100)
+    outside = await budget.acquire(5)
+
+    async def fail():
+        with budget.scope() as scope:
+            await scope.acquire(30)
+            scope.take(100)
+            scope.release(await scope.acquire(0) if budget.reserved < 100 else scope.take(7))
+            raise RuntimeError("any")
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    assert budget.reserved == outside.size == 5
+
+
+async def test_a_scope_left_while_it_waits_holds_nothing():
+    budget = ByteBudget(100)
+    held = await budget.acquire(100)
+
+    async def wait():
+        with budget.scope() as scope:
+            await scope.acquire(30)
+
+    waiting = await start(wait())
+    waiting.cancel()
+    await turns()
+    held.release()
+    assert budget.reserved == 0
+    assert "0 waiting" in repr(budget)
+
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("acquire"), st.integers(1, 150)),
+        st.tuples(st.just("release"), st.integers(0, 30)),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("shrink"), st.integers(0, 30)),
+        st.tuples(st.just("turn"), st.integers(1, 3)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(operations)
+def test_in_any_order_of_events_it_is_fair_exact_and_within_capacity(steps):
+    """Against a model: what is held is the sum of live reservations, grants keep the order of arrival, and over capacity means alone."""
+
+    async def main():
+        budget = ByteBudget(100)
+        tasks, granted, live = [], [], {}
+
+        async def hold(number, size):
+            live[number] = await budget.acquire(size)
+            granted.append(number)
+
+        for action, value in steps:
+            if action in ("release", "shrink"):
+                await turns(1)  # requests that have come are in the queue before memory is free
+            if action == "acquire":
+                tasks.append(asyncio.create_task(hold(len(tasks), value)))
+            elif action == "release" and live:
+                live.pop(sorted(live)[value % len(live)]).release()
+            elif action == "shrink" and live:
+                reservation = live[sorted(live)[value % len(live)]]
+                reservation.resize(reservation.size // 2)
+            elif action == "cancel" and tasks:
+                tasks[value % len(tasks)].cancel()
+            elif action == "turn":
+                await turns(value)
+            if action in ("release", "shrink"):
+                await turns(2)  # who was granted memory by this hears of it before the next request comes
+            assert budget.reserved >= sum(reservation.size for reservation in live.values())
+            assert budget.reserved <= 100 or sum(reservation.size > 0 for reservation in live.values()) <= 1
+        await turns()
+        assert granted == sorted(granted)
+        assert budget.reserved == sum(reservation.size for reservation in live.values())
+        assert budget.peak <= 150
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for reservation in live.values():
+            reservation.release()
+        assert budget.reserved == 0
+        assert not budget._waiters
+
+    asyncio.run(main())

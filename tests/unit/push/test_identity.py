@@ -1,0 +1,304 @@
+"""Is it the same push? Identity, fingerprint and recipe."""
+
+import hashlib
+import json
+import os
+import random
+
+import pyarrow as pa
+import pytest
+
+from pushengine.config.load import EngineSettings
+from pushengine.errors import SchemaError, SourceReadError
+from pushengine.interfaces import SourceBatch
+from pushengine.model import Target
+from pushengine.push.identity import (
+    FileHash,
+    chunk_recipe,
+    compare_files,
+    dump_schema,
+    fingerprint_files,
+    load_schema,
+    planned_settings,
+    push_identity,
+    recipe_change,
+    source_words,
+)
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.schema.inference import SchemaSettler
+
+PROBE = 64 * 1024
+
+
+def identity(**changes):
+    target = {"table": "T", "mode": "append", "keys": (), "connection_id": None} | changes.pop("target", {})
+    told = {
+        "team": "acme",
+        "pool_id": "p",
+        "target": Target(**target),
+        "source": ["/a.csv"],
+        "source_format": None,
+        "column_types": {},
+    }
+    return push_identity(**(told | changes))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"team": "other"},
+        {"pool_id": "q"},
+        {"source": ["/b.csv"]},
+        {"source": ["/a.csv", "/b.csv"]},
+        {"source_format": "csv"},
+        {"column_types": {"A": "STRING"}},
+        {"target": {"table": "U"}},
+        {"target": {"mode": "replace"}},
+        {"target": {"mode": "upsert", "keys": ("A",)}},
+        {"target": {"connection_id": "c"}},
+        {"target": {"duplicate_removal_column": "A"}},
+    ],
+    ids=str,
+)
+def test_whatever_makes_another_push_makes_another_identity(change):
+    assert identity(**change) != identity()
+
+
+def test_what_means_the_same_has_the_same_identity():
+    assert identity(target={"table": "t"}) == identity()
+    assert identity(column_types={"A": "STRING", "B": "DATE"}) == identity(column_types={"B": "DATE", "A": "STRING"})
+
+
+def test_words_name_files_wherever_the_command_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert source_words("a.csv") == source_words(tmp_path / "a.csv") == [str(tmp_path / "a.csv")]
+    assert source_words(["a.csv", "b/*.csv"]) == [str(tmp_path / "a.csv"), str(tmp_path / "b/*.csv")]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: pa.table({"A": [1]}), list, lambda: [pa.table({"A": [1]})], lambda: iter("a")]
+)
+def test_objects_have_no_words(make):
+    assert source_words(make()) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chunk_bytes": 1024 * 1024},
+        {"file_type": "CSV"},
+        {"compression": "ZSTD"},
+        {"timestamps": "INT64"},
+        {"csv_delimiter": ";"},
+        {"csv_encoding": "latin-1"},
+    ],
+    ids=str,
+)
+def test_recipe_tells_what_decides_about_bytes(change):
+    assert chunk_recipe(EngineSettings(**change)) != chunk_recipe(EngineSettings())
+
+
+def test_recipe_does_not_tell_what_does_not():
+    assert chunk_recipe(EngineSettings(max_uploads=9, max_attempts=2)) == chunk_recipe(EngineSettings())
+    assert json.loads(json.dumps(chunk_recipe(EngineSettings()))) == chunk_recipe(EngineSettings())
+
+
+def change_of(before, now, *, is_text=True, is_as_it_is=False):
+    return recipe_change(json.loads(json.dumps(before)), now, is_text=is_text, is_as_it_is=is_as_it_is)
+
+
+PLAIN = chunk_recipe(EngineSettings())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"file_type": "CSV"}, "file_type"),
+        ({"compression": "ZSTD"}, "compression"),
+        ({"timestamps": "INT64"}, "timestamps"),
+        ({"csv_delimiter": ";"}, "csv"),
+        ({"csv_encoding": "latin-1"}, "csv"),
+        ({"chunk_bytes": 1024 * 1024}, None),
+        ({"encoder_threads": 7}, None),
+        ({"max_uploads": 3, "max_attempts": 2}, None),
+        ({"parquet_as_it_is": False}, None),  # of no meaning for text
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_recipes_are_compared_by_what_they_mean(change, told):
+    found = change_of(PLAIN, EngineSettings(**change))
+    assert found == (None if told is None else f"its chunks would be encoded differently now, by another {told}")
+    back = recipe_change(chunk_recipe(EngineSettings(**change)), EngineSettings(), is_text=True, is_as_it_is=False)
+    assert (back is None) == (told is None)
+
+
+def test_another_version_of_the_library_matters_only_where_chunks_are_encoded():
+    older = PLAIN | {"pyarrow": "1.0", "machine": "vax"}
+    assert "machine and another pyarrow" in change_of(older, EngineSettings())
+    assert "pyarrow" in change_of(older, EngineSettings(), is_text=False)
+    assert change_of(older, EngineSettings(), is_text=False, is_as_it_is=True) is None
+    assert "chunking" in change_of(older | {"chunking": 1}, EngineSettings(), is_text=False, is_as_it_is=True)
+
+
+def test_the_recipe_of_an_earlier_version_names_defaults_and_means_the_same():
+    told = {
+        "file_type": "PARQUET",
+        "compression": "SNAPPY",
+        "timestamps": "INT96",
+        "as_it_is": True,
+        "csv": [None, "utf-8"],
+    }
+    assert change_of(PLAIN | told, EngineSettings()) is None
+    assert "compression" in change_of(PLAIN | told | {"compression": "ZSTD"}, EngineSettings())
+    assert planned_settings(PLAIN | told, EngineSettings()) == planned_settings(PLAIN, EngineSettings())
+
+
+def test_a_push_goes_on_with_the_cut_that_it_began_with():
+    before = EngineSettings(chunk_bytes=1024 * 1024, encoder_threads=8, csv_delimiter=";")
+    now = planned_settings(chunk_recipe(before), EngineSettings(encoder_threads=2, max_uploads=3))
+    assert (now.fitting_chunk_bytes, now.encoder_threads, now.csv_delimiter) == (1024 * 1024, 8, ";")
+    assert now.max_uploads == 3
+
+
+def test_a_cut_that_does_not_fit_into_memory_any_more_is_given_up():
+    before = chunk_recipe(EngineSettings(chunk_bytes=16 * 1024 * 1024))
+    less = EngineSettings(max_memory_bytes=32 * 1024 * 1024)
+    assert "max_memory_bytes" in change_of(before, less)
+    assert change_of(before, less, is_text=False, is_as_it_is=True) is None  # files stay on disk
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes_however_it_is_read(tmp_path):
+    data = random.Random(5).randbytes(3_000_000)
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    for step in (1_000_000, 2_999_999, 3_000_000, 10_000_000):
+        one = FileHash(path, LocalFileSystem())
+        while not one.is_complete:
+            one.advance(step)
+        assert (one.position, one.hexdigest()) == (3_000_000, hashlib.sha256(data).hexdigest())
+    path.unlink()
+    with pytest.raises(SourceReadError):
+        one.advance(1)
+
+
+def test_files_are_the_same_or_touched_or_changed(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(1_000_000))
+    before = fingerprint(path)
+    assert compare_files(before, fingerprint(path)) == "same"
+    os.utime(path)
+    assert compare_files(before, fingerprint(path)) == "touched"
+    moved = path.rename(tmp_path / "b")
+    assert compare_files(before, fingerprint(moved)) == "touched"
+    with moved.open("r+b") as file:  # between the probes, with the old time
+        file.seek(200_000)
+        file.write(b"x")
+    os.utime(moved, ns=(before[0][2], before[0][2]))
+    assert compare_files(before, fingerprint(moved)) == "touched"
+    moved.write_bytes(bytes(999_999) + b"x")
+    assert compare_files(before, fingerprint(moved)) == "changed"
+    assert compare_files(before, [*before, *before]) == "changed"
+    assert compare_files(None, before) == "changed"
+    assert compare_files(None, None) == "same"
+    assert compare_files([before[0][:4]], before) == "touched"  # a journal of an earlier version
+
+
+def fingerprint(*paths):
+    return fingerprint_files(LocalFileSystem(), paths)
+
+
+def test_fingerprint_is_stable_and_survives_json(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 1_000_000)
+    assert fingerprint(path) == fingerprint(path) == json.loads(json.dumps(fingerprint(path)))
+
+
+def test_fingerprint_of_a_file_that_is_gone_is_a_source_error(tmp_path):
+    with pytest.raises(SourceReadError, match="cannot be read"):
+        fingerprint(tmp_path / "none")
+
+
+def test_fingerprint_tells_files_and_their_order(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"x")
+    assert fingerprint(tmp_path / "a", tmp_path / "b") != fingerprint(tmp_path / "b", tmp_path / "a")
+
+
+MUTATIONS = ("shrink", "grow", "replace", "begin", "middle", "end", "touch")
+
+
+def mutate(rng, path, kind):
+    """Change a file, and half of the times put its time of change back, as a copying tool may do."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    probes = {"begin": 0, "middle": max(len(data) // 2 - PROBE // 2, 0), "end": max(len(data) - PROBE, 0)}
+    if kind == "shrink":
+        del data[rng.randrange(len(data)) :]
+    elif kind == "grow":
+        data += rng.randbytes(rng.randint(1, 1000))
+    elif kind == "replace":
+        data = bytearray(rng.randbytes(len(data)))
+        path.unlink()
+    elif kind != "touch":
+        at = probes[kind] + rng.randrange(min(PROBE, len(data) - probes[kind]))
+        data[at] ^= rng.randint(1, 255)
+    path.write_bytes(data)
+    restores = kind != "touch" and rng.random() < 0.5
+    moment = before.st_mtime_ns + (0 if restores else rng.randint(1, 10**10))
+    os.utime(path, ns=(moment, moment))
+
+
+def test_five_hundred_changes_of_a_file_are_all_seen(tmp_path):
+    rng = random.Random(11)
+    path = tmp_path / "source"
+    for number in range(500):
+        path.write_bytes(rng.randbytes(rng.choice([16, 1000, PROBE, PROBE + 1, 3 * PROBE, 1_000_000])))
+        known = fingerprint(path)
+        mutate(rng, path, MUTATIONS[number % len(MUTATIONS)])
+        assert fingerprint(path) != known, (number, MUTATIONS[number % len(MUTATIONS)])
+
+
+def test_an_edit_between_the_probes_is_seen_by_its_time(tmp_path):
+    path = tmp_path / "source"
+    path.write_bytes(b"x" * 1_000_000)
+    known = fingerprint(path)
+    with path.open("r+b") as file:
+        file.seek(200_000)
+        file.write(b"y")
+    os.utime(path, ns=(known[0][2] + 1, known[0][2] + 1))
+    assert fingerprint(path) != known
+
+
+TYPES = [
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+    *(pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.large_string(), pa.string_view()),
+    *(pa.date32(), pa.date64(), pa.decimal128(10, 2), pa.decimal128(38, 0), pa.decimal256(40, 3)),
+    *(pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")),
+    *(pa.timestamp("us", tz) for tz in ("UTC", "Europe/Berlin", "+02:00")),
+    *(pa.time32("s"), pa.time64("us"), pa.null(), pa.dictionary(pa.int32(), pa.string())),
+]
+
+
+@pytest.mark.parametrize("arrow_type", TYPES, ids=str)
+def test_schema_comes_back_as_it_was(arrow_type):
+    schema = pa.schema([pa.field("A", arrow_type)])
+    settler = SchemaSettler(schema, is_text=False, overrides={}, keys=(), source="test")
+    batch = pa.RecordBatch.from_arrays([pa.nulls(3, arrow_type)], schema=schema)
+    try:
+        settler.observe(SourceBatch(batch, "test", 0))
+        settled = settler.settle()
+    except SchemaError as error:  # a type that cannot be pushed is never journaled
+        pytest.skip(f"refused: {error}")
+    assert load_schema(json.loads(json.dumps(dump_schema(settled)))) == settled
+
+
+@pytest.mark.parametrize("text", ["1", "1.5", "0001", "2024-02-03", "2024-02-03 04:05:06.789", "true", "Größe", ""])
+def test_schema_of_text_comes_back_as_it_was(text):
+    batch = pa.record_batch({"A": [text, None, text], "K": ["a", "b", "c"]})
+    settler = SchemaSettler(batch.schema, is_text=True, overrides={}, keys=("K",), source="test")
+    settler.observe(SourceBatch(batch, "test", 0))
+    settled = settler.settle()
+    again = load_schema(json.loads(json.dumps(dump_schema(settled))))
+    assert again == settled
+    assert again.keys == ("K",)

@@ -1,0 +1,997 @@
+"""The life of one job against a scripted destination, in virtual time; every submit that leaves is counted."""
+
+import asyncio
+import datetime as dt
+import hashlib
+import itertools
+import random
+
+import pytest
+from support.journals import memory_log
+
+from pushengine import events
+from pushengine.errors import (
+    AuthenticationError,
+    ConflictError,
+    ConnectionFailedError,
+    EngineClosedError,
+    InvalidRequestError,
+    JobDeadlineError,
+    JobFailedError,
+    JobVanishedError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RequestTimeoutError,
+    RetriesExhaustedError,
+    ServerError,
+    SubmitOutcomeUnknownError,
+    TransportError,
+    UnexpectedResponseError,
+    VerificationError,
+)
+from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk, TableColumn, Target
+from pushengine.pipeline.retry import RetryPolicy
+from pushengine.push.job import JobRunner
+from pushengine.quota.ledger import SqliteLedger
+from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.runtime.drain import DrainSwitch
+from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+
+HOUR = 3600.0
+TEN_PAST = 1_750_000_000.0 - 1_750_000_000.0 % HOUR + 600.0
+JOB = JobId("job-1")
+COLUMNS = [TableColumn("A", "INTEGER")]
+
+
+async def inline(function, /, *args, **kwargs):
+    return function(*args, **kwargs)
+
+
+class ScriptedDestination:
+    """One job in memory. Each call takes the next line of its script: an error to raise, or what to do; then it works.
+
+    `submit` lines: an exception (nothing happened), or `(exception, status)`: the job is `status` when the caller hears of it.
+    """
+
+    team = "acme"
+
+    def __init__(self, **scripts):
+        self.scripts = {name: list(lines) for name, lines in scripts.items()}
+        self.status = JobStatus.NEW
+        self.logs = ()
+        self.chunks = []
+        self.calls = []
+        self.times = []
+        self.names = itertools.count(1)
+
+    def count(self, name):
+        return self.calls.count(name)
+
+    def times_of(self, name):
+        return [time for call, time in zip(self.calls, self.times, strict=True) if call == name]
+
+    async def _step(self, name):
+        self.calls.append(name)
+        self.times.append(asyncio.get_running_loop().time())
+        lines = self.scripts.get(name)
+        line = lines.pop(0) if lines else None
+        if callable(line) and not isinstance(line, type):
+            line = await line()
+        if isinstance(line, tuple):
+            line, self.status = line
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    def job(self, status=None):
+        return Job(id=JOB, status=status or self.status, logs=self.logs)
+
+    async def create_job(self, target, columns):
+        await self._step("create")
+        return Job(id=JobId(f"job-{next(self.names)}"), status=JobStatus.NEW)
+
+    async def get_job(self, job_id):
+        line = await self._step("get")
+        if isinstance(line, JobStatus):
+            self.status = line
+        return self.job()
+
+    async def list_jobs(self):
+        await self._step("list")
+        return [self.job()]
+
+    async def delete_job(self, job_id):
+        await self._step("delete")
+
+    async def upload_chunk(self, job_id, payload, kind):
+        await self._step("upload")
+
+    async def list_chunks(self, job_id):
+        await self._step("chunks")
+        return self.chunks
+
+    async def submit_job(self, job_id, *, duplicate_removal_column):
+        await self._step("submit")
+        self.status = JobStatus.QUEUED
+
+    async def aclose(self):
+        pass
+
+
+class Bench:
+    """A job runner with everything around it; make it inside the loop."""
+
+    def __init__(self, folder, destination, *, epoch=TEN_PAST, per_hour=250, **options):
+        self.destination = destination
+        self.clock = VirtualClock(epoch)
+        self.drain = DrainSwitch()
+        self.sink = RecordingSink()
+        self.retries = []
+        self.ledger = SqliteLedger(folder / "quota.sqlite3", submits_per_hour=per_hour)
+        rng = random.Random(11)
+        limiter = SubmitLimiter(
+            self.ledger,
+            team="acme",
+            server_clock=ServerClock(self.clock),
+            clock=self.clock,
+            off_loop=inline,
+            rng=rng,
+            spacing_seconds=self.ledger.spacing_seconds,
+            submits_per_hour=per_hour,
+        )
+        self.log = memory_log(self.clock)
+        self.runner = JobRunner(
+            destination,
+            limiter=limiter,
+            target=Target("ORDERS"),
+            policy=RetryPolicy(),
+            clock=self.clock,
+            rng=rng,
+            drain=self.drain,
+            log=self.log,
+            sink=self.sink,
+            on_retry=lambda *told: self.retries.append(told),
+            **{
+                "conflict_wait_seconds": 30.0,
+                "poll_max_interval_seconds": 15.0,
+                "job_deadline_seconds": 6 * HOUR,
+                "quarantine_seconds": 60.0,
+                "settle_seconds": 1.0,
+                **options,
+            },
+        )
+
+    @property
+    def submits(self):
+        return self.log.state.submits
+
+    @property
+    def may_have_run(self):
+        return self.log.state.job_of(JOB).may_have_run
+
+    async def with_job(self):
+        """The job was created before, as far as the journal knows."""
+        await self.log.record("job_created", job_id=JOB)
+        return self.runner
+
+    @property
+    def spent(self):
+        return self.ledger.spent("acme", self.clock.now())
+
+
+def on_bench(folder, use, destination=None, **options):
+    """Run `use(bench)` in virtual time; gives (bench, its result or error)."""
+
+    async def main():
+        bench = Bench(folder, destination or ScriptedDestination(), **options)
+        try:
+            result = await use(bench)
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            result = error
+        finally:
+            bench.spent_at_end = bench.spent
+            bench.ledger.close()
+        bench.elapsed = asyncio.get_running_loop().time()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return bench, result
+
+    return run_in_virtual_time(main())
+
+
+def submit(folder, *lines, get=(), **options):
+    destination = ScriptedDestination(submit=lines, get=get)
+
+    async def use(bench):
+        return await (await bench.with_job()).submit(JOB)
+
+    return on_bench(folder, use, destination, **options)
+
+
+# --- Submit
+
+
+def test_an_accepted_submit_is_sent_once(tmp_path):
+    bench, result = submit(tmp_path)
+    assert result is None
+    assert bench.destination.calls == ["submit"]
+    assert (bench.submits, bench.spent_at_end, bench.may_have_run) == (1, 1, True)
+    assert [event.submits for event in bench.sink.of(events.JobSubmitted)] == [1]
+
+
+def test_a_rate_limit_with_a_time_is_waited_for_and_spends_another_submit(tmp_path):
+    bench, result = submit(tmp_path, RateLimitedError("no", retry_after_seconds=120.0))
+    assert result is None
+    first, second = bench.destination.times_of("submit")
+    assert 120.0 <= second - first <= 125.0
+    assert (bench.submits, bench.spent_at_end) == (2, 2)
+    (waited,) = bench.sink.of(events.QuotaWaited)
+    assert waited.reason == "server"
+    until = dt.datetime.fromisoformat(waited.until).timestamp()
+    assert until == pytest.approx(TEN_PAST + second, abs=1.0)
+
+
+def test_rate_limits_without_times_are_taken_for_the_second_first_and_for_the_hour_in_the_end(tmp_path):
+    bench, result = submit(tmp_path, *(RateLimitedError("no") for _ in range(4)))
+    assert result is None
+    times = bench.destination.times_of("submit")
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    assert waits[0] == pytest.approx(1.0, abs=0.5)
+    assert waits[1] == pytest.approx(5.0, abs=1.0)
+    assert waits[2] == pytest.approx(30.0, abs=3.0)
+    assert TEN_PAST + times[4] > TEN_PAST - 600 + HOUR
+    assert bench.destination.count("submit") == 5
+
+
+def test_a_refused_submit_leaves_the_job_ours_to_delete(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        submitting = asyncio.create_task(bench.runner.submit(JOB))
+        await bench.clock.sleep(10)
+        assert not bench.may_have_run
+        bench.drain.set()
+        await submitting
+
+    destination = ScriptedDestination(submit=[RateLimitedError("no", retry_after_seconds=1000.0)])
+    bench, result = on_bench(tmp_path, use, destination)
+    assert isinstance(result, EngineClosedError)
+    assert bench.destination.count("submit") == 1
+
+
+def test_a_conflict_while_the_job_is_new_waits_and_submits_again(tmp_path):
+    """Another job of the table is at work: nothing of ours has run."""
+    bench, result = submit(tmp_path, ConflictError("busy", status=409), ConflictError("busy", status=409))
+    assert result is None
+    assert bench.destination.calls == [*["submit", "get", "get"] * 2, "submit"]  # looks at once, and after the wait
+    times = bench.destination.times_of("submit")
+    assert all(15.0 <= after - before <= 46.0 for before, after in itertools.pairwise(times))
+    assert (bench.submits, bench.spent_at_end) == (3, 3)
+
+
+@pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE, JobStatus.ERROR])
+def test_a_conflict_while_the_job_is_at_work_or_done_means_accepted(tmp_path, status):
+    bench, result = submit(tmp_path, (ConflictError("busy", status=409), status))
+    assert result is None
+    assert bench.destination.calls == ["submit", "get"]
+    assert (bench.submits, bench.may_have_run) == (1, True)
+
+
+UNKNOWN = {
+    "no answer": lambda: OutcomeUnknownError("lost"),
+    "a 500": lambda: ServerError("broken", status=500),
+    "nonsense": lambda: UnexpectedResponseError("?", status=200),
+}
+
+
+def timed_out_request():
+    error = InvalidRequestError("the server gave up waiting", status=408)
+    error.disposition = "outcome_unknown"
+    return error
+
+
+UNKNOWN["a 408"] = timed_out_request
+
+
+@pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
+@pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE])
+def test_a_lost_answer_to_a_submit_that_worked_is_found_out_and_not_sent_again(tmp_path, lost, status):
+    bench, result = submit(tmp_path, (lost(), status))
+    assert result is None
+    assert bench.destination.calls == ["submit", "get"]
+    assert (bench.submits, bench.may_have_run) == (1, True)
+    assert len(bench.sink.of(events.JobSubmitted)) == 1
+
+
+@pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_lost_answer_while_the_job_is_new_settles_before_the_job_is_submitted_again(tmp_path, lost):
+    bench, result = submit(tmp_path, lost())
+    assert result is None
+    assert bench.destination.calls == ["submit", "get", "get", "submit"]
+    first, second = bench.destination.times_of("submit")
+    assert second - first >= 5.0
+    assert (bench.submits, bench.may_have_run) == (2, True)
+
+
+def test_a_lost_submit_that_takes_effect_while_we_wait_is_not_sent_again(tmp_path):
+    bench, result = submit(tmp_path, OutcomeUnknownError("lost"), get=[JobStatus.NEW, JobStatus.QUEUED])
+    assert result is None
+    assert bench.destination.calls == ["submit", "get", "get"]
+    assert bench.submits == 1
+
+
+def test_a_second_submit_after_a_lost_one_that_ran_meets_a_conflict_and_is_adopted(tmp_path):
+    bench, result = submit(tmp_path, OutcomeUnknownError("lost"), (ConflictError("busy", status=409), JobStatus.DONE))
+    assert result is None
+    assert bench.destination.count("submit") == 2
+    assert bench.destination.status is JobStatus.DONE
+
+
+def test_a_job_that_is_gone_before_its_submit_has_vanished(tmp_path):
+    bench, result = submit(tmp_path, NotFoundError("gone", status=404))
+    assert isinstance(result, JobVanishedError)
+    assert (result.job_id, bench.submits, bench.may_have_run) == (JOB, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ConflictError("busy", status=409), NotFoundError("gone", status=404)),
+        (RateLimitedError("no", retry_after_seconds=1.0), NotFoundError("gone", status=404)),
+        (ConnectionFailedError("refused"), NotFoundError("gone", status=404)),
+    ],
+    ids=["conflict", "rate limit", "no connection"],
+)
+def test_a_job_that_is_gone_after_submits_that_were_refused_has_vanished(tmp_path, first, second):
+    bench, result = submit(tmp_path, first, second)
+    assert isinstance(result, JobVanishedError)
+    assert bench.destination.count("submit") == 2
+
+
+@pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_job_that_is_gone_after_a_lost_submit_is_an_outcome_that_nobody_knows(tmp_path, lost):
+    bench, result = submit(tmp_path, lost(), get=[NotFoundError("gone", status=404)])
+    assert isinstance(result, SubmitOutcomeUnknownError)
+    assert (bench.destination.count("submit"), bench.may_have_run) == (1, True)
+    assert "_CELONIS_CHANGE_DATE" in result.hint
+
+
+def test_a_job_that_is_gone_at_the_submit_after_a_lost_one_is_an_outcome_that_nobody_knows(tmp_path):
+    bench, result = submit(tmp_path, OutcomeUnknownError("lost"), NotFoundError("gone", status=404))
+    assert isinstance(result, SubmitOutcomeUnknownError)
+    assert bench.destination.count("submit") == 2
+
+
+def test_a_submit_that_never_left_is_sent_again(tmp_path):
+    bench, result = submit(tmp_path, ConnectionFailedError("refused"), ConnectionFailedError("refused"))
+    assert result is None
+    assert bench.destination.calls == ["submit", "submit", "submit"]
+    assert [told[:2] for told in bench.retries] == [(f"submit of job {JOB}", 1), (f"submit of job {JOB}", 2)]
+
+
+def test_a_connection_that_can_never_be_made_is_not_tried_again(tmp_path):
+    """An untrusted certificate does not mend itself, and each attempt would spend a submit of the hour."""
+    error = ConnectionFailedError("certificate")
+    error.disposition = "terminal"
+    bench, result = submit(tmp_path, error)
+    assert result is error
+    assert (bench.destination.count("submit"), bench.may_have_run) == (1, False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError("who?", status=401),
+        PermissionDeniedError("no", status=403),
+        InvalidRequestError("bad", status=400),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_refused_submit_is_final_and_has_not_run(tmp_path, error):
+    bench, result = submit(tmp_path, error)
+    assert result is error
+    assert (bench.destination.calls, bench.may_have_run) == (["submit"], False)
+
+
+def test_a_submit_refused_for_ever_is_given_up(tmp_path):
+    bench, result = submit(tmp_path, *(ConnectionFailedError(f"refused {number}") for number in range(50)))
+    assert isinstance(result, RetriesExhaustedError)
+    assert str(result.__cause__) == "refused 11"
+    assert result.attempts == bench.destination.count("submit") == bench.submits == bench.spent_at_end == 12
+
+
+def test_a_spent_hour_is_waited_out_and_the_wait_is_told(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        for _ in range(3):
+            bench.destination.status = JobStatus.NEW
+            await bench.runner.submit(JOB)
+
+    bench, result = on_bench(tmp_path, use, per_hour=2)
+    assert result is None
+    times = bench.destination.times_of("submit")
+    assert times[1] < 10
+    assert 50 * 60 <= times[2] <= 50 * 60 + 10
+    (waited,) = bench.sink.of(events.QuotaWaited)
+    assert (waited.reason, waited.job_id) == ("hour", JOB)
+
+
+def test_a_ledger_that_was_corrected_is_told(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        assert bench.ledger.reserve("acme", bench.clock.now() + 24 * HOUR).granted
+        await bench.runner.submit(JOB)
+
+    bench, result = on_bench(tmp_path, use)
+    assert result is None
+    (told,) = bench.sink.of(events.QuotaLedgerCorrected)
+    assert (told.push_id, told.job_id) == (bench.log.push_id, JOB)
+    assert "clock" in told.message
+    assert bench.destination.times_of("submit")[0] < 1
+
+
+def test_a_drain_ends_the_wait_for_quota(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        await bench.runner.submit(JOB)
+        waiting = asyncio.create_task(bench.runner.submit(JOB))
+        await bench.clock.sleep(5)
+        bench.drain.set()
+        await waiting
+
+    bench, result = on_bench(tmp_path, use, per_hour=1)
+    assert isinstance(result, EngineClosedError)
+    assert bench.elapsed < 10
+    assert bench.destination.count("submit") == 1
+
+
+def test_a_drain_before_the_submit_sends_nothing(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        bench.drain.set()
+        await bench.runner.submit(JOB)
+
+    bench, result = on_bench(tmp_path, use)
+    assert isinstance(result, EngineClosedError)
+    assert (bench.destination.calls, bench.spent_at_end, bench.may_have_run) == ([], 0, False)
+
+
+def test_a_drain_does_not_cut_a_submit_in_flight(tmp_path):
+    async def slow():
+        await asyncio.sleep(20)
+
+    async def use(bench):
+        await bench.with_job()
+        submitting = asyncio.create_task(bench.runner.submit(JOB))
+        await bench.clock.sleep(5)
+        bench.drain.set()
+        await submitting
+
+    bench, result = on_bench(tmp_path, use, ScriptedDestination(submit=[slow]))
+    assert result is None
+    assert bench.elapsed == pytest.approx(20, abs=1)
+    assert len(bench.sink.of(events.JobSubmitted)) == 1
+
+
+def test_cancelling_a_wait_for_quota_leaves_nothing_behind(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        await bench.runner.submit(JOB)
+        waiting = asyncio.create_task(bench.runner.submit(JOB))
+        await bench.clock.sleep(5)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    bench, result = on_bench(tmp_path, use, per_hour=1)
+    assert result is None
+    assert bench.destination.count("submit") == 1
+
+
+# --- Poll
+
+
+def poll(folder, *get, logs=(), **options):
+    destination = ScriptedDestination(get=get)
+    destination.logs = logs
+    destination.status = JobStatus.RUNNING
+    return on_bench(folder, poll_submitted, destination, **options)
+
+
+async def poll_submitted(bench):
+    await bench.with_job()
+    await bench.log.record("submit_intended", job_id=JOB)
+    await bench.log.record("submit_accepted", job_id=JOB)
+    return await bench.runner.poll(JOB)
+
+
+def test_a_job_is_polled_to_done(tmp_path):
+    bench, job = poll(
+        tmp_path, JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE, logs=("8 rows", "fine")
+    )
+    assert (job.status, job.logs) == (JobStatus.DONE, ("8 rows", "fine"))
+    assert [event.status for event in bench.sink.of(events.JobStatusChanged)] == ["QUEUED", "RUNNING", "DONE"]
+    (settled,) = bench.sink.of(events.JobSettled)
+    assert (settled.status, settled.logs) == ("DONE", ("8 rows", "fine"))
+
+
+@pytest.mark.parametrize("status", [JobStatus.ERROR, JobStatus.CANCELED])
+def test_a_job_that_failed_says_why(tmp_path, status):
+    bench, error = poll(tmp_path, status, logs=("column AMOUNT is too narrow", "rolled back"))
+    assert isinstance(error, JobFailedError)
+    assert (error.status, error.job_id) == (status, JOB)
+    assert error.server_message == "column AMOUNT is too narrow; rolled back"
+    assert "column AMOUNT is too narrow" in str(error)
+    assert [event.status for event in bench.sink.of(events.JobSettled)] == [status]
+
+
+def test_a_failed_job_without_logs_says_that(tmp_path):
+    _, error = poll(tmp_path, JobStatus.ERROR)
+    assert "no logs" in str(error)
+
+
+def test_the_interval_grows_to_its_bound(tmp_path):
+    bench, _ = poll(tmp_path, *[JobStatus.RUNNING] * 40, JobStatus.DONE)
+    waits = [after - before for before, after in itertools.pairwise(bench.destination.times)]
+    assert waits[0] <= 0.5
+    assert all(after >= before - 0.01 for before, after in itertools.pairwise(waits))
+    assert max(waits) == pytest.approx(15.0, abs=0.01)
+
+
+def test_a_job_that_never_ends_is_left_at_the_deadline(tmp_path):
+    bench, error = poll(tmp_path, job_deadline_seconds=100.0)
+    assert isinstance(error, JobDeadlineError)
+    assert error.job_id == JOB
+    assert "RUNNING" in str(error)
+    assert 80 <= bench.elapsed <= 100.1
+    assert bench.destination.count("delete") == 0
+
+
+PASSING = {
+    "no connection": lambda: ConnectionFailedError("refused"),
+    "no answer in time": lambda: RequestTimeoutError("slow", phase="read"),
+    "a reset": lambda: TransportError("reset"),
+    "a 503": lambda: ServerError("broken", status=503),
+    "a 429": lambda: RateLimitedError("no", retry_after_seconds=7.0),
+    "nonsense": lambda: UnexpectedResponseError("?", status=200),
+}
+
+
+@pytest.mark.parametrize("error", PASSING.values(), ids=PASSING)
+def test_a_look_that_fails_in_passing_does_not_end_the_push(tmp_path, error):
+    bench, job = poll(tmp_path, *(error() for _ in range(8)), JobStatus.RUNNING, error(), JobStatus.DONE)
+    assert job.status is JobStatus.DONE
+    assert len(bench.retries) == 9
+    assert len(bench.sink.of(events.JobSettled)) == 1
+
+
+@pytest.mark.parametrize("error", PASSING.values(), ids=PASSING)
+def test_looks_that_fail_for_ever_end_at_the_deadline(tmp_path, error):
+    bench, result = poll(tmp_path, *(error() for _ in range(1000)), job_deadline_seconds=100.0)
+    assert isinstance(result, JobDeadlineError)
+    assert bench.elapsed <= 130
+
+
+@pytest.mark.parametrize(
+    "error", [AuthenticationError("who?", status=401), PermissionDeniedError("no", status=403)], ids=["401", "403"]
+)
+def test_a_refused_look_ends_the_push(tmp_path, error):
+    bench, result = poll(tmp_path, error)
+    assert result is error
+    assert bench.destination.count("get") == 1
+
+
+def test_a_submitted_job_that_is_gone_is_an_outcome_that_nobody_knows(tmp_path):
+    _, error = poll(tmp_path, JobStatus.RUNNING, NotFoundError("gone", status=404))
+    assert isinstance(error, SubmitOutcomeUnknownError)
+
+
+def test_a_drain_ends_the_polling_and_leaves_the_job(tmp_path):
+    async def use(bench):
+        polling = asyncio.create_task(poll_submitted(bench))
+        await bench.clock.sleep(50)
+        bench.drain.set()
+        await polling
+
+    destination = ScriptedDestination()
+    destination.status = JobStatus.RUNNING
+    bench, error = on_bench(tmp_path, use, destination)
+    assert isinstance(error, EngineClosedError)
+    assert bench.elapsed == pytest.approx(50, abs=0.1)
+    assert bench.destination.count("delete") == 0
+
+
+# --- A job that stays NEW
+
+
+class DeafDestination(ScriptedDestination):
+    """Acknowledges submits and does not hear the first so many of them."""
+
+    def __init__(self, deaf_for, **scripts):
+        super().__init__(**scripts)
+        self.deaf_for = deaf_for
+
+    async def submit_job(self, job_id, *, duplicate_removal_column):
+        await self._step("submit")
+        if self.count("submit") > self.deaf_for:
+            self.status = JobStatus.DONE
+
+
+async def submit_and_poll(bench):
+    runner = await bench.with_job()
+    await runner.submit(JOB)
+    return await runner.poll(JOB)
+
+
+@pytest.mark.parametrize("deaf_for", [1, 2, 3, 4])
+def test_a_job_that_stays_new_is_submitted_again(tmp_path, deaf_for):
+    """Something between here and the platform acknowledged the submit: an empty 200 has no author."""
+    bench, job = on_bench(tmp_path, submit_and_poll, DeafDestination(deaf_for))
+    assert job.status is JobStatus.DONE
+    first, *again = bench.destination.times_of("submit")
+    waits = [time - first for time in again]
+    assert [wait - due for wait, due in zip(waits, (30, 120, 480, 1800), strict=False)] == pytest.approx(
+        [8] * deaf_for, abs=8
+    )
+    assert bench.submits == bench.spent_at_end == deaf_for + 1
+    told = bench.sink.of(events.JobStayedNew)
+    assert [event.is_submitted_again for event in told] == [True] * deaf_for
+
+
+def test_a_job_that_stays_new_for_ever_is_only_polled_in_the_end_and_that_is_said_once(tmp_path):
+    bench, error = on_bench(tmp_path, submit_and_poll, DeafDestination(99))
+    assert isinstance(error, JobDeadlineError)
+    assert bench.destination.count("submit") == bench.submits == 5
+    *again, last = bench.sink.of(events.JobStayedNew)
+    assert [event.is_submitted_again for event in again] == [True] * 4
+    assert (last.is_submitted_again, last.submits) == (False, 5)
+
+
+def test_a_later_process_submits_a_job_again_that_an_earlier_one_saw_acknowledged(tmp_path):
+    async def use(bench):
+        runner = await bench.with_job()
+        await bench.log.record("submit_intended", job_id=JOB)
+        await bench.log.record("submit_accepted", job_id=JOB)
+        assert await runner.was_accepted_before(JOB)
+        return await runner.poll(JOB)
+
+    bench, job = on_bench(tmp_path, use, DeafDestination(0))
+    assert job.status is JobStatus.DONE
+    (time,) = bench.destination.times_of("submit")
+    assert 30 <= time <= 46
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ConflictError("not NEW", status=409),
+        OutcomeUnknownError("lost"),
+        InvalidRequestError("no", status=400),
+        RateLimitedError("no", retry_after_seconds=5.0),
+        NotFoundError("gone", status=404),
+        UnexpectedResponseError("a login page", status=200),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_answers_the_repeated_submit_polling_goes_on(tmp_path, line):
+    destination = DeafDestination(2, submit=[None, line])
+    bench, job = on_bench(tmp_path, submit_and_poll, destination)
+    assert job.status is JobStatus.DONE
+    assert bench.destination.count("submit") == 3
+    assert bench.log.state.job_of(JOB).accepted_at is not None
+
+
+def test_a_repeated_submit_waits_for_no_quota_and_the_job_is_polled_meanwhile(tmp_path):
+    bench, error = on_bench(tmp_path, submit_and_poll, DeafDestination(99), per_hour=1, job_deadline_seconds=1000.0)
+    assert isinstance(error, JobDeadlineError)
+    assert bench.destination.count("submit") == 1
+    times = bench.destination.times_of("get")
+    assert max(after - before for before, after in itertools.pairwise(times)) < 17
+
+
+def test_a_quarantine_is_as_long_as_it_is_although_the_hosts_clock_is_set_back_meanwhile(tmp_path):
+    async def miss(bench, chunk_id):
+        ids = {"job_id": JOB, "chunk_id": chunk_id}
+        await bench.log.record(
+            "chunk_sending", **ids, rows=1, first_row=0, end_row=1, payload_bytes=1, digests={}, type="UPSERT"
+        )
+        await bench.log.record("chunk_settled", **ids, is_present=False, how="checksum")
+
+    async def use(bench):
+        runner = await bench.with_job()
+        await miss(bench, "000000")
+        await bench.clock.sleep(50)
+        bench.clock.epoch -= 3600
+        await miss(bench, "000001")
+        await runner._wait_for_quarantine(JOB)
+
+    bench, _ = on_bench(tmp_path, use, quarantine_seconds=60.0)
+    assert bench.elapsed == pytest.approx(110, abs=0.5)
+
+
+# --- Nothing is waited for in silence
+
+
+def told_of(bench):
+    return [event.reason for event in bench.sink.of(events.WaitStarted)]
+
+
+@pytest.mark.parametrize("call", ["create", "chunks", "submit", "delete", "get"])
+def test_a_call_without_a_response_is_told_before_two_seconds_have_passed(tmp_path, call):
+    async def slowly():
+        await asyncio.sleep(5)
+
+    async def use(bench):
+        runner = await bench.with_job()
+        bench.began_at = asyncio.get_running_loop().time()
+        heard = []
+        bench.sink.emit = lambda event: (
+            heard.append(asyncio.get_running_loop().time()),
+            bench.sink.events.append(event),
+        )
+        await {
+            "create": lambda: runner.create(COLUMNS),
+            "chunks": lambda: runner.list_chunks(JOB),
+            "submit": lambda: runner.submit(JOB),
+            "delete": lambda: runner.discard(JOB),
+            "get": lambda: runner.poll(JOB),
+        }[call]()
+        return heard[0] - bench.began_at
+
+    destination = ScriptedDestination(**{call: [slowly]})
+    if call == "get":
+        destination.status = JobStatus.DONE
+    bench, first_heard = on_bench(tmp_path, use, destination)
+    assert first_heard <= 2.0
+    assert [reason.startswith("no response yet, ") for reason in told_of(bench)] == [True]
+
+
+def test_a_call_that_is_answered_soon_is_not_told(tmp_path):
+    bench, _ = on_bench(tmp_path, submit_and_poll, DeafDestination(0))
+    assert told_of(bench) == []
+
+
+def test_a_list_that_lags_behind_is_told(tmp_path):
+    async def use(bench):
+        await bench.with_job()
+        await record_chunk(bench.log)
+        return await bench.runner.seal(JOB)
+
+    bench, error = on_bench(tmp_path, use, settle_seconds=1.0)
+    assert isinstance(error, VerificationError)
+    assert len(told_of(bench)) == 4  # of waits of 1, 2, 4, 8 and 16 s, those above two
+
+
+# --- Create, verify, discard
+
+
+async def record_chunk(log):
+    await log.record(
+        "chunk_sending",
+        job_id=JOB,
+        chunk_id="000000",
+        rows=1,
+        first_row=0,
+        end_row=1,
+        payload_bytes=1,
+        digests={"sha256": "00"},
+        type="UPSERT",
+    )
+    await log.record("chunk_acked", job_id=JOB, chunk_id="000000")
+
+
+@pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_create_whose_answer_is_lost_is_made_again(tmp_path, lost):
+    """The job that nobody knows is empty and invisible, and the platform deletes it in time."""
+    destination = ScriptedDestination(create=[lost(), lost()])
+    bench, job = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    assert job.id == "job-1"
+    assert bench.destination.count("create") == 3
+    assert [event.job_id for event in bench.sink.of(events.JobCreated)] == [job.id]
+
+
+def test_a_create_that_keeps_failing_is_given_up(tmp_path):
+    destination = ScriptedDestination(create=[ConnectionFailedError("refused") for _ in range(50)])
+    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    assert isinstance(error, RetriesExhaustedError)
+    assert bench.destination.count("create") == error.attempts == 5
+    assert bench.sink.of(events.JobCreated) == []
+
+
+def test_a_refused_create_is_final(tmp_path):
+    destination = ScriptedDestination(create=[PermissionDeniedError("no", status=403)])
+    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    assert isinstance(error, PermissionDeniedError)
+    assert bench.destination.count("create") == 1
+
+
+def test_an_answer_to_create_that_can_never_be_understood_is_final(tmp_path):
+    redirect = UnexpectedResponseError("a redirect", status=302)
+    destination = ScriptedDestination(create=[redirect])
+    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    assert error is redirect
+    assert bench.destination.count("create") == 1
+
+
+def chunk(content):
+    digests = {"md5": hashlib.md5(content).hexdigest()}
+    return (
+        SentChunk(chunk_id=content.decode(), rows=1, payload_bytes=1, digests=digests, type="UPSERT"),
+        RemoteChunk(id=content.decode(), type="UPSERT", checksum=digests["md5"]),
+    )
+
+
+SENT, LISTED = map(list, zip(chunk(b"a"), chunk(b"b"), strict=True))
+
+
+def verify(folder, listed, *lines):
+    destination = ScriptedDestination(chunks=lines)
+    destination.chunks = listed
+
+    async def use(bench):
+        await bench.with_job()
+        for number, chunk in enumerate(SENT):
+            await bench.log.record(
+                "chunk_sending",
+                job_id=JOB,
+                chunk_id=chunk.chunk_id,
+                rows=1,
+                first_row=number,
+                end_row=number + 1,
+                payload_bytes=1,
+                digests=chunk.digests,
+                type="UPSERT",
+            )
+            await bench.log.record("chunk_acked", job_id=JOB, chunk_id=chunk.chunk_id)
+        return await bench.runner.seal(JOB)
+
+    return on_bench(folder, use, destination)
+
+
+def test_a_job_that_holds_what_was_sent_is_verified(tmp_path):
+    bench, verified = verify(tmp_path, LISTED[::-1])
+    assert verified == "checksum"
+    (event,) = bench.sink.of(events.JobVerified)
+    assert (event.chunks, event.verified) == (2, "checksum")
+
+
+@pytest.mark.parametrize(
+    "listed", [LISTED[:1], [*LISTED, LISTED[0]], [LISTED[0], LISTED[0]], []], ids=["missing", "extra", "other", "none"]
+)
+def test_a_job_that_does_not_hold_what_was_sent_is_never_submitted(tmp_path, listed):
+    bench, error = verify(tmp_path, listed)
+    assert isinstance(error, VerificationError)
+    assert error.job_id == JOB
+    assert bench.sink.of(events.JobVerified) == []
+
+
+def test_a_listing_that_fails_in_passing_is_repeated(tmp_path):
+    bench, verified = verify(tmp_path, LISTED, TransportError("reset"), ServerError("broken", status=502))
+    assert (verified, bench.destination.count("chunks")) == ("checksum", 3)
+
+
+def test_a_job_that_is_gone_at_its_listing_has_vanished(tmp_path):
+    _, error = verify(tmp_path, LISTED, NotFoundError("gone", status=404))
+    assert isinstance(error, JobVanishedError)
+
+
+async def hang():
+    await asyncio.sleep(HOUR)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (None, None),
+        (ServerError("broken", status=500), "broken"),
+        (ConnectionFailedError("refused"), "refused"),
+        (hang, "TimeoutError"),
+    ],
+    ids=["deleted", "a 500", "no connection", "no answer"],
+)
+def test_a_delete_that_fails_is_told_and_hides_nothing(tmp_path, line, told):
+    destination = ScriptedDestination(delete=[line])
+
+    async def use(bench):
+        return await (await bench.with_job()).discard(JOB)
+
+    bench, result = on_bench(tmp_path, use, destination)
+    assert result is None
+    assert [(event.job_id, event.error) for event in bench.sink.of(events.JobDeleted)] == [(JOB, told)]
+    assert bench.elapsed <= 11
+
+
+# --- Drain
+
+
+def drained(use):
+    async def main():
+        drain = DrainSwitch()
+        result = await use(drain)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    return run_in_virtual_time(main())
+
+
+def test_the_guard_gives_the_result_or_the_error_of_what_it_guards():
+    async def use(drain):
+        async def work():
+            await asyncio.sleep(1)
+            return 7
+
+        async def fail():
+            await asyncio.sleep(1)
+            raise ConflictError("busy", status=409)
+
+        with pytest.raises(ConflictError):
+            await drain.guard(fail())
+        return await drain.guard(work())
+
+    assert drained(use) == 7
+
+
+def test_the_guard_cancels_what_it_guards_when_it_is_cancelled():
+    seen = []
+
+    async def use(drain):
+        async def work():
+            try:
+                await asyncio.sleep(100)
+            finally:
+                seen.append("ended")
+
+        task = asyncio.create_task(drain.guard(work()))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    drained(use)
+    assert seen == ["ended"]
+
+
+def test_a_cancel_during_the_end_of_a_drained_wait_is_not_swallowed():
+    async def use(drain):
+        async def slow_to_end():
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(drain.guard(slow_to_end()))
+        await asyncio.sleep(1)
+        drain.set()
+        await asyncio.sleep(5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    drained(use)
+
+
+def test_an_error_while_ending_does_not_hide_the_cancel():
+    async def use(drain):
+        async def fails_to_end():
+            try:
+                await asyncio.sleep(100)
+            finally:
+                raise ConflictError("busy", status=409)
+
+        task = asyncio.create_task(drain.guard(fails_to_end()))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    drained(use)
+
+
+def test_a_drained_guard_starts_nothing():
+    async def use(drain):
+        drain.set()
+        with pytest.raises(EngineClosedError):
+            await drain.guard(asyncio.sleep(5))
+        return asyncio.get_running_loop().time()
+
+    assert drained(use) < 1

@@ -1,0 +1,117 @@
+"""Threads of one push: in order, and none left."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pushengine.runtime.threads import ThreadWorkers
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(2, thread_name_prefix="test-encode") as encoders:
+        yield encoders
+
+
+@pytest.fixture
+async def workers(pool):
+    made = ThreadWorkers(pool)
+    yield made
+    await made.aclose()
+
+
+def reader_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("pushengine-read")]
+
+
+async def test_reads_are_done_in_order_on_one_thread(workers):
+    seen = []
+
+    def read(number):
+        seen.append((number, threading.current_thread().name))
+        return number
+
+    assert await asyncio.gather(*(workers.read(read, number) for number in range(20))) == list(range(20))
+    assert [number for number, _ in seen] == list(range(20))
+    assert len({name for _, name in seen}) == 1
+
+
+async def test_results_and_errors_come_back(workers):
+    assert await workers.encode(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await workers.read(divmod, 7, 0)
+
+
+async def test_closing_waits_for_what_runs_and_drops_what_has_not_begun(pool):
+    workers = ThreadWorkers(pool)
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def work(number):
+        begun.set()
+        go_on.wait(10)
+        done.append(number)
+
+    tasks = [asyncio.create_task(workers.read(work, number)) for number in range(10)]
+    await asyncio.to_thread(begun.wait, 10)
+    closing = asyncio.create_task(workers.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert done == [0]
+    assert [isinstance(result, asyncio.CancelledError) for result in results] == [False] + [True] * 9
+    assert reader_threads() == []
+
+
+async def test_closing_after_a_cancelled_read_waits_for_its_thread(pool):
+    workers = ThreadWorkers(pool)
+    begun, done = threading.Event(), threading.Event()
+    released = threading.Event()
+
+    def work():
+        begun.set()
+        released.wait(10)
+        done.set()
+
+    task = asyncio.create_task(workers.read(work))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    asyncio.get_running_loop().call_later(0.01, released.set)
+    await workers.aclose()
+    assert done.is_set()
+    assert reader_threads() == []
+
+
+async def test_closing_twice_is_fine_and_leaves_the_encoders_to_others(pool):
+    workers = ThreadWorkers(pool)
+    await workers.read(int)
+    await workers.aclose()
+    await workers.aclose()
+    assert pool.submit(int).result() == 0
+
+
+async def test_a_cancelled_close_still_ends_the_thread(pool):
+    """Ctrl-C twice: the second one meets the clean-up of the first."""
+    workers = ThreadWorkers(pool)
+    begun, released = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        released.wait(10)
+
+    task = asyncio.create_task(workers.read(work))
+    await asyncio.to_thread(begun.wait, 10)
+    closing = asyncio.create_task(workers.aclose())
+    for _ in range(3):
+        await asyncio.sleep(0)
+        closing.cancel()
+    asyncio.get_running_loop().call_later(0.01, released.set)
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await task
+    assert reader_threads() == []

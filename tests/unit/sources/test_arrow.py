@@ -1,0 +1,231 @@
+"""Frames, relations, tables, readers, datasets and async iterators."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+from pushengine.config.load import EngineSettings
+from pushengine.errors import ConfigError, SchemaError, SourceReadError
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.sources import AsyncSource, open_source
+from pushengine.sources.arrow import SLICE_ROWS
+
+TABLE = pa.table({"i": [1, 2, None], "s": ["a", None, "c"], "d": pa.array(["x", "y", "x"]).dictionary_encode()})
+ROWS = TABLE.to_pylist()
+
+
+def opened(spec, **options):
+    return open_source(spec, settings=EngineSettings(), filesystem=LocalFileSystem(), **options)
+
+
+def rows_of(source):
+    reader = source.open()
+    rows = [row for one in reader for row in one.batch.to_pylist()]
+    reader.close()
+    return rows
+
+
+class OnlyArray:
+    def __arrow_c_array__(self, requested_schema=None):
+        return TABLE.combine_chunks().to_batches()[0].__arrow_c_array__(requested_schema)
+
+
+class OnlyStream:
+    def __arrow_c_stream__(self, requested_schema=None):
+        return TABLE.__arrow_c_stream__(requested_schema)
+
+
+def dataset(tmp_path):
+    pq.write_table(TABLE, tmp_path / "f.parquet")
+    return pa.dataset.dataset(tmp_path / "f.parquet")
+
+
+def relation(tmp_path):
+    return duckdb.from_arrow(TABLE)
+
+
+KINDS = [
+    pytest.param(lambda _: TABLE, True, id="pyarrow table"),
+    pytest.param(lambda _: TABLE.combine_chunks().to_batches()[0], True, id="pyarrow batch"),
+    pytest.param(lambda _: TABLE.to_reader(), False, id="pyarrow reader"),
+    pytest.param(dataset, True, id="pyarrow dataset"),
+    pytest.param(lambda _: pl.from_arrow(TABLE), True, id="polars"),
+    pytest.param(lambda _: TABLE.to_pandas(types_mapper=pd.ArrowDtype), True, id="pandas"),
+    pytest.param(relation, True, id="DuckDB relation"),
+    pytest.param(lambda _: OnlyArray(), True, id="object with an array"),
+    pytest.param(lambda _: OnlyStream(), False, id="object with a stream"),
+]
+
+
+@pytest.mark.parametrize(("build", "is_repeatable"), KINDS)
+def test_every_kind_gives_its_rows_sampled_and_read(tmp_path, build, is_repeatable):
+    source = opened(build(tmp_path))
+    assert (source.is_text, source.is_repeatable) == (False, is_repeatable)
+    assert source.schema().names == ["i", "s", "d"]
+    assert not any(pa.types.is_dictionary(kind) or pa.types.is_string_view(kind) for kind in source.schema().types)
+    sampled = [row for one in source.sample(1 << 20) for row in one.batch.to_pylist()]
+    assert sampled == ROWS
+    assert rows_of(source) == ROWS
+    if is_repeatable:
+        assert rows_of(source) == ROWS
+    else:
+        with pytest.raises(SourceReadError, match="only once"):
+            source.open()
+
+
+@pytest.mark.parametrize(("build", "is_repeatable"), KINDS)
+def test_every_kind_can_be_read_without_a_sample(tmp_path, build, is_repeatable):
+    assert rows_of(opened(build(tmp_path))) == ROWS
+
+
+def test_a_sampled_stream_goes_on_where_the_sample_ended():
+    table = pa.table({"i": range(500_000)})
+    source = opened(table.to_reader(max_chunksize=10_000))
+    sampled = list(source.sample(200_000))
+    assert 0 < sum(one.batch.num_rows for one in sampled) < 100_000
+    more = list(source.sample(200_000))
+    assert more[0].first_row == sum(one.batch.num_rows for one in sampled)
+    row = 0
+    for one in source.open():
+        assert one.first_row == row == one.batch["i"][0].as_py()
+        row += one.batch.num_rows
+    assert row == 500_000
+
+
+def test_one_large_batch_comes_in_slices():
+    batch = pa.RecordBatch.from_pydict({"i": range(200_000)})
+    assert [one.batch.num_rows for one in opened(batch).open()] == [SLICE_ROWS] * 3 + [200_000 - 3 * SLICE_ROWS]
+
+
+def test_a_large_table_is_sampled_all_over():
+    table = pa.table({"i": range(1_000_000)})
+    source = opened(table)
+    batches = list(source.sample(800_000))
+    assert all(one.batch["i"][0].as_py() == one.first_row for one in batches)
+    assert batches[-1].first_row > 900_000
+    assert 50_000 < sum(one.batch.num_rows for one in batches) < 150_000
+    assert source.size_bytes() == 8_000_000
+
+
+def test_an_index_of_pandas_is_a_column_if_it_has_a_name():
+    frame = pd.DataFrame({"x": [1, 2, 3]})
+    assert rows_of(opened(frame[frame.x > 1])) == [{"x": 2}, {"x": 3}]
+    assert rows_of(opened(frame.set_index(pd.Index([7, 8, 9], name="key")))) == [
+        {"x": 1, "key": 7},
+        {"x": 2, "key": 8},
+        {"x": 3, "key": 9},
+    ]
+
+
+def test_missing_values_of_pandas_are_null_and_zones_are_kept():
+    frame = pd.DataFrame({"f": [1.5, None], "t": pd.to_datetime(["2024-01-01", None]).tz_localize("Europe/Berlin")})
+    source = opened(frame)
+    assert source.schema().field("t").type.tz == "Europe/Berlin"
+    assert [row["f"] for row in rows_of(source)] == [1.5, None]
+
+
+def test_mixed_objects_of_pandas_are_refused_by_column():
+    with pytest.raises(SchemaError, match="column x"):
+        opened(pd.DataFrame({"x": pd.Series(["a", 1, dt.date(2024, 1, 1)], dtype=object)})).schema()
+
+
+@pytest.mark.parametrize(
+    "spec", [None, 5, {"a": 1}, [], [1], object(), b"x", pa.array([1])], ids=lambda spec: type(spec).__name__
+)
+def test_what_is_no_source_is_refused(spec):
+    with pytest.raises((ConfigError, SchemaError)):
+        opened(spec).schema()
+
+
+def test_options_that_do_not_apply_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="format csv is for files"):
+        opened(TABLE, format="csv")
+    with pytest.raises(ConfigError, match="schema="):
+        opened(TABLE, schema=TABLE.schema)
+    (tmp_path / "f.csv").write_text("a\n1\n")
+    with pytest.raises(ConfigError, match="schema="):
+        opened(tmp_path / "f.csv", schema=TABLE.schema)
+
+
+def test_a_source_without_rows_is_refused():
+    for spec in (TABLE.slice(0, 0), TABLE.slice(0, 0).to_reader()):
+        with pytest.raises(SourceReadError, match="no rows"):
+            rows_of(opened(spec))
+        with pytest.raises(SourceReadError, match=r"no rows|once"):
+            list(opened(spec).sample(1 << 20))
+
+
+def test_a_stream_that_fails_is_told_with_its_cause():
+    def batches():
+        yield from TABLE.to_batches()
+        raise RuntimeError("cursor is gone")
+
+    source = opened(pa.RecordBatchReader.from_batches(TABLE.schema, batches()))
+    with pytest.raises(SourceReadError, match="cursor is gone"):
+        rows_of(source)
+
+
+async def stream(*items):
+    for item in items:
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+async def test_async_batches_tables_and_frames_come_in_order():
+    batch = pa.RecordBatch.from_pydict({"i": [1, 2]})
+    source = opened(stream(batch, pa.table({"i": [3]}), pl.DataFrame({"i": [4, 5]})))
+    assert isinstance(source, AsyncSource)
+    assert (source.is_text, source.is_repeatable, source.schema) == (False, False, None)
+    got = [(one.first_row, one.batch["i"].to_pylist()) async for one in source.batches]
+    assert got == [(0, [1, 2]), (2, [3]), (3, [4, 5])]
+    await source.aclose()
+
+
+async def test_an_async_source_can_be_closed_half_way():
+    closed = []
+
+    async def endless():
+        try:
+            while True:
+                yield pa.RecordBatch.from_pydict({"i": [1]})
+        finally:
+            closed.append(True)
+
+    source = opened(endless())
+    assert (await anext(source.batches)).batch.num_rows == 1
+    await source.aclose()
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "text"),
+    [
+        pytest.param([5], SchemaError, "int is no record batch", id="no batch"),
+        pytest.param([pa.RecordBatch.from_pydict({"i": [1]}), pa.RecordBatch.from_pydict({"j": [1]})], SchemaError, "columns j instead of i", id="other columns"),
+        pytest.param([pa.RecordBatch.from_pydict({"i": [1]}), pa.RecordBatch.from_pydict({"i": ["x"]})], SchemaError, "does not match the schema", id="other types"),
+        pytest.param([pa.RecordBatch.from_pydict({"i": [1]}), pa.RecordBatch.from_pydict({"i": [1.5]})], SchemaError, "does not match the schema", id="floats after integers"),
+        pytest.param([RuntimeError("gone")], SourceReadError, "RuntimeError: gone", id="its own error"),
+        pytest.param([], SourceReadError, "no rows", id="nothing"),
+    ],
+)  # fmt: skip
+async def test_what_an_async_source_may_do_wrong(items, error, text):
+    source = opened(stream(*items))
+    with pytest.raises(error, match=text):
+        async for _ in source.batches:
+            pass
+
+
+async def test_the_declared_schema_is_what_batches_must_match():
+    schema = pa.schema([("i", pa.int64()), ("s", pa.string())])
+    source = opened(stream(pa.RecordBatch.from_pydict({"s": ["a"], "i": pa.array([1], pa.int8())})), schema=schema)
+    assert source.schema == schema
+    assert [one.batch.schema async for one in source.batches] == [schema]

@@ -1,0 +1,68 @@
+import pyarrow as pa
+import pytest
+
+from pushengine.config.load import EngineSettings
+from pushengine.errors import SchemaError, SourceReadError
+from pushengine.runtime.files import LocalFileSystem
+from pushengine.sources import open_source
+
+TABLE = pa.table({"N": pa.array(range(1000)), "S": pa.array([f"s{n % 7}" for n in range(1000)]).dictionary_encode()})
+
+
+def write(path, table=TABLE, *, layout="file"):
+    new = pa.ipc.new_file if layout == "file" else pa.ipc.new_stream
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=300)
+    return path
+
+
+def opened(*paths):
+    return open_source([str(path) for path in paths], settings=EngineSettings(), filesystem=LocalFileSystem())
+
+
+def rows_of(source):
+    reader = source.open()
+    rows = [row for batch in reader for row in batch.batch.to_pylist()]
+    reader.close()
+    return rows
+
+
+@pytest.mark.parametrize("layout", ["file", "stream"])
+def test_both_layouts_give_the_rows_with_plain_types(tmp_path, layout):
+    source = opened(write(tmp_path / "a.arrow", layout=layout))
+    assert source.schema() == pa.schema([("N", pa.int64()), ("S", pa.string())])
+    assert rows_of(source) == TABLE.to_pylist()
+    assert sum(batch.batch.num_rows for batch in source.sample(10**9)) == 1000
+
+
+def test_several_files_are_one_table_and_tell_their_rows(tmp_path):
+    source = opened(write(tmp_path / "a.arrow"), write(tmp_path / "b.feather", layout="stream"))
+    assert len(rows_of(source)) == 2000
+    assert source.size_bytes() == sum(path.stat().st_size for path in source.files)
+
+
+def test_files_that_differ_are_refused(tmp_path):
+    other = write(tmp_path / "b.arrow", pa.table({"N": [1]}))
+    with pytest.raises(SchemaError, match="other columns"):
+        opened(write(tmp_path / "a.arrow"), other).schema()
+
+
+@pytest.mark.parametrize("layout", ["file", "stream"])
+def test_a_file_that_was_cut_short_is_refused(tmp_path, layout):
+    path = write(tmp_path / "a.arrow", layout=layout)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceReadError, match="not a readable Arrow file"):
+        rows_of(opened(path))
+
+
+def test_something_else_is_refused(tmp_path):
+    path = tmp_path / "a.arrow"
+    path.write_bytes(b"N,S\n1,x\n" * 10)
+    with pytest.raises(SourceReadError, match="not a readable Arrow file"):
+        opened(path).schema()
+
+
+def test_a_file_without_rows_is_refused(tmp_path):
+    with pytest.raises(SourceReadError, match="no rows"):
+        rows_of(opened(write(tmp_path / "a.arrow", TABLE.slice(0, 0))))
