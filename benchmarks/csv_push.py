@@ -82,7 +82,7 @@ class _Stages:
         ("read: next bytes", "pushengine.sources.csv", "_CsvPass._filled"),
         ("read: whole rows, quotes", "pushengine.sources.csv", "_CsvPass._whole_rows"),
         ("reader thread in all", "pushengine.pipeline.chunking", "ChunkReader.next_chunk"),
-        ("sample: find types", "pushengine.schema.inference", "SchemaSettler.observe"),
+        ("sample: find types", "pushengine.schema.inference", "SchemaInference.observe"),
         ("encode: parse as text", "pushengine.sources.csv", "_Layout.parse"),
         ("encode: types and lengths", "pushengine.pipeline.encoding", "conform"),
         ("encode: digests", "pushengine.pipeline.encoding", "_digest"),

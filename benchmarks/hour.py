@@ -27,19 +27,22 @@ from typing import Any
 import harness
 from harness import Meter
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.emulator.jobs.quota import SubmitQuota
 from pushengine.errors import RateLimitedError
-from pushengine.journal.store import JournalFile, PushLock
+from pushengine.journal.store import JournalFile
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
-from pushengine.push.context import Runtime, Shared
+from pushengine.push.context import Shared
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.quota.limiter import SubmitLimiter
+from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.runtime import Runtime
+from pushengine.state.lock import PushLock
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0

@@ -30,7 +30,8 @@ import harness
 from harness import Meter
 
 from pushengine.celonis.data_push import DataPushClient
-from pushengine.journal.store import Fact, Journal, JournalFile
+from pushengine.journal.facts import Fact
+from pushengine.journal.store import Journal, JournalFile
 from pushengine.runtime.threads import ThreadWorkers
 
 TASKS = 4

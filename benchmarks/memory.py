@@ -1,6 +1,6 @@
 """Does peak memory stay where it is when the input grows twenty-fold, and below the formula?
 
-The formula (docstring of `pushengine.config.load`): peak RSS <= base + max_memory_bytes, base about 150 MB. The base that is measured here is
+The formula (docstring of `config.settings`): peak RSS <= base + max_memory_bytes, base about 150 MB. The base that is measured here is
 the RSS of a process with an open engine before its first push.
 
 The same push of `--rows` / 20 and of `--rows` rows (half a gigabyte and ten of them), over links of `--mb-per-second` each: slow enough that

@@ -102,15 +102,15 @@ def cut(job: dict[str, Any]) -> dict[str, Any]:
     from pushengine import EngineSettings
     from pushengine.parquet.slices import checked_payload
     from pushengine.runtime.files import LocalFileSystem
-    from pushengine.schema.inference import SchemaSettler
+    from pushengine.schema.inference import SchemaInference
     from pushengine.sources import open_source
 
     path, filesystem = Path(job["file"]), LocalFileSystem()
     source: Any = open_source(path, settings=EngineSettings(**job.get("settings", {})), filesystem=filesystem)
-    settler = SchemaSettler(source.schema(), is_text=False)
+    inference = SchemaInference(source.schema(), is_text=False)
     for batch in source.sample(harness.MIB):
-        settler.observe(batch)
-    schema = settler.settle()
+        inference.observe(batch)
+    schema = inference.settle()
     with Meter() as meter:
         for piece in source.pieces(schema):
             checked_payload(piece, schema, digests=(), filesystem=filesystem)

@@ -26,12 +26,12 @@ VARIANTS = ("chunk_4", "chunk_16", "chunk_64", "all", "none", "statistics", "zst
 
 def encode(job: dict[str, Any]) -> dict[str, Any]:
     """All chunks of one file on one thread; the reader's time does not count."""
-    from pushengine.config.load import EngineSettings
+    from pushengine.config.settings import EngineSettings
     from pushengine.pipeline import encoding
     from pushengine.pipeline.chunking import ChunkReader
     from pushengine.runtime.files import LocalFileSystem
     from pushengine.runtime.threads import prefer_jemalloc
-    from pushengine.schema.inference import SchemaSettler
+    from pushengine.schema.inference import SchemaInference
     from pushengine.sources import open_source
 
     prefer_jemalloc()
@@ -40,10 +40,10 @@ def encode(job: dict[str, Any]) -> dict[str, Any]:
     source: Any = open_source(
         job["csv"], settings=EngineSettings(chunk_bytes=chunk_bytes), filesystem=LocalFileSystem()
     )
-    settler = SchemaSettler(source.schema(), is_text=True)
+    inference = SchemaInference(source.schema(), is_text=True)
     for batch in source.open():
-        settler.observe(batch.decode())
-    schema = settler.settle()
+        inference.observe(batch.decode())
+    schema = inference.settle()
     options = encoding.EncodingOptions(compression="ZSTD" if variant == "zstd" else "SNAPPY")
     cpu = payload = nbytes = chunks = 0.0
     with _changed(variant):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pushengine import errors
 
 if TYPE_CHECKING:
-    from pushengine.config.load import EngineSettings as EngineSettings
+    from pushengine.config.settings import EngineSettings as EngineSettings
     from pushengine.credentials import AppKey as AppKey
     from pushengine.credentials import OAuthClient as OAuthClient
     from pushengine.credentials import UserApiKey as UserApiKey

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Literal, TypeAlias
 
 from pushengine.errors import ConfigError
-from pushengine.interfaces import Secret
+from pushengine.redaction import Secret
 
 DEFAULT_SCOPE = "integration.data-pools:data_push"
 ClientAuthMethod = Literal["auto", "basic", "post"]

@@ -16,12 +16,13 @@ from typing import Any, Self
 
 from pushengine.celonis.checks import run_checks
 from pushengine.celonis.data_push import DataPushClient
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.credentials import Credentials
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, PushEngineError
 from pushengine.events import Event, EventSink, WaitStarted
+from pushengine.journal.facts import PushRow
 from pushengine.journal.state import PushHistory
-from pushengine.journal.store import Journal, JournalFile, PushLock, PushRow
+from pushengine.journal.store import Journal, JournalFile
 from pushengine.model import (
     CheckResult,
     ColumnType,
@@ -35,20 +36,23 @@ from pushengine.model import (
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.push.cleanup import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
-from pushengine.push.context import Runtime, Shared
+from pushengine.push.context import Shared
 from pushengine.push.outcome import target_of
 from pushengine.push.plan import build_target
 from pushengine.push.run import PushRun
-from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import ServerClock, SubmitLimiter
-from pushengine.runtime.aio import told_when_slow
+from pushengine.quota.ledger import SqliteLedger, open_ledger, quota_status
+from pushengine.quota.limiter import SubmitLimiter
+from pushengine.quota.server_clock import ServerClock
+from pushengine.runtime.aio import finish, told_when_slow
 from pushengine.runtime.clock import SystemClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.runtime.threads import ThreadWorkers, finish
+from pushengine.runtime.runtime import Runtime
+from pushengine.runtime.threads import ThreadWorkers
 from pushengine.sources import check_words, open_source
 from pushengine.sources.spool import Spooled, SpoolHold, is_byte_stream, spool_source
-from pushengine.state.folder import open_ledger, open_state_dir, quota_status
+from pushengine.state.folder import open_state_dir
+from pushengine.state.lock import PushLock
 
 _MAX_BUFFERED_EVENTS = 10_000
 

@@ -11,20 +11,18 @@ Secrets
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from pushengine import events
 from pushengine.config.load import LogFormat, LogLevel
-from pushengine.interfaces import Secret
+from pushengine.redaction import MASKED, Secret, mask
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-MASKED = "***"
-_SHORTEST_MASKED = 4  # masking shorter values would garble ordinary words
 
 _NUMBERS: Mapping[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _DEBUG = (events.ChunkRead, events.ChunkEncoded, events.UploadStarted, events.ConcurrencyChanged)
@@ -38,20 +36,6 @@ _WARNING = (
     events.JobStayedNew,
     events.QuotaLedgerCorrected,
 )
-
-_secrets: set[str] = set()
-
-
-def remember_secrets(secrets: Iterable[Secret]) -> None:
-    """From now on `mask` and the log lines of this process hide these values."""
-    _secrets.update(text for secret in secrets if len(text := secret.reveal()) >= _SHORTEST_MASKED)
-
-
-def mask(text: str) -> str:
-    """The text without the secrets that this process knows."""
-    for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, MASKED)
-    return text
 
 
 def mask_secrets(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

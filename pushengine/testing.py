@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
-
-
 _TURN_SECONDS = 1e-6
 
 

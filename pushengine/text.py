@@ -31,9 +31,9 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // _MINUTE}:{minutes % _MINUTE:02d}:{rest:02d} h"
 
 
-def format_count(number: int, noun: str) -> str:
-    """`1 chunk`, `2,048 chunks`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def format_count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 chunk`, `2,048 chunks`; for `1 push`, `2 pushes` the plural is given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def format_rows(number: int) -> str:

@@ -26,9 +26,9 @@ import aiohttp
 from pushengine.celonis import wire
 from pushengine.celonis.connections import build_ssl_context, end_sockets, environment_proxy, forget_closed, open_socket
 from pushengine.celonis.error_mapping import BORDER_ERRORS, Call, answer_error, border_error, defused, require_genuine
-from pushengine.celonis.oauth import TokenSource
+from pushengine.celonis.oauth import TokenRequest, TokenSource
 from pushengine.celonis.upload import Upload, UploadBody
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.credentials import Credentials, OAuthClient
 from pushengine.errors import (
     AuthenticationError,
@@ -282,7 +282,7 @@ class DataPushClient:
             clock=self._clock,
         )
 
-    async def _fetch_token(self, request: wire.TokenRequest) -> wire.ApiAnswer:
+    async def _fetch_token(self, request: TokenRequest) -> wire.ApiAnswer:
         headers = {"Authorization": request.authorization} if request.authorization else {}
         call = self._call("get an access token")
         answer = await self._exchange("POST", self._token_url, call, headers=headers, form=request.form)

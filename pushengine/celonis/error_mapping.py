@@ -37,6 +37,7 @@ from pushengine.errors import (
     UnexpectedResponseError,
 )
 from pushengine.model import JobId
+from pushengine.redaction import clean_text, clip_text, redact
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _RUN_AGAIN = "check network and proxy, and run again"
@@ -82,7 +83,7 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
         location = wire.header(answer.headers, "location") or ""
         with contextlib.suppress(ValueError):
             location = urllib.parse.urlsplit(location).hostname or "the same host"
-        where = wire.clip_text(wire.redact(wire.clean_text(location), secrets), 200)
+        where = clip_text(redact(clean_text(location), secrets), 200)
         what = f"is a redirect to {where}, which is not followed"
         return _impostor(answer, call, what, hint="set the URL to the address of the team itself")
     if answer.status not in _FROM_PROXIES_TOO and answer.body.lstrip()[:1] == b"<":
@@ -156,7 +157,7 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
     what, hint, is_final = "no connection", _RUN_AGAIN, False
     if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
         reason = getattr(getattr(exc, "certificate_error", None), "verify_message", "") or "it is not the one expected"
-        what, is_final = f"the server's certificate is not trusted, {wire.clean_text(reason)}", True
+        what, is_final = f"the server's certificate is not trusted, {clean_text(reason)}", True
         hint = "where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off"
     elif isinstance(exc, aiohttp.ClientHttpProxyError):
         what, is_final = f"the proxy refuses the tunnel with status {exc.status}", exc.status in (401, 403, 407)
@@ -204,7 +205,7 @@ def _reason(exc: BaseException) -> str:
     if "request body for" in str(reason) or not isinstance(reason, str) or not reason:
         cause = exc.__cause__
         return _reason(cause) if isinstance(cause, OSError) and cause is not exc else "it was reset or closed"
-    return wire.clean_text(reason)
+    return clean_text(reason)
 
 
 def defused(exc: BaseException) -> BaseException:

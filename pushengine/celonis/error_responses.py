@@ -13,16 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pushengine.celonis.wire import (
-    ApiAnswer,
-    clean_text,
-    clip_text,
-    header,
-    parse_datetime,
-    parse_http_date,
-    parse_seconds,
-    redact,
-)
+from pushengine.celonis.wire import ApiAnswer, header, parse_datetime, parse_http_date, parse_seconds
 from pushengine.errors import (
     ApiError,
     AuthenticationError,
@@ -35,6 +26,7 @@ from pushengine.errors import (
     ServerError,
     UnexpectedResponseError,
 )
+from pushengine.redaction import clean_text, clip_text, redact
 
 _MAX_ERROR_SCAN_BYTES = 64 * 1024
 _MAX_WAIT_SECONDS = 24 * 3600.0

@@ -6,17 +6,79 @@ One refresh runs at a time, as a task of its own: callers share it, and a caller
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
-from collections.abc import Awaitable, Callable
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
 from pushengine.celonis import wire
 from pushengine.celonis.error_responses import parse_token_error, token_error_code
+from pushengine.celonis.wire import parse_object, parse_seconds, refuse
 from pushengine.credentials import AppKey, Credentials, OAuthClient
 from pushengine.errors import EngineClosedError, PushEngineError, UnexpectedResponseError
 from pushengine.runtime.clock import Clock
 
-TokenFetch = Callable[[wire.TokenRequest], Awaitable[wire.ApiAnswer]]
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A client credentials grant.
+
+    Attributes:
+        form: Form fields.
+        authorization: Value of the Authorization header for client_secret_basic, or None for client_secret_post.
+    """
+
+    form: Mapping[str, str] = dataclasses.field(repr=False)
+    authorization: str | None = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """An access token.
+
+    Attributes:
+        access_token: The token.
+        lifetime_seconds: How long it is good for, from when it was asked for.
+        scope: What was granted, or "" where the answer does not say.
+    """
+
+    access_token: str = dataclasses.field(repr=False)
+    lifetime_seconds: float
+    scope: str
+
+
+def build_token_request(credentials: OAuthClient, method: Literal["basic", "post"]) -> TokenRequest:
+    """A client credentials grant (RFC 6749, 4.4) with client_secret_basic or client_secret_post."""
+    form = {"grant_type": "client_credentials"}
+    if credentials.scope:
+        form["scope"] = credentials.scope
+    secret = credentials.client_secret.reveal()
+    if method == "post":
+        return TokenRequest({**form, "client_id": credentials.client_id, "client_secret": secret}, None)
+    pair = f"{urllib.parse.quote_plus(credentials.client_id)}:{urllib.parse.quote_plus(secret)}"  # RFC 6749, 2.3.1
+    return TokenRequest(form, "Basic " + base64.b64encode(pair.encode()).decode("ascii"))
+
+
+def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant:
+    """A successful answer of the token endpoint.
+
+    Raises:
+        UnexpectedResponseError: No usable bearer token in it. The message never holds the answer.
+    """
+    raw = parse_object(body, operation=operation, status=status)
+    token = raw.get("access_token")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token or " " in token:
+        refuse(operation, status, "it holds no usable access_token")
+    if str(raw.get("token_type") or "Bearer").lower() != "bearer":
+        refuse(operation, status, "its token_type is not Bearer")
+    lifetime = parse_seconds(raw.get("expires_in", 300))
+    if lifetime is None or lifetime <= 0:
+        refuse(operation, status, "its expires_in is no positive number")
+    return TokenGrant(token, lifetime, str(raw.get("scope") or ""))
+
+
+TokenFetch = Callable[[TokenRequest], Awaitable[wire.ApiAnswer]]
 """Posts a grant to the token endpoint, one attempt, and gives the answer of any status."""
 
 _OPERATION = "get an access token"
@@ -136,7 +198,7 @@ class TokenSource:
                 answer, operation=_OPERATION, scope=client.scope, now=self._clock.now(), secrets=self.secrets()
             )
         try:
-            grant = wire.parse_token(answer.body, operation=_OPERATION, status=answer.status)
+            grant = parse_token(answer.body, operation=_OPERATION, status=answer.status)
         except UnexpectedResponseError as error:
             error.disposition = "transient"  # whatever it was for has not been sent; a login page may be gone next time
             raise
@@ -147,10 +209,10 @@ class TokenSource:
     async def _grant(self, client: OAuthClient) -> wire.ApiAnswer:
         """Ask with the client's method; `auto` tries basic, then post, and remembers which one worked."""
         method = self._method or ("basic" if client.method == "auto" else client.method)
-        answer = await self._fetch(wire.build_token_request(client, method))
+        answer = await self._fetch(build_token_request(client, method))
         if client.method == "auto" and self._method is None and token_error_code(answer) == "invalid_client":
             method = "post"
-            answer = await self._fetch(wire.build_token_request(client, method))
+            answer = await self._fetch(build_token_request(client, method))
         if _is_success(answer):
             self._method = method
         return answer

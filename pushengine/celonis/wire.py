@@ -16,7 +16,6 @@ What other answers than 2xx say is read in `pushengine.celonis.error_responses`.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
 import email.utils
@@ -24,15 +23,14 @@ import ipaddress
 import json
 import math
 import urllib.parse
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
-from pushengine.credentials import OAuthClient
 from pushengine.errors import ConfigError, UnexpectedResponseError
 from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
+from pushengine.redaction import clean_text
 
 MAX_FIELD_LENGTH = 65_000
-MAX_ERROR_TEXT_BYTES = 2048
 OptionalAnswer = Literal["job", "chunk", "any"]
 _CHUNK_FIELDS = frozenset({"id", "checksum", "pushJobId", "type"})
 """Some fields of `DataPushChunk` (fact sheet 1.7)."""
@@ -85,34 +83,6 @@ class ApiAnswer:
     headers: Mapping[str, str]
     body: bytes
     is_whole: bool = True
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """A client credentials grant.
-
-    Attributes:
-        form: Form fields.
-        authorization: Value of the Authorization header for client_secret_basic, or None for client_secret_post.
-    """
-
-    form: Mapping[str, str] = dataclasses.field(repr=False)
-    authorization: str | None = dataclasses.field(repr=False)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TokenGrant:
-    """An access token.
-
-    Attributes:
-        access_token: The token.
-        lifetime_seconds: How long it is good for, from when it was asked for.
-        scope: What was granted, or "" where the answer does not say.
-    """
-
-    access_token: str = dataclasses.field(repr=False)
-    lifetime_seconds: float
-    scope: str
 
 
 # --------------------------------------------------------------------------------------------------------------- addresses
@@ -238,18 +208,6 @@ def build_check_team() -> ApiRequest:
     return ApiRequest("GET", "/api/cloud/team")
 
 
-def build_token_request(credentials: OAuthClient, method: Literal["basic", "post"]) -> TokenRequest:
-    """A client credentials grant (RFC 6749, 4.4) with client_secret_basic or client_secret_post."""
-    form = {"grant_type": "client_credentials"}
-    if credentials.scope:
-        form["scope"] = credentials.scope
-    secret = credentials.client_secret.reveal()
-    if method == "post":
-        return TokenRequest({**form, "client_id": credentials.client_id, "client_secret": secret}, None)
-    pair = f"{urllib.parse.quote_plus(credentials.client_id)}:{urllib.parse.quote_plus(secret)}"  # RFC 6749, 2.3.1
-    return TokenRequest(form, "Basic " + base64.b64encode(pair.encode()).decode("ascii"))
-
-
 def _column(column: TableColumn, *, is_key: bool) -> dict[str, Any]:
     raw: dict[str, Any] = {"columnName": column.name, "columnType": column.type, "pkField": is_key}
     if column.length is not None:
@@ -302,24 +260,6 @@ def parse_object(body: bytes, *, operation: str, status: int = 200) -> dict[str,
         UnexpectedResponseError: Something else.
     """
     return _require_object(_load(body, operation, status), operation, status)
-
-
-def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant:
-    """A successful answer of the token endpoint.
-
-    Raises:
-        UnexpectedResponseError: No usable bearer token in it. The message never holds the answer.
-    """
-    raw = parse_object(body, operation=operation, status=status)
-    token = raw.get("access_token")
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token or " " in token:
-        _refuse(operation, status, "it holds no usable access_token")
-    if str(raw.get("token_type") or "Bearer").lower() != "bearer":
-        _refuse(operation, status, "its token_type is not Bearer")
-    lifetime = parse_seconds(raw.get("expires_in", 300))
-    if lifetime is None or lifetime <= 0:
-        _refuse(operation, status, "its expires_in is no positive number")
-    return TokenGrant(token, lifetime, str(raw.get("scope") or ""))
 
 
 def parse_seconds(value: object) -> float | None:
@@ -404,13 +344,13 @@ def _load(body: bytes, operation: str, status: int) -> Any:
 def _load_list(body: bytes, operation: str, status: int) -> list[Any]:
     raw = _load(body, operation, status)
     if not isinstance(raw, list):
-        _refuse(operation, status, "it is no list")
+        refuse(operation, status, "it is no list")
     return raw
 
 
 def _require_object(raw: Any, operation: str, status: int) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        _refuse(operation, status, "it is no JSON object")
+        refuse(operation, status, "it is no JSON object")
     return raw
 
 
@@ -418,11 +358,11 @@ def _job(raw: Any, operation: str, status: int) -> Job:
     raw = _require_object(raw, operation, status)
     job_id = raw.get("id")
     if not isinstance(job_id, str) or not job_id:
-        _refuse(operation, status, "a job in it has no id")
+        refuse(operation, status, "a job in it has no id")
     try:
         job_status = JobStatus(raw.get("status"))
     except ValueError:
-        _refuse(
+        refuse(
             operation,
             status,
             f"job {clean_text(job_id)} has the unknown status {clean_text(str(raw.get('status')))[:40]!r}",
@@ -442,12 +382,17 @@ def _chunk(raw: Any, operation: str, status: int) -> RemoteChunk:
     raw = _require_object(raw, operation, status)
     chunk_id = raw.get("id")
     if not isinstance(chunk_id, str) or not chunk_id:
-        _refuse(operation, status, "a chunk in it has no id")
+        refuse(operation, status, "a chunk in it has no id")
     checksum = raw.get("checksum")
     return RemoteChunk(chunk_id, str(raw.get("type") or ""), str(checksum) if checksum else None)
 
 
-def _refuse(operation: str, status: int, reason: str) -> NoReturn:
+def refuse(operation: str, status: int, reason: str) -> NoReturn:
+    """Raise the error for an answer that does not parse.
+
+    Raises:
+        UnexpectedResponseError: Always.
+    """
     raise _unusable(operation, status, reason)
 
 
@@ -460,24 +405,3 @@ def _unusable(operation: str, status: int, reason: str) -> UnexpectedResponseErr
 
 
 # ----------------------------------------------------------------------------------------------------------------- quoting
-
-
-def clean_text(text: str) -> str:
-    """One line without control characters or runs of white space."""
-    spaced = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(spaced.split())
-
-
-def redact(text: str, secrets: Collection[str]) -> str:
-    """The text without these values and their base64, should it repeat them."""
-    for secret in sorted((s for s in secrets if s), key=len, reverse=True):
-        encoded = base64.b64encode(secret.encode()).decode("ascii")
-        for form in (secret, encoded, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)):
-            text = text.replace(form, "***")
-    return text
-
-
-def clip_text(text: str, max_bytes: int = MAX_ERROR_TEXT_BYTES) -> str:
-    """The text within a number of UTF-8 bytes, with an ellipsis where it was cut."""
-    raw = text.encode()
-    return text if len(raw) <= max_bytes else raw[: max_bytes - 3].decode(errors="ignore") + "…"

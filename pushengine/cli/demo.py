@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from pushengine.cli.display import describe_receipt
-from pushengine.config.load import MIB, EngineSettings
+from pushengine.cli.describe import describe_receipt
+from pushengine.config.settings import MIB, EngineSettings
 from pushengine.credentials import UserApiKey
 from pushengine.emulator import Emulator
 from pushengine.engine import PushEngine

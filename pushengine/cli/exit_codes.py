@@ -68,7 +68,7 @@ def _may_pass(error: errors.LedgerError | errors.JournalError) -> bool:
 
 def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[str, str]:
     """Type, message and hint of an error, without secrets; `keeps_pushes`: an unfinished push can be resumed."""
-    from pushengine.logs import mask
+    from pushengine.redaction import mask
 
     cause = errors.real_cause(error)
     if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError):

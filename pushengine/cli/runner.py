@@ -122,7 +122,7 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
     if debugging.is_on or os.environ.get("PUSHENGINE_DEBUG", "") not in ("", "0"):
         import traceback
 
-        from pushengine.logs import mask
+        from pushengine.redaction import mask
 
         terminal.complain([mask("".join(traceback.format_exception(error)).rstrip())])
     if on_error is not None:

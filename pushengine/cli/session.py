@@ -37,7 +37,7 @@ def load_config(
     """
     from pushengine.config import load as settings
     from pushengine.credentials import OAuthClient
-    from pushengine.logs import remember_secrets
+    from pushengine.redaction import remember_secrets
 
     flags = settings.Flags(
         config=config,

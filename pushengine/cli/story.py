@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from pushengine.journal.state import ChunkRecord, FactLike, JobRecord, PushHistory
+from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.state import ChunkRecord, JobRecord, PushHistory
 from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, utc
 
 SessionEnd = Literal["killed", "interrupted", "stopped", "failed", "done", "running"]
@@ -31,45 +32,6 @@ _STATES = {
     "superseded": "GIVEN UP",
     "unknown": "OUTCOME UNKNOWN",
 }
-
-
-class PushLike(Protocol):
-    """What the journal's list of pushes says (`journal.PushRow`)."""
-
-    @property
-    def push_id(self) -> str:
-        """The push."""
-        ...
-
-    @property
-    def team(self) -> str:
-        """Host of the team."""
-        ...
-
-    @property
-    def pool_id(self) -> str:
-        """Data pool."""
-        ...
-
-    @property
-    def target(self) -> str:
-        """Table."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where rows come from, as its user named it."""
-        ...
-
-    @property
-    def created_at(self) -> float:
-        """Seconds UTC."""
-        ...
-
-    @property
-    def state(self) -> str:
-        """As the journal lists it."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,7 +87,7 @@ def state_in_words(state: str, *, holder: int | None = None) -> str:
     return f"RUNNING, pid {holder}" if holder is not None and state == "open" else _STATES.get(state, state.upper())
 
 
-def sessions_of(facts: Sequence[FactLike], *, holder: int | None = None) -> list[Session]:
+def sessions_of(facts: Sequence[Fact], *, holder: int | None = None) -> list[Session]:
     """The sessions of a push, oldest first.
 
     Args:
@@ -133,7 +95,7 @@ def sessions_of(facts: Sequence[FactLike], *, holder: int | None = None) -> list
         holder: The process that works on the push at this moment, if one does.
     """
     sessions: list[Session] = []
-    groups: list[list[FactLike]] = []
+    groups: list[list[Fact]] = []
     for fact in facts:
         if fact.kind == "session_started":
             groups.append([])
@@ -152,13 +114,13 @@ def sessions_of(facts: Sequence[FactLike], *, holder: int | None = None) -> list
     return sessions
 
 
-def _ended(fact: FactLike) -> SessionEnd:
+def _ended(fact: Fact) -> SessionEnd:
     if fact.kind == "push_interrupted":
         return "interrupted" if fact.body["receipt"]["status"] == "INTERRUPTED" else "stopped"
     return "done" if fact.kind == "push_finished" else "failed"
 
 
-def summarise(push: PushLike, facts: Sequence[FactLike], *, holder: int | None = None) -> PushSummary:
+def summarise(push: PushRow, facts: Sequence[Fact], *, holder: int | None = None) -> PushSummary:
     """A push in one line."""
     sessions = sessions_of(facts, holder=holder)
     state = PushHistory(facts).state
@@ -176,7 +138,7 @@ def summarise(push: PushLike, facts: Sequence[FactLike], *, holder: int | None =
     )
 
 
-def tell_story(push: PushLike, facts: Sequence[FactLike], *, holder: int | None = None) -> list[str]:
+def tell_story(push: PushRow, facts: Sequence[Fact], *, holder: int | None = None) -> list[str]:
     """The story as lines: who and what, what happened in order, and what can be done now.
 
     Args:
@@ -198,7 +160,7 @@ def tell_story(push: PushLike, facts: Sequence[FactLike], *, holder: int | None 
     ]
 
 
-def _who_and_what(push: PushLike, history: PushHistory, sessions: Sequence[Session]) -> list[str]:
+def _who_and_what(push: PushRow, history: PushHistory, sessions: Sequence[Session]) -> list[str]:
     state = history.state
     acked = state.jobs[-1].acked if state.jobs else []
     size = state.planned.get("source_bytes") if state.planned else None
@@ -239,12 +201,12 @@ class _Narrator:
         self._is_open = False
         self._day = ""
         self._uploads = _Uploads()
-        self._settled: list[FactLike] = []
-        self._refusals: list[FactLike] = []
-        self._polls: list[FactLike] = []
-        self._creates: list[FactLike] = []
+        self._settled: list[Fact] = []
+        self._refusals: list[Fact] = []
+        self._polls: list[Fact] = []
+        self._creates: list[Fact] = []
 
-    def tell(self, facts: Iterable[FactLike]) -> None:
+    def tell(self, facts: Iterable[Fact]) -> None:
         """Tell all of them."""
         for fact in facts:
             if self._is_open and (fact.kind == "session_started" or self._is_by_others(fact)):
@@ -258,7 +220,7 @@ class _Narrator:
         if self._is_open:
             self._end_session()
 
-    def _is_by_others(self, fact: FactLike) -> bool:
+    def _is_by_others(self, fact: Fact) -> bool:
         session = self._sessions[self._number - 1]
         return session.ended == "killed" and fact.kind in _BY_OTHERS and fact.at > session.ended_at
 
@@ -281,11 +243,11 @@ class _Narrator:
 
     # Sessions
 
-    def _on_push_planned(self, fact: FactLike) -> None:
+    def _on_push_planned(self, fact: Fact) -> None:
         target, columns = fact.body["target"], len(fact.body["schema"]["columns"])
         self._say(fact.at, f"planned: {_plan_in_words(target)}, {format_count(columns, 'column')}")
 
-    def _on_session_started(self, fact: FactLike) -> None:
+    def _on_session_started(self, fact: Fact) -> None:
         self._number += 1
         self._is_open = True
         if self._number > 1:
@@ -333,7 +295,7 @@ class _Narrator:
             return ""
         return f" with {' and '.join(left)}"
 
-    def _on_push_interrupted(self, fact: FactLike) -> None:
+    def _on_push_interrupted(self, fact: Fact) -> None:
         self._is_open = False
         pid = self._sessions[self._number - 1].pid
         if fact.body["receipt"]["status"] == "INTERRUPTED":
@@ -342,43 +304,43 @@ class _Narrator:
             text = f"stopped: process {pid} left the rest for later: {fact.body.get('error', '')}"
         self._say(fact.at, text + self._left_unknown())
 
-    def _on_push_failed(self, fact: FactLike) -> None:
+    def _on_push_failed(self, fact: Fact) -> None:
         self._is_open = False
         self._say(fact.at, f"failed: {fact.body['error']}")
 
-    def _on_push_finished(self, fact: FactLike) -> None:
+    def _on_push_finished(self, fact: Fact) -> None:
         self._is_open = False
         receipt = fact.body["receipt"]
         count = format_count(receipt["chunks"], "chunk")
         sent = format_bytes(receipt["payload_bytes"])
         self._say(fact.at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
 
-    def _on_push_superseded(self, fact: FactLike) -> None:
+    def _on_push_superseded(self, fact: Fact) -> None:
         reason = fact.body["reason"]
         self._say(fact.at, f"given up: {reason}" + ("" if reason == _STALE else "; a new push took its place"))
 
-    def _on_push_restarted(self, fact: FactLike) -> None:
+    def _on_push_restarted(self, fact: Fact) -> None:
         self._say(fact.at, f"started again in a fresh job: {fact.body['reason']}")
 
     # Jobs
 
-    def _on_job_intended(self, fact: FactLike) -> None:
+    def _on_job_intended(self, fact: Fact) -> None:
         self._creates.append(fact)
 
-    def _on_job_created(self, fact: FactLike) -> None:
+    def _on_job_created(self, fact: Fact) -> None:
         lost = len(self._creates) - 1
         self._creates = []
         told = f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
         self._say(fact.at, f"job {fact.body['job_id']} created{told}")
 
-    def _on_job_discarded(self, fact: FactLike) -> None:
+    def _on_job_discarded(self, fact: Fact) -> None:
         job_id, error = fact.body["job_id"], fact.body["error"]
         if error is None:
             self._say(fact.at, f"unsubmitted job {job_id} deleted")
         else:
             self._say(fact.at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
 
-    def _on_job_sealed(self, fact: FactLike) -> None:
+    def _on_job_sealed(self, fact: Fact) -> None:
         job = self._job(fact)
         chunks = format_count(fact.body["chunks"], "chunk")
         text = f"sealed: the job holds {chunks}, exactly what was sent, by {fact.body['verified']}"
@@ -390,16 +352,16 @@ class _Narrator:
 
     # Chunks
 
-    def _on_chunk_sending(self, fact: FactLike) -> None:
+    def _on_chunk_sending(self, fact: Fact) -> None:
         self._uploads.sent_at.setdefault(fact.body["chunk_id"], fact.at)
 
-    def _on_chunk_acked(self, fact: FactLike) -> None:
+    def _on_chunk_acked(self, fact: Fact) -> None:
         self._uploads.acked[fact.body["chunk_id"]] = fact.at
 
-    def _on_chunk_refused(self, fact: FactLike) -> None:
+    def _on_chunk_refused(self, fact: Fact) -> None:
         self._uploads.refused[fact.body["chunk_id"]] = (fact.at, fact.body["error"])
 
-    def _on_chunk_unknown(self, fact: FactLike) -> None:
+    def _on_chunk_unknown(self, fact: Fact) -> None:
         self._uploads.unknown[fact.body["chunk_id"]] = (fact.at, fact.body["error"])
 
     def _tell_uploads(self) -> None:
@@ -433,7 +395,7 @@ class _Narrator:
             text += f"; sent again: {format_ids(again)}"
         return last, text
 
-    def _on_chunk_settled(self, fact: FactLike) -> None:
+    def _on_chunk_settled(self, fact: Fact) -> None:
         self._settled.append(fact)
 
     def _tell_settled(self) -> None:
@@ -451,7 +413,7 @@ class _Narrator:
 
     # Submit and poll
 
-    def _on_submit_refused(self, fact: FactLike) -> None:
+    def _on_submit_refused(self, fact: Fact) -> None:
         self._refusals.append(fact)
 
     def _tell_refusals(self) -> None:
@@ -460,10 +422,10 @@ class _Narrator:
             times = "" if len(refusals) == 1 else f" {len(refusals)} times, the last time"
             self._say(refusals[-1].at, f"submit refused{times}: {refusals[-1].body['error']}")
 
-    def _on_submit_unknown(self, fact: FactLike) -> None:
+    def _on_submit_unknown(self, fact: Fact) -> None:
         self._say(fact.at, f"submit without an answer, so unknown: {fact.body['error']}")
 
-    def _on_submit_accepted(self, fact: FactLike) -> None:
+    def _on_submit_accepted(self, fact: Fact) -> None:
         repeats = self._job(fact).repeats
         if repeats:
             times = "again" if repeats == 1 else f"again, {repeats} times by now"
@@ -473,13 +435,13 @@ class _Narrator:
         else:
             self._say(fact.at, "submitted: the platform accepted the job")
 
-    def _on_submit_intended(self, _fact: FactLike) -> None:
+    def _on_submit_intended(self, _fact: Fact) -> None:
         self._submit_session = self._number
 
-    def _on_job_polled(self, fact: FactLike) -> None:
+    def _on_job_polled(self, fact: Fact) -> None:
         self._polls.append(fact)
 
-    def _on_job_settled(self, fact: FactLike) -> None:
+    def _on_job_settled(self, fact: Fact) -> None:
         seen = [poll.body["status"] for poll in self._polls if poll.body["status"] != fact.body["status"]]
         self._polls = []
         after = f", after {', '.join(seen)}" if seen else ""
@@ -491,7 +453,7 @@ class _Narrator:
         if polls:
             self._say(polls[-1].at, f"the job was {', '.join(poll.body['status'] for poll in polls)}")
 
-    def _job(self, fact: FactLike) -> JobRecord:
+    def _job(self, fact: Fact) -> JobRecord:
         return self.history.state.job_of(fact.body["job_id"])
 
 
@@ -519,7 +481,7 @@ def _plan_in_words(target: Mapping[str, Any]) -> str:
     }.get(target["mode"], f"{target['mode']} table {table}")
 
 
-def _outlook(push: PushLike, history: PushHistory, holder: int | None) -> list[str]:
+def _outlook(push: PushRow, history: PushHistory, holder: int | None) -> list[str]:
     """What can be done now."""
     state = history.state
     if push.state == "unknown":
@@ -531,7 +493,7 @@ def _outlook(push: PushLike, history: PushHistory, holder: int | None) -> list[s
     return []
 
 
-def _how_it_goes_on(push: PushLike, planned: Mapping[str, Any], holder: int | None) -> str:
+def _how_it_goes_on(push: PushRow, planned: Mapping[str, Any], holder: int | None) -> str:
     if holder is not None:
         return f"Process {holder} is working on it."
     if not planned:
@@ -541,7 +503,7 @@ def _how_it_goes_on(push: PushLike, planned: Mapping[str, Any], holder: int | No
     return f"It can go on: pushengine resume {push.push_id}, or the same push command again."
 
 
-def _how_a_person_decides(push: PushLike, history: PushHistory) -> list[str]:
+def _how_a_person_decides(push: PushRow, history: PushHistory) -> list[str]:
     state = history.state
     job = state.jobs[-1]
     rows = format_count(sum(chunk.rows for chunk in job.acked), "row")
@@ -556,25 +518,3 @@ def _how_a_person_decides(push: PushLike, history: PushHistory) -> list[str]:
         f"  2. The push had {rows}. Are they there, with a change date after the submit?",
         f"     {then}",
     ]
-
-
-def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
-    """A table of pushes, one line each."""
-    if not pushes:
-        return ["no pushes yet"]
-    lines = [("PUSH", "TABLE", "MODE", "STATE", "ROWS", "STARTED (UTC)", "WORK", "RUNS")]
-    lines += [
-        (
-            push.push_id,
-            push.table,
-            push.mode or "-",
-            push.state,
-            f"{push.rows:,}",
-            f"{utc(push.started_at):%Y-%m-%d %H:%M:%S}",
-            format_seconds(push.seconds),
-            str(push.sessions),
-        )
-        for push in pushes
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

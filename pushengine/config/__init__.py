@@ -1,5 +1,5 @@
-"""Settings: what they mean, and where their values come from."""
+"""Settings: what they mean (`settings`), and where their values come from (`load`)."""
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 
 __all__ = ["EngineSettings"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pushengine.journal.facts import Fact, PushRow
 from pushengine.journal.state import PushHistory, PushState
-from pushengine.journal.store import Fact, Journal, JournalFile, PushRow
-from pushengine.runtime.aio import told_when_slow
+from pushengine.journal.store import Journal, JournalFile
+from pushengine.runtime.aio import finish, told_when_slow
 from pushengine.runtime.clock import Clock
-from pushengine.runtime.threads import finish
 
 _WAITED_OUT = frozenset({"chunk_settled", "submit_accepted"})
 """Kinds of facts that something is measured from."""

@@ -33,29 +33,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from pushengine.journal.facts import Fact
 from pushengine.model import ChunkType, JobId, SentChunk
-
-
-class FactLike(Protocol):
-    """What a fact has (`journal.Fact`)."""
-
-    @property
-    def kind(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def at(self) -> float:
-        """Seconds UTC."""
-        ...
-
-    @property
-    def body(self) -> Mapping[str, Any]:
-        """What it carries."""
-        ...
-
 
 ChunkState = Literal["sending", "acked", "refused", "unknown", "absent"]
 SubmitState = Literal["none", "intended", "unknown", "accepted"]
@@ -209,7 +190,7 @@ class PushState:
 class PushHistory:
     """The fold: apply facts in order, read `state`. Live pushes and resumed ones go through the same code."""
 
-    def __init__(self, facts: Iterable[FactLike] = ()) -> None:
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
         self.state = PushState()
         self._jobs: dict[str, JobRecord] = {}
         for fact in facts:

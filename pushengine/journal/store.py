@@ -23,25 +23,24 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pushengine.errors import JournalCorruptError, JournalError, JournalLockedError, JournalVersionError
+from pushengine.errors import JournalError, JournalVersionError
+from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.sqlite_errors import corrupt, translated
+from pushengine.state.folder import refuse_network_file_system
 from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable
 
 T = TypeVar("T")
 
 FORMAT_VERSION = 1
 _LEAST_PAGE_BYTES = 512
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
-)
 
 _SCHEMA = """
 CREATE TABLE pushes (
@@ -81,31 +80,6 @@ SELECT EXISTS (
       ) AS file
       WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1))
 """
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Fact:
-    """One thing that was intended or learned."""
-
-    push_id: str
-    at: float
-    kind: str
-    body: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PushRow:
-    """A push as the journal lists it; times in seconds UTC."""
-
-    push_id: str
-    identity: str
-    team: str
-    pool_id: str
-    target: str
-    source: str
-    created_at: float
-    updated_at: float
-    state: str
 
 
 class JournalFile:
@@ -367,92 +341,3 @@ class Journal:
         self.commits += 1
         for (_, future), result in zip(waiting, results, strict=True):
             future.set_result(result)
-
-
-class PushLock:
-    """One process per push: an OS lock on `locks/<identity>.lock`, given back by the system however the process ends.
-
-    Raises:
-        JournalLockedError: Another process works on the same push.
-    """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        import fcntl  # noqa: PLC0415 - not on every platform
-
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = folder / f"{identity[:32]}.lock"
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._descriptor)
-            raise JournalLockedError(
-                f"this push is held by pid {holder}",
-                path=str(self.path),
-                hint="wait for it, or stop that process; then run the same command again",
-            ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode("ascii"), 0)
-
-    def release(self) -> None:
-        """Let others have it; safe to call twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn the errors of SQLite and the system into ours."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if any(sign in str(error) for sign in ("malformed", "not a database", "Could not decode")):
-            raise corrupt(path, str(error)) from error
-        raise unusable(path, error) from error
-    except OSError as error:
-        raise unusable(path, error) from error
-
-
-def unusable(path: Path, error: Exception) -> JournalError:
-    """The error for a journal that cannot be opened, read or written."""
-    return JournalError(
-        f"cannot use the journal: {error}",
-        path=str(path),
-        hint="the state folder must be on a local disk, writable and not full; PUSHENGINE_STATE_DIR names another",
-    )
-
-
-def corrupt(path: Path, verdict: str) -> JournalCorruptError:
-    """The error for a journal that fails its integrity check."""
-    return JournalCorruptError(
-        f"the journal is damaged: {verdict}",
-        path=str(path),
-        hint="it is kept as it is: `pushengine journal check` says what can be read, `pushengine journal export` saves it",
-    )
-
-
-def refuse_network_file_system(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
-    """WAL needs memory shared by all processes, which network file systems do not give.
-
-    Raises:
-        JournalError: The folder is on one.
-    """
-    try:
-        mounts = mountinfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    place = os.path.realpath(folder)
-    best, kind = "", ""
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        point = before.split(" ")[4].replace("\\040", " ")
-        if len(point) >= len(best) and (place == point or place.startswith(point.rstrip("/") + "/")):
-            best, kind = point, after.split(" ")[0]
-    if kind in _NETWORK_FILE_SYSTEMS:
-        raise JournalError(
-            f"the state folder {folder} is on a network file system ({kind})",
-            path=str(folder),
-            hint="put it on a local disk: PUSHENGINE_STATE_DIR",
-        )

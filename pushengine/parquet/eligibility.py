@@ -20,7 +20,7 @@ from pushengine.model import MAX_PAYLOAD_BYTES
 from pushengine.parquet.footer import (
     MAX_FOOTER_BYTES,
     TAIL_BYTES,
-    Chunk,
+    ColumnChunk,
     Footer,
     Leaf,
     RowGroup,
@@ -30,10 +30,10 @@ from pushengine.parquet.footer import (
 from pushengine.parquet.thrift_compact import FooterError
 
 if TYPE_CHECKING:
-    from pushengine.config.load import EngineSettings
+    from pushengine.config.settings import EngineSettings
     from pushengine.interfaces import FileSystem
     from pushengine.model import ColumnType
-    from pushengine.schema.inference import TableSchema
+    from pushengine.schema.columns import TableSchema
 
 _PLAIN_OR_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 _ENCODINGS = _PLAIN_OR_DICTIONARY | {"RLE", "BIT_PACKED"}
@@ -60,7 +60,7 @@ class ReencodeError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
+class ParquetLayout:
     """A file that may go as it is.
 
     Attributes:
@@ -81,7 +81,7 @@ class Layout:
         return sum(nbytes for _, nbytes in self.groups)
 
 
-def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: EngineSettings) -> list[Layout]:
+def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: EngineSettings) -> list[ParquetLayout]:
     """Look at footers and first pages. Blocking.
 
     Raises:
@@ -92,7 +92,7 @@ def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: Engine
         raise ReencodeError("parquet_as_it_is is off")
     if settings.file_type != "PARQUET":
         raise ReencodeError(f"file_type is {settings.file_type}")
-    layouts: list[Layout] = []
+    layouts: list[ParquetLayout] = []
     for path in paths:
         layout = _read_layout(path, filesystem, settings)
         if layouts and layout.footer.leaves != layouts[0].footer.leaves:
@@ -101,7 +101,7 @@ def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: Engine
     return layouts
 
 
-def require_settled(layouts: Sequence[Layout], schema: TableSchema) -> None:
+def require_settled(layouts: Sequence[ParquetLayout], schema: TableSchema) -> None:
     """The types of the files are those that the push settled on.
 
     Raises:
@@ -115,7 +115,7 @@ def require_settled(layouts: Sequence[Layout], schema: TableSchema) -> None:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind} and is sent as {column.type}")
 
 
-def _read_layout(path: Path, filesystem: FileSystem, settings: EngineSettings) -> Layout:
+def _read_layout(path: Path, filesystem: FileSystem, settings: EngineSettings) -> ParquetLayout:
     try:
         nbytes = filesystem.size_bytes(path)
         with filesystem.open_binary(path) as file:
@@ -136,7 +136,7 @@ def _read_layout(path: Path, filesystem: FileSystem, settings: EngineSettings) -
         raise ReencodeError(f"{exc} in {path}") from None
     if sum(rows for rows, _ in groups) != footer.rows:
         raise ReencodeError(f"row groups and footer tell different numbers of rows in {path}")
-    return Layout(path, nbytes, footer, tuple(groups))
+    return ParquetLayout(path, nbytes, footer, tuple(groups))
 
 
 def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...]:
@@ -176,7 +176,7 @@ def _checked_group(
     return group.rows, group.nbytes
 
 
-def _why_not_chunk(chunk: Chunk, rows: int, data_end: int, settings: EngineSettings) -> str | None:
+def _why_not_chunk(chunk: ColumnChunk, rows: int, data_end: int, settings: EngineSettings) -> str | None:
     codec = "UNCOMPRESSED" if settings.compression == "NONE" else settings.compression
     pages = {kind for kind, _ in chunk.pages} - {"DATA_PAGE", "DICTIONARY_PAGE"}
     encodings = (chunk.encodings - _ENCODINGS) | ({encoding for _, encoding in chunk.pages} - _PLAIN_OR_DICTIONARY)
@@ -193,7 +193,7 @@ def _why_not_chunk(chunk: Chunk, rows: int, data_end: int, settings: EngineSetti
     return None if chunk.start < chunk.end <= data_end and chunk.data_start < chunk.end else "lies outside its file"
 
 
-def _why_not_page(file: BinaryIO, chunk: Chunk, leaf: Leaf) -> str | None:
+def _why_not_page(file: BinaryIO, chunk: ColumnChunk, leaf: Leaf) -> str | None:
     try:
         page = read_page(file, chunk.data_start, chunk.end)
     except FooterError:

@@ -45,8 +45,6 @@ MAGIC = b"PAR1"
 TAIL_BYTES = 8
 _PAGE_PROBES = (4 * 1024, 64 * 1024, 1024 * 1024)
 MAX_FOOTER_BYTES = 64 * 1024 * 1024
-
-
 PHYSICAL_TYPES = ("BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
 CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
 PAGES = ("DATA_PAGE", "INDEX_PAGE", "DICTIONARY_PAGE", "DATA_PAGE_V2")
@@ -105,7 +103,7 @@ class Leaf:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Chunk:
+class ColumnChunk:
     """A column of a row group.
 
     Attributes:
@@ -147,7 +145,7 @@ class RowGroup:
     """
 
     rows: int
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[ColumnChunk, ...]
 
     @property
     def nbytes(self) -> int:
@@ -279,7 +277,7 @@ def _name_of(names: Sequence[str] | Mapping[int, str], index: int) -> str:
         return str(index)
 
 
-def _chunk(fields: Fields) -> Chunk:
+def _chunk(fields: Fields) -> ColumnChunk:
     meta = struct_of(fields, 3)
     if meta is None:
         raise FooterError("a column of a row group without metadata")
@@ -289,7 +287,7 @@ def _chunk(fields: Fields) -> Chunk:
     start = min(first, dictionary) if dictionary is not None and dictionary > 0 else first
     if start < len(MAGIC) or size < 0:
         raise FooterError("a column that begins before its file")
-    return Chunk(
+    return ColumnChunk(
         name=text_of({1: (BINARY, path[0])}, 1) if len(path) == 1 else "",
         codec=_name_of(CODECS, needed_number(meta, 4)),
         encodings=_encodings(_short(meta, 2)),

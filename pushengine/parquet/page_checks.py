@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pushengine.parquet.footer import Chunk, Page, read_page
+from pushengine.parquet.footer import ColumnChunk, Page, read_page
 from pushengine.parquet.thrift_compact import FooterError
 
 _MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -26,24 +26,24 @@ _SURE_DAYS = bytes(range(0x24, 0x50))
 _INT96_BYTES = 12
 
 
-def has_short_texts(file: BinaryIO, chunk: Chunk, max_length: int, *, is_required: bool) -> bool:
+def has_short_texts(file: BinaryIO, chunk: ColumnChunk, max_length: int, *, is_required: bool) -> bool:
     """Certainly all values are UTF-8 texts of at most this many bytes."""
     return _all_pages(file, chunk, lambda values: _are_short_texts(values, max_length), is_required=is_required)
 
 
-def has_sure_stamps(file: BinaryIO, chunk: Chunk, *, is_required: bool) -> bool:
+def has_sure_stamps(file: BinaryIO, chunk: ColumnChunk, *, is_required: bool) -> bool:
     """Certainly all INT96 values are of years that the platform holds."""
     return _all_pages(file, chunk, _are_sure_stamps, is_required=is_required)
 
 
-def _all_pages(file: BinaryIO, chunk: Chunk, are_fine: Callable[[bytes], bool], *, is_required: bool) -> bool:
+def _all_pages(file: BinaryIO, chunk: ColumnChunk, are_fine: Callable[[bytes], bool], *, is_required: bool) -> bool:
     try:
         return all(are_fine(values) for values in _stored(file, chunk, is_required=is_required))
     except (FooterError, pa.ArrowException, OSError):
         return False
 
 
-def _stored(file: BinaryIO, chunk: Chunk, *, is_required: bool) -> Iterator[bytes]:
+def _stored(file: BinaryIO, chunk: ColumnChunk, *, is_required: bool) -> Iterator[bytes]:
     """PLAIN values, page by page; those in a dictionary once."""
     at, values, has_dictionary = chunk.start, 0, False
     while values < chunk.values:

@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,13 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError
-from pushengine.interfaces import SourceBatch, SourceBlock
+from pushengine.interfaces import SourceBatch
 from pushengine.model import MAX_PAYLOAD_BYTES, FileType, Payload
-from pushengine.schema.inference import TableSchema, checked, conform
+from pushengine.pipeline.chunking import Chunk
+from pushengine.schema.columns import TableSchema
+from pushengine.schema.conform import checked, conform
 
 DIGESTS = ("sha256", "md5", "sha1", "crc32")
 """What the platform's chunk checksum may be (fact sheet 1.7)."""
@@ -37,20 +39,6 @@ _PROBED_ROWS, _PROBED_BATCHES = 1024, 16
 _MAX_DISTINCT_SHARE = 0.9
 ROW_GROUP_ROWS = 1_000_000
 ROW_GROUP_BYTES = 64 * 1024 * 1024
-
-
-class Rows(Protocol):
-    """What is encoded: a `chunking.Chunk`."""
-
-    @property
-    def chunk_id(self) -> str:
-        """Stable name."""
-        ...
-
-    @property
-    def blocks(self) -> tuple[SourceBlock, ...]:
-        """Rows as the source has them; at least one block."""
-        ...
 
 
 class OversizedPayloadError(SourceError):
@@ -79,7 +67,7 @@ class EncodingOptions:
         return cls(settings.file_type, settings.compression, settings.timestamps)
 
 
-def encode(chunk: Rows, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
+def encode(chunk: Chunk, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
     """Decode, check and encode the rows of a chunk.
 
     Args:
@@ -120,7 +108,7 @@ def _digest(name: str, data: memoryview) -> str:
     return hashlib.new(name, data, usedforsecurity=False).hexdigest()
 
 
-def _conformed(chunk: Rows, conformed: Callable[[SourceBatch], pa.RecordBatch]) -> Iterator[pa.Table]:
+def _conformed(chunk: Chunk, conformed: Callable[[SourceBatch], pa.RecordBatch]) -> Iterator[pa.Table]:
     """Conformed rows in tables the size of a row group. Block by block: what was just parsed is still in the processor's cache."""
     waiting: list[pa.RecordBatch] = []
     rows = nbytes = 0
@@ -136,7 +124,7 @@ def _conformed(chunk: Rows, conformed: Callable[[SourceBatch], pa.RecordBatch]) 
         yield pa.Table.from_batches(waiting)
 
 
-def _write_parquet(chunk: Rows, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+def _write_parquet(chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
     is_int96 = options.timestamps == "INT96"
     has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
     tables = _conformed(chunk, functools.partial(conform, schema))
@@ -180,7 +168,7 @@ def _repetitive_columns(table: pa.Table) -> list[str]:
     return [name for name in names if pc.count_distinct(probe[name]).as_py() <= limit]
 
 
-def _write_csv(chunk: Rows, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+def _write_csv(chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
     fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
     # quoting "needed" quotes every string, so that an empty one differs from NULL
     write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")

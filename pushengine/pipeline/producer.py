@@ -8,47 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
 
 from pushengine import events
-from pushengine.config.load import RESERVE_FACTOR
+from pushengine.config.settings import RESERVE_FACTOR
 from pushengine.events import EventSink
 from pushengine.interfaces import Workers
 from pushengine.model import Payload
-from pushengine.parquet.slices import FilePiece
 from pushengine.pipeline.chunking import Chunk
 from pushengine.pipeline.encoding import OversizedPayloadError
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservation
-
-Rows = Chunk | FilePiece
-"""What flows: rows to be encoded, or files that hold them as they are sent."""
-
-
-class ChunkStream(Protocol):
-    """Chunks in the order of the source.
-
-    Attributes:
-        first_row: Row of the source that the first of them begins with.
-        chunk_bytes: Expected bytes of one in memory.
-        sends_files: They are files, or parts of them, as they are.
-    """
-
-    first_row: int
-    chunk_bytes: int
-    sends_files: bool
-
-    async def next_chunk(self) -> Rows | None:
-        """The next one, or None after the last or after `stop()`."""
-        ...
-
-    def stop(self) -> None:
-        """End the stream at the next chance."""
-        ...
-
-    def bytes_read(self) -> int | None:
-        """How far the source has been read, where that is known."""
-        ...
+from pushengine.pipeline.streams import ChunkStream, Rows
 
 
 class Producer:
@@ -194,45 +164,3 @@ class _Turn:
     async def row(self) -> int:
         """Wait for it."""
         return await asyncio.shield(self._row)
-
-
-class BlockingReader(Protocol):
-    """Chunks read by blocking calls: `chunking.ChunkReader`, `slices.PieceReader`."""
-
-    first_row: int
-
-    def next_chunk(self) -> Rows | None:
-        """As `ChunkStream.next_chunk()`."""
-        ...
-
-    def stop(self) -> None:
-        """As `ChunkStream.stop()`."""
-        ...
-
-    def bytes_read(self) -> int | None:
-        """As `ChunkStream.bytes_read()`."""
-        ...
-
-
-class BlockingChunkStream:
-    """A `ChunkStream` over a blocking reader, each chunk read on the reader thread."""
-
-    def __init__(
-        self,
-        reader: BlockingReader,
-        *,
-        read: Callable[[Callable[[], Rows | None]], Awaitable[Rows | None]],
-        chunk_bytes: int,
-        sends_files: bool = False,
-    ) -> None:
-        self.first_row = reader.first_row
-        self.chunk_bytes = chunk_bytes
-        self.sends_files = sends_files
-        self.stop = reader.stop
-        self.bytes_read = reader.bytes_read
-        self._next_chunk = reader.next_chunk
-        self._read = read
-
-    async def next_chunk(self) -> Rows | None:
-        """The next one, or None after the last or after `stop()`."""
-        return await self._read(self._next_chunk)

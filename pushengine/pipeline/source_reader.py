@@ -5,35 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import EngineClosedError, SourceReadError
 from pushengine.interfaces import BlockReader, FileSystem, Source, SourceBatch, SourceBlock, Workers
 from pushengine.parquet.eligibility import ReencodeError
-from pushengine.parquet.slices import MEMORY_BYTES, FilePiece, PieceReader
+from pushengine.parquet.slices import MEMORY_BYTES, PassthroughChunk, PassthroughReader
 from pushengine.pipeline.chunking import AsyncChunkReader, Chunk, ChunkReader, Taper
-from pushengine.pipeline.producer import BlockingChunkStream, ChunkStream
-from pushengine.push.identity import Fingerprint, fingerprint_files
+from pushengine.pipeline.streams import BlockingChunkStream, ChunkStream
+from pushengine.runtime.aio import finish
 from pushengine.runtime.drain import DrainSwitch
-from pushengine.runtime.threads import finish
-from pushengine.schema.inference import SchemaSettler, TableSchema, checked
+from pushengine.schema.columns import TableSchema
+from pushengine.schema.conform import checked
+from pushengine.schema.inference import SchemaInference
 from pushengine.sources import AsyncSource
+from pushengine.sources.fingerprint import Fingerprint, fingerprint_files
+from pushengine.sources.parquet import ParquetSource
 
 T = TypeVar("T")
-
-
-@runtime_checkable
-class SendsFiles(Protocol):
-    """A source whose files may go as they are."""
-
-    def pieces(self, schema: TableSchema) -> list[FilePiece]:
-        """The files as chunks that need no decoding.
-
-        Raises:
-            ReencodeError: They have to be decoded.
-        """
-        ...
 
 
 class DrainableStream:
@@ -56,19 +46,19 @@ class DrainableStream:
         return None
 
 
-class Intake:
+class SourceReader:
     """A source that can be read on a thread."""
 
     def __init__(
         self,
         source: Source,
         settings: EngineSettings,
-        new_settler: Callable[..., SchemaSettler],
+        new_inference: Callable[..., SchemaInference],
         workers: Workers,
     ) -> None:
         self._source = source
         self._settings = settings
-        self._new_settler = new_settler
+        self._new_inference = new_inference
         self._workers = workers
         self.label = source.label
         self.files = source.files
@@ -88,7 +78,7 @@ class Intake:
         read = self._workers.read
         schema = await read(self._source.schema)
         self.size_bytes = await read(self._source.size_bytes)
-        settler = self._new_settler(schema, is_text=self._source.is_text, source=self.label)
+        inference = self._new_inference(schema, is_text=self._source.is_text, source=self.label)
         reader = await read(self._source.open) if is_exhaustive else None
         blocks: Iterator[SourceBlock] = (
             self._source.sample(self._settings.sample_bytes) if reader is None else iter(reader)
@@ -96,7 +86,7 @@ class Intake:
         self.sampled_rows = self.sampled_bytes = 0
         try:
             while (block := await read(_next_or_none, blocks)) is not None:
-                self.sampled_rows += await self._workers.encode(_observe, settler, block)
+                self.sampled_rows += await self._workers.encode(_observe, inference, block)
                 self.sampled_bytes += block.nbytes
         finally:
             if reader is not None:
@@ -106,11 +96,11 @@ class Intake:
             return await self.settle(is_exhaustive=True)  # only some of many files were looked at
         if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
-        return settler.settle()
+        return inference.settle()
 
-    async def pieces(self, schema: TableSchema) -> list[FilePiece] | ReencodeError | None:
+    async def pieces(self, schema: TableSchema) -> list[PassthroughChunk] | ReencodeError | None:
         """The files as chunks that need no decoding, or why they have to be decoded; None where that is no question."""
-        if not isinstance(self._source, SendsFiles):
+        if not isinstance(self._source, ParquetSource):
             return None
         try:
             return await self._workers.read(self._source.pieces, schema)
@@ -122,7 +112,7 @@ class Intake:
         """A pass over all rows from `first_row` on, in chunks numbered from `first_index`; or over all, where rows are not known yet."""
         pieces = await self.pieces(schema)
         if isinstance(pieces, list):
-            piece_reader = PieceReader(pieces, first_index=first_index, first_row=first_row)
+            piece_reader = PassthroughReader(pieces, first_index=first_index, first_row=first_row)
             yield BlockingChunkStream(piece_reader, read=self._workers.read, chunk_bytes=MEMORY_BYTES, sends_files=True)
             return
         reader = await self._workers.read(self._source.open, first_row)
@@ -158,7 +148,7 @@ class Intake:
         """Nothing is open between two passes."""
 
 
-class AsyncIntake:
+class AsyncSourceReader:
     """An async iterator of record batches: the first ones are kept back to settle the schema."""
 
     files = ()
@@ -170,13 +160,13 @@ class AsyncIntake:
         self,
         source: AsyncSource,
         settings: EngineSettings,
-        new_settler: Callable[..., SchemaSettler],
+        new_inference: Callable[..., SchemaInference],
         drain: DrainSwitch,
     ) -> None:
         self._source = source
         self._drain = drain
         self._settings = settings
-        self._new_settler = new_settler
+        self._new_inference = new_inference
         self._kept: list[SourceBatch] = []
         self.label = source.label
         self.sampled_rows = 0
@@ -200,10 +190,10 @@ class AsyncIntake:
         if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
         schema = self._source.schema or self._kept[0].batch.schema
-        settler = self._new_settler(schema, is_text=False, source=self.label)
+        inference = self._new_inference(schema, is_text=False, source=self.label)
         for batch in self._kept:
-            settler.observe(batch)
-        return settler.settle()
+            inference.observe(batch)
+        return inference.settle()
 
     async def pieces(self, schema: TableSchema) -> None:
         """None: there is no file."""
@@ -231,28 +221,28 @@ class AsyncIntake:
 class OpenedSource:
     """A source that is open, and its files as they are now (None for objects in memory)."""
 
-    intake: Intake | AsyncIntake
+    source_reader: SourceReader | AsyncSourceReader
     fingerprint: Fingerprint | None
 
 
-def open_intake(
+def open_source_reader(
     source: Source | AsyncSource,
     settings: EngineSettings,
-    new_settler: Callable[..., SchemaSettler],
+    new_inference: Callable[..., SchemaInference],
     workers: Workers,
     drain: DrainSwitch,
-) -> Intake | AsyncIntake:
-    """The intake for a source."""
+) -> SourceReader | AsyncSourceReader:
+    """The source_reader for a source."""
     if isinstance(source, AsyncSource):
-        return AsyncIntake(source, settings, new_settler, drain)
-    return Intake(source, settings, new_settler, workers)
+        return AsyncSourceReader(source, settings, new_inference, drain)
+    return SourceReader(source, settings, new_inference, workers)
 
 
-def _observe(settler: SchemaSettler, block: SourceBlock) -> int:
+def _observe(inference: SchemaInference, block: SourceBlock) -> int:
     """Learn from a block; returns its rows."""
 
     def observe(batch: SourceBatch) -> int:
-        settler.observe(batch, block.located)
+        inference.observe(batch, block.located)
         return batch.rows
 
     return checked(block, observe)

@@ -17,7 +17,8 @@ from pathlib import Path
 from pushengine import events
 from pushengine.errors import JournalLockedError, PushEngineError, TransportError
 from pushengine.interfaces import Destination, Lock, OffLoop
-from pushengine.journal.store import Fact, Journal, JournalFile, PushRow
+from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.store import Journal, JournalFile
 from pushengine.model import JobId
 from pushengine.runtime.clock import Clock
 from pushengine.sources.spool import SpoolHold, list_old_spools

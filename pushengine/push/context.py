@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import random
 from collections.abc import Callable
 
 from pushengine import events
-from pushengine.config.load import EngineSettings
-from pushengine.interfaces import Destination, FileSystem, Lock, OffLoop, Workers
+from pushengine.config.settings import EngineSettings
+from pushengine.interfaces import Destination, Lock
 from pushengine.journal.store import Journal
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.quota.limiter import SubmitLimiter
-from pushengine.runtime.clock import Clock
 from pushengine.runtime.drain import DrainSwitch
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Runtime:
-    """What the engine does not make itself, so that a simulation can own it: time, chance, files and threads."""
-
-    clock: Clock
-    rng: random.Random
-    filesystem: FileSystem
-    off_loop: OffLoop
-    new_workers: Callable[[], Workers]
+from pushengine.runtime.runtime import Runtime
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Literal
 
 from pushengine import events
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceChangedError, real_cause
 from pushengine.interfaces import Workers
 from pushengine.journal.push_log import PushLog
@@ -21,16 +21,10 @@ from pushengine.pipeline.memory_budget import ReadyChunk
 from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.push.context import Shared
 from pushengine.push.delivery import build_producer
-from pushengine.push.identity import (
-    FileChange,
-    Fingerprint,
-    compare_files,
-    load_schema,
-    planned_settings,
-    recipe_change,
-    sizes_and_probes,
-)
+from pushengine.push.identity import planned_settings, recipe_change
+from pushengine.schema.columns import load_schema
 from pushengine.sources.file_hash import FileHasher
+from pushengine.sources.fingerprint import FileChange, Fingerprint, compare_files, sizes_and_probes
 
 SOURCE_CHANGED = "the source has changed since"
 Content = Literal["same", "another", "unknown"]
@@ -61,7 +55,7 @@ class EarlierPush:
 
     def __init__(self, log: PushLog, source: OpenedSource, shared: Shared, workers: Workers) -> None:
         self._log = log
-        self._intake = source.intake
+        self._intake = source.source_reader
         self._fingerprint = source.fingerprint
         self._shared = shared
         self._workers = workers

@@ -8,32 +8,34 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from pushengine import events
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import JobTaintedError, SourceChangedError, SourceReadError
 from pushengine.interfaces import FileSystem, Workers
 from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import JobRecord
 from pushengine.model import Job, Payload, Target
-from pushengine.parquet.slices import FilePiece, checked_payload
+from pushengine.parquet.slices import PassthroughChunk, checked_payload
 from pushengine.pipeline.concurrency import START_LIMIT, ConcurrencyController
 from pushengine.pipeline.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk
-from pushengine.pipeline.producer import ChunkStream, Producer, Rows
-from pushengine.pipeline.source_reader import AsyncIntake, Intake
-from pushengine.pipeline.uploader import OnRetry, Reconciler, Uploader, UploadGate, UploadSlots
+from pushengine.pipeline.producer import Producer
+from pushengine.pipeline.reconciler import Reconciler, UploadGate
+from pushengine.pipeline.source_reader import AsyncSourceReader, SourceReader
+from pushengine.pipeline.streams import ChunkStream, Rows
+from pushengine.pipeline.uploader import OnRetry, Uploader, UploadSlots
 from pushengine.push.context import Shared
-from pushengine.push.identity import Fingerprint, compare_files, is_same_but_for_inode
 from pushengine.push.job import JobRunner
 from pushengine.runtime.aio import told_when_slow
-from pushengine.schema.inference import TableSchema
+from pushengine.schema.columns import TableSchema
 from pushengine.sources.file_hash import FileHasher
+from pushengine.sources.fingerprint import Fingerprint, compare_files, is_same_but_for_inode
 
 _MAX_PASSES = 3
 """A file that is touched each time it is read is not complete."""
 Timed = Callable[[str], contextlib.AbstractContextManager[None]]
 
 
-class Attempt:
+class Delivery:
     """One job of a push, from create (or from where an earlier process left it) to settled.
 
     Args:
@@ -47,7 +49,7 @@ class Attempt:
         *,
         shared: Shared,
         target: Target,
-        intake: Intake | AsyncIntake,
+        source_reader: SourceReader | AsyncSourceReader,
         log: PushLog,
         jobs: JobRunner,
         workers: Workers,
@@ -60,7 +62,7 @@ class Attempt:
         self._shared = shared
         self._settings = settings
         self._target = target
-        self._intake = intake
+        self._intake = source_reader
         self._log = log
         self._jobs = jobs
         self._workers = workers
@@ -224,7 +226,7 @@ def build_payload(
     Raises:
         SourceError: A value does not fit, or the source is damaged.
     """
-    if isinstance(chunk, FilePiece):
+    if isinstance(chunk, PassthroughChunk):
         return checked_payload(chunk, schema, digests=digests, filesystem=filesystem)
     return encode(chunk, schema, options, digests)
 

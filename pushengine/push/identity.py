@@ -18,21 +18,13 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-from pushengine.config.load import EngineSettings
-from pushengine.errors import SourceReadError, unreadable
-from pushengine.interfaces import FileSystem
+from pushengine.config.settings import EngineSettings
 from pushengine.model import ColumnType, Target
-from pushengine.schema.inference import Column, TableSchema
 
-FileChange = Literal["same", "touched", "changed"]
-Fingerprint = list[list[Any]]
-
-_PROBE_BYTES = 64 * 1024
-_READ_BYTES = 1024 * 1024
 CHUNKING_VERSION = 2
 """Raised whenever the same source would be cut or encoded differently than by the version before, also by another default."""
 _SETTINGS = {
@@ -160,146 +152,7 @@ def _defaults() -> dict[str, Any]:
 # --- Fingerprint --------------------------------------------------------------------------------------------------------------------
 
 
-def fingerprint_files(filesystem: FileSystem, paths: Sequence[Path]) -> Fingerprint:
-    """What tells the same files from changed ones without reading all of them. Blocking.
-
-    Raises:
-        SourceReadError: A file is gone or unreadable.
-    """
-    return [_fingerprint(filesystem, path) for path in paths]
-
-
-def _fingerprint(filesystem: FileSystem, path: Path) -> list[Any]:
-    try:
-        found = filesystem.stat(path)
-        size = found.size_bytes
-        digest = hashlib.sha256()
-        with filesystem.open_binary(path) as file:
-            for offset in sorted({0, max(size // 2 - _PROBE_BYTES // 2, 0), max(size - _PROBE_BYTES, 0)}):
-                file.seek(offset)
-                digest.update(file.read(_PROBE_BYTES))
-    except OSError as error:
-        raise SourceReadError(
-            f"cannot be read: {error.strerror or error}", source=str(path), hint="was it moved or deleted?"
-        ) from error
-    return [
-        str(path.absolute()),
-        size,
-        found.modified_at_ns,
-        digest.hexdigest(),
-        found.device,
-        found.inode,
-        found.changed_at_ns,
-    ]
-
-
-def compare_files(before: Fingerprint | None, now: Fingerprint | None) -> FileChange:
-    """Whether files are what they were.
-
-    Returns:
-        `same`; `changed`; or `touched`: only what lies between the probes could differ, so the content has to be read to know. Touched,
-        copied, renamed and restored files look like this, and so does another content under a restored time.
-    """
-    if before == now:
-        return "same"
-    if before is None or now is None or sizes_and_probes(before) != sizes_and_probes(now):
-        return "changed"
-    return "touched"
-
-
-def sizes_and_probes(files: Fingerprint) -> list[tuple[int, str]]:
-    """Size and hash of the probes of each file."""
-    return [(file[1], file[3]) for file in files]
-
-
-def in_order_of(before: Fingerprint | None, now: Fingerprint | None) -> list[str] | None:
-    """The paths of today's files in the order in which they were read before, where names have changed so that it is another one; or None.
-
-    Files are known by their sizes and probes.
-    """
-    if before is None or now is None or sizes_and_probes(before) == sizes_and_probes(now):
-        return None
-    if sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
-        return None
-    places: dict[tuple[int, str], list[int]] = {}
-    for place, known in enumerate(sizes_and_probes(before)):
-        places.setdefault(known, []).append(place)
-    placed = sorted((places[known].pop(0), file[0]) for known, file in zip(sizes_and_probes(now), now, strict=True))
-    return [path for _, path in placed]
-
-
-def is_same_but_for_inode(before: Fingerprint | None, now: Fingerprint | None) -> bool:
-    """All but device, inode and change time: some file systems give these anew at every look."""
-    return before is not None and now is not None and [file[:4] for file in before] == [file[:4] for file in now]
-
-
-class FileHash:
-    """SHA-256 of one file, a part after the other. Blocking; one call at a time, from any thread.
-
-    Attributes:
-        position: Bytes hashed so far.
-        is_complete: The end of the file is reached.
-    """
-
-    def __init__(self, path: Path, filesystem: FileSystem) -> None:
-        self.position = 0
-        self.is_complete = False
-        self._path = path
-        self._filesystem = filesystem
-        self._hash = hashlib.sha256()
-
-    def advance(self, nbytes: int) -> None:
-        """Hash the next bytes of the file.
-
-        Raises:
-            SourceReadError: It is gone or unreadable.
-        """
-        buffer = memoryview(bytearray(_READ_BYTES))
-        end = self.position + nbytes
-        try:
-            with self._filesystem.open_binary(self._path) as file:
-                file.seek(self.position)
-                while self.position < end:
-                    size = file.readinto(buffer[: end - self.position])  # type: ignore[attr-defined]
-                    if not size:
-                        self.is_complete = True
-                        return
-                    self._hash.update(buffer[:size])
-                    self.position += size
-        except OSError as error:
-            raise unreadable(str(self._path), error) from error
-
-    def hexdigest(self) -> str:
-        """Of what was hashed so far."""
-        return self._hash.hexdigest()
-
-
 # --- Schema -------------------------------------------------------------------------------------------------------------------------
-
-
-def dump_schema(schema: TableSchema) -> dict[str, Any]:
-    """The settled schema as JSON types."""
-    return {
-        "keys": list(schema.keys),
-        "columns": [[c.name, c.type, str(c.arrow_type), c.length, c.reading, c.is_forced] for c in schema.columns],
-    }
-
-
-def load_schema(raw: Mapping[str, Any]) -> TableSchema:
-    """What `dump_schema` wrote."""
-    return TableSchema(
-        tuple(
-            Column(name, kind, _arrow_type(arrow_type), length, reading, is_forced)
-            for name, kind, arrow_type, length, reading, is_forced in raw["columns"]
-        ),
-        tuple(raw["keys"]),
-    )
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    if name.startswith("timestamp["):
-        return pa.timestamp(name[len("timestamp[") : -1])
-    return pa.type_for_alias(name)
 
 
 def _digest(value: Any) -> str:

@@ -41,10 +41,9 @@ from pushengine.model import Job, JobId, JobStatus, RemoteChunk, TableColumn, Ta
 from pushengine.pipeline.retry import RetryPolicy, call_with_retries, is_undone
 from pushengine.pipeline.verification import verify_chunks
 from pushengine.quota.limiter import SubmitLimiter
-from pushengine.runtime.aio import SILENT_SECONDS, told_when_slow
+from pushengine.runtime.aio import SILENT_SECONDS, finish, told_when_slow
 from pushengine.runtime.clock import Clock
 from pushengine.runtime.drain import DrainSwitch
-from pushengine.runtime.threads import finish
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from pushengine.errors import (
 )
 from pushengine.journal.state import PushState
 from pushengine.model import JobStatus, Receipt, Target
-from pushengine.schema.inference import TableSchema
+from pushengine.schema.columns import TableSchema
 
 ReceiptStatus = Literal["DONE", "ERROR", "CANCELED", "INTERRUPTED"]
 

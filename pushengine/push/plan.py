@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError
 from pushengine.model import MODES, ColumnType, Mode, Plan, Target
 from pushengine.parquet.eligibility import ReencodeError
-from pushengine.parquet.slices import FilePiece
-from pushengine.pipeline.source_reader import open_intake
+from pushengine.parquet.slices import PassthroughChunk
+from pushengine.pipeline.source_reader import open_source_reader
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.threads import ThreadWorkers
-from pushengine.schema.inference import SchemaSettler
+from pushengine.schema.inference import SchemaInference
 from pushengine.sources import open_source
 
 
@@ -81,35 +81,35 @@ async def plan_source(
     """
     settings = settings or EngineSettings()
     target = build_target(table, mode=mode, keys=keys, connection_id=None, settings=settings)
-    settler = functools.partial(SchemaSettler, overrides=dict(column_types or {}), keys=target.keys)
+    inference = functools.partial(SchemaInference, overrides=dict(column_types or {}), keys=target.keys)
     with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
         workers = ThreadWorkers(pool)
         try:
             opened = await workers.read(
                 open_source, source, format=format, schema=schema, settings=settings, filesystem=LocalFileSystem()
             )
-            intake = open_intake(opened, settings, settler, workers, DrainSwitch())
-            settled = await intake.settle(is_exhaustive=False)
-            pieces = await intake.pieces(settled)
+            source_reader = open_source_reader(opened, settings, inference, workers, DrainSwitch())
+            settled = await source_reader.settle(is_exhaustive=False)
+            pieces = await source_reader.pieces(settled)
         finally:
             await workers.aclose()
-    is_complete = intake.sampled_bytes < settings.sample_bytes // 2
-    chunks = math.ceil(intake.sampled_bytes / settings.fitting_chunk_bytes) if is_complete else None
+    is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
+    chunks = math.ceil(source_reader.sampled_bytes / settings.fitting_chunk_bytes) if is_complete else None
     return Plan(
         table=table,
         mode=mode,
         keys=target.keys,
-        files=tuple(str(file) for file in getattr(opened, "files", ()) or (intake.label,)),
-        source_bytes=intake.size_bytes,
+        files=tuple(str(file) for file in getattr(opened, "files", ()) or (source_reader.label,)),
+        source_bytes=source_reader.size_bytes,
         columns=tuple(settled.table_columns()),
-        sampled_rows=intake.sampled_rows,
+        sampled_rows=source_reader.sampled_rows,
         is_sample_complete=is_complete,
         estimated_chunks=len(pieces) if isinstance(pieces, list) else chunks,
         notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(pieces)),
     )
 
 
-def _way_notes(pieces: list[FilePiece] | ReencodeError | None) -> list[str]:
+def _way_notes(pieces: list[PassthroughChunk] | ReencodeError | None) -> list[str]:
     if pieces is None:
         return []
     return ["sent as it is" if isinstance(pieces, list) else f"re-encoded: {pieces}"]

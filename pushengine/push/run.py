@@ -30,7 +30,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from pushengine import events
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import (
     ConfigError,
     JobFailedError,
@@ -48,23 +48,15 @@ from pushengine.errors import (
     real_cause,
 )
 from pushengine.interfaces import Workers
+from pushengine.journal.facts import Fact, PushRow
 from pushengine.journal.push_log import PushLog
-from pushengine.journal.store import Fact, JournalFile, PushRow
+from pushengine.journal.store import JournalFile
 from pushengine.model import ColumnType, Receipt, Target
-from pushengine.pipeline.source_reader import AsyncIntake, Intake, OpenedSource, open_intake
+from pushengine.pipeline.source_reader import AsyncSourceReader, OpenedSource, SourceReader, open_source_reader
 from pushengine.push.context import Shared
 from pushengine.push.continuation import SOURCE_CHANGED, EarlierPush
-from pushengine.push.delivery import Attempt, end_job
-from pushengine.push.identity import (
-    Fingerprint,
-    chunk_recipe,
-    dump_schema,
-    in_order_of,
-    load_schema,
-    planned_settings,
-    push_identity,
-    source_words,
-)
+from pushengine.push.delivery import Delivery, end_job
+from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, source_words
 from pushengine.push.job import JobRunner
 from pushengine.push.outcome import (
     ReceiptStatus,
@@ -75,10 +67,11 @@ from pushengine.push.outcome import (
     status_of,
     target_of,
 )
-from pushengine.runtime.aio import settled, told_when_slow
-from pushengine.runtime.threads import finish
-from pushengine.schema.inference import SchemaSettler, TableSchema
+from pushengine.runtime.aio import finish, settled, told_when_slow
+from pushengine.schema.columns import TableSchema, dump_schema, load_schema
+from pushengine.schema.inference import SchemaInference
 from pushengine.sources import open_source
+from pushengine.sources.fingerprint import Fingerprint, in_order_of
 from pushengine.text import format_rows
 
 T = TypeVar("T")
@@ -140,7 +133,7 @@ class PushRun:
         self._resumes = resumes
         self._progress = _Progress(self._clock.monotonic())
         self._log: PushLog | None = None
-        self._attempt: Attempt | None = None
+        self._attempt: Delivery | None = None
 
     async def run(self) -> Receipt:
         """Do all of it, or all that an earlier process left.
@@ -279,11 +272,11 @@ class PushRun:
             settings=settings,
             filesystem=shared.runtime.filesystem,
         )
-        intake = open_intake(source, settings, self._settler, workers, shared.drain)
+        source_reader = open_source_reader(source, settings, self._inference, workers, shared.drain)
         try:
-            yield OpenedSource(intake, await intake.fingerprint(shared.runtime.filesystem))
+            yield OpenedSource(source_reader, await source_reader.fingerprint(shared.runtime.filesystem))
         finally:
-            await intake.aclose()
+            await source_reader.aclose()
 
     @contextlib.asynccontextmanager
     async def _opened_as_planned(self, log: PushLog, workers: Workers) -> AsyncIterator[OpenedSource]:
@@ -389,7 +382,7 @@ class PushRun:
             found = await EarlierPush(log, source, self._shared, workers).find_continuation()
             if found.way != "supersede":
                 await self._take_over(log, fingerprint=source.fingerprint)
-                self._emit_started(log, source.intake)
+                self._emit_started(log, source.source_reader)
                 try:
                     await self._finish_push(source, log, workers, rechecks=found.way == "recheck", is_new=False)
                 except SourceChangedError:
@@ -434,7 +427,7 @@ class PushRun:
 
     async def _begin_anew(self, identity: str, workers: Workers) -> None:
         async with self._opened(self._settings, workers) as source:
-            schema = await self._settle(source.intake, is_exhaustive=False)
+            schema = await self._settle(source.source_reader, is_exhaustive=False)
             await self._end_rivals(identity)
             log = await self._begin(identity, source, schema)
             await self._finish_push(source, log, workers, rechecks=False, is_new=True)
@@ -477,44 +470,44 @@ class PushRun:
 
     async def _begin(self, identity: str, source: OpenedSource, schema: TableSchema) -> PushLog:
         now = self._clock.now()
-        intake, fingerprint = source.intake, source.fingerprint
+        source_reader, fingerprint = source.source_reader, source.fingerprint
         row = PushRow(
             push_id=self._push_id,
             identity=identity,
             team=self._shared.destination.team,
             pool_id=self._shared.pool_id,
             target=self._target.table,
-            source=intake.label,
+            source=source_reader.label,
             created_at=now,
             updated_at=now,
             state="open",
         )
-        self._progress.source_bytes = intake.size_bytes
+        self._progress.source_bytes = source_reader.size_bytes
         planned: dict[str, Any] = {
             "target": dataclasses.asdict(self._target),
             "pool_id": self._shared.pool_id,
             "source": source_words(self.spec) if fingerprint is not None else None,
-            "label": intake.label,
+            "label": source_reader.label,
             "format": self._source_format,
             "column_types": self._column_types,
-            "source_bytes": intake.size_bytes,
+            "source_bytes": source_reader.size_bytes,
             "fingerprint": fingerprint,
             "recipe": chunk_recipe(self._settings),
             "schema": dump_schema(schema),
         }
         self._log = log = self._new_log(self._push_id, [])
         await log.begin(row, push_planned=planned, session_started={"pid": os.getpid(), "resumed": False})
-        self._emit_started(log, intake)
+        self._emit_started(log, source_reader)
         return log
 
-    def _emit_started(self, log: PushLog, intake: Intake | AsyncIntake | None = None) -> None:
+    def _emit_started(self, log: PushLog, source_reader: SourceReader | AsyncSourceReader | None = None) -> None:
         planned = log.state.planned
         self._emit(
             events.PushStarted(
                 push_id=self._push_id,
                 table=self._target.table,
                 mode=self._target.mode,
-                source=str(planned.get("label", "")) if intake is None else intake.label,
+                source=str(planned.get("label", "")) if source_reader is None else source_reader.label,
                 source_bytes=self._progress.source_bytes,
                 columns=len((log.state.schema or {}).get("columns", ())),
             )
@@ -528,12 +521,12 @@ class PushRun:
         Raises:
             SourceChangedError: Of a push that is not new: it is left open, for a new push to take its place.
         """
-        intake = source.intake
+        source_reader = source.source_reader
         schema = load_schema(log.state.schema or {})
-        attempt = self._attempt = Attempt(
+        attempt = self._attempt = Delivery(
             shared=self._shared,
             target=self._target,
-            intake=intake,
+            source_reader=source_reader,
             log=log,
             jobs=self._job_runner(log, self._target),
             workers=workers,
@@ -549,10 +542,10 @@ class PushRun:
                     await attempt.run(schema)
                 except BaseException as error:  # noqa: BLE001 - raised again unless a fresh job repairs it
                     cause = real_cause(error)
-                    self._check_restart(cause, intake, log)
+                    self._check_restart(cause, source_reader, log)
                     await self._restart(log, cause)
                     if isinstance(cause, ValueMisfitError):
-                        sampled, schema = schema, await self._settle(intake, is_exhaustive=True)
+                        sampled, schema = schema, await self._settle(source_reader, is_exhaustive=True)
                         self._emit(events.SchemaLearned(push_id=self._push_id, changes=schema_changes(sampled, schema)))
                         await log.record("push_restarted", reason=str(cause), schema=dump_schema(schema))
                 else:
@@ -567,12 +560,14 @@ class PushRun:
             raise cause from cause.__cause__
         await self._record_finished(log, self._target)
 
-    def _check_restart(self, cause: BaseException, intake: Intake | AsyncIntake, log: PushLog) -> None:
+    def _check_restart(
+        self, cause: BaseException, source_reader: SourceReader | AsyncSourceReader, log: PushLog
+    ) -> None:
         """Raise the cause unless a fresh job can repair it."""
         is_submitted = log.state.job is not None and log.state.job.may_have_run
         if not isinstance(cause, _RESTARTABLE) or self._progress.restarts >= MAX_RESTARTS or is_submitted:
             raise cause
-        if not intake.is_repeatable:
+        if not source_reader.is_repeatable:
             if isinstance(cause, PushEngineError):
                 cause.hint = (
                     "the push would start again in a fresh job, but this source can be read only once:"
@@ -618,12 +613,12 @@ class PushRun:
                 receipt=receipt,
             )
 
-    async def _settle(self, intake: Intake | AsyncIntake, *, is_exhaustive: bool) -> TableSchema:
+    async def _settle(self, source_reader: SourceReader | AsyncSourceReader, *, is_exhaustive: bool) -> TableSchema:
         with self._timed("plan"):
-            return await self._shared.drain.guard(intake.settle(is_exhaustive=is_exhaustive))
+            return await self._shared.drain.guard(source_reader.settle(is_exhaustive=is_exhaustive))
 
-    def _settler(self, source_schema: Any, *, is_text: bool, source: str) -> SchemaSettler:
-        return SchemaSettler(
+    def _inference(self, source_schema: Any, *, is_text: bool, source: str) -> SchemaInference:
+        return SchemaInference(
             source_schema, is_text=is_text, overrides=self._column_types, keys=self._target.keys, source=source
         )
 

@@ -32,13 +32,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import LedgerError
 from pushengine.interfaces import QuotaGrant
+from pushengine.model import QuotaStatus
 from pushengine.quota.rules import Block, Moment, QuotaRow, QuotaRules
 from pushengine.state.sqlite import flush_log, open_durable
 
@@ -325,3 +329,36 @@ def _write(connection: sqlite3.Connection, team: str, row: QuotaRow, before: Quo
         connection.execute(
             "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)", (team, *dataclasses.astuple(row.block))
         )
+
+
+def open_ledger(settings: EngineSettings, folder: Path) -> SqliteLedger:
+    """The quota ledger of this user on this host.
+
+    Raises:
+        LedgerError: The file cannot be used.
+    """
+    return SqliteLedger(
+        folder / "quota.sqlite3",
+        submits_per_second=settings.submits_per_second,
+        submits_per_hour=settings.submits_per_hour,
+        hour_guard_seconds=settings.hour_guard_seconds,
+    )
+
+
+def quota_status(ledger: SqliteLedger, team: str, server_now: float, host_now: float | None = None) -> QuotaStatus:
+    """What `ledger` knows of the hour that holds `server_now` (seconds UTC); `host_now` as in `SqliteLedger`. Blocks on disk."""
+    hour = math.floor(server_now / 3600)
+    known = ledger.status(team, server_now, host_now)
+    return QuotaStatus(
+        team=team,
+        hour_start=_iso(hour * 3600),
+        spent=known.spent,
+        limit=ledger.submits_per_hour,
+        resets_at=_iso((hour + 1) * 3600),
+        blocked_until=_iso(server_now + known.block_seconds) if known.block_seconds else None,
+        blocked_reason=known.block_reason,
+    )
+
+
+def _iso(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

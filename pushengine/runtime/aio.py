@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 SILENT_SECONDS = 1.5
@@ -37,3 +37,14 @@ def mark_seen(task: asyncio.Future[Any]) -> None:
     """Look at the outcome of an ended task that nobody will ask for, so that asyncio does not complain of it."""
     if not task.cancelled():
         task.exception()
+
+
+async def finish(cleanup: Coroutine[Any, Any, object]) -> None:
+    """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile, however often."""
+    task = asyncio.ensure_future(cleanup)
+    try:
+        await settled(task)
+    except asyncio.CancelledError:
+        mark_seen(task)
+        raise
+    task.result()

@@ -6,11 +6,11 @@ import asyncio
 import concurrent.futures
 import functools
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-from pushengine.runtime.aio import mark_seen, settled
+from pushengine.runtime.aio import finish
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,14 +62,3 @@ class ThreadWorkers:
                 await finish(asyncio.to_thread(concurrent.futures.wait, running))
         finally:
             self._reader.shutdown(wait=True)
-
-
-async def finish(cleanup: Coroutine[Any, Any, object]) -> None:
-    """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile, however often."""
-    task = asyncio.ensure_future(cleanup)
-    try:
-        await settled(task)
-    except asyncio.CancelledError:
-        mark_seen(task)
-        raise
-    task.result()

@@ -1,7 +1,7 @@
 """How one column is read: from the source's array to the array that is sent, with every value checked.
 
-A `Reading` is a vectorised function that raises where a single value would not survive, so "the type fits" and "each value converts"
-are the same piece of code, in the sample and in the push. `readings_of` and `forced_readings` list what a source type may become.
+A `Conversion` is a vectorised function that raises where a single value would not survive, so "the type fits" and "each value converts"
+are the same piece of code, in the sample and in the push. `conversions_of` and `forced_conversions` list what a source type may become.
 
 What text (CSV) may become, in this order; all values of a column must agree, whatever does not stays STRING as it is:
 
@@ -37,7 +37,7 @@ _END_SECOND = int((dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC) - _EPOCH
 
 
 class MisfitError(ValueError):
-    """A value that a reading cannot hold; Arrow's own conversion errors are ValueErrors too."""
+    """A value that a conversion cannot hold; Arrow's own conversion errors are ValueErrors too."""
 
 
 class OutOfRangeError(MisfitError):
@@ -45,7 +45,7 @@ class OutOfRangeError(MisfitError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reading:
+class Conversion:
     """One way to read a column.
 
     Attributes:
@@ -315,48 +315,48 @@ def _bool8(array: pa.Array, _to: pa.DataType) -> pa.Array:
 _MIDNIGHT = pa.timestamp("ms")
 _MICROS = pa.timestamp("us")
 _NANOS = pa.timestamp("ns")
-TEXT = Reading("text", "STRING", _text, pa.string())
-_PLAIN_TEXT = Reading("plain_text", "STRING", lambda array, _to: _strings(array), pa.string())
+TEXT = Conversion("text", "STRING", _text, pa.string())
+_PLAIN_TEXT = Conversion("plain_text", "STRING", lambda array, _to: _strings(array), pa.string())
 """Of text files, whose reader has seen to it that they are UTF-8."""
-_INTEGER = Reading("integer", "INTEGER", _cast, pa.int64())
-_FLOAT = Reading("float", "FLOAT", _cast, pa.float64())
-_BOOLEAN = Reading("boolean", "BOOLEAN", _cast, pa.bool_())
-_DECIMAL_FLOAT = Reading("decimal_float", "FLOAT", _decimal_float, pa.float64())
-_STAMP = Reading("timestamp", "DATETIME", _arrow_stamp)
-_DATE = Reading("date", "DATETIME", _arrow_date, _MIDNIGHT)
-_BOOL8 = Reading("bool8", "BOOLEAN", _bool8, pa.bool_())
-_TEXT_INTEGER = Reading("text_integer", "INTEGER", _canonical_integer, pa.int64())
-_TEXT_FLOAT = Reading("text_float", "FLOAT", _plain_float, pa.float64())
+_INTEGER = Conversion("integer", "INTEGER", _cast, pa.int64())
+_FLOAT = Conversion("float", "FLOAT", _cast, pa.float64())
+_BOOLEAN = Conversion("boolean", "BOOLEAN", _cast, pa.bool_())
+_DECIMAL_FLOAT = Conversion("decimal_float", "FLOAT", _decimal_float, pa.float64())
+_STAMP = Conversion("timestamp", "DATETIME", _arrow_stamp)
+_DATE = Conversion("date", "DATETIME", _arrow_date, _MIDNIGHT)
+_BOOL8 = Conversion("bool8", "BOOLEAN", _bool8, pa.bool_())
+_TEXT_INTEGER = Conversion("text_integer", "INTEGER", _canonical_integer, pa.int64())
+_TEXT_FLOAT = Conversion("text_float", "FLOAT", _plain_float, pa.float64())
 _TEXT_BOOLEANS = tuple(
-    Reading(f"text_{true}", "BOOLEAN", _words(true, false), pa.bool_())
+    Conversion(f"text_{true}", "BOOLEAN", _words(true, false), pa.bool_())
     for true, false in (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 )
-_TEXT_DATE = Reading("text_date", "DATETIME", _text_date, _MIDNIGHT)
+_TEXT_DATE = Conversion("text_date", "DATETIME", _text_date, _MIDNIGHT)
 _TEXT_STAMPS = (
     _TEXT_DATE,
-    Reading("text_naive_us", "DATETIME", _text_stamp(zoned=False), _MICROS),
-    Reading("text_utc_us", "DATETIME", _text_stamp(zoned=True), _MICROS),
-    Reading("text_naive_ns", "DATETIME", _text_stamp(zoned=False), _NANOS),
-    Reading("text_utc_ns", "DATETIME", _text_stamp(zoned=True), _NANOS),
+    Conversion("text_naive_us", "DATETIME", _text_stamp(zoned=False), _MICROS),
+    Conversion("text_utc_us", "DATETIME", _text_stamp(zoned=True), _MICROS),
+    Conversion("text_naive_ns", "DATETIME", _text_stamp(zoned=False), _NANOS),
+    Conversion("text_utc_ns", "DATETIME", _text_stamp(zoned=True), _NANOS),
 )
-_FORCED_FROM_TEXT: dict[ColumnType, tuple[Reading, ...]] = {
-    "INTEGER": (Reading("forced_integer", "INTEGER", _forced_integer, pa.int64()),),
-    "FLOAT": (Reading("forced_float", "FLOAT", _forced_float, pa.float64()),),
-    "BOOLEAN": (Reading("forced_boolean", "BOOLEAN", _forced_words, pa.bool_()),),
+_FORCED_FROM_TEXT: dict[ColumnType, tuple[Conversion, ...]] = {
+    "INTEGER": (Conversion("forced_integer", "INTEGER", _forced_integer, pa.int64()),),
+    "FLOAT": (Conversion("forced_float", "FLOAT", _forced_float, pa.float64()),),
+    "BOOLEAN": (Conversion("forced_boolean", "BOOLEAN", _forced_words, pa.bool_()),),
     "DATETIME": (
         *_TEXT_STAMPS,
-        Reading("forced_naive_us", "DATETIME", _text_stamp(zoned=False, dates=True), _MICROS),
-        Reading("forced_naive_ns", "DATETIME", _text_stamp(zoned=False, dates=True), _NANOS),
+        Conversion("forced_naive_us", "DATETIME", _text_stamp(zoned=False, dates=True), _MICROS),
+        Conversion("forced_naive_ns", "DATETIME", _text_stamp(zoned=False, dates=True), _NANOS),
     ),
     "DATE": (_TEXT_DATE,),
     "STRING": (TEXT,),
 }
 _FROM_TEXT = (_TEXT_INTEGER, _TEXT_FLOAT, *_TEXT_BOOLEANS, *_TEXT_STAMPS, _PLAIN_TEXT)
-READINGS: dict[str, Reading] = {
-    reading.name: reading
-    for reading in (
+CONVERSIONS: dict[str, Conversion] = {
+    conversion.name: conversion
+    for conversion in (
         *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _STAMP, _DATE, _BOOL8, *_FROM_TEXT),
-        *(reading for readings in _FORCED_FROM_TEXT.values() for reading in readings),
+        *(conversion for conversions in _FORCED_FROM_TEXT.values() for conversion in conversions),
     )
 }
 """All of them by name."""
@@ -394,21 +394,21 @@ def decoded(array: pa.Array) -> pa.Array:
     return array if array.type == plain else array.cast(plain)
 
 
-def text_reading(readings: Iterable[Reading]) -> Reading | None:
+def text_conversion(conversions: Iterable[Conversion]) -> Conversion | None:
     """The one of them that gives text."""
-    return next((reading for reading in readings if reading in (TEXT, _PLAIN_TEXT)), None)
+    return next((conversion for conversion in conversions if conversion in (TEXT, _PLAIN_TEXT)), None)
 
 
-def forced_readings(arrow_type: pa.DataType, wanted: ColumnType) -> tuple[Reading, ...]:
+def forced_conversions(arrow_type: pa.DataType, wanted: ColumnType) -> tuple[Conversion, ...]:
     """How a source type can become the type that the user asks for; empty if it cannot."""
     t = pa.types
     if is_string(arrow_type):
         return _FORCED_FROM_TEXT.get(wanted, ())
     if t.is_null(arrow_type):
         return {"DATETIME": (_DATE,), "DATE": (_DATE,)}.get(
-            wanted, tuple(reading for reading in (_INTEGER, _FLOAT, _BOOLEAN, TEXT) if reading.type == wanted)
+            wanted, tuple(conversion for conversion in (_INTEGER, _FLOAT, _BOOLEAN, TEXT) if conversion.type == wanted)
         )
-    options: list[Reading] = list(readings_of(arrow_type, is_text=False))
+    options: list[Conversion] = list(conversions_of(arrow_type, is_text=False))
     if t.is_integer(arrow_type) or t.is_floating(arrow_type) or t.is_decimal(arrow_type):
         options += [_INTEGER, _DECIMAL_FLOAT if t.is_decimal(arrow_type) else _FLOAT]
     elif t.is_boolean(arrow_type):
@@ -416,10 +416,10 @@ def forced_readings(arrow_type: pa.DataType, wanted: ColumnType) -> tuple[Readin
     elif t.is_date(arrow_type) and wanted == "DATE":
         return (_DATE,)
     options += [TEXT]
-    return tuple(dict.fromkeys(reading for reading in options if reading.type == wanted))
+    return tuple(dict.fromkeys(conversion for conversion in options if conversion.type == wanted))
 
 
-def readings_of(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Reading, ...]:  # noqa: PLR0911 - one line per family of types
+def conversions_of(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversion, ...]:  # noqa: PLR0911 - one line per family of types
     """The ways to read a source type, the best first; empty if the target cannot hold it."""
     t = pa.types
     if isinstance(arrow_type, pa.BaseExtensionType):

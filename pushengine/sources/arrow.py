@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
 from pushengine.interfaces import BlockReader, SourceBatch
-from pushengine.sources.files import AsyncSource, plain_batch, plain_schema, require_rows, spread
+from pushengine.sources.async_batches import AsyncSource
+from pushengine.sources.files import plain_batch, plain_schema, require_rows, spread
 
 SLICE_ROWS = 65_536
 """Batches of a frame can be as large as the frame; they are handed on in slices."""

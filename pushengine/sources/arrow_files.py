@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema, require_rows, spread

@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.sources.csv_rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul

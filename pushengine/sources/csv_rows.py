@@ -20,8 +20,6 @@ _QUOTE, _LF, _CR = ord('"'), ord("\n"), ord("\r")
 _TAIL_BYTES = 16 * 1024
 _PIECE_BYTES = 512 * 1024
 _STEP_BYTES = 256 * 1024
-
-
 HEADER_ROW = re.compile(rb'((?:(?:(?<=[,;\t|])|\A)"(?:[^"]++|"")*+"|[^"\r\n]++|(?<=[^,;\t|])")*+)(\r\n|\n|\r|\Z)')
 QUOTED_PART = re.compile(rb'(?:(?<=[,;\t|])|\A)"(?:[^"]++|"")*+"')
 

@@ -6,11 +6,12 @@ Each file is read once more, on the encoder threads, closely behind the pass tha
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pushengine.errors import unreadable
 from pushengine.interfaces import FileSystem, Workers
-from pushengine.push.identity import FileHash
 
 _STEP_BYTES = 8 * 1024 * 1024
 
@@ -63,3 +64,47 @@ class FileHasher:
         while not self._is_read and self._read_bytes < nbytes:
             self._progress.clear()
             await self._progress.wait()
+
+
+_READ_BYTES = 1024 * 1024
+
+
+class FileHash:
+    """SHA-256 of one file, a part after the other. Blocking; one call at a time, from any thread.
+
+    Attributes:
+        position: Bytes hashed so far.
+        is_complete: The end of the file is reached.
+    """
+
+    def __init__(self, path: Path, filesystem: FileSystem) -> None:
+        self.position = 0
+        self.is_complete = False
+        self._path = path
+        self._filesystem = filesystem
+        self._hash = hashlib.sha256()
+
+    def advance(self, nbytes: int) -> None:
+        """Hash the next bytes of the file.
+
+        Raises:
+            SourceReadError: It is gone or unreadable.
+        """
+        buffer = memoryview(bytearray(_READ_BYTES))
+        end = self.position + nbytes
+        try:
+            with self._filesystem.open_binary(self._path) as file:
+                file.seek(self.position)
+                while self.position < end:
+                    size = file.readinto(buffer[: end - self.position])  # type: ignore[attr-defined]
+                    if not size:
+                        self.is_complete = True
+                        return
+                    self._hash.update(buffer[:size])
+                    self.position += size
+        except OSError as error:
+            raise unreadable(str(self._path), error) from error
+
+    def hexdigest(self) -> str:
+        """Of what was hashed so far."""
+        return self._hash.hexdigest()

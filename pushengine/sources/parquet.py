@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
-from pushengine.parquet.eligibility import Layout, ReencodeError, read_layouts, require_settled
-from pushengine.parquet.slices import FilePiece, cut
-from pushengine.schema.inference import TableSchema
+from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_settled
+from pushengine.parquet.slices import PassthroughChunk, cut
+from pushengine.schema.columns import TableSchema
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema, require_rows, spread
 
 BATCH_BYTES = 2 * 1024 * 1024
@@ -233,7 +233,7 @@ class ParquetSource(FilesSource):
         super().__init__(paths, label=label, filesystem=filesystem)
         self._settings = settings
         self._schema: pa.Schema | None = None
-        self._layouts: list[Layout] | ReencodeError | None = None
+        self._layouts: list[ParquetLayout] | ReencodeError | None = None
         self._goes_as_it_is = False
 
     def schema(self) -> pa.Schema:
@@ -253,7 +253,7 @@ class ParquetSource(FilesSource):
             self._schema = common
         return self._schema
 
-    def pieces(self, schema: TableSchema) -> list[FilePiece]:
+    def pieces(self, schema: TableSchema) -> list[PassthroughChunk]:
         """The files as chunks that need no decoding.
 
         Raises:
@@ -267,7 +267,7 @@ class ParquetSource(FilesSource):
         self._goes_as_it_is = True
         return cut(layouts, self._settings.fitting_chunk_bytes)
 
-    def _as_they_are(self) -> list[Layout] | ReencodeError:
+    def _as_they_are(self) -> list[ParquetLayout] | ReencodeError:
         if self._layouts is None:
             try:
                 self._layouts = read_layouts(self.files, self._filesystem, self._settings)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pushengine.errors import ConfigError, JournalError
 from pushengine.interfaces import OffLoop, Source, SourceBatch, SourceBlock
-from pushengine.runtime.threads import finish
+from pushengine.runtime.aio import finish
 from pushengine.sources import AsyncSource
 
 _PIECE_BYTES = 1024 * 1024

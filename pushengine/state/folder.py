@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from pushengine.config.load import EngineSettings, default_state_dir
-from pushengine.errors import ConfigError
-from pushengine.model import QuotaStatus
-from pushengine.quota.ledger import SqliteLedger
+import platformdirs
+
+from pushengine.errors import ConfigError, JournalError
 
 
 def open_state_dir(state_dir: Path | None = None) -> Path:
@@ -30,34 +29,37 @@ def open_state_dir(state_dir: Path | None = None) -> Path:
     return folder
 
 
-def open_ledger(settings: EngineSettings, folder: Path) -> SqliteLedger:
-    """The quota ledger of this user on this host.
+def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """`PUSHENGINE_STATE_DIR`, else the platform's folder for the state of a user's programs."""
+    told = (os.environ if environ is None else environ).get("PUSHENGINE_STATE_DIR")
+    return Path(told).expanduser() if told else platformdirs.user_state_path("pushengine")
+
+
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
+)
+
+
+def refuse_network_file_system(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
+    """WAL needs memory shared by all processes, which network file systems do not give.
 
     Raises:
-        LedgerError: The file cannot be used.
+        JournalError: The folder is on one.
     """
-    return SqliteLedger(
-        folder / "quota.sqlite3",
-        submits_per_second=settings.submits_per_second,
-        submits_per_hour=settings.submits_per_hour,
-        hour_guard_seconds=settings.hour_guard_seconds,
-    )
-
-
-def quota_status(ledger: SqliteLedger, team: str, server_now: float, host_now: float | None = None) -> QuotaStatus:
-    """What `ledger` knows of the hour that holds `server_now` (seconds UTC); `host_now` as in `SqliteLedger`. Blocks on disk."""
-    hour = math.floor(server_now / 3600)
-    known = ledger.status(team, server_now, host_now)
-    return QuotaStatus(
-        team=team,
-        hour_start=_iso(hour * 3600),
-        spent=known.spent,
-        limit=ledger.submits_per_hour,
-        resets_at=_iso((hour + 1) * 3600),
-        blocked_until=_iso(server_now + known.block_seconds) if known.block_seconds else None,
-        blocked_reason=known.block_reason,
-    )
-
-
-def _iso(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        mounts = mountinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    place = os.path.realpath(folder)
+    best, kind = "", ""
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        point = before.split(" ")[4].replace("\\040", " ")
+        if len(point) >= len(best) and (place == point or place.startswith(point.rstrip("/") + "/")):
+            best, kind = point, after.split(" ")[0]
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise JournalError(
+            f"the state folder {folder} is on a network file system ({kind})",
+            path=str(folder),
+            hint="put it on a local disk: PUSHENGINE_STATE_DIR",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -76,3 +77,46 @@ def flush_log(path: Path) -> None:
         _flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database without the right to change it.
+
+    Where not even the files of the write-ahead log can be made beside it, it is opened as a file that nobody changes.
+
+    Raises:
+        sqlite3.Error: It cannot be opened, or is no database (`SQLITE_NOTADB`).
+        OSError: It is missing or unreadable.
+    """
+    if not path.is_file():
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    with path.open("rb") as file:
+        start = file.read(len(_SQLITE_MAGIC))
+    if start != _SQLITE_MAGIC[: len(start)] or (0 < len(start) < len(_SQLITE_MAGIC)):
+        error = sqlite3.DatabaseError("file is not a database")
+        error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+        raise error
+    name = path.absolute().as_uri()
+    try:
+        return _tried(sqlite3.connect(f"{name}?mode=ro", uri=True, isolation_level=None, timeout=30))
+    except sqlite3.OperationalError:
+        if wal_of(path).exists() and wal_of(path).stat().st_size:
+            raise
+        return _tried(sqlite3.connect(f"{name}?immutable=1", uri=True, isolation_level=None))
+
+
+def _tried(db: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def wal_of(path: Path) -> Path:
+    """The write-ahead log beside a database file."""
+    return path.with_name(f"{path.name}-wal")

@@ -5,12 +5,12 @@ import dataclasses
 
 import pytest
 
-from pushengine import errors, logs
+from pushengine import errors, redaction
 from pushengine.cli.exit_codes import describe_error, error_lines, exit_code_for, failed_receipt
 from pushengine.cli.options import join_optional_value, parse_columns
 from pushengine.errors import real_cause
-from pushengine.interfaces import Secret
 from pushengine.model import Receipt
+from pushengine.redaction import Secret
 
 AUTH = errors.AuthenticationError("401", status=401)
 DENIED = errors.PermissionDeniedError("403", status=403)
@@ -178,8 +178,8 @@ def test_bug_is_one_line_and_how_to_report_it():
 
 
 def test_secrets_are_masked_in_every_error(monkeypatch):
-    monkeypatch.setattr(logs, "_secrets", set())
-    logs.remember_secrets([Secret("hunter2")])
+    monkeypatch.setattr(redaction, "_secrets", set())
+    redaction.remember_secrets([Secret("hunter2")])
     for error in (ValueError("hunter2"), errors.ConfigError("hunter2", hint="hunter2")):
         assert "hunter2" not in "".join(error_lines(error))
         assert "hunter2" not in str(failed_receipt(error))

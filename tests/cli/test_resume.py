@@ -13,7 +13,9 @@ import pytest
 
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.emulator.faults import Delay, DropAfter, DropBefore, Fault, FaultPlan
-from pushengine.journal.store import Fact, JournalFile, PushLock, PushRow
+from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.store import JournalFile
+from pushengine.state.lock import PushLock
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]  # many processes, on machines that do other work too
 

@@ -15,9 +15,9 @@ from support.simulation import CALM, Weather, simulate
 from pushengine.errors import EngineClosedError
 from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import PushState
-from pushengine.pipeline import uploader
+from pushengine.pipeline import reconciler
 from pushengine.push import continuation, job
-from pushengine.push.identity import compare_files
+from pushengine.sources.fingerprint import compare_files
 
 BLOCK = 50
 SHORT = 300
@@ -158,7 +158,7 @@ async def submit_again_unseen(self, job_id):
     return False
 
 
-real_reconcile = uploader.reconcile
+real_reconcile = reconciler.reconcile
 
 
 def count_although_late_ones_may_come(*args, may_hold_late_ones=False, **kwargs):
@@ -208,13 +208,13 @@ def by_the_wall_clock(self, at):
 
 UNSEALED = (job.JobRunner, "seal", seal_unseen)
 MUTANTS = {
-    "blind retry, no seal": ([(uploader.Reconciler, "has_arrived", has_arrived_blind), UNSEALED], BAD),
+    "blind retry, no seal": ([(reconciler.Reconciler, "has_arrived", has_arrived_blind), UNSEALED], BAD),
     "all unanswered chunks taken for absent, no seal": (
-        [(uploader, "reconcile", reconcile_nothing_is_there), UNSEALED],
+        [(reconciler, "reconcile", reconcile_nothing_is_there), UNSEALED],
         BAD,
     ),
     "all unanswered chunks taken for present, no seal": (
-        [(uploader, "reconcile", reconcile_all_is_there), UNSEALED],
+        [(reconciler, "reconcile", reconcile_all_is_there), UNSEALED],
         BAD,
     ),
     "no quarantine": (
@@ -223,7 +223,7 @@ MUTANTS = {
     ),
     "no seal": ([UNSEALED], dataclasses.replace(BAD, crash=0.03, list_lag_seconds=5.0)),
     "counting although late ones may come": (
-        [(uploader, "reconcile", count_although_late_ones_may_come)],
+        [(reconciler, "reconcile", count_although_late_ones_may_come)],
         dataclasses.replace(BAD, checksum="none"),
     ),
     "submit repeated without reading the job": (

@@ -15,9 +15,9 @@ import pytest
 
 from pushengine import EngineSettings, PushEngine, UserApiKey
 from pushengine.emulator import Emulator, EmulatorSettings
-from pushengine.push.context import Runtime
 from pushengine.runtime.clock import SystemClock
 from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.runtime import Runtime
 from pushengine.runtime.threads import ThreadWorkers
 from pushengine.testing import RecordingSink
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pushengine import events
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConnectionFailedError, SchemaError, SourceReadError
 from pushengine.push.plan import plan_source
 

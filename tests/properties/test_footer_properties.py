@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError
 from pushengine.model import FileSlice
 from pushengine.parquet.eligibility import ReencodeError
@@ -19,7 +19,7 @@ from pushengine.parquet.footer import Footer, parse_page
 from pushengine.parquet.slices import checked_payload
 from pushengine.parquet.thrift_compact import FooterError
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.schema.inference import SchemaSettler
+from pushengine.schema.inference import SchemaInference
 from pushengine.sources import open_source
 
 MICROS = 10**6
@@ -79,10 +79,10 @@ def opened(paths):
 
 
 def settled(source):
-    settler = SchemaSettler(source.schema(), is_text=False)
+    inference = SchemaInference(source.schema(), is_text=False)
     for batch in source.sample(1 << 20):
-        settler.observe(batch)
-    return settler.settle()
+        inference.observe(batch)
+    return inference.settle()
 
 
 @pytest.fixture(scope="module")

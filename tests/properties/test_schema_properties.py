@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
-from pushengine.schema.inference import SchemaSettler, TableSchema, conform
+from pushengine.schema.columns import TableSchema
+from pushengine.schema.conform import conform
+from pushengine.schema.inference import SchemaInference
 
 DIGITS = st.text("0123456789", min_size=1, max_size=22)
 INTEGERS = st.one_of(st.integers(-(2**65), 2**65).map(str), DIGITS, DIGITS.map("-{}".format))
@@ -45,10 +47,10 @@ def batches_of(cells: list, cut: int) -> list[SourceBatch]:
 
 
 def settled(batches: list[SourceBatch], **options) -> TableSchema:
-    settler = SchemaSettler(pa.schema([("x", pa.string())]), is_text=True, **options)
+    inference = SchemaInference(pa.schema([("x", pa.string())]), is_text=True, **options)
     for one in batches:
-        settler.observe(one)
-    return settler.settle()
+        inference.observe(one)
+    return inference.settle()
 
 
 def same(text: str, value) -> bool:
@@ -121,9 +123,9 @@ def test_a_forced_type_that_settles_on_all_rows_holds_for_all_rows(cells, wanted
 @given(numbers=st.lists(st.one_of(st.none(), st.decimals(-(10**20), 10**20, places=6)), min_size=1, max_size=10))
 def test_decimals_keep_their_value(numbers):
     batch = SourceBatch(pa.RecordBatch.from_pydict({"x": pa.array(numbers, pa.decimal128(38, 6))}), "t", 0)
-    settler = SchemaSettler(batch.batch.schema, is_text=False)
-    settler.observe(batch)
-    schema = settler.settle()
+    inference = SchemaInference(batch.batch.schema, is_text=False)
+    inference.observe(batch)
+    schema = inference.settle()
     for number, value in zip(numbers, conform(schema, batch).column(0).to_pylist(), strict=True):
         assert (number is None) == (value is None)
         if isinstance(value, float):

@@ -6,10 +6,10 @@ import random
 import time
 
 from pushengine import OAuthClient
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.engine import PushEngine
-from pushengine.push.context import Runtime
 from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.runtime import Runtime
 from pushengine.runtime.threads import ThreadWorkers
 
 SPEED = 50.0

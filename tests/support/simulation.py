@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pushengine import events
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import (
     ConflictError,
     ConnectionFailedError,
@@ -45,12 +45,14 @@ from pushengine.model import FileParts, Job, JobId, JobStatus, RemoteChunk, Targ
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.push import identity as push_identity_module
-from pushengine.push.context import Runtime, Shared
+from pushengine.push.context import Shared
 from pushengine.push.outcome import is_resumable
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.quota.limiter import SubmitLimiter
+from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
+from pushengine.runtime.runtime import Runtime
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None

@@ -16,22 +16,26 @@ import pytest
 import pushengine
 from pushengine import events
 from pushengine.celonis.wire import parse_chunks, parse_jobs
-from pushengine.cli.display import Progress, describe_jobs
+from pushengine.cli.describe import describe_jobs
+from pushengine.cli.progress import Progress
 from pushengine.cli.story import summarise, tell_story
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import OutcomeUnknownError
+from pushengine.journal.facts import Fact, PushRow
 from pushengine.journal.state import PushHistory
-from pushengine.journal.store import Fact, JournalFile, PushRow
+from pushengine.journal.store import JournalFile
 from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.pipeline.verification import reconcile, verify_chunks
 from pushengine.push.cleanup import delete_forgotten_jobs
-from pushengine.push.context import Runtime, Shared
+from pushengine.push.context import Shared
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.quota.limiter import SubmitLimiter
+from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
+from pushengine.runtime.runtime import Runtime
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 
 FOLDER = str(Path(pushengine.__file__).parent)

@@ -6,7 +6,7 @@ import pytest
 
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
-from pushengine.interfaces import Secret
+from pushengine.redaction import Secret
 
 MARKER = "s3cr3t-M4RKER"
 

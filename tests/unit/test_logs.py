@@ -7,8 +7,8 @@ import re
 import pytest
 import structlog
 
-from pushengine import events, logs
-from pushengine.interfaces import Secret
+from pushengine import events, logs, redaction
+from pushengine.redaction import Secret
 
 RETRY = events.RetryScheduled(push_id="p1", operation="upload", attempt=2, wait_seconds=0.5, error="reset")
 READ = events.ChunkRead(push_id="p1", chunk_id="000001", source_bytes_read=None)
@@ -17,7 +17,7 @@ CREATED = events.JobCreated(push_id="p1", job_id="j1")
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", set())
     yield
     structlog.reset_defaults()
 
@@ -53,7 +53,7 @@ def test_job_that_could_not_be_deleted_is_a_warning():
 
 
 def test_known_secrets_are_masked_however_deep(capsys):
-    logs.remember_secrets([Secret("hunter2-hunter2"), Secret("hunter2")])
+    redaction.remember_secrets([Secret("hunter2-hunter2"), Secret("hunter2")])
     logs.configure_logging("json", "info")
     structlog.get_logger().info(
         "x",
@@ -78,7 +78,7 @@ def test_known_secrets_are_masked_however_deep(capsys):
 
 
 def test_secrets_in_tracebacks_are_masked(capsys):
-    logs.remember_secrets([Secret("hunter2")])
+    redaction.remember_secrets([Secret("hunter2")])
     logs.configure_logging("json", "info")
     try:
         int("hunter2")
@@ -88,12 +88,12 @@ def test_secrets_in_tracebacks_are_masked(capsys):
 
 
 def test_very_short_secrets_do_not_garble_every_word():
-    logs.remember_secrets([Secret("a")])
+    redaction.remember_secrets([Secret("a")])
     assert logs.mask("banana") == "banana"
 
 
 def test_console_lines_are_readable_and_masked(capsys):
-    logs.remember_secrets([Secret("hunter2")])
+    redaction.remember_secrets([Secret("hunter2")])
     logs.configure_logging("console", "warning")
     logs.LogSink().emit(events.RetryScheduled(**{**RETRY.fields(), "error": "hunter2 refused"}))
     text = capsys.readouterr().err

@@ -27,7 +27,7 @@ def list_jobs(
     """List the push jobs of the pool, whoever made them."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.display import describe_jobs
+        from pushengine.cli.describe import describe_jobs
 
         async with session.open_engine(session.load_config(config=config, url=url, pool=pool)) as engine:
             jobs = await engine.list_jobs()
@@ -49,7 +49,7 @@ def show_job(
     """Show one push job with its chunks and logs."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.display import describe_job
+        from pushengine.cli.describe import describe_job
 
         async with session.open_engine(session.load_config(config=config, url=url, pool=pool)) as engine:
             job = await engine.get_job(job_id)

@@ -138,7 +138,7 @@ async def quota_if_known(engine: PushEngine) -> QuotaStatus | None:
 def _told_receipt(
     receipt: Receipt, quota: QuotaStatus | None, last: runner.LastReceipt, *, is_emulated: bool, database: Path | None
 ) -> list[str]:
-    from pushengine.cli.display import describe_receipt
+    from pushengine.cli.describe import describe_receipt
 
     lines = describe_receipt(receipt, quota, last.resumed)
     if database is not None:
@@ -169,7 +169,7 @@ def plan(
 
 def _plan(words: _PushWords, *, config: Path | None, as_json: bool) -> None:
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.display import describe_plan
+        from pushengine.cli.describe import describe_plan
         from pushengine.push.plan import plan_source
 
         loaded = session.load_config(config=config, wants_credentials=False)

@@ -129,7 +129,7 @@ class _Resumption:
             return
         if self._quiet:
             return
-        from pushengine.cli.display import describe_receipt
+        from pushengine.cli.describe import describe_receipt
 
         for number, (receipt, resumed) in enumerate(self.receipts, 1):
             is_last = number == len(self.receipts)
@@ -146,7 +146,8 @@ def history(
     """List past pushes, newest first. From this host's journal; needs no account."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.story import describe_history, summarise
+        from pushengine.cli.describe import describe_history
+        from pushengine.cli.story import summarise
 
         loaded = session.load_config(config=config, wants_credentials=False)
         path = _journal_of(loaded)
@@ -209,6 +210,6 @@ def _open_reader(path: Path) -> JournalReader:
 
 
 def _holder(loaded: Config, row: Any) -> int | None:
-    from pushengine.journal.reader import holder_of
+    from pushengine.state.lock import holder_of
 
     return holder_of(loaded.state_dir / "locks", row.identity) if row.state == "open" else None

@@ -27,7 +27,7 @@ def check(
     """Check URL, TLS, credentials, scope and permission. One line each, with the remedy."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.display import describe_checks
+        from pushengine.cli.describe import describe_checks
 
         results = await _check(session.load_config(config=config, url=url, pool=pool))
         failed = [result for result in results if result.is_ok is False]
@@ -67,8 +67,8 @@ def quota(
         return
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.display import describe_quota
-        from pushengine.state.folder import quota_status
+        from pushengine.cli.describe import describe_quota
+        from pushengine.quota.ledger import quota_status
 
         with _ledger_of_team(url, config) as (ledger, team, now):
             status = quota_status(ledger, team, now)
@@ -95,8 +95,8 @@ def reset_quota(
     )
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.display import describe_quota
-        from pushengine.state.folder import quota_status
+        from pushengine.cli.describe import describe_quota
+        from pushengine.quota.ledger import quota_status
 
         with _ledger_of_team(url, config) as (ledger, team, now):
             cleared = ledger.reset(team, now)
@@ -115,8 +115,9 @@ def reset_quota(
 def _ledger_of_team(url: str | None, config: Path | None) -> Iterator[tuple[SqliteLedger, str, float]]:
     """The quota ledger of this host, the team, and the time."""
     from pushengine.celonis.wire import parse_team_url
+    from pushengine.quota.ledger import open_ledger
     from pushengine.runtime.clock import SystemClock
-    from pushengine.state.folder import open_ledger, open_state_dir
+    from pushengine.state.folder import open_state_dir
 
     loaded = session.load_config(config=config, url=url, wants_credentials=False)
     _, team = parse_team_url(loaded.require_url())

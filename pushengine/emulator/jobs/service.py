@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pushengine.emulator.auth import Authenticator
-from pushengine.emulator.jobs.model import Chunk, ChunkType, FileColumn, Job, JobStatus, JsonStyle, parse_job
+from pushengine.emulator.jobs.model import Chunk, ChunkType, FileColumn, Job, JobStatus, JsonStyle
 from pushengine.emulator.jobs.quota import SubmitQuota, Verdict
+from pushengine.emulator.jobs.requests import parse_job
 from pushengine.emulator.refusals import Refusal, gateway, invalid_file, not_found, refusal
 from pushengine.emulator.settings import EmulatorSettings
 

@@ -13,7 +13,7 @@ import pytest
 
 from pushengine import errors
 from pushengine.celonis.data_push import DataPushClient
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.credentials import UserApiKey
 from pushengine.model import FileParts, FileSlice, Payload, TableColumn, Target
 from pushengine.runtime.clock import SystemClock

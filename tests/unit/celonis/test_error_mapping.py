@@ -22,7 +22,7 @@ from pushengine import errors
 from pushengine.celonis.data_push import DataPushClient
 from pushengine.celonis.error_mapping import Call, border_error, defused
 from pushengine.celonis.upload import Upload
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 from pushengine.model import Payload, TableColumn, Target
 from pushengine.runtime.clock import SystemClock

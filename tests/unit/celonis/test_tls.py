@@ -13,7 +13,7 @@ import trustme
 from pushengine import errors
 from pushengine.celonis.connections import build_ssl_context
 from pushengine.celonis.data_push import DataPushClient
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.credentials import OAuthClient, UserApiKey
 from pushengine.model import Payload
 from pushengine.runtime.clock import SystemClock

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from pushengine import errors
 from pushengine.celonis.data_push import DataPushClient
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 from pushengine.model import JobStatus, Payload, TableColumn, Target
 from pushengine.runtime.clock import SystemClock

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pushengine import errors
-from pushengine.celonis import error_responses, wire
+from pushengine import errors, redaction
+from pushengine.celonis import error_responses, oauth, wire
 from pushengine.credentials import OAuthClient
 from pushengine.model import JobStatus, TableColumn, Target
 
@@ -109,10 +109,10 @@ def test_a_segment_that_would_change_the_path_is_refused(segment):
 
 def test_token_requests_by_both_methods():
     client = OAuthClient("id:1", "s/+", scope="a b")
-    basic = wire.build_token_request(client, "basic")
+    basic = oauth.build_token_request(client, "basic")
     assert basic.form == {"grant_type": "client_credentials", "scope": "a b"}
     assert base64.b64decode(basic.authorization.removeprefix("Basic ")) == b"id%3A1:s%2F%2B"
-    post = wire.build_token_request(client, "post")
+    post = oauth.build_token_request(client, "post")
     assert post.authorization is None
     assert post.form == {
         "grant_type": "client_credentials",
@@ -121,7 +121,7 @@ def test_token_requests_by_both_methods():
         "client_secret": "s/+",
     }
     assert "s/+" not in repr(post) + repr(basic)
-    assert "scope" not in wire.build_token_request(OAuthClient("i", "s", scope=""), "basic").form
+    assert "scope" not in oauth.build_token_request(OAuthClient("i", "s", scope=""), "basic").form
 
 
 # --------------------------------------------------------------------------------------------------------------- addresses
@@ -206,7 +206,7 @@ def test_what_is_no_job_is_unexpected(raw):
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"\xff\xfe", b"[" * 100_000], ids=lambda body: repr(body[:6]))
 @pytest.mark.parametrize(
-    "parse", [wire.parse_job, wire.parse_jobs, wire.parse_chunks, wire.parse_object, wire.parse_token]
+    "parse", [wire.parse_job, wire.parse_jobs, wire.parse_chunks, wire.parse_object, oauth.parse_token]
 )
 def test_what_is_no_json_is_unexpected(parse, body):
     with pytest.raises(errors.UnexpectedResponseError):
@@ -247,7 +247,7 @@ def test_datetimes_come_as_epoch_milliseconds_or_iso(value, expected):
     ("raw", "lifetime"), [({"expires_in": 899}, 899.0), ({"expires_in": "899"}, 899.0), ({}, 300.0)], ids=repr
 )
 def test_a_token_and_its_life(raw, lifetime):
-    grant = wire.parse_token(json.dumps({"access_token": "tok", "scope": "s", **raw}).encode(), operation="op")
+    grant = oauth.parse_token(json.dumps({"access_token": "tok", "scope": "s", **raw}).encode(), operation="op")
     assert (grant.access_token, grant.lifetime_seconds, grant.scope) == ("tok", lifetime, "s")
     assert "tok" not in repr(grant)
 
@@ -269,7 +269,7 @@ def test_a_token_and_its_life(raw, lifetime):
 )
 def test_a_grant_that_cannot_be_used_is_unexpected_and_not_quoted(raw):
     with pytest.raises(errors.UnexpectedResponseError) as caught:
-        wire.parse_token(json.dumps(raw).encode(), operation="op")
+        oauth.parse_token(json.dumps(raw).encode(), operation="op")
     assert "tok" not in str(caught.value).replace("access_token", "").replace("token_type", "")
 
 
@@ -351,7 +351,7 @@ def test_the_reference_may_be_in_a_header():
 
 def test_a_long_text_is_cut():
     error = error_of(400, ("ä" * 5000).encode())
-    assert len(error.message.encode()) < wire.MAX_ERROR_TEXT_BYTES + 100
+    assert len(error.message.encode()) < redaction.MAX_ERROR_TEXT_BYTES + 100
     assert error.message.endswith("…")
 
 

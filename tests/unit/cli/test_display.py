@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from pushengine import events
-from pushengine.cli import display
+from pushengine.cli import describe, display
 from pushengine.model import CheckResult, Job, JobId, JobStatus, Plan, QuotaStatus, Receipt, RemoteChunk, TableColumn
 
 RECEIPT = Receipt(
@@ -214,9 +214,9 @@ def test_live_display_puts_what_a_resumed_push_tells_above():
 def test_receipt_of_a_resumed_push_counts_what_was_there():
     resumed = events.PushResumed(push_id="p1", job_id="j1", chunks_acknowledged=2, rows_acknowledged=1_000_000)
     receipt = dataclasses.replace(RECEIPT, resumed=True)
-    line = display.describe_receipt(receipt, None, resumed)[4]
+    line = describe.describe_receipt(receipt, None, resumed)[4]
     assert line == "  resumed   push p1: 2 of 3 chunks, 1,000,000 rows, were there already"
-    assert "which an earlier process began" in display.describe_receipt(receipt)[4]
+    assert "which an earlier process began" in describe.describe_receipt(receipt)[4]
 
 
 def test_reader_that_went_away_does_not_harm_the_push():
@@ -267,7 +267,7 @@ def test_quiet_display_is_silent(capsys):
 
 
 def test_receipt_says_what_a_person_wants_to_know():
-    assert display.describe_receipt(RECEIPT, QUOTA) == [
+    assert describe.describe_receipt(RECEIPT, QUOTA) == [
         "DONE  VBAK  replace, 10 s",
         "  rows      1,234,567 in 3 chunks, 123,457 rows/s",
         "  bytes     100 MB read -> 20.0 MB sent, 10.0 MB/s",
@@ -281,7 +281,7 @@ def test_receipt_tells_repairs_and_job_logs_only_where_there_are_some():
     receipt = dataclasses.replace(
         RECEIPT, retries=1, restarts=2, verified="count", job_logs=("one", "two"), quota_used=None
     )
-    lines = display.describe_receipt(receipt)
+    lines = describe.describe_receipt(receipt)
     assert lines[3] == "  verified  the platform holds 3 chunks, as sent (it gave no checksum to compare)"
     assert lines[5:] == ["  repaired  1 retry, 2 restarts", "  job log   one", "            two"]
 
@@ -299,7 +299,7 @@ def test_plan_shows_columns_with_their_lengths():
         estimated_chunks=2,
         notes=("mind this",),
     )
-    text = "\n".join(display.describe_plan(plan))
+    text = "\n".join(describe.describe_plan(plan))
     for part in (
         "PLAN  T  upsert",
         "0.csv",
@@ -313,25 +313,25 @@ def test_plan_shows_columns_with_their_lengths():
     ):
         assert part in text
     unknown = dataclasses.replace(plan, source_bytes=None, is_sample_complete=False, estimated_chunks=None)
-    text = "\n".join(display.describe_plan(unknown))
+    text = "\n".join(describe.describe_plan(unknown))
     assert "unknown size" in text
     assert "5 rows sampled" in text
 
 
 def test_quota_says_what_is_left_and_when_it_resets():
-    lines = display.describe_quota(QUOTA)
+    lines = describe.describe_quota(QUOTA)
     assert lines[0] == "acme: 247 of 250 submits left this hour, 3 spent, resets 14:00:00Z"
     blocked = dataclasses.replace(
         QUOTA,
         blocked_until="2026-01-01T13:30:00Z",
         blocked_reason="the server refused a submit (429) and named no time",
     )
-    lines = display.describe_quota(blocked)
+    lines = describe.describe_quota(blocked)
     assert "0 of 250 submits left" in lines[0]
     assert lines[1] == "  no submits until 13:30:00Z: the server refused a submit (429) and named no time"
     assert "pushengine quota reset" in lines[2]
     tomorrow = dataclasses.replace(blocked, blocked_until="2026-01-02T11:30:00Z")
-    assert display.describe_quota(tomorrow)[1].startswith("  no submits until 2026-01-02 11:30:00Z: ")
+    assert describe.describe_quota(tomorrow)[1].startswith("  no submits until 2026-01-02 11:30:00Z: ")
 
 
 def test_checks_show_the_remedy_under_what_failed():
@@ -340,7 +340,7 @@ def test_checks_show_the_remedy_under_what_failed():
         CheckResult("credentials", is_ok=False, detail="401", remedy="make a new key"),
         CheckResult("pool", is_ok=None, detail="not checked", remedy="not shown? it is: it may still apply"),
     ]
-    lines = display.describe_checks(results)
+    lines = describe.describe_checks(results)
     assert lines[0] == "ok      URL          answers"
     assert lines[1] == "FAILED  credentials  401"
     assert lines[2].strip() == "-> make a new key"
@@ -349,13 +349,13 @@ def test_checks_show_the_remedy_under_what_failed():
 
 def test_jobs_are_a_table_and_one_job_shows_chunks_and_logs():
     job = Job(JobId("j1"), JobStatus.ERROR, "T", "REPLACE", ("boom",), dt.datetime(2026, 1, 1, 13, tzinfo=dt.UTC))
-    assert display.describe_jobs([]) == ["no push jobs in this pool"]
-    assert display.describe_jobs([job, Job(JobId("j2"), JobStatus.NEW)]) == [
+    assert describe.describe_jobs([]) == ["no push jobs in this pool"]
+    assert describe.describe_jobs([job, Job(JobId("j2"), JobStatus.NEW)]) == [
         "JOB  STATUS  TYPE     TABLE  LAST CHANGE",
         "j1   ERROR   REPLACE  T      2026-01-01 13:00:00Z",
         "j2   NEW     -        -      -",
     ]
-    assert display.describe_job(job, [RemoteChunk("c1", "UPSERT", None)]) == [
+    assert describe.describe_job(job, [RemoteChunk("c1", "UPSERT", None)]) == [
         "job j1",
         "  status    ERROR",
         "  table     T",
@@ -368,6 +368,6 @@ def test_jobs_are_a_table_and_one_job_shows_chunks_and_logs():
 
 def test_printed_lines_keep_their_text_and_are_never_wrapped():
     stream = io.StringIO()
-    lines = [*display.describe_receipt(RECEIPT, QUOTA), "error: [red]not markup[/red] :smile: " + "x" * 300]
+    lines = [*describe.describe_receipt(RECEIPT, QUOTA), "error: [red]not markup[/red] :smile: " + "x" * 300]
     display.print_lines(lines, stream)
     assert stream.getvalue().splitlines() == lines

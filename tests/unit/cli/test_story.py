@@ -2,8 +2,9 @@
 
 import pytest
 
-from pushengine.cli.story import describe_history, sessions_of, summarise, tell_story
-from pushengine.journal.store import Fact, PushRow
+from pushengine.cli.describe import describe_history
+from pushengine.cli.story import sessions_of, summarise, tell_story
+from pushengine.journal.facts import Fact, PushRow
 from pushengine.text import format_ids, format_rows
 
 T0 = 1_750_000_000.0  # 15:06:40

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pushengine.config.load import ConfigFile, EngineSettings, Flags, default_state_dir, load_config
+from pushengine.config.load import ConfigFile, Flags, load_config
+from pushengine.config.settings import EngineSettings
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
+from pushengine.state.folder import default_state_dir
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
 

@@ -6,8 +6,8 @@ import pytest
 from support import simulation
 from support.simulation import Weather, simulate
 
+from pushengine.journal.facts import Fact
 from pushengine.journal.state import PushHistory
-from pushengine.journal.store import Fact
 
 JOB = "job-1"
 

@@ -23,16 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pushengine.cli import exit_codes
 from pushengine.errors import JournalCorruptError, JournalError, JournalLockedError, JournalVersionError
-from pushengine.journal.store import (
-    FORMAT_VERSION,
-    Fact,
-    Journal,
-    JournalFile,
-    PushLock,
-    PushRow,
-    refuse_network_file_system,
-    translated,
-)
+from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.sqlite_errors import translated
+from pushengine.journal.store import FORMAT_VERSION, Journal, JournalFile
+from pushengine.state.folder import refuse_network_file_system
+from pushengine.state.lock import PushLock
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
@@ -403,7 +398,7 @@ def test_a_log_damaged_at_any_place_leaves_a_prefix(cut_log):
 # --- One process per push ---------------------------------------------------------------------------------------------------------------
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from pushengine.journal.store import PushLock\n"
+    "import sys, time; from pathlib import Path; from pushengine.state.lock import PushLock\n"
     "lock = PushLock(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); time.sleep(60)\n"
 )
 

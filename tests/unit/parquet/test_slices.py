@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, ValueMisfitError
 from pushengine.model import FileSlice
 from pushengine.parquet import eligibility, page_checks
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.footer import MAX_FOOTER_BYTES, TAIL_BYTES, Footer, footer_length, framed
-from pushengine.parquet.slices import PieceReader, _Check, checked_payload
+from pushengine.parquet.slices import PassthroughReader, checked_payload
 from pushengine.parquet.thrift_compact import (
     BINARY,
     I64,
@@ -26,19 +26,20 @@ from pushengine.parquet.thrift_compact import (
     write_struct,
     write_structs,
 )
+from pushengine.parquet.value_checks import _Check
 from pushengine.pipeline.encoding import DIGESTS
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.schema.inference import SchemaSettler
+from pushengine.schema.inference import SchemaInference
 from pushengine.sources import open_source
 
 FILES = LocalFileSystem()
 
 
 def settled(source, **options):
-    settler = SchemaSettler(source.schema(), is_text=False, **options)
+    inference = SchemaInference(source.schema(), is_text=False, **options)
     for batch in source.sample(1 << 20):
-        settler.observe(batch)
-    return settler.settle()
+        inference.observe(batch)
+    return inference.settle()
 
 
 def opened(paths, **settings):
@@ -385,7 +386,7 @@ def test_a_file_larger_than_a_payload_is_cut_though_it_is_not_longer_than_two_pi
 
 def test_pieces_are_given_from_where_a_push_goes_on(write):
     pieces = pieces_of(write({"s": noise(20_000)}, row_group_size=500))
-    reader = PieceReader(pieces, first_index=3)
+    reader = PassthroughReader(pieces, first_index=3)
     assert reader.bytes_read() == sum(piece.disk_bytes for piece in pieces[:3])
     assert reader.next_chunk() is pieces[3]
     reader.stop()
@@ -539,7 +540,8 @@ def test_most_columns_are_told_at_a_glance(write, monkeypatch):
     """Else the whole point is lost: Arrow decodes what is left only."""
     looked_closer = []
     monkeypatch.setattr(
-        "pushengine.parquet.slices._Check._column", lambda self, number, index, chunk, row: looked_closer.append(index)
+        "pushengine.parquet.value_checks._Check._column",
+        lambda self, number, index, chunk, row: looked_closer.append(index),
     )
     columns = {
         "ids": [f"{i:012d}" for i in range(10_000)],
@@ -570,7 +572,7 @@ def test_statistics_are_not_asked_whether_a_key_is_missing(write, monkeypatch):
     looked_closer = []
     original = _Check._column
     monkeypatch.setattr(
-        "pushengine.parquet.slices._Check._column",
+        "pushengine.parquet.value_checks._Check._column",
         lambda self, *rest: looked_closer.append(rest[1]) or original(self, *rest),
     )
     columns = {"k": range(1000), "c": [f"{i:05d}" for i in range(1000)], "n": range(1000)}

@@ -26,8 +26,9 @@ from pushengine.logs import level_of
 from pushengine.model import Payload
 from pushengine.pipeline.concurrency import START_LIMIT, ConcurrencyController
 from pushengine.pipeline.memory_budget import ByteBudget, ReadyChunk
+from pushengine.pipeline.reconciler import UploadGate
 from pushengine.pipeline.retry import RetryPolicy
-from pushengine.pipeline.uploader import Uploader, UploadGate, UploadSlots, is_overload
+from pushengine.pipeline.uploader import Uploader, UploadSlots, is_overload
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 

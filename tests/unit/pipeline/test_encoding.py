@@ -18,7 +18,7 @@ from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.pipeline.chunking import Chunk
 from pushengine.pipeline.encoding import EncodingOptions, OversizedPayloadError, encode
-from pushengine.schema.inference import SchemaSettler
+from pushengine.schema.inference import SchemaInference
 
 CSV = EncodingOptions(file_type="CSV")
 
@@ -31,10 +31,10 @@ def chunk_of(columns, parts=1) -> Chunk:
 
 
 def schema_of(chunk, **options):
-    settler = SchemaSettler(chunk.blocks[0].batch.schema, is_text=False, **options)
+    inference = SchemaInference(chunk.blocks[0].batch.schema, is_text=False, **options)
     for one in chunk.blocks:
-        settler.observe(one)
-    return settler.settle()
+        inference.observe(one)
+    return inference.settle()
 
 
 def parquet_of(payload):

@@ -9,10 +9,12 @@ import sys
 import pytest
 
 from pushengine.errors import ConnectionFailedError, InvalidRequestError, RequestTimeoutError
-from pushengine.journal.store import Fact, Journal, JournalFile, PushLock, PushRow
+from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.store import Journal, JournalFile
 from pushengine.push.cleanup import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
 from pushengine.runtime.clock import SystemClock
 from pushengine.sources.spool import SpoolHold
+from pushengine.state.lock import PushLock
 from pushengine.testing import RecordingSink
 
 HOUR = 3600.0
@@ -21,7 +23,7 @@ STALE = 72 * HOUR
 OLD, RECENT = NOW - STALE - HOUR, NOW - STALE + HOUR
 
 HOLD_PUSH = (
-    "import sys; from pathlib import Path; from pushengine.journal.store import PushLock\n"
+    "import sys; from pathlib import Path; from pushengine.state.lock import PushLock\n"
     "lock = PushLock(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); sys.stdin.read()\n"
 )
 HOLD_SPOOL = (

@@ -8,24 +8,16 @@ import random
 import pyarrow as pa
 import pytest
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import Target
-from pushengine.push.identity import (
-    FileHash,
-    chunk_recipe,
-    compare_files,
-    dump_schema,
-    fingerprint_files,
-    load_schema,
-    planned_settings,
-    push_identity,
-    recipe_change,
-    source_words,
-)
+from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, recipe_change, source_words
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.schema.inference import SchemaSettler
+from pushengine.schema.columns import dump_schema, load_schema
+from pushengine.schema.inference import SchemaInference
+from pushengine.sources.file_hash import FileHash
+from pushengine.sources.fingerprint import compare_files, fingerprint_files
 
 PROBE = 64 * 1024
 
@@ -283,11 +275,11 @@ TYPES = [
 @pytest.mark.parametrize("arrow_type", TYPES, ids=str)
 def test_schema_comes_back_as_it_was(arrow_type):
     schema = pa.schema([pa.field("A", arrow_type)])
-    settler = SchemaSettler(schema, is_text=False, overrides={}, keys=(), source="test")
+    inference = SchemaInference(schema, is_text=False, overrides={}, keys=(), source="test")
     batch = pa.RecordBatch.from_arrays([pa.nulls(3, arrow_type)], schema=schema)
     try:
-        settler.observe(SourceBatch(batch, "test", 0))
-        settled = settler.settle()
+        inference.observe(SourceBatch(batch, "test", 0))
+        settled = inference.settle()
     except SchemaError as error:  # a type that cannot be pushed is never journaled
         pytest.skip(f"refused: {error}")
     assert load_schema(json.loads(json.dumps(dump_schema(settled)))) == settled
@@ -296,9 +288,9 @@ def test_schema_comes_back_as_it_was(arrow_type):
 @pytest.mark.parametrize("text", ["1", "1.5", "0001", "2024-02-03", "2024-02-03 04:05:06.789", "true", "Größe", ""])
 def test_schema_of_text_comes_back_as_it_was(text):
     batch = pa.record_batch({"A": [text, None, text], "K": ["a", "b", "c"]})
-    settler = SchemaSettler(batch.schema, is_text=True, overrides={}, keys=("K",), source="test")
-    settler.observe(SourceBatch(batch, "test", 0))
-    settled = settler.settle()
+    inference = SchemaInference(batch.schema, is_text=True, overrides={}, keys=("K",), source="test")
+    inference.observe(SourceBatch(batch, "test", 0))
+    settled = inference.settle()
     again = load_schema(json.loads(json.dumps(dump_schema(settled))))
     assert again == settled
     assert again.keys == ("K",)

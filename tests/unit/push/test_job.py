@@ -35,7 +35,8 @@ from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk, Tabl
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.push.job import JobRunner
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import ServerClock, SubmitLimiter
+from pushengine.quota.limiter import SubmitLimiter
+from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
 

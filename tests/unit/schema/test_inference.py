@@ -12,7 +12,10 @@ import pytest
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import TableColumn
-from pushengine.schema.inference import MAX_LENGTH, Column, SchemaSettler, TableSchema, conform
+from pushengine.schema.columns import Column, TableSchema
+from pushengine.schema.conform import conform
+from pushengine.schema.inference import SchemaInference
+from pushengine.schema.misfits import MAX_LENGTH
 
 
 def batch_of(columns, *, first_row=0, first_line=None, source="f.csv") -> SourceBatch:
@@ -24,10 +27,10 @@ def texts(*values, name="x") -> SourceBatch:
 
 
 def settled(*batches: SourceBatch, is_text=True, **options) -> TableSchema:
-    settler = SchemaSettler(batches[0].batch.schema, is_text=is_text, **options)
+    inference = SchemaInference(batches[0].batch.schema, is_text=is_text, **options)
     for one in batches:
-        settler.observe(one)
-    return settler.settle()
+        inference.observe(one)
+    return inference.settle()
 
 
 def values(schema: TableSchema, batch: SourceBatch) -> list:
@@ -226,7 +229,7 @@ def test_decimals_become_the_nearest_double():
 )
 def test_types_that_the_target_cannot_hold_are_refused_by_column(arrow_type):
     with pytest.raises(SchemaError, match=r"column x: type .* cannot be held"):
-        SchemaSettler(pa.schema([("x", arrow_type)]), is_text=False)
+        SchemaInference(pa.schema([("x", arrow_type)]), is_text=False)
 
 
 @pytest.mark.parametrize(
@@ -242,15 +245,15 @@ def test_types_that_the_target_cannot_hold_are_refused_by_column(arrow_type):
 )
 def test_names_that_the_target_cannot_hold_are_refused(names, text):
     with pytest.raises(SchemaError, match=text):
-        SchemaSettler(pa.schema([pa.field(name, pa.string()) for name in names]), is_text=True)
+        SchemaInference(pa.schema([pa.field(name, pa.string()) for name in names]), is_text=True)
 
 
 def test_unknown_keys_and_overrides_are_refused_with_what_may_be_meant():
     schema = pa.schema([("Id", pa.int64())])
     with pytest.raises(SchemaError, match=r"key ID is no column .*is it Id\?"):
-        SchemaSettler(schema, is_text=False, keys=["ID"])
+        SchemaInference(schema, is_text=False, keys=["ID"])
     with pytest.raises(SchemaError, match=r"type override x is no column .*columns: Id"):
-        SchemaSettler(schema, is_text=False, overrides={"x": "STRING"})
+        SchemaInference(schema, is_text=False, overrides={"x": "STRING"})
 
 
 @pytest.mark.parametrize(
@@ -300,7 +303,7 @@ def test_a_value_that_a_forced_type_cannot_hold_is_named(cells, wanted):
 def test_impossible_overrides_are_refused():
     for arrow_type, wanted in ((pa.bool_(), "DATETIME"), (pa.string(), "TIME"), (pa.timestamp("us"), "INTEGER")):
         with pytest.raises(SchemaError, match="cannot become"):
-            SchemaSettler(pa.schema([("x", arrow_type)]), is_text=False, overrides={"x": wanted})
+            SchemaInference(pa.schema([("x", arrow_type)]), is_text=False, overrides={"x": wanted})
 
 
 @pytest.mark.parametrize(

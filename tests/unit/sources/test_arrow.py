@@ -12,7 +12,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import AsyncSource, open_source

@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import open_source

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.schema.inference import SchemaSettler, conform
+from pushengine.schema.conform import conform
+from pushengine.schema.inference import SchemaInference
 from pushengine.sources import csv as csv_source
 from pushengine.sources import csv_rows as dialect_module
 from pushengine.sources import open_source
@@ -550,10 +551,10 @@ def test_public_event_logs_keep_every_row_and_instant(name, count):
     if not path.exists():
         pytest.skip("no sample data here")
     source = opened(path)
-    settler = SchemaSettler(source.schema(), is_text=True)
+    inference = SchemaInference(source.schema(), is_text=True)
     for one in source.sample(1 << 20):
-        settler.observe(one)
-    schema = settler.settle()
+        inference.observe(one)
+    schema = inference.settle()
     stamps = [column.name for column in schema.columns if column.type == "DATETIME"]
     assert "time:timestamp" in stamps
     with (gzip.open if name.endswith("gz") else open)(path, "rt", newline="", encoding="utf-8") as file:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pushengine.config.load import EngineSettings
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError
 from pushengine.push.plan import plan_source
 from pushengine.runtime.files import LocalFileSystem

@@ -1,0 +1,203 @@
+"""Receipts, plans, quotas and lists as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pushengine import events
+from pushengine.cli.story import PushSummary
+from pushengine.journal.salvage import ExportResult, JournalCheck
+from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk
+from pushengine.text import clock_time, format_bytes, format_count, format_seconds, utc
+
+_LABEL_WIDTH = 10
+
+
+def _table(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells, the first one the headings, as aligned columns."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _rows(*rows: tuple[str, str]) -> list[str]:
+    """Labels and values as aligned lines; a value without a label continues the one above."""
+    return [f"  {label:<{_LABEL_WIDTH}}{value}" for label, value in rows]
+
+
+def describe_receipt(
+    receipt: Receipt, quota: QuotaStatus | None = None, resumed: events.PushResumed | None = None
+) -> list[str]:
+    """The receipt that a person is glad to read; `resumed` tells what an earlier process had done."""
+    seconds = max(receipt.elapsed_seconds, 1e-3)
+    speed = f"{format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
+    rows = [
+        ("rows", f"{receipt.rows:,} in {format_count(receipt.chunks, 'chunk')}, {receipt.rows / seconds:,.0f} rows/s"),
+        ("bytes", f"{format_bytes(receipt.source_bytes)} read -> {format_bytes(receipt.payload_bytes)} sent, {speed}"),
+        ("verified", _verification(receipt)),
+        *([("resumed", _resumption(receipt, resumed))] if receipt.resumed else []),
+        ("job", receipt.job_id or "none"),
+    ]
+    if receipt.quota_used is not None:
+        limit = f" of {receipt.quota_limit}" if receipt.quota_limit else ""
+        reset = f" (resets {clock_time(quota.resets_at)[:5]}Z)" if quota else ""
+        rows.append(("quota", f"{receipt.quota_used}{limit} submits this hour{reset}"))
+    if receipt.retries or receipt.restarts:
+        retries = f"{receipt.retries:,} {'retry' if receipt.retries == 1 else 'retries'}"
+        rows.append(("repaired", f"{retries}, {format_count(receipt.restarts, 'restart')}"))
+    rows += [("job log" if number == 0 else "", line) for number, line in enumerate(receipt.job_logs)]
+    head = f"{receipt.status}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
+    return [head, *_rows(*rows)]
+
+
+def _verification(receipt: Receipt) -> str:
+    if receipt.verified == "checksum":
+        return "the platform's checksum of every chunk equals ours"
+    if receipt.verified == "count":
+        return f"the platform holds {format_count(receipt.chunks, 'chunk')}, as sent (it gave no checksum to compare)"
+    return "no"
+
+
+def _resumption(receipt: Receipt, resumed: events.PushResumed | None) -> str:
+    if resumed is None or resumed.push_id != receipt.push_id:
+        return f"push {receipt.push_id}, which an earlier process began"
+    if resumed.chunks_acknowledged > receipt.chunks:
+        return f"push {receipt.push_id}; its chunks of before could not be used"
+    before, rows = resumed.chunks_acknowledged, format_count(resumed.rows_acknowledged, "row")
+    return f"push {receipt.push_id}: {before:,} of {format_count(receipt.chunks, 'chunk')}, {rows}, were there already"
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """What a push would do."""
+    size = format_bytes(plan.source_bytes) if plan.source_bytes is not None else "unknown size"
+    sample = f"{format_count(plan.sampled_rows, 'row')}" + (
+        ", the whole source" if plan.is_sample_complete else " sampled"
+    )
+    chunks = "number found out while reading" if plan.estimated_chunks is None else f"about {plan.estimated_chunks:,}"
+    files = plan.files[:5]
+    rows = [("files" if number == 0 else "", name) for number, name in enumerate(files)]
+    if len(plan.files) > len(files):
+        rows.append(("", f"... {len(plan.files) - len(files):,} more"))
+    rows += [
+        ("size", size),
+        ("read", sample),
+        *([("keys", ", ".join(plan.keys))] if plan.keys else []),
+        ("chunks", chunks),
+        ("quota", format_count(plan.submits, "submit")),
+        *[("note", note) for note in plan.notes],
+    ]
+    width = max((len(column.name) for column in plan.columns), default=0)
+    columns = [
+        f"    {column.name:<{width}}  {column.type}{f'({column.length})' if column.length else ''}"
+        for column in plan.columns
+    ]
+    head = f"PLAN  {plan.table}  {plan.mode}, nothing was sent"
+    return [head, *_rows(*rows), f"  {format_count(len(plan.columns), 'column')}", *columns]
+
+
+def describe_quota(quota: QuotaStatus) -> list[str]:
+    """What is left of the hour."""
+    left = f"{quota.remaining} of {quota.limit} submits left this hour, {quota.spent} spent"
+    lines = [f"{quota.team}: {left}, resets {clock_time(quota.resets_at)}"]
+    if quota.blocked_until:
+        until = clock_time(quota.blocked_until)
+        if quota.blocked_until[:10] != quota.hour_start[:10]:  # another day
+            until = f"{quota.blocked_until[:10]} {until}"
+        reason = quota.blocked_reason or "the server refused a submit"
+        lines.append(f"  no submits until {until}: {reason}")
+        lines.append("  if that is wrong: `pushengine quota reset`")
+    return [*lines, "  as this host knows it: other hosts and tools of the team spend from the same quota"]
+
+
+def describe_checks(results: Sequence[CheckResult]) -> list[str]:
+    """A line for each check, the remedy under those that failed."""
+    width = max((len(result.name) for result in results), default=0)
+    words = {True: "ok", False: "FAILED", None: "skipped"}
+    lines = []
+    for result in results:
+        lines.append(f"{words[result.is_ok]:<8}{result.name:<{width}}  {result.detail}")
+        if result.remedy and not result.is_ok:
+            lines.append(f"{'':<8}{'':<{width}}  -> {result.remedy}")
+    return lines
+
+
+def describe_jobs(jobs: Sequence[Job]) -> list[str]:
+    """A table of jobs, one line each."""
+    if not jobs:
+        return ["no push jobs in this pool"]
+    lines = [("JOB", "STATUS", "TYPE", "TABLE", "LAST CHANGE")]
+    lines += [
+        (
+            job.id,
+            job.status.value,
+            job.type or "-",
+            job.target_name or "-",
+            f"{job.last_modified:%Y-%m-%d %H:%M:%SZ}" if job.last_modified else "-",
+        )
+        for job in jobs
+    ]
+    return _table(lines)
+
+
+def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
+    """One job with its chunks and logs."""
+    rows = [
+        ("status", job.status.value),
+        ("table", job.target_name or "-"),
+        ("type", job.type or "-"),
+        ("chunks", f"{len(chunks):,}"),
+        *[("", f"{chunk.id}  {chunk.type}  {chunk.checksum or '-'}") for chunk in chunks],
+        *[("log" if number == 0 else "", line) for number, line in enumerate(job.logs)],
+    ]
+    return [f"job {job.id}", *_rows(*rows)]
+
+
+def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
+    """A table of pushes, one line each."""
+    if not pushes:
+        return ["no pushes yet"]
+    lines = [("PUSH", "TABLE", "MODE", "STATE", "ROWS", "STARTED (UTC)", "WORK", "RUNS")]
+    lines += [
+        (
+            push.push_id,
+            push.table,
+            push.mode or "-",
+            push.state,
+            f"{push.rows:,}",
+            f"{utc(push.started_at):%Y-%m-%d %H:%M:%S}",
+            format_seconds(push.seconds),
+            str(push.sessions),
+        )
+        for push in pushes
+    ]
+    return _table(lines)
+
+
+def describe_journal_check(found: JournalCheck) -> list[str]:
+    """What `journal check` found."""
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(found.pushes.items()))
+    total = format_count(sum(found.pushes.values()), "push", "pushes")
+    facts = f"{format_count(found.facts, 'fact')} can be read"
+    if found.unreadable:
+        facts += f", {found.unreadable:,} cannot"
+    rows = [
+        ("file", f"{found.path}, {format_bytes(found.size_bytes)}"),
+        ("format", "cannot be read" if found.format is None else str(found.format)),
+        ("pushes", f"{total}{f': {states}' if states else ''}"),
+        ("facts", facts),
+        *[("damage" if number == 0 else "", problem) for number, problem in enumerate(found.problems)],
+    ]
+    lines = ["FAILED  journal" if found.problems else "ok  journal"]
+    lines += _rows(*rows)
+    if found.problems:
+        lines.append(
+            "hint: `pushengine journal export --output FILE` saves what can be read; then move the journal away"
+        )
+    return lines
+
+
+def describe_export(result: ExportResult, output: Path | None) -> list[str]:
+    """What `journal export` wrote, and where to."""
+    told = f"{format_count(result.facts, 'fact')} written{f' to {output}' if output else ''}"
+    lines = [f"{told}, {result.unreadable:,} could not be read" if result.unreadable else told]
+    return [*lines, *[f"the journal is damaged: {problem}" for problem in result.problems]]

@@ -1,0 +1,120 @@
+"""How an engine works: every bound with its unit and its default.
+
+Memory
+    `peak memory <= 150 MB + max_memory_bytes`. 150 MB are the interpreter, the libraries and the sample. The rest is counted: a chunk
+    reserves `fitting_chunk_bytes * RESERVE_FACTOR` before its rows are read and keeps only its payload's size once it is encoded. Chunks are
+    as large as `chunk_bytes` says, or smaller, so that one can be read while each encoder thread has another. A row that is larger than
+    the whole budget runs alone. Parquet that is sent as it is stays on disk, but for the buffers of its uploads. Other code in the process
+    adds to it: pyarrow imports pandas wherever it finds it, which takes 40 MB.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+MIB = 1024 * 1024
+RESERVE_FACTOR = 10.0
+"""Bytes reserved for each byte of rows. Four to five are there at one time: rows as they were read, parsed, converted and encoded. The rest is
+what allocator, Parquet writer and connections keep for the next ones; it is chosen so that the formula holds (`benchmarks/memory.py`).
+"""
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, within reason: at least 2, since a thread also waits, and at most 8, since memory grows with them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores, 2), 8)
+
+
+class EngineSettings(BaseModel):
+    """How an engine works. Defaults suit a team's nightly load; `config.example.toml` tells each in one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_path: Annotated[Literal["data-ingestion", "integration"], Field(description="API base path")] = (
+        "data-ingestion"
+    )
+    ca_file: Annotated[Path | None, Field(description="PEM file of a private CA, added to the system's")] = None
+    max_memory_bytes: Annotated[int, Field(ge=32 * MIB, description="rows and payloads in flight, bytes")] = 1024 * MIB
+    chunk_bytes: Annotated[
+        int, Field(ge=64 * 1024, le=256 * MIB, description="bytes of rows in one chunk as the source has them")
+    ] = 16 * MIB
+    min_uploads: Annotated[int, Field(ge=1, le=32, description="fewest concurrent chunk uploads of one push")] = 1
+    max_uploads: Annotated[
+        int, Field(ge=1, le=32, validate_default=True, description="most concurrent chunk uploads of one push")
+    ] = 16
+    encoder_threads: Annotated[int, Field(ge=1, le=64, description="threads that parse and encode chunks")] = Field(
+        default_factory=_usable_cores
+    )
+    file_type: Annotated[Literal["PARQUET", "CSV"], Field(description="encoding of chunks")] = "PARQUET"
+    compression: Annotated[
+        Literal["SNAPPY", "ZSTD", "NONE"], Field(description="Parquet codec; SNAPPY is proven on the platform")
+    ] = "SNAPPY"
+    timestamps: Annotated[
+        Literal["INT96", "INT64"], Field(description="Parquet timestamps; INT96 is proven on the platform")
+    ] = "INT96"
+    parquet_as_it_is: Annotated[
+        bool, Field(description="send Parquet files that suit the platform as they are, without decoding and encoding")
+    ] = True
+    sample_bytes: Annotated[
+        int, Field(ge=64 * 1024, description="how much of a source is read to settle types and string lengths, bytes")
+    ] = 4 * MIB
+    connect_timeout_seconds: Annotated[float, Field(gt=0, description="TCP and TLS set-up of one connection")] = 15.0
+    read_timeout_seconds: Annotated[float, Field(gt=0, description="silence while an answer is awaited")] = 120.0
+    stall_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="silence while a body is sent")] = 50.0
+    max_attempts: Annotated[int, Field(ge=1, le=20, description="attempts of a call that is safe to repeat")] = 10
+    retry_max_wait_seconds: Annotated[float, Field(gt=0, description="longest wait between two attempts")] = 30.0
+    poll_max_interval_seconds: Annotated[float, Field(gt=0, description="longest wait between two polls of a job")] = (
+        15.0
+    )
+    job_deadline_seconds: Annotated[float, Field(gt=0, description="how long a submitted job is awaited")] = 6 * 3600.0
+    conflict_wait_seconds: Annotated[
+        float, Field(gt=0, description="wait after a 409 on submit while the job is still NEW")
+    ] = 30.0
+    settle_seconds: Annotated[
+        float,
+        Field(ge=0, le=60, description="wait before a job's chunks are listed to find an upload without an answer"),
+    ] = 1.0
+    quarantine_seconds: Annotated[
+        float,
+        Field(
+            ge=0, le=3600, description="how long an upload without an answer may still arrive after it was sent again"
+        ),
+    ] = 60.0
+    stale_hours: Annotated[
+        float,
+        Field(gt=0, description="an interrupted push that nobody resumed for so long is given up, its job deleted"),
+    ] = 24.0
+    history_days: Annotated[int, Field(ge=1, description="how long finished pushes stay in the journal")] = 90
+    submits_per_second: Annotated[int, Field(ge=1, description="submit quota of the team in any second")] = 10
+    submits_per_hour: Annotated[int, Field(ge=1, description="submit quota of the team in a UTC hour")] = 250
+    hour_guard_seconds: Annotated[
+        float, Field(ge=0, le=60, description="no submit this near to a full hour, on either side")
+    ] = 2.0
+    csv_delimiter: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=1, description="field delimiter of CSV sources; found out from the header if unset"
+        ),
+    ] = None
+    csv_encoding: Annotated[str, Field(description="character encoding of CSV sources")] = "utf-8"
+
+    @property
+    def fitting_chunk_bytes(self) -> int:
+        """Bytes of rows in one chunk: `chunk_bytes`, or what lets a chunk for each encoder and one more share the memory."""
+        share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
+        return min(self.chunk_bytes, int(share))
+
+    @field_validator("max_uploads")
+    @classmethod
+    def _check_range(cls, value: int, info: ValidationInfo) -> int:
+        lowest = info.data.get("min_uploads", 1)
+        if value < lowest:
+            raise PydanticCustomError(
+                "range", "Input should be at least min_uploads, which is {lowest}", {"lowest": lowest}
+            )
+        return value

@@ -1,0 +1,41 @@
+"""What SQLite and the system report about the journal, as this package's errors."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from pushengine.errors import JournalCorruptError, JournalError
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn the errors of SQLite and the system into ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if any(sign in str(error) for sign in ("malformed", "not a database", "Could not decode")):
+            raise corrupt(path, str(error)) from error
+        raise unusable(path, error) from error
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: Exception) -> JournalError:
+    """The error for a journal that cannot be opened, read or written."""
+    return JournalError(
+        f"cannot use the journal: {error}",
+        path=str(path),
+        hint="the state folder must be on a local disk, writable and not full; PUSHENGINE_STATE_DIR names another",
+    )
+
+
+def corrupt(path: Path, verdict: str) -> JournalCorruptError:
+    """The error for a journal that fails its integrity check."""
+    return JournalCorruptError(
+        f"the journal is damaged: {verdict}",
+        path=str(path),
+        hint="it is kept as it is: `pushengine journal check` says what can be read, `pushengine journal export` saves it",
+    )

@@ -1,0 +1,227 @@
+"""Checks of the values in Parquet files that are sent without decoding them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, unreadable
+from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.model import MAX_PAYLOAD_BYTES
+from pushengine.parquet.eligibility import ParquetLayout
+from pushengine.parquet.footer import MAGIC, TAIL_BYTES, ColumnChunk
+from pushengine.parquet.page_checks import has_short_texts, has_sure_stamps
+from pushengine.schema.columns import Column, TableSchema
+from pushengine.schema.conform import conform
+
+_MAX_EXTRA_BYTES = 1024 * 1024
+"""What a file may hold outside of row groups and footer, to be sent as a whole: page indexes and the like."""
+_BUFFER_BYTES = 1024 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
+_MAX_BATCH_ROWS = 65_536
+_MIN_BATCH_ROWS = 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """Row groups of one file, next to each other.
+
+    Attributes:
+        layout: The file.
+        first: Number of the first one, from 0.
+        end: Number after the last.
+        first_row: Row of the file that they begin with.
+    """
+
+    layout: ParquetLayout
+    first: int
+    end: int
+    first_row: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of their data."""
+        return sum(nbytes for _, nbytes in self.layout.groups[self.first : self.end])
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return sum(rows for rows, _ in self.layout.groups[self.first : self.end])
+
+    @property
+    def is_whole(self) -> bool:
+        """It is all row groups of the file."""
+        return self.end - self.first == len(self.layout.groups)
+
+    @property
+    def is_file(self) -> bool:
+        """It is the file, byte for byte."""
+        layout = self.layout
+        extra = layout.nbytes - len(MAGIC) - layout.data_bytes - layout.footer.nbytes - TAIL_BYTES
+        return self.is_whole and extra <= _MAX_EXTRA_BYTES and layout.nbytes <= MAX_PAYLOAD_BYTES
+
+
+@contextlib.contextmanager
+def reading(path: Any, filesystem: FileSystem) -> Iterator[BinaryIO]:
+    """An open file, whose errors are those of a source.
+
+    Raises:
+        SourceReadError: It cannot be opened or read.
+    """
+    try:
+        with filesystem.open_binary(path) as file:
+            yield file
+    except OSError as exc:
+        raise unreadable(str(path), exc) from exc
+
+
+def check_values(run: Run, schema: TableSchema, filesystem: FileSystem) -> None:
+    """Check every value of a run that its schema does not prove valid. Blocking; CPU-bound.
+
+    Raises:
+        SchemaError: A value does not fit.
+        SourceReadError: Damaged data, or the file cannot be read.
+    """
+    with reading(run.layout.path, filesystem) as file:
+        _Check(run, schema, file).run()
+
+
+class _Check:
+    """The values of a run that have to be looked at."""
+
+    def __init__(self, run: Run, schema: TableSchema, file: BinaryIO) -> None:
+        self._run = run
+        self._schema = schema
+        self._source = str(run.layout.path)
+        self._file = file
+        self._leaves = run.layout.footer.leaves or ()
+
+    @functools.cached_property
+    def _plain(self) -> Any:
+        return self._opened(None, [])
+
+    @functools.cached_property
+    def _dictionaries(self) -> Any:
+        return self._opened(self._plain.metadata, [leaf.name for leaf in self._leaves if leaf.kind == "STRING"])
+
+    def _opened(self, metadata: Any, dictionaries: list[str]) -> Any:
+        return pq.ParquetFile(
+            self._file,
+            metadata=metadata,
+            read_dictionary=dictionaries,
+            pre_buffer=False,
+            buffer_size=_BUFFER_BYTES,
+            coerce_int96_timestamp_unit="ms",  # holds every INT96 without wrapping around
+            page_checksum_verification=True,
+        )
+
+    def run(self) -> None:
+        """All of it.
+
+        Raises:
+            SchemaError: A value does not fit.
+            SourceReadError: Damaged data.
+        """
+        row = self._run.first_row
+        for number in range(self._run.first, self._run.end):
+            try:
+                self._row_group(number, row)
+            except IndexError as exc:  # it has been replaced by a shorter one
+                raise SourceChangedError(
+                    "changed while it was read", source=self._source, hint="push it when it is complete"
+                ) from exc
+            except (pa.ArrowException, OSError) as exc:
+                raise self._damaged(str(exc).splitlines()[0][:200], number) from exc
+            row += self._run.layout.groups[number][0]
+
+    def _damaged(self, what: str, number: int) -> SourceReadError:
+        return SourceReadError(
+            f"not a readable Parquet file: {what}",
+            source=self._source,
+            position=f"row group {number + 1}",
+            hint="is it complete?",
+        )
+
+    def _row_group(self, number: int, first_row: int) -> None:
+        group = self._run.layout.footer.group(number)
+        for index, (column, chunk) in enumerate(zip(self._schema.columns, group.chunks, strict=True)):
+            if self._needs_reading(number, index, column) and not self._is_fine_at_a_glance(index, chunk):
+                rows = self._column(number, index, chunk, first_row)
+                if rows != group.rows:
+                    raise self._damaged(
+                        f"{rows} rows in column {column.name}, the footer promises {group.rows}", number
+                    )
+
+    def _needs_reading(self, number: int, index: int, column: Column) -> bool:
+        leaf = self._leaves[index]
+        if leaf.kind in ("STRING", "INT96"):
+            return True
+        if self._may_lack_key(index):
+            return True
+        if column.type != "DATETIME":
+            return False
+        told = self._plain.metadata.row_group(number).column(index).statistics
+        return told is None or not _holds(column, told)
+
+    def _is_fine_at_a_glance(self, index: int, chunk: ColumnChunk) -> bool:
+        column, leaf = self._schema.columns[index], self._leaves[index]
+        if self._may_lack_key(index):
+            return False
+        if leaf.kind == "STRING":
+            return has_short_texts(self._file, chunk, column.length or 0, is_required=leaf.is_required)
+        return leaf.kind == "INT96" and has_sure_stamps(self._file, chunk, is_required=leaf.is_required)
+
+    def _may_lack_key(self, index: int) -> bool:
+        """A key is read whatever statistics say: they may be wrong, and keys are few."""
+        return self._schema.columns[index].name in self._schema.keys and not self._leaves[index].is_required
+
+    def _column(self, number: int, index: int, chunk: ColumnChunk, first_row: int) -> int:
+        """Check one column of a row group; returns how many rows it has."""
+        column, leaf = self._schema.columns[index], self._leaves[index]
+        if leaf.kind == "INT96":
+            column = dataclasses.replace(column, arrow_type=pa.timestamp("ms"))
+        schema = TableSchema((column,), tuple(key for key in self._schema.keys if key == column.name))
+        file = self._dictionaries if leaf.kind == "STRING" and chunk.is_dictionary else self._plain
+        told = self._plain.metadata.row_group(number).column(index)
+        batch_rows = _BATCH_BYTES * max(told.num_values, 1) // max(told.total_uncompressed_size, 1)
+        rows = 0
+        for batch in file.iter_batches(
+            batch_size=min(max(batch_rows, _MIN_BATCH_ROWS), _MAX_BATCH_ROWS),
+            row_groups=[number],
+            columns=[column.name],
+            use_threads=False,
+        ):
+            array = batch.column(batch.schema.get_field_index(column.name))
+            self._values(array, schema, first_row + rows)
+            rows += len(array)
+        return rows
+
+    def _values(self, array: pa.Array, schema: TableSchema, first_row: int) -> None:
+        name = schema.columns[0].name
+        if pa.types.is_dictionary(array.type) and not (schema.keys and array.null_count):
+            with contextlib.suppress(SchemaError):  # found again below, with its row, unless no row has it
+                conform(TableSchema(schema.columns), SourceBatch(_named(name, array.dictionary), self._source, 0))
+                return
+        conform(schema, SourceBatch(_named(name, array), self._source, first_row))
+
+
+def _holds(column: Column, told: Any) -> bool:
+    """The least and the largest timestamp are there, and all right."""
+    if not told.has_min_max:
+        return False
+    bounds = pa.array([told.min_raw, told.max_raw], pa.int64()).view(column.arrow_type)
+    try:
+        conform(TableSchema((column,)), SourceBatch(_named(column.name, bounds), "", 0))
+    except SchemaError:
+        return False
+    return True
+
+
+def _named(name: str, array: pa.Array) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([array], names=[name])

@@ -1,0 +1,88 @@
+"""Batches of a source, made to fit the columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from pushengine.errors import SchemaError
+from pushengine.interfaces import SourceBatch, SourceBlock
+from pushengine.schema.columns import Column, TableSchema
+from pushengine.schema.conversions import CONVERSIONS, Conversion, decoded, forced_conversions
+from pushengine.schema.inference import T
+from pushengine.schema.misfits import column_named, misfit, reason_of, require_key, too_long
+
+
+def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
+    """Bring a batch to the settled schema, checking every value. Thread-safe; Arrow works without the interpreter lock.
+
+    Raises:
+        ValueMisfitError: A value outside this schema, which a schema settled from the whole source would hold.
+        SchemaError: Other columns, a key without value, or a value that the target cannot hold.
+    """
+    batch = source.batch
+    if batch.num_columns > len(schema.columns):
+        extra = set(batch.schema.names) - {column.name for column in schema.columns}
+        raise SchemaError(
+            f"unexpected column {', '.join(sorted(extra)) or 'twice'}",
+            source=source.source,
+            position=f"row {source.first_row + 1}",
+        )
+    arrays = [_conform_column(source, column, is_key=column.name in schema.keys) for column in schema.columns]
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in schema.columns])
+
+
+def checked(block: SourceBlock, check: Callable[[SourceBatch], T]) -> T:
+    """What `check` makes of the rows of a block; where it refuses them, its error tells the right row and line.
+
+    Raises:
+        SourceError: Malformed rows, or from `check`.
+    """
+    batch = block.decode()
+    try:
+        return check(batch)
+    except SchemaError:
+        located = block.located(batch)
+        if located is batch:
+            raise
+    return check(located)
+
+
+def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.Array:
+    array = decoded(column_named(source, column.name))
+    if is_key and len(array):
+        require_key(source, array, column.name)
+    conversion = CONVERSIONS.get(column.conversion) or _obvious_conversion(source, array, column)
+    try:
+        values = conversion.read(array, column.arrow_type)
+    except ValueError as exc:
+        index = conversion.first_misfit(array, column.arrow_type)
+        raise misfit(source, array, index, column, reason_of(exc)) from exc
+    except (
+        NotImplementedError,
+        AttributeError,
+        TypeError,
+    ) as exc:  # the column has another type than in the batches before
+        raise _type_changed(source, array, column) from exc
+    if column.length is not None:
+        error = too_long(source, values, column.name, column.length)
+        if error is not None:
+            raise error
+    return values
+
+
+def _obvious_conversion(source: SourceBatch, array: pa.Array, column: Column) -> Conversion:
+    conversions = forced_conversions(array.type, column.type)
+    fitting = [conversion for conversion in conversions if conversion.arrow_type in (None, column.arrow_type)]
+    if not fitting:
+        raise _type_changed(source, array, column)
+    return fitting[0]
+
+
+def _type_changed(source: SourceBatch, array: pa.Array, column: Column) -> SchemaError:
+    return SchemaError(
+        f"type {array.type} does not match {column!r}",
+        source=source.source,
+        position=f"row {source.first_row + 1}, column {column.name}",
+    )

@@ -1,0 +1,169 @@
+"""File formats, and the source that a specification means."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pushengine.config.settings import EngineSettings
+from pushengine.errors import ConfigError, SourceReadError, unreadable
+from pushengine.interfaces import FileSystem, Source
+from pushengine.sources.async_batches import AsyncSource
+from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Format:
+    """A file format: `module` has `open_files(paths, *, label, settings, filesystem) -> Source`; empty if not supported yet."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    module: str
+    is_compressible: bool = False
+
+
+FORMATS = (
+    Format("csv", (".csv", ".tsv", ".txt"), "pushengine.sources.csv", is_compressible=True),
+    Format("parquet", (".parquet", ".pq"), "pushengine.sources.parquet"),
+    Format("jsonl", (".jsonl", ".ndjson"), "", is_compressible=True),
+    Format("arrow", (".arrow", ".feather", ".ipc"), "pushengine.sources.arrow_files"),
+)
+
+
+def open_source(
+    spec: Any,
+    *,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    schema: pa.Schema | None = None,
+    settings: EngineSettings,
+    filesystem: FileSystem,
+) -> Source | AsyncSource:
+    """Find out what `spec` is. Blocking: looks at file names, not into files.
+
+    Args:
+        spec: A path, glob or directory or a list of them; an object with `__arrow_c_stream__` or `__arrow_c_array__`; a pyarrow
+            table, batch, reader or dataset; or an async iterator of record batches.
+        format: Format of files whose names do not tell it.
+        schema: Arrow schema of an async iterator, for when it may be empty or is known before.
+        settings: CSV dialect.
+        filesystem: Where paths lead.
+
+    Raises:
+        ConfigError: Not a source, an empty word, an unknown format, several formats at once, or a file named twice.
+        SourceReadError: No such file.
+    """
+    check_words(spec)
+    if isinstance(spec, str | os.PathLike):
+        return _open_paths([os.fspath(spec)], format, schema, settings, filesystem)
+    if isinstance(spec, list | tuple) and spec and all(isinstance(one, str | os.PathLike) for one in spec):
+        return _open_paths([os.fspath(one) for one in spec], format, schema, settings, filesystem)
+    if format is not None:
+        raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
+    source: Source | AsyncSource | None = importlib.import_module("pushengine.sources.arrow").open_object(
+        spec, schema=schema
+    )
+    if source is None:
+        raise ConfigError(
+            f"{_type_name(spec)} is no source of rows",
+            key="source",
+            hint="give paths, an object with __arrow_c_stream__, or an async iterator of record batches",
+        )
+    return source
+
+
+def _type_name(spec: Any) -> str:
+    kind = type(spec)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _open_paths(
+    patterns: Sequence[str],
+    name: str | None,
+    schema: pa.Schema | None,
+    settings: EngineSettings,
+    filesystem: FileSystem,
+) -> Source:
+    if schema is not None:
+        raise ConfigError("schema= is for async iterators; files have their own", key="schema")
+    paths: list[Path] = []
+    for pattern in patterns:
+        found = _expanded(pattern, filesystem)
+        twice = next((path for path in found if path in paths), None)
+        if twice is not None:
+            raise ConfigError(f"{twice} is named twice", key="source", hint="its rows would be loaded twice")
+        paths += found
+    label = patterns[0] if len(patterns) == 1 else f"{patterns[0]} and {len(patterns) - 1} more"
+    chosen = _named_format(name) if name else _common_format(paths)
+    if not chosen.module:
+        raise ConfigError(f"format {chosen.name} is not supported yet", key="format", hint="convert to parquet or csv")
+    source: Source = importlib.import_module(chosen.module).open_files(
+        paths, label=label, settings=settings, filesystem=filesystem
+    )
+    return source
+
+
+def _expanded(pattern: str, filesystem: FileSystem) -> list[Path]:
+    try:
+        found = filesystem.expand(pattern)
+    except OSError as exc:
+        raise unreadable(pattern, exc) from exc
+    if found:
+        return found
+    if Path(pattern).is_dir():
+        raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")
+    raise SourceReadError("no such file", source=pattern)
+
+
+def _named_format(name: str) -> Format:
+    for candidate in FORMATS:
+        if candidate.name == name.lower():
+            return candidate
+    raise ConfigError(f"unknown format {name}", key="format", hint=f"one of {', '.join(one.name for one in FORMATS)}")
+
+
+def _common_format(paths: Sequence[Path]) -> Format:
+    first = _format_of(paths[0])
+    for path in paths[1:]:
+        other = _format_of(path)
+        if other is not first:
+            raise ConfigError(
+                f"{paths[0]} is {first.name} and {path} is {other.name}: one push reads one format",
+                key="source",
+                hint="push them apart",
+            )
+    return first
+
+
+def _format_of(path: Path) -> Format:
+    name = path.name.lower()
+    bare, dot, compression = name.rpartition(".")
+    is_compressed = f"{dot}{compression}" in COMPRESSIONS
+    for candidate in FORMATS:
+        if name.endswith(candidate.suffixes) or (
+            candidate.is_compressible and is_compressed and bare.endswith(candidate.suffixes)
+        ):
+            return candidate
+    known = ", ".join(suffix for candidate in FORMATS if candidate.module for suffix in candidate.suffixes)
+    raise ConfigError(
+        f"the name {path} does not tell the format ({known}; compressed CSV: {COMPRESSION_NAMES})",
+        key="format",
+        hint="give it with --format",
+    )
+
+
+def check_words(spec: Any) -> None:
+    """Refuse an empty text as a path, which would become the current directory. Looks at words only, not at files.
+
+    Raises:
+        ConfigError: There is one. (`Path("")` is `Path(".")` already when it gets here.)
+    """
+    words = spec if isinstance(spec, list | tuple) else (spec,)
+    if any(isinstance(word, str) and not word for word in words):
+        raise ConfigError("a source is an empty text", key="source", hint="give a path; is a variable unset?")
