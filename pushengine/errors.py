@@ -130,6 +130,13 @@ def unreadable(source: str, exc: OSError) -> SourceReadError:
     return SourceReadError(exc.strerror or str(exc) or type(exc).__name__, source=source)
 
 
+def damaged(kind: str, what: str, *, source: str, position: str | None = None) -> SourceReadError:
+    """The error for a file that is not what its format promises; `kind` is the format, `what` the library's words."""
+    return SourceReadError(
+        f"not a readable {kind} file: {what}", source=source, position=position, hint="is it complete?"
+    )
+
+
 class SchemaError(SourceError):
     """A type that the target cannot hold, or a value or batch that does not match the settled schema."""
 

@@ -56,9 +56,19 @@ def _follows(one: str, other: str) -> bool:
     return one.isdecimal() and other.isdecimal() and int(other) == int(one) + 1
 
 
+def first_line(error: BaseException, max_characters: int = 200) -> str:
+    """The first line of an error's text, shortened; the name of its class where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:max_characters]
+
+
 def clock_time(iso: str) -> str:
     """The time of day of an ISO 8601 UTC text: `14:00:00Z`."""
     return iso.partition("T")[2] or iso
+
+
+def iso_utc(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC: `2026-01-01T14:00:00Z`."""
+    return f"{utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def utc(seconds: float) -> dt.datetime:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pushengine.journal.facts import Fact, PushRow
 from pushengine.journal.state import ChunkRecord, JobRecord, PushHistory
-from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, utc
+from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, iso_utc, utc
 
 SessionEnd = Literal["killed", "interrupted", "stopped", "failed", "done", "running"]
 
@@ -46,7 +46,7 @@ class Session:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {**dataclasses.asdict(self), "started_at": iso(self.started_at), "ended_at": iso(self.ended_at)}
+        return {**dataclasses.asdict(self), "started_at": iso_utc(self.started_at), "ended_at": iso_utc(self.ended_at)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,14 +72,9 @@ class PushSummary:
         """Plain JSON types."""
         return {
             **dataclasses.asdict(self),
-            "started_at": iso(self.started_at),
+            "started_at": iso_utc(self.started_at),
             "seconds": round(self.seconds, 3),
         }
-
-
-def iso(seconds: float) -> str:
-    """A time in UTC, ISO 8601."""
-    return f"{utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def state_in_words(state: str, *, holder: int | None = None) -> str:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from pushengine.errors import SourceReadError
 from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
+from pushengine.parquet.decoding import reading
 from pushengine.parquet.footer import MAGIC, MAX_FOOTER_BYTES, framed, moved_group, spans
-from pushengine.parquet.value_checks import Run, check_values, reading
+from pushengine.parquet.value_checks import Run, check_values
 from pushengine.schema.columns import TableSchema
 
 if TYPE_CHECKING:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, unreadable
+from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, damaged
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import MAX_PAYLOAD_BYTES
+from pushengine.parquet.decoding import batch_rows, open_parquet, reading
 from pushengine.parquet.eligibility import ParquetLayout
 from pushengine.parquet.footer import MAGIC, TAIL_BYTES, ColumnChunk
 from pushengine.parquet.page_checks import has_short_texts, has_sure_stamps
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conform import conform
+from pushengine.text import first_line
 
+_INT96_UNIT = "ms"
+"""Milliseconds hold every INT96 timestamp without wrapping around."""
 _MAX_EXTRA_BYTES = 1024 * 1024
 """What a file may hold outside of row groups and footer, to be sent as a whole: page indexes and the like."""
-_BUFFER_BYTES = 1024 * 1024
-_BATCH_BYTES = 2 * 1024 * 1024
-_MAX_BATCH_ROWS = 65_536
-_MIN_BATCH_ROWS = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,20 +65,6 @@ class Run:
         return self.is_whole and extra <= _MAX_EXTRA_BYTES and layout.nbytes <= MAX_PAYLOAD_BYTES
 
 
-@contextlib.contextmanager
-def reading(path: Any, filesystem: FileSystem) -> Iterator[BinaryIO]:
-    """An open file, whose errors are those of a source.
-
-    Raises:
-        SourceReadError: It cannot be opened or read.
-    """
-    try:
-        with filesystem.open_binary(path) as file:
-            yield file
-    except OSError as exc:
-        raise unreadable(str(path), exc) from exc
-
-
 def check_values(run: Run, schema: TableSchema, filesystem: FileSystem) -> None:
     """Check every value of a run that its schema does not prove valid. Blocking; CPU-bound.
 
@@ -104,22 +88,12 @@ class _Check:
 
     @functools.cached_property
     def _plain(self) -> Any:
-        return self._opened(None, [])
+        return open_parquet(self._file, _INT96_UNIT)
 
     @functools.cached_property
     def _dictionaries(self) -> Any:
-        return self._opened(self._plain.metadata, [leaf.name for leaf in self._leaves if leaf.kind == "STRING"])
-
-    def _opened(self, metadata: Any, dictionaries: list[str]) -> Any:
-        return pq.ParquetFile(
-            self._file,
-            metadata=metadata,
-            read_dictionary=dictionaries,
-            pre_buffer=False,
-            buffer_size=_BUFFER_BYTES,
-            coerce_int96_timestamp_unit="ms",  # holds every INT96 without wrapping around
-            page_checksum_verification=True,
-        )
+        strings = [leaf.name for leaf in self._leaves if leaf.kind == "STRING"]
+        return open_parquet(self._file, _INT96_UNIT, metadata=self._plain.metadata, dictionaries=strings)
 
     def run(self) -> None:
         """All of it.
@@ -137,16 +111,11 @@ class _Check:
                     "changed while it was read", source=self._source, hint="push it when it is complete"
                 ) from exc
             except (pa.ArrowException, OSError) as exc:
-                raise self._damaged(str(exc).splitlines()[0][:200], number) from exc
+                raise self._damaged(first_line(exc), number) from exc
             row += self._run.layout.groups[number][0]
 
     def _damaged(self, what: str, number: int) -> SourceReadError:
-        return SourceReadError(
-            f"not a readable Parquet file: {what}",
-            source=self._source,
-            position=f"row group {number + 1}",
-            hint="is it complete?",
-        )
+        return damaged("Parquet", what, source=self._source, position=f"row group {number + 1}")
 
     def _row_group(self, number: int, first_row: int) -> None:
         group = self._run.layout.footer.group(number)
@@ -189,10 +158,9 @@ class _Check:
         schema = TableSchema((column,), tuple(key for key in self._schema.keys if key == column.name))
         file = self._dictionaries if leaf.kind == "STRING" and chunk.is_dictionary else self._plain
         told = self._plain.metadata.row_group(number).column(index)
-        batch_rows = _BATCH_BYTES * max(told.num_values, 1) // max(told.total_uncompressed_size, 1)
         rows = 0
         for batch in file.iter_batches(
-            batch_size=min(max(batch_rows, _MIN_BATCH_ROWS), _MAX_BATCH_ROWS),
+            batch_size=batch_rows(max(told.total_uncompressed_size, 1) / max(told.num_values, 1)),
             row_groups=[number],
             columns=[column.name],
             use_threads=False,

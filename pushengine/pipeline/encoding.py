@@ -30,6 +30,7 @@ from pushengine.model import MAX_PAYLOAD_BYTES, FileType, Payload
 from pushengine.pipeline.chunking import Chunk
 from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import checked, conform
+from pushengine.schema.misfits import position_of
 
 DIGESTS = ("sha256", "md5", "sha1", "crc32")
 """What the platform's chunk checksum may be (fact sheet 1.7)."""
@@ -210,10 +211,9 @@ def _csv_stamps(source: SourceBatch, name: str, column: pa.Array) -> pa.Array:
 
 def _no_csv(source: SourceBatch, name: str, mask: pa.Array, reason: str) -> SchemaError:
     index = pc.index(mask, value=True).as_py()
-    line = "" if source.first_line is None else f" (line {source.first_line + index})"
     return SchemaError(
         f"cannot be written as CSV: {reason}",
         source=source.source,
-        position=f"row {source.first_row + index + 1}{line}, column {name}",
+        position=position_of(source, index, name),
         hint="push with file_type PARQUET",
     )

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime as dt
 import math
 import sqlite3
 import threading
@@ -45,6 +44,7 @@ from pushengine.interfaces import QuotaGrant
 from pushengine.model import QuotaStatus
 from pushengine.quota.rules import Block, Moment, QuotaRow, QuotaRules
 from pushengine.state.sqlite import flush_log, open_durable
+from pushengine.text import iso_utc
 
 FORMAT_VERSION = 1
 _SPACING_MARGIN = 1.1
@@ -351,14 +351,10 @@ def quota_status(ledger: SqliteLedger, team: str, server_now: float, host_now: f
     known = ledger.status(team, server_now, host_now)
     return QuotaStatus(
         team=team,
-        hour_start=_iso(hour * 3600),
+        hour_start=iso_utc(hour * 3600),
         spent=known.spent,
         limit=ledger.submits_per_hour,
-        resets_at=_iso((hour + 1) * 3600),
-        blocked_until=_iso(server_now + known.block_seconds) if known.block_seconds else None,
+        resets_at=iso_utc((hour + 1) * 3600),
+        blocked_until=iso_utc(server_now + known.block_seconds) if known.block_seconds else None,
         blocked_reason=known.block_reason,
     )
-
-
-def _iso(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -17,7 +17,7 @@ import dataclasses
 import math
 
 from pushengine.interfaces import QuotaGrant
-from pushengine.text import format_seconds, utc
+from pushengine.text import format_seconds, iso_utc
 
 HOUR_SECONDS = 3600.0
 MAX_NAMED_BLOCK_SECONDS = 24 * HOUR_SECONDS
@@ -165,7 +165,7 @@ class QuotaRules:
             cleared.append(f"a next submit {_told_ahead(row.next_grant, now)}")
         if row.hour > now.hour:
             cleared.append(
-                f"an hour that has not begun, {_iso(row.hour * HOUR_SECONDS)}; its submits count for this hour"
+                f"an hour that has not begun, {iso_utc(row.hour * HOUR_SECONDS)}; its submits count for this hour"
             )
         row, _ = self.corrected(dataclasses.replace(row, block=None), now)
         return row, tuple(cleared)
@@ -175,8 +175,4 @@ class QuotaRules:
 
 
 def _told_ahead(host_time: float, now: Moment) -> str:
-    return f"at {_iso(host_time)}, {format_seconds(host_time - now.host)} ahead of this host's clock"
-
-
-def _iso(seconds: float) -> str:
-    return f"{utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
+    return f"at {iso_utc(host_time)}, {format_seconds(host_time - now.host)} ahead of this host's clock"

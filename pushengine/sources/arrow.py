@@ -12,6 +12,7 @@ from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadE
 from pushengine.interfaces import BlockReader, SourceBatch
 from pushengine.sources.async_batches import AsyncSource
 from pushengine.sources.files import plain_batch, plain_schema, require_rows, spread
+from pushengine.text import first_line
 
 SLICE_ROWS = 65_536
 """Batches of a frame can be as large as the frame; they are handed on in slices."""
@@ -91,18 +92,14 @@ def _slices(batch: pa.RecordBatch, schema: pa.Schema, label: str, first_row: int
             yield SourceBatch(plain_batch(rows, schema), label, first_row + offset)
         except (ValueError, NotImplementedError) as exc:
             raise SchemaError(
-                f"the batch does not match the schema: {_text(exc)}",
+                f"the batch does not match the schema: {first_line(exc)}",
                 source=label,
                 position=f"after row {first_row + offset}",
             ) from exc
 
 
-def _text(exc: BaseException) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]
-
-
 def _read_error(label: str, exc: BaseException) -> SourceReadError:
-    return SourceReadError(f"the source failed: {type(exc).__name__}: {_text(exc)}", source=label)
+    return SourceReadError(f"the source failed: {type(exc).__name__}: {first_line(exc)}", source=label)
 
 
 class _StreamReader(BlockReader):
@@ -170,7 +167,7 @@ class ArrowSource:
         except SourceError:
             raise
         except (TypeError, ValueError, NotImplementedError) as exc:
-            raise SchemaError(f"no table of typed columns: {_text(exc)}", source=self.label) from exc
+            raise SchemaError(f"no table of typed columns: {first_line(exc)}", source=self.label) from exc
         except Exception as exc:  # whatever a foreign stream raises
             raise _read_error(self.label, exc) from exc
         if not self.is_repeatable:
@@ -319,5 +316,5 @@ def _as_batches(item: Any, label: str, row: int) -> list[pa.RecordBatch]:
         if hasattr(item, "__arrow_c_stream__"):
             return list(pa.RecordBatchReader.from_stream(item))
     except (ValueError, TypeError) as exc:
-        raise SchemaError(f"no record batch: {_text(exc)}", source=label, position=f"after row {row}") from exc
+        raise SchemaError(f"no record batch: {first_line(exc)}", source=label, position=f"after row {row}") from exc
     raise SchemaError(f"{type(item).__name__} is no record batch", source=label, position=f"after row {row}")

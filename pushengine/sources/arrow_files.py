@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SchemaError, SourceReadError, unreadable
+from pushengine.errors import SchemaError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
-from pushengine.sources.files import FilesSource, plain_batch, plain_schema, require_rows, spread
+from pushengine.sources.files import FilesSource, plain_batch, plain_schema
+from pushengine.text import first_line
 
 _FILE_MAGIC = b"ARROW1"
 _SLICE_ROWS = 65_536
@@ -38,11 +39,8 @@ class _IpcPass:
         self.schema = plain_schema(self._reader.schema)
 
     def _damaged(self, exc: Exception, row: int | None = None) -> SourceReadError:
-        text = (str(exc).splitlines() or [type(exc).__name__])[0][:200]
         position = None if row is None else f"after row {row}"
-        return SourceReadError(
-            f"not a readable Arrow file: {text}", source=str(self._path), position=position, hint="is it complete?"
-        )
+        return damaged("Arrow", first_line(exc), source=str(self._path), position=position)
 
     def skip(self, rows: int) -> int:
         """None: a batch tells its rows only when it is read, which costs little."""
@@ -106,21 +104,13 @@ class IpcSource(FilesSource):
             raise SchemaError(f"other columns or types than in {self.files[0]}", source=str(path))
         return one
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """The beginning of each file, or of an even spread of many."""
-        chosen = spread(len(self.files), max(1, max_bytes // (256 * 1024)))
-        rows = 0
-        for index in chosen:
-            left = max_bytes // len(chosen)
-            with contextlib.closing(self._open(self.files[index])) as one:
-                for source in one.blocks():
-                    rows += source.batch.num_rows
-                    yield source
-                    left -= source.batch.nbytes
-                    if left <= 0:
-                        break
-        if len(chosen) == len(self.files):
-            require_rows(rows, self.label)
+    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
+        with contextlib.closing(self._open(path)) as one:
+            for batch in one.blocks():
+                yield batch
+                max_bytes -= batch.nbytes
+                if max_bytes <= 0:
+                    return
 
 
 def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> IpcSource:  # noqa: ARG001

@@ -37,8 +37,9 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.sources.csv_rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
-from pushengine.sources.files import FilesSource, compression_of, require_rows, spread
+from pushengine.sources.files import FilesSource, compression_of
 from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
+from pushengine.text import first_line
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """What is parsed at once. In small blocks, calls cost more than parsing, and while one thread makes calls the others wait for it. From 8 MiB
@@ -136,7 +137,7 @@ class _Layout:
                 line + body.count(end, 0, problem.start),
                 "set csv_encoding",
             )
-        _fail(self.source, str(exc).splitlines()[0][:200], line)
+        _fail(self.source, first_line(exc), line)
 
     def batch(self, body: bytes | memoryview, row: int, line: int) -> SourceBatch:
         """Whole rows that begin at a known row and line."""
@@ -432,11 +433,13 @@ class CsvSource(FilesSource):
 
     is_text = True
     knows_rows = False
+    min_sample_bytes = _MIN_SAMPLE_BYTES
 
     def __init__(self, paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> None:
         super().__init__(paths, label=label, filesystem=filesystem)
         self._settings = settings
         self._names: tuple[str, ...] | None = None
+        self._is_sampled_whole = False
 
     def schema(self) -> pa.Schema:
         """All columns as strings, in the order of the first file. Reads the header line of every file.
@@ -479,18 +482,13 @@ class CsvSource(FilesSource):
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """The beginning of each file, or of an even spread of many, within `max_bytes` of text; all of a small source."""
         self.schema()
-        files = spread(len(self.files), max(1, max_bytes // _MIN_SAMPLE_BYTES))
-        share = max(max_bytes // len(files), 1)
-        block_bytes = min(BLOCK_BYTES, max(share, _MIN_BLOCK_BYTES))
-        is_whole = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
-        rows = 0
-        for index in files:
-            with contextlib.closing(self._open(self.files[index], block_bytes)) as one:
-                for batch in one.decoded(None if is_whole else max(share, block_bytes)):
-                    rows += batch.rows
-                    yield batch
-        if len(files) == len(self.files):
-            require_rows(rows, self.label)
+        self._is_sampled_whole = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
+        yield from super().sample(max_bytes)
+
+    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
+        block_bytes = min(BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
+        with contextlib.closing(self._open(path, block_bytes)) as one:
+            yield from one.decoded(None if self._is_sampled_whole else max(max_bytes, block_bytes))
 
 
 def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> CsvSource:

@@ -1,4 +1,4 @@
-"""What the source kinds share: the registry of formats, `open_source`, and reading several files as one table."""
+"""What sources over files share: several files read as one table, and how many of them are sampled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pushengine.errors import SourceReadError, unreadable
-from pushengine.interfaces import BlockReader, FileSystem, SourceBlock
+from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -137,11 +137,13 @@ class FilesReader(BlockReader):
 
 
 class FilesSource:
-    """What sources over files share. A kind of file adds `is_text`, `schema`, `sample` and `_open`."""
+    """What sources over files share. A kind of file adds `is_text`, `schema`, `_open` and `_sample_of`."""
 
     is_repeatable = True
     knows_rows = True
     """Blocks tell their rows before they are decoded."""
+    min_sample_bytes = 256 * 1024
+    """Of many files, no more are sampled than give each this much."""
 
     def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
         self.label = label
@@ -179,7 +181,25 @@ class FilesSource:
             stopped=self.stopped,
         )
 
+    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+        """Rows of each file, or of an even spread of many, about `max_bytes` in all.
+
+        Raises:
+            SourceReadError: A file cannot be read, or no file has rows.
+        """
+        chosen = spread(len(self.files), max(1, max_bytes // self.min_sample_bytes))
+        rows = 0
+        for index in chosen:
+            for batch in self._sample_of(self.files[index], max(max_bytes // len(chosen), 1)):
+                rows += batch.rows
+                yield batch
+        if len(chosen) == len(self.files):
+            require_rows(rows, self.label)
+
     def _open(self, path: Path) -> FilePass:
+        raise NotImplementedError
+
+    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
         raise NotImplementedError
 
 

@@ -9,20 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SchemaError, SourceError, SourceReadError, unreadable
+from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.parquet.decoding import batch_rows, open_parquet
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_settled
 from pushengine.parquet.slices import PassthroughChunk, cut
 from pushengine.schema.columns import TableSchema
-from pushengine.sources.files import FilesSource, plain_batch, plain_schema, require_rows, spread
+from pushengine.sources.files import FilesSource, plain_batch, plain_schema, spread
+from pushengine.text import first_line
 
-BATCH_BYTES = 2 * 1024 * 1024
-_BUFFER_BYTES = 1024 * 1024
-_MAX_BATCH_ROWS = 65_536
-_MIN_BATCH_ROWS = 256
 _BYTES_PER_TEXT = 32
 """What is assumed of a text: row groups tell their encoded size only, which a dictionary makes far too small."""
 _SAMPLE_BYTES_PER_PART = 256 * 1024
@@ -42,8 +39,8 @@ class _ParquetPass:
         with contextlib.ExitStack() as stack:
             try:
                 self._file = stack.enter_context(filesystem.open_binary(path))
-                self.parquet = self._opened("us")
-                self._nanos: Any = self._opened("ns") if self._int96_columns() else None
+                self.parquet = open_parquet(self._file, "us")
+                self._nanos: Any = open_parquet(self._file, "ns") if self._int96_columns() else None
                 self.metadata = self.parquet.metadata
                 self.schema = plain_schema(self.parquet.schema_arrow)
             except OSError as exc:
@@ -54,24 +51,15 @@ class _ParquetPass:
                 raise self._damaged(exc) from exc
             self._stack = stack.pop_all()
 
-    def _opened(self, unit: str) -> Any:
-        return pq.ParquetFile(
-            self._file,
-            pre_buffer=False,
-            buffer_size=_BUFFER_BYTES,  # else a column of a row group is read as a whole, for the first batch of it already
-            coerce_int96_timestamp_unit=unit,
-            page_checksum_verification=True,
-        )
-
     def _int96_columns(self) -> list[str]:
         columns = self.parquet.schema
         return [columns.column(i).path for i in range(len(columns)) if columns.column(i).physical_type == "INT96"]
 
     def _damaged(self, exc: Exception, row_group: int | None = None) -> SourceReadError:
-        text = str(exc).splitlines()[0][:200]
-        what = "the file is encrypted" if _ENCRYPTED in text.lower() else f"not a readable Parquet file: {text}"
         position = None if row_group is None else f"row group {row_group + 1}"
-        return SourceReadError(what, source=str(self._path), position=position, hint="is it complete?")
+        if _ENCRYPTED in str(exc).lower():  # Arrow has one class for both
+            return SourceReadError("the file is encrypted", source=str(self._path), position=position)
+        return damaged("Parquet", first_line(exc), source=str(self._path), position=position)
 
     def as_table(self, schema: pa.Schema) -> _ParquetPass:
         """Give batches of this schema, which the file's own widens to."""
@@ -114,7 +102,7 @@ class _ParquetPass:
         encoded = group.total_byte_size / max(group.num_rows, 1)
         texts = sum(_BYTES_PER_TEXT for field in self.schema if not _width(field.type))
         fixed = sum(_width(field.type) for field in self.schema)
-        return int(min(max(BATCH_BYTES / max(encoded, texts + fixed, 1), _MIN_BATCH_ROWS), _MAX_BATCH_ROWS))
+        return batch_rows(max(encoded, texts + fixed))
 
     def row_group(self, row_group: int, first_row: int) -> Iterator[SourceBatch]:
         """Rows of one row group; the reader holds one batch of it decoded.
@@ -147,7 +135,7 @@ class _ParquetPass:
             return plain_batch(raw, self._schema or self.schema)
         except (ValueError, NotImplementedError) as exc:
             raise SchemaError(
-                f"a value does not fit the common type of all files: {str(exc).splitlines()[0][:200]}",
+                f"a value does not fit the common type of all files: {first_line(exc)}",
                 source=str(self._path),
                 position=f"after row {row}",
             ) from exc
@@ -228,6 +216,7 @@ class ParquetSource(FilesSource):
     """Parquet files as one table of the types that hold all their values."""
 
     is_text = False
+    min_sample_bytes = _SAMPLE_BYTES_PER_PART
 
     def __init__(self, paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> None:
         super().__init__(paths, label=label, filesystem=filesystem)
@@ -291,18 +280,12 @@ class ParquetSource(FilesSource):
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """Beginnings of row groups, evenly spread over files and row groups; all of a small source."""
-        parts = max(1, max_bytes // _SAMPLE_BYTES_PER_PART)
-        files = spread(len(self.files), parts)
-        share = max_bytes // len(files)
-        rows = 0
         self._goes_as_it_is = not isinstance(self._as_they_are(), ReencodeError)
-        for index in files:
-            with contextlib.closing(self._open(self.files[index])) as one:
-                for source in _sampled(one, share):
-                    rows += source.batch.num_rows
-                    yield source
-        if len(files) == len(self.files):
-            require_rows(rows, self.label)
+        yield from super().sample(max_bytes)
+
+    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
+        with contextlib.closing(self._open(path)) as one:
+            yield from _sampled(one, max_bytes)
 
 
 def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
