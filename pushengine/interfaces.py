@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, ParamSpec, Protocol, TypeVar
 
 from pushengine.model import ChunkType, Job, JobId, Payload, RemoteChunk, TableColumn, Target
 
@@ -302,7 +302,3 @@ class QuotaLedger(Protocol):
     def close(self) -> None:
         """Release the file."""
         ...
-
-
-ArrowStream = Any
-"""Any object with `__arrow_c_stream__` or `__arrow_c_array__`: pyarrow, pandas, polars, DuckDB relations and others."""

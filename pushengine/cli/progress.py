@@ -27,7 +27,6 @@ class Progress:
     source_bytes_read: int | None = None
     columns: int = 0
     rows_read: int = 0
-    chunks_read: int = 0
     chunks_encoded: int = 0
     chunks_sent: int = 0
     chunks_before: int = 0
@@ -55,7 +54,6 @@ class Progress:
             case events.JobCreated():
                 self.job_id, self.phase = event.job_id, "uploading"
             case events.ChunkRead():
-                self.chunks_read += 1
                 self.source_bytes_read = event.source_bytes_read
             case events.ChunkEncoded():
                 self.rows_read += event.rows
@@ -94,7 +92,7 @@ class Progress:
         self.last_upload_at = now
 
     def _restart(self, restarts: int) -> None:
-        self.rows_read = self.chunks_read = self.chunks_encoded = self.chunks_sent = self.bytes_sent = 0
+        self.rows_read = self.chunks_encoded = self.chunks_sent = self.bytes_sent = 0
         self.chunks_before = 0
         self.source_bytes_read = self.first_upload_at = self.last_upload_at = None
         self.in_flight.clear()

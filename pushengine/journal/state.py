@@ -154,13 +154,10 @@ class PushState:
     jobs: list[JobRecord] = dataclasses.field(default_factory=list)
     restarts: int = 0
     submits: int = 0
-    sessions: int = 0
     started_at: float | None = None
     receipt: Mapping[str, Any] | None = None
     fingerprints: list[list[list[Any]]] = dataclasses.field(default_factory=list)
     sha256: tuple[str, ...] | None = None
-    has_orphan: bool = False
-    """A create was lost: a job of ours may exist whose id nobody knows. It is empty and expires."""
 
     @property
     def job(self) -> JobRecord | None:
@@ -209,19 +206,13 @@ def _planned(state: PushState, _jobs: dict[str, JobRecord], at: float, body: Map
 
 
 def _session(state: PushState, _jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    state.sessions += 1
     if body.get("fingerprint"):
         state.fingerprints.append(body["fingerprint"])
-
-
-def _job_intended(state: PushState, _jobs: dict[str, JobRecord], _at: float, _body: Mapping[str, Any]) -> None:
-    state.has_orphan = True
 
 
 def _job_created(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
     jobs[body["job_id"]] = JobRecord(JobId(body["job_id"]))
     state.jobs.append(jobs[body["job_id"]])
-    state.has_orphan = False
 
 
 def _chunk_sending(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
@@ -324,7 +315,6 @@ def _ended(state: PushState, _jobs: dict[str, JobRecord], _at: float, body: Mapp
 _HANDLERS = {
     "push_planned": _planned,
     "session_started": _session,
-    "job_intended": _job_intended,
     "job_created": _job_created,
     "chunk_sending": _chunk_sending,
     "chunk_acked": _chunk_acked,

@@ -237,11 +237,6 @@ class ChunkReader:
         """How far the source has been read, in its own bytes."""
         return self._reader.bytes_read()
 
-    def close(self) -> None:
-        """Release files; safe to call twice, on the reader thread."""
-        self._stopped.set()
-        self._reader.close()
-
 
 class AsyncChunkReader:
     """The same over an async iterator; for one task."""

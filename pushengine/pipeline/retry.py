@@ -115,7 +115,7 @@ def exhausted(operation: str, attempts: int, elapsed_seconds: float, error: Push
 
 
 async def call_with_retries(
-    attempt_once: Callable[[int], Awaitable[T]],
+    attempt_once: Callable[[], Awaitable[T]],
     *,
     operation: str,
     policy: RetryPolicy,
@@ -126,7 +126,7 @@ async def call_with_retries(
     """Repeat one call while the policy says so.
 
     Args:
-        attempt_once: Makes the n-th attempt, n from 1.
+        attempt_once: Makes one attempt.
         operation: What the call does, for messages.
         policy: Decides.
         clock: Measures and waits.
@@ -141,7 +141,7 @@ async def call_with_retries(
     attempt = 1
     while True:
         try:
-            result = await attempt_once(attempt)
+            result = await attempt_once()
         except PushEngineError as error:
             elapsed = clock.monotonic() - start
             decision = policy.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=rng)

@@ -56,7 +56,6 @@ class Reconciliation:
     taint: str | None = None
     is_behind: bool = False
     how: Literal["checksum", "count"] = "checksum"
-    algorithm: str | None = None
 
 
 def verify_chunks(
@@ -127,7 +126,7 @@ def reconcile(
             present.add(chunk.chunk_id)
     if rest.total():
         return Reconciliation(taint=f"the job holds {rest.total()} chunks that are not ours or are there twice")
-    return Reconciliation(frozenset(present), ids - present, algorithm=algorithm)
+    return Reconciliation(frozenset(present), ids - present)
 
 
 def _by_count(ids: frozenset[str], *, surplus: int, may_hold_late_ones: bool) -> Reconciliation:

@@ -122,7 +122,7 @@ class JobRunner:
         It is the first call of a push, and a wrong address is likelier then than an outage: it gives up sooner than later calls.
         """
 
-        async def attempt_once(_attempt: int) -> Job:
+        async def attempt_once() -> Job:
             await self._log.record("job_intended")
             try:
                 return await self._destination.create_job(self._target, columns)
@@ -191,7 +191,7 @@ class JobRunner:
             JobVanishedError: The job is gone.
         """
 
-        async def attempt_once(_attempt: int) -> list[RemoteChunk]:
+        async def attempt_once() -> list[RemoteChunk]:
             try:
                 return await self._destination.list_chunks(job_id)
             except NotFoundError as error:
@@ -481,18 +481,18 @@ class JobRunner:
         self._sink.emit(events.JobDeleted(push_id=self._push_id, job_id=job_id, error=error))
 
     async def _read(self, job_id: JobId) -> Job:
-        return await self._repeat(lambda _attempt: self._destination.get_job(job_id), f"reading of job {job_id}")
+        return await self._repeat(lambda: self._destination.get_job(job_id), f"reading of job {job_id}")
 
     async def _repeat(
-        self, attempt_once: Callable[[int], Awaitable[T]], operation: str, *, max_attempts: int | None = None
+        self, attempt_once: Callable[[], Awaitable[T]], operation: str, *, max_attempts: int | None = None
     ) -> T:
         policy = self._policy
         if max_attempts is not None:
             policy = dataclasses.replace(policy, max_attempts=min(policy.max_attempts, max_attempts))
 
-        async def attempt_told(attempt: int) -> T:
+        async def attempt_told() -> T:
             with self._told_when_slow(operation):
-                return await attempt_once(attempt)
+                return await attempt_once()
 
         return await call_with_retries(
             attempt_told,

@@ -105,11 +105,8 @@ def _read_error(label: str, exc: BaseException) -> SourceReadError:
 class _StreamReader(BlockReader):
     """One pass over batches."""
 
-    def __init__(
-        self, label: str, schema: pa.Schema, batches: Iterable[SourceBatch], close: Callable[[], object]
-    ) -> None:
+    def __init__(self, label: str, batches: Iterable[SourceBatch], close: Callable[[], object]) -> None:
         self._label = label
-        self._schema = schema
         self._batches = batches
         self._close = close
         self._bytes_read = 0
@@ -229,10 +226,10 @@ class ArrowSource:
         if self._is_opened and not self.is_repeatable:
             raise SourceReadError("can be read only once", source=self.label, hint="give a table instead of a reader")
         self._is_opened = True
-        schema = self.schema()
+        self.schema()
         stream = self._connected()
         rest = self._batches or self._iter(stream)
-        return _StreamReader(self.label, schema, self._from_start(rest), lambda: _close_quietly(stream))
+        return _StreamReader(self.label, self._from_start(rest), lambda: _close_quietly(stream))
 
     def _from_start(self, rest: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
         sampled, self._sampled = self._sampled, []

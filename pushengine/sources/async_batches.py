@@ -25,8 +25,6 @@ class AsyncSource:
     label: str
     schema: pa.Schema | None
     batches: AsyncIterator[SourceBatch]
-    is_text: bool = False
-    is_repeatable: bool = False
 
     async def aclose(self) -> None:
         """Close the iterator, if it can be closed."""

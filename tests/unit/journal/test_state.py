@@ -59,12 +59,9 @@ def staged(story):
     return story.job_intended().job_created(job_id=JOB)
 
 
-def test_a_create_that_was_cut_off_leaves_an_orphan(story):
-    assert not story.state.has_orphan
-    assert story.job_intended().state.has_orphan
-    assert story.state.job is None
-    assert not story.job_created(job_id=JOB).state.has_orphan
-    assert story.state.job.job_id == JOB
+def test_a_create_that_was_cut_off_leaves_no_job(story):
+    assert story.job_intended().state.job is None
+    assert story.job_created(job_id=JOB).state.job.job_id == JOB
 
 
 @pytest.mark.parametrize(

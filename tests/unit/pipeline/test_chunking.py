@@ -141,9 +141,6 @@ def test_stopping_ends_after_the_batch_at_hand():
     assert reader.next_chunk() is None
     assert batches.taken < 3
     assert reader.bytes_read() == batches.taken
-    reader.close()
-    reader.close()
-    assert batches.closed == 2
 
 
 async def test_an_async_source_gives_the_same_chunks():

@@ -119,8 +119,8 @@ class Call:
         self.retries = []
         self.times = []
 
-    async def once(self, attempt):
-        self.attempts.append(attempt)
+    async def once(self):
+        self.attempts.append(len(self.attempts) + 1)
         self.times.append(asyncio.get_running_loop().time())
         if self.errors:
             raise self.errors.pop(0)
@@ -237,8 +237,8 @@ def test_when_all_calls_fail_the_budget_ends_the_storm():
     policy = RetryPolicy(max_attempts=5, budget=budget)
     attempts = []
 
-    async def fail(attempt):
-        attempts.append(attempt)
+    async def fail():
+        attempts.append(len(attempts) + 1)
         raise ConnectionFailedError("refused")
 
     async def main():
