@@ -51,7 +51,7 @@ from pushengine.runtime.runtime import Runtime
 from pushengine.runtime.threads import ThreadWorkers
 from pushengine.sources import check_words, open_source
 from pushengine.sources.spool import Spooled, SpoolHold, is_byte_stream, spool_source
-from pushengine.state.folder import open_state_dir
+from pushengine.state.folder import StateFolder, default_state_dir
 from pushengine.state.lock import PushLock
 
 _MAX_BUFFERED_EVENTS = 10_000
@@ -131,11 +131,12 @@ class PushEngine:
             raise EngineClosedError("this engine is closed", hint="make a new one")
         settings = self._settings
         self._drain = DrainSwitch()
-        folder = await self._runtime.off_loop(open_state_dir, self._state_dir)
-        self._ledger = await self._runtime.off_loop(open_ledger, settings, folder)
-        self._journal = Journal(folder / "journal.sqlite3")
-        self._spool_folder = (folder / "spool").absolute()
-        take_lock = functools.partial(PushLock, folder / "locks")
+        folder = StateFolder(self._state_dir or default_state_dir())
+        await self._runtime.off_loop(folder.make)
+        self._ledger = await self._runtime.off_loop(open_ledger, settings, folder.quota)
+        self._journal = Journal(folder.journal)
+        self._spool_folder = folder.spool
+        take_lock = functools.partial(PushLock, folder.locks)
         try:
             with self._told_when_slow("the journal is slow, or another process has it locked"):
                 await self._journal.open()

@@ -7,6 +7,11 @@ import urllib.parse
 from collections.abc import Collection, Iterable
 from typing import NoReturn
 
+MASKED = "***"
+MAX_ERROR_TEXT_BYTES = 2048
+_SHORTEST_MASKED = 4  # masking shorter values would garble ordinary words
+_secrets: set[str] = set()
+
 
 class Secret:
     """A value that shows itself nowhere: not in `repr`, `str`, `format`, pickles or JSON. `reveal()` gives the text."""
@@ -38,11 +43,6 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
-MASKED = "***"
-_SHORTEST_MASKED = 4  # masking shorter values would garble ordinary words
-_secrets: set[str] = set()
-
-
 def remember_secrets(secrets: Iterable[Secret]) -> None:
     """From now on `mask` and the log lines of this process hide these values."""
     _secrets.update(text for secret in secrets if len(text := secret.reveal()) >= _SHORTEST_MASKED)
@@ -50,12 +50,7 @@ def remember_secrets(secrets: Iterable[Secret]) -> None:
 
 def mask(text: str) -> str:
     """The text without the secrets that this process knows."""
-    for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, MASKED)
-    return text
-
-
-MAX_ERROR_TEXT_BYTES = 2048
+    return redact(text, _secrets)
 
 
 def clean_text(text: str) -> str:
@@ -69,7 +64,7 @@ def redact(text: str, secrets: Collection[str]) -> str:
     for secret in sorted((s for s in secrets if s), key=len, reverse=True):
         encoded = base64.b64encode(secret.encode()).decode("ascii")
         for form in (secret, encoded, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)):
-            text = text.replace(form, "***")
+            text = text.replace(form, MASKED)
     return text
 
 

@@ -28,7 +28,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
 from pushengine.redaction import Secret
-from pushengine.state.folder import default_state_dir
+from pushengine.state.folder import StateFolder, default_state_dir
 
 Model = TypeVar("Model", bound=BaseModel)
 LogFormat = Literal["console", "json"]
@@ -108,6 +108,11 @@ class Config:
     engine: EngineSettings
     log: LogSettings
     state_dir: Path
+
+    @property
+    def state(self) -> StateFolder:
+        """What lies in the state folder, and where."""
+        return StateFolder(self.state_dir)
 
     def require_url(self) -> str:
         """The team URL.

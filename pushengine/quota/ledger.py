@@ -331,14 +331,14 @@ def _write(connection: sqlite3.Connection, team: str, row: QuotaRow, before: Quo
         )
 
 
-def open_ledger(settings: EngineSettings, folder: Path) -> SqliteLedger:
-    """The quota ledger of this user on this host.
+def open_ledger(settings: EngineSettings, path: Path) -> SqliteLedger:
+    """The quota ledger of this user on this host (`StateFolder.quota`).
 
     Raises:
         LedgerError: The file cannot be used.
     """
     return SqliteLedger(
-        folder / "quota.sqlite3",
+        path,
         submits_per_second=settings.submits_per_second,
         submits_per_hour=settings.submits_per_hour,
         hour_guard_seconds=settings.hour_guard_seconds,

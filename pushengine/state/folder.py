@@ -1,7 +1,8 @@
-"""The folder of journal, ledger, locks and spool, and what it tells of the quota."""
+"""The state folder: journal, quota ledger, locks and spool."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,22 +12,46 @@ import platformdirs
 from pushengine.errors import ConfigError, JournalError
 
 
-def open_state_dir(state_dir: Path | None = None) -> Path:
-    """The folder of journal, ledger and locks, made private if it is not there.
+@dataclasses.dataclass(frozen=True, slots=True)
+class StateFolder:
+    """Where this user's state on this host lies. Nothing has to be there yet."""
 
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    folder = state_dir or default_state_dir()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make the state folder {folder}: {error.strerror}",
-            key="PUSHENGINE_STATE_DIR",
-            hint="name a folder that this user may write",
-        ) from error
-    return folder
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        """What was intended and learned of each push."""
+        return self.path / "journal.sqlite3"
+
+    @property
+    def quota(self) -> Path:
+        """The ledger of submits."""
+        return self.path / "quota.sqlite3"
+
+    @property
+    def locks(self) -> Path:
+        """Folder with a lock file for each push that is under way."""
+        return self.path / "locks"
+
+    @property
+    def spool(self) -> Path:
+        """Folder of sources that can be read only once; absolute, since the journal names its files."""
+        return (self.path / "spool").absolute()
+
+    def make(self) -> None:
+        """Make the folder, private to the user, if it is not there.
+
+        Raises:
+            ConfigError: It cannot be made.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot make the state folder {self.path}: {error.strerror}",
+                key="PUSHENGINE_STATE_DIR",
+                hint="name a folder that this user may write",
+            ) from error
 
 
 def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:

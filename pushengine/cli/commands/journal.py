@@ -64,7 +64,7 @@ def export(
 
 
 def _path(config: Path | None) -> Path:
-    return session.load_config(config=config, wants_credentials=False).state_dir / "journal.sqlite3"
+    return session.load_config(config=config, wants_credentials=False).state.journal
 
 
 def _export_to(path: Path, output: Path | None) -> ExportResult:

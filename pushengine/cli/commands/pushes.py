@@ -67,7 +67,7 @@ def resume(
 
 
 def _full_id(loaded: Config, prefix: str) -> str:
-    path = _journal_of(loaded)
+    path = loaded.state.journal
     if not path.exists():
         raise ConfigError(f"there is no push {prefix}: no journal in {loaded.state_dir}", key="push_id")
     with _open_reader(path) as reader:
@@ -150,7 +150,7 @@ def history(
         from pushengine.cli.story import summarise
 
         loaded = session.load_config(config=config, wants_credentials=False)
-        path = _journal_of(loaded)
+        path = loaded.state.journal
         summaries = []
         if path.exists():
             with _open_reader(path) as reader:
@@ -173,7 +173,7 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
         from pushengine.cli.story import sessions_of, summarise, tell_story
 
         loaded = session.load_config(config=config, wants_credentials=False)
-        path = _journal_of(loaded)
+        path = loaded.state.journal
         if not path.exists():
             raise ConfigError(f"there is no push {push_id}: no journal in {loaded.state_dir}", key="push_id")
         with _open_reader(path) as reader:
@@ -199,10 +199,6 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
     runner.run(body, on_error=runner.tell_json if as_json else None)
 
 
-def _journal_of(loaded: Config) -> Path:
-    return loaded.state_dir / "journal.sqlite3"
-
-
 def _open_reader(path: Path) -> JournalReader:
     from pushengine.journal.reader import JournalReader
 
@@ -212,4 +208,4 @@ def _open_reader(path: Path) -> JournalReader:
 def _holder(loaded: Config, row: Any) -> int | None:
     from pushengine.state.lock import holder_of
 
-    return holder_of(loaded.state_dir / "locks", row.identity) if row.state == "open" else None
+    return holder_of(loaded.state.locks, row.identity) if row.state == "open" else None

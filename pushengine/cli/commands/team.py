@@ -117,9 +117,9 @@ def _ledger_of_team(url: str | None, config: Path | None) -> Iterator[tuple[Sqli
     from pushengine.celonis.wire import parse_team_url
     from pushengine.quota.ledger import open_ledger
     from pushengine.runtime.clock import SystemClock
-    from pushengine.state.folder import open_state_dir
 
     loaded = session.load_config(config=config, url=url, wants_credentials=False)
     _, team = parse_team_url(loaded.require_url())
-    with contextlib.closing(open_ledger(loaded.engine, open_state_dir(loaded.state_dir))) as ledger:
+    loaded.state.make()
+    with contextlib.closing(open_ledger(loaded.engine, loaded.state.quota)) as ledger:
         yield ledger, team, SystemClock().now()

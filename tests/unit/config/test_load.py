@@ -11,7 +11,7 @@ from pushengine.config.load import ConfigFile, Flags, load_config
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
-from pushengine.state.folder import default_state_dir
+from pushengine.state.folder import StateFolder, default_state_dir
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
 
@@ -228,9 +228,7 @@ def test_state_folder_of_variable_beats_file_beats_platform(load, tmp_path):
 
 
 def test_state_folder_is_for_its_owner_only(tmp_path):
-    from pushengine.state.folder import open_state_dir
-
-    open_state_dir(tmp_path / "a" / "state")
+    StateFolder(tmp_path / "a" / "state").make()
     assert stat.S_IMODE((tmp_path / "a" / "state").stat().st_mode) == 0o700
 
 
