@@ -251,7 +251,7 @@ class PushEngine:
             mode: replace, append, upsert or delete.
             keys: Primary key columns, for upsert and delete.
             connection_id: Data connection, else the engine's.
-            format: csv or parquet; by name if not given.
+            format: csv, parquet or arrow; by the files' names if not given.
             schema: `pyarrow.Schema` of an iterator's batches.
             column_types: Types by column name, where the found ones are not wanted.
             duplicate_removal_column: Of rows with equal keys the one with the highest value here wins.

@@ -18,9 +18,15 @@ from pushengine.emulator.chunks.multipart import MultipartError, boundary_of
 from pushengine.emulator.chunks.uploads import Spool, TooLargeError, Upload
 from pushengine.emulator.chunks.validation import inspect_file
 from pushengine.emulator.faults import Operation
-from pushengine.emulator.http.answers import answer_of
 from pushengine.emulator.http.fault_injection import Injection
-from pushengine.emulator.http.messages import expect_nothing, iter_body, read_body, read_form, send_continue
+from pushengine.emulator.http.messages import (
+    expect_nothing,
+    iter_body,
+    read_body,
+    read_form,
+    response_of,
+    send_continue,
+)
 from pushengine.emulator.jobs.model import Chunk, ChunkType, Job
 from pushengine.emulator.jobs.quota import Verdict
 from pushengine.emulator.jobs.service import EmulatorService
@@ -105,7 +111,7 @@ class EmulatorApp:
         except (aiohttp.ClientError, ConnectionError) as exc:
             # The caller went away, or sent less than announced; nothing of it was kept.
             _log.info("request_broken operation=%s error=%s", operation, type(exc).__name__)
-            response = answer_of(refusal(400, "The request body is incomplete.", "Bad request"))
+            response = response_of(refusal(400, "The request body is incomplete.", "Bad request"))
             response.force_close()
         await self._sweep()
         return response
@@ -117,7 +123,7 @@ class EmulatorApp:
             return await handler(request)
         except Refusal as refused:
             _log.info("request_refused operation=%s status=%d", operation, refused.status)
-            return answer_of(refused)
+            return response_of(refused)
 
     def _admit(self, request: web.Request) -> None:
         principal = self._service.authenticator.authenticate(request.headers.get(hdrs.AUTHORIZATION))

@@ -19,8 +19,7 @@ from aiohttp import hdrs, web
 
 from pushengine.emulator import faults as f
 from pushengine.emulator.faults import Call, Faults, Operation
-from pushengine.emulator.http.answers import answer_of
-from pushengine.emulator.http.messages import drain_body, hold_body
+from pushengine.emulator.http.messages import drain_body, hold_body, response_of
 from pushengine.emulator.jobs.service import EmulatorService
 from pushengine.emulator.refusals import gateway
 
@@ -141,7 +140,7 @@ class Injection:
                 return web.Response(status=429, headers=limits | {"x-ratelimit-reset": seconds})
             case "body":
                 detail = f"The rate limit is exceeded. Retry at {self._service.style.time(until)}."
-                return answer_of(gateway(429, "Too Many Requests", detail, "LIMIT_RATE_EXCEEDED"))
+                return response_of(gateway(429, "Too Many Requests", detail, "LIMIT_RATE_EXCEEDED"))
             case "bare":
                 return web.Response(status=429)
 

@@ -67,3 +67,12 @@ async def drain_body(request: web.Request, up_to_bytes: int | None) -> None:
         drained_bytes += len(piece)
         if up_to_bytes is not None and drained_bytes >= up_to_bytes:
             return
+
+
+def response_of(refused: Refusal) -> web.Response:
+    """The response that says it."""
+    if refused.body is None:
+        return web.Response(status=refused.status, headers=refused.headers)
+    if isinstance(refused.body, str):
+        return web.Response(status=refused.status, headers=refused.headers, text=refused.body)
+    return web.json_response(dict(refused.body), status=refused.status, headers=refused.headers)
