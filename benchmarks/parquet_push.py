@@ -3,6 +3,7 @@
 Sides, all over TLS and with as many uploads at once:
   as_it_is  `PushEngine.push()`, journal, checksums and checks of values on; its time ends with the answer to the last chunk
   raw       the same bytes, cut the same way, from memory through the client alone
+  decoded   as_it_is with every value that needs a check decoded, instead of looked at in its raw page first (`parquet/page_checks.py`)
   encoded   the same push with `parquet_as_it_is=false`
 and without any upload, on one thread:
   cut       the file becomes payloads, every value that needs it checked
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import harness
 import pyarrow as pa
@@ -59,6 +61,12 @@ async def _push(job: dict[str, Any], *, as_it_is: bool) -> dict[str, Any]:
 def as_it_is(job: dict[str, Any]) -> dict[str, Any]:
     """The engine."""
     return asyncio.run(_push(job, as_it_is=True))
+
+
+def decoded(job: dict[str, Any]) -> dict[str, Any]:
+    """The engine without its checks on raw pages: what they are worth."""
+    with mock.patch("pushengine.parquet.value_checks._Check._is_fine_at_a_glance", return_value=False):
+        return asyncio.run(_push(job, as_it_is=True))
 
 
 def encoded(job: dict[str, Any]) -> dict[str, Any]:
@@ -242,10 +250,12 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
                 "settings": args.settings,
                 "verified": "count" if args.no_checksums else "checksum",
             }
-            sides = ("as_it_is", "raw", "encoded", "cut", "recode")
+            sides = ("as_it_is", "raw", "decoded", "encoded", "cut", "recode")
             runs = harness.interleaved(sides, args.repeat, lambda name, job=job: harness.side(name, **job))
             about["ratios"] |= {
                 f"{kind}_raw_seconds_over_as_it_is": harness.ratio(runs["raw"], runs["as_it_is"], "seconds"),
+                f"{kind}_decoded_seconds_over_as_it_is": harness.ratio(runs["decoded"], runs["as_it_is"], "seconds"),
+                f"{kind}_decoded_cpu_over_as_it_is": harness.ratio(runs["decoded"], runs["as_it_is"], "cpu_seconds"),
                 f"{kind}_encoded_seconds_over_as_it_is": harness.ratio(runs["encoded"], runs["as_it_is"], "seconds"),
                 f"{kind}_encoded_cpu_over_as_it_is": harness.ratio(runs["encoded"], runs["as_it_is"], "cpu_seconds"),
                 f"{kind}_recode_seconds_over_cut": harness.ratio(runs["recode"], runs["cut"], "seconds"),

@@ -1,9 +1,11 @@
 """What users may import, and what importing costs."""
 
+import importlib
 import json
 import pkgutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,31 @@ def test_every_public_name_is_there():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="PushEngin"):
         _ = pushengine.PushEngin
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "pushengine.config.EngineSettings",
+        "pushengine.emulator.Emulator",
+        "pushengine.emulator.EmulatorSettings",
+        "pushengine.emulator.faults.FaultPlan",
+        "pushengine.errors.PushEngineError",
+        "pushengine.events.PushFinished",
+        "pushengine.testing.RecordingSink",
+        "pushengine.testing.VirtualTimeLoop",
+        "pushengine.__main__.main",
+    ],
+)
+def test_what_users_import_stays_where_it_is(path):
+    module, _, name = path.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_no_folder_of_the_package_is_a_drawer():
+    """A reader finds a thing by the names in one folder: more than sixteen are a list to search."""
+    folders = Counter(path.parent for path in Path(pushengine.__file__).parent.rglob("*.py"))
+    assert {folder.name: count for folder, count in folders.items() if count > 16} == {}
 
 
 def test_the_package_is_typed():
