@@ -152,6 +152,10 @@ class _InlineJournal:
         with self._file.transaction():
             return call(self._file)
 
+    async def read(self, call: Any) -> Any:
+        with self._file.snapshot():
+            return call(self._file)
+
     def close(self) -> None:
         self._file.close()
 

@@ -54,6 +54,7 @@ class _Watch:
         self._clock = time.pthread_getcpuclockid(journal._thread.ident)  # noqa: SLF001
         self._at, self._cpu_at = time.perf_counter(), time.clock_gettime(self._clock)
         journal.do = self._around(journal.do, is_journal=True)
+        journal.read = self._around(journal.read, is_journal=True)
         for owner, name in ((ThreadWorkers, "_run"), (DataPushClient, "upload_chunk")):
             setattr(owner, name, self._around(getattr(owner, name), is_journal=False))
 
@@ -95,13 +96,16 @@ class _MemoryJournal:
         """At once."""
         return call(self._file)
 
+    read = do
+
 
 async def _push(job: dict[str, Any], *, is_in_memory: bool) -> dict[str, Any]:
     async with harness.engine(job) as engine:
         journal = engine._shared.journal  # noqa: SLF001
         watch = _Watch(journal)
         if is_in_memory:
-            journal.do = _MemoryJournal().do
+            memory = _MemoryJournal()
+            journal.do, journal.read = memory.do, memory.read
         commits = journal.commits
         with Meter() as meter:
             receipt = await engine.push(job["csv"], table="EVENTS")

@@ -359,7 +359,7 @@ class PushEngine:
             PushEngineError: As `push()`.
         """
         shared = self._opened()
-        row = await shared.journal.do(lambda file: file.push(push_id))
+        row = await shared.journal.read(lambda file: file.push(push_id))
         if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
             raise ConfigError(
                 f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over",
@@ -372,7 +372,7 @@ class PushEngine:
                 key="push_id",
                 hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to those",
             )
-        state = PushHistory(await shared.journal.do(lambda file: file.facts(push_id))).state
+        state = PushHistory(await shared.journal.read(lambda file: file.facts(push_id))).state
         if (
             row.state == "finished" and state.receipt is not None
         ):  # a process got to DONE and was killed before it said so
@@ -404,7 +404,7 @@ class PushEngine:
     async def open_pushes(self) -> list[PushRow]:
         """Pushes into this pool that a killed or interrupted process left, oldest first."""
         shared = self._opened()
-        rows = await shared.journal.do(lambda file: file.pushes(state="open"))
+        rows = await shared.journal.read(lambda file: file.pushes(state="open"))
         return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
 
     async def _run(self, run: PushRun, journal: Journal, hold: SpoolHold) -> Receipt:

@@ -107,7 +107,7 @@ class PushLog:
     async def known_checksum(self) -> str | None:
         """The platform's checksum algorithm as learned for this team."""
         with told_when_slow(self._on_slow):
-            return await self._journal.do(lambda file: file.checksum_of(self._team))
+            return await self._journal.read(lambda file: file.checksum_of(self._team))
 
     async def learn_checksum(self, algorithm: str) -> None:
         """Remember it."""

@@ -15,12 +15,18 @@ def translated(path: Path) -> Iterator[None]:
     """Turn the errors of SQLite and the system into ours."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        if any(sign in str(error) for sign in ("malformed", "not a database", "Could not decode")):
-            raise corrupt(path, str(error)) from error
-        raise unusable(path, error) from error
-    except OSError as error:
-        raise unusable(path, error) from error
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise translation(path, error) from error
+
+
+def translation(path: Path, error: BaseException) -> BaseException:
+    """Our error for one of SQLite or the system, any other as it is. Each caller gets one of its own, to hang its receipt on."""
+    if not isinstance(error, sqlite3.DatabaseError | OSError):
+        return error
+    is_damage = any(sign in str(error) for sign in ("malformed", "not a database", "Could not decode"))
+    ours = corrupt(path, str(error)) if is_damage else unusable(path, error)
+    ours.__cause__ = error
+    return ours
 
 
 def unusable(path: Path, error: Exception) -> JournalError:

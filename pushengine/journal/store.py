@@ -14,7 +14,8 @@ teams(team TEXT PRIMARY KEY, checksum TEXT)   -- which checksum algorithm the pl
 
 Facts are only ever appended, in one order, so whatever survives a crash is a prefix of what happened; the state of a push is a fold over
 its facts (`journal/state.py`). A fact about an intent (`chunk_sending`, `submit_intended`) is durable before the request leaves, a fact about
-an outcome before anyone is told. All writes go through one thread with `synchronous=FULL`; facts that wait for the same disk flush share it.
+an outcome before anyone is told. All calls go through one thread. Writes run with `synchronous=FULL`, and those that wait for the same disk
+flush share it; each has a savepoint of its own, so that one that fails takes back only what it wrote itself.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pushengine.errors import JournalError, JournalVersionError
 from pushengine.journal.facts import Fact, PushRow
-from pushengine.journal.sqlite_errors import corrupt, translated
+from pushengine.journal.sqlite_errors import corrupt, translated, translation
 from pushengine.state.folder import refuse_network_file_system
-from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable
+from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable, transaction
 
 T = TypeVar("T")
 
@@ -80,6 +81,13 @@ SELECT EXISTS (
       ) AS file
       WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1))
 """
+
+
+class Outcome(NamedTuple):
+    """What became of one call: `error` is None, or what it raised."""
+
+    result: Any
+    error: BaseException | None
 
 
 class JournalFile:
@@ -137,13 +145,46 @@ class JournalFile:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable at the end."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._db):
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+
+    def write_together(self, calls: Sequence[Callable[[JournalFile], Any]]) -> list[Outcome]:
+        """Make all calls in one transaction, durable at the end; one that raises is taken back, and the others stay.
+
+        Returns:
+            For each call what it returned or raised.
+
+        Raises:
+            sqlite3.Error: The transaction itself failed: nothing of any call was recorded.
+        """
+        outcomes = []
+        with self.transaction():
+            for call in calls:
+                self._db.execute("SAVEPOINT call")
+                try:
+                    outcomes.append(Outcome(call(self), None))
+                except BaseException as error:
+                    if not self._db.in_transaction:  # a full disk or an I/O error: SQLite has taken back every call
+                        raise
+                    self._db.execute("ROLLBACK TO call")
+                    outcomes.append(Outcome(None, error))
+                # Where a call kept such an error to itself, there is no savepoint any more: this raises.
+                self._db.execute("RELEASE call")
+        return outcomes
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read the file as it is at one moment; takes no lock that others would wait for, and nothing can be written."""
+        self._db.execute("PRAGMA query_only=ON")
+        try:
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if self._db.in_transaction:  # not after an I/O error
+                    self._db.execute("ROLLBACK")
+        finally:
+            self._db.execute("PRAGMA query_only=OFF")
 
     def begin_push(self, row: PushRow) -> None:
         """List a new push."""
@@ -252,11 +293,19 @@ class JournalFile:
         self._db.close()
 
 
-class Journal:
-    """The journal for asynchronous code: every call returns when its effect is durable.
+class _Call(NamedTuple):
+    """What waits for the journal's thread."""
 
-    One thread does all the work, in the order of the calls. What is waiting together is committed together, so many uploads cost few
-    disk flushes.
+    run: Callable[[JournalFile], Any]
+    future: Future[Any]
+    is_write: bool
+
+
+class Journal:
+    """The journal for asynchronous code: every write returns when its effect is durable.
+
+    One thread does all the work. Writes that wait at the same time are committed together, in the order of the calls, so many uploads cost
+    few disk flushes; then come the reads. So a read sees what this process wanted to write before it, and perhaps what it did after.
 
     Args:
         path: The database file; its folder must exist.
@@ -264,7 +313,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._calls: queue.SimpleQueue[tuple[Callable[[JournalFile], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="pushengine-journal", daemon=True)
         self._is_closed = False
@@ -289,15 +338,26 @@ class Journal:
         await asyncio.to_thread(self._thread.join)
 
     async def do(self, call: Callable[[JournalFile], T]) -> T:
-        """Run a call on the journal's thread, in a transaction of its own or of its neighbours'.
+        """Run a call that writes on the journal's thread: all of it is durable when this returns, or nothing of it.
 
         Raises:
             JournalError: The file cannot be read or written (a full disk, a read-only folder); nothing was recorded.
         """
+        return await self._ask(call, is_write=True)
+
+    async def read(self, call: Callable[[JournalFile], T]) -> T:
+        """Run a call that only reads on the journal's thread; waits for no other process that writes.
+
+        Raises:
+            JournalError: The file cannot be read, or the call wants to write.
+        """
+        return await self._ask(call, is_write=False)
+
+    async def _ask(self, call: Callable[[JournalFile], T], *, is_write: bool) -> T:
         if self._is_closed:
             raise JournalError("the journal is closed", path=str(self.path))
         future: Future[T] = Future()
-        self._calls.put((call, future))
+        self._calls.put(_Call(call, future, is_write))
         # A cancelled call that has not begun is dropped; one that has begun happens, and nobody hears of it.
         return await asyncio.wrap_future(future)
 
@@ -312,11 +372,14 @@ class Journal:
             is_last = False
             while not is_last:
                 batch, is_last = self._next_batch()
-                self._commit(file, batch)
+                self._write(file, [one for one in batch if one.is_write])
+                for one in batch:
+                    if not one.is_write:
+                        self._read(file, one)
         finally:
             file.close()
 
-    def _next_batch(self) -> tuple[list[tuple[Callable[[JournalFile], Any], Future[Any]]], bool]:
+    def _next_batch(self) -> tuple[list[_Call], bool]:
         batch = []
         call = self._calls.get()
         while call is not None:
@@ -327,17 +390,31 @@ class Journal:
                 return batch, False
         return batch, True
 
-    def _commit(self, file: JournalFile, batch: Sequence[tuple[Callable[[JournalFile], Any], Future[Any]]]) -> None:
-        waiting = [(call, future) for call, future in batch if future.set_running_or_notify_cancel()]
+    def _write(self, file: JournalFile, batch: Sequence[_Call]) -> None:
+        waiting = [one for one in batch if one.future.set_running_or_notify_cancel()]
         if not waiting:
             return
         try:
-            with translated(self.path), file.transaction():
-                results = [call(file) for call, _ in waiting]
-        except BaseException as error:  # noqa: BLE001 - told to whoever waits
-            for _, future in waiting:
-                future.set_exception(error)
+            outcomes = file.write_together([one.run for one in waiting])
+        except BaseException as error:  # noqa: BLE001 - told to all who wait
+            outcomes = [Outcome(None, error)] * len(waiting)
+        else:
+            self.commits += 1
+        for one, outcome in zip(waiting, outcomes, strict=True):
+            self._answer(one.future, outcome)
+
+    def _read(self, file: JournalFile, one: _Call) -> None:
+        if not one.future.set_running_or_notify_cancel():
             return
-        self.commits += 1
-        for (_, future), result in zip(waiting, results, strict=True):
-            future.set_result(result)
+        try:
+            with file.snapshot():
+                outcome = Outcome(one.run(file), None)
+        except BaseException as error:  # noqa: BLE001 - told to who waits
+            outcome = Outcome(None, error)
+        self._answer(one.future, outcome)
+
+    def _answer(self, future: Future[Any], outcome: Outcome) -> None:
+        if outcome.error is None:
+            future.set_result(outcome.result)
+        else:
+            future.set_exception(translation(self.path, outcome.error))

@@ -34,7 +34,7 @@ async def give_up_stale_pushes(
     """
     before = clock.now() - stale_seconds
     ended = 0
-    for push in await journal.do(lambda file: file.stale_pushes(before)):
+    for push in await journal.read(lambda file: file.stale_pushes(before)):
         with contextlib.suppress(JournalLockedError, OSError):
             lock = take_lock(push.identity)
             try:
@@ -77,7 +77,7 @@ async def delete_forgotten_jobs(
         How many were deleted.
     """
     before = clock.now() - stale_seconds
-    forgotten = await journal.do(lambda file: file.forgotten_jobs(destination.team, pool_id, before))
+    forgotten = await journal.read(lambda file: file.forgotten_jobs(destination.team, pool_id, before))
     deleted = 0
     with contextlib.suppress(TransportError):
         for push, job_id in forgotten:
@@ -87,7 +87,7 @@ async def delete_forgotten_jobs(
                 continue
             try:
                 # whoever had the lock before may have gone on with it
-                if not await journal.do(functools.partial(_is_forgotten, push.push_id, job_id, before)):
+                if not await journal.read(functools.partial(_is_forgotten, push.push_id, job_id, before)):
                     continue
                 await destination.delete_job(JobId(job_id))
                 await journal.do(_deletion(push, job_id, clock.now()))
@@ -144,7 +144,7 @@ async def delete_spool(path: Path, *, journal: Journal, off_loop: OffLoop, ended
     """
     with SpoolHold() as hold, contextlib.suppress(OSError):
         # The lock first: a push holds its file before it is in the journal and until it is over, so what the journal says now stays true.
-        if not hold.take_alone(path) or await journal.do(
+        if not hold.take_alone(path) or await journal.read(
             lambda file: file.needs_file(path.name, ended_since=ended_since)
         ):
             return False

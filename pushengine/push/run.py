@@ -215,9 +215,14 @@ class PushRun:
         )
 
     async def _do(self, call: Callable[[JournalFile], T]) -> T:
-        """A call on the journal that does not wait in silence for another process."""
+        """A call on the journal that writes, and does not wait in silence for another process."""
         with told_when_slow(self._tell_journal_is_slow):
             return await self._shared.journal.do(call)
+
+    async def _read(self, call: Callable[[JournalFile], T]) -> T:
+        """The same, for a call that only reads."""
+        with told_when_slow(self._tell_journal_is_slow):
+            return await self._shared.journal.read(call)
 
     def _tell_journal_is_slow(self) -> None:
         self._emit(
@@ -226,7 +231,7 @@ class PushRun:
 
     async def _find_earlier(self, identity: str) -> PushLog | None:
         """The push of this command that an earlier process left, if there is one."""
-        row = await self._do(lambda file: file.find_open(identity))
+        row = await self._read(lambda file: file.find_open(identity))
         if row is not None and row.push_id in self._shared.finished:
             await self._mark_done(row.push_id)
             return None
@@ -236,7 +241,7 @@ class PushRun:
         """The push that is to be resumed, as it is now that nobody else works on it."""
         assert self._resumes is not None  # noqa: S101 - asked before
         push_id = self._resumes.push_id
-        row = await self._do(lambda file: file.push(push_id))
+        row = await self._read(lambda file: file.push(push_id))
         if row is None or row.state not in ("open", "finished"):
             raise ConfigError(
                 f"push {push_id} is over: another process has ended it",
@@ -246,7 +251,7 @@ class PushRun:
         return await self._load_log(push_id)
 
     async def _load_log(self, push_id: str) -> PushLog:
-        return self._new_log(push_id, await self._do(lambda file: file.facts(push_id)))
+        return self._new_log(push_id, await self._read(lambda file: file.facts(push_id)))
 
     def _new_log(self, push_id: str, facts: list[Fact]) -> PushLog:
         return PushLog(
@@ -438,7 +443,7 @@ class PushRun:
         Where one of the two replaces the table, the older one is over. One that another process works on right now is left alone.
         """
         shared = self._shared
-        rows = await self._do(lambda file: file.pushes(state="open"))
+        rows = await self._read(lambda file: file.pushes(state="open"))
         for row in rows:
             is_same_table = (row.team, row.pool_id, row.target.casefold()) == (
                 shared.destination.team,

@@ -43,7 +43,7 @@ from pushengine.errors import LedgerError
 from pushengine.interfaces import QuotaGrant
 from pushengine.model import QuotaStatus
 from pushengine.quota.rules import Block, Moment, QuotaRow, QuotaRules
-from pushengine.state.sqlite import flush_log, open_durable
+from pushengine.state.sqlite import flush_log, open_durable, transaction
 from pushengine.text import iso_utc
 
 FORMAT_VERSION = 1
@@ -133,11 +133,10 @@ class SqliteLedger:
                 1,
             )
             if version == 0 or not is_complete:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute(_QUOTA_SCHEMA)
-                connection.execute(_BLOCKS_SCHEMA)
-                connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
-                connection.execute("COMMIT")
+                with transaction(connection):
+                    connection.execute(_QUOTA_SCHEMA)
+                    connection.execute(_BLOCKS_SCHEMA)
+                    connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
         except BaseException:
             connection.close()
             raise
@@ -261,14 +260,9 @@ class SqliteLedger:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """What is written is on the disk at the end."""
         with self._reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
             changes = connection.total_changes
-            try:
+            with transaction(connection):
                 yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
             if connection.total_changes > changes:
                 self._flush(self.path)
 

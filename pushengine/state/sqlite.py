@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,23 @@ def open_durable(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block is committed at its end, or nothing of it.
+
+    Raises:
+        sqlite3.Error: It could not begin or be committed; nothing of it was.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # after a full disk or an I/O error SQLite has rolled back by itself
+            connection.execute("ROLLBACK")
+        raise
 
 
 def flush_log(path: Path) -> None:

@@ -172,11 +172,11 @@ async def test_a_job_that_is_resumed_while_others_are_swept_is_not_deleted(start
         db.execute("update pushes set updated_at = updated_at - 1000000")
         db.commit()
     sweeper, other = stage.engine, await stage.open_engine()
-    do = sweeper._shared.journal.do
+    read = sweeper._shared.journal.read
     swept = []
 
     async def resumed_meanwhile(call):
-        result = await do(call)
+        result = await read(call)
         if not swept and isinstance(result, list) and result and isinstance(result[0], tuple):
             swept.append(result)
             assert (await other.resume(receipt.push_id)).status == "DONE"
@@ -184,7 +184,7 @@ async def test_a_job_that_is_resumed_while_others_are_swept_is_not_deleted(start
             await other.aclose()
         return result
 
-    sweeper._shared.journal.do = resumed_meanwhile
+    sweeper._shared.journal.read = resumed_meanwhile
     await sweeper.push(csv(stage.folder / "b.csv", 1), table="U")
     assert swept
     assert (await (await stage.open_engine()).push(path, table="T", mode="append")).push_id == receipt.push_id

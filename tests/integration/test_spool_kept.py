@@ -301,14 +301,17 @@ async def test_a_failure_before_the_journal_lists_the_push_keeps_nothing(start):
 
 async def test_a_journal_that_cannot_say_deletes_nothing(start):
     stage = await start(**QUICK)
-    do = stage.engine._journal.do
+    journal = stage.engine._journal
 
-    async def broken(call):
-        if spooled(stage):
-            raise JournalError("disk full", path="j")
-        return await do(call)
+    def broken(ask):
+        async def asked(call):
+            if spooled(stage):
+                raise JournalError("disk full", path="j")
+            return await ask(call)
 
-    stage.engine._journal.do = broken
+        return asked
+
+    journal.do, journal.read = broken(journal.do), broken(journal.read)
     with pytest.raises(JournalError):
         await stage.push(io.BytesIO(CSV), format="csv")
     (name,) = spooled(stage)

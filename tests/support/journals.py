@@ -14,6 +14,8 @@ class MemoryJournal:
     async def do(self, call):
         return call(self)
 
+    read = do
+
     def append(self, fact):
         self.facts.append(fact)
 

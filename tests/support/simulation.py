@@ -482,22 +482,26 @@ def impostor(is_idempotent):
 
 
 class SimJournal:
-    """The real journal file, written inline; a crash may come before or after each write."""
+    """The real journal file, without its thread; a crash may come before or after each call."""
 
     def __init__(self, file, world):
         self.file, self.world = file, world
-        self.writes = 0
 
     async def do(self, call):
+        return await self._ask(call, self.file.transaction)
+
+    async def read(self, call):
+        return await self._ask(call, self.file.snapshot)
+
+    async def _ask(self, call, block):
         world = self.world
         world.maybe_crash("journal")
         if world.rng.random() < world.weather.disk:
             raise JournalError("cannot use the journal: database or disk is full", path="journal")
-        with self.file.transaction():
+        with block():
             result = call(self.file)
-        self.writes += 1
         await asyncio.sleep(0.001)
-        self.world.maybe_crash("journal")
+        world.maybe_crash("journal")
         return result
 
 

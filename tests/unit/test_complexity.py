@@ -148,6 +148,10 @@ class InlineJournal:
         with self.file.transaction():
             return call(self.file)
 
+    async def read(self, call):
+        with self.file.snapshot():
+            return call(self.file)
+
 
 class NoLock:
     def __init__(self, identity):

@@ -149,6 +149,27 @@ def test_a_transaction_that_fails_leaves_nothing(file):
     put(file, fact(3))
 
 
+def test_a_transaction_that_sqlite_has_taken_back_itself_says_why(file):
+    (pages,) = file._db.execute("PRAGMA page_count").fetchone()
+    file._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full") as caught, file.transaction():
+        file.append(fact(1, text="x" * 100_000))
+    assert not isinstance(caught.value.__context__, sqlite3.Error)
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(file):
+    def deny(action, what, *_rest):
+        is_commit = (action, what) == (sqlite3.SQLITE_TRANSACTION, "COMMIT")
+        return sqlite3.SQLITE_DENY if is_commit else sqlite3.SQLITE_OK
+
+    file._db.set_authorizer(deny)
+    with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+        put(file, fact(1))
+    file._db.set_authorizer(None)
+    put(file, fact(2))
+    assert file.facts("push-0") == [fact(2)]
+
+
 def test_processes_that_make_and_write_the_file_at_once_lose_nothing(path):
     command = (
         "import sys; from pathlib import Path; from pushengine.journal.store import *\n"
@@ -186,26 +207,143 @@ async def test_calls_that_wait_together_are_committed_together_in_order(journal)
     gate.set()
     await asyncio.gather(first, *many)
     assert journal.commits == 2
-    assert [one.body["number"] for one in await journal.do(lambda file: file.facts("push-0"))] == list(range(100))
+    assert [one.body["number"] for one in await journal.read(lambda file: file.facts("push-0"))] == list(range(100))
 
 
-async def test_an_error_in_one_call_reaches_all_that_share_its_commit_and_nothing_is_recorded(journal):
+async def together(journal, *calls):
+    """What becomes of calls that wait at the same time; of (name of a method of `Journal`, call) each."""
     first, gate = await held(journal)
-
-    def bad(_file):
-        raise sqlite3.OperationalError("database or disk is full")
-
-    calls = [lambda file: file.append(fact(1)), bad, lambda file: file.append(fact(2))]
-    waiting = [asyncio.ensure_future(journal.do(call)) for call in calls]
+    waiting = [asyncio.ensure_future(getattr(journal, name)(call)) for name, call in calls]
     await asyncio.sleep(0.01)
     gate.set()
     await first
-    results = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(result) for result in results] == [JournalError] * 3
-    assert all("disk is full" in result.message for result in results)
-    assert await journal.do(lambda file: file.facts("push-0")) == []
+    return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def adding(number, **body):
+    return ("do", lambda file: file.append(fact(number, **body)))
+
+
+async def numbers(journal):
+    return [one.body["number"] for one in await journal.read(lambda file: file.facts("push-0"))]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), JournalCorruptError("damaged", path="j")])
+async def test_a_call_that_fails_fails_alone_and_takes_back_only_what_it_wrote(journal, error):
+    def bad(file):
+        file.append(fact(2))
+        file.append(fact(3))
+        raise error
+
+    results = await together(journal, adding(1), ("do", bad), adding(4))
+    assert results == [None, error, None]
+    assert journal.commits == 2
+    assert await numbers(journal) == [1, 4]
+
+
+async def test_a_statement_that_is_refused_is_an_error_of_its_call_alone(journal):
+    results = await together(
+        journal,
+        ("do", lambda file: file.begin_push(row())),
+        ("do", lambda file: file.begin_push(row())),
+        ("do", lambda file: file.begin_push(row(1))),
+    )
+    assert [type(result) for result in results] == [type(None), JournalError, type(None)]
+    assert "UNIQUE" in results[1].message
+    assert len(await journal.read(lambda file: file.pushes())) == 2
+
+
+async def test_a_damaged_fact_of_one_push_harms_neither_the_writes_nor_the_reads_of_others(journal):
+    damaged = "INSERT INTO facts (push_id, at, kind, body) VALUES ('push-1', 1.0, 'k', '{')"
+    await journal.do(lambda file: file._db.execute(damaged) and None)
+    results = await together(
+        journal, adding(1), ("read", lambda file: file.facts("push-1")), ("read", lambda file: file.facts("push-0"))
+    )
+    assert [type(result) for result in results] == [type(None), JournalCorruptError, list]
+    assert results[2] == [fact(1)]
+
+
+@pytest.mark.parametrize("is_swallowed", [False, True], ids=["", "and the call that met it says nothing"])
+async def test_a_full_disk_is_told_to_all_whose_writes_it_took_back(journal, is_swallowed):
+    """SQLite rolls the whole transaction back by itself then, and what is written afterwards would stand alone."""
+
+    def fill(file):
+        with contextlib.suppress(sqlite3.OperationalError) if is_swallowed else contextlib.nullcontext():
+            file.append(fact(2, text="x" * 500_000))
+
+    def limit(file):
+        (pages,) = file._db.execute("PRAGMA page_count").fetchone()
+        file._db.execute(f"PRAGMA max_page_count={pages + 20}")
+
+    await journal.do(limit)
+    results = await together(journal, adding(1), ("do", fill), adding(3), ("read", lambda file: file.facts("push-0")))
+    assert [type(result) for result in results] == [JournalError, JournalError, JournalError, list]
+    assert results[3] == []
+    assert len({id(result) for result in results}) == 4, "each caller hangs its own receipt on its error"
+    if not is_swallowed:
+        assert all("disk is full" in result.message for result in results[:3])
+        assert [exit_codes.exit_code_for(result) for result in results[:3]] == [75, 75, 75]
+    await journal.do(lambda file: file.append(fact(5)))
+    assert await numbers(journal) == [5]
+
+
+@pytest.mark.parametrize("step", ["BEGIN", "COMMIT"])
+async def test_a_transaction_that_does_not_begin_or_end_is_told_to_all_in_it(journal, step):
+    def refuse(file):
+        file._db.set_authorizer(
+            lambda action, what, *_rest: (
+                sqlite3.SQLITE_DENY if (action, what) == (sqlite3.SQLITE_TRANSACTION, step) else sqlite3.SQLITE_OK
+            )
+        )
+
+    files = []
+    await journal.read(files.append)
+    first, gate = await held(journal)
+    waiting = [asyncio.ensure_future(journal.do(call)) for _, call in (adding(1), adding(2))]
+    await asyncio.sleep(0.01)
+    refuse(files[0])
+    gate.set()
+    results = await asyncio.gather(first, *waiting, return_exceptions=True)
+    assert {type(result) for result in results[1:]} == {JournalError}
+    files[0]._db.set_authorizer(None)
     await journal.do(lambda file: file.append(fact(3)))
-    assert len(await journal.do(lambda file: file.facts("push-0"))) == 1
+    assert await numbers(journal) == [3]
+
+
+async def test_a_read_sees_what_was_to_be_written_before_it_and_costs_no_flush(journal):
+    def all_of(file):
+        return [one.body["number"] for one in file.facts("push-0")]
+
+    results = await together(journal, adding(1), ("read", all_of), adding(2), ("read", all_of))
+    assert results[1][:1] == [1]
+    assert results[3] == [1, 2]
+    assert journal.commits == 2
+
+
+async def test_a_read_does_not_wait_for_another_process_that_writes(journal, path):
+    await journal.do(lambda file: file.append(fact(1)))
+    with contextlib.closing(JournalFile(path)) as other, other.transaction():
+        other.append(fact(2))
+        assert await numbers(journal) == [1]
+    assert await numbers(journal) == [1, 2]
+
+
+async def test_a_read_sees_one_moment(journal, path):
+    def twice(file):
+        before = file.facts("push-0")
+        with contextlib.closing(JournalFile(path)) as other:
+            put(other, fact(1))
+        return before, file.facts("push-0")
+
+    assert await journal.read(twice) == ([], [])
+    assert await numbers(journal) == [1]
+
+
+async def test_a_read_that_writes_is_refused(journal):
+    with pytest.raises(JournalError, match="readonly"):
+        await journal.read(lambda file: file.append(fact(1)))
+    await journal.do(lambda file: file.append(fact(2)))
+    assert await numbers(journal) == [2]
 
 
 async def test_a_call_that_was_told_to_be_done_is_in_the_file(journal, path):
@@ -216,13 +354,17 @@ async def test_a_call_that_was_told_to_be_done_is_in_the_file(journal, path):
 
 async def test_a_call_cancelled_before_it_began_never_happens(journal):
     first, gate = await held(journal)
+    began = []
     second = asyncio.ensure_future(journal.do(lambda file: file.append(fact(1))))
+    third = asyncio.ensure_future(journal.read(began.append))
     await asyncio.sleep(0.01)
     second.cancel()
-    await asyncio.wait({second})
+    third.cancel()
+    await asyncio.wait({second, third})
     gate.set()
     await first
-    assert await journal.do(lambda file: file.facts("push-0")) == []
+    assert await numbers(journal) == []
+    assert began == []
 
 
 async def test_a_closed_journal_says_so_and_what_waited_is_written(path):

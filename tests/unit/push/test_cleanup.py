@@ -85,7 +85,7 @@ def add(journal):
 
 
 async def state_of(journal, push_id="p1"):
-    return (await journal.do(lambda file: file.push(push_id))).state
+    return (await journal.read(lambda file: file.push(push_id))).state
 
 
 # --- Pushes -----------------------------------------------------------------------------------------------------------------------------
@@ -108,10 +108,10 @@ async def test_a_stale_push_without_a_job_is_over_from_now_on(journal, add, tmp_
     await add("p3", at=RECENT)
     await add("p4", state="unknown")
     assert await give_up(journal, tmp_path) == 1
-    ended = await journal.do(lambda file: file.push("p1"))
+    ended = await journal.read(lambda file: file.push("p1"))
     assert ended.state == "superseded"
     assert ended.updated_at >= NOW
-    facts = await journal.do(lambda file: file.facts("p1"))
+    facts = await journal.read(lambda file: file.facts("p1"))
     assert (facts[-1].kind, facts[-1].body["reason"]) == ("push_superseded", "nobody resumed it in time")
     assert [await state_of(journal, push_id) for push_id in ("p2", "p3", "p4")] == ["open", "open", "unknown"]
     PushLock(tmp_path / "locks", ended.identity).release()
@@ -289,11 +289,11 @@ async def test_the_journal_is_asked_while_the_file_is_locked(journal, spool):
     seen = []
 
     class Asked:
-        async def do(self, call):
+        async def read(self, call):
             with path.open() as file, pytest.raises(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             seen.append(path.exists())
-            return await journal.do(call)
+            return await journal.read(call)
 
     assert await tidy(Asked(), spool) == 1
     assert seen == [True]

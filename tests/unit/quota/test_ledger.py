@@ -5,6 +5,8 @@ import sqlite3
 
 import pytest
 
+from pushengine.cli import exit_codes
+from pushengine.errors import LedgerError
 from pushengine.quota.ledger import SqliteLedger
 
 HOUR, DAY = 3600.0, 24 * 3600.0
@@ -258,3 +260,19 @@ def test_a_correction_is_on_the_disk_before_it_is_told(tmp_path):
         spend(ledger, 1, NOON + HOUR + 600)
         assert ledger.reserve(TEAM, NOON + 600).warning
         assert len(flushed) == 2
+
+
+# --- A file that fails ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_as_such_and_changes_nothing(ledger):
+    """SQLite takes the transaction back by itself: there is none to take back any more."""
+    spend(ledger, 1, NOON + 600)
+    (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
+    ledger._connection.execute(f"PRAGMA max_page_count={pages}")
+    before = row_of(ledger)
+    with pytest.raises(LedgerError, match="disk is full") as caught:
+        ledger.block(TEAM, 60.0, NOON + 601, is_named=True, reason="x" * 100_000)
+    assert exit_codes.exit_code_for(caught.value) == 75
+    assert row_of(ledger) == before
+    spend(ledger, 1, NOON + 602)
