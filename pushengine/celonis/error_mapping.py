@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import urllib.parse
 from collections.abc import Sequence
 
@@ -41,6 +42,7 @@ from pushengine.redaction import clean_text, clip_text, redact
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _RUN_AGAIN = "check network and proxy, and run again"
+_NO_REASON = "it was reset or closed"
 _ASK_FIRST = "it may have been done: it is looked up before anything is sent again"
 
 _FROM_PROXIES_TOO = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
@@ -201,11 +203,12 @@ def _describe(exc: BaseException, upload: Upload | None) -> str:
 
 def _reason(exc: BaseException) -> str:
     """The system's word for an error; nothing of the text that aiohttp puts around it."""
-    reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or ""
-    if "request body for" in str(reason) or not isinstance(reason, str) or not reason:
-        cause = exc.__cause__
-        return _reason(cause) if isinstance(cause, OSError) and cause is not exc else "it was reset or closed"
-    return clean_text(reason)
+    if isinstance(exc, aiohttp.ClientOSError):
+        if isinstance(exc.__cause__, OSError):
+            return _reason(exc.__cause__)
+        return os.strerror(exc.errno) if exc.errno else _NO_REASON  # what it says itself may hold the URL
+    reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None)
+    return clean_text(reason) if isinstance(reason, str) and reason else _NO_REASON
 
 
 def defused(exc: BaseException) -> BaseException:

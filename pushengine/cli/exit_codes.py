@@ -15,7 +15,6 @@ Exit codes
 from __future__ import annotations
 
 import asyncio
-import errno
 from typing import Any, cast
 
 from pushengine import errors
@@ -59,11 +58,9 @@ def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat tabl
 
 
 def _may_pass(error: errors.LedgerError | errors.JournalError) -> bool:
-    """Others keep the file locked, or the disk is full: both end without a change of command or configuration."""
-    if isinstance(error, errors.JournalLockedError):
-        return True
-    reason = str(error.__cause__)
-    return "locked" in reason or "full" in reason or getattr(error.__cause__, "errno", None) == errno.ENOSPC
+    from pushengine.state.sqlite import may_pass
+
+    return isinstance(error, errors.JournalLockedError) or may_pass(error.__cause__)
 
 
 def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[str, str]:

@@ -6,14 +6,13 @@ write-ahead log into a temporary folder, and read there row by row, so that one 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Self
 
 from pushengine.errors import ConfigError, JournalVersionError
 from pushengine.journal.facts import Fact, PushRow
 from pushengine.journal.sqlite_errors import corrupt, translated
-from pushengine.journal.store import FORMAT_VERSION
+from pushengine.journal.store import FORMAT_VERSION, read_facts
 from pushengine.state.sqlite import open_read_only
 
 _FACT_COLUMNS = "seq, push_id, at, kind, body"
@@ -90,7 +89,4 @@ class JournalReader:
     def facts(self, push_id: str) -> list[Fact]:
         """What is known of a push, in order."""
         with translated(self.path):
-            rows = self._db.execute(
-                "SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,)
-            )
-            return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+            return read_facts(self._db, self.path, push_id)

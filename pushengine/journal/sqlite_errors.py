@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pushengine.errors import JournalCorruptError, JournalError
+from pushengine.state.sqlite import is_damage
 
 
 @contextlib.contextmanager
@@ -23,8 +24,7 @@ def translation(path: Path, error: BaseException) -> BaseException:
     """Our error for one of SQLite or the system, any other as it is. Each caller gets one of its own, to hang its receipt on."""
     if not isinstance(error, sqlite3.DatabaseError | OSError):
         return error
-    is_damage = any(sign in str(error) for sign in ("malformed", "not a database", "Could not decode"))
-    ours = corrupt(path, str(error)) if is_damage else unusable(path, error)
+    ours = corrupt(path, str(error)) if is_damage(error) else unusable(path, error)
     ours.__cause__ = error
     return ours
 

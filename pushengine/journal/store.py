@@ -60,27 +60,48 @@ CREATE TABLE teams (team TEXT PRIMARY KEY, checksum TEXT) STRICT;
 _STATE_INDEX = "CREATE INDEX IF NOT EXISTS pushes_by_state ON pushes (state, created_at)"
 """Not part of the format: a journal without it gets it, and who does not know it keeps it up all the same."""
 
+# A damaged fact, whose body is no JSON, must not fail a question about all pushes. It is taken to say what has nothing deleted: that its job
+# was submitted, that its push needs the file. CASE, because SQLite may look at the terms of an AND in any order.
+
 _FORGOTTEN_JOBS = """
 SELECT pushes.*, json_extract(made.body, '$.job_id') AS job_id
 FROM pushes JOIN facts AS made USING (push_id)
-WHERE pushes.team = ?1 AND pushes.pool_id = ?2 AND made.kind = 'job_created'
+WHERE pushes.team = ?1 AND pushes.pool_id = ?2 AND made.kind = 'job_created' AND json_valid(made.body)
   AND (pushes.state IN ('failed', 'superseded') OR (pushes.state = 'open' AND pushes.updated_at < ?3))
   AND NOT EXISTS (
     SELECT 1 FROM facts AS later
-    WHERE later.push_id = made.push_id AND json_extract(later.body, '$.job_id') = json_extract(made.body, '$.job_id')
-      AND (later.kind = 'submit_intended' OR (later.kind = 'job_discarded' AND json_extract(later.body, '$.error') IS NULL)))
+    WHERE later.push_id = made.push_id AND later.kind IN ('submit_intended', 'job_discarded')
+      AND CASE WHEN json_valid(later.body) AND json_valid(made.body) THEN
+        json_extract(later.body, '$.job_id') = json_extract(made.body, '$.job_id')
+        AND (later.kind = 'submit_intended' OR json_extract(later.body, '$.error') IS NULL)
+      ELSE 1 END)
 """
 
 _NEEDS_FILE = """
+WITH plans(body) AS (
+  SELECT (SELECT body FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'push_planned' ORDER BY seq LIMIT 1)
+  FROM pushes WHERE state IN ('open', 'unknown') OR updated_at >= ?2
+)
 SELECT EXISTS (
-  SELECT 1 FROM pushes
-  WHERE (state IN ('open', 'unknown') OR updated_at >= ?2)
-    AND EXISTS (
-      SELECT 1 FROM json_each(
-        (SELECT body FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'push_planned' ORDER BY seq LIMIT 1), '$.fingerprint'
-      ) AS file
-      WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1))
+  SELECT 1 FROM plans
+  WHERE body IS NOT NULL AND CASE WHEN json_valid(body) THEN EXISTS (
+      SELECT 1 FROM json_each(body, '$.fingerprint') AS file
+      WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1)
+    ELSE 1 END)
 """
+
+
+def read_facts(db: sqlite3.Connection, path: Path, push_id: str) -> list[Fact]:
+    """What is known of a push, in order.
+
+    Raises:
+        JournalCorruptError: One of its facts is no JSON.
+    """
+    rows = db.execute("SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,))
+    try:
+        return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+    except ValueError as error:
+        raise corrupt(path, f"a fact of push {push_id} cannot be read: {error}") from error
 
 
 class Outcome(NamedTuple):
@@ -231,11 +252,7 @@ class JournalFile:
 
     def facts(self, push_id: str) -> list[Fact]:
         """What is known of a push, in order."""
-        rows = self._db.execute("SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,))
-        try:
-            return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
-        except ValueError as error:
-            raise corrupt(self.path, f"a fact of push {push_id} cannot be read: {error}") from error
+        return read_facts(self._db, self.path, push_id)
 
     def is_forgotten(self, push_id: str, job_id: str, stale_before: float) -> bool:
         """Whether `forgotten_jobs` still names this job."""

@@ -16,6 +16,28 @@ _SHORT_WAITS_SECONDS = 0.02
 _SHORT_WAIT_SECONDS = 0.00005
 _LONG_WAIT_SECONDS = 0.002
 _flush = getattr(os, "fdatasync", os.fsync)
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def result_code(error: BaseException | None) -> int | None:
+    """SQLite's primary result code, without what an extended one adds; None for an error that is not SQLite's."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the file is no sound database."""
+    if isinstance(error, sqlite3.OperationalError) and result_code(error) is None:
+        # Of Python's module, not of SQLite. In reading it has one such error, and no class for it: a text is no UTF-8.
+        return True
+    return result_code(error) in _DAMAGED
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether it may work later, without a change of command or configuration: others keep the file locked, or the disk is full."""
+    code = result_code(error)
+    return code in _LOCKED or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
 
 
 class PatientConnection(sqlite3.Connection):
@@ -37,7 +59,7 @@ class PatientConnection(sqlite3.Connection):
             try:
                 return super().execute(sql, parameters)
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error):
+                if result_code(error) not in _LOCKED:
                     raise
                 now = time.monotonic()  # a lock wait of the system's, outside any clock of ours
                 start = now if start is None else start

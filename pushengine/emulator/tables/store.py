@@ -94,7 +94,8 @@ class Store:
             try:
                 return duckdb.connect(str(self._database))
             except duckdb.IOException as exc:
-                # Another process holds the file, for a moment as we do, or for good.
+                # Another process holds the file, for a moment as we do, or for good. DuckDB has one class for this and for a file that
+                # cannot be opened at all, and no code: only its text tells them apart.
                 if time.monotonic() > deadline or not any(word in str(exc) for word in _HELD_BY_ANOTHER):
                     raise
                 time.sleep(_OPEN_RETRY_SECONDS)

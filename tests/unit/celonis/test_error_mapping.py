@@ -199,6 +199,19 @@ def test_before_the_body_begins_an_upload_is_not_sent():
     assert type(border_error(broken, UNSAFE, upload=upload)) is errors.OutcomeUnknownError
 
 
+def test_the_word_for_a_lost_connection_is_the_systems_whatever_aiohttp_says_around_it():
+    def told(exc, cause=None):
+        exc.__cause__ = cause
+        return str(border_error(exc, SAFE))
+
+    wrapped = client_exceptions.ClientOSError(104, "Some words about https://h")
+    assert "https://h" not in told(wrapped)
+    assert "before the answer, Connection reset by peer" in told(wrapped)
+    assert "before the answer, Broken pipe" in told(wrapped, OSError(32, "Broken pipe"))
+    assert "before the answer, it was reset or closed" in told(client_exceptions.ClientOSError(None, "at https://h"))
+    assert "before the answer, it was reset or closed" in told(client_exceptions.ClientOSError("at https://h"))
+
+
 @pytest.mark.parametrize("name", BORDER)
 def test_the_cause_shows_no_credentials(name):
     exc = defused(BORDER[name][0]())

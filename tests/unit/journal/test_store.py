@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pushengine.cli import exit_codes
 from pushengine.errors import JournalCorruptError, JournalError, JournalLockedError, JournalVersionError
 from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.reader import JournalReader
 from pushengine.journal.sqlite_errors import translated
 from pushengine.journal.store import FORMAT_VERSION, Journal, JournalFile
 from pushengine.state.folder import refuse_network_file_system
@@ -477,6 +478,41 @@ def test_a_fact_that_is_no_json_is_damage(file):
     file._db.execute("INSERT INTO facts (push_id, at, kind, body) VALUES ('push-0', 1.0, 'k', '{\"a\": ')")
     with pytest.raises(JournalCorruptError, match="push-0"):
         file.facts("push-0")
+    with JournalReader(file.path) as reader, pytest.raises(JournalCorruptError, match="push-0"):
+        reader.facts("push-0")
+
+
+def plan_of(file, push, body):
+    """A stale push, open and without a job, whose plan is this."""
+    with file.transaction():
+        file.begin_push(row(push))
+        file._db.execute(
+            "INSERT INTO facts (push_id, at, kind, body) VALUES (?, 1.0, 'push_planned', ?)", (f"push-{push}", body)
+        )
+
+
+def test_a_file_that_a_damaged_plan_may_name_is_kept(file):
+    plan_of(file, 0, '{"fingerprint": [["/spool/a.csv", 1, 2, "x"]]}')
+    assert [file.needs_file("a.csv"), file.needs_file("b.csv")] == [True, False]
+    plan_of(file, 1, '{"fingerprint": [["/spool/b.')
+    assert [file.needs_file("a.csv"), file.needs_file("b.csv")] == [True, True]
+    with file.transaction():
+        file.set_state("push-1", "done", 200.0)
+    assert file.needs_file("b.csv") is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_named"), [("job_created", False), ("submit_intended", False), ("job_discarded", False), ("k", True)]
+)
+def test_a_job_is_not_taken_for_forgotten_where_a_damaged_fact_may_say_otherwise(file, kind, is_named):
+    with file.transaction():
+        for push in (0, 1):
+            file.begin_push(row(push))
+            if push or kind != "job_created":
+                file.append(Fact(f"push-{push}", 1.0, "job_created", {"job_id": f"j{push}"}))
+        file._db.execute("INSERT INTO facts (push_id, at, kind, body) VALUES ('push-0', 1.0, ?, '{')", (kind,))
+    named = [job_id for _, job_id in file.forgotten_jobs("acme", "p", 1000.0)]
+    assert sorted(named) == (["j0", "j1"] if is_named else ["j1"])
 
 
 def test_a_cut_file_is_found(path):
