@@ -34,10 +34,6 @@ from pushengine.runtime.clock import Clock
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-if sys.platform == "linux":
-    import fcntl
-    import termios
-
 SLICE_BYTES = 256 * 1024
 FILE_PIECE_BYTES = 1024 * 1024
 
@@ -284,7 +280,10 @@ def _kernel_unsent_bytes(transport: asyncio.BaseTransport) -> int:
     sock = transport.get_extra_info("socket")
     queued = array.array("i", [0])
     try:
+        import fcntl  # noqa: PLC0415 - not on every platform
+        import termios  # noqa: PLC0415
+
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
-    except (OSError, ValueError, AttributeError):
+    except (ImportError, OSError, ValueError, AttributeError):
         return 0
     return queued[0]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pushengine import events
-from pushengine.errors import JournalLockedError, PushEngineError, TransportError
+from pushengine.errors import JournalError, PushEngineError, TransportError
 from pushengine.interfaces import Destination, Lock, OffLoop
 from pushengine.journal.facts import Fact, PushRow
 from pushengine.journal.store import Journal, JournalFile
@@ -35,12 +35,14 @@ async def give_up_stale_pushes(
     before = clock.now() - stale_seconds
     ended = 0
     for push in await journal.read(lambda file: file.stale_pushes(before)):
-        with contextlib.suppress(JournalLockedError, OSError):
+        try:
             lock = take_lock(push.identity)
-            try:
-                ended += await journal.do(_giving_up(push, before, clock.now()))
-            finally:
-                lock.release()
+        except JournalError:  # another process works on it, or the lock cannot be taken
+            continue
+        try:
+            ended += await journal.do(_giving_up(push, before, clock.now()))
+        finally:
+            lock.release()
     return ended
 
 
@@ -83,7 +85,7 @@ async def delete_forgotten_jobs(
         for push, job_id in forgotten:
             try:
                 lock = take_lock(push.identity)
-            except JournalLockedError:
+            except JournalError:
                 continue
             try:
                 # whoever had the lock before may have gone on with it
@@ -148,6 +150,7 @@ async def delete_spool(path: Path, *, journal: Journal, off_loop: OffLoop, ended
             lambda file: file.needs_file(path.name, ended_since=ended_since)
         ):
             return False
+        hold.release_name()
         await off_loop(path.unlink)
         return True
     return False

@@ -21,8 +21,10 @@ from pushengine.errors import ConfigError, JournalError
 from pushengine.interfaces import OffLoop, Source, SourceBatch, SourceBlock
 from pushengine.runtime.aio import finish
 from pushengine.sources import AsyncSource
+from pushengine.state.lock import MOVES_WHILE_OPEN, FileLock
 
 _PIECE_BYTES = 1024 * 1024
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "arrow": ".arrow"}
 
 
@@ -127,13 +129,14 @@ class SpoolHold:
     """Keeps a spool file from being deleted while a push needs it; use with `with`. Holds one file, or none.
 
     It is an OS lock on the file itself: it goes along when `.part` is renamed, and the system gives it back however the process ends.
-    Pushes share it, because a push may be resumed while another one reads the file. Who deletes takes it alone, or not at all.
+    Pushes share it, because a push may be resumed while another one reads the file. Who deletes takes it alone, or not at all. On Windows an
+    open file can be neither renamed nor deleted: it is let go for that moment (`release_name`), in which whoever opens it prevents the deletion.
 
     The calls do not wait and are made on the event loop: a thread's answer would be lost with a cancellation, and the lock kept for good.
     """
 
     def __init__(self) -> None:
-        self._descriptor = -1
+        self._lock: FileLock | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -147,9 +150,9 @@ class SpoolHold:
         Raises:
             OSError: It cannot be made.
         """
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         try:
-            self._lock(os.dup(file.fileno()), is_alone=False)
+            self._hold(path, is_alone=False)
         except BaseException:
             file.close()
             raise
@@ -157,35 +160,34 @@ class SpoolHold:
 
     def take(self, path: Path) -> bool:
         """Hold an existing file, beside others who do; False if it is gone or being deleted. Keeps what is held already."""
-        return self._descriptor >= 0 or self._open(path, is_alone=False)
+        return self._lock is not None or self._try(path, is_alone=False)
 
     def take_alone(self, path: Path) -> bool:
         """Hold an existing file that nobody else holds; False if that cannot be."""
-        return self._open(path, is_alone=True)
+        return self._try(path, is_alone=True)
 
     def release(self) -> None:
         """Let it go; safe to call twice."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
-    def _open(self, path: Path, *, is_alone: bool) -> bool:
+    def release_name(self) -> None:
+        """Let the file be renamed or deleted by its holder: where that needs it closed, it is let go."""
+        if not MOVES_WHILE_OPEN:
+            self.release()
+
+    def _try(self, path: Path, *, is_alone: bool) -> bool:
         try:
-            self._lock(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), is_alone=is_alone)
+            self._hold(path, is_alone=is_alone)
         except OSError:
             return False
         return True
 
-    def _lock(self, descriptor: int, *, is_alone: bool) -> None:
-        import fcntl  # noqa: PLC0415 - not on every platform
-
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(descriptor)
-            raise
+    def _hold(self, path: Path, *, is_alone: bool) -> None:
+        lock = FileLock(os.open(path, os.O_RDONLY | _NO_FOLLOW), is_shared=not is_alone)
         self.release()
-        self._descriptor = descriptor
+        self._lock = lock
 
 
 async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
@@ -195,18 +197,22 @@ async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_
         await off_loop(_make_folder, path.parent)
         file = hold.create(part)
         try:
-            async for piece in pieces:
-                await off_loop(_write, file, piece, digest)
-            await off_loop(_flush, file)
+            try:
+                async for piece in pieces:
+                    await off_loop(_write, file, piece, digest)
+                await off_loop(_flush, file)
+            finally:
+                with contextlib.suppress(OSError):  # what could not be written was told by then
+                    file.close()
+            hold.release_name()
             await finish(off_loop(_publish, part, path))
+            hold.take(path)
         except BaseException:
+            hold.release_name()
             for left in (part, path):
                 with contextlib.suppress(OSError):
                     left.unlink(missing_ok=True)
             raise
-        finally:
-            with contextlib.suppress(OSError):  # what could not be written was told by then
-                file.close()
     except OSError as error:
         raise JournalError(
             f"cannot write the spool: {error.strerror or error}",
@@ -231,7 +237,9 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _publish(part: Path, path: Path) -> None:
-    part.rename(path)
+    part.replace(path)
+    if not MOVES_WHILE_OPEN:  # nor can a folder be opened there, to be flushed
+        return
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,59 +1,159 @@
-"""Locks of the operating system on files of the state folder."""
+"""Locks of the operating system on files of the state folder.
+
+The system gives a lock back however its process ends: that a lock file is there says nothing.
+
+    POSIX      `flock` on the file
+    Windows    bytes of the file, far beyond what any file holds, because nobody else can read or write a byte that is locked. They cannot be
+               shared: who shares takes any one of a range, who is alone all of them. An open file can be neither renamed nor deleted.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import importlib
 import os
 from pathlib import Path
+from typing import Any
 
-from pushengine.errors import JournalLockedError
+from pushengine.errors import JournalError, JournalLockedError
+
+
+def _module_if_there(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+_fcntl = _module_if_there("fcntl")
+_msvcrt = None if _fcntl is not None else _module_if_there("msvcrt")
+
+MOVES_WHILE_OPEN = _fcntl is not None
+"""Whether a file can be renamed and deleted while it is open."""
+
+_FIRST_LOCKED_BYTE = 1 << 43
+_LOCKED_BYTES = 64
+"""How many can share a lock on Windows."""
+
+
+class FileLock:
+    """A lock on an open file, which belongs to it from now on: it is closed by `release()`, or at once if the lock cannot be had.
+
+    Args:
+        descriptor: Of the open file.
+        is_shared: Others may share it.
+
+    Raises:
+        BlockingIOError: Somebody else holds it.
+        OSError: The system cannot lock this file.
+        JournalError: This system knows no locks.
+    """
+
+    def __init__(self, descriptor: int, *, is_shared: bool = False) -> None:
+        self.descriptor = descriptor
+        self._bytes = range(0)
+        try:
+            self._take(is_shared=is_shared)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _take(self, *, is_shared: bool) -> None:
+        if _fcntl is not None:
+            _fcntl.flock(self.descriptor, (_fcntl.LOCK_SH if is_shared else _fcntl.LOCK_EX) | _fcntl.LOCK_NB)
+        elif _msvcrt is not None:
+            self._bytes = self._take_bytes(is_shared=is_shared)
+        else:
+            raise JournalError(
+                "cannot lock files on this system: Python has neither fcntl nor msvcrt here",
+                path="",
+                hint="run it on Linux, macOS or Windows: without locks two processes could push the same rows",
+            )
+
+    def _take_bytes(self, *, is_shared: bool) -> range:
+        every = range(_FIRST_LOCKED_BYTE, _FIRST_LOCKED_BYTE + _LOCKED_BYTES)
+        for some in [range(byte, byte + 1) for byte in every] if is_shared else [every]:
+            try:
+                self._lock_bytes(_msvcrt.LK_NBLCK, some)
+            except OSError as error:
+                if error.errno != errno.EACCES:
+                    raise
+            else:
+                return some
+        raise BlockingIOError(errno.EAGAIN, "another process has it locked")
+
+    def _lock_bytes(self, mode: int, some: range) -> None:
+        os.lseek(self.descriptor, some.start, os.SEEK_SET)
+        _msvcrt.locking(self.descriptor, mode, len(some))
+
+    def release(self) -> None:
+        """Let others have it, and close the file; safe to call twice."""
+        if self.descriptor < 0:
+            return
+        if self._bytes:  # Windows gives back what is locked when the file is closed, but not necessarily at once
+            with contextlib.suppress(OSError):
+                self._lock_bytes(_msvcrt.LK_UNLCK, self._bytes)
+        os.close(self.descriptor)
+        self.descriptor = -1
 
 
 class PushLock:
-    """One process per push: an OS lock on `locks/<identity>.lock`, given back by the system however the process ends.
+    """One process per push: a lock on `locks/<identity>.lock`, which holds the pid.
 
     Raises:
         JournalLockedError: Another process works on the same push.
+        JournalError: The lock cannot be taken for another reason.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
-        import fcntl  # noqa: PLC0415 - not on every platform
-
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = folder / f"{identity[:32]}.lock"
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.path = _path_of(folder, identity)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._descriptor)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = FileLock(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        except BlockingIOError as error:
             raise JournalLockedError(
-                f"this push is held by pid {holder}",
+                f"this push is held by pid {_pid_in(self.path) or 'unknown'}",
                 path=str(self.path),
                 hint="wait for it, or stop that process; then run the same command again",
             ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode("ascii"), 0)
+        except OSError as error:
+            raise JournalError(
+                f"cannot take the lock of this push: {error.strerror or error}",
+                path=str(self.path),
+                hint="the state folder must be on a local disk and writable; PUSHENGINE_STATE_DIR names another",
+            ) from error
+        os.ftruncate(self._lock.descriptor, 0)
+        os.lseek(self._lock.descriptor, 0, os.SEEK_SET)
+        os.write(self._lock.descriptor, str(os.getpid()).encode("ascii"))
 
     def release(self) -> None:
         """Let others have it; safe to call twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._lock.release()
 
 
 def holder_of(folder: Path, identity: str) -> int | None:
-    """The process that works on a push at this moment, or None: asks the operating system for the push's lock (`journal.PushLock`)."""
-    import fcntl  # noqa: PLC0415 - not on every platform
+    """The process that works on a push at this moment, or None: asks the operating system for the push's lock.
 
+    Raises:
+        JournalError: This system knows no locks.
+    """
+    path = _path_of(folder, identity)
     try:
-        descriptor = os.open(folder / f"{identity[:32]}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        FileLock(os.open(path, os.O_RDONLY), is_shared=True).release()
+    except BlockingIOError:
+        pid = _pid_in(path)
+        return int(pid) if pid.isdecimal() else None
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        return int(pid) if pid.isdecimal() else None
-    finally:
-        os.close(descriptor)
     return None
+
+
+def _path_of(folder: Path, identity: str) -> Path:
+    return folder / f"{identity[:32]}.lock"
+
+
+def _pid_in(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()[:32].decode("ascii", "replace").strip()
+    return ""
