@@ -46,31 +46,68 @@ one value that a source error is about.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 if TYPE_CHECKING:
     from pushengine.model import Receipt
 
 Disposition = Literal["transient", "terminal", "outcome_unknown"]
+_Error = TypeVar("_Error", bound="PushEngineError")
 TimeoutPhase = Literal["connect", "write", "read", "pool"]
 
 
+class _Common(TypedDict, total=False):
+    """What every error can be given besides its own attributes; see `PushEngineError`."""
+
+    hint: str
+    disposition: Disposition | None
+
+
+class _OfAnswer(_Common, total=False):
+    """What every `ApiError` can be given besides its status."""
+
+    code: str | None
+    request_id: str | None
+
+
 class PushEngineError(Exception):
-    """Base of all errors of this package.
+    """Base of all errors of this package. One is complete when it is made; `replace` makes another that says something else.
 
     Attributes:
         hint: What the user can do next; may be empty.
-        disposition: Whether another attempt can help; read by `pushengine.pipeline.retry` only.
+        disposition: Whether another attempt can help, where it is not what the class says; read by `pushengine.pipeline.retry` only.
         receipt: Set when the error ended a push: what was done until then.
     """
 
     disposition: Disposition = "terminal"
     receipt: Receipt | None = None
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", disposition: Disposition | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if disposition is not None:
+            self.disposition = disposition
+
+    def replace(
+        self, *, message: str | None = None, hint: str | None = None, disposition: Disposition | None = None
+    ) -> Self:
+        """A copy that says something else, with the same attributes, receipt, notes, cause and traceback.
+
+        To be raised in place of this one: `raise error.replace(hint=...) from error.__cause__`.
+        """
+        other: Self = _restored(type(self), self.args, self.__dict__)
+        if "__notes__" in other.__dict__:
+            other.__notes__ = [*self.__notes__]
+        if message is not None:
+            other.message, other.args = message, (message, *self.args[1:])
+        if hint is not None:
+            other.hint = hint
+        if disposition is not None:
+            other.disposition = disposition
+        other.__cause__, other.__context__ = self.__cause__, self.__context__
+        other.__suppress_context__ = self.__suppress_context__
+        return other.with_traceback(self.__traceback__)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -80,7 +117,7 @@ class PushEngineError(Exception):
         return _restored, (type(self), self.args, self.__dict__)
 
 
-def _restored(kind: type[PushEngineError], args: tuple[Any, ...], state: dict[str, Any]) -> PushEngineError:
+def _restored(kind: type[_Error], args: tuple[Any, ...], state: dict[str, Any]) -> _Error:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -93,8 +130,8 @@ class ConfigError(PushEngineError):
         key: The setting at fault, as its user wrote it, or None.
     """
 
-    def __init__(self, message: str, *, key: str | None = None, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, key: str | None = None, **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
         self.key = key
 
 
@@ -106,8 +143,10 @@ class SourceError(PushEngineError):
         position: Where in it ("line 7", "row 12, column AMOUNT"), or None.
     """
 
-    def __init__(self, message: str, *, source: str = "", position: str | None = None, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, source: str = "", position: str | None = None, **common: Unpack[_Common]
+    ) -> None:
+        super().__init__(message, **common)
         self.source = source
         self.position = position
 
@@ -162,8 +201,8 @@ class RequestTimeoutError(TransportError):
         phase: connect, write, read or pool.
     """
 
-    def __init__(self, message: str, *, phase: TimeoutPhase, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, phase: TimeoutPhase, **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
         self.phase = phase
 
 
@@ -183,9 +222,15 @@ class ApiError(PushEngineError):
     """
 
     def __init__(
-        self, message: str, *, status: int, code: str | None = None, request_id: str | None = None, hint: str = ""
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str | None = None,
+        request_id: str | None = None,
+        **common: Unpack[_Common],
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, **common)
         self.status = status
         self.code = code
         self.request_id = request_id
@@ -225,12 +270,10 @@ class RateLimitedError(ApiError):
         message: str,
         *,
         status: int = 429,
-        code: str | None = None,
-        request_id: str | None = None,
-        hint: str = "",
         retry_after_seconds: float | None = None,
+        **of_answer: Unpack[_OfAnswer],
     ) -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+        super().__init__(message, status=status, **of_answer)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -257,8 +300,8 @@ class JobError(PushEngineError):
         job_id: The job.
     """
 
-    def __init__(self, message: str, *, job_id: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, job_id: str, **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
         self.job_id = job_id
 
 
@@ -271,9 +314,9 @@ class JobFailedError(JobError):
     """
 
     def __init__(
-        self, message: str, *, job_id: str, status: str = "ERROR", server_message: str = "", hint: str = ""
+        self, message: str, *, job_id: str, status: str = "ERROR", server_message: str = "", **common: Unpack[_Common]
     ) -> None:
-        super().__init__(message, job_id=job_id, hint=hint)
+        super().__init__(message, job_id=job_id, **common)
         self.status = status
         self.server_message = server_message
 
@@ -309,8 +352,8 @@ class JournalError(PushEngineError):
         path: The journal's file.
     """
 
-    def __init__(self, message: str, *, path: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, path: str, **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
         self.path = path
 
 
@@ -335,8 +378,8 @@ class LedgerError(PushEngineError):
         path: The ledger's file.
     """
 
-    def __init__(self, message: str, *, path: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, path: str, **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
         self.path = path
 
 
@@ -350,8 +393,8 @@ class RetriesExhaustedError(PushEngineError):
 
     disposition: Disposition = "transient"
 
-    def __init__(self, message: str, *, attempts: int, elapsed_seconds: float, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, attempts: int, elapsed_seconds: float, **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
         self.attempts = attempts
         self.elapsed_seconds = elapsed_seconds
 

@@ -132,7 +132,7 @@ class DataPushClient:
         began_at = self._clock.now()
         answer = await self._request(request, call)
         if answer.body.strip():
-            return wire.parse_job(answer.body, operation=call.operation, status=answer.status)
+            return await _parse(wire.parse_job, answer, call)
         return await self._find_created_job(target, call, answer, self._clock.now() - began_at)
 
     async def get_job(self, job_id: JobId) -> Job:
@@ -390,14 +390,13 @@ class DataPushClient:
 
 
 async def _parse(parse: Callable[..., T], answer: wire.ApiAnswer, call: Call) -> T:
-    """Parse the answer of an idempotent call, large ones on a thread; one that cannot be used may be good next time."""
+    """Parse an answer, large ones on a thread; one that cannot be used may be good next time, where asking again does no harm."""
     try:
         if len(answer.body) > _MAX_LOOP_PARSE_BYTES:
             return await asyncio.to_thread(parse, answer.body, operation=call.operation, status=answer.status)
         return parse(answer.body, operation=call.operation, status=answer.status)
     except UnexpectedResponseError as error:
-        error.disposition = "transient"
-        raise
+        raise error.replace(disposition=call.if_unclear) from error.__cause__
 
 
 async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> tuple[bytes, bool]:
@@ -422,8 +421,8 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
 
 def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:
     if not is_status_enough:
-        error = UnexpectedResponseError(
-            f"{call.operation}: the answer is larger than {call.max_answer_bytes} bytes", status=status
+        raise UnexpectedResponseError(
+            f"{call.operation}: the answer is larger than {call.max_answer_bytes} bytes",
+            status=status,
+            disposition="terminal" if call.is_idempotent else "outcome_unknown",
         )
-        error.disposition = "terminal" if call.is_idempotent else "outcome_unknown"
-        raise error

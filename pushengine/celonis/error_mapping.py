@@ -29,11 +29,10 @@ from pushengine.celonis.upload import Upload
 from pushengine.errors import (
     ConfigError,
     ConnectionFailedError,
-    InvalidRequestError,
+    Disposition,
     OutcomeUnknownError,
     PushEngineError,
     RequestTimeoutError,
-    ServerError,
     TransportError,
     UnexpectedResponseError,
 )
@@ -78,6 +77,11 @@ class Call:
     optional_answer: wire.OptionalAnswer | None = None
     max_answer_bytes: int = _MAX_ANSWER_BYTES
 
+    @property
+    def if_unclear(self) -> Disposition:
+        """The disposition of a failure that leaves open whether the call was done."""
+        return "transient" if self.is_idempotent else "outcome_unknown"
+
 
 def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Sequence[str]) -> PushEngineError:
     """The error of an answer that is not 2xx, with the disposition that the call gives it."""
@@ -91,14 +95,15 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
     if answer.status not in _FROM_PROXIES_TOO and answer.body.lstrip()[:1] == b"<":
         hint = "does a proxy stand between here and the platform, and is the URL that of a Celonis team?"
         return _impostor(answer, call, "came with a page that is not the platform's", hint=hint)
-    error: PushEngineError = error_responses.parse_error(
-        answer.status, answer.headers, answer.body, operation=call.operation, now=now, secrets=secrets
+    return error_responses.parse_error(
+        answer.status,
+        answer.headers,
+        answer.body,
+        operation=call.operation,
+        now=now,
+        secrets=secrets,
+        if_unclear=call.if_unclear,
     )
-    if isinstance(error, ServerError) and not call.is_idempotent:
-        error.disposition = "outcome_unknown"
-    if isinstance(error, InvalidRequestError) and error.status in (408, 425):
-        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-    return error
 
 
 def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
@@ -117,9 +122,12 @@ def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
 
 def _impostor(answer: wire.ApiAnswer, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
     """Somebody else answered: that proves nothing, neither that the call was done nor that it was not."""
-    error = UnexpectedResponseError(f"{call.operation}: status {answer.status} {what}", status=answer.status, hint=hint)
-    error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-    return error
+    return UnexpectedResponseError(
+        f"{call.operation}: status {answer.status} {what}",
+        status=answer.status,
+        hint=hint,
+        disposition=call.if_unclear,
+    )
 
 
 def border_error(
@@ -133,13 +141,12 @@ def border_error(
     if isinstance(exc, _UNSENT) or not is_sent:
         return _connection_failed(exc, call)
     if isinstance(exc, _BAD_ANSWER):
-        error = UnexpectedResponseError(
+        return UnexpectedResponseError(
             f"{call.operation}: the answer is no proper HTTP",
             status=getattr(exc, "status", 0),
             hint="is a proxy in between?",
+            disposition=call.if_unclear,
         )
-        error.disposition = "transient" if call.is_idempotent else "outcome_unknown"
-        return error
     if upload is not None and not upload.body.is_begun:
         return ConnectionFailedError(
             f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN
@@ -174,10 +181,7 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
         what = "no connection in time"
     elif isinstance(exc, aiohttp.ClientConnectorError):
         what = f"no connection, {_reason(exc.os_error)}"
-    error = ConnectionFailedError(f"{call.operation}: {what}", hint=hint)
-    if is_final:
-        error.disposition = "terminal"
-    return error
+    return ConnectionFailedError(f"{call.operation}: {what}", hint=hint, disposition="terminal" if is_final else None)
 
 
 def _describe(exc: BaseException, upload: Upload | None) -> str:

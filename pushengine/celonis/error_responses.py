@@ -18,6 +18,7 @@ from pushengine.errors import (
     ApiError,
     AuthenticationError,
     ConflictError,
+    Disposition,
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
@@ -33,6 +34,9 @@ _MAX_WAIT_SECONDS = 24 * 3600.0
 _LEAST_EPOCH = 1e9
 _HALF_DAY_SECONDS = 12 * 3600
 _DAY_SECONDS = 24 * 3600
+
+_UNCLEAR = frozenset({408, 425})
+"""Besides 5xx: the request may not have been read to its end, or not have been looked at yet."""
 
 _KINDS: Mapping[int, tuple[type[ApiError], str]] = {
     401: (
@@ -64,6 +68,7 @@ def parse_error(
     operation: str,
     now: float,
     secrets: Collection[str] = (),
+    if_unclear: Disposition | None = None,
 ) -> ApiError:
     """The error that an answer stands for.
 
@@ -74,6 +79,7 @@ def parse_error(
         operation: What was tried, on what.
         now: Seconds UTC, to tell a wait from a clock time.
         secrets: What must not be quoted, should the answer repeat it.
+        if_unclear: Disposition of an answer that leaves open whether the call was done; None is the one of its class.
     """
     found = _explain(body)
     text = clip_text(redact(clean_text(found.text), secrets))
@@ -99,7 +105,15 @@ def parse_error(
         )
     if kind is None:
         kind, hint = _kind_of_range(status)
-    return kind(message, status=status, code=code, request_id=request_id, hint=hint)
+    is_unclear = status in _UNCLEAR or status >= 500  # noqa: PLR2004 - HTTP status class
+    return kind(
+        message,
+        status=status,
+        code=code,
+        request_id=request_id,
+        hint=hint,
+        disposition=if_unclear if is_unclear else None,
+    )
 
 
 def parse_token_error(
@@ -110,7 +124,7 @@ def parse_token_error(
     code = token_error_code(answer)
     if code is None:
         if isinstance(error, NotFoundError):
-            error.hint = "check the team URL, or set the token URL of the OAuth client"
+            return error.replace(hint="check the team URL, or set the token URL of the OAuth client")
         return error
     if code in ("invalid_scope", "access_denied"):
         hint = (

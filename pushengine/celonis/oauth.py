@@ -200,8 +200,8 @@ class TokenSource:
         try:
             grant = parse_token(answer.body, operation=_OPERATION, status=answer.status)
         except UnexpectedResponseError as error:
-            error.disposition = "transient"  # whatever it was for has not been sent; a login page may be gone next time
-            raise
+            # Whatever the token is for has not been sent; a login page may be gone next time.
+            raise error.replace(disposition="transient") from error.__cause__
         margin = min(_MAX_MARGIN_SECONDS, _MARGIN_SHARE * grant.lifetime_seconds)
         expires_at = asked_at + grant.lifetime_seconds
         return _Token(f"Bearer {grant.access_token}", grant.scope, expires_at - margin, expires_at)

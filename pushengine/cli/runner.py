@@ -83,7 +83,7 @@ class LastReceipt:
         """Give the error the receipt, if it has none."""
         cause: Any = errors.real_cause(error)
         if getattr(cause, "receipt", None) is None:
-            cause.receipt = self._receipt
+            cause.receipt = self._receipt  # not made by us: an interrupt, a cancellation or a bug
 
 
 Body = Callable[[Interrupts], Awaitable[None]]

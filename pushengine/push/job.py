@@ -128,12 +128,12 @@ class JobRunner:
                 return await self._destination.create_job(self._target, columns)
             except UnexpectedResponseError as error:
                 # a redirect, or a page instead of an error: the address is wrong, and asking again does not change it
-                error.disposition = "terminal" if 300 <= error.status < 500 else "transient"  # noqa: PLR2004 - HTTP status classes
-                raise
+                is_final = 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
+                raise error.replace(disposition="terminal" if is_final else "transient") from error.__cause__
             except PushEngineError as error:
-                if error.disposition == "outcome_unknown":
-                    error.disposition = "transient"
-                raise
+                if error.disposition != "outcome_unknown":
+                    raise
+                raise error.replace(disposition="transient") from error.__cause__
 
         job = await self._repeat(
             attempt_once, f"create of a push job for table {self._target.table}", max_attempts=_CREATE_ATTEMPTS

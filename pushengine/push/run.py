@@ -162,7 +162,7 @@ class PushRun:
         cause = real_cause(error)
         receipt = self._receipt(status_of(cause), self._log)
         if isinstance(cause, PushEngineError):
-            cause.receipt = receipt
+            cause.receipt = receipt  # the one thing that is known only here, and callers look for it on the very error
         self._emit(
             events.PushFailed(push_id=self._push_id, error=str(cause), error_type=type(cause).__name__, receipt=receipt)
         )
@@ -348,9 +348,10 @@ class PushRun:
             if failure is not None:
                 raise failure from error
             rows = format_rows(self._receipt("DONE", log).rows)
-            error.message += f"; but push {log.push_id} of the same command is DONE: its {rows} are in the table"
-            error.hint = "nothing else was pushed"
-            raise
+            raise error.replace(
+                message=f"{error.message}; but push {log.push_id} of the same command is DONE: its {rows} are in the table",
+                hint="nothing else was pushed",
+            ) from error.__cause__
 
     async def _leave_settled(self, log: PushLog, failure: JobFailedError | None) -> None:
         """The earlier push is over, and the source holds something else: begin as if it had never been."""
@@ -573,12 +574,10 @@ class PushRun:
         if not isinstance(cause, _RESTARTABLE) or self._progress.restarts >= MAX_RESTARTS or is_submitted:
             raise cause
         if not source_reader.is_repeatable:
-            if isinstance(cause, PushEngineError):
-                cause.hint = (
-                    "the push would start again in a fresh job, but this source can be read only once:"
-                    " push a file or a table instead"
-                )
-            raise cause
+            raise cause.replace(
+                hint="the push would start again in a fresh job, but this source can be read only once:"
+                " push a file or a table instead"
+            ) from cause.__cause__
 
     async def _restart(self, log: PushLog, cause: BaseException) -> None:
         self._progress.restarts += 1

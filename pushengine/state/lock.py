@@ -26,8 +26,8 @@ def _module_if_there(name: str) -> Any:
         return None
 
 
-_fcntl = _module_if_there("fcntl")
-_msvcrt = None if _fcntl is not None else _module_if_there("msvcrt")
+_fcntl: Any = _module_if_there("fcntl")
+_msvcrt: Any = None if _fcntl is not None else _module_if_there("msvcrt")
 
 MOVES_WHILE_OPEN = _fcntl is not None
 """Whether a file can be renamed and deleted while it is open."""

@@ -71,3 +71,11 @@ def test_usage_mistake_is_2_and_says_so_on_stderr(pushengine, arguments):
     done = pushengine(*arguments)
     assert (done.code, done.out) == (2, "")
     assert "Error" in done.err
+
+
+def test_a_push_without_a_team_is_told_what_to_do_without_one(pushengine, orders):
+    done = pushengine("push", orders, "--table", "T")
+    assert done.code == 2
+    assert "set PUSHENGINE_URL" in done.err
+    assert "without a team, push into the embedded emulator: --emulator" in done.err
+    assert "emulator" not in pushengine("check").err

@@ -468,17 +468,13 @@ def lost(is_idempotent):
 
 
 def server_error(is_idempotent):
-    error = ServerError("bad gateway", status=502)
-    if not is_idempotent:
-        error.disposition = "outcome_unknown"
-    return error
+    return ServerError("bad gateway", status=502, disposition=None if is_idempotent else "outcome_unknown")
 
 
 def impostor(is_idempotent):
     """What the client makes of a login page."""
-    error = UnexpectedResponseError("not the platform's", status=200)
-    error.disposition = "transient" if is_idempotent else "outcome_unknown"
-    return error
+    disposition = "transient" if is_idempotent else "outcome_unknown"
+    return UnexpectedResponseError("not the platform's", status=200, disposition=disposition)
 
 
 class SimJournal:

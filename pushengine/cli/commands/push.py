@@ -15,7 +15,9 @@ from pushengine.errors import ConfigError, PushEngineError
 from pushengine.model import Mode, Receipt
 
 if TYPE_CHECKING:
+    from pushengine.config.load import Config
     from pushengine.engine import PushEngine
+    from pushengine.events import EventSink
     from pushengine.model import QuotaStatus
 
 
@@ -106,7 +108,7 @@ def push(
         async with contextlib.AsyncExitStack() as stack:
             if emulator is not None:
                 loaded = await session.embed_emulator(stack, loaded, database)
-            engine = await stack.enter_async_context(session.open_engine(loaded, sinks=[*sinks, last]))
+            engine = await stack.enter_async_context(_open_engine(loaded, [*sinks, last]))
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
                 receipt = await engine.push(words.source(), **arguments)
@@ -119,13 +121,26 @@ def push(
 
     def on_error(error: BaseException) -> None:
         last.attach_to(error)
-        if isinstance(error, ConfigError) and error.key == "PUSHENGINE_URL":
-            error.hint += "; without a team, push into the embedded emulator: --emulator"
         if as_json:
             told = exit_codes.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
             terminal.say_json(told)
 
     runner.run(body, on_error=on_error, keeps_pushes=emulator is None)
+
+
+def _open_engine(loaded: Config, sinks: list[EventSink]) -> PushEngine:
+    """An engine for the configured team; where none is, the error knows a way to do without.
+
+    Raises:
+        ConfigError: No team, pool or credentials, or bad ones.
+    """
+    try:
+        return session.open_engine(loaded, sinks=sinks)
+    except ConfigError as error:
+        if error.key != "PUSHENGINE_URL":
+            raise
+        hint = f"{error.hint}; without a team, push into the embedded emulator: --emulator"
+        raise error.replace(hint=hint) from error.__cause__
 
 
 async def quota_if_known(engine: PushEngine) -> QuotaStatus | None:

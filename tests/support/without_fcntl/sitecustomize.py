@@ -7,13 +7,12 @@ without it there is no `msvcrt` either.
 
 import asyncio  # noqa: F401 - on this system it needs fcntl itself
 import errno
+import fcntl as _real
 import importlib.abc
 import os
 import shutil
 import sys
 import types
-
-import fcntl as _real
 
 _POSIX_ONLY = ("pread", "pwrite", "fdatasync", "fchmod", "sched_getaffinity", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY")
 _FOLDER = os.environ.get("LOCKED_BYTES")

@@ -73,9 +73,7 @@ def test_what_cannot_pass_or_may_have_been_done_is_not(error):
 
 
 def test_the_disposition_of_the_one_error_decides():
-    error = ServerError("broken", status=500)
-    error.disposition = "outcome_unknown"
-    assert not decide(error).retry
+    assert not decide(ServerError("broken", status=500, disposition="outcome_unknown")).retry
 
 
 def test_waits_double_up_to_the_cap():
