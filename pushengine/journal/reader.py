@@ -9,17 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pushengine.errors import ConfigError, JournalVersionError
-from pushengine.journal.facts import Fact, PushRow
-from pushengine.journal.sqlite_errors import corrupt, translated
-from pushengine.journal.store import FORMAT_VERSION, read_facts
+from pushengine.errors import ConfigError
+from pushengine.journal.facts import PushRow
+from pushengine.journal.queries import JournalQueries, require_sound
+from pushengine.journal.sqlite_errors import translated
 from pushengine.state.sqlite import open_read_only
 
-_FACT_COLUMNS = "seq, push_id, at, kind, body"
-_PROBLEMS_TOLD = 5
+MAX_SHOWN = 5
 
 
-class JournalReader:
+class JournalReader(JournalQueries):
     """Reads a sound journal in place; to be used in a `with` statement.
 
     Args:
@@ -32,38 +31,20 @@ class JournalReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         with translated(path):
-            self._db = open_read_only(path)
+            super().__init__(open_read_only(path), path)
             try:
-                self._check()
+                require_sound(self._db, path)
+                self.known_format()
             except BaseException:
                 self._db.close()
                 raise
-
-    def _check(self) -> None:
-        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise corrupt(self.path, verdict)
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > FORMAT_VERSION:
-            raise JournalVersionError(
-                f"the journal has format {version}, this version knows {FORMAT_VERSION}",
-                path=str(self.path),
-                hint="use the newer pushengine that wrote it",
-            )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._db.close()
-
-    def pushes(self, limit: int = -1) -> list[PushRow]:
-        """Pushes, newest first."""
-        with translated(self.path):
-            rows = self._db.execute("SELECT * FROM pushes ORDER BY created_at DESC, rowid DESC LIMIT ?", (limit,))
-            return [PushRow(*row) for row in rows]
 
     def find(self, prefix: str) -> PushRow:
         """The one push whose id begins like this.
@@ -83,10 +64,5 @@ class JournalReader:
             raise ConfigError(
                 f"the journal knows no push {prefix}", key="push_id", hint="`pushengine history` lists pushes"
             )
-        some = ", ".join(row.push_id for row in found[:_PROBLEMS_TOLD])
+        some = ", ".join(row.push_id for row in found[:MAX_SHOWN])
         raise ConfigError(f"{len(found)} pushes begin with {prefix!r}", key="push_id", hint=f"which one: {some}")
-
-    def facts(self, push_id: str) -> list[Fact]:
-        """What is known of a push, in order."""
-        with translated(self.path):
-            return read_facts(self._db, self.path, push_id)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pushengine.errors import JournalCorruptError
-from pushengine.journal.reader import _FACT_COLUMNS, _PROBLEMS_TOLD
+from pushengine.journal.queries import FORMAT_VERSION
 from pushengine.journal.sqlite_errors import translated
-from pushengine.journal.store import FORMAT_VERSION
 from pushengine.state.sqlite import open_read_only, wal_of
+
+_FACT_COLUMNS = "seq, push_id, at, kind, body"
+_MAX_PROBLEMS = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -216,5 +218,5 @@ def _copied(path: Path, folder: Path) -> sqlite3.Connection | None:
 
 
 def _integrity(db: sqlite3.Connection) -> list[str]:
-    rows: Sequence[tuple[str]] = db.execute(f"PRAGMA integrity_check({_PROBLEMS_TOLD})").fetchall()
-    return [] if rows == [("ok",)] else [line for (text,) in rows for line in text.splitlines()[:_PROBLEMS_TOLD]]
+    rows: Sequence[tuple[str]] = db.execute(f"PRAGMA integrity_check({_MAX_PROBLEMS})").fetchall()
+    return [] if rows == [("ok",)] else [line for (text,) in rows for line in text.splitlines()[:_MAX_PROBLEMS]]

@@ -32,15 +32,15 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pushengine.errors import JournalError, JournalVersionError
+from pushengine.errors import JournalError
 from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.queries import FORMAT_VERSION, JournalQueries, require_sound
 from pushengine.journal.sqlite_errors import corrupt, translated, translation
 from pushengine.state.folder import refuse_network_file_system
 from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable, transaction
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
 _LEAST_PAGE_BYTES = 512
 
 _SCHEMA = """
@@ -60,49 +60,6 @@ CREATE TABLE teams (team TEXT PRIMARY KEY, checksum TEXT) STRICT;
 _STATE_INDEX = "CREATE INDEX IF NOT EXISTS pushes_by_state ON pushes (state, created_at)"
 """Not part of the format: a journal without it gets it, and who does not know it keeps it up all the same."""
 
-# A damaged fact, whose body is no JSON, must not fail a question about all pushes. It is taken to say what has nothing deleted: that its job
-# was submitted, that its push needs the file. CASE, because SQLite may look at the terms of an AND in any order.
-
-_FORGOTTEN_JOBS = """
-SELECT pushes.*, json_extract(made.body, '$.job_id') AS job_id
-FROM pushes JOIN facts AS made USING (push_id)
-WHERE pushes.team = ?1 AND pushes.pool_id = ?2 AND made.kind = 'job_created' AND json_valid(made.body)
-  AND (pushes.state IN ('failed', 'superseded') OR (pushes.state = 'open' AND pushes.updated_at < ?3))
-  AND NOT EXISTS (
-    SELECT 1 FROM facts AS later
-    WHERE later.push_id = made.push_id AND later.kind IN ('submit_intended', 'job_discarded')
-      AND CASE WHEN json_valid(later.body) AND json_valid(made.body) THEN
-        json_extract(later.body, '$.job_id') = json_extract(made.body, '$.job_id')
-        AND (later.kind = 'submit_intended' OR json_extract(later.body, '$.error') IS NULL)
-      ELSE 1 END)
-"""
-
-_NEEDS_FILE = """
-WITH plans(body) AS (
-  SELECT (SELECT body FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'push_planned' ORDER BY seq LIMIT 1)
-  FROM pushes WHERE state IN ('open', 'unknown') OR updated_at >= ?2
-)
-SELECT EXISTS (
-  SELECT 1 FROM plans
-  WHERE body IS NOT NULL AND CASE WHEN json_valid(body) THEN EXISTS (
-      SELECT 1 FROM json_each(body, '$.fingerprint') AS file
-      WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1)
-    ELSE 1 END)
-"""
-
-
-def read_facts(db: sqlite3.Connection, path: Path, push_id: str) -> list[Fact]:
-    """What is known of a push, in order.
-
-    Raises:
-        JournalCorruptError: One of its facts is no JSON.
-    """
-    rows = db.execute("SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,))
-    try:
-        return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
-    except ValueError as error:
-        raise corrupt(path, f"a fact of push {push_id} cannot be read: {error}") from error
-
 
 class Outcome(NamedTuple):
     """What became of one call: `error` is None, or what it raised."""
@@ -111,7 +68,7 @@ class Outcome(NamedTuple):
     error: BaseException | None
 
 
-class JournalFile:
+class JournalFile(JournalQueries):
     """The database itself. Blocking and single-threaded; `Journal` puts a thread around it.
 
     Raises:
@@ -121,11 +78,10 @@ class JournalFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         refuse_network_file_system(path.parent)
         with translated(path):
-            self._check()
-            self._db = open_durable(path)
+            _check(path)
+            super().__init__(open_durable(path), path)
         try:
             with translated(path):
                 self._prepare()
@@ -133,31 +89,10 @@ class JournalFile:
             self._db.close()
             raise
 
-    def _check(self) -> None:
-        """Look at the file without the right to change it: closing a writable connection would write the log into a damaged file."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if not size:
-            return
-        if size < _LEAST_PAGE_BYTES:  # SQLite would take it for an empty database
-            raise corrupt(self.path, f"it is cut off after {size} bytes")
-        uri = f"{self.path.absolute().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as db:
-            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise corrupt(self.path, verdict)
-
     def _prepare(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > FORMAT_VERSION:
-            raise JournalVersionError(
-                f"the journal has format {version}, this version knows {FORMAT_VERSION}",
-                path=str(self.path),
-                hint="use the newer pushengine that wrote it, or another state folder",
-            )
-        if version == 0:
+        if self.known_format() == 0:
             with self.transaction():
-                (version,) = self._db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
+                if self.known_format() == 0:  # no other process was faster
                     for statement in _SCHEMA.split(";"):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
@@ -228,79 +163,12 @@ class JournalFile:
         """Say where a push stands."""
         self._db.execute("UPDATE pushes SET state = ?, updated_at = ? WHERE push_id = ?", (state, at, push_id))
 
-    def find_open(self, identity: str) -> PushRow | None:
-        """The newest push of this identity that is not known to be over for whoever asked for it."""
-        rows = self._db.execute(
-            "SELECT * FROM pushes WHERE identity = ? AND state IN ('open', 'finished') ORDER BY created_at DESC, rowid DESC LIMIT 1",
-            (identity,),
-        ).fetchall()
-        return PushRow(*rows[0]) if rows else None
-
-    def pushes(self, *, state: str | None = None, limit: int = 1000) -> list[PushRow]:
-        """Pushes, newest first."""
-        chosen = "" if state is None else "WHERE state = :state"
-        rows = self._db.execute(
-            f"SELECT * FROM pushes {chosen} ORDER BY created_at DESC, rowid DESC LIMIT :limit",  # noqa: S608 - constants
-            {"state": state, "limit": limit},
-        )
-        return [PushRow(*row) for row in rows]
-
-    def push(self, push_id: str) -> PushRow | None:
-        """One push."""
-        row = self._db.execute("SELECT * FROM pushes WHERE push_id = ?", (push_id,)).fetchone()
-        return PushRow(*row) if row else None
-
-    def facts(self, push_id: str) -> list[Fact]:
-        """What is known of a push, in order."""
-        return read_facts(self._db, self.path, push_id)
-
-    def is_forgotten(self, push_id: str, job_id: str, stale_before: float) -> bool:
-        """Whether `forgotten_jobs` still names this job."""
-        row = self.push(push_id)
-        if row is None:
-            return False
-        rows = self._db.execute(
-            f"{_FORGOTTEN_JOBS} AND pushes.push_id = ?4", (row.team, row.pool_id, stale_before, push_id)
-        )
-        return job_id in [found[-1] for found in rows]
-
-    def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
-        """Jobs of ours that were neither submitted nor deleted, and that nobody will go on with: (push, job id).
-
-        Their push is over, or was left open and not touched since `stale_before`.
-        """
-        rows = self._db.execute(_FORGOTTEN_JOBS, (team, pool_id, stale_before))
-        return [(PushRow(*row[:-1]), row[-1]) for row in rows]
-
-    def checksum_of(self, team: str) -> str | None:
-        """The checksum algorithm learned for a team."""
-        row = self._db.execute("SELECT checksum FROM teams WHERE team = ?", (team,)).fetchone()
-        return row[0] if row else None
-
     def learn_checksum(self, team: str, checksum: str) -> None:
         """Remember it."""
         self._db.execute(
             "INSERT INTO teams VALUES (?, ?) ON CONFLICT (team) DO UPDATE SET checksum = excluded.checksum",
             (team, checksum),
         )
-
-    def stale_pushes(self, stale_before: float) -> list[PushRow]:
-        """Open pushes that have no job and were not touched since: nothing of theirs is on the platform."""
-        rows = self._db.execute(
-            "SELECT * FROM pushes WHERE state = 'open' AND updated_at < ? AND NOT EXISTS"
-            " (SELECT 1 FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'job_created')",
-            (stale_before,),
-        )
-        return [PushRow(*row) for row in rows]
-
-    def needs_file(self, name: str, *, ended_since: float | None = None) -> bool:
-        """Whether the source of a push that is open or unknown, or that ended since, is or was a file of this name in any folder.
-
-        The folder is not compared: one folder has many spellings. The push is not looked for by its id: one that took the place of another
-        reads the file that is named after that one. What a pattern or a folder found counts as well.
-        """
-        (is_needed,) = self._db.execute(_NEEDS_FILE, (name, ended_since)).fetchone()
-        return bool(is_needed)
 
     def prune(self, before: float) -> int:
         """Forget finished pushes that were last touched before this time; returns how many."""
@@ -310,9 +178,17 @@ class JournalFile:
             "DELETE FROM pushes WHERE state IN ('done', 'failed', 'superseded') AND updated_at < ?", (before,)
         ).rowcount
 
-    def close(self) -> None:
-        """Release the file."""
-        self._db.close()
+
+def _check(path: Path) -> None:
+    """Look at the file without the right to change it: closing a writable connection would write the log into a damaged file."""
+    size = path.stat().st_size if path.exists() else 0
+    if not size:
+        return
+    if size < _LEAST_PAGE_BYTES:  # SQLite would take it for an empty database
+        raise corrupt(path, f"it is cut off after {size} bytes")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as db:
+        require_sound(db, path)
 
 
 class _Call(NamedTuple):

@@ -156,7 +156,7 @@ def history(
             with _open_reader(path) as reader:
                 summaries = [
                     summarise(row, reader.facts(row.push_id), holder=_holder(loaded, row))
-                    for row in reader.pushes(limit)
+                    for row in reader.pushes(limit=limit)
                 ]
         if as_json:
             terminal.say_json({"pushes": [summary.to_dict() for summary in summaries]})

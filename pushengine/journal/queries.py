@@ -1,0 +1,165 @@
+"""What can be asked of a journal; shared by the one that is written and the one that is only read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+from pushengine.errors import JournalVersionError
+from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.sqlite_errors import corrupt, translated
+
+FORMAT_VERSION = 1
+
+# A damaged fact, whose body is no JSON, must not fail a question about all pushes. It is taken to say what has nothing deleted: that its job
+# was submitted, that its push needs the file. CASE, because SQLite may look at the terms of an AND in any order.
+
+_FORGOTTEN_JOBS = """
+SELECT pushes.*, json_extract(made.body, '$.job_id') AS job_id
+FROM pushes JOIN facts AS made USING (push_id)
+WHERE pushes.team = ?1 AND pushes.pool_id = ?2 AND made.kind = 'job_created' AND json_valid(made.body)
+  AND (pushes.state IN ('failed', 'superseded') OR (pushes.state = 'open' AND pushes.updated_at < ?3))
+  AND NOT EXISTS (
+    SELECT 1 FROM facts AS later
+    WHERE later.push_id = made.push_id AND later.kind IN ('submit_intended', 'job_discarded')
+      AND CASE WHEN json_valid(later.body) AND json_valid(made.body) THEN
+        json_extract(later.body, '$.job_id') = json_extract(made.body, '$.job_id')
+        AND (later.kind = 'submit_intended' OR json_extract(later.body, '$.error') IS NULL)
+      ELSE 1 END)
+"""
+
+_NEEDS_FILE = """
+WITH plans(body) AS (
+  SELECT (SELECT body FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'push_planned' ORDER BY seq LIMIT 1)
+  FROM pushes WHERE state IN ('open', 'unknown') OR updated_at >= ?2
+)
+SELECT EXISTS (
+  SELECT 1 FROM plans
+  WHERE body IS NOT NULL AND CASE WHEN json_valid(body) THEN EXISTS (
+      SELECT 1 FROM json_each(body, '$.fingerprint') AS file
+      WHERE substr(json_extract(file.value, '$[0]'), -length(?1) - 1) = '/' || ?1)
+    ELSE 1 END)
+"""
+
+
+class JournalQueries:
+    """Questions to an open database. Blocking.
+
+    Args:
+        db: The database.
+        path: Its file, for messages.
+    """
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self.path = path
+        self._db = db
+
+    def known_format(self) -> int:
+        """The format of the file; 0 if nothing was written yet.
+
+        Raises:
+            JournalVersionError: A newer version wrote it.
+        """
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > FORMAT_VERSION:
+            raise JournalVersionError(
+                f"the journal has format {version}, this version knows {FORMAT_VERSION}",
+                path=str(self.path),
+                hint="use the newer pushengine that wrote it, or another state folder",
+            )
+        return int(version)
+
+    def pushes(self, *, state: str | None = None, limit: int = 1000) -> list[PushRow]:
+        """Pushes, newest first."""
+        chosen = "" if state is None else "WHERE state = :state"
+        with translated(self.path):
+            rows = self._db.execute(
+                f"SELECT * FROM pushes {chosen} ORDER BY created_at DESC, rowid DESC LIMIT :limit",  # noqa: S608 - constants
+                {"state": state, "limit": limit},
+            )
+            return [PushRow(*row) for row in rows]
+
+    def push(self, push_id: str) -> PushRow | None:
+        """One push."""
+        row = self._db.execute("SELECT * FROM pushes WHERE push_id = ?", (push_id,)).fetchone()
+        return PushRow(*row) if row else None
+
+    def find_open(self, identity: str) -> PushRow | None:
+        """The newest push of this identity that is not known to be over for whoever asked for it."""
+        rows = self._db.execute(
+            "SELECT * FROM pushes WHERE identity = ? AND state IN ('open', 'finished') ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            (identity,),
+        ).fetchall()
+        return PushRow(*rows[0]) if rows else None
+
+    def facts(self, push_id: str) -> list[Fact]:
+        """What is known of a push, in order.
+
+        Raises:
+            JournalCorruptError: One of its facts is no JSON.
+        """
+        try:
+            with translated(self.path):
+                rows = self._db.execute(
+                    "SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,)
+                ).fetchall()
+            return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+        except ValueError as error:
+            raise corrupt(self.path, f"a fact of push {push_id} cannot be read: {error}") from error
+
+    def stale_pushes(self, stale_before: float) -> list[PushRow]:
+        """Open pushes that have no job and were not touched since: nothing of theirs is on the platform."""
+        rows = self._db.execute(
+            "SELECT * FROM pushes WHERE state = 'open' AND updated_at < ? AND NOT EXISTS"
+            " (SELECT 1 FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'job_created')",
+            (stale_before,),
+        )
+        return [PushRow(*row) for row in rows]
+
+    def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
+        """Jobs of ours that were neither submitted nor deleted, and that nobody will go on with: (push, job id).
+
+        Their push is over, or was left open and not touched since `stale_before`.
+        """
+        rows = self._db.execute(_FORGOTTEN_JOBS, (team, pool_id, stale_before))
+        return [(PushRow(*row[:-1]), row[-1]) for row in rows]
+
+    def is_forgotten(self, push_id: str, job_id: str, stale_before: float) -> bool:
+        """Whether `forgotten_jobs` still names this job."""
+        row = self.push(push_id)
+        if row is None:
+            return False
+        rows = self._db.execute(
+            f"{_FORGOTTEN_JOBS} AND pushes.push_id = ?4", (row.team, row.pool_id, stale_before, push_id)
+        )
+        return job_id in [found[-1] for found in rows]
+
+    def needs_file(self, name: str, *, ended_since: float | None = None) -> bool:
+        """Whether the source of a push that is open or unknown, or that ended since, is or was a file of this name in any folder.
+
+        The folder is not compared: one folder has many spellings. The push is not looked for by its id: one that took the place of another
+        reads the file that is named after that one. What a pattern or a folder found counts as well.
+        """
+        (is_needed,) = self._db.execute(_NEEDS_FILE, (name, ended_since)).fetchone()
+        return bool(is_needed)
+
+    def checksum_of(self, team: str) -> str | None:
+        """The checksum algorithm learned for a team."""
+        row = self._db.execute("SELECT checksum FROM teams WHERE team = ?", (team,)).fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        """Release the file."""
+        self._db.close()
+
+
+def require_sound(db: sqlite3.Connection, path: Path) -> None:
+    """Check the database's structure, as far as that is quick.
+
+    Raises:
+        JournalCorruptError: It is damaged.
+    """
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise corrupt(path, verdict)
