@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import functools
+import gzip
+import io
 import lzma
-import zlib
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import pyarrow as pa
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
+"""What is read at once. Larger results are new pages from the system each time, which costs more than the calls."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -18,6 +22,12 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+_MemberDecoder: TypeAlias = bz2.BZ2Decompressor | lzma.LZMADecompressor
+_MEMBER_DECODERS: dict[str, Callable[[], _MemberDecoder]] = {
+    "bz2": bz2.BZ2Decompressor,
+    "xz": functools.partial(lzma.LZMADecompressor, lzma.FORMAT_XZ),
+}
 
 
 class Readable(Protocol):
@@ -28,15 +38,22 @@ class Readable(Protocol):
         ...
 
 
-class CountedFile:
-    """A file that knows how much was read of it; short reads are completed."""
+class CountedFile(io.RawIOBase):
+    """A file that knows how much was read of it. Whoever opened the file closes it."""
 
     def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
         self._file = file
         self.bytes_read = 0
 
-    def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, or all that are left."""
+    def readable(self) -> bool:
+        """Asked by `io.BufferedReader`."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Exactly `size` bytes, or all that are left; short reads are completed."""
+        if size < 0:
+            return self.readall()
         parts = []
         while size > 0:
             data = self._file.read(size)
@@ -47,57 +64,55 @@ class CountedFile:
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def read_into(self, target: memoryview) -> int:
+    def readinto(self, target: Any, /) -> int:
         """Some bytes; none at the end only."""
         count = self._file.readinto(target) or 0  # type: ignore[attr-defined]
         self.bytes_read += count
         return int(count)
 
 
-class _Inflated:
-    """The content of a gzip, bzip2 or xz file, of several members too; a file that breaks off is an error."""
+class _Members(io.RawIOBase):
+    """The content of a bzip2 or xz file: members with zero bytes between them and nothing else.
+
+    Not `bz2.BZ2File` and `lzma.LZMAFile`: to them, whatever does not begin like a member is the end of the file. They lose every row behind
+    padding, or of a second member whose first bytes are damaged, without an error.
+    """
 
     def __init__(self, file: Readable, kind: str) -> None:
+        super().__init__()
         self._file = file
-        self._kind = kind
-        self._decoder = self._new()
-        self._is_fresh = True
-        self._input = b""
+        self._new_decoder = _MEMBER_DECODERS[kind]
+        self._decoder: _MemberDecoder | None = None
 
-    def _new(self) -> Any:
-        if self._kind == "gzip":
-            return zlib.decompressobj(wbits=31)
-        return bz2.BZ2Decompressor() if self._kind == "bz2" else lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    def readable(self) -> bool:
+        """Asked by `io.BufferedReader`."""
+        return True
 
-    def read(self, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size > 0:
-            data = self._some(size)
-            if not data:
-                break
-            parts.append(data)
-            size -= len(data)
-        return b"".join(parts)
-
-    def _some(self, size: int) -> bytes:
-        while True:
-            if self._decoder.eof:
-                self._input = self._decoder.unused_data.lstrip(b"\0") or self._file.read(PIECE_BYTES).lstrip(b"\0")
-                if not self._input:
-                    return b""
-                self._decoder, self._is_fresh = self._new(), True
-            elif self._kind == "gzip":
-                self._input = self._decoder.unconsumed_tail or self._file.read(PIECE_BYTES)
+    def readinto(self, target: Any, /) -> int:
+        """Some bytes; none at the end only."""
+        data = b""
+        while not data:
+            if self._decoder is None or self._decoder.eof:
+                compressed = self._next_member()
+                if not compressed:
+                    return 0
+                self._decoder = self._new_decoder()
             else:
-                self._input = self._file.read(PIECE_BYTES) if self._decoder.needs_input else b""
-            if not self._input and (self._kind == "gzip" or self._decoder.needs_input):
-                if self._is_fresh:
-                    return b""
-                raise EOFError("the compressed file breaks off before its end")
-            self._is_fresh = False
-            data: bytes = self._decoder.decompress(self._input, size)
-            if data:
-                return data
+                compressed = self._file.read(PIECE_BYTES) if self._decoder.needs_input else b""
+                if self._decoder.needs_input and not compressed:
+                    raise EOFError("the compressed file breaks off before its end")
+            data = self._decoder.decompress(compressed, len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    def _next_member(self) -> bytes:
+        """The first bytes of the next member; none at the end of the file."""
+        if self._decoder is None:
+            return self._file.read(PIECE_BYTES)
+        begun = self._decoder.unused_data.lstrip(b"\0")
+        while not begun and (compressed := self._file.read(PIECE_BYTES)):
+            begun = compressed.lstrip(b"\0")
+        return begun
 
 
 class _ArrowInflated:
@@ -171,7 +186,7 @@ class Content:
     def __init__(self, file: Readable, rest: bytes = b"") -> None:
         self._file = file
         self._rest = memoryview(rest)
-        self._read_into = getattr(file, "read_into", None)
+        self._read_into = getattr(file, "readinto", None)
 
     def fill(self, target: memoryview) -> int:
         """Fill it from the start; returns how far: less than its length at the end of the content only."""
@@ -184,7 +199,7 @@ class Content:
                 target[done : done + taken] = self._rest[:taken]
                 self._rest = self._rest[taken:]
             else:
-                taken = self._read_into(target[done:])
+                taken = self._read_into(target[done : done + PIECE_BYTES])
             if not taken:
                 break
             done += taken
@@ -206,8 +221,11 @@ def open_content(file: CountedFile, compression: str | None, encoding: str) -> C
     plain: Readable = file
     if compression in ("zstd", "lz4"):
         plain = _ArrowInflated(file, compression)
+    elif compression == "gzip":
+        # reads of 8 KiB and of single bytes of padding must not each be one of the disk
+        plain = gzip.GzipFile(fileobj=io.BufferedReader(file, PIECE_BYTES), mode="rb")
     elif compression is not None:
-        plain = _Inflated(file, compression)
+        plain = io.BufferedReader(_Members(file, compression))
     head = plain.read(4)
     for mark, marked_encoding in _BOMS:
         if head.startswith(mark):
