@@ -4,32 +4,24 @@ r"""The one multipart form this API takes: a single part named `file`.
     Content-Disposition: form-data; name="file"; filename="..." CRLF [other headers CRLF] CRLF
     <bytes of the file> CRLF --boundary-- [epilogue]
 
-Read incrementally: what is held back is never more than one delimiter or the headers of the part.
+Read incrementally by `python_multipart`: what is held back is never more than one delimiter or one header of the part.
 """
 
-import re
-from email.message import Message
-from email.parser import BytesHeaderParser
-from enum import Enum, auto
+import logging
+
+from python_multipart.exceptions import FormParserError, MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 MAX_HEADER_BYTES = 16 * 1024
 PART_NAME = "file"
 
-_DELIMITER_END = re.compile(rb"(--|[ \t]*\r\n)")
-_CLOSE = b"--"
+# The parser logs each error that it raises. The caller is told, and nothing else has to be on stderr of `pushengine emulator`.
+_log = logging.getLogger("pushengine.emulator.multipart")
+_log.setLevel(logging.CRITICAL)
 
 
 class MultipartError(ValueError):
     """The body is not the form that is asked for."""
-
-
-class _State(Enum):
-    PREAMBLE = auto()
-    OPENING = auto()
-    HEADERS = auto()
-    FILE = auto()
-    CLOSING = auto()
-    EPILOGUE = auto()
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -38,24 +30,48 @@ def boundary_of(content_type: str) -> bytes:
     Raises:
         MultipartError: The type is not multipart/form-data, or has no boundary.
     """
-    message = Message()
-    message["Content-Type"] = content_type
-    boundary = message.get_param("boundary")
-    if message.get_content_type() != "multipart/form-data":
+    kind, options = parse_options_header(content_type.encode("latin-1", "replace"))
+    if kind != b"multipart/form-data":
         raise MultipartError("The request is not multipart/form-data.")
-    if not isinstance(boundary, str) or not boundary:
+    boundary = options.get(b"boundary")
+    if not boundary:
         raise MultipartError("The multipart boundary is missing from the Content-Type header.")
-    return boundary.encode("latin-1", "replace")
+    return boundary
 
 
 class SingleFileForm:
-    """Takes the body piece by piece and gives back the bytes of the file."""
+    """Takes the body piece by piece and gives back the bytes of the file.
+
+    Raises:
+        MultipartError: The boundary is too long.
+    """
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
-        self._buffer = b"\r\n"  # so that a delimiter in the first line looks like any other
-        self._state = _State.PREAMBLE
-        self._to_skip = 2  # the line end that is put before the file, see _read_headers
+        self._preamble: bytes | None = b"\r\n"  # so that a delimiter in the first line looks like any other
+        self._header_name = b""
+        self._header_value = b""
+        self._disposition = b""
+        self._content: list[bytes] = []
+        self._has_part = False
+        self._is_ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._take_header_name,
+                    "on_header_value": self._take_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._check_name,
+                    "on_part_data": self._take_content,
+                    "on_end": self._end,
+                },
+                max_header_size=MAX_HEADER_BYTES,
+            )
+        except FormParserError as exc:
+            raise MultipartError(f"The multipart boundary is not accepted: {exc}.") from exc
+        self._parser.logger = _log
 
     def feed(self, data: bytes) -> bytes:
         """The bytes of the file that are certain after this piece of the body.
@@ -63,19 +79,14 @@ class SingleFileForm:
         Raises:
             MultipartError: The form is malformed, or holds anything but one part named `file`.
         """
-        self._buffer += data
-        if self._state is _State.PREAMBLE:
-            self._skip_preamble()
-        if self._state is _State.OPENING:
-            self._read_delimiter_end(is_first=True)
-        if self._state is _State.HEADERS:
-            self._read_headers()
-        content = self._read_file() if self._state is _State.FILE else b""
-        if self._state is _State.CLOSING:
-            self._read_delimiter_end(is_first=False)
-        if self._state is _State.EPILOGUE:
-            self._buffer = b""
-        return content
+        if self._preamble is not None:
+            data = self._skip_preamble(self._preamble + data)
+        try:
+            self._parser.write(data)
+        except MultipartParseError as exc:
+            raise MultipartError(f"The multipart form is malformed: {exc}.") from exc
+        content, self._content = self._content, []
+        return b"".join(content)
 
     def finish(self) -> None:
         """Say that the body has ended.
@@ -83,55 +94,47 @@ class SingleFileForm:
         Raises:
             MultipartError: It ended before the closing delimiter.
         """
-        if self._state is not _State.EPILOGUE:
+        if not self._is_ended:
             raise MultipartError("The multipart body is incomplete.")
 
-    def _skip_preamble(self) -> None:
-        index = self._buffer.find(self._delimiter)
+    def _skip_preamble(self, data: bytes) -> bytes:
+        """What begins with the first delimiter; the parser knows no preamble but blank lines."""
+        index = data.find(self._delimiter)
         if index >= 0:
-            self._buffer = self._buffer[index + len(self._delimiter) :]
-            self._state = _State.OPENING
-        elif len(self._buffer) > MAX_HEADER_BYTES:
+            self._preamble = None
+            return data[index + 2 :]
+        if len(data) > MAX_HEADER_BYTES:
             raise MultipartError("The multipart boundary does not occur in the body.")
+        self._preamble = data
+        return b""
 
-    def _read_delimiter_end(self, *, is_first: bool) -> None:
-        match = _DELIMITER_END.match(self._buffer)
-        if match is None:
-            if len(self._buffer) > MAX_HEADER_BYTES or self._buffer.strip(b" \t\r-"):
-                raise MultipartError("The multipart delimiter is malformed.")
-            return
-        is_last = match[0] == _CLOSE
-        if is_first and is_last:
-            raise MultipartError(f"The form has no part; one named '{PART_NAME}' is needed.")
-        if not is_first and not is_last:
+    # What the parser found
+
+    def _begin_part(self) -> None:
+        if self._has_part:
             raise MultipartError(f"The form has more than one part; exactly one named '{PART_NAME}' is needed.")
-        # The line end stays: it begins the blank line when the part has no headers at all.
-        self._buffer = self._buffer[match.end() :] if is_last else self._buffer[match.end() - 2 :]
-        self._state = _State.EPILOGUE if is_last else _State.HEADERS
+        self._has_part = True
 
-    def _read_headers(self) -> None:
-        head, blank_line, rest = self._buffer.partition(b"\r\n\r\n")
-        if not blank_line:
-            if len(self._buffer) > MAX_HEADER_BYTES:
-                raise MultipartError("The headers of the part are too long.")
-            return
-        headers = BytesHeaderParser().parsebytes(head.removeprefix(b"\r\n"))
-        name = headers.get_param("name", header="content-disposition")
-        if name != PART_NAME:
+    def _take_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _take_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _check_name(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if options.get(b"name") != PART_NAME.encode():
             raise MultipartError(f"The part is not named '{PART_NAME}'.")
-        self._buffer = b"\r\n" + rest  # an empty file has its delimiter right here
-        self._state = _State.FILE
 
-    def _read_file(self) -> bytes:
-        index = self._buffer.find(self._delimiter)
-        if index >= 0:
-            content, self._buffer = self._buffer[:index], self._buffer[index + len(self._delimiter) :]
-            self._state = _State.CLOSING
-        else:
-            keep = len(self._delimiter) - 1
-            if len(self._buffer) <= keep:
-                return b""
-            content, self._buffer = self._buffer[:-keep], self._buffer[-keep:]
-        skipped = min(self._to_skip, len(content))
-        self._to_skip -= skipped
-        return content[skipped:] if skipped else content
+    def _take_content(self, data: bytes, start: int, end: int) -> None:
+        self._content.append(data[start:end])
+
+    def _end(self) -> None:
+        if not self._has_part:
+            raise MultipartError(f"The form has no part; one named '{PART_NAME}' is needed.")
+        self._is_ended = True
