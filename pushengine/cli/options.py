@@ -13,7 +13,7 @@ import typer.core
 from pushengine.errors import ConfigError
 from pushengine.model import ColumnType
 
-_DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
+DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
 _MAY_BE_EMPTY = frozenset({"emulator"})  # `--emulator` without a file, after `join_optional_value`
 
 
@@ -122,7 +122,7 @@ def join_optional_value(arguments: Sequence[str]) -> list[str]:
         if word == "--":
             return [*joined, word, *words]
         if word == "--emulator":
-            is_database = bool(words) and words[0].lower().endswith(_DATABASE_SUFFIXES) and not words[0].startswith("-")
+            is_database = bool(words) and words[0].lower().endswith(DATABASE_SUFFIXES) and not words[0].startswith("-")
             word += f"={words.pop(0) if is_database else ''}"
         joined.append(word)
     return joined

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pushengine.cli.database_file import check_database, database_errors
 from pushengine.cli.options import LogFormatName
 from pushengine.errors import ConfigError
 
@@ -76,17 +77,25 @@ def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngin
 
 @contextlib.asynccontextmanager
 async def open_emulator(
-    database: Path | None, *, port: int = 0, settings: EmulatorSettings | None = None
+    database: Path | None, *, option: str = "--database", port: int = 0, settings: EmulatorSettings | None = None
 ) -> AsyncIterator[Emulator]:
     """A running emulator.
+
+    Args:
+        database: The DuckDB file of its tables; None keeps them in memory.
+        option: The option that named the file, for messages.
+        port: Port to listen on; 0 takes a free one.
+        settings: What the team looks like.
 
     Raises:
         ConfigError: The port or the database file cannot be used.
     """
     from pushengine.emulator import Emulator
 
+    if database is not None:
+        check_database(database, option)
     emulator = Emulator(database, port=port, settings=settings)
-    with _database_in_words(database):
+    with database_errors(database, option):
         try:
             await emulator.start()
         except OSError as error:
@@ -119,40 +128,13 @@ def load_fault_plan(path: Path) -> FaultPlan:
         ) from error
 
 
-def try_database(database: Path) -> None:
-    """Make sure that an emulator can keep its tables in a file; makes the file.
-
-    Raises:
-        ConfigError: It cannot.
-    """
-    import duckdb
-
-    with _database_in_words(database):
-        duckdb.connect(str(database)).close()
-
-
-@contextlib.contextmanager
-def _database_in_words(database: Path | None) -> Iterator[None]:
-    import duckdb
-
-    try:
-        yield
-    except duckdb.Error as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"the emulator cannot use {database}: {reason}",
-            key="--database",
-            hint="name a DuckDB file, or a new one in a folder that exists; one process at a time may use it",
-        ) from error
-
-
 async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, database: Path | None) -> Config:
     """Start an emulator that ends with the stack, and point the configuration at it; its quota is nobody's, so it has its own ledger."""
     import tempfile
 
     from pushengine.credentials import UserApiKey
 
-    emulator = await stack.enter_async_context(open_emulator(database))
+    emulator = await stack.enter_async_context(open_emulator(database, option="--emulator"))
     state = stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-"))
     return dataclasses.replace(
         config,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.cli import database_file, exit_codes, options, runner, session, terminal
 
 if TYPE_CHECKING:
     from pushengine.emulator import EmulatorCredentials
@@ -29,7 +29,7 @@ def demo(
         from pushengine.cli import demo as demo_run
 
         if database is not None:
-            session.try_database(database)
+            database_file.try_database(database, "--database")
         display = terminal.choose_display(is_json=as_json, is_quiet=False)
         with display:
             display.note(f"generating a purchase-to-pay log of {cases:,} cases, seed {seed}")
