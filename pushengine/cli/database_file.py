@@ -1,7 +1,7 @@
 """The DuckDB file that an emulator keeps its tables in.
 
-Looked at before DuckDB sees it, which guesses: it answers from a CSV or Parquet file as if it were a database, and loads an extension to
-write into an SQLite file.
+Looked at before DuckDB sees it, which guesses: it opens a CSV or Parquet file as if it were a database, with all tables in memory, and loads
+an extension for an SQLite file, which would then get the emulator's tables.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,21 @@ def orders(tmp_path):
     path = tmp_path / "orders.csv"
     path.write_text("ID,NAME,AMOUNT\n0001,Müller,1.50\n0002,Groß,2.25\n0003,,\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def emulator(start):
+    """A running `pushengine emulator`; gives the process, its first line and the environment that it prints."""
+
+    def run(*arguments, **extra):
+        process = start("emulator", *arguments, **extra)
+        first = process.stdout.readline()
+        exports = {}
+        for line in process.stdout:
+            if match := re.match(r"export (\w+)=(.*)", line):
+                exports[match[1]] = match[2]
+            if len(exports) == (2 if "--strict-auth" in arguments else 3):
+                break
+        return process, first, exports
+
+    return run

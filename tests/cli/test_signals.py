@@ -83,24 +83,6 @@ def test_interrupted_push_of_files_says_how_it_goes_on(emulator, start, pushengi
     assert "1,000,000 in " in done.out
 
 
-@pytest.fixture
-def emulator(start):
-    """A running `pushengine emulator`; gives the process, its first line and the environment that it prints."""
-
-    def run(*arguments, **extra):
-        process = start("emulator", *arguments, **extra)
-        first = process.stdout.readline()
-        exports = {}
-        for line in process.stdout:
-            if match := re.match(r"export (\w+)=(.*)", line):
-                exports[match[1]] = match[2]
-            if len(exports) == (2 if "--strict-auth" in arguments else 3):
-                break
-        return process, first, exports
-
-    return run
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_emulator_tells_its_address_at_once_and_ends_cleanly(emulator, number):
     process, first, exports = emulator()

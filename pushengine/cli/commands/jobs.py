@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pushengine.cli import options, runner, session, terminal
+from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.errors import NotFoundError, ServerError, TransportError
 
 if TYPE_CHECKING:
+    from pushengine.engine import PushEngine
     from pushengine.model import Job
 
 
@@ -70,14 +72,44 @@ def delete_jobs(
     as_json: options.AsJson = False,
 ) -> None:
     """Delete push jobs and their chunks; what was loaded into tables stays there."""
+    deleted: list[str] = []
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        async with session.open_engine(session.load_config(config=config, url=url, pool=pool)) as engine:
-            for job_id in job_ids:
-                await engine.delete_job(job_id)
+        loaded = session.load_config(config=config, url=url, pool=pool)
+        missing: list[str] = []
+        async with session.open_engine(loaded) as engine:
+            for job_id in dict.fromkeys(job_ids):
+                if not await _delete_job(engine, job_id):
+                    missing.append(job_id)
+                    continue
+                deleted.append(job_id)
+                if not as_json:
+                    terminal.say([f"job {job_id} is deleted"])
+        if missing:
+            raise NotFoundError(
+                f"there {'is no job' if len(missing) == 1 else 'are no jobs'} {', '.join(missing)} in pool {loaded.pool_id}",
+                status=404,
+                hint="`pushengine jobs list` shows those that there are; is it the right team and pool?",
+            )
         if as_json:
-            terminal.say_json({"deleted": job_ids})
-        else:
-            terminal.say([f"job {job_id} is deleted" for job_id in job_ids])
+            terminal.say_json({"deleted": deleted})
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    def on_error(error: BaseException) -> None:
+        if as_json:
+            terminal.say_json({"status": "ERROR", "deleted": deleted, "error": exit_codes.describe_error(error)})
+
+    runner.run(body, on_error=on_error)
+
+
+async def _delete_job(engine: PushEngine, job_id: str) -> bool:
+    """Delete a job; whether there was one."""
+    try:
+        await engine.get_job(job_id)  # deleting does not tell: a job that is gone already is no error to the engine
+    except NotFoundError:
+        return False
+    try:
+        await engine.delete_job(job_id)
+    except (TransportError, ServerError):
+        # It may be deleted, and a second run of the command would take it for one that never existed.
+        await engine.delete_job(job_id)
+    return True
