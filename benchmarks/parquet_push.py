@@ -283,6 +283,6 @@ if __name__ == "__main__":
             kinds={"default": ",".join(KINDS), "help": "of tables"},
             settings={"type": json.loads, "default": {}, "help": "engine settings to try, as JSON"},
         ),
-        {"as_it_is": as_it_is, "raw": raw, "encoded": encoded, "cut": cut, "recode": recode},
+        {"as_it_is": as_it_is, "raw": raw, "decoded": decoded, "encoded": encoded, "cut": cut, "recode": recode},
         main,
     )

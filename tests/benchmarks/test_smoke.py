@@ -98,6 +98,8 @@ CASES = {
         {"file_mb", "is_equal", "link", "settings"},
         {
             "erp_raw_seconds_over_as_it_is",
+            "erp_decoded_seconds_over_as_it_is",
+            "erp_decoded_cpu_over_as_it_is",
             "erp_encoded_seconds_over_as_it_is",
             "erp_encoded_cpu_over_as_it_is",
             "erp_recode_seconds_over_cut",
@@ -106,6 +108,7 @@ CASES = {
         {
             "erp_as_it_is": SIDE | {"payload_mb", "chunks"},
             "erp_raw": SIDE | {"chunks"},
+            "erp_decoded": SIDE,
             "erp_encoded": SIDE,
             "erp_cut": SIDE,
             "erp_recode": SIDE,
