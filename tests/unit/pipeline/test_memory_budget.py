@@ -228,7 +228,7 @@ def test_in_any_order_of_events_it_is_fair_exact_and_within_capacity(steps):
                 tasks[value % len(tasks)].cancel()
             elif action == "turn":
                 await turns(value)
-            if action in ("release", "shrink"):
+            if action in ("release", "shrink", "cancel"):
                 await turns(2)  # who was granted memory by this hears of it before the next request comes
             assert budget.reserved >= sum(reservation.size for reservation in live.values())
             assert budget.reserved <= 100 or sum(reservation.size > 0 for reservation in live.values()) <= 1
