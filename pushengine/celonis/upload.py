@@ -28,7 +28,7 @@ import aiohttp
 
 from pushengine.errors import SourceReadError
 from pushengine.model import FileParts, FileSlice
-from pushengine.runtime.aio import mark_seen, settled
+from pushengine.runtime.aio import cancel_and_wait, settled
 from pushengine.runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class UploadBody(aiohttp.payload.Payload):
                     ahead = asyncio.create_task(_next_or_none(pieces))
                     await self._write_slices(writer, memoryview(piece))
             finally:
-                await _end(ahead)
+                await cancel_and_wait(ahead)
 
     async def _pieces(self, source: FileParts) -> AsyncGenerator[bytes, None]:
         """The bytes, some at a time."""
@@ -264,13 +264,6 @@ async def _opened(part: FileSlice) -> Any:
 
 async def _next_or_none(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
     return await anext(pieces, None)
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancel it and see it end, however it does."""
-    task.cancel()
-    await settled(task)
-    mark_seen(task)
 
 
 def _kernel_unsent_bytes(transport: asyncio.BaseTransport) -> int:

@@ -39,6 +39,16 @@ def mark_seen(task: asyncio.Future[Any]) -> None:
         task.exception()
 
 
+async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and see them end, however they do and however often the waiting is cancelled; a cancellation is raised then.
+
+    They are cancelled once: what they do to clean up comes to its end.
+    """
+    for task in tasks:
+        task.cancel()
+    await settled(asyncio.gather(*tasks, return_exceptions=True))
+
+
 async def finish(cleanup: Coroutine[Any, Any, object]) -> None:
     """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile, however often."""
     task = asyncio.ensure_future(cleanup)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pushengine.errors import EngineClosedError
+from pushengine.runtime.aio import cancel_and_wait
 
 T = TypeVar("T")
 
@@ -52,23 +53,6 @@ class DrainSwitch:
             if waiting.done():
                 return waiting.result()
         finally:
-            await _end({waiting, draining})
+            await cancel_and_wait(waiting, draining)
         self.check()
         raise AssertionError("unreachable: neither done nor draining")
-
-
-async def _end(tasks: set[asyncio.Future[Any]]) -> None:
-    """Cancel tasks and see them end, however they do; a cancellation that comes meanwhile is passed on to them and raised then."""
-    cancelled: asyncio.CancelledError | None = None
-    while pending := {task for task in tasks if not task.done()}:
-        for task in pending:
-            task.cancel()
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen, so that asyncio does not complain of it
-    if cancelled is not None:
-        raise cancelled
