@@ -11,6 +11,7 @@ MASKED = "***"
 MAX_ERROR_TEXT_BYTES = 2048
 _SHORTEST_MASKED = 4  # masking shorter values would garble ordinary words
 _secrets: set[str] = set()
+"""What this process hides, in every form: made once, since each log line is searched for all of it."""
 
 
 class Secret:
@@ -45,12 +46,12 @@ class Secret:
 
 def remember_secrets(secrets: Iterable[Secret]) -> None:
     """From now on `mask` and the log lines of this process hide these values."""
-    _secrets.update(text for secret in secrets if len(text := secret.reveal()) >= _SHORTEST_MASKED)
+    _secrets.update(_forms_of(text for secret in secrets if len(text := secret.reveal()) >= _SHORTEST_MASKED))
 
 
 def mask(text: str) -> str:
     """The text without the secrets that this process knows."""
-    return redact(text, _secrets)
+    return _without(text, _secrets)
 
 
 def clean_text(text: str) -> str:
@@ -61,10 +62,26 @@ def clean_text(text: str) -> str:
 
 def redact(text: str, secrets: Collection[str]) -> str:
     """The text without these values and their base64, should it repeat them."""
-    for secret in sorted((s for s in secrets if s), key=len, reverse=True):
-        encoded = base64.b64encode(secret.encode()).decode("ascii")
-        for form in (secret, encoded, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)):
-            text = text.replace(form, MASKED)
+    return _without(text, _forms_of(secret for secret in secrets if secret))
+
+
+def _forms_of(secrets: Iterable[str]) -> set[str]:
+    """Secrets as they are, in base64, and as URLs and forms quote them."""
+    return {
+        form
+        for secret in secrets
+        for form in (
+            secret,
+            base64.b64encode(secret.encode()).decode("ascii"),
+            urllib.parse.quote(secret, safe=""),
+            urllib.parse.quote_plus(secret),
+        )
+    }
+
+
+def _without(text: str, forms: Collection[str]) -> str:
+    for form in sorted(forms, key=len, reverse=True):  # the longest first: a shorter one may be a part of it
+        text = text.replace(form, MASKED)
     return text
 
 
