@@ -8,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,13 +21,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pushengine.cli import exit_codes
-from pushengine.errors import JournalCorruptError, JournalError, JournalLockedError, JournalVersionError
+from pushengine.errors import JournalCorruptError, JournalError, JournalVersionError
 from pushengine.journal.facts import Fact, PushRow
 from pushengine.journal.reader import JournalReader
 from pushengine.journal.sqlite_errors import translated
 from pushengine.journal.store import FORMAT_VERSION, Journal, JournalFile
 from pushengine.state.folder import refuse_network_file_system
-from pushengine.state.lock import PushLock
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
@@ -571,43 +569,6 @@ def test_a_log_damaged_at_any_place_leaves_a_prefix(cut_log):
     for place in range(0, size, 7):
         found = read(size, place)
         assert found == facts[: len(found)], place
-
-
-# --- One process per push ---------------------------------------------------------------------------------------------------------------
-
-HOLD = (
-    "import sys, time; from pathlib import Path; from pushengine.state.lock import PushLock\n"
-    "lock = PushLock(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); time.sleep(60)\n"
-)
-
-
-def test_a_second_holder_is_told_who_has_it(tmp_path):
-    lock = PushLock(tmp_path / "locks", "i" * 64)
-    with pytest.raises(JournalLockedError, match=f"held by pid {os.getpid()}") as caught:
-        PushLock(tmp_path / "locks", "i" * 64)
-    assert exit_codes.exit_code_for(caught.value) == 75
-    PushLock(tmp_path / "locks", "j" * 64).release()
-    lock.release()
-    lock.release()
-    PushLock(tmp_path / "locks", "i" * 64).release()
-
-
-def test_a_lock_of_another_process_is_free_when_that_is_killed(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path, "i"], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(JournalLockedError, match=f"held by pid {holder.pid}"):
-            PushLock(tmp_path, "i")
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-    PushLock(tmp_path, "i").release()
-
-
-def test_a_child_does_not_inherit_the_lock(tmp_path):
-    lock = PushLock(tmp_path, "i")
-    with subprocess.Popen(["sleep", "30"], close_fds=False) as child:
-        lock.release()
-        PushLock(tmp_path, "i").release()
-        child.kill()
 
 
 # --- Places where it cannot work --------------------------------------------------------------------------------------------------------

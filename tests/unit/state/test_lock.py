@@ -111,6 +111,25 @@ def test_the_holder_of_a_push_is_known_while_it_lives(tmp_path):
     PushLock(tmp_path, "i").release()
 
 
+def test_a_second_holder_is_told_who_has_it(tmp_path):
+    lock = PushLock(tmp_path / "locks", "i" * 64)
+    with pytest.raises(JournalLockedError, match=f"held by pid {os.getpid()}") as caught:
+        PushLock(tmp_path / "locks", "i" * 64)
+    assert exit_codes.exit_code_for(caught.value) == 75
+    PushLock(tmp_path / "locks", "j" * 64).release()
+    lock.release()
+    lock.release()
+    PushLock(tmp_path / "locks", "i" * 64).release()
+
+
+def test_a_child_does_not_inherit_the_lock(tmp_path):
+    lock = PushLock(tmp_path, "i")
+    with subprocess.Popen(["sleep", "30"], close_fds=False) as child:
+        lock.release()
+        PushLock(tmp_path, "i").release()
+        child.kill()
+
+
 def test_a_lock_that_cannot_be_taken_for_another_reason_is_an_error_of_ours(tmp_path):
     (tmp_path / "locks").write_bytes(b"no folder")
     with pytest.raises(JournalError, match="lock") as caught:
