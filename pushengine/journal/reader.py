@@ -15,7 +15,7 @@ from pushengine.journal.queries import JournalQueries, require_sound
 from pushengine.journal.sqlite_errors import translated
 from pushengine.state.sqlite import open_read_only
 
-MAX_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 class JournalReader(JournalQueries):
@@ -44,7 +44,7 @@ class JournalReader(JournalQueries):
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._db.close()
+        self.close()
 
     def find(self, prefix: str) -> PushRow:
         """The one push whose id begins like this.
@@ -64,5 +64,5 @@ class JournalReader(JournalQueries):
             raise ConfigError(
                 f"the journal knows no push {prefix}", key="push_id", hint="`pushengine history` lists pushes"
             )
-        some = ", ".join(row.push_id for row in found[:MAX_SHOWN])
+        some = ", ".join(row.push_id for row in found[:_MAX_SHOWN])
         raise ConfigError(f"{len(found)} pushes begin with {prefix!r}", key="push_id", hint=f"which one: {some}")

@@ -116,9 +116,8 @@ class JournalFile(JournalQueries):
             with self.transaction():
                 return [Outcome(calls[0](self), None)]
         outcomes = []
-        execute = (
-            self._db.cursor().execute
-        )  # one cursor for all of them, and no wait for a lock that is ours: half the cost
+        # One cursor for all of them, and no wait for a lock that is ours: half the cost.
+        execute = self._db.cursor().execute
         with self.transaction():
             for call in calls:
                 execute("SAVEPOINT call")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pushengine.errors import unreadable
 from pushengine.interfaces import FileSystem
 
-BATCH_BYTES = 2 * 1024 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
 _BUFFER_BYTES = 1024 * 1024
 _MAX_BATCH_ROWS = 65_536
 _MIN_BATCH_ROWS = 256
@@ -56,5 +56,5 @@ def open_parquet(file: BinaryIO, unit: str, *, metadata: Any = None, dictionarie
 
 
 def batch_rows(bytes_per_row: float) -> int:
-    """Rows of a batch of about `BATCH_BYTES`."""
-    return int(min(max(BATCH_BYTES / max(bytes_per_row, 1), _MIN_BATCH_ROWS), _MAX_BATCH_ROWS))
+    """Rows of a batch of about 2 MiB, within bounds."""
+    return int(min(max(_BATCH_BYTES / max(bytes_per_row, 1), _MIN_BATCH_ROWS), _MAX_BATCH_ROWS))

@@ -226,7 +226,7 @@ class ArrowSource:
         if self._is_opened and not self.is_repeatable:
             raise SourceReadError("can be read only once", source=self.label, hint="give a table instead of a reader")
         self._is_opened = True
-        self.schema()
+        self.schema()  # what has no table of typed columns is refused here, not at the first batch
         stream = self._connected()
         rest = self._batches or self._iter(stream)
         return _StreamReader(self.label, self._from_start(rest), lambda: _close_quietly(stream))

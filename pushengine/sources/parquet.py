@@ -57,9 +57,10 @@ class _ParquetPass:
 
     def _damaged(self, exc: Exception, row_group: int | None = None) -> SourceReadError:
         position = None if row_group is None else f"row group {row_group + 1}"
-        if _ENCRYPTED in str(exc).lower():  # Arrow has one class for both
+        text = first_line(exc)
+        if _ENCRYPTED in text.lower():  # Arrow has one class for both
             return SourceReadError("the file is encrypted", source=str(self._path), position=position)
-        return damaged("Parquet", first_line(exc), source=str(self._path), position=position)
+        return damaged("Parquet", text, source=str(self._path), position=position)
 
     def as_table(self, schema: pa.Schema) -> _ParquetPass:
         """Give batches of this schema, which the file's own widens to."""
