@@ -59,7 +59,7 @@ class _Answer:
 
     @property
     def is_had(self) -> bool:
-        """Whether somebody answered, be it with a refusal."""
+        """Whether the server answered at all, even with a refusal."""
         return self.error is None or isinstance(self.error, ApiError)
 
 

@@ -209,7 +209,8 @@ class Upload:
     def __init__(
         self, source: memoryview | FileParts, *, stall_timeout_seconds: float, read_timeout_seconds: float, clock: Clock
     ) -> None:
-        # no callback of ours: in a circle of references, payloads would stay in memory until the garbage collector comes
+        # The body gets no bound method of this object: a reference cycle would keep the payload in memory until the
+        # garbage collector runs.
         self.body = UploadBody(source, now=clock.monotonic)
         self.received_bytes = 0
         self.is_settled = False

@@ -89,12 +89,19 @@ class LastReceipt:
 Body = Callable[[Interrupts], Awaitable[None]]
 
 
-def run(body: Body, *, on_error: Callable[[BaseException], None] | None = None, keeps_pushes: bool = True) -> None:
+def run(
+    body: Body,
+    *,
+    as_json: bool = False,
+    on_error: Callable[[BaseException], None] | None = None,
+    keeps_pushes: bool = True,
+) -> None:
     """Run a command; turn its failure into lines on stderr and an exit code.
 
     Args:
         body: What to do.
-        on_error: Told of the failure first.
+        as_json: Print a failure as a JSON object on stdout, too.
+        on_error: Called with the failure first, by a command whose own JSON says more than that object.
         keeps_pushes: What is left unfinished can be resumed; a push into an embedded emulator ends with it.
 
     Raises:
@@ -115,7 +122,7 @@ def run(body: Body, *, on_error: Callable[[BaseException], None] | None = None, 
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
-        _fail(error, on_error, keeps_pushes=keeps_pushes)
+        _fail(error, _tell_json if as_json else on_error, keeps_pushes=keeps_pushes)
 
 
 def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None, *, keeps_pushes: bool) -> NoReturn:
@@ -131,6 +138,6 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
     raise typer.Exit(exit_codes.exit_code_for(error)) from None
 
 
-def tell_json(error: BaseException) -> None:
-    """What `--json` prints when a command fails that is no push."""
+def _tell_json(error: BaseException) -> None:
+    """Print what `--json` shows when a command other than a push fails."""
     terminal.say_json({"status": "ERROR", "error": exit_codes.describe_error(error)})

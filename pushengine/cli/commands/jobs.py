@@ -38,7 +38,7 @@ def list_jobs(
         else:
             terminal.say(describe_jobs(jobs))
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 def show_job(
@@ -61,7 +61,7 @@ def show_job(
         else:
             terminal.say(describe_job(job, chunks))
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 def delete_jobs(

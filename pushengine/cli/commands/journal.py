@@ -37,7 +37,7 @@ def check(config: options.ConfigPath = None, as_json: options.AsJson = False) ->
         if found.problems:
             raise typer.Exit(exit_codes.EXIT_USAGE)
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 def export(

@@ -194,4 +194,4 @@ def _plan(words: _PushWords, *, config: Path | None, as_json: bool) -> None:
         else:
             terminal.say(describe_plan(planned))
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)

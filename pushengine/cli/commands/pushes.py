@@ -163,7 +163,7 @@ def history(
         else:
             terminal.say(describe_history(summaries))
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
@@ -196,7 +196,7 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
         else:
             terminal.say(lines)
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 def _open_reader(path: Path) -> JournalReader:

@@ -39,7 +39,7 @@ def check(
             error = failed[0].error
             raise typer.Exit(exit_codes.exit_code_for(error) if error is not None else exit_codes.EXIT_FAILED)
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 async def _check(loaded: Config) -> list[CheckResult]:
@@ -77,7 +77,7 @@ def quota(
         else:
             terminal.say(describe_quota(status))
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 def reset_quota(
@@ -108,7 +108,7 @@ def reset_quota(
         else:
             terminal.say([told, *describe_quota(status)])
 
-    runner.run(body, on_error=runner.tell_json if as_json else None)
+    runner.run(body, as_json=as_json)
 
 
 @contextlib.contextmanager

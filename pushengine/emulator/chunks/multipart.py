@@ -98,7 +98,7 @@ class SingleFileForm:
             raise MultipartError("The multipart body is incomplete.")
 
     def _skip_preamble(self, data: bytes) -> bytes:
-        """What begins with the first delimiter; the parser knows no preamble but blank lines."""
+        """Return the data from the first delimiter on; the parser accepts blank lines before it, and nothing else."""
         index = data.find(self._delimiter)
         if index >= 0:
             self._preamble = None
