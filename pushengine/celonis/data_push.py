@@ -4,36 +4,25 @@ Retrying is the caller's. The one exception is a 401 with an OAuth client: the a
 token and one replay are safe for every call, uploads included.
 
 What a failure proves: see `pushengine.celonis.error_mapping`.
-
-Time limits. aiohttp has none for writing, so a watch follows each upload: body bytes handed over, bytes still in the buffers of the
-transport and (Linux) of the kernel. Nothing of it moved for `stall_timeout_seconds` while the body is under way, or for
-`read_timeout_seconds` once the peer has all of it: the connection is aborted. A slow upload that moves has no limit. A host that is
-gone without a word is noticed by TCP itself (keepalive, TCP_USER_TIMEOUT), within 60 s by default.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import socket
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import aiohttp
-
 from pushengine.celonis import wire
-from pushengine.celonis.connections import build_ssl_context, end_sockets, environment_proxy, forget_closed, open_socket
-from pushengine.celonis.error_mapping import BORDER_ERRORS, Call, answer_error, border_error, defused, require_genuine
+from pushengine.celonis.error_mapping import Call, answer_error, require_genuine
 from pushengine.celonis.oauth import TokenRequest, TokenSource
-from pushengine.celonis.upload import Upload, UploadBody
+from pushengine.celonis.transport import Transport
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import Credentials, OAuthClient
 from pushengine.errors import (
     AuthenticationError,
     ConfigError,
-    EngineClosedError,
     NotFoundError,
     OutcomeUnknownError,
     UnexpectedResponseError,
@@ -50,22 +39,6 @@ _CLOSE_SECONDS = 5.0
 _MAX_DATE_INTERVAL_SECONDS = 5.0
 _CLOCK_SLACK_SECONDS = 2.0
 _READ_TIMEOUTS_PER_CALL = 5
-
-
-@dataclasses.dataclass(slots=True)
-class _Sending:
-    """Whether the head of a request has left, as far as aiohttp tells: before that, nothing was sent."""
-
-    is_begun: bool = False
-
-
-def _trace_sending() -> aiohttp.TraceConfig:
-    async def note(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
-        context.trace_request_ctx.is_begun = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(note)
-    return trace
 
 
 class DataPushClient:
@@ -104,20 +77,16 @@ class DataPushClient:
             )
         self._settings = settings or EngineSettings()
         self._clock = clock or SystemClock()
-        self._on_server_date = on_server_date
         self._token_url = f"{self._origin}/oauth2/token"
         if isinstance(credentials, OAuthClient) and credentials.token_url:
             self._token_url = wire.parse_url(credentials.token_url, key="token_url").geturl()
+        self._transport = Transport(
+            self._origin, settings=self._settings, clock=self._clock, on_server_date=on_server_date
+        )
         self._tokens = TokenSource(credentials, self._fetch_token, self._clock)
-        self._ssl = build_ssl_context(self._settings.ca_file)
-        self._http: aiohttp.ClientSession | None = None
-        self._bodies: set[UploadBody] = set()
-        self._sockets: list[socket.socket] = []
-        self._is_closed = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else f"{len(self._bodies)} uploads running"
-        return f"<DataPushClient {self.team} pool {self._pool_id} {state}>"
+        return f"<DataPushClient {self.team} pool {self._pool_id} {self._transport!r}>"
 
     # ---------------------------------------------------------------------------------------------------------- destination
 
@@ -195,15 +164,9 @@ class DataPushClient:
 
     async def aclose(self) -> None:
         """Abort what is running and close all connections; safe to call twice."""
-        self._is_closed = True
+        self._transport.stop()
         await self._tokens.aclose()
-        for body in list(self._bodies):
-            body.abort()
-        if self._http is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._http.close()
-        await end_sockets(self._sockets)
+        await self._transport.aclose()
 
     # ---------------------------------------------------------------------------------------------------------------- calls
 
@@ -253,8 +216,8 @@ class DataPushClient:
     async def _attempt(
         self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None, authorization: str
     ) -> wire.ApiAnswer:
-        upload = None if source is None else self._open_upload(source)
-        answer = await self._exchange(
+        upload = None if source is None else self._transport.open_upload(source)
+        answer = await self._transport.exchange(
             request.method,
             self._origin + request.target,
             call,
@@ -274,116 +237,13 @@ class DataPushClient:
         require_genuine(answer, call)
         return answer
 
-    def _open_upload(self, source: memoryview | FileParts) -> Upload:
-        return Upload(
-            source,
-            stall_timeout_seconds=self._settings.stall_timeout_seconds,
-            read_timeout_seconds=self._settings.read_timeout_seconds,
-            clock=self._clock,
-        )
-
     async def _fetch_token(self, request: TokenRequest) -> wire.ApiAnswer:
         headers = {"Authorization": request.authorization} if request.authorization else {}
         call = self._call("get an access token")
-        answer = await self._exchange("POST", self._token_url, call, headers=headers, form=request.form)
+        answer = await self._transport.exchange("POST", self._token_url, call, headers=headers, form=request.form)
         if 300 <= answer.status < 400:  # noqa: PLR2004 - HTTP status class
             raise answer_error(answer, call, now=self._clock.now(), secrets=())
         return answer
-
-    # ------------------------------------------------------------------------------------------------------------- exchange
-
-    async def _exchange(
-        self,
-        method: str,
-        url: str,
-        call: Call,
-        *,
-        headers: Mapping[str, str],
-        json: Mapping[str, Any] | None = None,
-        form: Mapping[str, str] | None = None,
-        upload: Upload | None = None,
-    ) -> wire.ApiAnswer:
-        """Send one request and read its answer, whatever its status.
-
-        Raises:
-            PushEngineError: No answer; see `pushengine.celonis.error_mapping`.
-        """
-        session = self._session()
-        # Handed over as keywords: credentials are no default headers, which aiohttp would also send to a proxy in CONNECT.
-        options: dict[str, Any] = {"headers": headers, "json": json, "data": upload.body if upload else form}
-        options |= environment_proxy(url)
-        options["timeout"] = self._timeout(upload)
-        options["trace_request_ctx"] = sending = _Sending()
-        began_at = self._clock.monotonic()
-        try:
-            async with (
-                self._running(upload),
-                session.request(method, url, allow_redirects=False, **options) as response,
-            ):
-                if url.startswith(f"{self._origin}/"):
-                    self._observe_date(response, (upload and upload.body.sent_at) or began_at)
-                body, is_whole = await _read_body(response, call, upload)
-                if upload is not None and upload.body.is_complete:
-                    upload.is_settled = True
-                return wire.ApiAnswer(response.status, response.headers, body, is_whole=is_whole)
-        except BORDER_ERRORS as exc:
-            if upload is not None and upload.body.error is not None:
-                raise upload.body.error from upload.body.error.__cause__
-            raise border_error(defused(exc), call, is_sent=sending.is_begun, upload=upload) from exc
-        except RuntimeError as exc:
-            if self._is_closed:
-                raise EngineClosedError(f"{call.operation}: the client was closed") from exc
-            raise
-
-    @contextlib.asynccontextmanager
-    async def _running(self, upload: Upload | None) -> AsyncIterator[None]:
-        """Watch an upload, and leave none of its bytes in a buffer unless it was answered."""
-        if upload is None:
-            yield
-            return
-        self._bodies.add(upload.body)
-        try:
-            async with upload.watched():
-                yield
-        finally:
-            self._bodies.discard(upload.body)
-            if not upload.is_settled:
-                upload.body.abort()
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._is_closed:
-            raise EngineClosedError("the client is closed")
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, socket_factory=self._open_socket),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[_trace_sending()],
-                headers={"Accept": "application/json", "User-Agent": "pushengine"},
-                # aiohttp's own trust_env would also take credentials for the team from a .netrc file: proxies are found below.
-                trust_env=False,
-            )
-        return self._http
-
-    def _timeout(self, upload: Upload | None) -> aiohttp.ClientTimeout:
-        settings = self._settings
-        if upload is not None:
-            return aiohttp.ClientTimeout(connect=settings.connect_timeout_seconds)
-        return aiohttp.ClientTimeout(
-            connect=settings.connect_timeout_seconds,
-            sock_read=settings.read_timeout_seconds,
-            total=settings.connect_timeout_seconds + _READ_TIMEOUTS_PER_CALL * settings.read_timeout_seconds,
-        )
-
-    def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        forget_closed(self._sockets)
-        self._sockets.append(open_socket(address, stall_timeout_seconds=self._settings.stall_timeout_seconds))
-        return self._sockets[-1]
-
-    def _observe_date(self, response: aiohttp.ClientResponse, sent_at: float) -> None:
-        now = self._clock.monotonic()
-        date = wire.parse_http_date(response.headers.get("Date"))
-        if self._on_server_date is not None and date is not None and 0 <= now - sent_at <= _MAX_DATE_INTERVAL_SECONDS:
-            self._on_server_date(date, (now + sent_at) / 2)
 
 
 # ------------------------------------------------------------------------------------------------------------------- answers
@@ -397,32 +257,3 @@ async def _parse(parse: Callable[..., T], answer: wire.ApiAnswer, call: Call) ->
         return parse(answer.body, operation=call.operation, status=answer.status)
     except UnexpectedResponseError as error:
         raise error.replace(disposition=call.if_unclear) from error.__cause__
-
-
-async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> tuple[bytes, bool]:
-    """The answer's body, within bounds, and whether it is whole. Where the status says enough, a body that breaks off is cut there."""
-    is_status_enough = response.status >= 300 or call.optional_answer is not None  # noqa: PLR2004 - HTTP status classes
-    data = bytearray()
-    try:
-        async with asyncio.timeout(_ERROR_BODY_SECONDS if is_status_enough else None):
-            async for piece in response.content.iter_any():
-                data += piece
-                if upload is not None:
-                    upload.received_bytes += len(piece)
-                if len(data) > call.max_answer_bytes:
-                    _refuse_size(response.status, call, is_status_enough=is_status_enough)
-                    return bytes(data), False
-    except BORDER_ERRORS:
-        if not is_status_enough:
-            raise
-        return bytes(data), False
-    return bytes(data), True
-
-
-def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:
-    if not is_status_enough:
-        raise UnexpectedResponseError(
-            f"{call.operation}: the answer is larger than {call.max_answer_bytes} bytes",
-            status=status,
-            disposition="terminal" if call.is_idempotent else "outcome_unknown",
-        )

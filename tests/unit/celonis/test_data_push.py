@@ -408,7 +408,7 @@ async def test_a_refusal_before_the_body_is_complete_is_heard(raw, connect, stat
 
 
 async def test_a_refusal_whose_body_never_ends_is_heard(raw, connect, monkeypatch):
-    monkeypatch.setattr("pushengine.celonis.data_push._ERROR_BODY_SECONDS", 0.1)
+    monkeypatch.setattr("pushengine.celonis.transport._ERROR_BODY_SECONDS", 0.1)
 
     async def handle(reader, writer):
         await raw.head(reader)
@@ -481,7 +481,7 @@ async def test_a_call_can_be_cancelled_at_any_step(raw, connect):
     await client.aclose()
     await settle()
     assert not open_sockets_to(raw.port)
-    assert not client._bodies
+    assert not client._transport._bodies
 
 
 async def test_closing_ends_a_stalled_upload(raw, connect):

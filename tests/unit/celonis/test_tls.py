@@ -196,7 +196,7 @@ async def test_closing_does_not_wait_for_the_goodbye_of_a_silent_peer(authority,
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            sockets = list(client._sockets)
+            sockets = list(client._transport._sockets)
             assert sockets
         assert [sock.fileno() for sock in sockets] == [-1] * len(sockets)
 

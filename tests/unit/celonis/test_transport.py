@@ -484,7 +484,7 @@ async def test_connections_are_kept_between_calls(connect, team):
 async def test_the_system_watches_every_connection(connect, team):
     client = connect()
     await client.get_job("J")
-    (sock,) = client._sockets
+    (sock,) = client._transport._sockets
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 55_000
