@@ -31,10 +31,11 @@ from pushengine.config.settings import EngineSettings
 from pushengine.emulator.jobs.quota import SubmitQuota
 from pushengine.errors import RateLimitedError
 from pushengine.journal.store import JournalFile
-from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.model import Job, JobId, JobStatus, Target
+from pushengine.pipeline.context import Shared
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
-from pushengine.push.context import Shared
+from pushengine.push.opening import PushRequest
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
 from pushengine.quota.limiter import SubmitLimiter
@@ -43,7 +44,7 @@ from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.runtime import Runtime
 from pushengine.state.lock import PushLock
-from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from pushengine.testing import MemoryDestination, MemoryJob, RecordingSink, VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0
 NOON = 1_750_003_200.0 - 1_750_003_200.0 % HOUR
@@ -55,10 +56,11 @@ MAX_SKEW_SECONDS = 20.0
 
 
 class Platform:
-    """The other end: jobs, and the quota by its own clock.
+    """What all engines push into: jobs, and the quota by a clock of its own.
 
     Attributes:
-        jobs: By id: chunks, and when it was submitted.
+        jobs: By id.
+        submitted_at: When a job was submitted, by its clock.
         arrivals: When submits came (its clock), refused ones included.
         refused: How many of them were answered with 429.
     """
@@ -67,7 +69,8 @@ class Platform:
         self._clock, self.rng = clock, rng
         self._skew = rng.uniform(-MAX_SKEW_SECONDS, MAX_SKEW_SECONDS)
         self._quota = SubmitQuota(per_second=PER_SECOND, per_hour=PER_HOUR, refused_count=False, now=self.now)
-        self.jobs: dict[str, tuple[list[RemoteChunk], float | None]] = {}
+        self.jobs: dict[str, MemoryJob] = {}
+        self.submitted_at: dict[str, float] = {}
         self.arrivals: list[float] = []
         self.refused = 0
 
@@ -75,71 +78,48 @@ class Platform:
         """Its clock."""
         return self._clock.now() + self._skew
 
-    def submit(self, job_id: str) -> None:
-        """Judge a submit that arrives now."""
+    def judge_submit(self) -> None:
+        """Refuse a submit that arrives now, if the quota is spent."""
         self.arrivals.append(self.now())
         if not self._quota.arrive().granted:
             self.refused += 1
             raise RateLimitedError("submit job: 429", status=429)
-        self.jobs[job_id] = (self.jobs[job_id][0], self.now())
-
-    def status(self, job_id: str) -> JobStatus:
-        """What a job is now."""
-        _, submitted_at = self.jobs[job_id]
-        if submitted_at is None:
-            return JobStatus.NEW
-        return JobStatus.DONE if self.now() >= submitted_at + RUN_SECONDS else JobStatus.RUNNING
 
 
-class Connection:
-    """One engine's way to the platform (`interfaces.Destination`); its answers tell this engine the platform's time."""
-
-    team = "acme"
+class Connection(MemoryDestination):
+    """One engine's way to the platform; its answers tell this engine the platform's time."""
 
     def __init__(self, platform: Platform, clock: VirtualClock, observe: Callable[[float, float], None]) -> None:
+        super().__init__()
+        self.jobs = platform.jobs
         self._platform, self._clock, self._observe = platform, clock, observe
 
-    async def _call(self, answer: Callable[[], Any]) -> Any:
+    async def call(self, operation: str, job_id: str | None, effect: Callable[[], Any]) -> Any:
         rng, began = self._platform.rng, self._clock.monotonic()
         await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
         date = math.floor(self._platform.now())
         try:
-            return answer()
+            return await super().call(operation, job_id, effect)
         finally:
             await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
             self._observe(date, (began + self._clock.monotonic()) / 2)
 
-    async def create_job(self, _target: Target, _columns: Any) -> Job:
-        job_id = str(uuid.UUID(int=self._platform.rng.getrandbits(128)))
+    def new_id(self) -> JobId:
+        return JobId(str(uuid.UUID(int=self._platform.rng.getrandbits(128))))
 
-        def create() -> Job:
-            self._platform.jobs[job_id] = ([], None)
-            return Job(JobId(job_id), JobStatus.NEW)
+    def submit(self, job_id: str, duplicate_removal_column: str | None) -> None:
+        self._platform.judge_submit()
+        super().submit(job_id, duplicate_removal_column)
 
-        return await self._call(create)
+    def execute(self, job: MemoryJob) -> None:
+        job.status = JobStatus.RUNNING
+        self._platform.submitted_at[job.id] = self._platform.now()
 
-    async def get_job(self, job_id: str) -> Job:
-        return await self._call(lambda: Job(JobId(job_id), self._platform.status(job_id)))
-
-    async def list_jobs(self) -> list[Job]:
-        platform = self._platform
-        return await self._call(lambda: [Job(JobId(job_id), platform.status(job_id)) for job_id in platform.jobs])
-
-    async def delete_job(self, job_id: str) -> None:
-        await self._call(lambda: self._platform.jobs.pop(job_id, None))
-
-    async def upload_chunk(self, job_id: str, payload: Any, kind: Any) -> None:
-        chunks, _ = self._platform.jobs[job_id]
-        await self._call(lambda: chunks.append(RemoteChunk(str(len(chunks)), kind, payload.digests["md5"])))
-
-    async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
-        return await self._call(lambda: list(self._platform.jobs[job_id][0]))
-
-    async def submit_job(self, job_id: str, **_: Any) -> None:
-        await self._call(lambda: self._platform.submit(job_id))
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
+    def read(self, job_id: str) -> Job:
+        submitted_at = self._platform.submitted_at.get(job_id)
+        if submitted_at is not None and self._platform.now() >= submitted_at + RUN_SECONDS:
+            self.jobs[job_id].status = JobStatus.DONE
+        return super().read(job_id)
 
 
 class _InlineJournal:
@@ -189,13 +169,11 @@ def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: 
         pool_id="pool",
         limiter=SubmitLimiter(
             ledger,
-            team=Connection.team,
+            team="acme",
             server_clock=server_clock,
             clock=clock,
             off_loop=_inline,
             rng=rng,
-            spacing_seconds=ledger.spacing_seconds,
-            submits_per_hour=PER_HOUR,
         ),
         policy=RetryPolicy(),
         journal=journal,
@@ -228,7 +206,11 @@ async def _push_all(
         local.epoch += begin - (platform.now() - NOON)  # so many seconds past the hour, by the platform's clock
         shared = [_engine(platform, local, rng, state, stack) for _ in range(engines)]
         runs = [
-            PushRun(str(file), Target(file.stem.upper(), "replace"), shared[n % engines], push_id=f"push-{n}")
+            PushRun(
+                PushRequest(spec=str(file), target=Target(file.stem.upper(), "replace")),
+                shared[n % engines],
+                f"push-{n}",
+            )
             for n, file in enumerate(files)
         ]
         with Meter() as meter:

@@ -30,7 +30,7 @@ import harness
 from harness import Meter
 
 from pushengine.celonis.data_push import DataPushClient
-from pushengine.journal.facts import Fact
+from pushengine.journal.facts import FactRow
 from pushengine.journal.store import Journal, JournalFile
 from pushengine.runtime.threads import ThreadWorkers
 
@@ -146,7 +146,7 @@ async def _record(job: dict[str, Any], tasks: int) -> dict[str, Any]:
     async def write(count: int) -> None:
         for _ in range(count):
             start = time.perf_counter()
-            await journal.do(lambda file: file.append(Fact("push", time.time(), "chunk_sending", body)))
+            await journal.do(lambda file: file.append(FactRow("push", time.time(), "chunk_sending", body)))
             seconds.append(time.perf_counter() - start)
 
     with tempfile.TemporaryDirectory(dir=job["folder"]) as folder:

@@ -278,6 +278,16 @@ class Source(Protocol):
 class QuotaLedger(Protocol):
     """Who has spent what of a team's submit quota. Blocking; called off the event loop."""
 
+    @property
+    def submits_per_hour(self) -> int:
+        """Grants of a UTC hour."""
+        ...
+
+    @property
+    def spacing_seconds(self) -> float:
+        """Least time between two grants."""
+        ...
+
     def reserve(self, team: str, server_now: float, host_now: float | None = None) -> QuotaGrant:
         """Take one submit of the hour (by the server's clock) and the second (by the host's), or say how long to wait. Never refunded."""
         ...

@@ -1,4 +1,4 @@
-"""Helpers for tests: time that moves only when everybody waits, a sink that remembers, and an emulator to push into.
+"""Helpers for tests: time that moves only when everybody waits, a sink that remembers, a platform in memory, and an emulator to push into.
 
 A test that needs hours runs in milliseconds:
 
@@ -32,15 +32,18 @@ pytest itself is not needed unless the fixtures are used (PYTEST_DONT_REWRITE: t
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import selectors
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from pushengine.errors import ConflictError, NotFoundError
 from pushengine.events import Event
+from pushengine.model import ChunkType, Job, JobId, JobStatus, Payload, RemoteChunk, TableColumn, Target
 
 if TYPE_CHECKING:
     from pushengine.emulator import Emulator, EmulatorSettings
@@ -124,6 +127,156 @@ class RecordingSink:
     def of(self, kind: type[E]) -> list[E]:
         """The events of one class, in order."""
         return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclasses.dataclass(slots=True)
+class MemoryJob:
+    """A push job in a `MemoryDestination`; what it holds in the order of arrival."""
+
+    id: JobId
+    target: Target
+    columns: tuple[TableColumn, ...]
+    status: JobStatus = JobStatus.NEW
+    chunks: list[RemoteChunk] = dataclasses.field(default_factory=list)
+    payloads: list[Payload] = dataclasses.field(default_factory=list)
+    logs: tuple[str, ...] = ()
+
+
+class MemoryDestination:
+    """The platform in memory (`interfaces.Destination`), for tests of what pushes into one. No HTTP, no time of its own.
+
+    Every call is an operation (`create`, `get`, `list`, `delete`, `upload`, `list_chunks` or `submit`) with an effect. Override `call()` to
+    make the platform slow, unreliable or full: before `effect()` nothing has happened, after it everything.
+
+    ```python
+    class LosesEachAnswer(MemoryDestination):
+        async def call(self, operation, job_id, effect):
+            await super().call(operation, job_id, effect)
+            raise OutcomeUnknownError("no answer")
+    ```
+
+    Override an effect (`create()` to `submit()`) for another platform, or `execute()` for what becomes of a submitted job.
+
+    Args:
+        team: Host of the team.
+        checksum: The digest that chunk lists show, or None for a platform that shows none.
+
+    Attributes:
+        jobs: By id, oldest first.
+        calls: Every operation so far.
+    """
+
+    def __init__(self, team: str = "acme", *, checksum: str | None = "md5") -> None:
+        self.team = team
+        self.checksum = checksum
+        self.jobs: dict[str, MemoryJob] = {}
+        self.calls: list[str] = []
+        self._created = 0
+
+    async def call(self, operation: str, job_id: str | None, effect: Callable[[], T]) -> T:
+        """Carry out one call."""
+        del job_id
+        self.calls.append(operation)
+        return effect()
+
+    # --- Effects
+
+    def create(self, target: Target, columns: Sequence[TableColumn]) -> Job:
+        """Make a job."""
+        job = MemoryJob(self.new_id(), target, tuple(columns))
+        self.jobs[job.id] = job
+        return self.read(job.id)
+
+    def new_id(self) -> JobId:
+        """The id of the next job."""
+        self._created += 1
+        return JobId(f"job-{self._created}")
+
+    def job(self, job_id: str) -> MemoryJob:
+        """A job.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if job_id not in self.jobs:
+            raise NotFoundError(f"no job {job_id}", status=404)
+        return self.jobs[job_id]
+
+    def read(self, job_id: str) -> Job:
+        """A job as the platform shows it."""
+        job = self.job(job_id)
+        return Job(job.id, job.status, target_name=job.target.table, type=job.target.job_type, logs=job.logs)
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job; one that is gone already is no error."""
+        self.jobs.pop(job_id, None)
+
+    def store(self, job_id: str, payload: Payload, kind: ChunkType) -> None:
+        """Take a chunk.
+
+        Raises:
+            NotFoundError, ConflictError: The job is gone, or not NEW.
+        """
+        job = self._new_job(job_id)
+        checksum = None if self.checksum is None else payload.digests[self.checksum]
+        job.chunks.append(RemoteChunk(f"chunk-{len(job.chunks)}", kind, checksum))
+        job.payloads.append(payload)
+
+    def listed(self, job_id: str) -> list[RemoteChunk]:
+        """What a job holds."""
+        return list(self.job(job_id).chunks)
+
+    def submit(self, job_id: str, duplicate_removal_column: str | None) -> None:
+        """Take a submit.
+
+        Raises:
+            NotFoundError, ConflictError: The job is gone, or not NEW.
+        """
+        del duplicate_removal_column
+        self.execute(self._new_job(job_id))
+
+    def execute(self, job: MemoryJob) -> None:
+        """What becomes of a submitted job: it is DONE at once."""
+        job.status = JobStatus.DONE
+
+    def _new_job(self, job_id: str) -> MemoryJob:
+        job = self.job(job_id)
+        if job.status is not JobStatus.NEW:
+            raise ConflictError(f"job {job_id} is {job.status.value}", status=409)
+        return job
+
+    # --- `interfaces.Destination`
+
+    async def create_job(self, target: Target, columns: Sequence[TableColumn]) -> Job:
+        """See `create()`."""
+        return await self.call("create", None, lambda: self.create(target, columns))
+
+    async def get_job(self, job_id: JobId) -> Job:
+        """See `read()`."""
+        return await self.call("get", job_id, lambda: self.read(job_id))
+
+    async def list_jobs(self) -> list[Job]:
+        """All jobs."""
+        return await self.call("list", None, lambda: [self.read(job_id) for job_id in self.jobs])
+
+    async def delete_job(self, job_id: JobId) -> None:
+        """See `delete()`."""
+        await self.call("delete", job_id, lambda: self.delete(job_id))
+
+    async def upload_chunk(self, job_id: JobId, payload: Payload, kind: ChunkType) -> None:
+        """See `store()`."""
+        await self.call("upload", job_id, lambda: self.store(job_id, payload, kind))
+
+    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
+        """See `listed()`."""
+        return await self.call("list_chunks", job_id, lambda: self.listed(job_id))
+
+    async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
+        """See `submit()`."""
+        await self.call("submit", job_id, lambda: self.submit(job_id, duplicate_removal_column))
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 class EmulatorThread:

@@ -13,15 +13,28 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal import facts
+from pushengine.journal.facts import (
+    Fact,
+    FactRow,
+    JobDiscarded,
+    PushFailed,
+    PushFinished,
+    PushInterrupted,
+    PushPlanned,
+    PushRow,
+    PushSuperseded,
+    SessionStarted,
+)
 from pushengine.journal.state import ChunkRecord, JobRecord, PushHistory
 from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, iso_utc, utc
 
 SessionEnd = Literal["killed", "interrupted", "stopped", "failed", "done", "running"]
 
-_ENDINGS = ("push_interrupted", "push_failed", "push_finished")
-_BY_OTHERS = ("job_discarded", "push_superseded")
-_CHUNK_KINDS = ("chunk_sending", "chunk_acked", "chunk_refused", "chunk_unknown")
+Ending = PushInterrupted | PushFailed | PushFinished
+ByOthers = JobDiscarded | PushSuperseded
+"""What another process may record of a push that a killed one left."""
+UploadFact = facts.ChunkSending | facts.ChunkAcked | facts.ChunkRefused | facts.ChunkUnknown
 _UPLOAD_WORDS = re.compile(r"^upload chunk \S+ to job \S+ at \S+: ")
 _STALE = "nobody resumed it in time"
 _STATES = {
@@ -82,48 +95,51 @@ def state_in_words(state: str, *, holder: int | None = None) -> str:
     return f"RUNNING, pid {holder}" if holder is not None and state == "open" else _STATES.get(state, state.upper())
 
 
-def sessions_of(facts: Sequence[Fact], *, holder: int | None = None) -> list[Session]:
+def sessions_of(rows: Sequence[FactRow], *, holder: int | None = None) -> list[Session]:
     """The sessions of a push, oldest first.
 
     Args:
-        facts: All of them, in order; only times, kinds and the bodies of `session_started` and of endings are read.
+        rows: All its facts, in order.
         holder: The process that works on the push at this moment, if one does.
     """
     sessions: list[Session] = []
-    groups: list[list[Fact]] = []
-    for fact in facts:
-        if fact.kind == "session_started":
-            groups.append([])
+    groups: list[tuple[SessionStarted, list[FactRow]]] = []
+    for row in rows:
+        if isinstance(row.fact, SessionStarted):
+            groups.append((row.fact, []))
         if groups:
-            groups[-1].append(fact)
-    for number, group in enumerate(groups, 1):
-        start = group[0]
-        last = next((fact for fact in group if fact.kind in _ENDINGS), None)
+            groups[-1][1].append(row)
+    for number, (start, group) in enumerate(groups, 1):
+        last = next((row for row in group if isinstance(row.fact, Ending)), None)
         is_last = number == len(groups)
-        ended: SessionEnd = "running" if is_last and holder == start.body["pid"] else "killed"
+        ended: SessionEnd = "running" if is_last and holder == start.pid else "killed"
         if last is not None:
-            ended = _ended(last)
-        own = [fact for fact in group if fact.kind not in _BY_OTHERS] if last is None and is_last else group
-        at = (last or own[-1]).at
-        sessions.append(Session(start.body["pid"], start.body["resumed"], start.at, at, ended))
+            ended = _ended(last.fact)
+        own = [row for row in group if not isinstance(row.fact, ByOthers)] if last is None and is_last else group
+        sessions.append(Session(start.pid, start.resumed, group[0].at, (last or own[-1]).at, ended))
     return sessions
 
 
-def _ended(fact: Fact) -> SessionEnd:
-    if fact.kind == "push_interrupted":
-        return "interrupted" if fact.body["receipt"]["status"] == "INTERRUPTED" else "stopped"
-    return "done" if fact.kind == "push_finished" else "failed"
+def _ended(fact: Fact | None) -> SessionEnd:
+    match fact:
+        case PushInterrupted(receipt={"status": "INTERRUPTED"}):
+            return "interrupted"
+        case PushInterrupted():
+            return "stopped"
+        case PushFinished():
+            return "done"
+    return "failed"
 
 
-def summarise(push: PushRow, facts: Sequence[Fact], *, holder: int | None = None) -> PushSummary:
+def summarise(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None) -> PushSummary:
     """A push in one line."""
-    sessions = sessions_of(facts, holder=holder)
-    state = PushHistory(facts).state
+    sessions = sessions_of(rows, holder=holder)
+    state = PushHistory(rows).state
     acked = state.jobs[-1].acked if state.jobs else []
     return PushSummary(
         push_id=push.push_id,
         table=push.target,
-        mode=state.planned["target"]["mode"] if state.planned else "",
+        mode=state.planned.target["mode"] if state.planned else "",
         state="running" if sessions and sessions[-1].ended == "running" else push.state,
         rows=sum(chunk.rows for chunk in acked),
         chunks=len(acked),
@@ -133,17 +149,17 @@ def summarise(push: PushRow, facts: Sequence[Fact], *, holder: int | None = None
     )
 
 
-def tell_story(push: PushRow, facts: Sequence[Fact], *, holder: int | None = None) -> list[str]:
+def tell_story(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None) -> list[str]:
     """The story as lines: who and what, what happened in order, and what can be done now.
 
     Args:
         push: The push as the journal lists it.
-        facts: All its facts, in order.
+        rows: All its facts, in order.
         holder: The process that works on it at this moment, if one does.
     """
-    sessions = sessions_of(facts, holder=holder)
+    sessions = sessions_of(rows, holder=holder)
     narrator = _Narrator(sessions)
-    narrator.tell(facts)
+    narrator.tell(rows)
     head = f"push {push.push_id}  {state_in_words(push.state, holder=holder)}"
     outlook = _outlook(push, narrator.history, holder)
     return [
@@ -158,7 +174,7 @@ def tell_story(push: PushRow, facts: Sequence[Fact], *, holder: int | None = Non
 def _who_and_what(push: PushRow, history: PushHistory, sessions: Sequence[Session]) -> list[str]:
     state = history.state
     acked = state.jobs[-1].acked if state.jobs else []
-    size = state.planned.get("source_bytes") if state.planned else None
+    size = state.planned.source_bytes if state.planned else None
     rows = [
         ("table", f"{push.target} in pool {push.pool_id} of {push.team}"),
         ("source", f"{push.source}{'' if size is None else f', {format_bytes(size)}'}"),
@@ -183,6 +199,44 @@ class _Uploads:
     refused: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
     unknown: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
 
+    def take(self, fact: UploadFact, at: float) -> None:
+        """Remember one more."""
+        match fact:
+            case facts.ChunkSending():
+                self.sent_at.setdefault(fact.chunk_id, at)
+            case facts.ChunkAcked():
+                self.acked[fact.chunk_id] = at
+            case facts.ChunkRefused():
+                self.refused[fact.chunk_id] = (at, fact.error)
+            case facts.ChunkUnknown():
+                self.unknown[fact.chunk_id] = (at, fact.error)
+
+    def lines(self, job: JobRecord) -> list[tuple[float, str]]:
+        """What became of them, in the order of time."""
+        told: list[tuple[float, str]] = []
+        if self.acked:
+            told.append(self._acknowledged(job))
+        if self.refused:
+            at, error = max(self.refused.values())
+            told.append((at, f"{_chunks(self.refused)} refused, so certainly not stored: {_reason(error)}"))
+        if self.unknown:
+            at, error = max(self.unknown.values())
+            told.append((at, f"{_chunks(self.unknown)} without an answer, so unknown: {_reason(error)}"))
+        return sorted(told)
+
+    def _acknowledged(self, job: JobRecord) -> tuple[float, str]:
+        chunks = [job.chunks[chunk_id] for chunk_id in self.acked]
+        last = max(self.acked.values())
+        first = min(self.sent_at.get(chunk_id, last) for chunk_id in self.acked)
+        rows, sent = sum(chunk.rows for chunk in chunks), sum(chunk.payload_bytes for chunk in chunks)
+        text = f"{_chunks(self.acked)} acknowledged, {format_rows(rows)}, {format_bytes(sent)}"
+        if int(first) != int(last):
+            text += f", {utc(first):%H:%M:%S}-{utc(last):%H:%M:%S}"
+        again = [chunk.chunk_id for chunk in chunks if _is_sent_again(chunk)]
+        if again:
+            text += f"; sent again: {format_ids(again)}"
+        return last, text
+
 
 class _Narrator:
     """Turns facts into lines, one after another; what belongs together is held back until it can be told in one."""
@@ -196,28 +250,74 @@ class _Narrator:
         self._is_open = False
         self._day = ""
         self._uploads = _Uploads()
-        self._settled: list[Fact] = []
-        self._refusals: list[Fact] = []
-        self._polls: list[Fact] = []
-        self._creates: list[Fact] = []
+        self._settled: list[tuple[float, facts.ChunkSettled]] = []
+        self._refusals: list[tuple[float, str]] = []
+        self._polls: list[tuple[float, str]] = []
+        self._creates = 0
 
-    def tell(self, facts: Iterable[Fact]) -> None:
-        """Tell all of them."""
-        for fact in facts:
-            if self._is_open and (fact.kind == "session_started" or self._is_by_others(fact)):
+    def tell(self, rows: Iterable[FactRow]) -> None:
+        """Tell all of them; what a newer version has written is passed over."""
+        for row in rows:
+            if row.fact is None:
+                continue
+            if self._is_open and (isinstance(row.fact, SessionStarted) or self._is_by_others(row.fact, row.at)):
                 self._end_session()
-            self._tell_what_was_held(fact.kind)
-            self.history.apply(fact.kind, fact.at, fact.body)
-            teller = getattr(self, f"_on_{fact.kind}", None)
-            if teller is not None:
-                teller(fact)
-        self._tell_what_was_held("")
+            self._tell_what_was_held(row.fact)
+            self.history.apply(row.fact, row.at)
+            self._tell_fact(row.fact, row.at)
+        self._tell_what_was_held(None)
         if self._is_open:
             self._end_session()
 
-    def _is_by_others(self, fact: Fact) -> bool:
+    def _is_by_others(self, fact: Fact, at: float) -> bool:
         session = self._sessions[self._number - 1]
-        return session.ended == "killed" and fact.kind in _BY_OTHERS and fact.at > session.ended_at
+        return session.ended == "killed" and isinstance(fact, ByOthers) and at > session.ended_at
+
+    def _tell_fact(self, fact: Fact, at: float) -> None:  # noqa: C901, PLR0912 - one flat table
+        match fact:
+            case facts.PushPlanned():
+                columns = len((fact.schema or {}).get("columns", ()))
+                self._say(at, f"planned: {_plan_in_words(fact.target)}, {format_count(columns, 'column')}")
+            case facts.SessionStarted():
+                self._begin_session(fact, at)
+            case facts.PushInterrupted():
+                self._tell_interruption(fact, at)
+            case facts.PushFailed():
+                self._is_open = False
+                self._say(at, f"failed: {fact.error}")
+            case facts.PushFinished(receipt=receipt):
+                self._is_open = False
+                count = format_count(receipt["chunks"], "chunk")
+                sent = format_bytes(receipt["payload_bytes"])
+                self._say(at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
+            case facts.PushSuperseded(reason=reason):
+                self._say(at, f"given up: {reason}" + ("" if reason == _STALE else "; a new push took its place"))
+            case facts.PushRestarted():
+                self._say(at, f"started again in a fresh job: {fact.reason}")
+            case facts.JobIntended():
+                self._creates += 1
+            case facts.JobCreated():
+                self._tell_job_created(fact, at)
+            case facts.JobDiscarded():
+                self._tell_job_discarded(fact, at)
+            case facts.JobSealed():
+                self._tell_job_sealed(fact, at)
+            case facts.ChunkSettled():
+                self._settled.append((at, fact))
+            case facts.ChunkSending() | facts.ChunkAcked() | facts.ChunkRefused() | facts.ChunkUnknown():
+                self._uploads.take(fact, at)
+            case facts.SubmitIntended():
+                self._submit_session = self._number
+            case facts.SubmitRefused():
+                self._refusals.append((at, fact.error))
+            case facts.SubmitUnknown():
+                self._say(at, f"submit without an answer, so unknown: {fact.error}")
+            case facts.SubmitAccepted():
+                self._tell_submit_accepted(fact, at)
+            case facts.JobPolled():
+                self._polls.append((at, fact.status))
+            case facts.JobSettled():
+                self._tell_job_settled(fact, at)
 
     def _say(self, at: float, text: str) -> None:
         time = utc(at)
@@ -226,42 +326,38 @@ class _Narrator:
             self.lines.append(f"{self._day}, UTC")
         self.lines.append(f"  {time:%H:%M:%S}  {text}")
 
-    def _tell_what_was_held(self, coming: str) -> None:
-        if coming not in _CHUNK_KINDS:
+    def _tell_what_was_held(self, coming: Fact | None) -> None:
+        if not isinstance(coming, UploadFact):
             self._tell_uploads()
-        if coming != "chunk_settled":
+        if not isinstance(coming, facts.ChunkSettled):
             self._tell_settled()
-        if coming not in ("submit_intended", "submit_refused"):
+        if not isinstance(coming, facts.SubmitIntended | facts.SubmitRefused):
             self._tell_refusals()
-        if coming not in ("job_polled", "job_settled"):
+        if not isinstance(coming, facts.JobPolled | facts.JobSettled):
             self._tell_polls()
 
     # Sessions
 
-    def _on_push_planned(self, fact: Fact) -> None:
-        target, columns = fact.body["target"], len(fact.body["schema"]["columns"])
-        self._say(fact.at, f"planned: {_plan_in_words(target)}, {format_count(columns, 'column')}")
-
-    def _on_session_started(self, fact: Fact) -> None:
+    def _begin_session(self, fact: facts.SessionStarted, at: float) -> None:
         self._number += 1
         self._is_open = True
         if self._number > 1:
             self.lines.append("")
-        who = f"session {self._number}: process {fact.body['pid']}"
-        if not fact.body["resumed"]:
-            self._say(fact.at, f"{who} began")
+        who = f"session {self._number}: process {fact.pid}"
+        if not fact.resumed:
+            self._say(at, f"{who} began")
             return
         job = self.history.state.job
         if job is None:
-            self._say(fact.at, f"{who} went on; there was no job yet")
+            self._say(at, f"{who} went on; there was no job yet")
             return
         count, rows = len(job.acked), format_rows(sum(chunk.rows for chunk in job.acked))
         what = f"{format_count(count, 'chunk')}, {rows}, already acknowledged" if count else "nothing acknowledged yet"
-        self._say(fact.at, f"{who} went on with job {job.job_id}: {what}")
+        self._say(at, f"{who} went on with job {job.job_id}: {what}")
 
     def _end_session(self) -> None:
         """The process has left no last word."""
-        self._tell_what_was_held("")
+        self._tell_what_was_held(None)
         self._is_open = False
         session = self._sessions[self._number - 1]
         if session.ended == "running":
@@ -285,171 +381,102 @@ class _Narrator:
             left.append("a submit under way")
         if self._creates:
             left.append("the creation of a job under way")
-            self._creates = []
+            self._creates = 0
         if not left:
             return ""
         return f" with {' and '.join(left)}"
 
-    def _on_push_interrupted(self, fact: Fact) -> None:
+    def _tell_interruption(self, fact: facts.PushInterrupted, at: float) -> None:
         self._is_open = False
         pid = self._sessions[self._number - 1].pid
-        if fact.body["receipt"]["status"] == "INTERRUPTED":
+        if fact.receipt["status"] == "INTERRUPTED":
             text = f"interrupted: process {pid} was told to stop and left the rest for later"
         else:
-            text = f"stopped: process {pid} left the rest for later: {fact.body.get('error', '')}"
-        self._say(fact.at, text + self._left_unknown())
-
-    def _on_push_failed(self, fact: Fact) -> None:
-        self._is_open = False
-        self._say(fact.at, f"failed: {fact.body['error']}")
-
-    def _on_push_finished(self, fact: Fact) -> None:
-        self._is_open = False
-        receipt = fact.body["receipt"]
-        count = format_count(receipt["chunks"], "chunk")
-        sent = format_bytes(receipt["payload_bytes"])
-        self._say(fact.at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
-
-    def _on_push_superseded(self, fact: Fact) -> None:
-        reason = fact.body["reason"]
-        self._say(fact.at, f"given up: {reason}" + ("" if reason == _STALE else "; a new push took its place"))
-
-    def _on_push_restarted(self, fact: Fact) -> None:
-        self._say(fact.at, f"started again in a fresh job: {fact.body['reason']}")
+            text = f"stopped: process {pid} left the rest for later: {fact.error}"
+        self._say(at, text + self._left_unknown())
 
     # Jobs
 
-    def _on_job_intended(self, fact: Fact) -> None:
-        self._creates.append(fact)
-
-    def _on_job_created(self, fact: Fact) -> None:
-        lost = len(self._creates) - 1
-        self._creates = []
+    def _tell_job_created(self, fact: facts.JobCreated, at: float) -> None:
+        lost = self._creates - 1
+        self._creates = 0
         told = f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
-        self._say(fact.at, f"job {fact.body['job_id']} created{told}")
+        self._say(at, f"job {fact.job_id} created{told}")
 
-    def _on_job_discarded(self, fact: Fact) -> None:
-        job_id, error = fact.body["job_id"], fact.body["error"]
+    def _tell_job_discarded(self, fact: facts.JobDiscarded, at: float) -> None:
+        job_id, error = fact.job_id, fact.error
         if error is None:
-            self._say(fact.at, f"unsubmitted job {job_id} deleted")
+            self._say(at, f"unsubmitted job {job_id} deleted")
         else:
-            self._say(fact.at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
+            self._say(at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
 
-    def _on_job_sealed(self, fact: Fact) -> None:
+    def _tell_job_sealed(self, fact: facts.JobSealed, at: float) -> None:
         job = self._job(fact)
-        chunks = format_count(fact.body["chunks"], "chunk")
-        text = f"sealed: the job holds {chunks}, exactly what was sent, by {fact.body['verified']}"
+        chunks = format_count(fact.chunks, "chunk")
+        text = f"sealed: the job holds {chunks}, exactly what was sent, by {fact.verified}"
         since = job.quarantined_since
         if since is not None:
-            waited = format_seconds(max(fact.at - since, 0.0))
+            waited = format_seconds(max(at - since, 0.0))
             text += f"; looked {waited} after the last upload was missed, when it could not arrive late any more"
-        self._say(fact.at, text)
+        self._say(at, text)
 
     # Chunks
-
-    def _on_chunk_sending(self, fact: Fact) -> None:
-        self._uploads.sent_at.setdefault(fact.body["chunk_id"], fact.at)
-
-    def _on_chunk_acked(self, fact: Fact) -> None:
-        self._uploads.acked[fact.body["chunk_id"]] = fact.at
-
-    def _on_chunk_refused(self, fact: Fact) -> None:
-        self._uploads.refused[fact.body["chunk_id"]] = (fact.at, fact.body["error"])
-
-    def _on_chunk_unknown(self, fact: Fact) -> None:
-        self._uploads.unknown[fact.body["chunk_id"]] = (fact.at, fact.body["error"])
 
     def _tell_uploads(self) -> None:
         uploads, self._uploads = self._uploads, _Uploads()
         job = self.history.state.jobs[-1] if self.history.state.jobs else None
         if job is None:
             return
-        told: list[tuple[float, str]] = []
-        if uploads.acked:
-            told.append(self._acknowledged(job, uploads))
-        if uploads.refused:
-            at, error = max(uploads.refused.values())
-            told.append((at, f"{_chunks(uploads.refused)} refused, so certainly not stored: {_reason(error)}"))
-        if uploads.unknown:
-            at, error = max(uploads.unknown.values())
-            told.append((at, f"{_chunks(uploads.unknown)} without an answer, so unknown: {_reason(error)}"))
-        for at, text in sorted(told):
+        for at, text in uploads.lines(job):
             self._say(at, text)
-
-    @staticmethod
-    def _acknowledged(job: JobRecord, uploads: _Uploads) -> tuple[float, str]:
-        chunks = [job.chunks[chunk_id] for chunk_id in uploads.acked]
-        last = max(uploads.acked.values())
-        first = min(uploads.sent_at.get(chunk_id, last) for chunk_id in uploads.acked)
-        rows, sent = sum(chunk.rows for chunk in chunks), sum(chunk.payload_bytes for chunk in chunks)
-        text = f"{_chunks(uploads.acked)} acknowledged, {format_rows(rows)}, {format_bytes(sent)}"
-        if int(first) != int(last):
-            text += f", {utc(first):%H:%M:%S}-{utc(last):%H:%M:%S}"
-        again = [chunk.chunk_id for chunk in chunks if _is_sent_again(chunk)]
-        if again:
-            text += f"; sent again: {format_ids(again)}"
-        return last, text
-
-    def _on_chunk_settled(self, fact: Fact) -> None:
-        self._settled.append(fact)
 
     def _tell_settled(self) -> None:
         settled, self._settled = self._settled, []
         if not settled:
             return
-        found = [fact.body["chunk_id"] for fact in settled if fact.body["is_present"]]
-        missed = [fact.body["chunk_id"] for fact in settled if not fact.body["is_present"]]
+        found = [fact.chunk_id for _, fact in settled if fact.is_present]
+        missed = [fact.chunk_id for _, fact in settled if not fact.is_present]
         parts = []
         if found:
             parts.append(f"found {_chunks(found)}, not sent again")
         if missed:
             parts.append(f"missed {_chunks(missed)}, to be sent again")
-        self._say(settled[-1].at, f"settled by {settled[-1].body['how']} from the job's chunk list: {'; '.join(parts)}")
+        at, last = settled[-1]
+        self._say(at, f"settled by {last.how} from the job's chunk list: {'; '.join(parts)}")
 
     # Submit and poll
-
-    def _on_submit_refused(self, fact: Fact) -> None:
-        self._refusals.append(fact)
 
     def _tell_refusals(self) -> None:
         refusals, self._refusals = self._refusals, []
         if refusals:
             times = "" if len(refusals) == 1 else f" {len(refusals)} times, the last time"
-            self._say(refusals[-1].at, f"submit refused{times}: {refusals[-1].body['error']}")
+            at, error = refusals[-1]
+            self._say(at, f"submit refused{times}: {error}")
 
-    def _on_submit_unknown(self, fact: Fact) -> None:
-        self._say(fact.at, f"submit without an answer, so unknown: {fact.body['error']}")
-
-    def _on_submit_accepted(self, fact: Fact) -> None:
+    def _tell_submit_accepted(self, fact: facts.SubmitAccepted, at: float) -> None:
         repeats = self._job(fact).repeats
         if repeats:
             times = "again" if repeats == 1 else f"again, {repeats} times by now"
-            self._say(fact.at, f"the job was still NEW: submitted {times}, and accepted")
+            self._say(at, f"the job was still NEW: submitted {times}, and accepted")
         elif self._job(fact).has_unknown_submit or self._submit_session != self._number:
-            self._say(fact.at, "the job is not NEW any more: the submit was accepted after all")
+            self._say(at, "the job is not NEW any more: the submit was accepted after all")
         else:
-            self._say(fact.at, "submitted: the platform accepted the job")
+            self._say(at, "submitted: the platform accepted the job")
 
-    def _on_submit_intended(self, _fact: Fact) -> None:
-        self._submit_session = self._number
-
-    def _on_job_polled(self, fact: Fact) -> None:
-        self._polls.append(fact)
-
-    def _on_job_settled(self, fact: Fact) -> None:
-        seen = [poll.body["status"] for poll in self._polls if poll.body["status"] != fact.body["status"]]
+    def _tell_job_settled(self, fact: facts.JobSettled, at: float) -> None:
+        seen = [status for _, status in self._polls if status != fact.status]
         self._polls = []
         after = f", after {', '.join(seen)}" if seen else ""
-        self._say(fact.at, f"the job ended with {fact.body['status']}{after}")
-        self.lines += [f"            {line}" for line in fact.body["logs"]]
+        self._say(at, f"the job ended with {fact.status}{after}")
+        self.lines += [f"            {line}" for line in fact.logs]
 
     def _tell_polls(self) -> None:
         polls, self._polls = self._polls, []
         if polls:
-            self._say(polls[-1].at, f"the job was {', '.join(poll.body['status'] for poll in polls)}")
+            self._say(polls[-1][0], f"the job was {', '.join(status for _, status in polls)}")
 
-    def _job(self, fact: Fact) -> JobRecord:
-        return self.history.state.job_of(fact.body["job_id"])
+    def _job(self, fact: facts.JobSealed | facts.SubmitAccepted) -> JobRecord:
+        return self.history.state.job_of(fact.job_id)
 
 
 def _reason(error: str) -> str:
@@ -488,12 +515,12 @@ def _outlook(push: PushRow, history: PushHistory, holder: int | None) -> list[st
     return []
 
 
-def _how_it_goes_on(push: PushRow, planned: Mapping[str, Any], holder: int | None) -> str:
+def _how_it_goes_on(push: PushRow, planned: PushPlanned | None, holder: int | None) -> str:
     if holder is not None:
         return f"Process {holder} is working on it."
-    if not planned:
+    if planned is None:
         return "It ended before it sent anything: run its command again."
-    if not planned["source"]:
+    if not planned.source:
         return "It read an object in memory, which is gone: push it again. Its unsubmitted job is deleted later."
     return f"It can go on: pushengine resume {push.push_id}, or the same push command again."
 
@@ -502,7 +529,7 @@ def _how_a_person_decides(push: PushRow, history: PushHistory) -> list[str]:
     state = history.state
     job = state.jobs[-1]
     rows = format_count(sum(chunk.rows for chunk in job.acked), "row")
-    mode = state.planned["target"]["mode"]
+    mode = "" if state.planned is None else state.planned.target["mode"]
     if mode == "append":
         then = "If they are, leave it: pushing again would add them a second time. If they are not, push again."
     else:

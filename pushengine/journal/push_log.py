@@ -1,30 +1,28 @@
-"""The journal of one push while it runs: each fact durable first, then part of the state."""
+"""The journal of one push while it runs: each fact durable first, then part of the state, then told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pushengine.journal.facts import Fact, PushRow
+from pushengine import events
+from pushengine.journal import facts
+from pushengine.journal.facts import Fact, FactRow, PushRow
 from pushengine.journal.state import PushHistory, PushState
 from pushengine.journal.store import Journal, JournalFile
 from pushengine.runtime.aio import finish, told_when_slow
 from pushengine.runtime.clock import Clock
 
-_WAITED_OUT = frozenset({"chunk_settled", "submit_accepted"})
-"""Kinds of facts that something is measured from."""
-
 
 class PushLog:
-    """Records facts and holds the state that they add up to.
+    """Records facts, holds the state that they add up to, and emits the events that they mean.
 
     Args:
         journal: Where facts go.
         clock: When they happen.
         push_id: The push.
-        facts: What is known already, for a resumed push.
         team: Whose checksum algorithm is remembered.
-        on_slow: Called when the journal does not take a fact for a moment, as while another process has it locked.
+        sink: Takes events.
+        rows: What is known already, for a resumed push.
     """
 
     def __init__(
@@ -34,15 +32,15 @@ class PushLog:
         clock: Clock,
         push_id: str,
         team: str,
-        facts: Iterable[Fact] = (),
-        on_slow: Callable[[], None] = lambda: None,
+        sink: events.EventSink,
+        rows: Iterable[FactRow] = (),
     ) -> None:
         self.push_id = push_id
         self._journal = journal
         self._clock = clock
         self._team = team
-        self._on_slow = on_slow
-        self._history = PushHistory(facts)
+        self._sink = sink
+        self._history = PushHistory(rows)
         self._opened_at = clock.monotonic()
         self._recorded_at: dict[float, float] = {}
 
@@ -58,21 +56,20 @@ class PushLog:
         """
         return self._clock.monotonic() - self._recorded_at.get(at, self._opened_at)
 
-    async def begin(self, row: PushRow, **facts: Mapping[str, Any]) -> None:
-        """List the push, together with its first facts (kind = what it carries): all of them or nothing is durable.
+    async def begin(self, row: PushRow, *begun: Fact) -> None:
+        """List the push, together with its first facts: all of them or nothing is durable.
 
         Raises:
             JournalError: It could not be recorded.
         """
-        await self._write(row.created_at, facts, also=lambda file: file.begin_push(row))
+        await self._write(row.created_at, begun, also=lambda file: file.begin_push(row))
 
-    async def record(self, kind: str, *, final_state: str | None = None, **body: Any) -> None:
-        """Make one fact durable, then apply it.
+    async def record(self, fact: Fact, *, final_state: str | None = None) -> None:
+        """Make one fact durable, apply it, and emit its events.
 
         Args:
-            kind: See `journal/state.py`.
+            fact: What is intended or was learned.
             final_state: Also set the push's state in the list of pushes.
-            body: What the fact carries; JSON types.
 
         Raises:
             JournalError: It could not be recorded; what it announces must not happen.
@@ -83,33 +80,104 @@ class PushLog:
             if final_state is not None:
                 file.set_state(self.push_id, final_state, at)
 
-        await self._write(at, {kind: body}, also=set_state)
+        await self._write(at, [fact], also=set_state)
 
-    async def _write(
-        self, at: float, facts: Mapping[str, Mapping[str, Any]], *, also: Callable[[JournalFile], None]
-    ) -> None:
+    async def _write(self, at: float, recorded: Sequence[Fact], *, also: Callable[[JournalFile], None]) -> None:
+        rows = [FactRow.of(self.push_id, at, fact) for fact in recorded]
+
         def write(file: JournalFile) -> None:
-            for kind, body in facts.items():
-                file.append(Fact(self.push_id, at, kind, body))
+            for row in rows:
+                file.append(row)
             also(file)
 
         async def write_and_apply() -> None:
-            with told_when_slow(self._on_slow):
+            with told_when_slow(self.tell_journal_is_slow):
                 await self._journal.do(write)
-            if not _WAITED_OUT.isdisjoint(facts):
-                self._recorded_at[at] = self._clock.monotonic()
-            for kind, body in facts.items():
-                self._history.apply(kind, at, body)
+            for fact in recorded:
+                if isinstance(fact, facts.ChunkSettled | facts.SubmitAccepted):  # something is measured from these
+                    self._recorded_at[at] = self._clock.monotonic()
+                self._history.apply(fact, at)
+                self.tell(fact)
 
         # Even if the caller is cancelled meanwhile: what happened has happened, and the clean-up must know of it.
         await finish(write_and_apply())
 
+    def tell(self, fact: Fact) -> None:
+        """Emit the events of a fact, one that was just recorded or one that an earlier process has recorded."""
+        for event in events_of(fact, self.push_id, self.state):
+            self._sink.emit(event)
+
+    def tell_journal_is_slow(self) -> None:
+        """Emit that the journal keeps this push waiting."""
+        reason = "the journal is slow, or another process has it locked"
+        self._sink.emit(events.WaitStarted(push_id=self.push_id, reason=reason))
+
     async def known_checksum(self) -> str | None:
         """The platform's checksum algorithm as learned for this team."""
-        with told_when_slow(self._on_slow):
+        with told_when_slow(self.tell_journal_is_slow):
             return await self._journal.read(lambda file: file.checksum_of(self._team))
 
     async def learn_checksum(self, algorithm: str) -> None:
         """Remember it."""
-        with told_when_slow(self._on_slow):
+        with told_when_slow(self.tell_journal_is_slow):
             await self._journal.do(lambda file: file.learn_checksum(self._team, algorithm))
+
+
+def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901 - one flat table
+    """The events that a fact means, once it is part of the state.
+
+    Not here is what is told before its fact can be written (a restart, which reads the source first), and what no fact holds: attempts,
+    waits and how long things took.
+    """
+    match fact:
+        case facts.PushPlanned():
+            yield push_started(push_id, fact, state)
+        case facts.SessionStarted(resumed=True):
+            yield push_resumed(push_id, state)
+            if state.planned is not None:
+                yield push_started(push_id, state.planned, state)
+        case facts.JobCreated():
+            yield events.JobCreated(push_id=push_id, job_id=fact.job_id)
+        case facts.ChunkSettled():
+            yield events.ChunkReconciled(
+                push_id=push_id,
+                job_id=fact.job_id,
+                chunk_id=fact.chunk_id,
+                is_present=fact.is_present,
+                how=fact.how,
+            )
+        case facts.JobSealed():
+            yield events.JobVerified(push_id=push_id, job_id=fact.job_id, chunks=fact.chunks, verified=fact.verified)
+        case facts.SubmitAccepted() if not state.job_of(fact.job_id).repeats:  # the job is polled already
+            yield events.JobSubmitted(push_id=push_id, job_id=fact.job_id, submits=state.submits)
+        case facts.JobPolled():
+            yield events.JobStatusChanged(push_id=push_id, job_id=fact.job_id, status=fact.status)
+        case facts.JobSettled():
+            yield events.JobSettled(push_id=push_id, job_id=fact.job_id, status=fact.status, logs=tuple(fact.logs))
+        case facts.JobDiscarded():
+            yield events.JobDeleted(push_id=push_id, job_id=fact.job_id, error=fact.error)
+        case facts.PushSuperseded():
+            yield events.PushSuperseded(push_id=push_id, reason=fact.reason)
+
+
+def push_started(push_id: str, planned: facts.PushPlanned, state: PushState) -> events.PushStarted:
+    """The event for a push that is planned."""
+    return events.PushStarted(
+        push_id=push_id,
+        table=str(planned.target.get("table", "")),
+        mode=str(planned.target.get("mode", "")),
+        source=planned.label,
+        source_bytes=planned.source_bytes,
+        columns=len((state.schema or {}).get("columns", ())),
+    )
+
+
+def push_resumed(push_id: str, state: PushState) -> events.PushResumed:
+    """The event for a push of an earlier process that this one takes over."""
+    acked = state.job.acked if state.job else []
+    return events.PushResumed(
+        push_id=push_id,
+        job_id=state.job.job_id if state.job else None,
+        chunks_acknowledged=len(acked),
+        rows_acknowledged=sum(chunk.rows for chunk in acked),
+    )

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from pushengine.errors import JournalVersionError
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.sqlite_errors import corrupt, translated
 
 FORMAT_VERSION = 1
@@ -93,20 +93,23 @@ class JournalQueries:
         ).fetchall()
         return PushRow(*rows[0]) if rows else None
 
-    def facts(self, push_id: str) -> list[Fact]:
+    def facts(self, push_id: str) -> list[FactRow]:
         """What is known of a push, in order.
 
         Raises:
-            JournalCorruptError: One of its facts is no JSON.
+            JournalCorruptError: One of its facts is no JSON, or lacks what every version has written.
         """
         try:
             with translated(self.path):
                 rows = self._db.execute(
                     "SELECT push_id, at, kind, body FROM facts WHERE push_id = ? ORDER BY seq", (push_id,)
                 ).fetchall()
-            return [Fact(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
-        except ValueError as error:
+            found = [FactRow(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
+            for row in found:
+                _ = row.fact  # what cannot be understood is found here, where it can be said which push it is
+        except (ValueError, TypeError) as error:
             raise corrupt(self.path, f"a fact of push {push_id} cannot be read: {error}") from error
+        return found
 
     def stale_pushes(self, stale_before: float) -> list[PushRow]:
         """Open pushes that have no job and were not touched since: nothing of theirs is on the platform."""

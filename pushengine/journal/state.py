@@ -1,33 +1,4 @@
-"""The state of a push as a fold over its facts: what a crash left, what a resume starts from, what `pushengine show` tells.
-
-Facts and what they carry (besides push_id and time):
-
-```
-push_planned     target, source, recipe, fingerprint, schema        the push begins; nothing was sent
-session_started  pid, resumed, fingerprint?                         a process works on it from here on; its files, if they look touched
-job_intended                                                        a create is about to leave
-job_created      job_id
-chunk_sending    job_id, chunk_id, rows, first_row, end_row, payload_bytes, digests, type     an upload is about to leave
-chunk_acked      job_id, chunk_id                                   the platform answered that it has it
-chunk_refused    job_id, chunk_id, error                            it proved that it has not
-chunk_unknown    job_id, chunk_id, error                            no answer: it may have it
-chunk_settled    job_id, chunk_id, is_present, how                  the job's chunk list decided it
-source_acked     job_id, rows, fingerprint, sha256                  all rows are acknowledged; digests of the files, or null
-job_sealed       job_id, chunks, verified                           the list equals what was sent
-submit_intended  job_id                                             a submit is about to leave; spends quota
-submit_refused   job_id, error                                      it certainly had no effect
-submit_unknown   job_id, error
-submit_accepted  job_id
-job_polled       job_id, status
-job_settled      job_id, status, logs
-job_discarded    job_id, error                                      deleted, or the deletion failed
-push_restarted   reason, schema?                                    a fresh job follows
-push_finished    receipt
-push_failed      error, error_type, receipt
-push_interrupted receipt
-push_superseded  reason                                             the source changed: another push took its place
-```
-"""
+"""The state of a push as a fold over its facts: what a crash left, what a resume starts from, what `pushengine show` tells."""
 
 from __future__ import annotations
 
@@ -35,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pushengine.journal.facts import Fact
+from pushengine.journal import facts
+from pushengine.journal.facts import Fact, FactRow, PushPlanned
 from pushengine.model import ChunkType, JobId, SentChunk
 
 ChunkState = Literal["sending", "acked", "refused", "unknown", "absent"]
@@ -149,7 +121,7 @@ class PushState:
         sha256: Of the content of each file that was sent, or None where that is not known (yet).
     """
 
-    planned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    planned: PushPlanned | None = None
     schema: Mapping[str, Any] | None = None
     jobs: list[JobRecord] = dataclasses.field(default_factory=list)
     restarts: int = 0
@@ -187,151 +159,107 @@ class PushState:
 class PushHistory:
     """The fold: apply facts in order, read `state`. Live pushes and resumed ones go through the same code."""
 
-    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+    def __init__(self, rows: Iterable[FactRow] = ()) -> None:
         self.state = PushState()
         self._jobs: dict[str, JobRecord] = {}
-        for fact in facts:
-            self.apply(fact.kind, fact.at, fact.body)
+        for row in rows:
+            if row.fact is not None:
+                self.apply(row.fact, row.at)
 
-    def apply(self, kind: str, at: float, body: Mapping[str, Any]) -> None:
-        """Take one fact; kinds that change no state (and those of newer versions) are passed over."""
-        handler = _HANDLERS.get(kind)
-        if handler is not None:
-            handler(self.state, self._jobs, at, body)
+    def apply(self, fact: Fact, at: float) -> None:
+        """Take one fact, seen at a time in seconds UTC; those that change no state are passed over."""
+        match fact:
+            case (
+                facts.ChunkSending()
+                | facts.ChunkAcked()
+                | facts.ChunkRefused()
+                | facts.ChunkUnknown()
+                | facts.ChunkSettled()
+            ):
+                self._apply_to_chunk(fact, self._jobs[fact.job_id].chunks, at)
+            case facts.SubmitIntended() | facts.SubmitRefused() | facts.SubmitUnknown() | facts.SubmitAccepted():
+                self._apply_to_submit(fact, self._jobs[fact.job_id], at)
+            case facts.JobCreated():
+                self._jobs[fact.job_id] = JobRecord(JobId(fact.job_id))
+                self.state.jobs.append(self._jobs[fact.job_id])
+            case facts.JobSealed():
+                self._jobs[fact.job_id].verified = fact.verified
+            case facts.JobPolled():
+                self._jobs[fact.job_id].status = fact.status
+            case facts.JobSettled():
+                job = self._jobs[fact.job_id]
+                job.status, job.logs = fact.status, tuple(fact.logs)
+            case facts.JobDiscarded():
+                self._jobs[fact.job_id].is_discarded = fact.error is None
+            case _:
+                self._apply_to_push(fact, at)
 
+    def _apply_to_push(self, fact: Fact, at: float) -> None:
+        state = self.state
+        match fact:
+            case facts.PushPlanned():
+                state.planned, state.schema, state.started_at = fact, fact.schema, at
+                state.fingerprints = [fact.fingerprint] if fact.fingerprint else []
+            case facts.SessionStarted():
+                if fact.fingerprint:
+                    state.fingerprints.append(fact.fingerprint)
+            case facts.SourceAcked():
+                self._jobs[fact.job_id].is_whole = True
+                # By now the files are known to have had one content.
+                state.fingerprints = [fact.fingerprint] if fact.fingerprint else []
+                state.sha256 = None if fact.sha256 is None else tuple(fact.sha256)
+            case facts.PushRestarted():
+                state.restarts += 1
+                for job in state.jobs:
+                    job.is_abandoned = True
+                state.schema = fact.schema or state.schema
+            case facts.PushFinished() | facts.PushFailed() | facts.PushInterrupted():
+                state.receipt = fact.receipt
 
-def _planned(state: PushState, _jobs: dict[str, JobRecord], at: float, body: Mapping[str, Any]) -> None:
-    state.planned, state.schema, state.started_at = body, body["schema"], at
-    state.fingerprints = [body["fingerprint"]] if body.get("fingerprint") else []
+    @staticmethod
+    def _apply_to_chunk(fact: facts.ChunkFact, chunks: dict[str, ChunkRecord], at: float) -> None:
+        match fact:
+            case facts.ChunkSending():
+                record = chunks.setdefault(fact.chunk_id, _record_of(fact))
+                # What is sent again may have other bytes than before, where its source changed: these are the ones that count now.
+                record.rows, record.source_rows = fact.rows, (fact.first_row, fact.end_row)
+                record.payload_bytes, record.digests = fact.payload_bytes, fact.digests
+                record.state = "sending"
+                record.attempts += 1
+            case facts.ChunkAcked():
+                chunks[fact.chunk_id].state = "acked"
+            case facts.ChunkRefused():
+                chunks[fact.chunk_id].state = "refused"
+            case facts.ChunkUnknown():
+                chunks[fact.chunk_id].state = "unknown"
+            case facts.ChunkSettled():
+                record = chunks[fact.chunk_id]
+                record.state = "acked" if fact.is_present else "absent"
+                if not fact.is_present or record.zombie_since is not None:
+                    record.zombie_since = at
 
-
-def _session(state: PushState, _jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    if body.get("fingerprint"):
-        state.fingerprints.append(body["fingerprint"])
-
-
-def _job_created(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]] = JobRecord(JobId(body["job_id"]))
-    state.jobs.append(jobs[body["job_id"]])
-
-
-def _chunk_sending(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    chunks = jobs[body["job_id"]].chunks
-    record = chunks.get(body["chunk_id"])
-    if record is None:
-        record = chunks[body["chunk_id"]] = ChunkRecord(
-            chunk_id=body["chunk_id"],
-            rows=body["rows"],
-            source_rows=(body["first_row"], body["end_row"]),
-            payload_bytes=body["payload_bytes"],
-            digests=body["digests"],
-            type=body["type"],
-        )
-    # What is sent again may have other bytes than before, where its source changed: these are the ones that count now.
-    record.rows, record.source_rows = body["rows"], (body["first_row"], body["end_row"])
-    record.payload_bytes, record.digests = body["payload_bytes"], body["digests"]
-    record.state = "sending"
-    record.attempts += 1
-
-
-def _chunk_acked(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].chunks[body["chunk_id"]].state = "acked"
-
-
-def _chunk_refused(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].chunks[body["chunk_id"]].state = "refused"
-
-
-def _chunk_unknown(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].chunks[body["chunk_id"]].state = "unknown"
-
-
-def _chunk_settled(_state: PushState, jobs: dict[str, JobRecord], at: float, body: Mapping[str, Any]) -> None:
-    record = jobs[body["job_id"]].chunks[body["chunk_id"]]
-    record.state = "acked" if body["is_present"] else "absent"
-    if not body["is_present"] or record.zombie_since is not None:
-        record.zombie_since = at
-
-
-def _source_acked(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].is_whole = True
-    state.fingerprints = (
-        [body["fingerprint"]] if body["fingerprint"] else []
-    )  # by now they are known to have had one content
-    state.sha256 = None if body["sha256"] is None else tuple(body["sha256"])
-
-
-def _sealed(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].verified = body["verified"]
-
-
-def _submit_intended(state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    job = jobs[body["job_id"]]
-    job.submit = "intended"
-    job.submits += 1
-    job.repeats += job.accepted_at is not None
-    state.submits += 1
-
-
-def _submit_refused(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].submit = "none"
-
-
-def _submit_unknown(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    job = jobs[body["job_id"]]
-    job.submit, job.has_unknown_submit = "unknown", True
-
-
-def _submit_accepted(_state: PushState, jobs: dict[str, JobRecord], at: float, body: Mapping[str, Any]) -> None:
-    job = jobs[body["job_id"]]
-    job.submit = "accepted"
-    job.accepted_at = at if job.accepted_at is None else job.accepted_at
+    def _apply_to_submit(self, fact: facts.SubmitFact, job: JobRecord, at: float) -> None:
+        match fact:
+            case facts.SubmitIntended():
+                job.submit = "intended"
+                job.submits += 1
+                job.repeats += job.accepted_at is not None
+                self.state.submits += 1
+            case facts.SubmitRefused():
+                job.submit = "none"
+            case facts.SubmitUnknown():
+                job.submit, job.has_unknown_submit = "unknown", True
+            case facts.SubmitAccepted():
+                job.submit = "accepted"
+                job.accepted_at = at if job.accepted_at is None else job.accepted_at
 
 
-def _job_polled(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].status = body["status"]
-
-
-def _job_settled(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    job = jobs[body["job_id"]]
-    job.status, job.logs = body["status"], tuple(body["logs"])
-
-
-def _job_discarded(_state: PushState, jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    jobs[body["job_id"]].is_discarded = body["error"] is None
-
-
-def _restarted(state: PushState, _jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    state.restarts += 1
-    for job in state.jobs:
-        job.is_abandoned = True
-    state.schema = body.get("schema") or state.schema
-
-
-def _ended(state: PushState, _jobs: dict[str, JobRecord], _at: float, body: Mapping[str, Any]) -> None:
-    state.receipt = body["receipt"]
-
-
-_HANDLERS = {
-    "push_planned": _planned,
-    "session_started": _session,
-    "job_created": _job_created,
-    "chunk_sending": _chunk_sending,
-    "chunk_acked": _chunk_acked,
-    "chunk_refused": _chunk_refused,
-    "chunk_unknown": _chunk_unknown,
-    "chunk_settled": _chunk_settled,
-    "source_acked": _source_acked,
-    "job_sealed": _sealed,
-    "submit_intended": _submit_intended,
-    "submit_refused": _submit_refused,
-    "submit_unknown": _submit_unknown,
-    "submit_accepted": _submit_accepted,
-    "job_polled": _job_polled,
-    "job_settled": _job_settled,
-    "job_discarded": _job_discarded,
-    "push_restarted": _restarted,
-    "push_finished": _ended,
-    "push_failed": _ended,
-    "push_interrupted": _ended,
-}
+def _record_of(fact: facts.ChunkSending) -> ChunkRecord:
+    return ChunkRecord(
+        chunk_id=fact.chunk_id,
+        rows=fact.rows,
+        source_rows=(fact.first_row, fact.end_row),
+        payload_bytes=fact.payload_bytes,
+        digests=fact.digests,
+        type=fact.type,
+    )

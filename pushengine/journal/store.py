@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pushengine.errors import JournalError
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.queries import FORMAT_VERSION, JournalQueries, require_sound
 from pushengine.journal.sqlite_errors import corrupt, translated, translation
 from pushengine.state.folder import refuse_network_file_system
@@ -150,7 +150,7 @@ class JournalFile(JournalQueries):
         """List a new push."""
         self._db.execute("INSERT INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(row))
 
-    def append(self, fact: Fact) -> None:
+    def append(self, fact: FactRow) -> None:
         """Add one fact."""
         body = json.dumps(fact.body, ensure_ascii=False, separators=(",", ":"))
         self._db.execute(

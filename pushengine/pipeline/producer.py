@@ -12,30 +12,63 @@ from collections.abc import Callable
 
 from pushengine import events
 from pushengine.config.settings import RESERVE_FACTOR
-from pushengine.events import EventSink
+from pushengine.errors import SourceChangedError
 from pushengine.interfaces import Workers
+from pushengine.journal.state import JobRecord
 from pushengine.model import Payload
 from pushengine.pipeline.chunking import Chunk
-from pushengine.pipeline.encoding import OversizedPayloadError
+from pushengine.pipeline.context import PushContext
+from pushengine.pipeline.encoding import JOURNAL_DIGEST, OversizedPayloadError
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservation
 from pushengine.pipeline.streams import ChunkStream, Rows
+
+
+class SentBefore:
+    """What the job holds already, from an earlier attempt or an earlier process.
+
+    Args:
+        record: The job.
+        label: The source's name, for messages.
+        rechecks: Encode it once more and compare it with what was sent: the source looks touched since.
+    """
+
+    def __init__(self, record: JobRecord, label: str, *, rechecks: bool) -> None:
+        self._record = record
+        self._label = label
+        self.rechecks = rechecks
+
+    def rows(self, chunk_id: str) -> int | None:
+        """Rows of a chunk that the job holds, else None."""
+        known = self._record.chunks.get(chunk_id)
+        return known.rows if known is not None and known.state == "acked" else None
+
+    def check(self, payload: Payload) -> None:
+        """Compare a chunk of the source as it is now with what was sent of it.
+
+        Raises:
+            SourceChangedError: It is another one.
+        """
+        sent = self._record.chunks[payload.chunk_id]
+        if (payload.rows, payload.digests[JOURNAL_DIGEST]) != (sent.rows, sent.digests[JOURNAL_DIGEST]):
+            raise SourceChangedError(
+                "changed since its first rows were sent",
+                source=self._label,
+                position=f"rows {sent.source_rows[0] + 1} to {sent.source_rows[1]}",
+                hint="push it when it is complete",
+            )
 
 
 class Producer:
     """Reads, encodes and queues the chunks of one attempt of a push.
 
     Args:
-        stream: Where chunks come from.
+        context: The push.
+        stream: Where chunks come from. With `before.rechecks` it begins at the beginning.
         encode: Chunk -> payload; CPU-bound, runs on encoder threads.
         queue: Bounded; gets a `ReadyChunk` for each chunk.
         budget: This attempt's share of the memory.
-        workers: Threads.
-        encoders: How many threads encode: one chunk more is read ahead, so that none of them waits for the reader.
-        push_id: For events.
-        sink: Takes events.
-        acked_rows: Rows of a chunk that the job holds already, from an earlier process, else None: it is not sent again.
-        recheck: Compares such a chunk, encoded once more, with what was sent; None where the source is known to be what it was: then it is
-            not even encoded.
+        workers: Threads. One chunk more is read ahead than there are encoders, so that none of them waits for the reader.
+        before: What is not sent again.
 
     Attributes:
         end_row: Rows of the source up to the last chunk that was encoded or was acknowledged before.
@@ -44,29 +77,24 @@ class Producer:
 
     def __init__(
         self,
+        context: PushContext,
         stream: ChunkStream,
         *,
         encode: Callable[[Rows], Payload],
         queue: asyncio.Queue[ReadyChunk],
         budget: BudgetScope,
         workers: Workers,
-        encoders: int,
-        push_id: str,
-        sink: EventSink,
-        acked_rows: Callable[[str], int | None],
-        recheck: Callable[[Payload], None] | None = None,
+        before: SentBefore,
     ) -> None:
+        self._context = context
         self._stream = stream
-        self._acked_rows = acked_rows
-        self._recheck = recheck
         self._encode = encode
         self._queue = queue
         self._budget = budget
         self._reserve_bytes = int(stream.chunk_bytes * RESERVE_FACTOR)
         self._workers = workers
-        self._slots = asyncio.Semaphore(encoders + 1)
-        self._push_id = push_id
-        self._sink = sink
+        self._before = before
+        self._slots = asyncio.Semaphore(context.shared.settings.encoder_threads + 1)
         self.end_row = stream.first_row
         self.nbytes = 0
 
@@ -99,9 +127,9 @@ class Producer:
             return None
         reservation.resize(int(chunk.nbytes * RESERVE_FACTOR))
         self.nbytes += chunk.nbytes
-        self._sink.emit(
+        self._context.emit(
             events.ChunkRead(
-                push_id=self._push_id, chunk_id=chunk.chunk_id, source_bytes_read=self._stream.bytes_read()
+                push_id=self._context.push_id, chunk_id=chunk.chunk_id, source_bytes_read=self._stream.bytes_read()
             )
         )
         return chunk
@@ -123,9 +151,12 @@ class Producer:
         self._budget.release(reservation)
         for item in ready:
             payload = item.payload
-            self._sink.emit(
+            self._context.emit(
                 events.ChunkEncoded(
-                    push_id=self._push_id, chunk_id=payload.chunk_id, rows=payload.rows, payload_bytes=payload.size
+                    push_id=self._context.push_id,
+                    chunk_id=payload.chunk_id,
+                    rows=payload.rows,
+                    payload_bytes=payload.size,
                 )
             )
             await self._queue.put(item)
@@ -133,8 +164,8 @@ class Producer:
 
     async def _encode_within_limit(self, chunk: Rows) -> list[Payload | int]:
         """Its payload, or those of its parts; of what the job holds already, the number of rows."""
-        rows = self._acked_rows(chunk.chunk_id)
-        if rows is not None and self._recheck is None:
+        rows = self._before.rows(chunk.chunk_id)
+        if rows is not None and not self._before.rechecks:
             return [rows]
         try:
             payload = await self._workers.encode(self._encode, chunk)
@@ -143,9 +174,9 @@ class Producer:
             if not halves:
                 raise
             return [piece for half in halves for piece in await self._encode_within_limit(half)]
-        if rows is None or self._recheck is None:
+        if rows is None:
             return [payload]
-        self._recheck(payload)
+        self._before.check(payload)
         return [rows]
 
 

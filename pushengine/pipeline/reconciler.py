@@ -6,15 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from pushengine import events
 from pushengine.errors import JobTaintedError
-from pushengine.events import EventSink
-from pushengine.journal.push_log import PushLog
+from pushengine.journal import facts
 from pushengine.journal.state import JobRecord
 from pushengine.model import JobId, RemoteChunk
+from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.verification import Reconciliation, reconcile
-from pushengine.runtime.aio import SILENT_SECONDS
-from pushengine.runtime.clock import Clock
 
 _LOOKS = 6
 
@@ -53,33 +50,21 @@ class Reconciler:
     """Finds out which uploads without an answer have arrived.
 
     Args:
+        context: The push; its log knows what was sent, and learns what arrived.
         job_id: The job that they were meant for.
         list_chunks: Reads the job's chunks, with retries.
-        log: Knows what was sent, and learns what arrived.
-        gate: Gives the quiet moment.
-        clock: Waits.
-        settle_seconds: How long the server may take to show what it has received.
-        sink: Takes events.
+
+    Attributes:
+        gate: What uploads go through, so that there can be a quiet moment.
     """
 
     def __init__(
-        self,
-        job_id: JobId,
-        *,
-        list_chunks: Callable[[JobId], Awaitable[list[RemoteChunk]]],
-        log: PushLog,
-        gate: UploadGate,
-        clock: Clock,
-        settle_seconds: float,
-        sink: EventSink,
+        self, context: PushContext, job_id: JobId, list_chunks: Callable[[JobId], Awaitable[list[RemoteChunk]]]
     ) -> None:
+        self.gate = UploadGate()
+        self._context = context
         self._job_id = job_id
         self._list_chunks = list_chunks
-        self._log = log
-        self._gate = gate
-        self._clock = clock
-        self._settle_seconds = settle_seconds
-        self._sink = sink
 
     async def has_arrived(self, chunk_id: str) -> bool:
         """Whether the job holds this chunk.
@@ -88,7 +73,7 @@ class Reconciler:
             JobTaintedError: It cannot be told, or the job holds more than what was sent.
         """
         await self.settle()
-        return self._log.state.chunk_of(self._job_id, chunk_id).state == "acked"
+        return self._context.log.state.chunk_of(self._job_id, chunk_id).state == "acked"
 
     async def settle(self) -> None:
         """Decide all chunks of the job whose outcome is unknown.
@@ -96,13 +81,18 @@ class Reconciler:
         Raises:
             JobTaintedError: It cannot be told, or the job holds more than what was sent.
         """
-        async with self._gate.quiet():
-            job = self._log.state.job_of(self._job_id)
+        log, settle_seconds = self._context.log, self._context.settings.settle_seconds
+        async with self.gate.quiet():
+            job = log.state.job_of(self._job_id)
             unknown = [chunk for chunk in job.chunks.values() if chunk.is_open]
             if not unknown:
                 return
             for look in range(_LOOKS):
-                await self._wait(self._settle_seconds * 2**look)
+                wait = settle_seconds * 2**look
+                self._context.emit_wait(
+                    f"before the chunks of job {self._job_id} are listed: the list may lag behind", wait
+                )
+                await self._context.clock.sleep(wait)
                 result = await self._look(job)
                 if not result.is_behind:
                     break
@@ -111,29 +101,14 @@ class Reconciler:
                     f"what job {self._job_id} holds cannot be trusted: {result.taint}", job_id=self._job_id
                 )
             for chunk in unknown:
-                is_present = chunk.chunk_id in result.present
-                await self._log.record(
-                    "chunk_settled",
-                    job_id=self._job_id,
-                    chunk_id=chunk.chunk_id,
-                    is_present=is_present,
-                    how=result.how,
-                )
-                self._sink.emit(
-                    events.ChunkReconciled(
-                        push_id=self._log.push_id,
+                await log.record(
+                    facts.ChunkSettled(
                         job_id=self._job_id,
                         chunk_id=chunk.chunk_id,
-                        is_present=is_present,
+                        is_present=chunk.chunk_id in result.present,
                         how=result.how,
                     )
                 )
-
-    async def _wait(self, seconds: float) -> None:
-        if seconds > SILENT_SECONDS:
-            reason = f"before the chunks of job {self._job_id} are listed: the list may lag behind"
-            self._sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason, seconds=seconds))
-        await self._clock.sleep(seconds)
 
     async def _look(self, job: JobRecord) -> Reconciliation:
         chunks = job.chunks.values()
@@ -142,6 +117,6 @@ class Reconciler:
             [chunk.as_sent() for chunk in chunks if chunk.state == "acked"],
             [chunk.as_sent() for chunk in chunks if chunk.is_open],
             listed,
-            known=await self._log.known_checksum(),
+            known=await self._context.log.known_checksum(),
             may_hold_late_ones=job.quarantined_since is not None,
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 from pushengine import events
@@ -23,20 +22,16 @@ from pushengine.errors import (
     RateLimitedError,
     RequestTimeoutError,
 )
-from pushengine.events import EventSink
-from pushengine.interfaces import Destination
-from pushengine.journal.push_log import PushLog
-from pushengine.model import ChunkType, JobId, Payload
+from pushengine.journal import facts
+from pushengine.model import JobId, Payload
 from pushengine.pipeline.concurrency import ConcurrencyController, LimitChange, Outcome
+from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk
-from pushengine.pipeline.reconciler import Reconciler, UploadGate
-from pushengine.pipeline.retry import RetryPolicy, exhausted, is_undone
+from pushengine.pipeline.reconciler import Reconciler
+from pushengine.pipeline.retry import exhausted, is_undone
 from pushengine.runtime.aio import SILENT_SECONDS
-from pushengine.runtime.clock import Clock
-from pushengine.runtime.drain import DrainSwitch
 
 _OVERLOADED = (503, 504)
-OnRetry = Callable[[str, int, float, PushEngineError], None]
 
 
 class UploadSlots:
@@ -46,11 +41,9 @@ class UploadSlots:
     sinks, those above it finish first.
     """
 
-    def __init__(self, controller: ConcurrencyController, *, clock: Clock, push_id: str, sink: EventSink) -> None:
+    def __init__(self, context: PushContext, controller: ConcurrencyController) -> None:
+        self._context = context
         self._controller = controller
-        self._clock = clock
-        self._push_id = push_id
-        self._sink = sink
         self._taken = 0
         self._is_free = asyncio.Event()
         self._under_way = 0
@@ -78,7 +71,7 @@ class UploadSlots:
             nonlocal outcome
             outcome = "acknowledged" if error is None else "refused" if is_overload(error) else "failed"
 
-        attempt = self._controller.began(nbytes, self._clock.monotonic())
+        attempt = self._controller.began(nbytes, self._context.clock.monotonic())
         self._under_way += 1
         if self._under_way == 1:
             self._listen()
@@ -87,7 +80,7 @@ class UploadSlots:
         finally:
             self._under_way -= 1
             self._listen()
-            self._apply(self._controller.ended(attempt, self._clock.monotonic(), outcome))
+            self._apply(self._controller.ended(attempt, self._context.clock.monotonic(), outcome))
 
     def _listen(self) -> None:
         """Tell when nothing is heard of any upload for a moment, once until something is heard again."""
@@ -98,15 +91,15 @@ class UploadSlots:
 
     def _tell_silence(self) -> None:
         count = "1 upload is" if self._under_way == 1 else f"{self._under_way} uploads are"
-        self._sink.emit(events.WaitStarted(push_id=self._push_id, reason=f"no response yet, {count} under way"))
+        self._context.emit_wait(f"no response yet, {count} under way")
 
     def _apply(self, change: LimitChange | None) -> None:
         if change is None:
             return
         self._is_free.set()
-        self._sink.emit(
+        self._context.emit(
             events.ConcurrencyChanged(
-                push_id=self._push_id,
+                push_id=self._context.push_id,
                 before=change.before,
                 after=change.after,
                 reason=change.reason,
@@ -126,57 +119,30 @@ class Uploader:
     """Sends the chunks of one job, several at a time.
 
     Args:
-        destination: Takes chunks.
+        context: The push; once its engine drains, chunks on the queue are dropped instead of sent.
         job_id: The job they belong to.
-        kind: Upserted or deleted rows.
         queue: Where chunks come from.
         budget: Gets a chunk's memory back when it is acknowledged.
         slots: How many workers are active.
-        policy: Which failures are worth another attempt.
-        clock: Waits between attempts.
-        rng: Jitter.
-        log: Intents before, outcomes after.
-        gate: Shared with the reconciler.
-        reconciler: Settles unknown outcomes.
-        drain: Once set, chunks on the queue are dropped instead of sent.
-        sink: Takes events.
-        on_retry: Told of each wait before another attempt.
+        reconciler: Decides what became of uploads without an answer.
     """
 
     def __init__(
         self,
-        destination: Destination,
-        *,
+        context: PushContext,
         job_id: JobId,
-        kind: ChunkType,
+        *,
         queue: asyncio.Queue[ReadyChunk],
         budget: BudgetScope,
         slots: UploadSlots,
-        policy: RetryPolicy,
-        clock: Clock,
-        rng: random.Random,
-        log: PushLog,
-        gate: UploadGate,
         reconciler: Reconciler,
-        drain: DrainSwitch,
-        sink: EventSink,
-        on_retry: OnRetry,
     ) -> None:
-        self._destination = destination
+        self._context = context
         self._job_id = job_id
-        self._kind: ChunkType = kind
         self._queue = queue
         self._budget = budget
         self._slots = slots
-        self._policy = policy
-        self._clock = clock
-        self._rng = rng
-        self._log = log
-        self._gate = gate
         self._reconciler = reconciler
-        self._drain = drain
-        self._sink = sink
-        self._on_retry = on_retry
 
     async def run(self) -> None:
         """Send chunks for ever; one worker. Cancelled by its owner when the queue is done with.
@@ -190,50 +156,50 @@ class Uploader:
                 await self._send_and_release(await self._queue.get())
 
     async def _send_and_release(self, ready: ReadyChunk) -> None:
-        if not self._drain.is_set:  # what is not under way is dropped then: the source still has it
+        if not self._context.drain.is_set:  # what is not under way is dropped then: the source still has it
             await self._send(ready.payload)
         self._budget.release(ready.reservation)
         self._queue.task_done()
 
     async def _send(self, payload: Payload) -> None:
-        start = self._clock.monotonic()
+        start = self._context.clock.monotonic()
         operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
         attempt = 1
         while (error := await self._attempt_once(payload, attempt)) is not None:
             is_unknown = not is_undone(error)
             if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
                 break
-            elapsed = self._clock.monotonic() - start
-            decision = self._policy.decide(
-                error, attempt=attempt, elapsed_seconds=elapsed, rng=self._rng, is_settled=is_unknown
+            elapsed = self._context.clock.monotonic() - start
+            decision = self._context.shared.policy.decide(
+                error, attempt=attempt, elapsed_seconds=elapsed, rng=self._context.rng, is_settled=is_unknown
             )
             if decision.is_exhausted:
                 raise exhausted(operation, attempt, elapsed, error) from error
             if not decision.retry:
                 raise error
-            self._policy.budget.spend()
-            self._on_retry(operation, attempt, decision.wait_seconds, error)
+            self._context.shared.policy.budget.spend()
+            self._context.on_retry(operation, attempt, decision.wait_seconds, error)
             with contextlib.suppress(EngineClosedError):
-                await self._drain.guard(self._clock.sleep(decision.wait_seconds))
-            if self._drain.is_set:
+                await self._context.sleep(decision.wait_seconds)
+            if self._context.drain.is_set:
                 return  # not sent, as what is still on the queue
             attempt += 1
-        self._policy.budget.earn()
-        self._sink.emit(
+        self._context.shared.policy.budget.earn()
+        self._context.emit(
             events.ChunkUploaded(
-                push_id=self._log.push_id,
+                push_id=self._context.push_id,
                 chunk_id=payload.chunk_id,
                 job_id=self._job_id,
                 rows=payload.rows,
                 payload_bytes=payload.size,
-                elapsed_seconds=self._clock.monotonic() - start,
+                elapsed_seconds=self._context.clock.monotonic() - start,
             )
         )
 
     async def _attempt_once(self, payload: Payload, attempt: int) -> PushEngineError | None:
         """One attempt as part of the traffic; None if the chunk was acknowledged."""
         ids = {"job_id": self._job_id, "chunk_id": payload.chunk_id}
-        async with self._gate.upload():
+        async with self._reconciler.gate.upload():
             with self._slots.attempt(payload.size) as tell:
                 error = await self._attempt_recorded(payload, attempt, ids)
                 tell(error)
@@ -241,26 +207,27 @@ class Uploader:
 
     async def _attempt_recorded(self, payload: Payload, attempt: int, ids: Mapping[str, str]) -> PushEngineError | None:
         """Between its two facts."""
-        await self._log.record(
-            "chunk_sending",
-            **ids,
-            rows=payload.rows,
-            first_row=payload.source_rows[0],
-            end_row=payload.source_rows[1],
-            payload_bytes=payload.size,
-            digests=dict(payload.digests),
-            type=self._kind,
+        await self._context.log.record(
+            facts.ChunkSending(
+                **ids,
+                rows=payload.rows,
+                first_row=payload.source_rows[0],
+                end_row=payload.source_rows[1],
+                payload_bytes=payload.size,
+                digests=dict(payload.digests),
+                type=self._context.target.chunk_type,
+            )
         )
-        self._sink.emit(
-            events.UploadStarted(push_id=self._log.push_id, **ids, attempt=attempt, payload_bytes=payload.size)
+        self._context.emit(
+            events.UploadStarted(push_id=self._context.push_id, **ids, attempt=attempt, payload_bytes=payload.size)
         )
         try:
-            await self._destination.upload_chunk(self._job_id, payload, self._kind)
+            await self._context.destination.upload_chunk(self._job_id, payload, self._context.target.chunk_type)
         except PushEngineError as error:
-            is_unknown = not is_undone(error)
-            await self._log.record("chunk_unknown" if is_unknown else "chunk_refused", **ids, error=error.message)
+            kind = facts.ChunkRefused if is_undone(error) else facts.ChunkUnknown
+            await self._context.log.record(kind(**ids, error=error.message))
             if isinstance(error, NotFoundError):
                 raise JobVanishedError(f"job {self._job_id} is gone before its submit", job_id=self._job_id) from error
             return error
-        await self._log.record("chunk_acked", **ids)
+        await self._context.log.record(facts.ChunkAcked(**ids))
         return None

@@ -17,7 +17,8 @@ from pathlib import Path
 from pushengine import events
 from pushengine.errors import JournalError, PushEngineError, TransportError
 from pushengine.interfaces import Destination, Lock, OffLoop
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal import facts
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.store import Journal, JournalFile
 from pushengine.model import JobId
 from pushengine.runtime.clock import Clock
@@ -57,7 +58,7 @@ def _giving_up(push: PushRow, before: float, at: float) -> Callable[[JournalFile
 
 
 def _end(file: JournalFile, push: PushRow, at: float) -> None:
-    file.append(Fact(push.push_id, at, "push_superseded", {"reason": "nobody resumed it in time"}))
+    file.append(FactRow.of(push.push_id, at, facts.PushSuperseded(reason="nobody resumed it in time")))
     file.set_state(push.push_id, "superseded", at)
 
 
@@ -110,7 +111,7 @@ def _is_forgotten(push_id: str, job_id: str, before: float, file: JournalFile) -
 
 def _deletion(push: PushRow, job_id: str, at: float) -> Callable[[JournalFile], None]:
     def write(file: JournalFile) -> None:
-        file.append(Fact(push.push_id, at, "job_discarded", {"job_id": job_id, "error": None}))
+        file.append(FactRow.of(push.push_id, at, facts.JobDiscarded(job_id=job_id)))
         if push.state == "open":
             _end(file, push, at)
 

@@ -10,18 +10,17 @@ import asyncio
 import dataclasses
 from typing import Literal
 
-from pushengine import events
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceChangedError, real_cause
 from pushengine.interfaces import Workers
-from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import PushState
+from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import JOURNAL_DIGEST
 from pushengine.pipeline.memory_budget import ReadyChunk
+from pushengine.pipeline.producer import Producer, SentBefore
 from pushengine.pipeline.source_reader import OpenedSource
-from pushengine.push.context import Shared
-from pushengine.push.delivery import build_producer
-from pushengine.push.identity import planned_settings, recipe_change
+from pushengine.push.delivery import payload_builder
+from pushengine.push.identity import recipe_change
 from pushengine.schema.columns import load_schema
 from pushengine.sources.file_hash import FileHasher
 from pushengine.sources.fingerprint import FileChange, Fingerprint, compare_files, sizes_and_probes
@@ -47,22 +46,20 @@ class EarlierPush:
     """An earlier push of the same command, beside its source as it is now.
 
     Args:
-        log: Its journal.
+        context: It.
         source: Opened with the settings that the push was planned with.
-        shared: Settings of this engine, memory and files.
         workers: Threads that read, encode and hash.
     """
 
-    def __init__(self, log: PushLog, source: OpenedSource, shared: Shared, workers: Workers) -> None:
-        self._log = log
-        self._intake = source.source_reader
+    def __init__(self, context: PushContext, source: OpenedSource, workers: Workers) -> None:
+        self._context = context
+        self._reader = source.source_reader
         self._fingerprint = source.fingerprint
-        self._shared = shared
         self._workers = workers
 
     @property
     def _state(self) -> PushState:
-        return self._log.state
+        return self._context.log.state
 
     async def find_continuation(self) -> Continuation:
         """How it goes on, where it was not submitted.
@@ -78,7 +75,7 @@ class EarlierPush:
         change = self._change()
         if change == "changed":
             return Continuation("supersede", SOURCE_CHANGED)
-        reason = await self._recipe_change(self._shared.settings)
+        reason = await self._recipe_change(self._context.shared.settings)
         if reason is not None:
             return Continuation("supersede", reason)
         return Continuation("recheck" if change == "touched" else "resume")
@@ -89,16 +86,12 @@ class EarlierPush:
         changes = {compare_files(before, self._fingerprint) for before in known}
         return "changed" if "changed" in changes else "touched" if "touched" in changes else "same"
 
-    @property
-    def _planned_settings(self) -> EngineSettings:
-        return planned_settings(self._state.planned.get("recipe", {}), self._shared.settings)
-
     async def _recipe_change(self, settings: EngineSettings) -> str | None:
-        pieces = await self._intake.pieces(load_schema(self._state.schema or {}))
+        pieces = await self._reader.pieces(load_schema(self._state.schema or {}))
         return recipe_change(
-            self._state.planned.get("recipe", {}),
+            {} if self._state.planned is None else self._state.planned.recipe,
             settings,
-            is_text=self._intake.is_text,
+            is_text=self._reader.is_text,
             is_as_it_is=isinstance(pieces, list),
         )
 
@@ -112,7 +105,7 @@ class EarlierPush:
             SourceReadError: A file is gone, unreadable or malformed.
         """
         content = await self._compare()
-        is_append = self._state.planned["target"]["mode"] == "append"
+        is_append = self._context.target.mode == "append"
         return content == "same" or (content == "unknown" and is_append)
 
     async def _compare(self) -> Content:
@@ -122,11 +115,10 @@ class EarlierPush:
         before, now = next(iter(self._state.fingerprints), None), self._fingerprint
         if before is None or now is None or sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
             return "another"
-        reason = f"the files look touched, and are compared with what push {self._log.push_id} sent"
-        self._shared.sink.emit(events.WaitStarted(push_id=self._log.push_id, reason=reason))
+        self._context.emit_wait(f"the files look touched, and are compared with what push {self._context.push_id} sent")
         if self._state.sha256 is not None:
             is_same = await self._has_digests(self._state.sha256)
-        elif await self._recipe_change(self._planned_settings) is None:
+        elif await self._recipe_change(self._context.settings) is None:
             # What encoded the chunks then encodes them now. Today's settings do not matter: those of the push are taken.
             is_same = await self._encodes_to_what_was_sent()
         else:
@@ -134,34 +126,31 @@ class EarlierPush:
         return "same" if is_same else "another"
 
     async def _has_digests(self, sha256: tuple[str, ...]) -> bool:
-        hasher = FileHasher(self._intake.files, filesystem=self._shared.runtime.filesystem, workers=self._workers)
+        hasher = FileHasher(
+            self._reader.files, filesystem=self._context.shared.runtime.filesystem, workers=self._workers
+        )
         hasher.finish()
         return sorted(sha256) == sorted(await hasher.run())
 
     async def _encodes_to_what_was_sent(self) -> bool:
         """The source gives the chunks that the journal has digests of, no more and no less. Sends nothing."""
-        shared, record = self._shared, self._state.jobs[-1]
+        context, record = self._context, self._state.jobs[-1]
         schema = load_schema(self._state.schema or {})
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
         try:
-            with shared.budget.scope() as budget:
-                async with self._intake.chunks(0, 0, schema) as stream, asyncio.TaskGroup() as group:
-                    producer = build_producer(
+            with context.shared.budget.scope() as budget:
+                async with self._reader.chunks(0, 0, schema) as stream, asyncio.TaskGroup() as group:
+                    producer = Producer(
+                        context,
                         stream,
-                        record,
-                        self._intake.label,
-                        shared=shared,
-                        settings=self._planned_settings,
-                        workers=self._workers,
-                        push_id=self._log.push_id,
-                        schema=schema,
-                        digests=(JOURNAL_DIGEST,),
+                        encode=payload_builder(context, schema, (JOURNAL_DIGEST,)),
                         queue=queue,
                         budget=budget,
-                        rechecks=True,
+                        workers=self._workers,
+                        before=SentBefore(record, self._reader.label, rechecks=True),
                     )
                     guards = [
-                        group.create_task(shared.drain.when_set(stream.stop), name="drain"),
+                        group.create_task(context.drain.when_set(stream.stop), name="drain"),
                         group.create_task(self._refuse_more(queue), name="compare"),
                     ]
                     await producer.run()
@@ -174,10 +163,10 @@ class EarlierPush:
             if cause is error:
                 raise
             raise cause from cause.__cause__  # what cannot be read is not another content
-        shared.drain.check()
+        context.drain.check()
         return producer.end_row == sum(chunk.rows for chunk in record.acked) and queue.empty()
 
     async def _refuse_more(self, queue: asyncio.Queue[ReadyChunk]) -> None:
         """A chunk that the job does not hold."""
         await queue.get()
-        raise SourceChangedError(SOURCE_CHANGED, source=self._intake.label)
+        raise SourceChangedError(SOURCE_CHANGED, source=self._reader.label)

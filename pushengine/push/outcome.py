@@ -15,6 +15,7 @@ from pushengine.errors import (
     PushEngineError,
     SubmitOutcomeUnknownError,
 )
+from pushengine.journal.facts import PushPlanned
 from pushengine.journal.state import PushState
 from pushengine.model import JobStatus, Receipt, Target
 from pushengine.schema.columns import TableSchema
@@ -68,10 +69,9 @@ def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
     )
 
 
-def target_of(state: PushState) -> Target:
+def target_of(planned: PushPlanned) -> Target:
     """Where a push goes, as it was planned."""
-    planned = state.planned["target"]
-    return Target(**{**planned, "keys": tuple(planned["keys"])})
+    return Target(**{**planned.target, "keys": tuple(planned.target["keys"])})
 
 
 def is_running_on(state: PushState, cause: BaseException) -> bool:

@@ -40,14 +40,12 @@ class SubmitLimiter:
     """Grants submits of one team inside its quota.
 
     Args:
-        ledger: Shared count; called off the loop.
+        ledger: The count and the rules, shared by all processes of the host; called off the loop.
         team: Host of the team.
         server_clock: Which hour it is.
         clock: Waits.
         off_loop: Runs the ledger's blocking calls.
         rng: Jitter after long waits, so that processes which wait for the same hour do not wake as one.
-        spacing_seconds: Least time between two submits of this process.
-        submits_per_hour: Quota of a UTC hour, to judge a 429 that does not say how long.
     """
 
     def __init__(
@@ -59,8 +57,6 @@ class SubmitLimiter:
         clock: Clock,
         off_loop: OffLoop,
         rng: random.Random,
-        spacing_seconds: float,
-        submits_per_hour: int,
     ) -> None:
         self._ledger = ledger
         self._team = team
@@ -68,9 +64,7 @@ class SubmitLimiter:
         self._clock = clock
         self._off_loop = off_loop
         self._rng = rng
-        self._submits_per_hour = submits_per_hour
-        self._spacing_seconds = spacing_seconds
-        self._spacing = AsyncLimiter(1, spacing_seconds)
+        self._spacing = AsyncLimiter(1, ledger.spacing_seconds)
         self._turn = asyncio.Lock()
         self._line: dict[object, None] = {}  # who waits for its turn, or has it, first come first
         self._refusals_in_a_row = 0
@@ -105,7 +99,7 @@ class SubmitLimiter:
         Raises:
             LedgerError: The ledger cannot be used; nothing may be submitted then.
         """
-        if len(self._line) * self._spacing_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
+        if len(self._line) * self._ledger.spacing_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
             return False
         try:
             grant = await self._ask_in_turn(on_warning, patience_seconds=_MIN_ANNOUNCED_WAIT_SECONDS)
@@ -153,7 +147,7 @@ class SubmitLimiter:
 
         def tell() -> None:
             if on_line is not None:
-                on_line(max(list(self._line).index(place), 1) * self._spacing_seconds)
+                on_line(max(list(self._line).index(place), 1) * self._ledger.spacing_seconds)
 
         try:
             with told_when_slow(tell):
@@ -172,7 +166,7 @@ class SubmitLimiter:
         seconds, named = retry_after_seconds, "named no time"
         if seconds is None:
             spent = await self._off_loop(self._ledger.spent, self._team, now, host_now)
-            is_hour_spent = spent >= self._submits_per_hour * _NEARLY_SPENT
+            is_hour_spent = spent >= self._ledger.submits_per_hour * _NEARLY_SPENT
             short_waits = () if is_hour_spent else _SHORT_WAITS_SECONDS
             until_next_hour = 3600.0 - now % 3600.0
             seconds = dict(enumerate(short_waits)).get(self._refusals_in_a_row, until_next_hour)

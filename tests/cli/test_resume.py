@@ -13,7 +13,7 @@ import pytest
 
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.emulator.faults import Delay, DropAfter, DropBefore, Fault, FaultPlan
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.store import JournalFile
 from pushengine.state.lock import PushLock
 
@@ -219,7 +219,7 @@ def journal(tmp_path):
             push_id = f"2026010{number}T000000Z-0000000{number}"
             file.begin_push(PushRow(push_id, f"i{number}", "acme", "pool", f"T{number}", "a.csv", 1.0, 2.0, "failed"))
             for fact in range(500):
-                file.append(Fact(push_id, 1.0 + fact, "job_polled", {"job_id": "j", "status": "RUNNING", "n": fact}))
+                file.append(FactRow(push_id, 1.0 + fact, "job_polled", {"job_id": "j", "status": "RUNNING", "n": fact}))
     file.close()
     return path
 

@@ -13,10 +13,11 @@ import pytest
 from support.simulation import CALM, Weather, simulate
 
 from pushengine.errors import EngineClosedError
+from pushengine.journal import facts
 from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import PushState
 from pushengine.pipeline import reconciler
-from pushengine.push import continuation, job
+from pushengine.push import continuation, job, submission
 from pushengine.sources.fingerprint import compare_files
 
 BLOCK = 50
@@ -140,12 +141,14 @@ def caught(weather):
 
 async def has_arrived_blind(self, chunk_id):
     """Whatever has no answer is sent again."""
-    await self._log.record("chunk_settled", job_id=self._job_id, chunk_id=chunk_id, is_present=False, how="count")
+    await self._context.log.record(
+        facts.ChunkSettled(job_id=self._job_id, chunk_id=chunk_id, is_present=False, how="count")
+    )
     return False
 
 
 async def seal_unseen(self, job_id):
-    await self._log.record("job_sealed", job_id=job_id, chunks=0, verified="count")
+    await self.context.log.record(facts.JobSealed(job_id=job_id, chunks=0, verified="count"))
     return "count"
 
 
@@ -153,7 +156,7 @@ async def no_wait(self, job_id):
     """As if nothing could come late."""
 
 
-async def submit_again_unseen(self, job_id):
+async def submit_again_unseen(self):
     """Whatever has no answer was not accepted."""
     return False
 
@@ -198,7 +201,7 @@ def probes_tell_all(before, now):
     return "same" if found == "touched" else found
 
 
-async def believe_for_ever(self, job_id):
+async def believe_for_ever(self):
     """Who took a submit has taken it."""
 
 
@@ -227,7 +230,7 @@ MUTANTS = {
         dataclasses.replace(BAD, checksum="none"),
     ),
     "submit repeated without reading the job": (
-        [(job.JobRunner, "_has_left_new", submit_again_unseen)],
+        [(submission.Submission, "_has_left_new", submit_again_unseen)],
         dataclasses.replace(BAD, resubmit="rerun", late=0.0),
     ),
     "a touched file is another content after the submit": (
@@ -243,7 +246,7 @@ MUTANTS = {
         dataclasses.replace(BETWEEN, sneak=0.5),
     ),
     "an acknowledgement counts for ever": (
-        [(job.JobRunner, "_repeat_submit", believe_for_ever)],
+        [(submission.Submission, "repeat_if_due", believe_for_ever)],
         Weather(fault=0.0, crash=0.0, impostor=0.3),
     ),
     "what comes late is waited for by the wall clock": (

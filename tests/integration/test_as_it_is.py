@@ -194,7 +194,7 @@ async def test_a_file_that_changes_while_it_is_sent_is_never_submitted(start, wr
         else:
             path.write_bytes(data[: len(data) // 2] + bytes(200) + data[len(data) // 2 + 200 :])
 
-    stage.engine._sinks.append(WhenUploaded(1, change))
+    stage.engine._bus.add(WhenUploaded(1, change))
     with pytest.raises((SourceReadError, SchemaError)) as caught:
         await stage.push(path)
     assert path.name in str(caught.value)
@@ -206,7 +206,7 @@ async def test_a_push_that_was_interrupted_sends_only_what_is_missing(start, wri
     stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
     path = write(columns())
     push = asyncio.ensure_future(stage.push(path))
-    stage.engine._sinks.append(WhenUploaded(3, push.cancel))
+    stage.engine._bus.add(WhenUploaded(3, push.cancel))
     with pytest.raises(asyncio.CancelledError):
         await push
     before = len(stage.sink.of(events.ChunkUploaded))
@@ -223,7 +223,7 @@ async def test_a_push_that_was_interrupted_is_not_mixed_with_another_way(start, 
     stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
     path = write(columns())
     push = asyncio.ensure_future(stage.push(path))
-    stage.engine._sinks.append(WhenUploaded(3, push.cancel))
+    stage.engine._bus.add(WhenUploaded(3, push.cancel))
     with pytest.raises(asyncio.CancelledError):
         await push
     stage.engine = await stage.open_engine(**SMALL, encoder_threads=1, parquet_as_it_is=False)

@@ -174,10 +174,10 @@ async def test_cancelled_at_every_event(lab):
             trap.push = push
             await asyncio.Event().wait()
 
-        lab.stage.engine._sinks.append(trap)
+        lab.stage.engine._bus.add(trap)
         trap.push = asyncio.current_task()  # replaced before the first event: a source is opened on a thread
         cut += await lab.push_cancelled_by(cancel)
-        lab.stage.engine._sinks.remove(trap)
+        lab.stage.engine._bus.remove(trap)
     assert cut >= total - 3
 
 

@@ -14,8 +14,10 @@ import pytest
 from pushengine import events
 from pushengine.emulator.faults import Fault, FaultPlan, Status
 from pushengine.errors import ConfigError, EngineClosedError, JournalError, SourceReadError
+from pushengine.journal import facts
 from pushengine.journal.push_log import PushLog
 from pushengine.push import delivery
+from pushengine.push.run import PushRun
 
 SLOW = {"run_seconds": 0.3}
 PAGE = Status(404, body="<html><title>404 Not Found</title>default backend - 404</html>")
@@ -34,7 +36,7 @@ class When:
 
 async def interrupted(stage, spec, kind=events.JobSubmitted, **options):
     """A push that was told to stop at an event; its engine is closed, and another one is open."""
-    stage.engine._sinks.append(When(kind, stage.engine))
+    stage.engine._bus.add(When(kind, stage.engine))
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(spec, **({"mode": "append"} | options))
     await stage.engine.aclose()
@@ -89,18 +91,19 @@ async def test_a_page_that_says_404_deletes_no_job(start):
     assert "page that is not the platform's" in deleted.error
 
 
-async def test_a_push_that_another_process_ends_meanwhile_is_not_begun_again(start):
+async def test_a_push_that_another_process_ends_meanwhile_is_not_begun_again(start, monkeypatch):
     stage = await start(emulator=SLOW)
     receipt = await interrupted(stage, csv(stage.folder / "a.csv", 100))
     late = await stage.open_engine()
-    run = late._run
+    run = PushRun.run
 
-    async def after_the_other(*arguments):
+    async def after_the_other(self):
+        monkeypatch.undo()
         assert (await stage.engine.resume(receipt.push_id)).status == "DONE"
         await stage.engine.aclose()
-        return await run(*arguments)
+        return await run(self)
 
-    late._run = after_the_other
+    monkeypatch.setattr(PushRun, "run", after_the_other)
     with pytest.raises(ConfigError, match="is over: another process has ended it"):
         await late.resume(receipt.push_id)
     assert await count(stage) == (100, 100)
@@ -148,10 +151,10 @@ async def test_a_job_whose_end_is_in_the_journal_is_not_asked_for(start, monkeyp
     path = csv(stage.folder / "a.csv", 100)
     record = PushLog.record
 
-    async def failing(self, kind, **body):
-        if kind == "push_finished":
+    async def failing(self, fact, **state):
+        if isinstance(fact, facts.PushFinished):
             raise JournalError("disk full", path="journal")
-        await record(self, kind, **body)
+        await record(self, fact, **state)
 
     with monkeypatch.context() as patch:
         patch.setattr(PushLog, "record", failing)

@@ -222,7 +222,7 @@ async def test_a_drain_while_rows_are_sent_ends_the_push_and_deletes_its_job(sta
             if isinstance(event, events.ChunkUploaded):
                 stage.engine.drain()
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(numbers(500_000))
     receipt = caught.value.receipt
@@ -263,7 +263,7 @@ async def test_a_drain_does_not_wait_for_another_attempt(start):
             if isinstance(event, events.RetryScheduled):
                 stage.engine.drain()
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     async with asyncio.timeout(10):
         with pytest.raises(EngineClosedError):
             await stage.push(numbers(100_000))

@@ -119,7 +119,7 @@ async def test_a_job_that_vanishes_between_two_uploads_is_made_again(start):
             if isinstance(event, events.ChunkUploaded) and not stage.sink.of(events.PushRestarted):
                 stage.emulator.service.jobs.pop(event.job_id, None)
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     receipt = await stage.push(pa.table({"N": range(COUNT)}))
     assert await counted(stage) == ALL
     assert (receipt.restarts, receipt.submits) == (1, 1)
@@ -133,7 +133,7 @@ async def test_a_job_that_vanishes_before_its_submit_is_made_again(start):
             if isinstance(event, events.JobVerified) and not stage.sink.of(events.PushRestarted):
                 del stage.emulator.service.jobs[event.job_id]
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     receipt = await stage.push(pa.table({"N": range(COUNT)}))
     assert await counted(stage) == ALL
     assert (receipt.restarts, receipt.submits) == (1, 2)
@@ -149,7 +149,7 @@ async def test_a_chunk_that_is_lost_on_the_way_is_noticed_and_never_submitted(st
                 if len(chunks) > 3:
                     chunks.pop()
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     receipt = await stage.push(pa.table({"N": range(COUNT)}))
     assert await counted(stage) == ALL
     assert (receipt.restarts, receipt.submits) == (1, 1)
@@ -215,7 +215,7 @@ async def test_a_job_that_fails_on_the_platform_keeps_the_old_table_and_says_why
                 for chunk in stage.emulator.service.jobs[event.job_id].chunks:
                     chunk.path.write_bytes(b"rotten")
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     with pytest.raises(JobFailedError) as caught:
         await stage.push(pa.table({"N": [2]}))
     (failed,) = stage.jobs("ERROR")

@@ -180,7 +180,7 @@ async def test_an_older_push_cannot_undo_a_newer_one(start, tmp_path):
             if isinstance(event, events.ChunkUploaded):
                 stage.engine.drain()
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(str(first))
     await stage.engine.aclose()
@@ -213,7 +213,7 @@ async def test_two_unfinished_appends_of_one_table_do_not_touch_each_other(start
                 if isinstance(event, events.ChunkUploaded):
                     self.engine.drain()
 
-        engine._sinks.append(Sink(engine))
+        engine._bus.add(Sink(engine))
         with pytest.raises(EngineClosedError):
             await engine.push(str(file), table="T", mode="append")
         await engine.aclose()

@@ -301,7 +301,7 @@ async def test_a_failure_before_the_journal_lists_the_push_keeps_nothing(start):
 
 async def test_a_journal_that_cannot_say_deletes_nothing(start):
     stage = await start(**QUICK)
-    journal = stage.engine._journal
+    journal = stage.engine._shared.journal
 
     def broken(ask):
         async def asked(call):

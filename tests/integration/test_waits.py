@@ -32,7 +32,7 @@ async def test_a_journal_that_another_process_has_locked_is_waited_for_and_told(
     ) as other:
         other.execute("BEGIN IMMEDIATE")
         sink = WhenWaiting(lambda: other.execute("COMMIT"))
-        stage.engine._sinks.append(sink)
+        stage.engine._bus.add(sink)
         receipt = await stage.push(table)
     assert receipt.status == "DONE"
     assert sink.reasons == ["the journal is slow, or another process has it locked"]
@@ -58,7 +58,7 @@ async def test_a_push_that_waits_for_another_of_the_same_table_says_so(start, ta
                 heard.append(event.reason)
                 may_poll.set()
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     receipts = await asyncio.gather(*(stage.push(table, mode="append") for _ in range(2)))
     assert [receipt.status for receipt in receipts] == ["DONE", "DONE"]
     assert heard == ["another push into table T comes to its end first"]
@@ -75,7 +75,7 @@ async def test_a_submitted_push_is_ended_by_its_id_without_its_source(start, tab
             if isinstance(event, events.JobSubmitted):
                 stage.engine.drain()
 
-    stage.engine._sinks.append(Sink())
+    stage.engine._bus.add(Sink())
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(spec, mode="append")
     push_id = caught.value.receipt.push_id
@@ -100,7 +100,7 @@ async def test_an_older_push_that_was_submitted_ends_before_a_newer_one_replaces
             if isinstance(event, events.JobSubmitted):
                 drained.drain()
 
-    drained._sinks.append(Sink())
+    drained._bus.add(Sink())
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(old)
     await drained.aclose()

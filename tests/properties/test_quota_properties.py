@@ -49,8 +49,6 @@ class Process:
             clock=local,
             off_loop=inline,
             rng=random.Random(7),
-            spacing_seconds=self.ledger.spacing_seconds,
-            submits_per_hour=per_hour,
         )
 
 

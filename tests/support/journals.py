@@ -1,10 +1,11 @@
 """A journal in memory for tests that are not about the journal."""
 
 from pushengine.journal.push_log import PushLog
+from pushengine.testing import RecordingSink
 
 
 class MemoryJournal:
-    """What `PushLog` needs of a journal, and the facts that it was given."""
+    """What `PushLog` needs of a journal, and the rows that it was given."""
 
     def __init__(self):
         self.facts = []
@@ -33,5 +34,5 @@ class MemoryJournal:
         return [fact.kind for fact in self.facts]
 
 
-def memory_log(clock, *, push_id="p", team="acme"):
-    return PushLog(MemoryJournal(), clock=clock, push_id=push_id, team=team)
+def memory_log(clock, *, push_id="p", team="acme", sink=None):
+    return PushLog(MemoryJournal(), clock=clock, push_id=push_id, team=team, sink=sink or RecordingSink())

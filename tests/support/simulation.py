@@ -42,10 +42,11 @@ from pushengine.interfaces import FileStat
 from pushengine.journal.state import PushHistory
 from pushengine.journal.store import JournalFile
 from pushengine.model import FileParts, Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.pipeline.context import Shared
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.push import identity as push_identity_module
-from pushengine.push.context import Shared
+from pushengine.push.opening import PushRequest
 from pushengine.push.outcome import is_resumable
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
@@ -53,7 +54,7 @@ from pushengine.quota.limiter import SubmitLimiter
 from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
-from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from pushengine.testing import MemoryDestination, RecordingSink, VirtualClock, run_in_virtual_time
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 EPOCH = 1_750_000_000.0
@@ -348,34 +349,37 @@ WRONG_BY_SECONDS = (3600.0, -3600.0, 20 * 3600.0, -20 * 3600.0, 90 * 86400.0)
 FAULTS = ("not_sent", "lost_before", "lost_after", "late", "500_before", "500_after", "429", "409", "409_after")
 
 
-class SimDestination:
-    """`interfaces.Destination` with a bad network in front of the platform."""
-
-    team = "acme"
+class SimDestination(MemoryDestination):
+    """A bad network in front of the platform."""
 
     def __init__(self, platform, world):
+        super().__init__()
         self.platform, self.world = platform, world
+        self.jobs = platform.jobs
 
-    async def create_job(self, target, columns):
-        return await self.call("create", lambda: self.platform.create(target, columns), is_idempotent=False)
+    def create(self, target, columns):
+        return self.platform.create(target, columns)
+
+    def read(self, job_id):
+        return self.platform.status(job_id)
+
+    def delete(self, job_id):
+        job = self.platform.jobs.get(job_id)
+        if self.world.rng.random() < self.world.weather.undeletable:
+            raise server_error(is_idempotent=True)
+        if job is not None and job.status is JobStatus.NEW:
+            del self.platform.jobs[job_id]
+
+    def listed(self, job_id):
+        return self.platform.listed(job_id)
+
+    def submit(self, job_id, duplicate_removal_column):
+        self.platform.submit(job_id)
 
     async def get_job(self, job_id):
         rng, weather = self.world.rng, self.platform.weather
         age = rng.uniform(0, STALE_SECONDS) if rng.random() < weather.stale else 0.0
-        return await self.call("get", lambda: self.platform.status(job_id, age))
-
-    async def list_jobs(self):
-        return await self.call("list", lambda: [self.platform.status(job_id) for job_id in self.platform.jobs])
-
-    async def delete_job(self, job_id):
-        def delete():
-            job = self.platform.jobs.get(job_id)
-            if self.world.rng.random() < self.world.weather.undeletable:
-                raise server_error(is_idempotent=True)
-            if job is not None and job.status is JobStatus.NEW:
-                del self.platform.jobs[job_id]
-
-        await self.call("delete", delete)
+        return await self.call("get", job_id, lambda: self.platform.status(job_id, age))
 
     async def upload_chunk(self, job_id, payload, kind):
         rng, weather = self.world.rng, self.platform.weather
@@ -385,26 +389,18 @@ class SimDestination:
             payload = dataclasses.replace(payload, data=self.platform.files.read(payload.data))
         is_repeated, is_foreign = rng.random() < weather.repeat, rng.random() < weather.foreign
 
-        def process():
+        def store():
             self.platform.store(job_id, payload, kind)
             if is_repeated:
                 self.platform.store(job_id, payload, kind)
             if is_foreign:
                 self.platform.store_foreign(job_id)
 
-        await self.call("upload", process, is_idempotent=False)
+        await self.call("upload", job_id, store)
 
-    async def list_chunks(self, job_id):
-        return await self.call("list_chunks", lambda: self.platform.listed(job_id))
-
-    async def submit_job(self, job_id, *, duplicate_removal_column):
-        await self.call("submit", lambda: self.platform.submit(job_id), is_idempotent=False)
-
-    async def aclose(self):
-        pass
-
-    async def call(self, operation, process, *, is_idempotent=True):  # noqa: PLR0912 - a flat list of what goes wrong
+    async def call(self, operation, job_id, process):  # noqa: PLR0912 - a flat list of what goes wrong
         world, rng, weather = self.world, self.world.rng, self.platform.weather
+        is_idempotent = operation not in ("create", "upload", "submit")
         world.maybe_crash(operation)
         try:
             await asyncio.sleep(rng.expovariate(20))
@@ -912,7 +908,7 @@ def check_facts(file):
     for push in file.pushes():
         history = PushHistory()
         for fact in file.facts(push.push_id):
-            history.apply(fact.kind, fact.at, fact.body)
+            history.apply(fact.fact, fact.at)
 
 
 async def _one_run(world, platform, settings, files, journal, ledger, mode, sink):
@@ -937,8 +933,6 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
             clock=world.clock,
             off_loop=inline,
             rng=runtime.rng,
-            spacing_seconds=ledger.spacing_seconds,
-            submits_per_hour=250,
         ),
         journal=journal,
         take_lock=NoLock,
@@ -959,7 +953,8 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
     if world.rng.random() < world.weather.host_clock / 4:
         alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), world.clock.set_wrong, world.rng))
     keys = ("ID",) if mode in ("upsert", "delete") else ()
-    run = PushRun(files.pattern, Target("T", mode, keys), shared, push_id=f"push-{world.rng.getrandbits(32):08x}")
+    request = PushRequest(spec=files.pattern, target=Target("T", mode, keys))
+    run = PushRun(request, shared, f"push-{world.rng.getrandbits(32):08x}")
     try:
         receipt = await run.run()
     except SimulatedCrash:

@@ -21,22 +21,23 @@ from pushengine.cli.progress import Progress
 from pushengine.cli.story import summarise, tell_story
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import OutcomeUnknownError
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.state import PushHistory
 from pushengine.journal.store import JournalFile
-from pushengine.model import Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.model import RemoteChunk, Target
+from pushengine.pipeline.context import Shared
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.pipeline.verification import reconcile, verify_chunks
 from pushengine.push.cleanup import delete_forgotten_jobs
-from pushengine.push.context import Shared
+from pushengine.push.opening import PushRequest
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
 from pushengine.quota.limiter import SubmitLimiter
 from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
-from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from pushengine.testing import MemoryDestination, RecordingSink, VirtualClock, run_in_virtual_time
 
 FOLDER = str(Path(pushengine.__file__).parent)
 TIMES = 10
@@ -93,38 +94,22 @@ async def inline(function, /, *args, **kwargs):
 # --- A whole push -----------------------------------------------------------------------------------------------------------------------
 
 
-class Destination:
+class Destination(MemoryDestination):
     """Takes everything; some answers are lost."""
 
-    team = "acme"
-
     def __init__(self, *, lost=()):
-        self.chunks, self.uploads, self.lost = {}, 0, lost
+        super().__init__()
+        self.uploads, self.lost = 0, lost
 
-    async def create_job(self, target, columns):
-        job_id = JobId(f"job-{len(self.chunks)}")
-        self.chunks[job_id] = []
-        return Job(job_id, JobStatus.NEW)
-
-    async def get_job(self, job_id):
-        return Job(job_id, JobStatus.DONE)
-
-    async def delete_job(self, job_id):
-        self.chunks.pop(job_id, None)
-
-    async def upload_chunk(self, job_id, payload, kind):
-        self.uploads += 1
-        self.chunks[job_id].append(RemoteChunk(str(self.uploads), kind, payload.digests["md5"]))
-        await asyncio.sleep(0.01)
-        if self.uploads in self.lost:
-            raise OutcomeUnknownError("no answer")
-
-    async def list_chunks(self, job_id):
-        await asyncio.sleep(0.01)
-        return list(self.chunks[job_id])
-
-    async def submit_job(self, job_id, *, duplicate_removal_column):
-        pass
+    async def call(self, operation, job_id, effect):
+        answer = await super().call(operation, job_id, effect)
+        if operation in ("upload", "list_chunks"):
+            await asyncio.sleep(0.01)
+        if operation == "upload":
+            self.uploads += 1
+            if self.uploads in self.lost:
+                raise OutcomeUnknownError("no answer")
+        return answer
 
 
 class InlineWorkers:
@@ -169,8 +154,6 @@ def limiter_on(ledger, clock):
         clock=clock,
         off_loop=inline,
         rng=random.Random(1),
-        spacing_seconds=ledger.spacing_seconds,
-        submits_per_hour=250,
     )
 
 
@@ -211,7 +194,7 @@ def pushes_at_once(folder, sources, *, lost=()):
             finished=set(),
         )
         runs = [
-            PushRun(source, Target(f"T{number}", "replace"), shared, push_id=f"push-{number}")
+            PushRun(PushRequest(spec=source, target=Target(f"T{number}", "replace")), shared, f"push-{number}")
             for number, source in enumerate(sources)
         ]
         with work:
@@ -265,7 +248,7 @@ def facts_of(chunks, push_id="push-0"):
     at = iter(range(10**9))
 
     def fact(kind, **body):
-        return Fact(push_id, NOON + next(at), kind, body)
+        return FactRow(push_id, NOON + next(at), kind, body)
 
     target = {"table": "T", "mode": "replace", "keys": []}
     yield fact("push_planned", schema={"columns": []}, target=target, source=["a.csv"])
@@ -306,7 +289,7 @@ def test_folding_facts_and_asking_where_the_push_stands():
         def read():
             history = PushHistory()
             for fact in facts:  # as a live push does: a question after each fact
-                history.apply(fact.kind, fact.at, fact.body)
+                history.apply(fact.fact, fact.at)
                 assert history.state.job is None or history.state.job.may_have_run is False
             job = history.state.job
             assert job.resume_point() == (chunks, chunks * 10)
@@ -380,7 +363,7 @@ def steps(file, call):
         pytest.param(lambda file: file.pushes(state="open"), id="open_pushes"),
         pytest.param(lambda file: file.facts("push-7"), id="facts"),
         pytest.param(lambda file: file.set_state("push-7", "done", NOON), id="set_state"),
-        pytest.param(lambda file: file.append(Fact("push-7", NOON, "k", {})), id="append"),
+        pytest.param(lambda file: file.append(FactRow("push-7", NOON, "k", {})), id="append"),
         pytest.param(lambda file: file.stale_pushes(NOON), id="stale_pushes"),
     ],
 )

@@ -15,7 +15,10 @@ import pytest
 
 from pushengine.emulator import Emulator, EmulatorSettings, Fault, FaultPlan
 from pushengine.emulator.faults import Status
-from pushengine.testing import EmulatorThread
+from pushengine.errors import ConflictError, NotFoundError, OutcomeUnknownError
+from pushengine.interfaces import Destination
+from pushengine.model import JobStatus, Payload, Target
+from pushengine.testing import EmulatorThread, MemoryDestination
 
 HEADERS = {"Authorization": "Bearer key"}
 
@@ -34,6 +37,60 @@ def create(url, table):
     request = urllib.request.Request(f"{url}/integration/api/v1/data-push/p/jobs/", body, HEADERS, method="POST")
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)["id"]
+
+
+# The platform in memory
+
+PAYLOAD = Payload("000000", memoryview(b"rows"), rows=2, source_rows=(0, 2), digests={"md5": "d1", "sha256": "d2"})
+
+
+async def test_a_job_lives_as_on_the_platform():
+    platform: Destination = MemoryDestination(checksum="sha256")
+    job = await platform.create_job(Target("orders"), ())
+    await platform.upload_chunk(job.id, PAYLOAD, "UPSERT")
+    [chunk] = await platform.list_chunks(job.id)
+    await platform.submit_job(job.id, duplicate_removal_column=None)
+
+    assert (chunk.type, chunk.checksum) == ("UPSERT", "d2")
+    assert (await platform.get_job(job.id)).status is JobStatus.DONE
+    assert [listed.id for listed in await platform.list_jobs()] == [job.id]
+    assert platform.jobs[job.id].payloads == [PAYLOAD]
+    assert platform.calls == ["create", "upload", "list_chunks", "submit", "get", "list"]
+
+
+async def test_a_job_that_was_submitted_takes_nothing_more():
+    platform = MemoryDestination()
+    job = await platform.create_job(Target("orders"), ())
+    await platform.submit_job(job.id, duplicate_removal_column=None)
+    with pytest.raises(ConflictError):
+        await platform.upload_chunk(job.id, PAYLOAD, "UPSERT")
+    with pytest.raises(ConflictError):
+        await platform.submit_job(job.id, duplicate_removal_column=None)
+    assert platform.jobs[job.id].chunks == []
+
+
+async def test_a_deleted_job_is_gone_and_deleted_again_without_an_error():
+    platform = MemoryDestination()
+    job = await platform.create_job(Target("orders"), ())
+    await platform.delete_job(job.id)
+    await platform.delete_job(job.id)
+    with pytest.raises(NotFoundError):
+        await platform.get_job(job.id)
+
+
+async def test_a_platform_that_loses_each_answer_has_done_what_it_was_asked():
+    class LosesEachAnswer(MemoryDestination):
+        async def call(self, operation, job_id, effect):
+            await super().call(operation, job_id, effect)
+            raise OutcomeUnknownError("no answer")
+
+    platform = LosesEachAnswer()
+    with pytest.raises(OutcomeUnknownError):
+        await platform.create_job(Target("orders"), ())
+    [job_id] = platform.jobs
+    with pytest.raises(OutcomeUnknownError):
+        await platform.upload_chunk(job_id, PAYLOAD, "UPSERT")
+    assert [chunk.checksum for chunk in platform.jobs[job_id].chunks] == ["d1"]
 
 
 # The thread

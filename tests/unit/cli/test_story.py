@@ -4,7 +4,7 @@ import pytest
 
 from pushengine.cli.describe import describe_history
 from pushengine.cli.story import sessions_of, summarise, tell_story
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.text import format_ids, format_rows
 
 T0 = 1_750_000_000.0  # 15:06:40
@@ -31,7 +31,7 @@ class Script:
         self.add("push_planned", **(PLAN | plan)).session(1, resumed=False)
 
     def add(self, kind, **body):
-        self.facts.append(Fact("p1", self.at, kind, body))
+        self.facts.append(FactRow("p1", self.at, kind, body))
         self.at += 1
         return self
 

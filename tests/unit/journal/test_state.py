@@ -6,7 +6,7 @@ import pytest
 from support import simulation
 from support.simulation import Weather, simulate
 
-from pushengine.journal.facts import Fact
+from pushengine.journal.facts import FactRow
 from pushengine.journal.state import PushHistory
 
 JOB = "job-1"
@@ -21,7 +21,9 @@ class Story:
     def __getattr__(self, kind):
         def tell(at=None, **body):
             self.at = self.at + 1 if at is None else at
-            self.history.apply(kind, self.at, body)
+            fact = FactRow("p", self.at, kind, body).fact
+            if fact is not None:
+                self.history.apply(fact, self.at)
             return self
 
         return tell
@@ -185,7 +187,7 @@ def test_every_beginning_of_a_recorded_history_can_be_read_and_is_told_the_same_
     for facts in recorded:
         live = PushHistory()
         for number, fact in enumerate(facts, 1):
-            live.apply(fact.kind, fact.at, fact.body)
+            live.apply(fact.fact, fact.at)
             kinds.add(fact.kind)
             state = live.state
             if state.job is not None:
@@ -200,7 +202,7 @@ def test_every_beginning_of_a_recorded_history_can_be_read_and_is_told_the_same_
 
 
 def test_facts_are_what_the_journal_gives(staged):
-    facts = [Fact("p", 1.0, "push_planned", {"schema": None}), Fact("p", 2.0, "job_created", {"job_id": JOB})]
+    facts = [FactRow("p", 1.0, "push_planned", {"schema": None}), FactRow("p", 2.0, "job_created", {"job_id": JOB})]
     assert PushHistory(facts).state.job.job_id == JOB
 
 

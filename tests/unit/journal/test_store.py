@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pushengine.cli import exit_codes
 from pushengine.errors import JournalCorruptError, JournalError, JournalVersionError
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.reader import JournalReader
 from pushengine.journal.sqlite_errors import translated
 from pushengine.journal.store import FORMAT_VERSION, Journal, JournalFile
@@ -46,7 +46,7 @@ def row(number=0, state="open", identity="i", at=100.0):
 
 
 def fact(number, push=0, **body):
-    return Fact(f"push-{push}", 100.0 + number, f"kind-{number}", {"number": number, **body})
+    return FactRow(f"push-{push}", 100.0 + number, f"kind-{number}", {"number": number, **body})
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_prune_forgets_only_old_pushes_that_are_over(file):
         for number, state in enumerate(states):
             for age, at in ((0, 10.0), (100, 500.0)):
                 file.begin_push(row(number + age, state, at=at))
-                file.append(Fact(f"push-{number + age}", at, "k", {}))
+                file.append(FactRow(f"push-{number + age}", at, "k", {}))
     with file.transaction():
         assert file.prune(100.0) == 3
     left = {one.push_id for one in file.pushes()}
@@ -174,7 +174,7 @@ def test_processes_that_make_and_write_the_file_at_once_lose_nothing(path):
         "import sys; from pathlib import Path; from pushengine.journal.store import *\n"
         "file = JournalFile(Path(sys.argv[1]))\n"
         "for n in range(50):\n"
-        "    with file.transaction(): file.append(Fact(sys.argv[2], 1.0, 'k', {'n': n}))\n"
+        "    with file.transaction(): file.append(FactRow(sys.argv[2], 1.0, 'k', {'n': n}))\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", command, path, name]) for name in "abc"]
     assert [process.wait(60) for process in running] == [0, 0, 0]
@@ -507,7 +507,7 @@ def test_a_job_is_not_taken_for_forgotten_where_a_damaged_fact_may_say_otherwise
         for push in (0, 1):
             file.begin_push(row(push))
             if push or kind != "job_created":
-                file.append(Fact(f"push-{push}", 1.0, "job_created", {"job_id": f"j{push}"}))
+                file.append(FactRow(f"push-{push}", 1.0, "job_created", {"job_id": f"j{push}"}))
         file._db.execute("INSERT INTO facts (push_id, at, kind, body) VALUES ('push-0', 1.0, ?, '{')", (kind,))
     named = [job_id for _, job_id in file.forgotten_jobs("acme", "p", 1000.0)]
     assert sorted(named) == (["j0", "j1"] if is_named else ["j1"])
@@ -714,7 +714,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(number=pushes, many=st.lists(bodies, min_size=1, max_size=4))
     def append(self, number, many):
         name = f"push-{number}"
-        new = [Fact(name, self.now(), "k", body) for body in many]
+        new = [FactRow(name, self.now(), "k", body) for body in many]
         put(self.file, *new)
         self.facts.setdefault(name, []).extend(new)
         if self.file.push(name) is not None and self.file.push(name).updated_at == self.at:
@@ -745,7 +745,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(number=pushes)
     def fail(self, number):
         with pytest.raises(ZeroDivisionError), self.file.transaction():
-            self.file.append(Fact(f"push-{number}", self.now(), "never", {}))
+            self.file.append(FactRow(f"push-{number}", self.now(), "never", {}))
             self.file.learn_checksum("a", "never")
             self.file.prune(self.at + 1)
             _ = 1 / 0
@@ -760,7 +760,7 @@ class JournalMachine(RuleBasedStateMachine):
         """What is on the disk at this moment is all that is left."""
         if in_transaction:
             self.file._db.execute("BEGIN IMMEDIATE")
-            self.file.append(Fact("push-0", self.now(), "never", {}))
+            self.file.append(FactRow("push-0", self.now(), "never", {}))
         old = self.path
         self.number += 1
         for suffix in ("", "-wal"):

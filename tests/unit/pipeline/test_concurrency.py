@@ -9,7 +9,7 @@ import random
 
 import pytest
 from pydantic import ValidationError
-from support.journals import memory_log
+from support.contexts import push_context
 from support.links import LINKS, FixedLimit, controller, upload_over
 
 from pushengine import EngineSettings, events
@@ -22,15 +22,15 @@ from pushengine.errors import (
     RequestTimeoutError,
     ServerError,
 )
+from pushengine.journal import facts
 from pushengine.logs import level_of
 from pushengine.model import Payload
 from pushengine.pipeline.concurrency import START_LIMIT, ConcurrencyController
-from pushengine.pipeline.memory_budget import ByteBudget, ReadyChunk
-from pushengine.pipeline.reconciler import UploadGate
+from pushengine.pipeline.memory_budget import ReadyChunk
+from pushengine.pipeline.reconciler import Reconciler
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.pipeline.uploader import Uploader, UploadSlots, is_overload
-from pushengine.runtime.drain import DrainSwitch
-from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from pushengine.testing import MemoryDestination, VirtualClock, run_in_virtual_time
 
 MB = 1_000_000
 SEEDS = (0, 1, 2)
@@ -274,10 +274,11 @@ def test_its_name_in_an_issue_says_where_it_stands():
 # ------------------------------------------------------------------------------------------------------------------ the uploader
 
 
-class Server:
+class Server(MemoryDestination):
     """Takes a second for a chunk, and refuses above so many at once."""
 
     def __init__(self, clock, most):
+        super().__init__(checksum=None)
         self.clock, self.most = clock, most
         self.under_way = self.peak = self.refused = 0
         self.taken = []
@@ -297,29 +298,19 @@ class Server:
 
 async def upload_all(server, clock, chunks, highest, lowest=1):
     """Through the real uploader; gives its events."""
-    sink, log, gate = RecordingSink(), memory_log(clock), UploadGate()
-    await log.record("job_created", job_id="j")
-    slots = UploadSlots(
-        ConcurrencyController(lowest=lowest, highest=highest), clock=clock, push_id=log.push_id, sink=sink
-    )
+    context = push_context(server, clock, policy=RetryPolicy(max_attempts=20))
+    sink = context.shared.sink
+    await context.log.record(facts.JobCreated(job_id="j"))
+    slots = UploadSlots(context, ConcurrencyController(lowest=lowest, highest=highest))
     queue = asyncio.Queue(maxsize=4)
-    with ByteBudget(10**9).scope() as budget:
+    with context.shared.budget.scope() as budget:
         uploader = Uploader(
-            server,
-            job_id="j",
-            kind="UPSERT",
+            context,
+            "j",
             queue=queue,
             budget=budget,
             slots=slots,
-            policy=RetryPolicy(max_attempts=20),
-            clock=clock,
-            rng=random.Random(1),
-            log=log,
-            gate=gate,
-            reconciler=None,
-            drain=DrainSwitch(),
-            sink=sink,
-            on_retry=lambda *_: None,
+            reconciler=Reconciler(context, "j", server.list_chunks),
         )
         workers = [asyncio.create_task(uploader.run()) for _ in range(highest)]
         for number in range(chunks):

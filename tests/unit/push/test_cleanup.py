@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pushengine.errors import ConnectionFailedError, InvalidRequestError, RequestTimeoutError
-from pushengine.journal.facts import Fact, PushRow
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.store import Journal, JournalFile
 from pushengine.push.cleanup import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
 from pushengine.runtime.clock import SystemClock
@@ -74,9 +74,9 @@ def add(journal):
 
         def write(file):
             file.begin_push(row)
-            file.append(Fact(push_id, at, "push_planned", planned))
+            file.append(FactRow(push_id, at, "push_planned", planned))
             for job_id in jobs:
-                file.append(Fact(push_id, at, "job_created", {"job_id": job_id}))
+                file.append(FactRow(push_id, at, "job_created", {"job_id": job_id}))
 
         await journal.do(write)
         return row
@@ -134,7 +134,7 @@ async def test_a_push_that_went_on_just_before_its_lock_was_taken_is_not_given_u
 
     def take_lock(identity):
         with contextlib.closing(JournalFile(journal.path)) as other, other.transaction():
-            other.append(Fact("p1", NOW, kind, {"job_id": "j"}))
+            other.append(FactRow("p1", NOW, kind, {"job_id": "j"}))
         return PushLock(tmp_path / "locks", identity)
 
     assert await give_up(journal, tmp_path, take_lock) == 0

@@ -7,7 +7,7 @@ import itertools
 import random
 
 import pytest
-from support.journals import memory_log
+from support.contexts import inline, push_context
 
 from pushengine import events
 from pushengine.errors import (
@@ -31,14 +31,16 @@ from pushengine.errors import (
     UnexpectedResponseError,
     VerificationError,
 )
-from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk, TableColumn, Target
-from pushengine.pipeline.retry import RetryPolicy
+from pushengine.journal import facts
+from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk, TableColumn
+from pushengine.push.ending import Polling
 from pushengine.push.job import JobRunner
+from pushengine.push.submission import Submission
 from pushengine.quota.ledger import SqliteLedger
 from pushengine.quota.limiter import SubmitLimiter
 from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
-from pushengine.testing import RecordingSink, VirtualClock, run_in_virtual_time
+from pushengine.testing import MemoryDestination, RecordingSink, VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0
 TEN_PAST = 1_750_000_000.0 - 1_750_000_000.0 % HOUR + 600.0
@@ -46,26 +48,19 @@ JOB = JobId("job-1")
 COLUMNS = [TableColumn("A", "INTEGER")]
 
 
-async def inline(function, /, *args, **kwargs):
-    return function(*args, **kwargs)
-
-
-class ScriptedDestination:
+class ScriptedDestination(MemoryDestination):
     """One job in memory. Each call takes the next line of its script: an error to raise, or what to do; then it works.
 
     `submit` lines: an exception (nothing happened), or `(exception, status)`: the job is `status` when the caller hears of it.
     """
 
-    team = "acme"
-
     def __init__(self, **scripts):
+        super().__init__()
         self.scripts = {name: list(lines) for name, lines in scripts.items()}
         self.status = JobStatus.NEW
         self.logs = ()
         self.chunks = []
-        self.calls = []
         self.times = []
-        self.names = itertools.count(1)
 
     def count(self, name):
         return self.calls.count(name)
@@ -73,52 +68,33 @@ class ScriptedDestination:
     def times_of(self, name):
         return [time for call, time in zip(self.calls, self.times, strict=True) if call == name]
 
-    async def _step(self, name):
-        self.calls.append(name)
+    async def call(self, operation, job_id, effect):
+        operation = operation.removeprefix("list_")
+        self.calls.append(operation)
         self.times.append(asyncio.get_running_loop().time())
-        lines = self.scripts.get(name)
+        lines = self.scripts.get(operation)
         line = lines.pop(0) if lines else None
         if callable(line) and not isinstance(line, type):
             line = await line()
+        if isinstance(line, JobStatus):
+            self.status = line
         if isinstance(line, tuple):
             line, self.status = line
         if isinstance(line, BaseException):
             raise line
-        return line
+        return effect()
 
-    def job(self, status=None):
-        return Job(id=JOB, status=status or self.status, logs=self.logs)
+    def create(self, target, columns):
+        return Job(id=self.new_id(), status=JobStatus.NEW)
 
-    async def create_job(self, target, columns):
-        await self._step("create")
-        return Job(id=JobId(f"job-{next(self.names)}"), status=JobStatus.NEW)
+    def read(self, job_id):
+        return Job(id=JOB, status=self.status, logs=self.logs)
 
-    async def get_job(self, job_id):
-        line = await self._step("get")
-        if isinstance(line, JobStatus):
-            self.status = line
-        return self.job()
-
-    async def list_jobs(self):
-        await self._step("list")
-        return [self.job()]
-
-    async def delete_job(self, job_id):
-        await self._step("delete")
-
-    async def upload_chunk(self, job_id, payload, kind):
-        await self._step("upload")
-
-    async def list_chunks(self, job_id):
-        await self._step("chunks")
+    def listed(self, job_id):
         return self.chunks
 
-    async def submit_job(self, job_id, *, duplicate_removal_column):
-        await self._step("submit")
+    def submit(self, job_id, duplicate_removal_column):
         self.status = JobStatus.QUEUED
-
-    async def aclose(self):
-        pass
 
 
 class Bench:
@@ -129,7 +105,6 @@ class Bench:
         self.clock = VirtualClock(epoch)
         self.drain = DrainSwitch()
         self.sink = RecordingSink()
-        self.retries = []
         self.ledger = SqliteLedger(folder / "quota.sqlite3", submits_per_hour=per_hour)
         rng = random.Random(11)
         limiter = SubmitLimiter(
@@ -139,30 +114,19 @@ class Bench:
             clock=self.clock,
             off_loop=inline,
             rng=rng,
-            spacing_seconds=self.ledger.spacing_seconds,
-            submits_per_hour=per_hour,
         )
-        self.log = memory_log(self.clock)
-        self.runner = JobRunner(
+        self.context = push_context(
             destination,
+            self.clock,
             limiter=limiter,
-            target=Target("ORDERS"),
-            policy=RetryPolicy(),
-            clock=self.clock,
+            sink=self.sink,
             rng=rng,
             drain=self.drain,
-            log=self.log,
-            sink=self.sink,
-            on_retry=lambda *told: self.retries.append(told),
-            **{
-                "conflict_wait_seconds": 30.0,
-                "poll_max_interval_seconds": 15.0,
-                "job_deadline_seconds": 6 * HOUR,
-                "quarantine_seconds": 60.0,
-                "settle_seconds": 1.0,
-                **options,
-            },
+            **{"quarantine_seconds": 60.0, "settle_seconds": 1.0, **options},
         )
+        self.log = self.context.log
+        self.runner = JobRunner(self.context)
+        self.submission = Submission(self.runner, JOB)
 
     @property
     def submits(self):
@@ -172,9 +136,20 @@ class Bench:
     def may_have_run(self):
         return self.log.state.job_of(JOB).may_have_run
 
+    @property
+    def retries(self):
+        return [
+            (e.operation, e.attempt, e.wait_seconds, e.error)
+            for e in self.sink.events
+            if isinstance(e, events.RetryScheduled)
+        ]
+
+    async def poll(self):
+        return await Polling(self.runner, self.submission, JOB).run()
+
     async def with_job(self):
         """The job was created before, as far as the journal knows."""
-        await self.log.record("job_created", job_id=JOB)
+        await self.log.record(facts.JobCreated(job_id=JOB))
         return self.runner
 
     @property
@@ -205,7 +180,8 @@ def submit(folder, *lines, get=(), **options):
     destination = ScriptedDestination(submit=lines, get=get)
 
     async def use(bench):
-        return await (await bench.with_job()).submit(JOB)
+        await bench.with_job()
+        return await bench.submission.submit()
 
     return on_bench(folder, use, destination, **options)
 
@@ -248,7 +224,7 @@ def test_rate_limits_without_times_are_taken_for_the_second_first_and_for_the_ho
 def test_a_refused_submit_leaves_the_job_ours_to_delete(tmp_path):
     async def use(bench):
         await bench.with_job()
-        submitting = asyncio.create_task(bench.runner.submit(JOB))
+        submitting = asyncio.create_task(bench.submission.submit())
         await bench.clock.sleep(10)
         assert not bench.may_have_run
         bench.drain.set()
@@ -403,7 +379,7 @@ def test_a_spent_hour_is_waited_out_and_the_wait_is_told(tmp_path):
         await bench.with_job()
         for _ in range(3):
             bench.destination.status = JobStatus.NEW
-            await bench.runner.submit(JOB)
+            await bench.submission.submit()
 
     bench, result = on_bench(tmp_path, use, per_hour=2)
     assert result is None
@@ -418,7 +394,7 @@ def test_a_ledger_that_was_corrected_is_told(tmp_path):
     async def use(bench):
         await bench.with_job()
         assert bench.ledger.reserve("acme", bench.clock.now() + 24 * HOUR).granted
-        await bench.runner.submit(JOB)
+        await bench.submission.submit()
 
     bench, result = on_bench(tmp_path, use)
     assert result is None
@@ -431,8 +407,8 @@ def test_a_ledger_that_was_corrected_is_told(tmp_path):
 def test_a_drain_ends_the_wait_for_quota(tmp_path):
     async def use(bench):
         await bench.with_job()
-        await bench.runner.submit(JOB)
-        waiting = asyncio.create_task(bench.runner.submit(JOB))
+        await bench.submission.submit()
+        waiting = asyncio.create_task(bench.submission.submit())
         await bench.clock.sleep(5)
         bench.drain.set()
         await waiting
@@ -447,7 +423,7 @@ def test_a_drain_before_the_submit_sends_nothing(tmp_path):
     async def use(bench):
         await bench.with_job()
         bench.drain.set()
-        await bench.runner.submit(JOB)
+        await bench.submission.submit()
 
     bench, result = on_bench(tmp_path, use)
     assert isinstance(result, EngineClosedError)
@@ -460,7 +436,7 @@ def test_a_drain_does_not_cut_a_submit_in_flight(tmp_path):
 
     async def use(bench):
         await bench.with_job()
-        submitting = asyncio.create_task(bench.runner.submit(JOB))
+        submitting = asyncio.create_task(bench.submission.submit())
         await bench.clock.sleep(5)
         bench.drain.set()
         await submitting
@@ -474,8 +450,8 @@ def test_a_drain_does_not_cut_a_submit_in_flight(tmp_path):
 def test_cancelling_a_wait_for_quota_leaves_nothing_behind(tmp_path):
     async def use(bench):
         await bench.with_job()
-        await bench.runner.submit(JOB)
-        waiting = asyncio.create_task(bench.runner.submit(JOB))
+        await bench.submission.submit()
+        waiting = asyncio.create_task(bench.submission.submit())
         await bench.clock.sleep(5)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -498,9 +474,9 @@ def poll(folder, *get, logs=(), **options):
 
 async def poll_submitted(bench):
     await bench.with_job()
-    await bench.log.record("submit_intended", job_id=JOB)
-    await bench.log.record("submit_accepted", job_id=JOB)
-    return await bench.runner.poll(JOB)
+    await bench.log.record(facts.SubmitIntended(job_id=JOB))
+    await bench.log.record(facts.SubmitAccepted(job_id=JOB))
+    return await bench.poll()
 
 
 def test_a_job_is_polled_to_done(tmp_path):
@@ -609,16 +585,15 @@ class DeafDestination(ScriptedDestination):
         super().__init__(**scripts)
         self.deaf_for = deaf_for
 
-    async def submit_job(self, job_id, *, duplicate_removal_column):
-        await self._step("submit")
+    def submit(self, job_id, duplicate_removal_column):
         if self.count("submit") > self.deaf_for:
             self.status = JobStatus.DONE
 
 
 async def submit_and_poll(bench):
-    runner = await bench.with_job()
-    await runner.submit(JOB)
-    return await runner.poll(JOB)
+    await bench.with_job()
+    await bench.submission.submit()
+    return await bench.poll()
 
 
 @pytest.mark.parametrize("deaf_for", [1, 2, 3, 4])
@@ -647,11 +622,11 @@ def test_a_job_that_stays_new_for_ever_is_only_polled_in_the_end_and_that_is_sai
 
 def test_a_later_process_submits_a_job_again_that_an_earlier_one_saw_acknowledged(tmp_path):
     async def use(bench):
-        runner = await bench.with_job()
-        await bench.log.record("submit_intended", job_id=JOB)
-        await bench.log.record("submit_accepted", job_id=JOB)
-        assert await runner.was_accepted_before(JOB)
-        return await runner.poll(JOB)
+        await bench.with_job()
+        await bench.log.record(facts.SubmitIntended(job_id=JOB))
+        await bench.log.record(facts.SubmitAccepted(job_id=JOB))
+        assert await bench.submission.was_accepted_before()
+        return await bench.poll()
 
     bench, job = on_bench(tmp_path, use, DeafDestination(0))
     assert job.status is JobStatus.DONE
@@ -691,9 +666,9 @@ def test_a_quarantine_is_as_long_as_it_is_although_the_hosts_clock_is_set_back_m
     async def miss(bench, chunk_id):
         ids = {"job_id": JOB, "chunk_id": chunk_id}
         await bench.log.record(
-            "chunk_sending", **ids, rows=1, first_row=0, end_row=1, payload_bytes=1, digests={}, type="UPSERT"
+            facts.ChunkSending(**ids, rows=1, first_row=0, end_row=1, payload_bytes=1, digests={}, type="UPSERT")
         )
-        await bench.log.record("chunk_settled", **ids, is_present=False, how="checksum")
+        await bench.log.record(facts.ChunkSettled(**ids, is_present=False, how="checksum"))
 
     async def use(bench):
         runner = await bench.with_job()
@@ -730,9 +705,9 @@ def test_a_call_without_a_response_is_told_before_two_seconds_have_passed(tmp_pa
         await {
             "create": lambda: runner.create(COLUMNS),
             "chunks": lambda: runner.list_chunks(JOB),
-            "submit": lambda: runner.submit(JOB),
+            "submit": bench.submission.submit,
             "delete": lambda: runner.discard(JOB),
-            "get": lambda: runner.poll(JOB),
+            "get": bench.poll,
         }[call]()
         return heard[0] - bench.began_at
 
@@ -765,17 +740,18 @@ def test_a_list_that_lags_behind_is_told(tmp_path):
 
 async def record_chunk(log):
     await log.record(
-        "chunk_sending",
-        job_id=JOB,
-        chunk_id="000000",
-        rows=1,
-        first_row=0,
-        end_row=1,
-        payload_bytes=1,
-        digests={"sha256": "00"},
-        type="UPSERT",
+        facts.ChunkSending(
+            job_id=JOB,
+            chunk_id="000000",
+            rows=1,
+            first_row=0,
+            end_row=1,
+            payload_bytes=1,
+            digests={"sha256": "00"},
+            type="UPSERT",
+        )
     )
-    await log.record("chunk_acked", job_id=JOB, chunk_id="000000")
+    await log.record(facts.ChunkAcked(job_id=JOB, chunk_id="000000"))
 
 
 @pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
@@ -830,17 +806,18 @@ def verify(folder, listed, *lines):
         await bench.with_job()
         for number, chunk in enumerate(SENT):
             await bench.log.record(
-                "chunk_sending",
-                job_id=JOB,
-                chunk_id=chunk.chunk_id,
-                rows=1,
-                first_row=number,
-                end_row=number + 1,
-                payload_bytes=1,
-                digests=chunk.digests,
-                type="UPSERT",
+                facts.ChunkSending(
+                    job_id=JOB,
+                    chunk_id=chunk.chunk_id,
+                    rows=1,
+                    first_row=number,
+                    end_row=number + 1,
+                    payload_bytes=1,
+                    digests=chunk.digests,
+                    type="UPSERT",
+                )
             )
-            await bench.log.record("chunk_acked", job_id=JOB, chunk_id=chunk.chunk_id)
+            await bench.log.record(facts.ChunkAcked(job_id=JOB, chunk_id=chunk.chunk_id))
         return await bench.runner.seal(JOB)
 
     return on_bench(folder, use, destination)

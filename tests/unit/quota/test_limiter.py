@@ -32,8 +32,6 @@ def limiter_on(path, clock):
         clock=clock,
         off_loop=inline,
         rng=random.Random(1),
-        spacing_seconds=ledger.spacing_seconds,
-        submits_per_hour=250,
     )
 
 

@@ -1,0 +1,164 @@
+"""Pushes that the journal knows: found, held against other processes, and loaded as sessions of this one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+from pushengine import events
+from pushengine.errors import ConfigError, JobFailedError, JournalLockedError, SubmitOutcomeUnknownError
+from pushengine.journal.facts import FactRow
+from pushengine.journal.push_log import PushLog
+from pushengine.journal.store import JournalFile
+from pushengine.model import Target
+from pushengine.pipeline.context import Measures, PushContext, Shared
+from pushengine.push.opening import settings_of
+from pushengine.push.outcome import target_of
+from pushengine.push.session import PushSession
+from pushengine.runtime.aio import settled, told_when_slow
+
+T = TypeVar("T")
+
+
+@contextlib.asynccontextmanager
+async def held(shared: Shared, identity: str) -> AsyncIterator[None]:
+    """Nobody else works on the push of this identity.
+
+    Raises:
+        JournalLockedError: Somebody does.
+    """
+    taking = asyncio.ensure_future(shared.runtime.off_loop(shared.take_lock, identity))
+    try:
+        await settled(taking)
+    except asyncio.CancelledError:
+        if not taking.cancelled() and taking.exception() is None:
+            taking.result().release()
+        raise
+    lock = taking.result()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def new_session(
+    shared: Shared, push_id: str, measures: Measures, target: Target, rows: Sequence[FactRow] = ()
+) -> PushSession:
+    """This process's work on a push: the one that `rows` tell of, or a new one.
+
+    Args:
+        shared: What it shares with the engine's other pushes.
+        push_id: Its name.
+        measures: For its receipt.
+        target: Where it goes, unless `rows` say it.
+        rows: What the journal has of it.
+    """
+    log = PushLog(
+        shared.journal,
+        clock=shared.runtime.clock,
+        push_id=push_id,
+        team=shared.destination.team,
+        sink=shared.sink,
+        rows=rows,
+    )
+    state = log.state
+    return PushSession(
+        PushContext(
+            shared=shared,
+            target=target if state.planned is None else target_of(state.planned),
+            log=log,
+            settings=settings_of(state, shared.settings),
+            measures=measures,
+        )
+    )
+
+
+class EarlierPushes:
+    """The journal, as one push looks at the others.
+
+    Args:
+        session: The push; its waits for the journal are told.
+    """
+
+    def __init__(self, session: PushSession) -> None:
+        self._context = session.context
+        self._shared = session.context.shared
+
+    async def _read(self, call: Callable[[JournalFile], T]) -> T:
+        with told_when_slow(self._context.log.tell_journal_is_slow):
+            return await self._shared.journal.read(call)
+
+    async def find(self, identity: str) -> PushSession | None:
+        """The push of this command that an earlier process left, if there is one."""
+        row = await self._read(lambda file: file.find_open(identity))
+        if row is None:
+            return None
+        if row.push_id in self._shared.finished:
+            await self.mark_done(row.push_id)
+            return None
+        return await self._load(row.push_id, self._context.measures)
+
+    async def find_resumed(self, push_id: str) -> PushSession:
+        """The push that is to be resumed, as it is now that nobody else works on it.
+
+        Raises:
+            ConfigError: Another process has ended it.
+        """
+        row = await self._read(lambda file: file.push(push_id))
+        if row is None or row.state not in ("open", "finished"):
+            raise ConfigError(
+                f"push {push_id} is over: another process has ended it",
+                key="push_id",
+                hint=f"pushengine show {push_id}",
+            )
+        return await self._load(push_id, self._context.measures)
+
+    async def _load(self, push_id: str, measures: Measures) -> PushSession:
+        rows = await self._read(lambda file: file.facts(push_id))
+        return new_session(self._shared, push_id, measures, self._context.target, rows)
+
+    async def mark_done(self, push_id: str) -> None:
+        """The caller has heard that this push is DONE: the same command means a new one from now on."""
+        now = self._context.clock.now()
+        with told_when_slow(self._context.log.tell_journal_is_slow):
+            await self._shared.journal.do(lambda file: file.set_state(push_id, "done", now))
+
+    async def end_rivals(self, identity: str) -> None:
+        """An older push into this table that was left unfinished must not undo this one when somebody resumes it.
+
+        Where one of the two replaces the table, the older one is over. One that another process works on right now is left alone.
+        """
+        shared = self._shared
+        rows = await self._read(lambda file: file.pushes(state="open"))
+        for row in rows:
+            is_same_table = (row.team, row.pool_id, row.target.casefold()) == (
+                shared.destination.team,
+                shared.pool_id,
+                self._context.target.table.casefold(),
+            )
+            if not is_same_table or row.identity == identity:
+                continue
+            with contextlib.suppress(JournalLockedError):
+                async with held(shared, row.identity):
+                    await self._end_rival(row.push_id)
+
+    async def _end_rival(self, push_id: str) -> None:
+        ours = self._context.target
+        rival = await self._load(push_id, Measures(self._context.clock.monotonic()))
+        theirs = rival.context.target
+        if theirs.connection_id != ours.connection_id:
+            return
+        if "replace" not in (theirs.mode, ours.mode):
+            self._context.emit(events.EarlierPushLeft(push_id=push_id, table=ours.table, mode=theirs.mode))
+            return
+        if not rival.state.may_have_run:
+            await rival.supersede(f"a newer push into table {ours.table} began")
+            return
+        self._context.emit_wait(
+            f"push {push_id} into table {ours.table} was submitted before: it comes to its end first"
+        )
+        # Whatever its end is, the journal has it, and this push comes after it.
+        with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
+            await rival.end_job()

@@ -1,0 +1,159 @@
+"""The end of a push job: from all rows acknowledged to its final status. Needs nothing of the source."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from pushengine.errors import (
+    JobDeadlineError,
+    JobFailedError,
+    NotFoundError,
+    PushEngineError,
+    UnexpectedResponseError,
+)
+from pushengine.journal import facts
+from pushengine.journal.state import JobRecord
+from pushengine.model import Job, JobId, JobStatus
+from pushengine.pipeline.context import PushContext
+from pushengine.push.job import JobRunner
+from pushengine.push.submission import Submission
+
+_FIRST_POLL_SECONDS = 0.2
+_POLL_GROWTH = 1.5
+
+
+async def end_job(context: PushContext, record: JobRecord) -> Job:
+    """Verify, submit and poll, as far as that was not done yet.
+
+    Raises:
+        PushEngineError: The cause; the job is as it was then.
+    """
+    context.drain.check()
+    settled = settled_before(context, record)
+    if settled is not None:
+        return settled
+    jobs = JobRunner(context)
+    submission = Submission(jobs, record.job_id)
+    async with _submit_turn(context):
+        if not await submission.was_accepted_before():
+            # Once a submit left, the job may run and its list tells nothing; it was compared before that submit.
+            if not record.submits:
+                with context.timed("verify"):
+                    await jobs.seal(record.job_id)
+            with context.timed("submit"):
+                await submission.submit()
+        with context.timed("poll"):
+            return await Polling(jobs, submission, record.job_id).run()
+
+
+@contextlib.asynccontextmanager
+async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
+    """Submits of one table follow one another: the platform answers parallel ones with 409 (fact sheet 3.2)."""
+    target = context.target
+    name = f"{target.connection_id or ''}/{target.table}".casefold()
+    lock = context.shared.table_locks.setdefault(name, asyncio.Lock())
+    with context.told_when_slow(f"another push into table {target.table} comes to its end first"):
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def settled_before(context: PushContext, record: JobRecord) -> Job | None:
+    """The job, if the journal has its end: nobody is asked again, the platform may have forgotten it.
+
+    Raises:
+        JobFailedError: It ended with ERROR or CANCELED.
+    """
+    if record.status is None or not JobStatus(record.status).is_settled:
+        return None
+    context.log.tell(facts.JobSettled(job_id=record.job_id, status=record.status, logs=record.logs))
+    return require_done(context, Job(record.job_id, JobStatus(record.status), logs=record.logs))
+
+
+def require_done(context: PushContext, job: Job) -> Job:
+    """The job, if it is DONE.
+
+    Raises:
+        JobFailedError: It is ERROR or CANCELED.
+    """
+    if job.status is JobStatus.DONE:
+        return job
+    message = "; ".join(job.logs) or "the job has no logs"
+    raise JobFailedError(
+        f"job {job.id} for table {context.target.table} ended with {job.status.value}: {message}",
+        job_id=job.id,
+        status=job.status.value,
+        server_message=message,
+        hint="the table is unchanged; fix what the logs name and push again",
+    )
+
+
+class Polling:
+    """Reads a submitted job until its status is final.
+
+    Args:
+        jobs: Takes the push through its job.
+        submission: Its submit, which is repeated where the job stays NEW.
+        job_id: The job.
+    """
+
+    def __init__(self, jobs: JobRunner, submission: Submission, job_id: JobId) -> None:
+        self._jobs = jobs
+        self._context = jobs.context
+        self._submission = submission
+        self._job_id = job_id
+
+    async def run(self) -> Job:
+        """Poll to the end.
+
+        Raises:
+            JobFailedError: ERROR or CANCELED, with the job's logs.
+            JobDeadlineError: Not final at the deadline; the job goes on without us.
+            SubmitOutcomeUnknownError: The job is gone.
+            EngineClosedError: The engine drains; the job goes on without us.
+        """
+        clock, settings, log = self._context.clock, self._context.settings, self._context.log
+        deadline = clock.monotonic() + settings.job_deadline_seconds
+        interval = _FIRST_POLL_SECONDS
+        seen: JobStatus | None = None
+        while True:
+            job = await self._poll_once(deadline, is_first=seen is None)
+            if job is not None and job.status is not seen:
+                seen = job.status
+                await log.record(facts.JobPolled(job_id=self._job_id, status=seen.value))
+            if job is not None and job.status is JobStatus.NEW:
+                await self._submission.repeat_if_due()
+            if job is not None and job.status.is_settled:
+                await log.record(facts.JobSettled(job_id=self._job_id, status=job.status.value, logs=job.logs))
+                return require_done(self._context, job)
+            if clock.monotonic() + interval > deadline:
+                raise JobDeadlineError(
+                    f"job {self._job_id} is {seen.value if seen else 'not readable'} after"
+                    f" {settings.job_deadline_seconds:.0f} s",
+                    job_id=self._job_id,
+                    hint=f"it goes on without us: pushengine jobs show {self._job_id}",
+                )
+            await self._context.sleep(interval)
+            interval = min(interval * _POLL_GROWTH, settings.poll_max_interval_seconds)
+
+    async def _poll_once(self, deadline: float, *, is_first: bool) -> Job | None:
+        """The job, or None where this look at it failed in a way that passes: the deadline bounds such failures."""
+        context = self._context
+        slow = context.told_when_slow(f"no response yet, poll of job {self._job_id}")
+        try:
+            with slow if is_first else contextlib.nullcontext():
+                return await context.destination.get_job(self._job_id)
+        except NotFoundError as error:
+            raise self._jobs.vanished(self._job_id) from error
+        except PushEngineError as error:
+            if error.disposition == "terminal" and not isinstance(error, UnexpectedResponseError):
+                raise
+            wait = getattr(error, "retry_after_seconds", None) or context.backoff(3)
+            wait = min(wait, max(deadline - context.clock.monotonic(), 0.0))
+            context.on_retry(f"poll of job {self._job_id}", 1, wait, error)
+            await context.sleep(wait)
+            return None

@@ -1,0 +1,152 @@
+"""What the user of a push asked for, and how its source is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from pushengine.config.settings import EngineSettings
+from pushengine.errors import ConfigError
+from pushengine.interfaces import Workers
+from pushengine.journal.facts import PushRow
+from pushengine.journal.state import PushHistory, PushState
+from pushengine.model import ColumnType, Receipt, Target
+from pushengine.pipeline.context import Shared
+from pushengine.pipeline.source_reader import OpenedSource, open_source_reader
+from pushengine.push.identity import planned_settings
+from pushengine.push.outcome import target_of
+from pushengine.schema.inference import SchemaInference
+from pushengine.sources import open_source
+from pushengine.sources.fingerprint import in_order_of
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    """What the user of a push asked for.
+
+    Attributes:
+        spec: Path, pattern, list of them, Arrow object or async iterator of record batches.
+        target: Table, mode and keys.
+        source_format: Format of files, or None to go by their names.
+        arrow_schema: Schema of an iterator's batches, where it has none of its own.
+        column_types: Types that the user set by hand.
+        content: Name of the source's content, where it was a stream that is kept in a file of its own each time.
+        resumes: The push to go on with, where its user named it: once it is DONE no other one begins.
+    """
+
+    spec: Any
+    target: Target
+    source_format: str | None = None
+    arrow_schema: Any = None
+    column_types: Mapping[str, ColumnType] = dataclasses.field(default_factory=dict)
+    content: str | None = None
+    resumes: PushRow | None = None
+
+
+async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
+    """The request of a push that can go on; or its receipt, where a process got to DONE and was killed before it said so.
+
+    Raises:
+        ConfigError: No such push, it is over, or it belongs to another team or pool.
+    """
+    row = await shared.journal.read(lambda file: file.push(push_id))
+    if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
+        raise ConfigError(
+            f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over",
+            key="push_id",
+            hint="`pushengine history` lists pushes",
+        )
+    if (row.team, row.pool_id) != (shared.destination.team, shared.pool_id):
+        raise ConfigError(
+            f"push {push_id} goes to pool {row.pool_id} of {row.team}, not to this one",
+            key="push_id",
+            hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to those",
+        )
+    state = PushHistory(await shared.journal.read(lambda file: file.facts(push_id))).state
+    if row.state == "finished" and state.receipt is not None:
+        return dataclasses.replace(Receipt.from_dict(state.receipt), resumed=True)
+    planned = state.planned
+    if planned is None:
+        raise ConfigError(
+            f"push {push_id} was ended before it sent anything", key="push_id", hint="run its command again"
+        )
+    if not planned.source and not state.may_have_run:
+        raise ConfigError(
+            f"push {push_id} read an object in memory, which is gone", key="push_id", hint="push it again"
+        )
+    source = planned.source
+    return PushRequest(
+        spec=source[0] if source and len(source) == 1 else source,
+        target=dataclasses.replace(target_of(planned), file_type=shared.settings.file_type),
+        source_format=planned.format,
+        column_types=planned.column_types,
+        resumes=row,
+    )
+
+
+class SourceOpener:
+    """Opens the source of a push.
+
+    Args:
+        request: Says what it is.
+        shared: Files, and the switch that ends waits.
+        workers: Threads that read and encode.
+    """
+
+    def __init__(self, request: PushRequest, shared: Shared, workers: Workers) -> None:
+        self._request = request
+        self._shared = shared
+        self._workers = workers
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        self, settings: EngineSettings, *, keys: tuple[str, ...], files: list[str] | None = None
+    ) -> AsyncIterator[OpenedSource]:
+        """The source, to be read as `settings` say; where `files` are given, these in this order.
+
+        Raises:
+            ConfigError, SourceError: It cannot be opened.
+        """
+        request, filesystem = self._request, self._shared.runtime.filesystem
+
+        def new_inference(source_schema: Any, *, is_text: bool, source: str) -> SchemaInference:
+            return SchemaInference(
+                source_schema, is_text=is_text, overrides=request.column_types, keys=keys, source=source
+            )
+
+        source = await self._workers.read(
+            open_source,
+            files or request.spec,
+            format=request.source_format,
+            schema=request.arrow_schema,
+            settings=settings,
+            filesystem=filesystem,
+        )
+        reader = open_source_reader(source, settings, new_inference, self._workers, self._shared.drain)
+        try:
+            yield OpenedSource(reader, await reader.fingerprint(filesystem))
+        finally:
+            await reader.aclose()
+
+    @contextlib.asynccontextmanager
+    async def opened_as_planned(self, state: PushState) -> AsyncIterator[OpenedSource]:
+        """The source, to be read and cut as it was for an earlier push.
+
+        Raises:
+            ConfigError, SourceError: It cannot be opened.
+        """
+        settings = settings_of(state, self._shared.settings)
+        keys = tuple(state.planned.target["keys"]) if state.planned is not None else ()
+        async with contextlib.AsyncExitStack() as stack:
+            source = await stack.enter_async_context(self.opened(settings, keys=keys))
+            files = in_order_of(next(iter(state.fingerprints), None), source.fingerprint)
+            if files is not None:  # names have changed, and with them the order
+                source = await stack.enter_async_context(self.opened(settings, keys=keys, files=files))
+            yield source
+
+
+def settings_of(state: PushState, settings: EngineSettings) -> EngineSettings:
+    """The engine's, but for those that decided about the chunks of a push that is planned."""
+    return settings if state.planned is None else planned_settings(state.planned.recipe, settings)

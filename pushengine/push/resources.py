@@ -1,0 +1,175 @@
+"""What an engine has open while it is used: journal, quota ledger, memory budget, and the clean-up at its start and end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from pushengine import events
+from pushengine.config.settings import EngineSettings
+from pushengine.errors import JournalError, PushEngineError
+from pushengine.interfaces import Destination
+from pushengine.journal.store import Journal, JournalFile
+from pushengine.model import QuotaStatus
+from pushengine.pipeline.context import Shared
+from pushengine.pipeline.memory_budget import ByteBudget
+from pushengine.pipeline.retry import RetryPolicy
+from pushengine.push.cleanup import delete_forgotten_jobs, delete_old_spools, give_up_stale_pushes
+from pushengine.quota.ledger import SqliteLedger, open_ledger, quota_status
+from pushengine.quota.limiter import SubmitLimiter
+from pushengine.quota.server_clock import ServerClock
+from pushengine.runtime.aio import told_when_slow
+from pushengine.runtime.drain import DrainSwitch
+from pushengine.runtime.runtime import Runtime
+from pushengine.state.folder import StateFolder
+from pushengine.state.lock import PushLock
+
+
+class EngineResources:
+    """Opens and closes what all pushes of an engine share.
+
+    Args:
+        destination: The platform; not closed here.
+        pool_id: Data pool.
+        folder: State folder; made if it is not there.
+        settings: How to work.
+        runtime: Time, chance, files and threads.
+        server_clock: The platform's time.
+        sink: Takes events.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        pool_id: str,
+        *,
+        folder: StateFolder,
+        settings: EngineSettings,
+        runtime: Runtime,
+        server_clock: ServerClock,
+        sink: events.EventSink,
+    ) -> None:
+        self._destination = destination
+        self._pool_id = pool_id
+        self._folder = folder
+        self._settings = settings
+        self._runtime = runtime
+        self._server_clock = server_clock
+        self._sink = sink
+        self._ledger: SqliteLedger | None = None
+        self._journal: Journal | None = None
+        self._shared: Shared | None = None
+        self._is_swept = False
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where sources lie that can be read only once."""
+        return self._folder.spool
+
+    async def open(self) -> Shared:
+        """Open everything.
+
+        Raises:
+            ConfigError: The state folder cannot be made.
+            LedgerError, JournalError: A file in it cannot be used; whatever was opened is left for `aclose()`.
+        """
+        settings, runtime, folder = self._settings, self._runtime, self._folder
+        await runtime.off_loop(folder.make)
+        self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
+        self._journal = journal = Journal(folder.journal)
+        take_lock = functools.partial(PushLock, folder.locks)
+        with self.told_when_slow("the journal is slow, or another process has it locked"):
+            await journal.open()
+            await self._prune(journal, take_lock)
+        self._shared = Shared(
+            destination=self._destination,
+            pool_id=self._pool_id,
+            journal=journal,
+            take_lock=take_lock,
+            limiter=SubmitLimiter(
+                ledger,
+                team=self._destination.team,
+                server_clock=self._server_clock,
+                clock=runtime.clock,
+                off_loop=runtime.off_loop,
+                rng=runtime.rng,
+            ),
+            policy=RetryPolicy(max_attempts=settings.max_attempts, max_wait_seconds=settings.retry_max_wait_seconds),
+            budget=ByteBudget(settings.max_memory_bytes),
+            settings=settings,
+            runtime=runtime,
+            drain=DrainSwitch(),
+            sink=self._sink,
+            table_locks={},
+            finished=set(),
+        )
+        return self._shared
+
+    async def _prune(self, journal: Journal, take_lock: Callable[[str], PushLock]) -> None:
+        clock, stale_seconds = self._runtime.clock, self._settings.stale_hours * 3600.0
+        before = clock.now() - self._settings.history_days * 86_400.0
+        await journal.do(lambda file: file.prune(before))
+        await give_up_stale_pushes(journal=journal, take_lock=take_lock, clock=clock, stale_seconds=stale_seconds)
+        await delete_old_spools(
+            self._folder.spool,
+            journal=journal,
+            before=clock.now() - stale_seconds,
+            off_loop=self._runtime.off_loop,
+        )
+
+    async def sweep(self) -> None:
+        """Once, before the first push: delete jobs of ours that earlier processes could not."""
+        shared = self._shared
+        if self._is_swept or shared is None:
+            return
+        self._is_swept = True
+        with (
+            contextlib.suppress(PushEngineError),
+            self.told_when_slow("jobs that earlier pushes left behind are deleted first"),
+        ):
+            await delete_forgotten_jobs(
+                self._destination,
+                pool_id=self._pool_id,
+                journal=shared.journal,
+                take_lock=shared.take_lock,
+                clock=self._runtime.clock,
+                stale_seconds=self._settings.stale_hours * 3600.0,
+                sink=self._sink,
+            )
+
+    def skip_sweep(self) -> None:
+        """Whoever resumes asks for old pushes too: they are not forgotten."""
+        self._is_swept = True
+
+    def told_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
+        """Tell of a wait in the block, if it gets long."""
+        return told_when_slow(functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, reason=reason)))
+
+    async def quota(self) -> QuotaStatus:
+        """What is left of this hour, as far as this host's ledger knows."""
+        assert self._ledger is not None  # noqa: S101 - it is open
+        now, host_now = self._server_clock.now(), self._runtime.clock.now()
+        return await self._runtime.off_loop(quota_status, self._ledger, self._destination.team, now, host_now)
+
+    async def aclose(self) -> None:
+        """Close what is open; safe to call twice. Nobody may be working on a push any more."""
+        if self._journal is not None:
+            await self._mark_reported_pushes_done(self._journal)
+            await self._journal.aclose()
+        if self._ledger is not None:
+            await self._runtime.off_loop(self._ledger.close)
+
+    async def _mark_reported_pushes_done(self, journal: Journal) -> None:
+        """Their receipts were returned: the same command now means a new push."""
+        finished, now = list(self._shared.finished) if self._shared else [], self._runtime.clock.now()
+        if not finished:
+            return
+
+        def write(file: JournalFile) -> None:
+            for push_id in finished:
+                file.set_state(push_id, "done", now)
+
+        with contextlib.suppress(JournalError):
+            await journal.do(write)

@@ -1,0 +1,207 @@
+"""One process's work on one push: deliver its source, or end it from its journal, and leave the journal in order whatever happens.
+
+Until the submit leaves, the table is untouched, so every surprise has the same repair: delete the job, and start again in a fresh one
+with what was learned (`_RESTARTABLE`), or report the cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from pushengine import events
+from pushengine.errors import (
+    JobTaintedError,
+    JobVanishedError,
+    JournalError,
+    SourceChangedError,
+    SubmitOutcomeUnknownError,
+    ValueMisfitError,
+    VerificationError,
+    real_cause,
+)
+from pushengine.interfaces import Workers
+from pushengine.journal import facts
+from pushengine.journal.state import PushState
+from pushengine.model import Receipt
+from pushengine.pipeline.context import PushContext
+from pushengine.pipeline.source_reader import AsyncSourceReader, OpenedSource, SourceReader
+from pushengine.push.delivery import Delivery
+from pushengine.push.ending import end_job
+from pushengine.push.job import JobRunner
+from pushengine.push.outcome import (
+    ReceiptStatus,
+    build_receipt,
+    is_resumable,
+    is_running_on,
+    schema_changes,
+    status_of,
+)
+from pushengine.runtime.aio import finish
+from pushengine.schema.columns import TableSchema, dump_schema, load_schema
+
+MAX_RESTARTS = 3
+_RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTaintedError)
+
+
+class PushSession:
+    """One process's work on one push.
+
+    Args:
+        context: The push.
+    """
+
+    def __init__(self, context: PushContext) -> None:
+        self.context = context
+        self._jobs = JobRunner(context)
+        self._delivery: Delivery | None = None
+        self._restarts = 0
+
+    @property
+    def state(self) -> PushState:
+        """Where the push stands."""
+        return self.context.log.state
+
+    async def deliver(self, source: OpenedSource, workers: Workers, *, rechecks: bool, is_new: bool) -> None:
+        """Take the source through job after job until one is settled; then the last fact.
+
+        Args:
+            source: Opened with the settings of the push.
+            workers: Threads that read, encode and hash.
+            rechecks: What an earlier process sent is read again and compared.
+            is_new: This process began the push.
+
+        Raises:
+            SourceChangedError: Of a push that is not new: it is left open, for a new push to take its place.
+            PushEngineError: Or a group of them: the cause of the failure.
+        """
+        self._delivery = Delivery(self.context, source, workers, rechecks=rechecks)
+        schema = load_schema(self.state.schema or {})
+        try:
+            while True:
+                try:
+                    await self._delivery.run(schema)
+                except BaseException as error:  # noqa: BLE001 - raised again unless a fresh job repairs it
+                    schema = await self._restart(real_cause(error), source.source_reader, schema)
+                else:
+                    break
+        except BaseException as error:  # every way out leaves the journal in order
+            cause = real_cause(error)
+            is_replaced = not is_new and isinstance(cause, SourceChangedError)
+            is_open = is_replaced or self._is_left_open(cause, can_resume=source.fingerprint is not None)
+            await finish(self._close(cause, is_open=is_open))
+            if not is_replaced:
+                raise
+            raise cause from cause.__cause__
+        await self._record_finished()
+
+    async def end_job(self) -> None:
+        """Submit where that is needed, and poll; the last fact of the push. Needs nothing of the source.
+
+        Raises:
+            PushEngineError: The cause; the journal is in order.
+        """
+        record = self.state.job
+        assert record is not None  # noqa: S101 - it was submitted
+        try:
+            await end_job(self.context, record)
+        except BaseException as error:  # every way out leaves the journal in order
+            cause = real_cause(error)
+            await finish(self._close(cause, is_open=self._is_left_open(cause, can_resume=True)))
+            raise
+        await self._record_finished()
+
+    async def supersede(self, reason: str) -> None:
+        """Bring a push to an end that was not submitted."""
+        if self.state.job is not None:
+            await self._jobs.discard(self.state.job.job_id)
+        await self.context.log.record(facts.PushSuperseded(reason=reason), final_state="superseded")
+
+    async def settle_schema(self, reader: SourceReader | AsyncSourceReader, *, is_exhaustive: bool) -> TableSchema:
+        """The schema of the source, from a sample or from every row.
+
+        Raises:
+            SourceError: Unreadable, malformed or unsuitable input.
+            EngineClosedError: The engine drains.
+        """
+        with self.context.timed("plan"):
+            return await self.context.drain.guard(reader.settle(is_exhaustive=is_exhaustive))
+
+    def receipt(self, status: ReceiptStatus) -> Receipt:
+        """What was done so far."""
+        context, measures = self.context, self.context.measures
+        nbytes = self._delivery.source_nbytes if self._delivery is not None else None
+        return build_receipt(
+            status,
+            self.state,
+            push_id=context.push_id,
+            target=context.target,
+            source_bytes=measures.source_bytes or nbytes or 0,
+            elapsed_seconds=context.clock.monotonic() - measures.start,
+            retries=measures.retries,
+            resumed=measures.is_resumed,
+            timings=measures.timings,
+        )
+
+    # --- Restarts
+
+    async def _restart(
+        self, cause: BaseException, reader: SourceReader | AsyncSourceReader, schema: TableSchema
+    ) -> TableSchema:
+        """Give up the job and say with which schema a fresh one begins; or raise the cause, where that would repair nothing."""
+        self._require_repairable(cause, reader)
+        self._restarts += 1
+        job, log = self.state.job, self.context.log
+        if job is not None:
+            await self._jobs.discard(job.job_id)
+            job.is_abandoned = True
+        if not isinstance(cause, ValueMisfitError):
+            await log.record(facts.PushRestarted(reason=str(cause)))
+        # Told before its fact where all rows are read first: that may take long.
+        self.context.emit(
+            events.PushRestarted(
+                push_id=self.context.push_id,
+                job_id=job.job_id if job else None,
+                restarts=self._restarts,
+                reason=str(cause),
+            )
+        )
+        if not isinstance(cause, ValueMisfitError):
+            return schema
+        learned = await self.settle_schema(reader, is_exhaustive=True)
+        self.context.emit(events.SchemaLearned(push_id=self.context.push_id, changes=schema_changes(schema, learned)))
+        await log.record(facts.PushRestarted(reason=str(cause), schema=dump_schema(learned)))
+        return learned
+
+    def _require_repairable(self, cause: BaseException, reader: SourceReader | AsyncSourceReader) -> None:
+        is_submitted = self.state.job is not None and self.state.job.may_have_run
+        if not isinstance(cause, _RESTARTABLE) or self._restarts >= MAX_RESTARTS or is_submitted:
+            raise cause
+        if not reader.is_repeatable:
+            raise cause.replace(
+                hint="the push would start again in a fresh job, but this source can be read only once:"
+                " push a file or a table instead"
+            ) from cause.__cause__
+
+    # --- The last fact
+
+    async def _record_finished(self) -> None:
+        await self.context.log.record(
+            facts.PushFinished(receipt=self.receipt("DONE").to_dict()), final_state="finished"
+        )
+
+    def _is_left_open(self, cause: BaseException, *, can_resume: bool) -> bool:
+        return is_running_on(self.state, cause) or (can_resume and is_resumable(cause))
+
+    async def _close(self, cause: BaseException, *, is_open: bool) -> None:
+        """The last fact of a push that did not get to DONE, and the end of a job that nobody will go on with."""
+        log, receipt = self.context.log, self.receipt(status_of(cause)).to_dict()
+        with contextlib.suppress(JournalError):
+            if is_open:
+                await log.record(facts.PushInterrupted(error=str(cause), receipt=receipt))
+                return
+            if self.state.job is not None and not self.state.job.may_have_run:
+                await self._jobs.discard(self.state.job.job_id)
+            await log.record(
+                facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt),
+                final_state="unknown" if isinstance(cause, SubmitOutcomeUnknownError) else "failed",
+            )

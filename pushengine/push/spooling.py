@@ -1,0 +1,76 @@
+"""Pushes of sources that can be read only once: kept on disk first, held while they are pushed, deleted when nobody needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from pushengine.errors import JournalError
+from pushengine.pipeline.context import Shared
+from pushengine.push.cleanup import delete_spool
+from pushengine.runtime.aio import finish
+from pushengine.sources import open_source
+from pushengine.sources.spool import Spooled, SpoolHold, spool_source
+
+
+class SpoolKeeper:
+    """Keeps sources in the spool, and looks after those that are there.
+
+    Args:
+        folder: Of the spool, absolute.
+        shared: Journal, files and threads.
+    """
+
+    def __init__(self, folder: Path, shared: Shared) -> None:
+        self._folder = folder
+        self._shared = shared
+
+    async def keep(
+        self, source: Any, push_id: str, hold: SpoolHold, *, source_format: str | None, schema: Any
+    ) -> Spooled:
+        """Write a source to the spool, held.
+
+        Raises:
+            SourceError: From the source.
+            JournalError: The spool cannot be written.
+        """
+        runtime = self._shared.runtime
+        open_rows = functools.partial(
+            open_source,
+            source,
+            format=source_format,
+            schema=schema,
+            settings=self._shared.settings,
+            filesystem=runtime.filesystem,
+        )
+        return await spool_source(
+            source,
+            self._folder,
+            push_id,
+            hold=hold,
+            source_format=source_format,
+            open_rows=open_rows,
+            off_loop=runtime.off_loop,
+        )
+
+    @contextlib.asynccontextmanager
+    async def held(self, spec: Any, hold: SpoolHold) -> AsyncIterator[None]:
+        """Hold the source if it is in the spool; afterwards it is deleted, unless an open or unknown push reads it."""
+        path = Path(spec) if isinstance(spec, str | Path) else None
+        if path is not None and path.parent != self._folder:
+            path = None
+        if path is not None:
+            hold.take(path)
+        try:
+            yield
+        finally:
+            hold.release()
+            if path is not None:
+                await finish(self._forget(path))
+
+    async def _forget(self, path: Path) -> None:
+        with contextlib.suppress(JournalError):  # it cannot say who needs the file: it stays
+            await delete_spool(path, journal=self._shared.journal, off_loop=self._shared.runtime.off_loop)

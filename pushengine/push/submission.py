@@ -1,0 +1,212 @@
+"""The submit of a job: at most one takes effect, under the quota, whatever becomes of the answers.
+
+The rules (fact sheet 3.2): a 409 or a lost answer says nothing about what happened, so the job's status is read. Anything but NEW means that a
+submit took effect; NEW means wait and submit the same job again, which can run at most once. Every attempt spends a submit of the hour.
+
+An acknowledgement is believed, but not for ever: what stands between here and there may have given it, and nobody would ever load the
+table. A job that stays NEW is submitted again a few times (`_REPEAT_AFTER_SECONDS`), then only polled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from pushengine import events
+from pushengine.errors import (
+    ConflictError,
+    NotFoundError,
+    PushEngineError,
+    RateLimitedError,
+    RetriesExhaustedError,
+)
+from pushengine.journal import facts
+from pushengine.model import JobId, JobStatus
+from pushengine.pipeline.retry import is_undone
+from pushengine.push.job import JobRunner
+from pushengine.runtime.aio import finish
+
+_MAX_SUBMIT_ATTEMPTS = 12
+_UNKNOWN_SETTLE_SECONDS = 5.0
+_REPEAT_AFTER_SECONDS = (30.0, 120.0, 480.0, 1800.0)
+"""How long after the acknowledgement of its submit a job that is still NEW is submitted again."""
+
+
+class Submission:
+    """Submits one job.
+
+    Args:
+        jobs: Takes the push through its job.
+        job_id: The job.
+    """
+
+    def __init__(self, jobs: JobRunner, job_id: JobId) -> None:
+        self._jobs = jobs
+        self._context = jobs.context
+        self._limiter = jobs.context.shared.limiter
+        self._log = jobs.context.log
+        self._job_id = job_id
+        self._operation = f"submit of job {job_id}"
+        self._is_only_polled = False
+
+    async def submit(self) -> None:
+        """Submit once under the quota, however many attempts that takes.
+
+        Raises:
+            JobVanishedError: The job is gone, and no submit of ours can have run it.
+            SubmitOutcomeUnknownError: The job is gone after an attempt whose outcome is not known.
+            RetriesExhaustedError: Refused too often.
+            EngineClosedError: The engine drains while the submit waits.
+        """
+        start = self._context.clock.monotonic()
+        last_error: PushEngineError | None = None
+        for attempt in range(1, _MAX_SUBMIT_ATTEMPTS + 1):
+            self._context.drain.check()
+            await self._context.drain.guard(
+                self._limiter.acquire(
+                    lambda *wait: self._context.emit_quota_wait(self._job_id, *wait), self._emit_correction
+                )
+            )
+            is_accepted, last_error = await self._submit_once(attempt)
+            if is_accepted:
+                self._limiter.accepted()
+                await self._log.record(facts.SubmitAccepted(job_id=self._job_id))
+                return
+        reason = "" if last_error is None else f", the last time with: {last_error.message}"
+        is_busy = last_error is None or isinstance(last_error, ConflictError | RateLimitedError)
+        raise RetriesExhaustedError(
+            f"{self._operation} was not accepted in {_MAX_SUBMIT_ATTEMPTS} attempts{reason}",
+            attempts=_MAX_SUBMIT_ATTEMPTS,
+            elapsed_seconds=self._context.clock.monotonic() - start,
+            hint="other tools of the team may be submitting" if is_busy else last_error.hint if last_error else "",
+        ) from last_error
+
+    async def was_accepted_before(self) -> bool:
+        """An earlier process may have submitted: then the job tells."""
+        record = self._log.state.job_of(self._job_id)
+        if not record.may_have_run:
+            return False
+        if record.accepted_at is None:
+            if not await self._has_left_new():
+                error = "the process ended before the answer"
+                await self._log.record(facts.SubmitUnknown(job_id=self._job_id, error=error))
+                return False
+            await self._log.record(facts.SubmitAccepted(job_id=self._job_id))
+        return True
+
+    async def _submit_once(self, attempt: int) -> tuple[bool, PushEngineError | None]:
+        """One attempt and, where its outcome is open, a look at the job and the wait that follows."""
+        await self._intend()
+        try:
+            await self._send()
+        except PushEngineError as error:
+            return await self._decide(attempt, error), error
+        return True, None
+
+    async def _intend(self) -> None:
+        try:
+            await self._log.record(facts.SubmitIntended(job_id=self._job_id))
+        except asyncio.CancelledError:  # the fact is written, the request has not left
+            refused = facts.SubmitRefused(job_id=self._job_id, error="cancelled before it left")
+            await finish(self._log.record(refused))
+            raise
+
+    async def _send(self) -> None:
+        with self._context.told_when_slow(f"no response yet, {self._operation}"):
+            await self._context.destination.submit_job(
+                self._job_id, duplicate_removal_column=self._context.target.duplicate_removal_column
+            )
+
+    async def _decide(self, attempt: int, error: PushEngineError) -> bool:
+        """Was it accepted although it failed? If not, wait as the failure asks for."""
+        refused = facts.SubmitRefused(job_id=self._job_id, error=error.message)
+        if isinstance(error, ConflictError):
+            wait = self._context.settings.conflict_wait_seconds * self._context.rng.uniform(0.5, 1.5)
+            if await self._is_accepted_after_all(attempt, error, wait):
+                return True
+            await self._log.record(refused)
+            return False
+        if not is_undone(error):
+            await self._log.record(facts.SubmitUnknown(job_id=self._job_id, error=error.message))
+            wait = _UNKNOWN_SETTLE_SECONDS + self._context.backoff(attempt)
+            return await self._is_accepted_after_all(attempt, error, wait)
+        await self._log.record(refused)
+        if isinstance(error, NotFoundError):
+            raise self._jobs.vanished(self._job_id) from error
+        if error.disposition == "terminal":
+            raise error
+        if isinstance(error, RateLimitedError):
+            wait = await self._refused(error)
+            self._context.on_retry(self._operation, attempt, wait, error)
+        else:
+            await self._wait_before_resubmit(attempt, error, self._context.backoff(attempt))
+        return False
+
+    async def _refused(self, error: RateLimitedError) -> float:
+        """Have all submits of this host wait as a 429 asks for; returns for how long, seconds."""
+        with self._told_when_ledger_is_locked():
+            return await self._limiter.refused(error.retry_after_seconds)
+
+    async def _is_accepted_after_all(self, attempt: int, error: PushEngineError, wait: float) -> bool:
+        """After a submit whose outcome is open: the job left NEW, now or after the time that a late effect may take."""
+        if await self._has_left_new():
+            return True
+        await self._wait_before_resubmit(attempt, error, wait)
+        return await self._has_left_new()
+
+    async def _has_left_new(self) -> bool:
+        return (await self._jobs.read(self._job_id)).status is not JobStatus.NEW
+
+    async def _wait_before_resubmit(self, attempt: int, error: PushEngineError, wait: float) -> None:
+        self._context.on_retry(self._operation, attempt, wait, error)
+        await self._context.sleep(wait)
+
+    def _told_when_ledger_is_locked(self) -> contextlib.AbstractContextManager[None]:
+        return self._context.told_when_slow("another process has the quota ledger locked")
+
+    def _emit_correction(self, message: str) -> None:
+        self._context.emit(
+            events.QuotaLedgerCorrected(push_id=self._context.push_id, job_id=self._job_id, message=message)
+        )
+
+    async def repeat_if_due(self) -> None:
+        """Submit a job again that stays NEW although its submit was acknowledged, if it is time to. Whatever comes of it, polling tells."""
+        record = self._log.state.job_of(self._job_id)
+        if record.accepted_at is None or record.repeats > len(_REPEAT_AFTER_SECONDS):
+            return
+        elapsed = self._log.seconds_since(record.accepted_at)
+        if record.repeats == len(_REPEAT_AFTER_SECONDS):
+            if not self._is_only_polled:
+                self._is_only_polled = True
+                self._emit_stayed_new(elapsed, is_submitted_again=False)
+            return
+        if elapsed < _REPEAT_AFTER_SECONDS[record.repeats]:
+            return
+        with self._told_when_ledger_is_locked():
+            is_granted = await self._limiter.try_acquire(self._emit_correction)
+        if not is_granted:
+            return
+        self._emit_stayed_new(elapsed, is_submitted_again=True)
+        await self._intend()
+        try:
+            await self._send()
+        except PushEngineError as error:
+            is_refused = is_undone(error) and not isinstance(error, NotFoundError)
+            kind = facts.SubmitRefused if is_refused else facts.SubmitUnknown
+            await self._log.record(kind(job_id=self._job_id, error=error.message))
+            if isinstance(error, RateLimitedError):
+                await self._refused(error)
+        else:
+            self._limiter.accepted()
+            await self._log.record(facts.SubmitAccepted(job_id=self._job_id))
+
+    def _emit_stayed_new(self, seconds: float, *, is_submitted_again: bool) -> None:
+        self._context.emit(
+            events.JobStayedNew(
+                push_id=self._context.push_id,
+                job_id=self._job_id,
+                seconds=seconds,
+                submits=self._log.state.submits,
+                is_submitted_again=is_submitted_again,
+            )
+        )
