@@ -1,5 +1,6 @@
 """What users may import, and what importing costs."""
 
+import ast
 import importlib
 import json
 import pkgutil
@@ -74,6 +75,30 @@ def test_no_folder_of_the_package_is_a_drawer():
     """A reader finds a thing by the names in one folder: more than sixteen are a list to search."""
     folders = Counter(path.parent for path in Path(pushengine.__file__).parent.rglob("*.py"))
     assert {folder.name: count for folder, count in folders.items() if count > 16} == {}
+
+
+def test_no_module_and_no_class_outgrows_its_reader():
+    """What is longer holds two ideas; each gets a name and a place of its own."""
+    long = {}
+    for path in Path(pushengine.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 530:
+            long[path.name] = text.count("\n")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and node.end_lineno - node.lineno >= 265:
+                long[f"{path.name}: {node.name}"] = node.end_lineno - node.lineno + 1
+    assert long == {}
+
+
+def test_no_constructor_takes_more_than_seven_arguments():
+    """What is passed on and on belongs together: see `pipeline.context.PushContext`. `PushEngine` is a contract with its users."""
+    arguments = {}
+    for path in Path(pushengine.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                arguments[f"{path.stem}:{node.lineno}"] = len(node.args.args) + len(node.args.kwonlyargs) - 1
+    assert max(arguments.values()) >= 7
+    assert {name.partition(":")[0]: count for name, count in arguments.items() if count > 7} == {"engine": 8}
 
 
 def test_the_package_is_typed():

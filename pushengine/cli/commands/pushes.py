@@ -170,7 +170,8 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
     """Tell the story of a push: what was sent, what was unknown, how it was settled."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.story import sessions_of, summarise, tell_story
+        from pushengine.cli.push_sessions import sessions_of
+        from pushengine.cli.story import summarise, tell_story
 
         loaded = session.load_config(config=config, wants_credentials=False)
         path = loaded.state.journal

@@ -3,7 +3,8 @@
 import pytest
 
 from pushengine.cli.describe import describe_history
-from pushengine.cli.story import sessions_of, summarise, tell_story
+from pushengine.cli.push_sessions import sessions_of
+from pushengine.cli.story import summarise, tell_story
 from pushengine.journal.facts import FactRow, PushRow
 from pushengine.text import format_ids, format_rows
 

@@ -1,0 +1,331 @@
+"""Turns the facts of a push into lines of text. Long runs of acknowledged chunks are one line. Times are UTC."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pushengine.cli.push_sessions import ByOthers, Session
+from pushengine.journal import facts
+from pushengine.journal.facts import Fact, FactRow, SessionStarted
+from pushengine.journal.state import ChunkRecord, JobRecord, PushHistory
+from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, utc
+
+UploadFact = facts.ChunkSending | facts.ChunkAcked | facts.ChunkRefused | facts.ChunkUnknown
+_UPLOAD_WORDS = re.compile(r"^upload chunk \S+ to job \S+ at \S+: ")
+_STALE = "nobody resumed it in time"
+
+
+@dataclasses.dataclass(slots=True)
+class _Uploads:
+    """Uploads between two things that are told by themselves."""
+
+    sent_at: dict[str, float] = dataclasses.field(default_factory=dict)
+    acked: dict[str, float] = dataclasses.field(default_factory=dict)
+    refused: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
+    unknown: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
+
+    def take(self, fact: UploadFact, at: float) -> None:
+        """Remember one more."""
+        match fact:
+            case facts.ChunkSending():
+                self.sent_at.setdefault(fact.chunk_id, at)
+            case facts.ChunkAcked():
+                self.acked[fact.chunk_id] = at
+            case facts.ChunkRefused():
+                self.refused[fact.chunk_id] = (at, fact.error)
+            case facts.ChunkUnknown():
+                self.unknown[fact.chunk_id] = (at, fact.error)
+
+    def lines(self, job: JobRecord) -> list[tuple[float, str]]:
+        """What became of them, in the order of time."""
+        told: list[tuple[float, str]] = []
+        if self.acked:
+            told.append(self._acknowledged(job))
+        if self.refused:
+            at, error = max(self.refused.values())
+            told.append((at, f"{_chunks(self.refused)} refused, so certainly not stored: {_reason(error)}"))
+        if self.unknown:
+            at, error = max(self.unknown.values())
+            told.append((at, f"{_chunks(self.unknown)} without an answer, so unknown: {_reason(error)}"))
+        return sorted(told)
+
+    def _acknowledged(self, job: JobRecord) -> tuple[float, str]:
+        chunks = [job.chunks[chunk_id] for chunk_id in self.acked]
+        last = max(self.acked.values())
+        first = min(self.sent_at.get(chunk_id, last) for chunk_id in self.acked)
+        rows, sent = sum(chunk.rows for chunk in chunks), sum(chunk.payload_bytes for chunk in chunks)
+        text = f"{_chunks(self.acked)} acknowledged, {format_rows(rows)}, {format_bytes(sent)}"
+        if int(first) != int(last):
+            text += f", {utc(first):%H:%M:%S}-{utc(last):%H:%M:%S}"
+        again = [chunk.chunk_id for chunk in chunks if _is_sent_again(chunk)]
+        if again:
+            text += f"; sent again: {format_ids(again)}"
+        return last, text
+
+
+class Narrator:
+    """Turns facts into lines, one after another; what belongs together is held back until it can be told in one."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.lines: list[str] = []
+        self.history = PushHistory()
+        self._sessions = list(sessions)
+        self._number = 0
+        self._submit_session = 0
+        self._is_open = False
+        self._day = ""
+        self._uploads = _Uploads()
+        self._settled: list[tuple[float, facts.ChunkSettled]] = []
+        self._refusals: list[tuple[float, str]] = []
+        self._polls: list[tuple[float, str]] = []
+        self._creates = 0
+
+    def tell(self, rows: Iterable[FactRow]) -> None:
+        """Tell all of them; what a newer version has written is passed over."""
+        for row in rows:
+            if row.fact is None:
+                continue
+            if self._is_open and (isinstance(row.fact, SessionStarted) or self._is_by_others(row.fact, row.at)):
+                self._end_session()
+            self._tell_what_was_held(row.fact)
+            self.history.apply(row.fact, row.at)
+            self._tell_fact(row.fact, row.at)
+        self._tell_what_was_held(None)
+        if self._is_open:
+            self._end_session()
+
+    def _is_by_others(self, fact: Fact, at: float) -> bool:
+        session = self._sessions[self._number - 1]
+        return session.ended == "killed" and isinstance(fact, ByOthers) and at > session.ended_at
+
+    def _tell_fact(self, fact: Fact, at: float) -> None:  # noqa: C901, PLR0912 - one flat table
+        match fact:
+            case facts.PushPlanned():
+                columns = len((fact.schema or {}).get("columns", ()))
+                self._say(at, f"planned: {_plan_in_words(fact.target)}, {format_count(columns, 'column')}")
+            case facts.SessionStarted():
+                self._begin_session(fact, at)
+            case facts.PushInterrupted():
+                self._tell_interruption(fact, at)
+            case facts.PushFailed():
+                self._is_open = False
+                self._say(at, f"failed: {fact.error}")
+            case facts.PushFinished(receipt=receipt):
+                self._is_open = False
+                count = format_count(receipt["chunks"], "chunk")
+                sent = format_bytes(receipt["payload_bytes"])
+                self._say(at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
+            case facts.PushSuperseded(reason=reason):
+                self._say(at, f"given up: {reason}" + ("" if reason == _STALE else "; a new push took its place"))
+            case facts.PushRestarted():
+                self._say(at, f"started again in a fresh job: {fact.reason}")
+            case facts.JobIntended():
+                self._creates += 1
+            case facts.JobCreated():
+                self._tell_job_created(fact, at)
+            case facts.JobDiscarded():
+                self._tell_job_discarded(fact, at)
+            case facts.JobSealed():
+                self._tell_job_sealed(fact, at)
+            case facts.ChunkSettled():
+                self._settled.append((at, fact))
+            case facts.ChunkSending() | facts.ChunkAcked() | facts.ChunkRefused() | facts.ChunkUnknown():
+                self._uploads.take(fact, at)
+            case facts.SubmitIntended():
+                self._submit_session = self._number
+            case facts.SubmitRefused():
+                self._refusals.append((at, fact.error))
+            case facts.SubmitUnknown():
+                self._say(at, f"submit without an answer, so unknown: {fact.error}")
+            case facts.SubmitAccepted():
+                self._tell_submit_accepted(fact, at)
+            case facts.JobPolled():
+                self._polls.append((at, fact.status))
+            case facts.JobSettled():
+                self._tell_job_settled(fact, at)
+
+    def _say(self, at: float, text: str) -> None:
+        time = utc(at)
+        if f"{time:%Y-%m-%d}" != self._day:
+            self._day = f"{time:%Y-%m-%d}"
+            self.lines.append(f"{self._day}, UTC")
+        self.lines.append(f"  {time:%H:%M:%S}  {text}")
+
+    def _tell_what_was_held(self, coming: Fact | None) -> None:
+        if not isinstance(coming, UploadFact):
+            self._tell_uploads()
+        if not isinstance(coming, facts.ChunkSettled):
+            self._tell_settled()
+        if not isinstance(coming, facts.SubmitIntended | facts.SubmitRefused):
+            self._tell_refusals()
+        if not isinstance(coming, facts.JobPolled | facts.JobSettled):
+            self._tell_polls()
+
+    # Sessions
+
+    def _begin_session(self, fact: facts.SessionStarted, at: float) -> None:
+        self._number += 1
+        self._is_open = True
+        if self._number > 1:
+            self.lines.append("")
+        who = f"session {self._number}: process {fact.pid}"
+        if not fact.resumed:
+            self._say(at, f"{who} began")
+            return
+        job = self.history.state.job
+        if job is None:
+            self._say(at, f"{who} went on; there was no job yet")
+            return
+        count, rows = len(job.acked), format_rows(sum(chunk.rows for chunk in job.acked))
+        what = f"{format_count(count, 'chunk')}, {rows}, already acknowledged" if count else "nothing acknowledged yet"
+        self._say(at, f"{who} went on with job {job.job_id}: {what}")
+
+    def _end_session(self) -> None:
+        """The process has left no last word."""
+        self._tell_what_was_held(None)
+        self._is_open = False
+        session = self._sessions[self._number - 1]
+        if session.ended == "running":
+            self._say(session.ended_at, f"process {session.pid} is at work{self._under_way()}")
+        else:
+            text = f"killed: process {session.pid} ended without a word"
+            self._say(session.ended_at, text + self._left_unknown())
+
+    def _left_unknown(self) -> str:
+        """What the end of a process has left in the air."""
+        left = self._under_way()
+        return f"{left}; whether that had arrived was unknown" if left else ""
+
+    def _under_way(self) -> str:
+        left = []
+        job = self.history.state.job
+        flying = [] if job is None else [chunk for chunk in job.chunks.values() if chunk.is_open]
+        if flying:
+            left.append(f"{_chunks(chunk.chunk_id for chunk in flying)} under way")
+        if job is not None and job.submit in ("intended", "unknown"):
+            left.append("a submit under way")
+        if self._creates:
+            left.append("the creation of a job under way")
+            self._creates = 0
+        if not left:
+            return ""
+        return f" with {' and '.join(left)}"
+
+    def _tell_interruption(self, fact: facts.PushInterrupted, at: float) -> None:
+        self._is_open = False
+        pid = self._sessions[self._number - 1].pid
+        if fact.receipt["status"] == "INTERRUPTED":
+            text = f"interrupted: process {pid} was told to stop and left the rest for later"
+        else:
+            text = f"stopped: process {pid} left the rest for later: {fact.error}"
+        self._say(at, text + self._left_unknown())
+
+    # Jobs
+
+    def _tell_job_created(self, fact: facts.JobCreated, at: float) -> None:
+        lost = self._creates - 1
+        self._creates = 0
+        told = f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
+        self._say(at, f"job {fact.job_id} created{told}")
+
+    def _tell_job_discarded(self, fact: facts.JobDiscarded, at: float) -> None:
+        job_id, error = fact.job_id, fact.error
+        if error is None:
+            self._say(at, f"unsubmitted job {job_id} deleted")
+        else:
+            self._say(at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
+
+    def _tell_job_sealed(self, fact: facts.JobSealed, at: float) -> None:
+        job = self._job(fact)
+        chunks = format_count(fact.chunks, "chunk")
+        text = f"sealed: the job holds {chunks}, exactly what was sent, by {fact.verified}"
+        since = job.quarantined_since
+        if since is not None:
+            waited = format_seconds(max(at - since, 0.0))
+            text += f"; looked {waited} after the last upload was missed, when it could not arrive late any more"
+        self._say(at, text)
+
+    # Chunks
+
+    def _tell_uploads(self) -> None:
+        uploads, self._uploads = self._uploads, _Uploads()
+        job = self.history.state.jobs[-1] if self.history.state.jobs else None
+        if job is None:
+            return
+        for at, text in uploads.lines(job):
+            self._say(at, text)
+
+    def _tell_settled(self) -> None:
+        settled, self._settled = self._settled, []
+        if not settled:
+            return
+        found = [fact.chunk_id for _, fact in settled if fact.is_present]
+        missed = [fact.chunk_id for _, fact in settled if not fact.is_present]
+        parts = []
+        if found:
+            parts.append(f"found {_chunks(found)}, not sent again")
+        if missed:
+            parts.append(f"missed {_chunks(missed)}, to be sent again")
+        at, last = settled[-1]
+        self._say(at, f"settled by {last.how} from the job's chunk list: {'; '.join(parts)}")
+
+    # Submit and poll
+
+    def _tell_refusals(self) -> None:
+        refusals, self._refusals = self._refusals, []
+        if refusals:
+            times = "" if len(refusals) == 1 else f" {len(refusals)} times, the last time"
+            at, error = refusals[-1]
+            self._say(at, f"submit refused{times}: {error}")
+
+    def _tell_submit_accepted(self, fact: facts.SubmitAccepted, at: float) -> None:
+        repeats = self._job(fact).repeats
+        if repeats:
+            times = "again" if repeats == 1 else f"again, {repeats} times by now"
+            self._say(at, f"the job was still NEW: submitted {times}, and accepted")
+        elif self._job(fact).has_unknown_submit or self._submit_session != self._number:
+            self._say(at, "the job is not NEW any more: the submit was accepted after all")
+        else:
+            self._say(at, "submitted: the platform accepted the job")
+
+    def _tell_job_settled(self, fact: facts.JobSettled, at: float) -> None:
+        seen = [status for _, status in self._polls if status != fact.status]
+        self._polls = []
+        after = f", after {', '.join(seen)}" if seen else ""
+        self._say(at, f"the job ended with {fact.status}{after}")
+        self.lines += [f"            {line}" for line in fact.logs]
+
+    def _tell_polls(self) -> None:
+        polls, self._polls = self._polls, []
+        if polls:
+            self._say(polls[-1][0], f"the job was {', '.join(status for _, status in polls)}")
+
+    def _job(self, fact: facts.JobSealed | facts.SubmitAccepted) -> JobRecord:
+        return self.history.state.job_of(fact.job_id)
+
+
+def _reason(error: str) -> str:
+    """An error without the words that the line has already said."""
+    return _UPLOAD_WORDS.sub("", error)
+
+
+def _is_sent_again(chunk: ChunkRecord) -> bool:
+    return chunk.attempts > 1
+
+
+def _chunks(ids: Iterable[str]) -> str:
+    listed = list(ids)
+    return f"{'chunk' if len(listed) == 1 else 'chunks'} {format_ids(listed)}"
+
+
+def _plan_in_words(target: Mapping[str, Any]) -> str:
+    table, keys = target["table"], ", ".join(target["keys"])
+    return {
+        "replace": f"replace table {table}",
+        "append": f"append to table {table}",
+        "upsert": f"upsert into table {table} by {keys}",
+        "delete": f"delete from table {table} by {keys}",  # noqa: S608 - words, no SQL
+    }.get(target["mode"], f"{target['mode']} table {table}")
