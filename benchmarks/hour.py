@@ -179,7 +179,7 @@ def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: 
         journal=journal,
         take_lock=lambda identity: PushLock(state / "locks", identity),
         budget=ByteBudget(settings.max_memory_bytes),
-        settings=settings,
+        engine_settings=settings,
         runtime=runtime,
         drain=DrainSwitch(),
         sink=RecordingSink(),

@@ -34,11 +34,11 @@ from pushengine.push.resources import EngineResources
 from pushengine.push.run import PushRun
 from pushengine.push.spooling import SpoolKeeper
 from pushengine.quota.server_clock import ServerClock
+from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime, system_runtime
 from pushengine.sources import check_words
 from pushengine.sources.spool import SpoolHold, is_byte_stream
-from pushengine.state.folder import StateFolder, default_state_dir
 
 
 class PushEngine:
@@ -91,13 +91,14 @@ class PushEngine:
         self._resources = EngineResources(
             self._client,
             pool_id,
-            folder=StateFolder(state_dir or default_state_dir()),
+            state_dir=state_dir,
             settings=self._settings,
             runtime=self._runtime,
             server_clock=server_clock,
             sink=self._bus,
         )
         self._shared: Shared | None = None
+        self._drain = DrainSwitch()
         self._pushes: set[asyncio.Task[Any]] = set()
         self._is_closed = False
 
@@ -105,7 +106,7 @@ class PushEngine:
         if self._is_closed:
             raise EngineClosedError("this engine is closed", hint="make a new one")
         try:
-            self._shared = await self._resources.open()
+            self._shared = await self._resources.open(self._drain)
         except BaseException:
             await self.aclose()
             raise
@@ -126,17 +127,18 @@ class PushEngine:
         running = {task for task in self._pushes if task is not current}
         for task in running:
             task.cancel()
-        if running:
-            await asyncio.wait(running)
-        await self._client.aclose()
-        await self._resources.aclose()
-        self._runtime.close()
-        self._bus.close()
+        try:
+            if running:
+                await asyncio.wait(running)
+            await self._client.aclose()
+            await self._resources.aclose()
+            self._runtime.close()
+        finally:
+            self._bus.close()
 
     def drain(self) -> None:
         """Take no new rows, finish chunks in flight; running pushes end with `EngineClosedError`, those of files can be resumed."""
-        if self._shared is not None:
-            self._shared.drain.set()
+        self._drain.set()
 
     async def push(
         self,
@@ -206,9 +208,10 @@ class PushEngine:
                 column_types=dict(column_types or {}),
                 content=content,
             )
+            run = PushRun(request, shared, push_id)  # its time begins here
             async with keeper.held(source, hold):
                 await self._resources.sweep()
-                return await PushRun(request, shared, push_id).run()
+                return await run.run()
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -254,10 +257,6 @@ class PushEngine:
     def events(self) -> AsyncIterator[Event]:
         """What happens from now on until the engine is closed. A reader that falls 10,000 events behind misses the oldest."""
         return self._bus.subscribe()
-
-    def emit(self, event: Event) -> None:
-        """Give an event to all sinks and subscribers."""
-        self._bus.emit(event)
 
     async def list_jobs(self) -> list[Job]:
         """All push jobs of the pool, whoever made them."""

@@ -159,7 +159,7 @@ class MemoryDestination:
 
     Args:
         team: Host of the team.
-        checksum: The digest that chunk lists show, or None for a platform that shows none.
+        checksum: The digest that chunk lists show (`md5`, `sha1`, `sha256` or `crc32`), or None for a platform that shows none.
 
     Attributes:
         jobs: By id, oldest first.
@@ -218,7 +218,7 @@ class MemoryDestination:
             NotFoundError, ConflictError: The job is gone, or not NEW.
         """
         job = self._new_job(job_id)
-        checksum = None if self.checksum is None else payload.digests[self.checksum]
+        checksum = None if self.checksum is None else payload.digests.get(self.checksum)
         job.chunks.append(RemoteChunk(f"chunk-{len(job.chunks)}", kind, checksum))
         job.payloads.append(payload)
 

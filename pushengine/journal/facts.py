@@ -15,7 +15,6 @@ from pushengine.model import ChunkType, ColumnType
 
 Fingerprint = list[list[Any]]
 """See `sources.fingerprint`."""
-_OMITTED_IF_NONE: Mapping[str, Any] = {"is_omitted_if_none": True}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,25 +40,25 @@ class Fact:
     """
 
     kind: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     __slots__ = ()
 
     def to_body(self) -> dict[str, Any]:
         """The JSON object on disk."""
-        body = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if value is not None or not field.metadata.get("is_omitted_if_none"):
-                body[field.name] = value
-        return body
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """The fact that was written as `body`, by this version or another one.
 
         Raises:
-            TypeError: A key is missing that every version has written.
+            TypeError: It is no object, or a key is missing that every version has written.
         """
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if not isinstance(body, Mapping):
+            raise TypeError(f"{cls.kind} is no object")
+        known = cls.__dataclass_fields__
+        if body.keys() <= known.keys():
+            return cls(**body)
         return cls(**{key: value for key, value in body.items() if key in known})
 
 
@@ -87,7 +86,14 @@ class SessionStarted(Fact):
     kind = "session_started"
     pid: int
     resumed: bool
-    fingerprint: Fingerprint | None = dataclasses.field(default=None, metadata=_OMITTED_IF_NONE)
+    fingerprint: Fingerprint | None = None
+
+    def to_body(self) -> dict[str, Any]:
+        """The process that began the push says nothing of its files here: they are in the plan."""
+        body = Fact.to_body(self)
+        if not self.resumed:
+            del body["fingerprint"]
+        return body
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +255,14 @@ class PushRestarted(Fact):
 
     kind = "push_restarted"
     reason: str = ""
-    schema: Mapping[str, Any] | None = dataclasses.field(default=None, metadata=_OMITTED_IF_NONE)
+    schema: Mapping[str, Any] | None = None
+
+    def to_body(self) -> dict[str, Any]:
+        """Without a schema that stays as it was."""
+        body = Fact.to_body(self)
+        if self.schema is None:
+            del body["schema"]
+        return body
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,8 +126,8 @@ class PushLog:
 def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901 - one flat table
     """The events that a fact means, once it is part of the state.
 
-    Not here is what is told before its fact can be written (a restart, which reads the source first), and what no fact holds: attempts,
-    waits and how long things took.
+    Not here: a restart, which is told before the source is read and its fact written; the end of a push, whose event carries the whole
+    receipt; and what no fact holds, such as attempts, waits and how long things took.
     """
     match fact:
         case facts.PushPlanned():

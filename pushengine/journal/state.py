@@ -220,7 +220,9 @@ class PushHistory:
     def _apply_to_chunk(fact: facts.ChunkFact, chunks: dict[str, ChunkRecord], at: float) -> None:
         match fact:
             case facts.ChunkSending():
-                record = chunks.setdefault(fact.chunk_id, _record_of(fact))
+                record = chunks.get(fact.chunk_id)
+                if record is None:
+                    record = chunks[fact.chunk_id] = _record_of(fact)
                 # What is sent again may have other bytes than before, where its source changed: these are the ones that count now.
                 record.rows, record.source_rows = fact.rows, (fact.first_row, fact.end_row)
                 record.payload_bytes, record.digests = fact.payload_bytes, fact.digests

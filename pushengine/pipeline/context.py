@@ -39,7 +39,7 @@ class Shared:
     journal: Journal
     take_lock: Callable[[str], Lock]
     budget: ByteBudget
-    settings: EngineSettings
+    engine_settings: EngineSettings
     runtime: Runtime
     drain: DrainSwitch
     sink: events.EventSink

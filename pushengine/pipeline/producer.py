@@ -94,7 +94,7 @@ class Producer:
         self._reserve_bytes = int(stream.chunk_bytes * RESERVE_FACTOR)
         self._workers = workers
         self._before = before
-        self._slots = asyncio.Semaphore(context.shared.settings.encoder_threads + 1)
+        self._slots = asyncio.Semaphore(context.shared.engine_settings.encoder_threads + 1)
         self.end_row = stream.first_row
         self.nbytes = 0
 

@@ -42,7 +42,7 @@ class Continuation:
     reason: str = ""
 
 
-class EarlierPush:
+class ContinuationCheck:
     """An earlier push of the same command, beside its source as it is now.
 
     Args:
@@ -75,7 +75,7 @@ class EarlierPush:
         change = self._change()
         if change == "changed":
             return Continuation("supersede", SOURCE_CHANGED)
-        reason = await self._recipe_change(self._context.shared.settings)
+        reason = await self._recipe_change(self._context.shared.engine_settings)
         if reason is not None:
             return Continuation("supersede", reason)
         return Continuation("recheck" if change == "touched" else "resume")

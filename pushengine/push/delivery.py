@@ -52,7 +52,7 @@ class Delivery:
         self._workers = workers
         self._rechecks = rechecks
         self.source_nbytes: int | None = None
-        limits = context.shared.settings
+        limits = context.shared.engine_settings
         self._slots = UploadSlots(context, ConcurrencyController(lowest=limits.min_uploads, highest=limits.max_uploads))
 
     async def run(self, schema: TableSchema) -> Job:

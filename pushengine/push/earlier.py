@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
-async def held(shared: Shared, identity: str) -> AsyncIterator[None]:
+async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
     """Nobody else works on the push of this identity.
 
     Raises:
@@ -69,10 +69,17 @@ def new_session(
             shared=shared,
             target=target if state.planned is None else target_of(state.planned),
             log=log,
-            settings=settings_of(state, shared.settings),
+            settings=settings_of(state, shared.engine_settings),
             measures=measures,
         )
     )
+
+
+async def mark_done(context: PushContext, push_id: str) -> None:
+    """The caller has heard that this push is DONE: the same command means a new one from now on."""
+    now = context.clock.now()
+    with told_when_slow(context.log.tell_journal_is_slow):
+        await context.shared.journal.do(lambda file: file.set_state(push_id, "done", now))
 
 
 class EarlierPushes:
@@ -96,7 +103,7 @@ class EarlierPushes:
         if row is None:
             return None
         if row.push_id in self._shared.finished:
-            await self.mark_done(row.push_id)
+            await mark_done(self._context, row.push_id)
             return None
         return await self._load(row.push_id, self._context.measures)
 
@@ -119,12 +126,6 @@ class EarlierPushes:
         rows = await self._read(lambda file: file.facts(push_id))
         return new_session(self._shared, push_id, measures, self._context.target, rows)
 
-    async def mark_done(self, push_id: str) -> None:
-        """The caller has heard that this push is DONE: the same command means a new one from now on."""
-        now = self._context.clock.now()
-        with told_when_slow(self._context.log.tell_journal_is_slow):
-            await self._shared.journal.do(lambda file: file.set_state(push_id, "done", now))
-
     async def end_rivals(self, identity: str) -> None:
         """An older push into this table that was left unfinished must not undo this one when somebody resumes it.
 
@@ -141,13 +142,16 @@ class EarlierPushes:
             if not is_same_table or row.identity == identity:
                 continue
             with contextlib.suppress(JournalLockedError):
-                async with held(shared, row.identity):
+                async with locked(shared, row.identity):
                     await self._end_rival(row.push_id)
 
     async def _end_rival(self, push_id: str) -> None:
         ours = self._context.target
         rival = await self._load(push_id, Measures(self._context.clock.monotonic()))
         theirs = rival.context.target
+        if rival.state.planned is None:  # it sent nothing, wherever it was going
+            await rival.supersede("it was never planned to its end")
+            return
         if theirs.connection_id != ours.connection_id:
             return
         if "replace" not in (theirs.mode, ours.mode):

@@ -31,7 +31,7 @@ async def end_job(context: PushContext, record: JobRecord) -> Job:
         PushEngineError: The cause; the job is as it was then.
     """
     context.drain.check()
-    settled = settled_before(context, record)
+    settled = _settled_before(context, record)
     if settled is not None:
         return settled
     jobs = JobRunner(context)
@@ -62,7 +62,7 @@ async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
         lock.release()
 
 
-def settled_before(context: PushContext, record: JobRecord) -> Job | None:
+def _settled_before(context: PushContext, record: JobRecord) -> Job | None:
     """The job, if the journal has its end: nobody is asked again, the platform may have forgotten it.
 
     Raises:
@@ -71,10 +71,10 @@ def settled_before(context: PushContext, record: JobRecord) -> Job | None:
     if record.status is None or not JobStatus(record.status).is_settled:
         return None
     context.log.tell(facts.JobSettled(job_id=record.job_id, status=record.status, logs=record.logs))
-    return require_done(context, Job(record.job_id, JobStatus(record.status), logs=record.logs))
+    return _require_done(context, Job(record.job_id, JobStatus(record.status), logs=record.logs))
 
 
-def require_done(context: PushContext, job: Job) -> Job:
+def _require_done(context: PushContext, job: Job) -> Job:
     """The job, if it is DONE.
 
     Raises:
@@ -129,7 +129,7 @@ class Polling:
                 await self._submission.repeat_if_due()
             if job is not None and job.status.is_settled:
                 await log.record(facts.JobSettled(job_id=self._job_id, status=job.status.value, logs=job.logs))
-                return require_done(self._context, job)
+                return _require_done(self._context, job)
             if clock.monotonic() + interval > deadline:
                 raise JobDeadlineError(
                     f"job {self._job_id} is {seen.value if seen else 'not readable'} after"

@@ -1,4 +1,4 @@
-"""One push job before its submit: create it, list what it holds, compare that with what was sent, delete it."""
+"""One push job: create it, list what it holds, compare that with what was sent, read it, delete it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CREATE_ATTEMPTS = 5
 
 
 class JobRunner:
-    """Takes a push through its job, up to the submit."""
+    """What a push does with its job, but for the submit."""
 
     def __init__(self, context: PushContext) -> None:
         self.context = context

@@ -79,7 +79,7 @@ async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
     source = planned.source
     return PushRequest(
         spec=source[0] if source and len(source) == 1 else source,
-        target=dataclasses.replace(target_of(planned), file_type=shared.settings.file_type),
+        target=dataclasses.replace(target_of(planned), file_type=shared.engine_settings.file_type),
         source_format=planned.format,
         column_types=planned.column_types,
         resumes=row,
@@ -137,7 +137,7 @@ class SourceOpener:
         Raises:
             ConfigError, SourceError: It cannot be opened.
         """
-        settings = settings_of(state, self._shared.settings)
+        settings = settings_of(state, self._shared.engine_settings)
         keys = tuple(state.planned.target["keys"]) if state.planned is not None else ()
         async with contextlib.AsyncExitStack() as stack:
             source = await stack.enter_async_context(self.opened(settings, keys=keys))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
@@ -70,8 +71,10 @@ def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
 
 
 def target_of(planned: PushPlanned) -> Target:
-    """Where a push goes, as it was planned."""
-    return Target(**{**planned.target, "keys": tuple(planned.target["keys"])})
+    """Where a push goes, as it was planned; what a newer version has written of it is passed over."""
+    known = {field.name for field in dataclasses.fields(Target)}
+    target = {key: value for key, value in planned.target.items() if key in known}
+    return Target(**{**target, "keys": tuple(target.get("keys", ()))})
 
 
 def is_running_on(state: PushState, cause: BaseException) -> bool:

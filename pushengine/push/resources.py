@@ -23,7 +23,7 @@ from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.aio import told_when_slow
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
-from pushengine.state.folder import StateFolder
+from pushengine.state.folder import StateFolder, default_state_dir
 from pushengine.state.lock import PushLock
 
 
@@ -33,7 +33,7 @@ class EngineResources:
     Args:
         destination: The platform; not closed here.
         pool_id: Data pool.
-        folder: State folder; made if it is not there.
+        state_dir: State folder, made if it is not there; None is the default one.
         settings: How to work.
         runtime: Time, chance, files and threads.
         server_clock: The platform's time.
@@ -45,7 +45,7 @@ class EngineResources:
         destination: Destination,
         pool_id: str,
         *,
-        folder: StateFolder,
+        state_dir: Path | None,
         settings: EngineSettings,
         runtime: Runtime,
         server_clock: ServerClock,
@@ -53,7 +53,8 @@ class EngineResources:
     ) -> None:
         self._destination = destination
         self._pool_id = pool_id
-        self._folder = folder
+        self._state_dir = state_dir
+        self._folder: StateFolder | None = None
         self._settings = settings
         self._runtime = runtime
         self._server_clock = server_clock
@@ -66,23 +67,28 @@ class EngineResources:
     @property
     def spool_folder(self) -> Path:
         """Where sources lie that can be read only once."""
+        assert self._folder is not None  # noqa: S101 - it is open
         return self._folder.spool
 
-    async def open(self) -> Shared:
+    async def open(self, drain: DrainSwitch) -> Shared:
         """Open everything.
+
+        Args:
+            drain: Ends the waits of all pushes.
 
         Raises:
             ConfigError: The state folder cannot be made.
             LedgerError, JournalError: A file in it cannot be used; whatever was opened is left for `aclose()`.
         """
-        settings, runtime, folder = self._settings, self._runtime, self._folder
+        settings, runtime = self._settings, self._runtime
+        self._folder = folder = StateFolder(self._state_dir or default_state_dir())
         await runtime.off_loop(folder.make)
         self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
         self._journal = journal = Journal(folder.journal)
         take_lock = functools.partial(PushLock, folder.locks)
         with self.told_when_slow("the journal is slow, or another process has it locked"):
             await journal.open()
-            await self._prune(journal, take_lock)
+            await self._prune(folder, journal, take_lock)
         self._shared = Shared(
             destination=self._destination,
             pool_id=self._pool_id,
@@ -98,22 +104,22 @@ class EngineResources:
             ),
             policy=RetryPolicy(max_attempts=settings.max_attempts, max_wait_seconds=settings.retry_max_wait_seconds),
             budget=ByteBudget(settings.max_memory_bytes),
-            settings=settings,
+            engine_settings=settings,
             runtime=runtime,
-            drain=DrainSwitch(),
+            drain=drain,
             sink=self._sink,
             table_locks={},
             finished=set(),
         )
         return self._shared
 
-    async def _prune(self, journal: Journal, take_lock: Callable[[str], PushLock]) -> None:
+    async def _prune(self, folder: StateFolder, journal: Journal, take_lock: Callable[[str], PushLock]) -> None:
         clock, stale_seconds = self._runtime.clock, self._settings.stale_hours * 3600.0
         before = clock.now() - self._settings.history_days * 86_400.0
         await journal.do(lambda file: file.prune(before))
         await give_up_stale_pushes(journal=journal, take_lock=take_lock, clock=clock, stale_seconds=stale_seconds)
         await delete_old_spools(
-            self._folder.spool,
+            folder.spool,
             journal=journal,
             before=clock.now() - stale_seconds,
             off_loop=self._runtime.off_loop,

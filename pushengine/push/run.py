@@ -40,8 +40,8 @@ from pushengine.journal.push_log import push_resumed
 from pushengine.model import Receipt
 from pushengine.pipeline.context import Measures, Shared
 from pushengine.pipeline.source_reader import OpenedSource
-from pushengine.push.continuation import SOURCE_CHANGED, EarlierPush
-from pushengine.push.earlier import EarlierPushes, held, new_session
+from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
+from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session
 from pushengine.push.identity import chunk_recipe, push_identity, source_words
 from pushengine.push.opening import PushRequest, SourceOpener
 from pushengine.push.outcome import status_of
@@ -61,14 +61,14 @@ class PushRun:
     """
 
     def __init__(self, request: PushRequest, shared: Shared, push_id: str) -> None:
-        self.request = request
+        self._request = request
         self._shared = shared
         self._new_id = push_id
         self._start = shared.runtime.clock.monotonic()
         self._session = self._new_session()
 
     def _new_session(self) -> PushSession:
-        return new_session(self._shared, self._new_id, Measures(self._start), self.request.target)
+        return new_session(self._shared, self._new_id, Measures(self._start), self._request.target)
 
     async def run(self) -> Receipt:
         """Do all of it, or all that an earlier process left.
@@ -117,13 +117,13 @@ class PushRun:
         return dataclasses.replace(
             self._session.receipt("DONE"),
             quota_used=quota_used,
-            quota_limit=self._shared.settings.submits_per_hour,
+            quota_limit=self._shared.engine_settings.submits_per_hour,
         )
 
     async def _push(self, workers: Workers) -> None:
-        identity, resumes = self._identity(), self.request.resumes
-        opener = SourceOpener(self.request, self._shared, workers)
-        async with held(self._shared, identity):
+        identity, resumes = self._identity(), self._request.resumes
+        opener = SourceOpener(self._request, self._shared, workers)
+        async with locked(self._shared, identity):
             earlier = EarlierPushes(self._session)
             found = await earlier.find(identity) if resumes is None else await earlier.find_resumed(resumes.push_id)
             if found is None:
@@ -138,7 +138,7 @@ class PushRun:
 
     def _identity(self) -> str:
         """Equal for the same command over files; of its own for objects in memory, which no later process can find."""
-        request = self.request
+        request = self._request
         if request.resumes is not None:
             return request.resumes.identity
         return push_identity(
@@ -166,7 +166,7 @@ class PushRun:
                 await session.end_job()
             except JobFailedError as error:
                 failure = error
-        if self.request.resumes is not None or await self._is_still_sent(session, opener, workers, failure):
+        if self._request.resumes is not None or await self._is_still_sent(session, opener, workers, failure):
             if failure is not None:
                 raise failure
             return True
@@ -193,7 +193,7 @@ class PushRun:
     ) -> bool:
         try:
             async with opener.opened_as_planned(session.state) as source:
-                return await EarlierPush(session.context, source, workers).is_what_was_sent()
+                return await ContinuationCheck(session.context, source, workers).is_what_was_sent()
         except (SourceError, ConfigError) as error:
             if failure is not None:
                 raise failure from error
@@ -207,7 +207,7 @@ class PushRun:
         """The earlier push is over, and the source holds something else: begin as if it had never been."""
         push_id, target = session.context.push_id, session.context.target
         if failure is None:
-            await EarlierPushes(session).mark_done(push_id)
+            await mark_done(session.context, push_id)
         self._emit(
             events.EarlierPushSettled(
                 push_id=push_id,
@@ -231,13 +231,15 @@ class PushRun:
             await session.supersede("it was never planned to its end")
             return False
         async with opener.opened_as_planned(session.state) as source:
-            found = await EarlierPush(session.context, source, workers).find_continuation()
+            found = await ContinuationCheck(session.context, source, workers).find_continuation()
             if found.way != "supersede":
                 await self._take_over(session, fingerprint=source.fingerprint)
                 try:
                     await session.deliver(source, workers, rechecks=found.way == "recheck", is_new=False)
                 except SourceChangedError:
-                    pass
+                    self._session = (
+                        self._new_session()
+                    )  # the command goes on with another push, whatever becomes of this one
                 else:
                     return True
             await session.supersede(found.reason or SOURCE_CHANGED)
@@ -246,8 +248,8 @@ class PushRun:
     # --- A new push
 
     async def _begin_anew(self, identity: str, opener: SourceOpener, workers: Workers) -> None:
-        session, settings = self._session, self._shared.settings
-        async with opener.opened(settings, keys=self.request.target.keys) as source:
+        session, settings = self._session, self._shared.engine_settings
+        async with opener.opened(settings, keys=self._request.target.keys) as source:
             schema = await session.settle_schema(source.source_reader, is_exhaustive=False)
             await EarlierPushes(session).end_rivals(identity)
             await self._begin(session, identity, source, schema)
@@ -271,13 +273,13 @@ class PushRun:
         planned = facts.PushPlanned(
             target=dataclasses.asdict(context.target),
             pool_id=self._shared.pool_id,
-            source=source_words(self.request.spec) if source.fingerprint is not None else None,
+            source=source_words(self._request.spec) if source.fingerprint is not None else None,
             label=reader.label,
-            format=self.request.source_format,
-            column_types=self.request.column_types,
+            format=self._request.source_format,
+            column_types=self._request.column_types,
             source_bytes=reader.size_bytes,
             fingerprint=source.fingerprint,
-            recipe=chunk_recipe(self._shared.settings),
+            recipe=chunk_recipe(self._shared.engine_settings),
             schema=dump_schema(schema),
         )
         await context.log.begin(row, planned, facts.SessionStarted(pid=os.getpid(), resumed=False))

@@ -43,7 +43,7 @@ class SpoolKeeper:
             source,
             format=source_format,
             schema=schema,
-            settings=self._shared.settings,
+            settings=self._shared.engine_settings,
             filesystem=runtime.filesystem,
         )
         return await spool_source(

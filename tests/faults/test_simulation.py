@@ -234,11 +234,11 @@ MUTANTS = {
         dataclasses.replace(BAD, resubmit="rerun", late=0.0),
     ),
     "a touched file is another content after the submit": (
-        [(continuation.EarlierPush, "is_what_was_sent", other_files_are_another_content)],
+        [(continuation.ContinuationCheck, "is_what_was_sent", other_files_are_another_content)],
         dataclasses.replace(BETWEEN, touch=1.0),
     ),
     "size and probes tell the content after the submit": (
-        [(continuation.EarlierPush, "is_what_was_sent", sizes_and_probes_tell_all)],
+        [(continuation.ContinuationCheck, "is_what_was_sent", sizes_and_probes_tell_all)],
         dataclasses.replace(BETWEEN, sneak=1.0),
     ),
     "size and probes tell the content while chunks remain": (

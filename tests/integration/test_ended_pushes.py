@@ -254,6 +254,37 @@ async def test_another_stream_into_the_table_says_that_a_push_was_left(start):
     assert await stage.query("select N from T order by N") == [(1,), (2,)]
 
 
+# --- Earlier pushes into the table that another version wrote
+
+
+def change_plan(stage, sql):
+    with sqlite3.connect(stage.folder / "state" / "journal.sqlite3") as db:
+        assert db.execute(sql).rowcount == 1
+    db.close()
+
+
+async def test_an_earlier_push_of_a_newer_version_does_not_stop_another_one(start):
+    """It has written more of its target than this version knows."""
+    stage = await start()
+    first = await interrupted(stage, csv(stage.folder / "a.csv", 10), events.ChunkUploaded)
+    change_plan(stage, "UPDATE facts SET body = json_set(body, '$.target.of_tomorrow', 1) WHERE kind = 'push_planned'")
+    await stage.push(csv(stage.folder / "b.csv", 10, first=10), mode="append")
+    assert [event.push_id for event in stage.sink.of(events.EarlierPushLeft)] == [first.push_id]
+    assert (await stage.engine.resume(first.push_id)).status == "DONE"
+    assert await count(stage) == (20, 20)
+
+
+async def test_an_earlier_push_without_a_plan_is_over_when_another_one_begins(start):
+    """Older versions listed a push before they planned it; it has sent nothing."""
+    stage = await start()
+    first = await interrupted(stage, csv(stage.folder / "a.csv", 10), events.ChunkUploaded)
+    change_plan(stage, "DELETE FROM facts WHERE kind = 'push_planned'")
+    await stage.push(csv(stage.folder / "b.csv", 10, first=10), mode="append")
+    assert [event.push_id for event in stage.sink.of(events.PushSuperseded)] == [first.push_id]
+    assert stage.sink.of(events.EarlierPushLeft) == []
+    assert (await stage.engine.open_pushes(), await count(stage)) == ([], (10, 10))
+
+
 # --- Who was told
 
 

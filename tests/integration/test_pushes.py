@@ -277,6 +277,39 @@ async def test_a_drained_engine_takes_no_push(stage):
     assert stage.jobs() == []
 
 
+async def test_a_drain_that_comes_while_the_engine_opens_counts(stage, tmp_path):
+    engine = PushEngine(stage.emulator.url, pool_id="pool-1", auth=UserApiKey("k"), state_dir=tmp_path / "own")
+    engine.drain()
+    async with engine:
+        with pytest.raises(EngineClosedError):
+            await engine.push(numbers(3), table="T")
+    assert stage.jobs() == []
+
+
+async def test_who_listens_hears_the_end_of_an_engine_that_could_not_close(stage, tmp_path, monkeypatch):
+    async def fail():
+        raise OSError("no")
+
+    engine = PushEngine(stage.emulator.url, pool_id="pool-1", auth=UserApiKey("k"), state_dir=tmp_path / "own")
+    await engine.__aenter__()
+    listening = asyncio.create_task(anext(engine.events(), "ended"))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._client, "aclose", fail)
+        with pytest.raises(OSError, match="no"):
+            await engine.aclose()
+    assert await listening == "ended"
+    assert [event async for event in engine.events()] == []
+    await engine.aclose()
+
+
+async def test_the_time_of_a_push_counts_from_its_call(stage, monkeypatch):
+    """The clean-up before the first push of an engine is part of it."""
+    monkeypatch.setattr(stage.engine._resources, "sweep", lambda: asyncio.sleep(0.3))
+    receipt = await stage.push(numbers(3))
+    assert receipt.elapsed_seconds >= 0.3
+
+
 async def test_a_drain_while_the_job_runs_leaves_it_to_the_platform(start):
     stage = await start(emulator={"run_seconds": 0.2})
     push = asyncio.create_task(stage.push(numbers(3)))

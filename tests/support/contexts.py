@@ -45,7 +45,7 @@ def push_context(
         journal=None,
         take_lock=None,
         budget=ByteBudget(settings.max_memory_bytes),
-        settings=settings,
+        engine_settings=settings,
         runtime=Runtime(
             clock=clock,
             rng=rng or random.Random(1),

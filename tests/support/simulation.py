@@ -938,7 +938,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
         take_lock=NoLock,
         policy=RetryPolicy(),
         budget=ByteBudget(settings.max_memory_bytes),
-        settings=settings,
+        engine_settings=settings,
         runtime=runtime,
         drain=DrainSwitch(),
         sink=sink,
