@@ -102,10 +102,13 @@ def library_versions() -> dict[str, str]:
 
 
 def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> EngineSettings:
-    """Today's settings, but for those that decided about the chunks of an earlier push: with these its source is read again as it was."""
+    """Today's settings, but for those that decided about the chunks of an earlier push: with these its source is read again as it was.
+
+    A newer version may have written more of its CSV settings. What it meant by them is not known here: `recipe_change` says that they differ.
+    """
     told = _defaults() | dict(recipe)
     update = {name: told[key] for key, name in (_SETTINGS | _CUT).items() if key in told}
-    return settings.model_copy(update=update | dict(zip(_CSV_SETTINGS, told["csv"], strict=True)))
+    return settings.model_copy(update=update | dict(zip(_CSV_SETTINGS, told["csv"], strict=False)))
 
 
 def recipe_change(

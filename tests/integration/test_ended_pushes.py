@@ -263,11 +263,14 @@ def change_plan(stage, sql):
     db.close()
 
 
-async def test_an_earlier_push_of_a_newer_version_does_not_stop_another_one(start):
-    """It has written more of its target than this version knows."""
+@pytest.mark.parametrize(
+    "change", ["'$.target.of_tomorrow', 1", """'$.recipe.csv', json('[null, "utf-8", "of tomorrow"]')"""]
+)
+async def test_an_earlier_push_of_a_newer_version_does_not_stop_another_one(start, change):
+    """It has written more of its target or of its CSV settings than this version knows."""
     stage = await start()
     first = await interrupted(stage, csv(stage.folder / "a.csv", 10), events.ChunkUploaded)
-    change_plan(stage, "UPDATE facts SET body = json_set(body, '$.target.of_tomorrow', 1) WHERE kind = 'push_planned'")
+    change_plan(stage, f"UPDATE facts SET body = json_set(body, {change}) WHERE kind = 'push_planned'")
     await stage.push(csv(stage.folder / "b.csv", 10, first=10), mode="append")
     assert [event.push_id for event in stage.sink.of(events.EarlierPushLeft)] == [first.push_id]
     assert (await stage.engine.resume(first.push_id)).status == "DONE"
