@@ -250,7 +250,7 @@ class JobSettled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobDeleted(Event):
-    """An unsubmitted job of ours was deleted, or could not be (`error`)."""
+    """A push deleted its unsubmitted job, or could not (`error`)."""
 
     job_id: str
     error: str | None

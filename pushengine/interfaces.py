@@ -1,6 +1,6 @@
 """The seams of the engine: what is passed in so that a test, a simulation or another destination can take its place.
 
-Protocols and the `Secret` value only; no behaviour of ours, no I/O, nothing heavy imported at run time.
+Protocols and plain values only: no I/O, and nothing heavy is imported at run time.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from pushengine.text import format_bytes, format_count, format_ids, format_rows,
 
 UploadFact = facts.ChunkSending | facts.ChunkAcked | facts.ChunkRefused | facts.ChunkUnknown
 _UPLOAD_WORDS = re.compile(r"^upload chunk \S+ to job \S+ at \S+: ")
-_STALE = "nobody resumed it in time"
 
 
 @dataclasses.dataclass(slots=True)
@@ -119,7 +118,10 @@ class Narrator:
                 sent = format_bytes(receipt["payload_bytes"])
                 self._say(at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
             case facts.PushSuperseded(reason=reason):
-                self._say(at, f"given up: {reason}" + ("" if reason == _STALE else "; a new push took its place"))
+                self._say(
+                    at,
+                    f"given up: {reason}" + ("" if reason == facts.NOBODY_RESUMED else "; a new push took its place"),
+                )
             case facts.PushRestarted():
                 self._say(at, f"started again in a fresh job: {fact.reason}")
             case facts.JobIntended():

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pushengine.model import ChunkType, ColumnType
 
+NOBODY_RESUMED = "nobody resumed it in time"
+"""The reason of a `PushSuperseded` without another push that took its place."""
 Fingerprint = list[list[Any]]
 """See `sources.fingerprint`."""
 

@@ -12,6 +12,8 @@ from pushengine.journal.store import Journal, JournalFile
 from pushengine.runtime.aio import finish, told_when_slow
 from pushengine.runtime.clock import Clock
 
+JOURNAL_IS_SLOW = "the journal is slow, or another process has it locked"
+
 
 class PushLog:
     """Records facts, holds the state that they add up to, and emits the events that they mean.
@@ -91,7 +93,7 @@ class PushLog:
             also(file)
 
         async def write_and_apply() -> None:
-            with told_when_slow(self.tell_journal_is_slow):
+            with told_when_slow(self._tell_journal_is_slow):
                 await self._journal.do(write)
             for fact in recorded:
                 if isinstance(fact, facts.ChunkSettled | facts.SubmitAccepted):  # something is measured from these
@@ -107,19 +109,17 @@ class PushLog:
         for event in events_of(fact, self.push_id, self.state):
             self._sink.emit(event)
 
-    def tell_journal_is_slow(self) -> None:
-        """Emit that the journal keeps this push waiting."""
-        reason = "the journal is slow, or another process has it locked"
-        self._sink.emit(events.WaitStarted(push_id=self.push_id, reason=reason))
+    def _tell_journal_is_slow(self) -> None:
+        self._sink.emit(events.WaitStarted(push_id=self.push_id, reason=JOURNAL_IS_SLOW))
 
     async def known_checksum(self) -> str | None:
         """The platform's checksum algorithm as learned for this team."""
-        with told_when_slow(self.tell_journal_is_slow):
+        with told_when_slow(self._tell_journal_is_slow):
             return await self._journal.read(lambda file: file.checksum_of(self._team))
 
     async def learn_checksum(self, algorithm: str) -> None:
         """Remember it."""
-        with told_when_slow(self.tell_journal_is_slow):
+        with told_when_slow(self._tell_journal_is_slow):
             await self._journal.do(lambda file: file.learn_checksum(self._team, algorithm))
 
 

@@ -121,7 +121,7 @@ class JournalQueries:
         return [PushRow(*row) for row in rows]
 
     def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
-        """Jobs of ours that were neither submitted nor deleted, and that nobody will go on with: (push, job id).
+        """Jobs that pushes made, neither submitted nor deleted, which nobody will go on with: (push, job id).
 
         Their push is over, or was left open and not touched since `stale_before`.
         """

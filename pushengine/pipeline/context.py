@@ -155,9 +155,8 @@ class PushContext:
         )
 
     def backoff(self, attempt: int) -> float:
-        """A random wait before another attempt, seconds; the policy's longest grows with their number."""
-        policy = self.shared.policy
-        return self.rng.uniform(0, min(policy.max_wait_seconds, policy.first_wait_seconds * 2**attempt))
+        """A random wait after `attempt`, where the policy alone does not decide; seconds."""
+        return self.shared.policy.backoff(attempt, self.rng)
 
     async def repeat(self, call: Callable[[], Awaitable[T]], operation: str, *, max_attempts: int | None = None) -> T:
         """Make a call that is safe to repeat, as often as the retry policy allows.

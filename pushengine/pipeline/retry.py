@@ -79,6 +79,10 @@ class RetryPolicy:
     max_elapsed_seconds: float = 600.0
     budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
 
+    def backoff(self, retries: int, rng: random.Random) -> float:
+        """A random wait before another attempt, seconds; the longest possible one doubles with each of the `retries` before."""
+        return rng.uniform(0, min(self.max_wait_seconds, self.first_wait_seconds * 2**retries))
+
     def decide(
         self,
         error: PushEngineError,
@@ -94,8 +98,7 @@ class RetryPolicy:
         """
         if error.disposition != "transient" and not is_settled:
             return RetryDecision(retry=False)
-        ceiling = min(self.max_wait_seconds, self.first_wait_seconds * 2 ** (attempt - 1))
-        wait = rng.uniform(0, ceiling)
+        wait = self.backoff(attempt - 1, rng)
         if isinstance(error, RateLimitedError) and error.retry_after_seconds is not None:
             wait += error.retry_after_seconds
         is_out_of_time = elapsed_seconds + wait > self.max_elapsed_seconds

@@ -58,7 +58,7 @@ def _giving_up(push: PushRow, before: float, at: float) -> Callable[[JournalFile
 
 
 def _end(file: JournalFile, push: PushRow, at: float) -> None:
-    file.append(FactRow.of(push.push_id, at, facts.PushSuperseded(reason="nobody resumed it in time")))
+    file.append(FactRow.of(push.push_id, at, facts.PushSuperseded(reason=facts.NOBODY_RESUMED)))
     file.set_state(push.push_id, "superseded", at)
 
 

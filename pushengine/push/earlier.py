@@ -10,14 +10,14 @@ from typing import TypeVar
 from pushengine import events
 from pushengine.errors import ConfigError, JobFailedError, JournalLockedError, SubmitOutcomeUnknownError
 from pushengine.journal.facts import FactRow
-from pushengine.journal.push_log import PushLog
+from pushengine.journal.push_log import JOURNAL_IS_SLOW, PushLog
 from pushengine.journal.store import JournalFile
 from pushengine.model import Target
 from pushengine.pipeline.context import Measures, PushContext, Shared
 from pushengine.push.opening import settings_of
 from pushengine.push.outcome import target_of
 from pushengine.push.session import PushSession
-from pushengine.runtime.aio import settled, told_when_slow
+from pushengine.runtime.aio import settled
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ def new_session(
 async def mark_done(context: PushContext, push_id: str) -> None:
     """The caller has heard that this push is DONE: the same command means a new one from now on."""
     now = context.clock.now()
-    with told_when_slow(context.log.tell_journal_is_slow):
+    with context.told_when_slow(JOURNAL_IS_SLOW):
         await context.shared.journal.do(lambda file: file.set_state(push_id, "done", now))
 
 
@@ -86,15 +86,15 @@ class EarlierPushes:
     """The journal, as one push looks at the others.
 
     Args:
-        session: The push; its waits for the journal are told.
+        context: The push; its waits for the journal are told.
     """
 
-    def __init__(self, session: PushSession) -> None:
-        self._context = session.context
-        self._shared = session.context.shared
+    def __init__(self, context: PushContext) -> None:
+        self._context = context
+        self._shared = context.shared
 
     async def _read(self, call: Callable[[JournalFile], T]) -> T:
-        with told_when_slow(self._context.log.tell_journal_is_slow):
+        with self._context.told_when_slow(JOURNAL_IS_SLOW):
             return await self._shared.journal.read(call)
 
     async def find(self, identity: str) -> PushSession | None:

@@ -11,6 +11,7 @@ from pushengine import events
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import JournalError, PushEngineError
 from pushengine.interfaces import Destination
+from pushengine.journal.push_log import JOURNAL_IS_SLOW
 from pushengine.journal.store import Journal, JournalFile
 from pushengine.model import QuotaStatus
 from pushengine.pipeline.context import Shared
@@ -86,7 +87,7 @@ class EngineResources:
         self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
         self._journal = journal = Journal(folder.journal)
         take_lock = functools.partial(PushLock, folder.locks)
-        with self.told_when_slow("the journal is slow, or another process has it locked"):
+        with self.told_when_slow(JOURNAL_IS_SLOW):
             await journal.open()
             await self._prune(folder, journal, take_lock)
         self._shared = Shared(

@@ -124,7 +124,7 @@ class PushRun:
         identity, resumes = self._identity(), self._request.resumes
         opener = SourceOpener(self._request, self._shared, workers)
         async with locked(self._shared, identity):
-            earlier = EarlierPushes(self._session)
+            earlier = EarlierPushes(self._session.context)
             found = await earlier.find(identity) if resumes is None else await earlier.find_resumed(resumes.push_id)
             if found is None:
                 is_finished = False
@@ -251,7 +251,7 @@ class PushRun:
         session, settings = self._session, self._shared.engine_settings
         async with opener.opened(settings, keys=self._request.target.keys) as source:
             schema = await session.settle_schema(source.source_reader, is_exhaustive=False)
-            await EarlierPushes(session).end_rivals(identity)
+            await EarlierPushes(session.context).end_rivals(identity)
             await self._begin(session, identity, source, schema)
             await session.deliver(source, workers, rechecks=False, is_new=True)
 
