@@ -10,18 +10,14 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.inline import limiter_on
 
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import SubmitLimiter
 from pushengine.quota.server_clock import ServerClock
 from pushengine.testing import VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0
 NOON = 1_750_000_000.0 - 1_750_000_000.0 % HOUR
-
-
-async def inline(function, /, *args, **kwargs):
-    return function(*args, **kwargs)
 
 
 def most_in_any_second(times):
@@ -42,14 +38,7 @@ class Process:
         for _ in range(9):
             self.server_clock.observe(math.floor(clock.now() + error), local.monotonic())
         self.ledger = SqliteLedger(path, submits_per_second=per_second, submits_per_hour=per_hour)
-        self.limiter = SubmitLimiter(
-            self.ledger,
-            team="acme",
-            server_clock=self.server_clock,
-            clock=local,
-            off_loop=inline,
-            rng=random.Random(7),
-        )
+        self.limiter = limiter_on(self.ledger, local, server_clock=self.server_clock, rng=random.Random(7))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

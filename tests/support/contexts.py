@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from support.inline import inline
 from support.journals import memory_log
 
 from pushengine import EngineSettings
@@ -14,10 +15,6 @@ from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.runtime import Runtime
 from pushengine.testing import RecordingSink
-
-
-async def inline(function, /, *args, **kwargs):
-    return function(*args, **kwargs)
 
 
 def push_context(

@@ -20,6 +20,7 @@ from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from support.inline import inline, limiter_on
 
 from pushengine import events
 from pushengine.config.settings import EngineSettings
@@ -50,7 +51,6 @@ from pushengine.push.opening import PushRequest
 from pushengine.push.outcome import is_resumable
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import SubmitLimiter
 from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
@@ -593,10 +593,6 @@ class NoLock:
         pass
 
 
-async def inline(function, /, *args, **kwargs):
-    return function(*args, **kwargs)
-
-
 class World:
     """Chance, crashes and late arrivals of one night."""
 
@@ -926,14 +922,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
     shared = Shared(
         destination=destination,
         pool_id="pool",
-        limiter=SubmitLimiter(
-            ledger,
-            team=destination.team,
-            server_clock=server_clock,
-            clock=world.clock,
-            off_loop=inline,
-            rng=runtime.rng,
-        ),
+        limiter=limiter_on(ledger, world.clock, server_clock=server_clock, rng=runtime.rng),
         journal=journal,
         take_lock=NoLock,
         policy=RetryPolicy(),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.inline import inline, limiter_on
 
 import pushengine
 from pushengine import events
@@ -33,8 +34,6 @@ from pushengine.push.cleanup import delete_forgotten_jobs
 from pushengine.push.opening import PushRequest
 from pushengine.push.run import PushRun
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import SubmitLimiter
-from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
 from pushengine.testing import MemoryDestination, RecordingSink, VirtualClock, run_in_virtual_time
@@ -85,10 +84,6 @@ def assert_in_proportion(measure, small, *, most=MOST_TIMES):
     assert many <= few * most, (
         f"{small} took {few:,} steps, {small * TIMES} took {many:,}: {many / few:.1f} times as many"
     )
-
-
-async def inline(function, /, *args, **kwargs):
-    return function(*args, **kwargs)
 
 
 # --- A whole push -----------------------------------------------------------------------------------------------------------------------
@@ -144,17 +139,6 @@ class NoLock:
 
     def release(self):
         pass
-
-
-def limiter_on(ledger, clock):
-    return SubmitLimiter(
-        ledger,
-        team="acme",
-        server_clock=ServerClock(clock),
-        clock=clock,
-        off_loop=inline,
-        rng=random.Random(1),
-    )
 
 
 class ShowingSink(RecordingSink):

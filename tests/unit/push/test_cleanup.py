@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support.inline import inline
 
 from pushengine.errors import ConnectionFailedError, InvalidRequestError, RequestTimeoutError
 from pushengine.journal.facts import FactRow, PushRow
@@ -50,10 +51,6 @@ def process(code, *arguments):
 class StoppedClock(SystemClock):
     def now(self):
         return NOW
-
-
-async def inline(function, *args, **kwargs):
-    return function(*args, **kwargs)
 
 
 @pytest.fixture

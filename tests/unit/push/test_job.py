@@ -7,7 +7,8 @@ import itertools
 import random
 
 import pytest
-from support.contexts import inline, push_context
+from support.contexts import push_context
+from support.inline import limiter_on
 
 from pushengine import events
 from pushengine.errors import (
@@ -37,8 +38,6 @@ from pushengine.push.ending import Polling
 from pushengine.push.job import JobRunner
 from pushengine.push.submission import Submission
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import SubmitLimiter
-from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.testing import MemoryDestination, RecordingSink, VirtualClock, run_in_virtual_time
 
@@ -107,14 +106,7 @@ class Bench:
         self.sink = RecordingSink()
         self.ledger = SqliteLedger(folder / "quota.sqlite3", submits_per_hour=per_hour)
         rng = random.Random(11)
-        limiter = SubmitLimiter(
-            self.ledger,
-            team="acme",
-            server_clock=ServerClock(self.clock),
-            clock=self.clock,
-            off_loop=inline,
-            rng=rng,
-        )
+        limiter = limiter_on(self.ledger, self.clock, rng=rng)
         self.context = push_context(
             destination,
             self.clock,

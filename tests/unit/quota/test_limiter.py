@@ -8,10 +8,10 @@ import sqlite3
 import threading
 
 import pytest
+from support.inline import limiter_on
 
 from pushengine.errors import LedgerError
 from pushengine.quota.ledger import SqliteLedger
-from pushengine.quota.limiter import SubmitLimiter
 from pushengine.quota.server_clock import ServerClock
 from pushengine.testing import VirtualClock, run_in_virtual_time
 
@@ -19,20 +19,9 @@ HOUR = 3600.0
 NOON = 1_750_000_000.0 - 1_750_000_000.0 % HOUR
 
 
-async def inline(function, /, *args, **kwargs):
-    return function(*args, **kwargs)
-
-
-def limiter_on(path, clock):
+def opened(path, clock):
     ledger = SqliteLedger(path)
-    return ledger, SubmitLimiter(
-        ledger,
-        team="acme",
-        server_clock=ServerClock(clock),
-        clock=clock,
-        off_loop=inline,
-        rng=random.Random(1),
-    )
+    return ledger, limiter_on(ledger, clock)
 
 
 def waits_after_refusals(tmp_path, count, *, retry_after=None, spent_before=0):
@@ -40,7 +29,7 @@ def waits_after_refusals(tmp_path, count, *, retry_after=None, spent_before=0):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         for number in range(spent_before):
             assert ledger.reserve("acme", NOON + 10 + number).granted
         for _ in range(count):
@@ -78,7 +67,7 @@ def test_the_waiting_push_says_until_when(tmp_path):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         for number in range(250):
             assert ledger.reserve("acme", NOON + 10 + number).granted
         spent = await limiter.acquire(lambda *wait: announced.append(wait))
@@ -129,7 +118,7 @@ def test_a_block_says_in_plain_words_what_the_server_said(tmp_path):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         for retry_after in (None, 77.0):
             await limiter.refused(retry_after)
             reasons.append(ledger.status("acme", clock.now()).block_reason)
@@ -147,7 +136,7 @@ def test_a_host_clock_that_was_ahead_once_delays_nobody_and_is_told_once(tmp_pat
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         assert ledger.reserve("acme", NOON + 600 + 90 * 24 * HOUR).granted
         for _ in range(3):
             await limiter.acquire(lambda *wait: None, warnings.append)
@@ -164,7 +153,7 @@ def test_a_block_that_is_reset_ends_the_wait_within_a_minute(tmp_path):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         ledger.block("acme", 20 * HOUR, clock.now(), is_named=True, reason="no")
         waiting = asyncio.ensure_future(limiter.acquire(lambda *wait: announced.append(wait)))
         await clock.sleep(300)
@@ -188,7 +177,7 @@ def in_line(tmp_path, count, **extra):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
 
         async def submit(number):
             await limiter.acquire(lambda *wait: told[number].append((clock.now() - NOON - 600, *wait)))
@@ -218,7 +207,7 @@ def test_who_is_granted_or_cancelled_in_line_is_told_nothing_afterwards(tmp_path
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: told.append(wait))) for _ in range(30)]
         await clock.sleep(1.0)
         for task in waiting:
@@ -238,7 +227,7 @@ def test_a_line_after_a_long_wait_is_told_too(tmp_path):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         ledger.block("acme", 30.0, clock.now(), is_named=True, reason="no")
         await asyncio.gather(
             *(limiter.acquire(lambda _until, _wait, reason, told=one: told.append(reason)) for one in told)
@@ -256,7 +245,7 @@ def test_a_line_after_a_long_wait_is_told_too(tmp_path):
 def test_trying_takes_a_grant_that_can_be_had_at_once_and_no_other(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         taken = [await limiter.try_acquire() for _ in range(3)]
         after = clock.now() - NOON - 600
         ledger.block("acme", 100.0, clock.now(), is_named=True, reason="no")
@@ -272,7 +261,7 @@ def test_trying_takes_a_grant_that_can_be_had_at_once_and_no_other(tmp_path):
 def test_trying_does_not_stand_in_a_long_line(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: None)) for _ in range(30)]
         await asyncio.sleep(0)
         began = clock.now()
@@ -288,7 +277,7 @@ def test_trying_does_not_stand_in_a_long_line(tmp_path):
 def test_trying_gives_up_after_a_second_where_other_processes_are_always_first(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
 
         async def others():
             while True:
@@ -313,7 +302,7 @@ def test_trying_passes_warnings_on(tmp_path):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         assert ledger.reserve("acme", NOON + 600 + HOUR).granted
         assert await limiter.try_acquire(warnings.append)
         ledger.close()
@@ -411,7 +400,7 @@ def test_waiting_submits_leave_in_the_order_in_which_they_came(tmp_path):
 
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
 
         async def submit(number):
             await limiter.acquire(lambda *wait: None)
@@ -431,7 +420,7 @@ def test_waiting_submits_leave_in_the_order_in_which_they_came(tmp_path):
 def test_who_is_cancelled_at_the_head_of_the_queue_leaves_it_to_the_next(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
-        ledger, limiter = limiter_on(tmp_path / "quota.sqlite3", clock)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         await limiter.acquire(lambda *wait: None)
         waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: None)) for _ in range(3)]
         await asyncio.sleep(0.01)
