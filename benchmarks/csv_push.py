@@ -81,7 +81,7 @@ class _Stages:
     WATCHED = (
         ("read: next bytes", "pushengine.sources.csv", "_CsvPass._filled"),
         ("read: whole rows, quotes", "pushengine.sources.csv", "_CsvPass._whole_rows"),
-        ("reader thread in all", "pushengine.pipeline.chunking", "ChunkReader.next_chunk"),
+        ("reader thread in all", "pushengine.sources.threaded", "ThreadStream._read_some"),
         ("sample: find types", "pushengine.schema.inference", "SchemaInference.observe"),
         ("encode: parse as text", "pushengine.sources.csv", "_Layout.parse"),
         ("encode: types and lengths", "pushengine.pipeline.encoding", "conform"),

@@ -120,8 +120,8 @@ def cut(job: dict[str, Any]) -> dict[str, Any]:
         inference.observe(batch)
     schema = inference.settle()
     with Meter() as meter:
-        for piece in source.pieces(schema):
-            checked_payload(piece, schema, digests=(), filesystem=filesystem)
+        for piece in source.passthrough_blocks(schema):
+            checked_payload("000000", piece, schema, digests=(), filesystem=filesystem)
     return meter.figures(path.stat().st_size)
 
 
@@ -169,8 +169,8 @@ def _is_equal(path: Path, folder: Path) -> bool:
     import duckdb
 
     with tempfile.TemporaryDirectory(dir=folder) as place, pq.ParquetFile(path) as source:
-        for piece, parts in _pieces(path):
-            file = Path(place, f"{piece.chunk_id}.parquet")
+        for number, (piece, parts) in enumerate(_pieces(path)):
+            file = Path(place, f"{number:06d}.parquet")
             file.write_bytes(b"".join(map(_bytes_of, parts.parts)))
             run = piece.runs[0]
             for index in range(run.first, run.end):

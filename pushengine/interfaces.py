@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+B_co = TypeVar("B_co", covariant=True)
 
 
-class SourceBlock(Protocol):
-    """Some rows of a source, next to each other. Reading gives blocks; what they hold is found out where there are threads for it."""
+class RowBlock(Protocol):
+    """Some rows of a source, next to each other."""
 
     @property
     def nbytes(self) -> int:
@@ -32,6 +33,10 @@ class SourceBlock(Protocol):
     def rows(self) -> int | None:
         """How many, or None where only decoding tells."""
         ...
+
+
+class SourceBlock(RowBlock, Protocol):
+    """Rows that are read but not decoded yet: that is done where there are threads for it."""
 
     def decode(self) -> SourceBatch:
         """The rows. Called on encoder threads, possibly more than once.
@@ -205,11 +210,11 @@ class Workers(Protocol):
     Cancelling the awaiting task does not stop the running call; `aclose()` waits for it.
     """
 
-    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run on the one reader thread, in order."""
         ...
 
-    async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def encode(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run on one of the encoder threads."""
         ...
 
@@ -218,10 +223,10 @@ class Workers(Protocol):
         ...
 
 
-class BlockReader(Protocol):
+class BlockReader(Protocol[B_co]):
     """One pass over a source, in order. Blocking; used on the reader thread only."""
 
-    def __iter__(self) -> Iterator[SourceBlock]:
+    def __iter__(self) -> Iterator[B_co]:
         """The blocks from the start to the end."""
         ...
 
@@ -234,7 +239,7 @@ class BlockReader(Protocol):
         ...
 
     def stop(self) -> None:
-        """Nobody waits for more: looking for the row of an error may end. From any thread."""
+        """Cancel: the search for the row of an error may stop. From any thread."""
         ...
 
     def close(self) -> None:
@@ -255,7 +260,7 @@ class Source(Protocol):
     """The files behind it; none for objects in memory."""
 
     def size_bytes(self) -> int | None:
-        """Length as it lies on disk or in memory, or None where unknown."""
+        """Size on disk or in memory, or None where unknown."""
         ...
 
     def schema(self) -> pa.Schema:
@@ -263,15 +268,69 @@ class Source(Protocol):
         ...
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """Some batches from which a schema is settled: all of a small source, parts of each file of a large one."""
+        """Some batches from which a schema is inferred: all of a small source, parts of each file of a large one."""
         ...
 
-    def open(self, start_row: int = 0) -> BlockReader:
+    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
         """Begin a pass over all rows, or over those from `start_row` on.
 
         A source that can find a row without reading all before it begins near it, with the blocks that a full pass would give there;
         others begin with the first row.
         """
+        ...
+
+
+class BlockStream(Protocol[B_co]):
+    """One pass over a source, in order, for asynchronous code and one task."""
+
+    rows_read: int | None
+    """As `BlockReader.rows_read`."""
+    bytes_read: int | None
+    """How far the source has been read in its own bytes, up to the end of the last block given; None where that is not known."""
+
+    async def next_block(self) -> B_co | None:
+        """The next block; None after the last one, or once stopped.
+
+        Raises:
+            SourceError: From the source.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Let `next_block()` return None, at once where nothing is lost by that."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release files, after whatever read is still running; safe to call twice."""
+        ...
+
+
+class AsyncSource(Protocol):
+    """Rows to be pushed, for asynchronous code: a `Source` behind the reader thread, or an asynchronous iterator."""
+
+    label: str
+    is_text: bool
+    is_repeatable: bool
+    files: tuple[Path, ...]
+
+    async def size_bytes(self) -> int | None:
+        """As `Source.size_bytes`."""
+        ...
+
+    async def schema(self) -> pa.Schema:
+        """As `Source.schema`."""
+        ...
+
+    async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
+        """As `Source.sample`."""
+        ...
+
+    async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:
+        """As `Source.open`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what outlives a pass: an iterator that was given. Safe to call twice."""
         ...
 
 

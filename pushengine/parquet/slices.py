@@ -19,7 +19,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pushengine.errors import SourceReadError
+from pushengine.errors import SourceChangedError, SourceReadError
+from pushengine.interfaces import BlockReader, FileSystem
 from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
 from pushengine.parquet.decoding import reading
 from pushengine.parquet.footer import MAGIC, MAX_FOOTER_BYTES, framed, moved_group, spans
@@ -27,7 +28,6 @@ from pushengine.parquet.value_checks import Run, check_values
 from pushengine.schema.columns import TableSchema
 
 if TYPE_CHECKING:
-    from pushengine.interfaces import FileSystem
     from pushengine.parquet.eligibility import ParquetLayout
 
 WHOLE_FILE_PIECES = 2
@@ -47,16 +47,14 @@ _HASHED_BYTES = 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PassthroughChunk:
-    """A chunk that lies in files; flows like a `chunking.Chunk`.
+class PassthroughBlock:
+    """Rows that lie in files and are sent as they are: the content of one chunk (`interfaces.RowBlock`).
 
     Attributes:
-        chunk_id: `000000`, `000001`, ...
         runs: What it holds.
         source_rows: Half-open range of rows of the whole source.
     """
 
-    chunk_id: str
     runs: tuple[Run, ...]
     source_rows: tuple[int, int]
 
@@ -67,7 +65,7 @@ class PassthroughChunk:
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory, not on disk."""
+        """What checking it takes in memory, not what it takes on disk. A block is as large as a chunk: none is joined with another."""
         return MEMORY_BYTES
 
     @property
@@ -79,7 +77,7 @@ class PassthroughChunk:
 # --- Cutting ------------------------------------------------------------------------------------------------------------------------
 
 
-def cut(layouts: Sequence[ParquetLayout], max_piece_bytes: int) -> list[PassthroughChunk]:
+def cut(layouts: Sequence[ParquetLayout], max_piece_bytes: int) -> list[PassthroughBlock]:
     """The pieces of all files, in order.
 
     A file is one piece, but for large ones, which are cut at row groups, and small ones next to each other, which are joined if their
@@ -87,11 +85,11 @@ def cut(layouts: Sequence[ParquetLayout], max_piece_bytes: int) -> list[Passthro
     """
     total = sum(layout.data_bytes for layout in layouts)
     piece_bytes = min(max(total // _FEW_PIECES, _SMALL_PIECE_BYTES), max_piece_bytes)
-    pieces: list[PassthroughChunk] = []
+    pieces: list[PassthroughBlock] = []
     row = 0
     for runs in _joined([run for layout in layouts for run in _runs(layout, piece_bytes)], piece_bytes):
         rows = sum(run.rows for run in runs)
-        pieces.append(PassthroughChunk(f"{len(pieces):06d}", tuple(runs), (row, row + rows)))
+        pieces.append(PassthroughBlock(tuple(runs), (row, row + rows)))
         row += rows
     return pieces
 
@@ -131,39 +129,44 @@ def _joined(runs: Sequence[Run], piece_bytes: int) -> Iterator[list[Run]]:
         yield waiting
 
 
-class PassthroughReader:
-    """The pieces one after the other, as a `chunking.ChunkReader` gives chunks."""
+class PassthroughReader(BlockReader[PassthroughBlock]):
+    """The blocks one after the other, from the one that begins with `start_row` on.
 
-    def __init__(self, pieces: Sequence[PassthroughChunk], *, first_index: int = 0, first_row: int = 0) -> None:
-        self.first_row = first_row
-        self._pieces = pieces
-        self._next = first_index
-        self._bytes_read = sum(piece.disk_bytes for piece in pieces[:first_index])
-        self._is_stopped = False
+    Raises:
+        SourceChangedError: None does: the files are not what they were when rows up to there were sent.
+    """
 
-    def next_chunk(self) -> PassthroughChunk | None:
-        """The next one; None at the end, or once stopped."""
-        if self._is_stopped or self._next >= len(self._pieces):
-            return None
-        piece = self._pieces[self._next]
-        self._next += 1
-        self._bytes_read += piece.disk_bytes
-        return piece
+    def __init__(self, blocks: Sequence[PassthroughBlock], *, label: str, start_row: int = 0) -> None:
+        starts = [*(block.source_rows[0] for block in blocks), blocks[-1].source_rows[1] if blocks else 0]
+        if start_row not in starts:
+            raise SourceChangedError(f"cannot go on at row {start_row + 1}", source=label, hint="push it again")
+        first = starts.index(start_row)
+        self.rows_read = start_row
+        self._blocks = blocks[first:]
+        self._bytes_read = sum(block.disk_bytes for block in blocks[:first])
 
-    def stop(self) -> None:
-        """Let `next_chunk()` return None; from any thread."""
-        self._is_stopped = True
+    def __iter__(self) -> Iterator[PassthroughBlock]:
+        for block in self._blocks:
+            self.rows_read = block.source_rows[1]
+            self._bytes_read += block.disk_bytes
+            yield block
 
     def bytes_read(self) -> int:
-        """Bytes of the pieces given so far."""
+        """Bytes on disk of the blocks given so far."""
         return self._bytes_read
+
+    def stop(self) -> None:
+        """Nothing is looked for."""
+
+    def close(self) -> None:
+        """No file is open."""
 
 
 # --- What is sent -------------------------------------------------------------------------------------------------------------------
 
 
 def checked_payload(
-    piece: PassthroughChunk, schema: TableSchema, *, digests: Sequence[str], filesystem: FileSystem
+    chunk_id: str, piece: PassthroughBlock, schema: TableSchema, *, digests: Sequence[str], filesystem: FileSystem
 ) -> Payload:
     """Check every value of a piece that needs it, and say where its bytes are. Runs on encoder threads.
 
@@ -176,7 +179,7 @@ def checked_payload(
         check_values(run, schema, filesystem)
     data = parts_of(piece)
     return Payload(
-        chunk_id=piece.chunk_id,
+        chunk_id=chunk_id,
         data=data,
         rows=piece.rows,
         source_rows=piece.source_rows,
@@ -184,7 +187,7 @@ def checked_payload(
     )
 
 
-def parts_of(piece: PassthroughChunk) -> FileParts:
+def parts_of(piece: PassthroughBlock) -> FileParts:
     """The bytes of a piece."""
     first = piece.runs[0]
     if len(piece.runs) == 1 and first.is_file:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
+from pushengine.interfaces import BlockStream, OffLoop, SourceBatch, SourceBlock
+from pushengine.parquet.slices import PassthroughBlock
+
+Block = SourceBlock | PassthroughBlock
+"""What a source gives: rows to be encoded, or files that hold them as they are sent."""
 
 _MIN_TAPERED_BYTES = 8 * 1024 * 1024
 _DOUBLINGS = 10
@@ -24,7 +27,7 @@ class Chunk:
     """
 
     chunk_id: str
-    blocks: tuple[SourceBlock, ...]
+    blocks: tuple[Block, ...]
     nbytes: int
 
     def __repr__(self) -> str:
@@ -36,9 +39,20 @@ class Chunk:
         rows = [block.rows for block in self.blocks]
         return None if None in rows else sum(row for row in rows if row is not None)
 
+    @property
+    def passthrough(self) -> PassthroughBlock | None:
+        """Where its bytes lie in files, if they are sent as they are: such a block is a chunk of its own."""
+        first = self.blocks[0]
+        return first if isinstance(first, PassthroughBlock) else None
+
+    @property
+    def encoded_blocks(self) -> Sequence[SourceBlock]:
+        """The rows that are to be encoded."""
+        return [block for block in self.blocks if not isinstance(block, PassthroughBlock)]
+
     def halves(self) -> tuple[Chunk, ...]:
         """The first and the second half of the rows, or nothing where there is one row. CPU-bound: decodes."""
-        batches = [block.decode() for block in self.blocks]
+        batches = [block.decode() for block in self.encoded_blocks]
         rows = sum(batch.rows for batch in batches)
         if rows < 2:  # noqa: PLR2004 - one row has no halves
             return ()
@@ -59,7 +73,7 @@ def _cut(batches: Sequence[SourceBatch], rows: int) -> tuple[list[SourceBatch], 
     return first, second
 
 
-def _chunk(chunk_id: str, blocks: Sequence[SourceBlock]) -> Chunk:
+def _chunk(chunk_id: str, blocks: Sequence[Block]) -> Chunk:
     return Chunk(chunk_id, tuple(blocks), sum(block.nbytes for block in blocks))
 
 
@@ -86,57 +100,6 @@ def _rows_within(source: SourceBatch, max_bytes: int) -> int:
     return fits
 
 
-class _Packer:
-    """Whole blocks into chunks; only a decoded one that is larger than a chunk is cut (others are read in the right size)."""
-
-    def __init__(self, max_chunk_bytes: int, *, first_index: int = 0) -> None:
-        self._max_bytes = max_chunk_bytes
-        self._waiting: deque[SourceBlock] = deque()
-        self._waiting_bytes: deque[int] = deque()
-        self._total_bytes = 0
-        self.next_index = first_index
-
-    def add(self, block: SourceBlock) -> None:
-        if block.rows != 0:
-            self._waiting.append(block)
-            self._waiting_bytes.append(block.nbytes)
-            self._total_bytes += self._waiting_bytes[-1]
-
-    def take(self, *, is_last: bool, max_bytes: int | None = None) -> Chunk | None:
-        """A chunk, if there are rows enough for one (or the source has ended); of at most `max_bytes` where that is less than the limit."""
-        if not self._waiting:
-            return None
-        limit = self._max_bytes if max_bytes is None else min(max_bytes, self._max_bytes)
-        blocks: list[SourceBlock] = []
-        total = 0
-        first = self._waiting[0]
-        if self._waiting_bytes[0] > self._max_bytes and isinstance(first, SourceBatch) and first.rows > 1:
-            blocks = [self._cut_first(first)]
-        else:
-            if not is_last and self._total_bytes < limit:
-                return None
-            while self._waiting and (not blocks or total + self._waiting_bytes[0] <= limit):
-                nbytes = self._waiting_bytes.popleft()
-                total += nbytes
-                self._total_bytes -= nbytes
-                blocks.append(self._waiting.popleft())
-        chunk = _chunk(f"{self.next_index:06d}", blocks)
-        self.next_index += 1
-        return chunk
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What was added and not yet taken."""
-        return self._total_bytes
-
-    def _cut_first(self, source: SourceBatch) -> SourceBatch:
-        rows = _rows_within(source, self._max_bytes)
-        rest = _slice(source, rows, source.rows - rows)
-        self._total_bytes += rest.nbytes - self._waiting_bytes[0]
-        self._waiting[0], self._waiting_bytes[0] = rest, rest.nbytes
-        return _slice(source, 0, rows)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Taper:
     """Smaller chunks at both ends, so that all encoders begin soon and end at about the same time.
@@ -160,114 +123,139 @@ class Taper:
         return min(begin, max(left_bytes // (2 * self.encoders), _MIN_TAPERED_BYTES))
 
 
-class ChunkReader:
-    """Chunks of one pass over a source. Blocking; for the reader thread. `stop()` may come from any thread.
+class Chunker:
+    """Chunks of one pass over a source: whole blocks, but for a decoded one that is larger than a chunk, which is cut.
 
     Args:
-        reader: The pass.
-        max_chunk_bytes: Bound of a chunk's Arrow bytes.
+        blocks: The pass. Blocks that are not decoded come in the right size.
+        max_chunk_bytes: Bound of a chunk's bytes as the source has them.
+        read: Runs a call on the reader thread: cuts a block there.
         first_index: Number of the first chunk, where a push goes on.
         first_row: Row of the source that it begins with; must be where a chunk ended. Rows before it are dropped.
-        taper: Sizes of the last chunks; only for readers that always begin at the beginning, or what is left would not be known.
+        is_passthrough: Blocks are files, or parts of them, that are sent as they are.
+        taper: Sizes of the last chunks; only for streams that always begin at the beginning, or what is left would not be known.
 
     Attributes:
         first_row: The row that the first chunk begins with: 0, whatever was asked for, where blocks do not know their rows.
+        chunk_bytes: Expected bytes of a chunk in memory.
+        on_read: Told how far the source has been read (see `BlockStream.bytes_read`) with each chunk, and None at the end.
     """
 
     def __init__(
         self,
-        reader: BlockReader,
+        blocks: BlockStream[Block],
         max_chunk_bytes: int,
         *,
+        read: OffLoop,
         first_index: int = 0,
         first_row: int = 0,
         taper: Taper | None = None,
+        is_passthrough: bool = False,
     ) -> None:
-        if reader.rows_read is None:
+        if blocks.rows_read is None:
             first_index = first_row = 0
         else:
             taper = None
-        self._taper = taper
         self.first_row = first_row
-        self._reader = reader
-        self._blocks: Iterator[SourceBlock] | None = None
-        self._packer = _Packer(max_chunk_bytes, first_index=first_index)
-        self._stopped = threading.Event()
+        self.chunk_bytes = max_chunk_bytes
+        self.is_passthrough = is_passthrough
+        self._blocks = blocks
+        self._read = read
+        self.on_read: Callable[[int | None], None] = _ignore
+        self._taper = taper
+        self._next_index = first_index
+        self._waiting: deque[Block] = deque()
+        self._waiting_bytes: deque[int] = deque()
+        self._total_bytes = 0
+        self._is_stopped = False
         self._is_at_end = False
 
-    def next_chunk(self) -> Chunk | None:
+    async def next_chunk(self) -> Chunk | None:
         """The next chunk; None at the end, or once stopped (rows read for an unfinished chunk are dropped then).
 
         Raises:
             SourceError: From the source.
         """
-        if self._blocks is None:
-            self._blocks = iter(self._reader)
-        while not self._stopped.is_set():
-            chunk = self._packer.take(is_last=self._is_at_end, max_bytes=self._tapered())
+        chunk = await self._next_chunk()
+        self.on_read(None if chunk is None else self.bytes_read)
+        return chunk
+
+    async def _next_chunk(self) -> Chunk | None:
+        while not self._is_stopped:
+            chunk = await self._take()
             if chunk is not None or self._is_at_end:
                 return chunk
-            block = next(self._blocks, None)
+            block = await self._blocks.next_block()
             if block is None:
                 self._is_at_end = True
             else:
-                self._add_from_first_row(block)
+                await self._add_from_first_row(block)
         return None
-
-    def _tapered(self) -> int | None:
-        if self._taper is None:
-            return None
-        left = self._taper.size_bytes - (self._reader.bytes_read() or 0) + self._packer.waiting_bytes
-        return self._taper.limit_bytes(self._packer.next_index, left)
-
-    def _add_from_first_row(self, block: SourceBlock) -> None:
-        end = self._reader.rows_read
-        if end is None or block.rows is None or end - block.rows >= self.first_row:
-            self._packer.add(block)
-        elif end > self.first_row:
-            batch = block.decode()
-            self._packer.add(_slice(batch, batch.rows - (end - self.first_row), end - self.first_row))
 
     def stop(self) -> None:
         """Let `next_chunk()` return None after the block that is being read."""
-        self._stopped.set()
-        self._reader.stop()
+        self._is_stopped = True
+        self._blocks.stop()
 
+    @property
     def bytes_read(self) -> int | None:
         """How far the source has been read, in its own bytes."""
-        return self._reader.bytes_read()
+        return self._blocks.bytes_read
+
+    async def _add_from_first_row(self, block: Block) -> None:
+        end = self._blocks.rows_read
+        if end is None or block.rows is None or end - block.rows >= self.first_row:
+            self._add(block)
+        elif end > self.first_row and not isinstance(block, PassthroughBlock):
+            self._add(await self._read(_last_rows, block, end - self.first_row))
+
+    def _add(self, block: Block) -> None:
+        if block.rows != 0:
+            self._waiting.append(block)
+            self._waiting_bytes.append(block.nbytes)
+            self._total_bytes += self._waiting_bytes[-1]
+
+    async def _take(self) -> Chunk | None:
+        """A chunk, if there are rows enough for one, or the source has ended."""
+        if not self._waiting:
+            return None
+        limit = self._limit()
+        blocks: list[Block] = []
+        total = 0
+        first = self._waiting[0]
+        if self._waiting_bytes[0] > self.chunk_bytes and isinstance(first, SourceBatch) and first.rows > 1:
+            blocks = [await self._read(self._cut_first, first)]
+        else:
+            if not self._is_at_end and self._total_bytes < limit:
+                return None
+            while self._waiting and (not blocks or total + self._waiting_bytes[0] <= limit):
+                nbytes = self._waiting_bytes.popleft()
+                total += nbytes
+                self._total_bytes -= nbytes
+                blocks.append(self._waiting.popleft())
+        chunk = _chunk(f"{self._next_index:06d}", blocks)
+        self._next_index += 1
+        return chunk
+
+    def _limit(self) -> int:
+        if self._taper is None:
+            return self.chunk_bytes
+        left = self._taper.size_bytes - (self.bytes_read or 0) + self._total_bytes
+        return min(self._taper.limit_bytes(self._next_index, left), self.chunk_bytes)
+
+    def _cut_first(self, source: SourceBatch) -> SourceBatch:
+        """The rows of the first waiting block that fit into a chunk; the others wait in its place."""
+        rows = _rows_within(source, self.chunk_bytes)
+        rest = _slice(source, rows, source.rows - rows)
+        self._total_bytes += rest.nbytes - self._waiting_bytes[0]
+        self._waiting[0], self._waiting_bytes[0] = rest, rest.nbytes
+        return _slice(source, 0, rows)
 
 
-class AsyncChunkReader:
-    """The same over an async iterator; for one task."""
+def _last_rows(block: SourceBlock, rows: int) -> SourceBatch:
+    batch = block.decode()
+    return _slice(batch, batch.rows - rows, rows)
 
-    first_row = 0
 
-    def __init__(self, batches: AsyncIterator[SourceBatch], max_chunk_bytes: int) -> None:
-        self._batches = batches
-        self._packer = _Packer(max_chunk_bytes)
-        self._is_stopped = False
-        self._is_at_end = False
-
-    async def next_chunk(self) -> Chunk | None:
-        """The next chunk; None at the end, or once stopped.
-
-        Raises:
-            SourceError: From the source.
-        """
-        while not self._is_stopped:
-            chunk = self._packer.take(is_last=self._is_at_end)
-            if chunk is not None or self._is_at_end:
-                return chunk
-            try:
-                self._packer.add(await anext(self._batches))
-            except StopAsyncIteration:
-                self._is_at_end = True
-        return None
-
-    def bytes_read(self) -> None:
-        """Not known."""
-
-    def stop(self) -> None:
-        """Let `next_chunk()` return None after the batch that is being awaited."""
-        self._is_stopped = True
+def _ignore(_bytes_read: int | None) -> None:
+    """Nobody follows the reading."""

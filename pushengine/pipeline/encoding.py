@@ -113,7 +113,7 @@ def _conformed(chunk: Chunk, conformed: Callable[[SourceBatch], pa.RecordBatch])
     """Conformed rows in tables the size of a row group. Block by block: what was just parsed is still in the processor's cache."""
     waiting: list[pa.RecordBatch] = []
     rows = nbytes = 0
-    for block in chunk.blocks:
+    for block in chunk.encoded_blocks:
         batch = checked(block, conformed)
         waiting.append(batch)
         rows += batch.num_rows

@@ -16,11 +16,10 @@ from pushengine.errors import SourceChangedError
 from pushengine.interfaces import Workers
 from pushengine.journal.state import JobRecord
 from pushengine.model import Payload
-from pushengine.pipeline.chunking import Chunk
+from pushengine.pipeline.chunking import Chunk, Chunker
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import JOURNAL_DIGEST, OversizedPayloadError
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservation
-from pushengine.pipeline.streams import ChunkStream, Rows
 
 
 class SentBefore:
@@ -63,7 +62,7 @@ class Producer:
 
     Args:
         context: The push.
-        stream: Where chunks come from. With `before.rechecks` it begins at the beginning.
+        chunks: Where chunks come from. With `before.rechecks` it begins at the beginning.
         encode: Chunk -> payload; CPU-bound, runs on encoder threads.
         queue: Bounded; gets a `ReadyChunk` for each chunk.
         budget: This attempt's share of the memory.
@@ -78,24 +77,24 @@ class Producer:
     def __init__(
         self,
         context: PushContext,
-        stream: ChunkStream,
+        chunks: Chunker,
         *,
-        encode: Callable[[Rows], Payload],
+        encode: Callable[[Chunk], Payload],
         queue: asyncio.Queue[ReadyChunk],
         budget: BudgetScope,
         workers: Workers,
         before: SentBefore,
     ) -> None:
         self._context = context
-        self._stream = stream
+        self._chunks = chunks
         self._encode = encode
         self._queue = queue
         self._budget = budget
-        self._reserve_bytes = int(stream.chunk_bytes * RESERVE_FACTOR)
+        self._reserve_bytes = int(chunks.chunk_bytes * RESERVE_FACTOR)
         self._workers = workers
         self._before = before
         self._slots = asyncio.Semaphore(context.shared.engine_settings.encoder_threads + 1)
-        self.end_row = stream.first_row
+        self.end_row = chunks.first_row
         self.nbytes = 0
 
     async def run(self) -> None:
@@ -104,7 +103,7 @@ class Producer:
         Raises:
             ExceptionGroup: Of the first failures; everything this method started has ended by then.
         """
-        begins = _Turn(self._stream.first_row)
+        begins = _Turn(self._chunks.first_row)
         async with asyncio.TaskGroup() as encoders:
             while True:
                 await self._slots.acquire()
@@ -120,8 +119,8 @@ class Producer:
                 del chunk  # its memory belongs to the task now
         self.end_row = await begins.row()
 
-    async def _read(self, reservation: Reservation) -> Rows | None:
-        chunk = await self._stream.next_chunk()
+    async def _read(self, reservation: Reservation) -> Chunk | None:
+        chunk = await self._chunks.next_chunk()
         if chunk is None:
             self._budget.release(reservation)
             return None
@@ -129,12 +128,12 @@ class Producer:
         self.nbytes += chunk.nbytes
         self._context.emit(
             events.ChunkRead(
-                push_id=self._context.push_id, chunk_id=chunk.chunk_id, source_bytes_read=self._stream.bytes_read()
+                push_id=self._context.push_id, chunk_id=chunk.chunk_id, source_bytes_read=self._chunks.bytes_read
             )
         )
         return chunk
 
-    async def _encode_and_queue(self, chunk: Rows, reservation: Reservation, begins: _Turn, ends: _Turn) -> None:
+    async def _encode_and_queue(self, chunk: Chunk, reservation: Reservation, begins: _Turn, ends: _Turn) -> None:
         pieces = await self._encode_within_limit(chunk)
         del chunk
         row = await begins.row()
@@ -162,7 +161,7 @@ class Producer:
             await self._queue.put(item)
         self._slots.release()  # not before: a full queue holds the encoders, and they the reader
 
-    async def _encode_within_limit(self, chunk: Rows) -> list[Payload | int]:
+    async def _encode_within_limit(self, chunk: Chunk) -> list[Payload | int]:
         """Its payload, or those of its parts; of what the job holds already, the number of rows."""
         rows = self._before.rows(chunk.chunk_id)
         if rows is not None and not self._before.rechecks:
@@ -170,7 +169,7 @@ class Producer:
         try:
             payload = await self._workers.encode(self._encode, chunk)
         except OversizedPayloadError:
-            halves = await self._workers.encode(chunk.halves) if isinstance(chunk, Chunk) else ()
+            halves = await self._workers.encode(chunk.halves)
             if not halves:
                 raise
             return [piece for half in halves for piece in await self._encode_within_limit(half)]

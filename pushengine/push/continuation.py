@@ -87,12 +87,12 @@ class ContinuationCheck:
         return "changed" if "changed" in changes else "touched" if "touched" in changes else "same"
 
     async def _recipe_change(self, settings: EngineSettings) -> str | None:
-        pieces = await self._reader.pieces(load_schema(self._state.schema or {}))
+        files = await self._reader.passthrough_blocks(load_schema(self._state.schema or {}))
         return recipe_change(
             {} if self._state.planned is None else self._state.planned.recipe,
             settings,
             is_text=self._reader.is_text,
-            is_as_it_is=isinstance(pieces, list),
+            is_as_it_is=isinstance(files, list),
         )
 
     async def is_what_was_sent(self) -> bool:
@@ -129,7 +129,7 @@ class ContinuationCheck:
         hasher = FileHasher(
             self._reader.files, filesystem=self._context.shared.runtime.filesystem, workers=self._workers
         )
-        hasher.finish()
+        hasher.follow(None)
         return sorted(sha256) == sorted(await hasher.run())
 
     async def _encodes_to_what_was_sent(self) -> bool:
@@ -139,10 +139,10 @@ class ContinuationCheck:
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
         try:
             with context.shared.budget.scope() as budget:
-                async with self._reader.chunks(0, 0, schema) as stream, asyncio.TaskGroup() as group:
+                async with self._reader.chunks(0, 0, schema) as chunks, asyncio.TaskGroup() as group:
                     producer = Producer(
                         context,
-                        stream,
+                        chunks,
                         encode=payload_builder(context, schema, (JOURNAL_DIGEST,)),
                         queue=queue,
                         budget=budget,
@@ -150,7 +150,7 @@ class ContinuationCheck:
                         before=SentBefore(record, self._reader.label, rechecks=True),
                     )
                     guards = [
-                        group.create_task(context.drain.when_set(stream.stop), name="drain"),
+                        group.create_task(context.drain.when_set(chunks.stop), name="drain"),
                         group.create_task(self._refuse_more(queue), name="compare"),
                     ]
                     await producer.run()

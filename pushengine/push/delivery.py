@@ -11,7 +11,8 @@ from pushengine.interfaces import FileSystem, Workers
 from pushengine.journal import facts
 from pushengine.journal.state import JobRecord
 from pushengine.model import Job, Payload
-from pushengine.parquet.slices import PassthroughChunk, checked_payload
+from pushengine.parquet.slices import checked_payload
+from pushengine.pipeline.chunking import Chunk, Chunker
 from pushengine.pipeline.concurrency import START_LIMIT, ConcurrencyController
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
@@ -19,7 +20,6 @@ from pushengine.pipeline.memory_budget import ReadyChunk
 from pushengine.pipeline.producer import Producer, SentBefore
 from pushengine.pipeline.reconciler import Reconciler
 from pushengine.pipeline.source_reader import OpenedSource
-from pushengine.pipeline.streams import ChunkStream, Rows
 from pushengine.pipeline.uploader import Uploader, UploadSlots
 from pushengine.push.ending import end_job
 from pushengine.push.job import JobRunner
@@ -104,11 +104,13 @@ class Delivery:
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
         digests = await self._digests()
         with context.shared.budget.scope() as budget:
-            async with self._reader.chunks(index, first_row, schema) as stream:
-                hasher = self._hasher(stream)
+            async with self._reader.chunks(index, first_row, schema) as chunks:
+                hasher = self._hasher(chunks)
+                if hasher is not None:
+                    chunks.on_read = hasher.follow
                 producer = Producer(
                     context,
-                    stream if hasher is None else _FollowedStream(stream, hasher),
+                    chunks,
                     encode=payload_builder(context, schema, digests),
                     queue=queue,
                     budget=budget,
@@ -119,7 +121,7 @@ class Delivery:
                     context, record.job_id, queue=queue, budget=budget, slots=self._slots, reconciler=reconciler
                 )
                 async with asyncio.TaskGroup() as pipeline:
-                    stopper = pipeline.create_task(context.drain.when_set(stream.stop), name="drain")
+                    stopper = pipeline.create_task(context.drain.when_set(chunks.stop), name="drain")
                     uploads = [
                         pipeline.create_task(uploader.run(), name=f"upload {number}")
                         for number in range(settings.max_uploads)
@@ -136,9 +138,9 @@ class Delivery:
         self._require_whole(record, producer.end_row)
         return producer.end_row, None if hashing is None else hashing.result()
 
-    def _hasher(self, stream: ChunkStream) -> FileHasher | None:
+    def _hasher(self, chunks: Chunker) -> FileHasher | None:
         """For append alone: only there would the same rows be added once more. What is sent as it is has digests of its bytes already."""
-        if self._context.target.mode != "append" or stream.sends_files or not self._reader.files:
+        if self._context.target.mode != "append" or chunks.is_passthrough or not self._reader.files:
             return None
         return FileHasher(self._reader.files, filesystem=self._context.shared.runtime.filesystem, workers=self._workers)
 
@@ -167,7 +169,7 @@ class Delivery:
             )
 
 
-def payload_builder(context: PushContext, schema: TableSchema, digests: Sequence[str]) -> Callable[[Rows], Payload]:
+def payload_builder(context: PushContext, schema: TableSchema, digests: Sequence[str]) -> Callable[[Chunk], Payload]:
     """What makes payloads of the chunks of a push; to be called on encoder threads."""
     return functools.partial(
         build_payload,
@@ -179,35 +181,13 @@ def payload_builder(context: PushContext, schema: TableSchema, digests: Sequence
 
 
 def build_payload(
-    chunk: Rows, *, schema: TableSchema, options: EncodingOptions, digests: Sequence[str], filesystem: FileSystem
+    chunk: Chunk, *, schema: TableSchema, options: EncodingOptions, digests: Sequence[str], filesystem: FileSystem
 ) -> Payload:
     """A chunk as it is sent. Runs on encoder threads.
 
     Raises:
         SourceError: A value does not fit, or the source is damaged.
     """
-    if isinstance(chunk, PassthroughChunk):
-        return checked_payload(chunk, schema, digests=digests, filesystem=filesystem)
+    if chunk.passthrough is not None:
+        return checked_payload(chunk.chunk_id, chunk.passthrough, schema, digests=digests, filesystem=filesystem)
     return encode(chunk, schema, options, digests)
-
-
-class _FollowedStream:
-    """A `ChunkStream` that tells a hasher how far it has read."""
-
-    def __init__(self, stream: ChunkStream, hasher: FileHasher) -> None:
-        self.first_row = stream.first_row
-        self.chunk_bytes = stream.chunk_bytes
-        self.sends_files = stream.sends_files
-        self.stop = stream.stop
-        self.bytes_read = stream.bytes_read
-        self._stream = stream
-        self._hasher = hasher
-
-    async def next_chunk(self) -> Rows | None:
-        """The next one, or None after the last or after `stop()`."""
-        chunk = await self._stream.next_chunk()
-        if chunk is None:
-            self._hasher.finish()
-        else:
-            self._hasher.follow(self._stream.bytes_read() or 0)
-        return chunk

@@ -14,12 +14,12 @@ from pushengine.journal.facts import PushRow
 from pushengine.journal.state import PushHistory, PushState
 from pushengine.model import ColumnType, Receipt, Target
 from pushengine.pipeline.context import Shared
-from pushengine.pipeline.source_reader import OpenedSource, open_source_reader
+from pushengine.pipeline.source_reader import OpenedSource, SourceReader
 from pushengine.push.identity import planned_settings
 from pushengine.push.outcome import target_of
 from pushengine.schema.inference import SchemaInference
-from pushengine.sources import open_source
 from pushengine.sources.fingerprint import in_order_of
+from pushengine.sources.threaded import open_async_source
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,15 +116,15 @@ class SourceOpener:
                 source_schema, is_text=is_text, overrides=request.column_types, keys=keys, source=source
             )
 
-        source = await self._workers.read(
-            open_source,
+        source = await open_async_source(
             files or request.spec,
+            read=self._workers.read,
             format=request.source_format,
             schema=request.arrow_schema,
             settings=settings,
             filesystem=filesystem,
         )
-        reader = open_source_reader(source, settings, new_inference, self._workers, self._shared.drain)
+        reader = SourceReader(source, settings, new_inference, self._workers)
         try:
             yield OpenedSource(reader, await reader.fingerprint(filesystem))
         finally:

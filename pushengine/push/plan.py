@@ -12,13 +12,12 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError
 from pushengine.model import MODES, ColumnType, Mode, Plan, Target
 from pushengine.parquet.eligibility import ReencodeError
-from pushengine.parquet.slices import PassthroughChunk
-from pushengine.pipeline.source_reader import open_source_reader
-from pushengine.runtime.drain import DrainSwitch
+from pushengine.parquet.slices import PassthroughBlock
+from pushengine.pipeline.source_reader import SourceReader
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.threads import ThreadWorkers
 from pushengine.schema.inference import SchemaInference
-from pushengine.sources import open_source
+from pushengine.sources.threaded import open_async_source
 
 
 def build_target(
@@ -85,12 +84,17 @@ async def plan_source(
     with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
         workers = ThreadWorkers(pool)
         try:
-            opened = await workers.read(
-                open_source, source, format=format, schema=schema, settings=settings, filesystem=LocalFileSystem()
+            opened = await open_async_source(
+                source,
+                read=workers.read,
+                format=format,
+                schema=schema,
+                settings=settings,
+                filesystem=LocalFileSystem(),
             )
-            source_reader = open_source_reader(opened, settings, inference, workers, DrainSwitch())
+            source_reader = SourceReader(opened, settings, inference, workers)
             settled = await source_reader.settle(is_exhaustive=False)
-            pieces = await source_reader.pieces(settled)
+            files = await source_reader.passthrough_blocks(settled)
         finally:
             await workers.aclose()
     is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
@@ -99,20 +103,20 @@ async def plan_source(
         table=table,
         mode=mode,
         keys=target.keys,
-        files=tuple(str(file) for file in getattr(opened, "files", ()) or (source_reader.label,)),
+        files=tuple(str(file) for file in source_reader.files or (source_reader.label,)),
         source_bytes=source_reader.size_bytes,
         columns=tuple(settled.table_columns()),
         sampled_rows=source_reader.sampled_rows,
         is_sample_complete=is_complete,
-        estimated_chunks=len(pieces) if isinstance(pieces, list) else chunks,
-        notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(pieces)),
+        estimated_chunks=len(files) if isinstance(files, list) else chunks,
+        notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(files)),
     )
 
 
-def _way_notes(pieces: list[PassthroughChunk] | ReencodeError | None) -> list[str]:
-    if pieces is None:
+def _way_notes(files: list[PassthroughBlock] | ReencodeError | None) -> list[str]:
+    if files is None:
         return []
-    return ["sent as it is" if isinstance(pieces, list) else f"re-encoded: {pieces}"]
+    return ["sent as it is" if isinstance(files, list) else f"re-encoded: {files}"]
 
 
 def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:

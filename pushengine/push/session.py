@@ -24,7 +24,7 @@ from pushengine.journal import facts
 from pushengine.journal.state import PushState
 from pushengine.model import Receipt
 from pushengine.pipeline.context import PushContext
-from pushengine.pipeline.source_reader import AsyncSourceReader, OpenedSource, SourceReader
+from pushengine.pipeline.source_reader import OpenedSource, SourceReader
 from pushengine.push.delivery import Delivery
 from pushengine.push.ending import end_job
 from pushengine.push.job import JobRunner
@@ -116,7 +116,7 @@ class PushSession:
             await self._jobs.discard(self.state.job.job_id)
         await self.context.log.record(facts.PushSuperseded(reason=reason), final_state="superseded")
 
-    async def settle_schema(self, reader: SourceReader | AsyncSourceReader, *, is_exhaustive: bool) -> TableSchema:
+    async def settle_schema(self, reader: SourceReader, *, is_exhaustive: bool) -> TableSchema:
         """The schema of the source, from a sample or from every row.
 
         Raises:
@@ -144,9 +144,7 @@ class PushSession:
 
     # --- Restarts
 
-    async def _restart(
-        self, cause: BaseException, reader: SourceReader | AsyncSourceReader, schema: TableSchema
-    ) -> TableSchema:
+    async def _restart(self, cause: BaseException, reader: SourceReader, schema: TableSchema) -> TableSchema:
         """Give up the job and say with which schema a fresh one begins; or raise the cause, where that would repair nothing."""
         self._require_repairable(cause, reader)
         self._restarts += 1
@@ -172,7 +170,7 @@ class PushSession:
         await log.record(facts.PushRestarted(reason=str(cause), schema=dump_schema(learned)))
         return learned
 
-    def _require_repairable(self, cause: BaseException, reader: SourceReader | AsyncSourceReader) -> None:
+    def _require_repairable(self, cause: BaseException, reader: SourceReader) -> None:
         is_submitted = self.state.job is not None and self.state.job.may_have_run
         if not isinstance(cause, _RESTARTABLE) or self._restarts >= MAX_RESTARTS or is_submitted:
             raise cause

@@ -12,8 +12,8 @@ from pushengine.errors import JournalError
 from pushengine.pipeline.context import Shared
 from pushengine.push.cleanup import delete_spool
 from pushengine.runtime.aio import finish
-from pushengine.sources import open_source
 from pushengine.sources.spool import Spooled, SpoolHold, spool_source
+from pushengine.sources.threaded import open_async_source
 
 
 class SpoolKeeper:
@@ -39,8 +39,9 @@ class SpoolKeeper:
         """
         runtime = self._shared.runtime
         open_rows = functools.partial(
-            open_source,
+            open_async_source,
             source,
+            read=runtime.off_loop,
             format=source_format,
             schema=schema,
             settings=self._shared.engine_settings,

@@ -40,11 +40,11 @@ class ThreadWorkers:
         self._encoders = encoders
         self._running: set[concurrent.futures.Future[object]] = set()
 
-    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run on the reader thread, in order."""
         return await self._run(self._reader, functools.partial(function, *args, **kwargs))
 
-    async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def encode(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run on one of the encoder threads."""
         return await self._run(self._encoders, functools.partial(function, *args, **kwargs))
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
-from pushengine.interfaces import BlockReader, SourceBatch
-from pushengine.sources.async_batches import AsyncSource
+from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
+from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import plain_batch, plain_schema, require_rows, spread
 from pushengine.text import first_line
 
@@ -20,13 +20,13 @@ _SAMPLE_PARTS = 16
 _DATASET_OPTIONS = {"batch_size": SLICE_ROWS, "batch_readahead": 1, "fragment_readahead": 1}
 
 
-def open_object(spec: Any, *, schema: pa.Schema | None) -> ArrowSource | AsyncSource | None:
+def open_object(spec: Any, *, schema: pa.Schema | None) -> ArrowSource | IteratorSource | None:
     """The registry's way in; None if the object is no source."""
     label = f"{type(spec).__module__.partition('.')[0]} {type(spec).__name__}".removeprefix("builtins ")
     if hasattr(spec, "__aiter__"):
         if schema is not None:
             schema = plain_schema(schema)
-        return AsyncSource(label=label, schema=schema, batches=_iter_async(spec, schema, label))
+        return IteratorSource(_iter_async(spec, schema, label), label=label, schema=schema)
     source = _open_sync(spec, label)
     if source is not None and schema is not None:
         raise ConfigError("schema= is for async iterators; other sources have their own", key="schema")
@@ -102,7 +102,7 @@ def _read_error(label: str, exc: BaseException) -> SourceReadError:
     return SourceReadError(f"the source failed: {type(exc).__name__}: {first_line(exc)}", source=label)
 
 
-class _StreamReader(BlockReader):
+class _StreamReader(BlockReader[SourceBatch]):
     """One pass over batches."""
 
     def __init__(self, label: str, batches: Iterable[SourceBatch], close: Callable[[], object]) -> None:
@@ -217,7 +217,7 @@ class ArrowSource:
             _close_quietly(stream)
         require_rows(rows + (0 if self.is_repeatable else len(self._sampled)), self.label)
 
-    def open(self, start_row: int = 0) -> BlockReader:  # noqa: ARG002 - streams begin at the beginning
+    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - streams begin at the beginning
         """Begin a pass over all rows.
 
         Raises:

@@ -33,14 +33,10 @@ class FileHasher:
         self._is_read = False
         self._progress = asyncio.Event()
 
-    def follow(self, nbytes: int) -> None:
-        """So many bytes of all files have been read."""
-        self._read_bytes = nbytes
-        self._progress.set()
-
-    def finish(self) -> None:
-        """All is read."""
-        self._is_read = True
+    def follow(self, nbytes: int | None) -> None:
+        """This many bytes of all files have been read; None at the end."""
+        self._is_read = nbytes is None
+        self._read_bytes = nbytes or 0
         self._progress.set()
 
     async def run(self) -> list[str]:

@@ -79,7 +79,7 @@ class FilePass(Protocol):
         ...
 
 
-class FilesReader(BlockReader):
+class FilesReader(BlockReader[SourceBlock]):
     """One pass over several files as one table; rows before `start_row` are left out where a file can do that."""
 
     def __init__(
@@ -168,7 +168,7 @@ class FilesSource:
                 raise unreadable(str(path), exc) from exc
         return sizes
 
-    def open(self, start_row: int = 0) -> BlockReader:
+    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
         """Begin a pass over all rows; those before `start_row` are left out where a file can do that without reading them."""
         self.stopped = threading.Event()
         return FilesReader(

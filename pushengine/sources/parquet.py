@@ -15,7 +15,7 @@ from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.parquet.decoding import batch_rows, open_parquet
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_settled
-from pushengine.parquet.slices import PassthroughChunk, cut
+from pushengine.parquet.slices import PassthroughBlock, cut
 from pushengine.schema.columns import TableSchema
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema, spread
 from pushengine.text import first_line
@@ -243,8 +243,8 @@ class ParquetSource(FilesSource):
             self._schema = common
         return self._schema
 
-    def pieces(self, schema: TableSchema) -> list[PassthroughChunk]:
-        """The files as chunks that need no decoding.
+    def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock]:
+        """The files as blocks that need no decoding.
 
         Raises:
             ReencodeError: They have to be decoded.

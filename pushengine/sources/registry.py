@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, Source
-from pushengine.sources.async_batches import AsyncSource
+from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def open_source(
     schema: pa.Schema | None = None,
     settings: EngineSettings,
     filesystem: FileSystem,
-) -> Source | AsyncSource:
+) -> Source | IteratorSource:
     """Find out what `spec` is. Blocking: looks at file names, not into files.
 
     Args:
@@ -66,7 +66,7 @@ def open_source(
         return _open_paths([os.fspath(one) for one in spec], format, schema, settings, filesystem)
     if format is not None:
         raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
-    source: Source | AsyncSource | None = importlib.import_module("pushengine.sources.arrow").open_object(
+    source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow").open_object(
         spec, schema=schema
     )
     if source is None:

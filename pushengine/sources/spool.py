@@ -11,16 +11,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
 from pushengine.errors import ConfigError, JournalError
-from pushengine.interfaces import OffLoop, Source, SourceBatch, SourceBlock
+from pushengine.interfaces import AsyncSource, OffLoop, SourceBatch
 from pushengine.runtime.aio import finish
-from pushengine.sources import AsyncSource
 from pushengine.state.lock import MOVES_WHILE_OPEN, FileLock
 
 _PIECE_BYTES = 1024 * 1024
@@ -62,34 +61,26 @@ async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop:
     return await _spool(pieces(), path, hold, off_loop)
 
 
-async def spool_rows(source: Source | AsyncSource, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
+async def spool_rows(source: AsyncSource, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
     """Write the batches of a source to the spool, as an Arrow stream.
 
     Raises:
         SourceError: From the source.
         JournalError: The spool cannot be written.
     """
-    batches = source.batches if isinstance(source, AsyncSource) else _batches_of(source, off_loop)
     try:
-        return await _spool(_ipc_pieces(batches), path, hold, off_loop)
+        return await _spool(_ipc_pieces(_batches_of(source, off_loop)), path, hold, off_loop)
     finally:
-        if isinstance(source, AsyncSource):
-            await source.aclose()
+        await source.aclose()
 
 
-async def _batches_of(source: Source, off_loop: OffLoop) -> AsyncIterator[SourceBatch]:
-    reader = await off_loop(source.open)
-    blocks = iter(reader)
+async def _batches_of(source: AsyncSource, off_loop: OffLoop) -> AsyncIterator[SourceBatch]:
+    blocks = await source.open()
     try:
-        while (batch := await off_loop(_next_decoded, blocks)) is not None:
-            yield batch
+        while (block := await blocks.next_block()) is not None:
+            yield await off_loop(block.decode)
     finally:
-        await off_loop(reader.close)
-
-
-def _next_decoded(blocks: Iterator[SourceBlock]) -> SourceBatch | None:
-    block = next(blocks, None)
-    return None if block is None else block.decode()
+        await blocks.aclose()
 
 
 class _Pieces:
@@ -265,7 +256,7 @@ async def spool_source(
     *,
     hold: SpoolHold,
     source_format: str | None,
-    open_rows: Callable[[], Source | AsyncSource],
+    open_rows: Callable[[], Awaitable[AsyncSource]],
     off_loop: OffLoop,
 ) -> Spooled:
     """Write any source that can be read once to the spool; the file to push from, which `hold` holds.
@@ -276,7 +267,7 @@ async def spool_source(
         JournalError: The spool cannot be written.
     """
     if not is_byte_stream(source):
-        return await spool_rows(await off_loop(open_rows), folder / f"{push_id}.arrow", hold, off_loop)
+        return await spool_rows(await open_rows(), folder / f"{push_id}.arrow", hold, off_loop)
     if source_format not in _SUFFIXES:
         raise ConfigError(
             "a stream has no name that tells its format", key="format", hint=f"--format {'|'.join(_SUFFIXES)}"

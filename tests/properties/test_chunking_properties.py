@@ -5,9 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.chunks import chunks_of
 
 from pushengine.interfaces import SourceBatch
-from pushengine.pipeline.chunking import Chunk, ChunkReader
+from pushengine.pipeline.chunking import Chunk
 
 ROWS = st.lists(
     st.tuples(st.one_of(st.none(), st.integers(-9, 9)), st.one_of(st.none(), st.text(max_size=40))), max_size=40
@@ -50,10 +51,7 @@ def test_chunks_are_the_input_within_limits(tables, max_bytes):
         whole = pa.RecordBatch.from_pylist([{"a": a, "b": b} for a, b in table], schema=SCHEMA)
         batches.append(SourceBatch(whole, "f", row))
         row += len(table)
-    passes = []
-    for _ in range(2):
-        reader = ChunkReader(Reader(batches), max_bytes)
-        passes.append(list(iter(reader.next_chunk, None)))
+    passes = [chunks_of(Reader(batches), max_bytes) for _ in range(2)]
     assert [(c.chunk_id, c.nbytes) for c in passes[0]] == [(c.chunk_id, c.nbytes) for c in passes[1]]
     rows = []
     for number, chunk in enumerate(passes[0]):

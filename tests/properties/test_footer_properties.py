@@ -102,8 +102,8 @@ def test_pieces_of_any_file_hold_its_rows_in_order(folder, table, options, copie
     schema = settled(source)
     expected = pa.concat_tables([table] * copies)
     found, answers = [], []
-    for piece in source.pieces(schema):
-        payload = checked_payload(piece, schema, digests=("md5",), filesystem=LocalFileSystem())
+    for piece in source.passthrough_blocks(schema):
+        payload = checked_payload("000000", piece, schema, digests=("md5",), filesystem=LocalFileSystem())
         data = bytes_of(payload.data)
         assert len(data) == payload.size
         found.append(pq.ParquetFile(io.BytesIO(data), coerce_int96_timestamp_unit="us").read().cast(table.schema))
@@ -176,8 +176,8 @@ def test_a_damaged_footer_is_an_error_of_the_source_or_sends_its_rows_another_wa
     source = opened([path])
     try:
         schema = settled(source)
-        for piece in source.pieces(schema):
-            payload = checked_payload(piece, schema, digests=(), filesystem=LocalFileSystem())
+        for piece in source.passthrough_blocks(schema):
+            payload = checked_payload("000000", piece, schema, digests=(), filesystem=LocalFileSystem())
             assert payload.size < 2 * len(data)
             assert payload.rows > 0
     except (SourceError, SchemaError, ReencodeError):

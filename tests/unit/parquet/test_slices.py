@@ -8,14 +8,15 @@ import zlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.chunks import chunks_of
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SchemaError, SourceReadError, ValueMisfitError
+from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, ValueMisfitError
 from pushengine.model import FileSlice
 from pushengine.parquet import eligibility, page_checks
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.footer import MAX_FOOTER_BYTES, TAIL_BYTES, Footer, footer_length, framed
-from pushengine.parquet.slices import PassthroughReader, checked_payload
+from pushengine.parquet.slices import MEMORY_BYTES, PassthroughReader, checked_payload
 from pushengine.parquet.thrift_compact import (
     BINARY,
     I64,
@@ -49,7 +50,7 @@ def opened(paths, **settings):
 
 def pieces_of(paths, **settings):
     source = opened(paths, **settings)
-    return source.pieces(settled(source))
+    return source.passthrough_blocks(settled(source))
 
 
 def bytes_of(data):
@@ -66,7 +67,7 @@ def bytes_of(data):
 
 
 def payload_of(piece, schema, **options):
-    return checked_payload(piece, schema, **({"digests": ("sha256",), "filesystem": FILES} | options))
+    return checked_payload("000000", piece, schema, **({"digests": ("sha256",), "filesystem": FILES} | options))
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ ACCEPTED = {
 def test_what_our_encoder_could_have_written_goes_as_it_is(write, case, options):
     path = write(ACCEPTED[case], **options)
     source = opened(path)
-    (piece,) = source.pieces(settled(source))
+    (piece,) = source.passthrough_blocks(settled(source))
     assert bytes_of(payload_of(piece, settled(source)).data) == path.read_bytes()
 
 
@@ -242,8 +243,8 @@ def test_pages_are_looked_at_where_the_footer_does_not_tell_them(write, monkeypa
 def test_a_column_that_is_sent_as_something_else_is_encoded_again(write, name, kind):
     source = opened(write({"i": [1], "b": [True]}))
     with pytest.raises(ReencodeError, match=f"column {name} is (INT64|BOOLEAN) and is sent as {kind}"):
-        source.pieces(settled(source, overrides={name: kind}))
-    assert source.pieces(settled(source, overrides={"i": "INTEGER"}))
+        source.passthrough_blocks(settled(source, overrides={name: kind}))
+    assert source.passthrough_blocks(settled(source, overrides={"i": "INTEGER"}))
 
 
 def test_all_files_or_none(write):
@@ -279,9 +280,8 @@ def test_a_large_file_is_cut_at_row_groups(write):
     path = write({"i": range(count), "s": noise(count)}, row_group_size=700)
     source = opened(path)
     schema, table = settled(source), pq.read_table(path)
-    pieces = source.pieces(schema)
+    pieces = source.passthrough_blocks(schema)
     assert len(pieces) > 10
-    assert [piece.chunk_id for piece in pieces] == [f"{i:06d}" for i in range(len(pieces))]
     row = 0
     for piece in pieces:
         assert piece.source_rows == (row, row + piece.rows)
@@ -297,7 +297,7 @@ def test_a_file_of_up_to_two_pieces_is_sent_whole(write):
     path = write({"s": noise(2500)}, row_group_size=100)
     assert 64 * 1024 < path.stat().st_size < 128 * 1024
     source = opened(path)
-    (piece,) = source.pieces(settled(source))
+    (piece,) = source.passthrough_blocks(settled(source))
     assert payload_of(piece, settled(source)).data.parts == (FileSlice(path, 0, path.stat().st_size),)
 
 
@@ -306,7 +306,7 @@ def test_small_files_are_joined_to_one_piece(write):
     paths = [write(table, f"{n:02d}.parquet", row_group_size=20) for n, table in enumerate(tables)]
     source = opened(paths)
     schema = settled(source)
-    pieces = source.pieces(schema)
+    pieces = source.passthrough_blocks(schema)
     assert 1 <= len(pieces) < 5
     found = [pq.read_table(io.BytesIO(bytes_of(payload_of(piece, schema).data))) for piece in pieces]
     assert pa.concat_tables(found).equals(pa.concat_tables(tables))
@@ -365,11 +365,11 @@ def test_so_many_row_groups_are_in_one_piece_as_their_ordinals_can_count(write, 
 def test_bytes_that_no_row_group_has_are_not_sent(write):
     lean = change_footer(write(COLUMNS), junk=bytes(1 << 20))
     schema = settled(opened(lean))
-    (piece,) = opened(lean).pieces(schema)
+    (piece,) = opened(lean).passthrough_blocks(schema)
     assert payload_of(piece, schema).size == lean.stat().st_size
     stuffed = change_footer(write(COLUMNS, "stuffed.parquet"), junk=bytes((1 << 20) + 1))
     for paths in ([stuffed], [stuffed, lean]):
-        (piece,) = opened(paths).pieces(schema)
+        (piece,) = opened(paths).passthrough_blocks(schema)
         payload = payload_of(piece, schema)
         assert payload.size < 5000
         assert pq.read_table(io.BytesIO(bytes_of(payload.data))).num_rows == 2 * len(paths)
@@ -386,11 +386,16 @@ def test_a_file_larger_than_a_payload_is_cut_though_it_is_not_longer_than_two_pi
 
 def test_pieces_are_given_from_where_a_push_goes_on(write):
     pieces = pieces_of(write({"s": noise(20_000)}, row_group_size=500))
-    reader = PassthroughReader(pieces, first_index=3)
+    reader = PassthroughReader(pieces, label="f", start_row=pieces[3].source_rows[0])
     assert reader.bytes_read() == sum(piece.disk_bytes for piece in pieces[:3])
-    assert reader.next_chunk() is pieces[3]
-    reader.stop()
-    assert reader.next_chunk() is None
+    assert list(reader) == pieces[3:]
+    assert (reader.rows_read, reader.bytes_read()) == (20_000, sum(piece.disk_bytes for piece in pieces))
+    assert list(PassthroughReader(pieces, label="f", start_row=20_000)) == []
+    with pytest.raises(SourceChangedError, match="row 18"):
+        PassthroughReader(pieces, label="f", start_row=17)
+    chunks = chunks_of(PassthroughReader(pieces, label="f"), MEMORY_BYTES)
+    assert [chunk.passthrough for chunk in chunks] == pieces
+    assert [chunk.rows for chunk in chunks] == [piece.rows for piece in pieces]
 
 
 # ----------------------------------------------------------------------------------------------------------------- digests
@@ -399,7 +404,7 @@ def test_pieces_are_given_from_where_a_push_goes_on(write):
 def test_digests_are_those_of_the_bytes_that_are_sent(write):
     source = opened(write({"s": noise(20_000)}, row_group_size=500))
     schema = settled(source)
-    piece = source.pieces(schema)[1]
+    piece = source.passthrough_blocks(schema)[1]
     payload = payload_of(piece, schema, digests=DIGESTS)
     data = bytes_of(payload.data)
     assert payload.digests == {
@@ -413,7 +418,7 @@ def test_a_file_that_became_shorter_or_is_gone_is_told(write):
     path = write({"i": range(100_000)}, use_dictionary=False, compression="none")
     source = opened(path)
     schema = settled(source)
-    (piece, *_) = source.pieces(schema)
+    (piece, *_) = source.passthrough_blocks(schema)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(SourceReadError, match="shorter"):
         payload_of(piece, schema)
@@ -430,7 +435,7 @@ LATE = 7 * 1000 + 321
 def checked(path, *, keys=(), **settings):
     source = opened(path, chunk_bytes=1 << 20, **settings)
     schema = settled(opened(path.parent / "sample.parquet", **settings), keys=keys)
-    for piece in source.pieces(schema):
+    for piece in source.passthrough_blocks(schema):
         payload_of(piece, schema)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pyarrow as pa
 import pytest
+from support.chunks import all_chunks, chunker, chunks_of, inline
 
+from pushengine.errors import SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.pipeline import chunking
-from pushengine.pipeline.chunking import AsyncChunkReader, ChunkReader, Taper
+from pushengine.pipeline.chunking import Chunker, Taper
+from pushengine.sources.async_batches import IteratorSource
+from pushengine.sources.threaded import ThreadStream
 
 
 class Batches:
@@ -52,8 +58,7 @@ def test_the_first_and_the_last_chunks_are_small_enough_to_be_shared(monkeypatch
             return self.taken * 80
 
     def sizes():
-        reader = ChunkReader(Texts(), 8000, taper=Taper(80_000, encoders))
-        return [chunk.nbytes for chunk in iter(reader.next_chunk, None)]
+        return [chunk.nbytes for chunk in chunks_of(Texts(), 8000, taper=Taper(80_000, encoders))]
 
     assert sum(sizes()) == 80_000
     assert sizes() == sizes()
@@ -66,8 +71,8 @@ def test_the_first_and_the_last_chunks_are_small_enough_to_be_shared(monkeypatch
 
 
 def test_what_is_left_counts_only_for_a_source_that_is_read_from_the_start():
-    reader = ChunkReader(Batches(*[10] * 100), 800, taper=Taper(8000, 8))
-    assert {chunk.rows for chunk in iter(reader.next_chunk, None)} == {100}
+    chunks = chunks_of(Batches(*[10] * 100), 800, taper=Taper(8000, 8))
+    assert {chunk.rows for chunk in chunks} == {100}
 
 
 class Unparsed:
@@ -78,11 +83,6 @@ class Unparsed:
     def __init__(self, batch: SourceBatch) -> None:
         self.decode = lambda: batch
         self.nbytes = batch.nbytes
-
-
-def chunks_of(batches, max_bytes):
-    reader = ChunkReader(batches, max_bytes)
-    return list(iter(reader.next_chunk, None))
 
 
 def rows_of(chunk):
@@ -133,14 +133,63 @@ def test_halves_share_the_rows_and_tell_their_place():
     assert single.halves() == ()
 
 
-def test_stopping_ends_after_the_batch_at_hand():
-    batches = Batches(10, 10, 10)
-    reader = ChunkReader(batches, 80)
-    assert reader.next_chunk() is not None
-    reader.stop()
-    assert reader.next_chunk() is None
-    assert batches.taken < 3
-    assert reader.bytes_read() == batches.taken
+async def test_stopping_ends_after_the_block_at_hand():
+    batches = Batches(10, 10, 10, 10)
+    chunks = chunker(batches, 80)
+    assert rows_of(await chunks.next_chunk()) == list(range(10))
+    chunks.stop()
+    assert await chunks.next_chunk() is None
+    assert await chunks.next_chunk() is None
+
+
+async def test_a_stop_while_a_block_is_read_drops_it():
+    chunks = None
+
+    async def read_and_stop(function, /, *args):
+        found = function(*args)
+        chunks.stop()
+        return found
+
+    chunks = Chunker(ThreadStream(Batches(10), read_and_stop), 80, read=read_and_stop)
+    assert await chunks.next_chunk() is None
+
+
+async def test_small_blocks_are_read_several_at_a_time_and_counted_one_by_one():
+    """A hop between threads costs more than a small block."""
+    hops = 0
+
+    async def read(function, /, *args):
+        nonlocal hops
+        hops += 1
+        return function(*args)
+
+    batches = Batches(*[10] * 1000)
+    blocks = ThreadStream(batches, read)
+    seen = []
+    while (block := await blocks.next_block()) is not None:
+        seen.append((block.first_row, blocks.rows_read, blocks.bytes_read))
+    assert seen == [(number * 10, number * 10 + 10, number + 1) for number in range(1000)]
+    assert await blocks.next_block() is None
+    assert hops <= 2
+
+
+async def test_large_blocks_are_read_one_at_a_time():
+    batches = Batches(*[200_000] * 3)
+    blocks = ThreadStream(batches, inline)
+    await blocks.next_block()
+    assert batches.taken == 1
+
+
+async def test_an_error_of_the_source_comes_after_the_blocks_before_it():
+    class Failing(Batches):
+        def __iter__(self):
+            yield from super().__iter__()
+            raise SourceReadError("gone")
+
+    blocks = ThreadStream(Failing(10, 10), inline)
+    assert [(await blocks.next_block()).first_row, (await blocks.next_block()).first_row] == [0, 10]
+    with pytest.raises(SourceReadError, match="gone"):
+        await blocks.next_block()
 
 
 async def test_an_async_source_gives_the_same_chunks():
@@ -148,16 +197,54 @@ async def test_an_async_source_gives_the_same_chunks():
         for one in batches:
             yield one
 
-    expected = chunks_of(Batches(10, 300, 7), 500)
-    reader = AsyncChunkReader(stream(Batches(10, 300, 7)), 500)
-    chunks = []
-    while (chunk := await reader.next_chunk()) is not None:
-        chunks.append(chunk)
-    assert [(c.chunk_id, rows_of(c)) for c in chunks] == [(c.chunk_id, rows_of(c)) for c in expected]
-    assert await reader.next_chunk() is None
-    stopped = AsyncChunkReader(stream(Batches(10)), 500)
+    def source():
+        return IteratorSource(stream(Batches(10, 300, 7)), label="f", schema=None)
+
+    expected = [(chunk.chunk_id, rows_of(chunk)) for chunk in await all_chunks(chunker(Batches(10, 300, 7), 500))]
+    opened = source()
+    chunks = Chunker(await opened.open(), 500, read=inline)
+    assert [(chunk.chunk_id, rows_of(chunk)) for chunk in await all_chunks(chunks)] == expected
+    assert await chunks.next_chunk() is None
+    stopped = Chunker(await source().open(), 500, read=inline)
     stopped.stop()
     assert await stopped.next_chunk() is None
+    with pytest.raises(SourceReadError, match="only once"):
+        await opened.open()
+
+
+async def test_what_was_sampled_of_an_async_source_is_read_with_the_rest():
+    async def stream(batches):
+        for one in batches:
+            yield one
+
+    source = IteratorSource(stream(Batches(10, 10, 10)), label="f", schema=None)
+    assert (await source.schema()).names == ["x"]
+    sample = await source.sample(100)
+    assert [(await sample.next_block()).rows, (await sample.next_block()).rows, await sample.next_block()] == [
+        10,
+        10,
+        None,
+    ]
+    (chunk,) = await all_chunks(Chunker(await source.open(), 5000, read=inline))
+    assert rows_of(chunk) == list(range(30))
+
+
+async def test_a_stop_does_not_wait_for_an_iterator_that_says_nothing():
+    waiting = asyncio.Event()
+
+    async def silent():
+        yield from_first
+        waiting.set()
+        await asyncio.Event().wait()
+
+    (from_first,) = Batches(10).batches
+    source = IteratorSource(silent(), label="f", schema=None)
+    chunks = Chunker(await source.open(), 5000, read=inline)
+    reading = asyncio.create_task(chunks.next_chunk())
+    await waiting.wait()
+    chunks.stop()
+    assert await reading is None
+    await source.aclose()
 
 
 @pytest.mark.parametrize("max_bytes", [40, 80, 500])
@@ -166,9 +253,9 @@ def test_a_push_that_goes_on_cuts_the_rest_as_the_first_pass_did(max_bytes):
     whole = chunks_of(Batches(*sizes), max_bytes)
     first_row = 0
     for index, chunk in enumerate(whole):
-        reader = ChunkReader(Batches(*sizes), max_bytes, first_index=index, first_row=first_row)
-        assert reader.first_row == first_row
-        rest = list(iter(reader.next_chunk, None))
+        chunks = chunker(Batches(*sizes), max_bytes, first_index=index, first_row=first_row)
+        assert chunks.first_row == first_row
+        rest = asyncio.run(all_chunks(chunks))
         assert [(c.chunk_id, rows_of(c)) for c in rest] == [(c.chunk_id, rows_of(c)) for c in whole[index:]]
         first_row += chunk.rows
 
@@ -177,9 +264,9 @@ def test_a_source_that_does_not_know_its_rows_is_read_from_the_start():
     batches = Batches(10, 10, 10)
     batches.rows_read = None
     batches.batches = [Unparsed(one) for one in batches.batches]
-    reader = ChunkReader(batches, 80, first_index=2, first_row=20)
+    reader = chunker(batches, 80, first_index=2, first_row=20)
     assert reader.first_row == 0
-    chunks = list(iter(reader.next_chunk, None))
+    chunks = asyncio.run(all_chunks(reader))
     assert [(chunk.chunk_id, chunk.rows) for chunk in chunks] == [("000000", None), ("000001", None), ("000002", None)]
     first, second = chunks[0].halves()
     assert (rows_of(first), rows_of(second)) == (list(range(5)), list(range(5, 10)))

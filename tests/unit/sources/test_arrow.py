@@ -15,7 +15,7 @@ import pytest
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.sources import AsyncSource, open_source
+from pushengine.sources import IteratorSource, open_source
 from pushengine.sources.arrow import SLICE_ROWS
 
 TABLE = pa.table({"i": [1, 2, None], "s": ["a", None, "c"], "d": pa.array(["x", "y", "x"]).dictionary_encode()})
@@ -180,12 +180,22 @@ async def stream(*items):
         yield item
 
 
+async def batches_of(source):
+    blocks = await source.open()
+    return [block async for block in each(blocks)]
+
+
+async def each(blocks):
+    while (block := await blocks.next_block()) is not None:
+        yield block
+
+
 async def test_async_batches_tables_and_frames_come_in_order():
     batch = pa.RecordBatch.from_pydict({"i": [1, 2]})
     source = opened(stream(batch, pa.table({"i": [3]}), pl.DataFrame({"i": [4, 5]})))
-    assert isinstance(source, AsyncSource)
-    assert source.schema is None
-    got = [(one.first_row, one.batch["i"].to_pylist()) async for one in source.batches]
+    assert isinstance(source, IteratorSource)
+    assert (await source.schema()).field("i").type == pa.int64()
+    got = [(one.first_row, one.batch["i"].to_pylist()) for one in await batches_of(source)]
     assert got == [(0, [1, 2]), (2, [3]), (3, [4, 5])]
     await source.aclose()
 
@@ -201,7 +211,7 @@ async def test_an_async_source_can_be_closed_half_way():
             closed.append(True)
 
     source = opened(endless())
-    assert (await anext(source.batches)).batch.num_rows == 1
+    assert (await (await source.open()).next_block()).batch.num_rows == 1
     await source.aclose()
     assert closed == [True]
 
@@ -220,12 +230,11 @@ async def test_an_async_source_can_be_closed_half_way():
 async def test_what_an_async_source_may_do_wrong(items, error, text):
     source = opened(stream(*items))
     with pytest.raises(error, match=text):
-        async for _ in source.batches:
-            pass
+        await batches_of(source)
 
 
 async def test_the_declared_schema_is_what_batches_must_match():
     schema = pa.schema([("i", pa.int64()), ("s", pa.string())])
     source = opened(stream(pa.RecordBatch.from_pydict({"s": ["a"], "i": pa.array([1], pa.int8())})), schema=schema)
-    assert source.schema == schema
-    assert [one.batch.schema async for one in source.batches] == [schema]
+    assert await source.schema() == schema
+    assert [one.batch.schema for one in await batches_of(source)] == [schema]

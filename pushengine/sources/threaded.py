@@ -1,0 +1,187 @@
+"""A blocking source for asynchronous code: its calls run on the reader thread, one after another."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from pushengine.config.settings import EngineSettings
+from pushengine.interfaces import (
+    AsyncSource,
+    BlockReader,
+    BlockStream,
+    FileSystem,
+    OffLoop,
+    RowBlock,
+    Source,
+    SourceBatch,
+    SourceBlock,
+)
+from pushengine.runtime.aio import finish
+from pushengine.sources.async_batches import IteratorSource
+from pushengine.sources.registry import open_source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+B = TypeVar("B", bound=RowBlock)
+_STEP_BYTES = 1024 * 1024
+
+
+async def open_async_source(
+    spec: Any,
+    *,
+    read: OffLoop,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    schema: pa.Schema | None = None,
+    settings: EngineSettings,
+    filesystem: FileSystem,
+) -> AsyncSource:
+    """`registry.open_source`, for asynchronous code.
+
+    `read` runs a call on the reader thread; the other arguments, and what is raised, are the same.
+    """
+    found = await read(open_source, spec, format=format, schema=schema, settings=settings, filesystem=filesystem)
+    return found if isinstance(found, IteratorSource) else ThreadSource(found, read)
+
+
+class ThreadSource:
+    """`interfaces.AsyncSource` over a blocking source.
+
+    Args:
+        source: The source.
+        read: Runs a call on the reader thread.
+
+    Attributes:
+        source: The source.
+    """
+
+    def __init__(self, source: Source, read: OffLoop) -> None:
+        self.source = source
+        self.label = source.label
+        self.is_text = source.is_text
+        self.is_repeatable = source.is_repeatable
+        self.files = source.files
+        self._read = read
+
+    async def size_bytes(self) -> int | None:
+        """Size on disk or in memory, or None where unknown."""
+        return await self._read(self.source.size_bytes)
+
+    async def schema(self) -> pa.Schema:
+        """The Arrow schema of all batches."""
+        return await self._read(self.source.schema)
+
+    async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
+        """Some batches from which a schema is inferred."""
+        return ThreadStream(_SampleReader(self.source.sample(max_bytes)), self._read)
+
+    async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:
+        """Begin a pass over all rows, or over those from `start_row` on."""
+        return ThreadStream(await self._read(self.source.open, start_row), self._read)
+
+    async def aclose(self) -> None:
+        """Nothing outlives a pass."""
+
+
+class _Read(NamedTuple, Generic[B]):
+    """A block, None at the end or an error; and where its reader stood behind it."""
+
+    block: B | Exception | None
+    rows_read: int | None
+    bytes_read: int | None
+
+
+class ThreadStream(Generic[B]):
+    """`interfaces.BlockStream` over a blocking reader.
+
+    Args:
+        reader: The pass.
+        read: Runs a call on the reader thread.
+
+    Attributes:
+        rows_read, bytes_read: Where the reader stood behind the last block given.
+    """
+
+    def __init__(self, reader: BlockReader[B], read: OffLoop) -> None:
+        self.rows_read = reader.rows_read
+        self.bytes_read: int | None = 0
+        self._reader = reader
+        self._read = read
+        self._blocks: Iterator[B] | None = None
+        self._ahead: deque[_Read[B]] = deque()
+        self._is_stopped = False
+
+    async def next_block(self) -> B | None:
+        """The next block; None after the last one, or once stopped.
+
+        Raises:
+            SourceError: From the source.
+        """
+        if not self._ahead and not self._is_stopped:
+            self._ahead.extend(await self._read(self._read_some))
+        if self._is_stopped:
+            self._ahead.clear()
+            return None
+        block, self.rows_read, self.bytes_read = self._ahead[0]
+        if isinstance(block, Exception):
+            raise block
+        if block is not None:  # the end stays where it is, and so does an error
+            self._ahead.popleft()
+        return block
+
+    def _read_some(self) -> list[_Read[B]]:
+        """Blocks of a mebibyte in all: small ones would not be worth a hop between threads each."""
+        if self._blocks is None:
+            self._blocks = iter(self._reader)
+        found: list[_Read[B]] = []
+        nbytes = 0
+        while nbytes < _STEP_BYTES and not self._is_stopped:
+            block: B | Exception | None
+            try:
+                block = next(self._blocks, None)
+            except Exception as error:  # noqa: BLE001 - raised by next_block(), behind the blocks before it
+                block = error
+            found.append(_Read(block, self._reader.rows_read, self._reader.bytes_read()))
+            if block is None or isinstance(block, Exception):
+                break
+            nbytes += block.nbytes
+        return found
+
+    def stop(self) -> None:
+        """Give no more blocks."""
+        self._is_stopped = True
+        self._reader.stop()
+
+    async def aclose(self) -> None:
+        """Close on the reader thread, behind whatever read is still running there."""
+        self._ahead.clear()
+        await finish(self._read(self._close))
+
+    def _close(self) -> None:
+        closer = getattr(self._blocks, "close", None)
+        if closer is not None:
+            closer()
+        self._reader.close()
+
+
+class _SampleReader(BlockReader[SourceBlock]):
+    """A sample as a pass that knows nothing of where it is."""
+
+    rows_read = None
+
+    def __init__(self, batches: Iterator[SourceBatch]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[SourceBlock]:
+        return iter(self._batches)
+
+    def bytes_read(self) -> None:
+        """Not known."""
+
+    def stop(self) -> None:
+        """Rows are known."""
+
+    def close(self) -> None:
+        """Closed with its iterator."""
