@@ -151,14 +151,14 @@ def _pieces(path: Path) -> list[tuple[Any, Any]]:
     from pushengine.runtime.files import LocalFileSystem
 
     settings = EngineSettings()
-    layouts = read_layouts([path], LocalFileSystem(), settings)
+    layouts = read_layouts(LocalFileSystem().list(str(path)), LocalFileSystem(), settings)
     return [(piece, parts_of(piece)) for piece in cut(layouts, settings.fitting_chunk_bytes)]
 
 
 def _bytes_of(part: Any) -> bytes:
     if isinstance(part, bytes):
         return part
-    with part.path.open("rb") as file:
+    with Path(part.file.uri).open("rb") as file:
         file.seek(part.offset)
         data: bytes = file.read(part.nbytes)
     return data

@@ -85,6 +85,7 @@ class PushEngine:
             pool_id,
             auth,
             settings=self._settings,
+            filesystem=self._runtime.filesystem,
             clock=self._runtime.clock,
             on_server_date=server_clock.observe,
         )

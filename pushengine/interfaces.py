@@ -6,14 +6,12 @@ Protocols and plain values only: no I/O, and nothing heavy is imported at run ti
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, ParamSpec, Protocol, TypeVar
 
-from pushengine.model import ChunkType, Job, JobId, Payload, RemoteChunk, TableColumn, Target
+from pushengine.model import ChunkType, FileRef, Job, JobId, Payload, RemoteChunk, TableColumn, Target
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
 P = ParamSpec("P")
@@ -149,42 +147,23 @@ class Destination(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileStat:
-    """What the file system says of a file without reading it.
-
-    Attributes:
-        size_bytes: Length.
-        modified_at_ns: Time of the last change of the content, nanoseconds UTC. Copying tools set it to whatever they like.
-        changed_at_ns: Time of the last change of content, name or attributes, nanoseconds UTC. Nobody can set it.
-        device: The file system it lies on.
-        inode: Its number there; another one means another file.
-    """
-
-    size_bytes: int
-    modified_at_ns: int
-    changed_at_ns: int
-    device: int
-    inode: int
-
-
 class FileSystem(Protocol):
-    """Files as sources see them. Blocking; called on worker threads only."""
+    """Files as sources and uploads see them. All but `read_range` blocks and is called on worker threads only; OSError comes as it is."""
 
-    def expand(self, pattern: str) -> list[Path]:
+    def list(self, pattern: str) -> list[FileRef]:
         """Existing regular files that a path, directory or glob means, sorted; empty if none."""
         ...
 
-    def size_bytes(self, path: Path) -> int:
-        """Length of a file."""
+    def stat(self, file: FileRef) -> FileRef:
+        """The file as it is now."""
         ...
 
-    def stat(self, path: Path) -> FileStat:
-        """What is known of a file without reading it."""
-        ...
-
-    def open_binary(self, path: Path) -> BinaryIO:
+    def open(self, file: FileRef) -> BinaryIO:
         """Open for reading; seekable."""
+        ...
+
+    def read_range(self, file: FileRef, offset: int, nbytes: int) -> AsyncGenerator[bytes, None]:
+        """`nbytes` from `offset` on, some at a time; fewer where the file ends before."""
         ...
 
 
@@ -256,7 +235,7 @@ class Source(Protocol):
     """All columns come as strings and their types are to be found out from the values (CSV)."""
     is_repeatable: bool
     """Can be read a second time and gives the same rows."""
-    files: tuple[Path, ...]
+    files: tuple[FileRef, ...]
     """The files behind it; none for objects in memory."""
 
     def size_bytes(self) -> int | None:
@@ -311,7 +290,7 @@ class AsyncSource(Protocol):
     label: str
     is_text: bool
     is_repeatable: bool
-    files: tuple[Path, ...]
+    files: tuple[FileRef, ...]
 
     async def size_bytes(self) -> int | None:
         """As `Source.size_bytes`."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, NewType
 
 JobId = NewType("JobId", str)
@@ -17,6 +18,8 @@ MAX_PAYLOAD_BYTES = 990_000_000
 """Below the platform's 1 GB with the multipart around it."""
 SEND_BUFFER_BYTES = 4 * 1024 * 1024
 """What an upload from files holds of them: the piece that is sent and the one that is read ahead."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 Mode = Literal["replace", "append", "upsert", "delete"]
 MODES: tuple[Mode, ...] = ("replace", "append", "upsert", "delete")
@@ -88,10 +91,42 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FileSlice:
-    """Part of a file on disk."""
+class FileRef:
+    """A file as a file system listed it.
 
-    path: Path
+    Attributes:
+        uri: What finds it and what messages call it: a path of this machine.
+        size: Its length then, bytes.
+        version: What tells its content of then from a later one: the time of the last change first, or what stands for it, and then what
+            some file systems give anew at every look (see `interfaces.FileSystem`).
+    """
+
+    uri: str
+    size: int
+    version: tuple[int | str, ...]
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return PurePath(self.uri).name
+
+
+def scheme_of(uri: str) -> str | None:
+    """`s3` of `s3://bucket/key`; None for a path of this machine."""
+    found = _SCHEME.match(uri)
+    return None if found is None else found[1].lower()
+
+
+def absolute_uri(uri: str) -> str:
+    """The same file, wherever the process stands; an address with a scheme is absolute already."""
+    return uri if scheme_of(uri) else str(Path(uri).absolute())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileSlice:
+    """Part of a file."""
+
+    file: FileRef
     offset: int
     nbytes: int
 

@@ -27,8 +27,10 @@ from pushengine.errors import (
     OutcomeUnknownError,
     UnexpectedResponseError,
 )
+from pushengine.interfaces import FileSystem
 from pushengine.model import ChunkType, FileParts, Job, JobId, JobStatus, Payload, RemoteChunk, TableColumn, Target
 from pushengine.runtime.clock import Clock, SystemClock
+from pushengine.runtime.files import LocalFileSystem
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class DataPushClient:
         pool_id: The data pool.
         credentials: Who pushes.
         settings: Base path, private CA and time limits.
+        filesystem: Where the files of uploads lie; None is this machine.
         clock: Time of tokens and of `on_server_date`.
         on_server_date: Told the server's clock (seconds UTC) and our monotonic one at the middle of the call, for each answer that came
             within a few seconds.
@@ -62,6 +65,7 @@ class DataPushClient:
         credentials: Credentials,
         *,
         settings: EngineSettings | None = None,
+        filesystem: FileSystem | None = None,
         clock: Clock | None = None,
         on_server_date: Callable[[float, float], None] | None = None,
     ) -> None:
@@ -77,7 +81,11 @@ class DataPushClient:
         if isinstance(credentials, OAuthClient) and credentials.token_url:
             self._token_url = wire.parse_url(credentials.token_url, key="token_url").geturl()
         self._transport = Transport(
-            self._origin, settings=self._settings, clock=self._clock, on_server_date=on_server_date
+            self._origin,
+            settings=self._settings,
+            clock=self._clock,
+            filesystem=filesystem or LocalFileSystem(),
+            on_server_date=on_server_date,
         )
         self._tokens = TokenSource(credentials, self._fetch_token, self._clock)
 

@@ -23,6 +23,7 @@ from pushengine.celonis.error_mapping import BORDER_ERRORS, Call, border_error, 
 from pushengine.celonis.upload import Upload, UploadBody
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import EngineClosedError, UnexpectedResponseError
+from pushengine.interfaces import FileSystem
 from pushengine.model import FileParts
 from pushengine.runtime.clock import Clock
 
@@ -55,6 +56,7 @@ class Transport:
         origin: Scheme and host of the team.
         settings: Private CA and time limits.
         clock: Measures.
+        filesystem: Where the files of uploads lie.
         on_server_date: Told the server's clock (seconds UTC) and our monotonic one at the middle of the call, for each answer of the team
             that came within a few seconds.
 
@@ -68,11 +70,13 @@ class Transport:
         *,
         settings: EngineSettings,
         clock: Clock,
+        filesystem: FileSystem,
         on_server_date: Callable[[float, float], None] | None = None,
     ) -> None:
         self._origin = origin
         self._settings = settings
         self._clock = clock
+        self._filesystem = filesystem
         self._on_server_date = on_server_date
         self._ssl = build_ssl_context(settings.ca_file)
         self._http: aiohttp.ClientSession | None = None
@@ -87,6 +91,7 @@ class Transport:
         """A body to be sent once by `exchange()`."""
         return Upload(
             source,
+            files=self._filesystem,
             stall_timeout_seconds=self._settings.stall_timeout_seconds,
             read_timeout_seconds=self._settings.read_timeout_seconds,
             clock=self._clock,

@@ -21,21 +21,20 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
-import aiofiles
 import aiohttp
 
 from pushengine.errors import SourceReadError
+from pushengine.interfaces import FileSystem
 from pushengine.model import FileParts, FileSlice
-from pushengine.runtime.aio import cancel_and_wait, settled
+from pushengine.runtime.aio import cancel_and_wait
 from pushengine.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 SLICE_BYTES = 256 * 1024
-FILE_PIECE_BYTES = 1024 * 1024
 
 
 class UploadBody(aiohttp.payload.Payload):
@@ -43,6 +42,7 @@ class UploadBody(aiohttp.payload.Payload):
 
     Args:
         source: The payload, in memory (kept, not copied) or in files (read as it is sent).
+        files: Where the files lie.
         now: A monotonic clock, for `sent_at`.
 
     Attributes:
@@ -53,7 +53,9 @@ class UploadBody(aiohttp.payload.Payload):
 
     _autoclose = True
 
-    def __init__(self, source: memoryview | FileParts, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, source: memoryview | FileParts, *, files: FileSystem, now: Callable[[], float] = time.monotonic
+    ) -> None:
         boundary = secrets.token_hex(16)
         super().__init__(source, content_type=f"multipart/form-data; boundary={boundary}")
         self._source = source if isinstance(source, FileParts) else source.cast("B")
@@ -63,6 +65,7 @@ class UploadBody(aiohttp.payload.Payload):
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode("ascii")
         self._tail = f"\r\n--{boundary}--\r\n".encode("ascii")
+        self._files = files
         self._now = now
         self.sent_at: float | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -140,44 +143,23 @@ class UploadBody(aiohttp.payload.Payload):
 
     async def _pieces(self, source: FileParts) -> AsyncGenerator[bytes, None]:
         """The bytes, some at a time."""
-        file: Any = None
-        path = None
-        try:
-            for part in source.parts:
-                if isinstance(part, bytes):
-                    yield part
-                    continue
-                try:
-                    if path != part.path:  # the parts of one file follow one another
-                        file, path = await self._reopened(file, part), part.path
-                    await file.seek(part.offset)
-                    left = part.nbytes
-                    while left and (piece := await file.read(min(FILE_PIECE_BYTES, left))):
+        for part in source.parts:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            left = part.nbytes
+            try:
+                async with contextlib.aclosing(self._files.read_range(part.file, part.offset, part.nbytes)) as pieces:
+                    async for piece in pieces:
                         left -= len(piece)
                         yield piece
-                except OSError as exc:
-                    self._fail(part, f"the file cannot be read: {exc.strerror or exc}", exc)
-                if left:
-                    self._fail(part, f"the file ended {left} bytes early: it changed while it was sent")
-        finally:
-            if file is not None:
-                await settled(asyncio.create_task(file.close()))
-
-    @staticmethod
-    async def _reopened(file: Any, part: FileSlice) -> Any:
-        if file is not None:
-            await file.close()
-        opening = asyncio.create_task(_opened(part))
-        try:
-            await settled(opening)
-        except asyncio.CancelledError:  # the thread has opened it all the same
-            if not opening.cancelled() and opening.exception() is None:
-                await settled(asyncio.create_task(opening.result().close()))
-            raise
-        return opening.result()
+            except OSError as exc:
+                self._fail(part, f"the file cannot be read: {exc.strerror or exc}", exc)
+            if left:
+                self._fail(part, f"the file ended {left} bytes early: it changed while it was sent")
 
     def _fail(self, source: FileSlice, what: str, cause: BaseException | None = None) -> NoReturn:
-        self.error = SourceReadError(what, source=str(source.path))
+        self.error = SourceReadError(what, source=source.file.uri)
         raise self.error from cause
 
     async def _hand_over(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
@@ -195,6 +177,7 @@ class Upload:
 
     Args:
         source: The payload.
+        files: Where its files lie, if it has some.
         stall_timeout_seconds: Nothing moves while the body is under way: over.
         read_timeout_seconds: The peer has all of it and says nothing: over.
         clock: Gives the body's `sent_at`.
@@ -207,11 +190,17 @@ class Upload:
     """
 
     def __init__(
-        self, source: memoryview | FileParts, *, stall_timeout_seconds: float, read_timeout_seconds: float, clock: Clock
+        self,
+        source: memoryview | FileParts,
+        *,
+        files: FileSystem,
+        stall_timeout_seconds: float,
+        read_timeout_seconds: float,
+        clock: Clock,
     ) -> None:
         # The body gets no bound method of this object: a reference cycle would keep the payload in memory until the
         # garbage collector runs.
-        self.body = UploadBody(source, now=clock.monotonic)
+        self.body = UploadBody(source, files=files, now=clock.monotonic)
         self.received_bytes = 0
         self.is_settled = False
         self.timed_out: Literal["write", "read"] | None = None
@@ -257,10 +246,6 @@ class Upload:
             deadline.reschedule(now)
         else:
             self._handle = loop.call_later(self._interval, self._tick, deadline)
-
-
-async def _opened(part: FileSlice) -> Any:
-    return await aiofiles.open(part.path, "rb")
 
 
 async def _next_or_none(pieces: AsyncGenerator[bytes, None]) -> bytes | None:

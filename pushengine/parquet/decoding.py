@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
 from pushengine.errors import unreadable
 from pushengine.interfaces import FileSystem
+from pushengine.model import FileRef
 
 _BATCH_BYTES = 2 * 1024 * 1024
 _BUFFER_BYTES = 1024 * 1024
@@ -19,17 +19,17 @@ _MIN_BATCH_ROWS = 256
 
 
 @contextlib.contextmanager
-def reading(path: Path, filesystem: FileSystem) -> Iterator[BinaryIO]:
+def reading(ref: FileRef, filesystem: FileSystem) -> Iterator[BinaryIO]:
     """An open file, whose errors are those of a source.
 
     Raises:
         SourceReadError: It cannot be opened or read.
     """
     try:
-        with filesystem.open_binary(path) as file:
+        with filesystem.open(ref) as file:
             yield file
     except OSError as exc:
-        raise unreadable(str(path), exc) from exc
+        raise unreadable(ref.uri, exc) from exc
 
 
 def open_parquet(file: BinaryIO, unit: str, *, metadata: Any = None, dictionaries: Sequence[str] = ()) -> Any:

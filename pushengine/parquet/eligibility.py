@@ -11,12 +11,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
-from pushengine.model import MAX_PAYLOAD_BYTES
+from pushengine.model import MAX_PAYLOAD_BYTES, FileRef
 from pushengine.parquet.footer import (
     MAX_FOOTER_BYTES,
     TAIL_BYTES,
@@ -64,13 +63,13 @@ class ParquetLayout:
     """A file that may go as it is.
 
     Attributes:
-        path: Where it is.
+        file: The file.
         nbytes: Its length.
         footer: What it ends with.
         groups: (rows, bytes of data) of each row group.
     """
 
-    path: Path
+    file: FileRef
     nbytes: int
     footer: Footer
     groups: tuple[tuple[int, int], ...]
@@ -81,7 +80,7 @@ class ParquetLayout:
         return sum(nbytes for _, nbytes in self.groups)
 
 
-def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: EngineSettings) -> list[ParquetLayout]:
+def read_layouts(refs: Sequence[FileRef], filesystem: FileSystem, settings: EngineSettings) -> list[ParquetLayout]:
     """Look at footers and first pages. Blocking.
 
     Raises:
@@ -93,10 +92,10 @@ def read_layouts(paths: Sequence[Path], filesystem: FileSystem, settings: Engine
     if settings.file_type != "PARQUET":
         raise ReencodeError(f"file_type is {settings.file_type}")
     layouts: list[ParquetLayout] = []
-    for path in paths:
-        layout = _read_layout(path, filesystem, settings)
+    for ref in refs:
+        layout = _read_layout(ref, filesystem, settings)
         if layouts and layout.footer.leaves != layouts[0].footer.leaves:
-            raise ReencodeError(f"{path} and {layouts[0].path} differ in column types or order")
+            raise ReencodeError(f"{ref.uri} and {layouts[0].file.uri} differ in column types or order")
         layouts.append(layout)
     return layouts
 
@@ -115,10 +114,10 @@ def require_settled(layouts: Sequence[ParquetLayout], schema: TableSchema) -> No
             raise ReencodeError(f"column {leaf.name} is {leaf.kind} and is sent as {column.type}")
 
 
-def _read_layout(path: Path, filesystem: FileSystem, settings: EngineSettings) -> ParquetLayout:
+def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings) -> ParquetLayout:
     try:
-        nbytes = filesystem.size_bytes(path)
-        with filesystem.open_binary(path) as file:
+        nbytes = filesystem.stat(ref).size
+        with filesystem.open(ref) as file:
             file.seek(max(nbytes - TAIL_BYTES, 0))
             length = footer_length(file.read(TAIL_BYTES), nbytes)
             file.seek(nbytes - TAIL_BYTES - length)
@@ -131,12 +130,12 @@ def _read_layout(path: Path, filesystem: FileSystem, settings: EngineSettings) -
                 for i in range(count)
             ]
     except FooterError as exc:
-        raise ReencodeError(f"the footer of {path} is of an unknown kind: {exc}") from exc
+        raise ReencodeError(f"the footer of {ref.uri} is of an unknown kind: {exc}") from exc
     except ReencodeError as exc:
-        raise ReencodeError(f"{exc} in {path}") from None
+        raise ReencodeError(f"{exc} in {ref.uri}") from None
     if sum(rows for rows, _ in groups) != footer.rows:
-        raise ReencodeError(f"row groups and footer tell different numbers of rows in {path}")
-    return ParquetLayout(path, nbytes, footer, tuple(groups))
+        raise ReencodeError(f"row groups and footer tell different numbers of rows in {ref.uri}")
+    return ParquetLayout(ref, nbytes, footer, tuple(groups))
 
 
 def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...]:

@@ -191,7 +191,7 @@ def parts_of(piece: PassthroughBlock) -> FileParts:
     """The bytes of a piece."""
     first = piece.runs[0]
     if len(piece.runs) == 1 and first.is_file:
-        return FileParts((FileSlice(first.layout.path, 0, first.layout.nbytes),))
+        return FileParts((FileSlice(first.layout.file, 0, first.layout.nbytes),))
     parts: list[bytes | FileSlice] = [MAGIC]
     groups: list[bytes] = []
     at = len(MAGIC)
@@ -200,7 +200,7 @@ def parts_of(piece: PassthroughBlock) -> FileParts:
         numbers = range(run.first, run.end)
         places: dict[tuple[int, int], int] = {}
         for start, end in spans(map(footer.group, numbers), max_gap=_MAX_GAP_BYTES):
-            parts.append(FileSlice(run.layout.path, start, end - start))
+            parts.append(FileSlice(run.layout.file, start, end - start))
             places[start, end] = at
             at += end - start
         for number in numbers:
@@ -223,13 +223,13 @@ def _digests(data: FileParts, names: Sequence[str], filesystem: FileSystem) -> d
 
 def _read(part: FileSlice, buffer: memoryview, filesystem: FileSystem) -> Iterator[memoryview]:
     left = part.nbytes
-    with reading(part.path, filesystem) as file:
+    with reading(part.file, filesystem) as file:
         file.seek(part.offset)
         while left and (size := file.readinto(buffer[:left])):  # type: ignore[attr-defined]
             left -= size
             yield buffer[:size]
     if left:
-        raise SourceReadError("the file became shorter", source=str(part.path), hint="push it when it is complete")
+        raise SourceReadError("the file became shorter", source=part.file.uri, hint="push it when it is complete")
 
 
 # --- What is checked ----------------------------------------------------------------------------------------------------------------

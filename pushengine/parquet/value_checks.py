@@ -72,7 +72,7 @@ def check_values(run: Run, schema: TableSchema, filesystem: FileSystem) -> None:
         SchemaError: A value does not fit.
         SourceReadError: Damaged data, or the file cannot be read.
     """
-    with reading(run.layout.path, filesystem) as file:
+    with reading(run.layout.file, filesystem) as file:
         _Check(run, schema, file).run()
 
 
@@ -82,7 +82,7 @@ class _Check:
     def __init__(self, run: Run, schema: TableSchema, file: BinaryIO) -> None:
         self._run = run
         self._schema = schema
-        self._source = str(run.layout.path)
+        self._source = run.layout.file.uri
         self._file = file
         self._leaves = run.layout.footer.leaves or ()
 

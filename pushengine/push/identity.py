@@ -17,13 +17,12 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
-from pushengine.model import ColumnType, Target
+from pushengine.model import ColumnType, Target, absolute_uri
 
 CHUNKING_VERSION = 2
 """Raised whenever the same source would be cut or encoded differently than by the version before, also by another default."""
@@ -74,7 +73,7 @@ def source_words(spec: Any) -> list[str] | None:
     words = list(spec) if isinstance(spec, list | tuple) else [spec]
     if not words or not all(isinstance(word, str | os.PathLike) for word in words):
         return None
-    return [str(Path(word).absolute()) for word in words]
+    return [absolute_uri(os.fspath(word)) for word in words]
 
 
 # --- Recipe -------------------------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ async def plan_source(
         table=table,
         mode=mode,
         keys=target.keys,
-        files=tuple(str(file) for file in source_reader.files or (source_reader.label,)),
+        files=tuple(file.uri for file in source_reader.files) or (source_reader.label,),
         source_bytes=source_reader.size_bytes,
         columns=tuple(settled.table_columns()),
         sampled_rows=source_reader.sampled_rows,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
 from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
+from pushengine.model import FileRef
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import plain_batch, plain_schema, require_rows, spread
 from pushengine.text import first_line
@@ -135,7 +135,7 @@ class ArrowSource:
     """A stream of record batches, asked for anew at each pass where that is possible."""
 
     is_text = False
-    files: tuple[Path, ...] = ()
+    files: tuple[FileRef, ...] = ()
 
     def __init__(
         self, connect: Callable[[], Any], label: str, *, is_repeatable: bool, nbytes: int | None = None

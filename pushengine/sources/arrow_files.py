@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow as pa
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.model import FileRef
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema
 from pushengine.text import first_line
 
@@ -22,17 +22,17 @@ _SLICE_ROWS = 65_536
 class _IpcPass:
     """One file being read, in the file or the stream layout."""
 
-    def __init__(self, path: Path, filesystem: FileSystem) -> None:
-        self._path = path
+    def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
+        self._ref = ref
         with contextlib.ExitStack() as stack:
             try:
-                self._file = stack.enter_context(filesystem.open_binary(path))
+                self._file = stack.enter_context(filesystem.open(ref))
                 self._is_stream = self._file.read(len(_FILE_MAGIC)) != _FILE_MAGIC
                 self._file.seek(0)
                 open_layout = pa.ipc.open_stream if self._is_stream else pa.ipc.open_file
                 self._reader: Any = open_layout(self._file)
             except OSError as exc:
-                raise (unreadable(str(path), exc) if exc.errno is not None else self._damaged(exc)) from exc
+                raise (unreadable(ref.uri, exc) if exc.errno is not None else self._damaged(exc)) from exc
             except pa.ArrowException as exc:
                 raise self._damaged(exc) from exc
             self._stack = stack.pop_all()
@@ -40,7 +40,7 @@ class _IpcPass:
 
     def _damaged(self, exc: Exception, row: int | None = None) -> SourceReadError:
         position = None if row is None else f"after row {row}"
-        return damaged("Arrow", first_line(exc), source=str(self._path), position=position)
+        return damaged("Arrow", first_line(exc), source=self._ref.uri, position=position)
 
     def skip(self, rows: int) -> int:
         """None: a batch tells its rows only when it is read, which costs little."""
@@ -55,7 +55,7 @@ class _IpcPass:
                 batch = plain_batch(raw, self.schema)
                 for start in range(0, batch.num_rows, _SLICE_ROWS):
                     piece = batch.slice(start, _SLICE_ROWS)
-                    yield SourceBatch(piece, str(self._path), rows + start)
+                    yield SourceBatch(piece, self._ref.uri, rows + start)
                 rows += batch.num_rows
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, rows) from exc
@@ -79,8 +79,8 @@ class IpcSource(FilesSource):
 
     is_text = False
 
-    def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
-        super().__init__(paths, label=label, filesystem=filesystem)
+    def __init__(self, refs: Sequence[FileRef], *, label: str, filesystem: FileSystem) -> None:
+        super().__init__(refs, label=label, filesystem=filesystem)
         self._schema: pa.Schema | None = None
 
     def schema(self) -> pa.Schema:
@@ -91,21 +91,21 @@ class IpcSource(FilesSource):
             SchemaError: Files differ.
         """
         if self._schema is None:
-            for path in self.files:
-                self._open(path).close()
+            for ref in self.files:
+                self._open(ref).close()
         return self._schema
 
-    def _open(self, path: Path) -> _IpcPass:
-        one = _IpcPass(path, self._filesystem)
+    def _open(self, ref: FileRef) -> _IpcPass:
+        one = _IpcPass(ref, self._filesystem)
         if self._schema is None:
             self._schema = one.schema
         if one.schema != self._schema:
             one.close()
-            raise SchemaError(f"other columns or types than in {self.files[0]}", source=str(path))
+            raise SchemaError(f"other columns or types than in {self.files[0].uri}", source=ref.uri)
         return one
 
-    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
-        with contextlib.closing(self._open(path)) as one:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+        with contextlib.closing(self._open(ref)) as one:
             for batch in one.blocks():
                 yield batch
                 max_bytes -= batch.nbytes
@@ -113,6 +113,6 @@ class IpcSource(FilesSource):
                     return
 
 
-def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> IpcSource:  # noqa: ARG001
+def open_files(refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> IpcSource:  # noqa: ARG001
     """The registry's way in."""
-    return IpcSource(paths, label=label, filesystem=filesystem)
+    return IpcSource(refs, label=label, filesystem=filesystem)

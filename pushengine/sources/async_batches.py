@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pushengine.errors import EngineClosedError, SourceReadError
 from pushengine.interfaces import BlockStream, SourceBatch, SourceBlock
+from pushengine.model import FileRef
 from pushengine.runtime.drain import DrainSwitch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class IteratorSource:
 
     is_text = False
     is_repeatable = False
-    files: tuple[Path, ...] = ()
+    files: tuple[FileRef, ...] = ()
 
     def __init__(self, batches: AsyncIterator[SourceBatch], *, label: str, schema: pa.Schema | None) -> None:
         self.label = label

@@ -26,7 +26,6 @@ import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -36,6 +35,7 @@ import pyarrow.csv as arrow_csv
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.model import FileRef
 from pushengine.sources.csv_rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
 from pushengine.sources.files import FilesSource, compression_of
 from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
@@ -190,7 +190,7 @@ class _TextBlock:
         return self._layout.place(batch.batch, self._body, *self._position())
 
 
-_Arguments: TypeAlias = tuple[Path, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
+_Arguments: TypeAlias = tuple[FileRef, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
 """File, dialect, where paths lead, size of a block, columns in the order of the table, and whether nobody waits any more."""
 
 
@@ -202,25 +202,25 @@ class _CsvPass:
     """
 
     def __init__(self, arguments: _Arguments) -> None:
-        path, settings, filesystem, block_bytes, wanted, _ = arguments
+        ref, settings, filesystem, block_bytes, wanted, _ = arguments
         self._arguments = arguments
-        self._path = path
+        self._ref = ref
         self._settings = settings
         self._block_bytes = block_bytes
         self._pending = memoryview(b"")
         self._blocks_given = 0
         self._counted: tuple[int, int] = (0, 1)
-        self._kind = compression_of(path)
+        self._kind = compression_of(ref)
         try:
-            self._file = filesystem.open_binary(path)
+            self._file = filesystem.open(ref)
         except OSError as exc:
-            raise unreadable(str(path), exc) from exc
+            raise unreadable(ref.uri, exc) from exc
         self._counted_file = CountedFile(self._file)
         try:
             with self._errors():
                 self._content = open_content(self._counted_file, self._kind, settings.csv_encoding)
             names, dialect, lines = self._read_header()
-            self.layout = _Layout(str(path), names, tuple(wanted) or names, dialect)
+            self.layout = _Layout(ref.uri, names, tuple(wanted) or names, dialect)
             self.first_line = lines + 1
             self._counted = (0, self.first_line)
         except BaseException:
@@ -240,7 +240,7 @@ class _CsvPass:
     # What is wrong, and where
 
     def _fail(self, message: str, line: int | None, hint: str = "") -> NoReturn:
-        _fail(str(self._path), message, line, hint)
+        _fail(self._ref.uri, message, line, hint)
 
     def _line(self) -> int:
         """The line that begins after the blocks given so far."""
@@ -259,7 +259,7 @@ class _CsvPass:
         except OSError as exc:
             if self._kind is not None and exc.errno is None:
                 self._fail(f"damaged {self._kind} file after line {self._line()}: {exc}", None, "fetch it again")
-            raise unreadable(str(self._path), exc) from exc
+            raise unreadable(self._ref.uri, exc) from exc
 
     def _check_text(self, block: memoryview, start: int) -> None:
         if has_nul(block[start:]):
@@ -304,7 +304,7 @@ class _CsvPass:
         if self._settings.csv_delimiter is not None:
             return self._settings.csv_delimiter
         bare = QUOTED_PART.sub(b"", header)
-        if b"\t" in bare and ".tsv" in self._path.name.lower():
+        if b"\t" in bare and ".tsv" in self._ref.name.lower():
             return "\t"
         return max(_DELIMITERS, key=lambda delimiter: bare.count(delimiter.encode()))
 
@@ -319,7 +319,7 @@ class _CsvPass:
         for number, name in enumerate(names, 1):
             problem = f"column {number} has no name" if not name.strip() else f"column {name} is there twice"
             if not name.strip() or name in names[: number - 1]:
-                raise SchemaError(f"{problem} in the header line", source=str(self._path), position=f"line {line}")
+                raise SchemaError(f"{problem} in the header line", source=self._ref.uri, position=f"line {line}")
         return names
 
     # Rows
@@ -419,7 +419,7 @@ def _find(arguments: _Arguments, number: int) -> tuple[int, int]:
         row, line = 0, again.first_line
         for body in itertools.islice(again.bodies(), number):
             if arguments[-1].is_set():
-                raise SourceReadError("stopped while looking for a row", source=str(arguments[0]))
+                raise SourceReadError("stopped while looking for a row", source=arguments[0].uri)
             row += again.layout.parse(body, lambda: None).num_rows
             line += again.layout.lines(body)
         return row, line
@@ -435,8 +435,10 @@ class CsvSource(FilesSource):
     knows_rows = False
     min_sample_bytes = _MIN_SAMPLE_BYTES
 
-    def __init__(self, paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> None:
-        super().__init__(paths, label=label, filesystem=filesystem)
+    def __init__(
+        self, refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem
+    ) -> None:
+        super().__init__(refs, label=label, filesystem=filesystem)
         self._settings = settings
         self._names: tuple[str, ...] | None = None
         self._is_sampled_whole = False
@@ -449,12 +451,12 @@ class CsvSource(FilesSource):
             SchemaError: Names are empty or there twice, or files differ.
         """
         if self._names is None:
-            for path in self.files:
-                with contextlib.closing(self._pass(path, 64 * 1024, ())) as one:
-                    self._require_columns(path, one.layout.names)
+            for ref in self.files:
+                with contextlib.closing(self._pass(ref, 64 * 1024, ())) as one:
+                    self._require_columns(ref, one.layout.names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
 
-    def _require_columns(self, path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_columns(self, ref: FileRef, names: tuple[str, ...]) -> tuple[str, ...]:
         if self._names is None:
             self._names = names
         missing = [name for name in self._names if name not in names]
@@ -462,18 +464,18 @@ class CsvSource(FilesSource):
         if missing or extra:
             parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
             raise SchemaError(
-                f"other columns than in {self.files[0]}: {' and '.join(parts)}", source=str(path), position="line 1"
+                f"other columns than in {self.files[0].uri}: {' and '.join(parts)}", source=ref.uri, position="line 1"
             )
         return self._names
 
-    def _pass(self, path: Path, block_bytes: int, wanted: Sequence[str]) -> _CsvPass:
-        return _CsvPass((path, self._settings, self._filesystem, block_bytes, wanted, self.stopped))
+    def _pass(self, ref: FileRef, block_bytes: int, wanted: Sequence[str]) -> _CsvPass:
+        return _CsvPass((ref, self._settings, self._filesystem, block_bytes, wanted, self.stopped))
 
-    def _open(self, path: Path, max_block_bytes: int | None = None) -> _CsvPass:
+    def _open(self, ref: FileRef, max_block_bytes: int | None = None) -> _CsvPass:
         block_bytes = min(max_block_bytes or BLOCK_BYTES, self._settings.fitting_chunk_bytes)
-        one = self._pass(path, block_bytes, self._names or ())
+        one = self._pass(ref, block_bytes, self._names or ())
         try:
-            self._require_columns(path, one.layout.names)
+            self._require_columns(ref, one.layout.names)
         except BaseException:
             one.close()
             raise
@@ -485,13 +487,13 @@ class CsvSource(FilesSource):
         self._is_sampled_whole = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
-    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
         block_bytes = min(BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
-        with contextlib.closing(self._open(path, block_bytes)) as one:
+        with contextlib.closing(self._open(ref, block_bytes)) as one:
             yield from one.decoded(None if self._is_sampled_whole else max(max_bytes, block_bytes))
 
 
-def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> CsvSource:
+def open_files(refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> CsvSource:
     """The registry's way in.
 
     Raises:
@@ -505,4 +507,4 @@ def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, f
         "".encode(settings.csv_encoding)
     except LookupError as exc:
         raise ConfigError(f"unknown encoding {settings.csv_encoding}", key="csv_encoding") from exc
-    return CsvSource(paths, label=label, settings=settings, filesystem=filesystem)
+    return CsvSource(refs, label=label, settings=settings, filesystem=filesystem)

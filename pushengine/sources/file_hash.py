@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from pushengine.errors import unreadable
 from pushengine.interfaces import FileSystem, Workers
+from pushengine.model import FileRef
 
 _STEP_BYTES = 8 * 1024 * 1024
 
@@ -25,7 +25,7 @@ class FileHasher:
         workers: Their encoder threads do the work.
     """
 
-    def __init__(self, files: Sequence[Path], *, filesystem: FileSystem, workers: Workers) -> None:
+    def __init__(self, files: Sequence[FileRef], *, filesystem: FileSystem, workers: Workers) -> None:
         self._files = files
         self._filesystem = filesystem
         self._workers = workers
@@ -47,8 +47,8 @@ class FileHasher:
         """
         digests = []
         before = 0
-        for path in self._files:
-            one = FileHash(path, self._filesystem)
+        for ref in self._files:
+            one = FileHash(ref, self._filesystem)
             while not one.is_complete:
                 await self._reached(before + one.position + _STEP_BYTES)
                 await self._workers.encode(one.advance, _STEP_BYTES)
@@ -73,10 +73,10 @@ class FileHash:
         is_complete: The end of the file is reached.
     """
 
-    def __init__(self, path: Path, filesystem: FileSystem) -> None:
+    def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
         self.position = 0
         self.is_complete = False
-        self._path = path
+        self._ref = ref
         self._filesystem = filesystem
         self._hash = hashlib.sha256()
 
@@ -89,7 +89,7 @@ class FileHash:
         buffer = memoryview(bytearray(_READ_BYTES))
         end = self.position + nbytes
         try:
-            with self._filesystem.open_binary(self._path) as file:
+            with self._filesystem.open(self._ref) as file:
                 file.seek(self.position)
                 while self.position < end:
                     size = file.readinto(buffer[: end - self.position])  # type: ignore[attr-defined]
@@ -99,7 +99,7 @@ class FileHash:
                     self._hash.update(buffer[:size])
                     self.position += size
         except OSError as error:
-            raise unreadable(str(self._path), error) from error
+            raise unreadable(self._ref.uri, error) from error
 
     def hexdigest(self) -> str:
         """Of what was hashed so far."""

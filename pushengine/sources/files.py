@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from pushengine.errors import SourceReadError, unreadable
 from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock
+from pushengine.model import FileRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,9 +18,9 @@ COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz", ".lz4
 COMPRESSION_NAMES = ", ".join(COMPRESSIONS)
 
 
-def compression_of(path: Path) -> str | None:
+def compression_of(ref: FileRef) -> str | None:
     """Compression by the file's name, or None."""
-    return COMPRESSIONS.get(path.suffix.lower())
+    return COMPRESSIONS.get(PurePath(ref.uri).suffix.lower())
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -85,9 +86,9 @@ class FilesReader(BlockReader[SourceBlock]):
     def __init__(
         self,
         label: str,
-        paths: Sequence[Path],
+        refs: Sequence[FileRef],
         sizes: Sequence[int],
-        open_pass: Callable[[Path], FilePass],
+        open_pass: Callable[[FileRef], FilePass],
         *,
         start_row: int = 0,
         knows_rows: bool = True,
@@ -96,7 +97,7 @@ class FilesReader(BlockReader[SourceBlock]):
         self.rows_read = 0 if knows_rows else None
         self._start_row = start_row
         self._label = label
-        self._files = list(zip(paths, sizes, strict=True))
+        self._files = list(zip(refs, sizes, strict=True))
         self._open_pass = open_pass
         self._stopped = stopped or threading.Event()
         self._current: FilePass | None = None
@@ -105,8 +106,8 @@ class FilesReader(BlockReader[SourceBlock]):
     def __iter__(self) -> Iterator[SourceBlock]:
         has_rows = self._start_row > 0
         try:
-            for path, size in self._files:
-                current = self._current = self._open_pass(path)
+            for ref, size in self._files:
+                current = self._current = self._open_pass(ref)
                 if self.rows_read is not None:
                     self.rows_read += current.skip(max(self._start_row - self.rows_read, 0))
                 for block in current.blocks():
@@ -145,9 +146,9 @@ class FilesSource:
     min_sample_bytes = 256 * 1024
     """Of many files, no more are sampled than give each this much."""
 
-    def __init__(self, paths: Sequence[Path], *, label: str, filesystem: FileSystem) -> None:
+    def __init__(self, refs: Sequence[FileRef], *, label: str, filesystem: FileSystem) -> None:
         self.label = label
-        self.files = tuple(paths)
+        self.files = tuple(refs)
         self._filesystem = filesystem
         self.stopped = threading.Event()
 
@@ -161,11 +162,11 @@ class FilesSource:
 
     def _sizes(self) -> list[int]:
         sizes = []
-        for path in self.files:
+        for ref in self.files:
             try:
-                sizes.append(self._filesystem.size_bytes(path))
+                sizes.append(self._filesystem.stat(ref).size)
             except OSError as exc:
-                raise unreadable(str(path), exc) from exc
+                raise unreadable(ref.uri, exc) from exc
         return sizes
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
@@ -196,10 +197,10 @@ class FilesSource:
         if len(chosen) == len(self.files):
             require_rows(rows, self.label)
 
-    def _open(self, path: Path) -> FilePass:
+    def _open(self, ref: FileRef) -> FilePass:
         raise NotImplementedError
 
-    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
         raise NotImplementedError
 
 

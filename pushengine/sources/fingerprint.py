@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pushengine.errors import SourceReadError
 from pushengine.interfaces import FileSystem
+from pushengine.model import FileRef, absolute_uri
 
 FileChange = Literal["same", "touched", "changed"]
 Fingerprint = list[list[Any]]
 _PROBE_BYTES = 64 * 1024
 
 
-def fingerprint_files(filesystem: FileSystem, paths: Sequence[Path]) -> Fingerprint:
+def fingerprint_files(filesystem: FileSystem, refs: Sequence[FileRef]) -> Fingerprint:
     """What tells the same files from changed ones without reading all of them. Blocking.
 
     Raises:
         SourceReadError: A file is gone or unreadable.
     """
-    return [_fingerprint(filesystem, path) for path in paths]
+    return [_fingerprint(filesystem, ref) for ref in refs]
 
 
-def _fingerprint(filesystem: FileSystem, path: Path) -> list[Any]:
+def _fingerprint(filesystem: FileSystem, ref: FileRef) -> list[Any]:
     try:
-        found = filesystem.stat(path)
-        size = found.size_bytes
+        found = filesystem.stat(ref)
+        size = found.size
         digest = hashlib.sha256()
-        with filesystem.open_binary(path) as file:
+        with filesystem.open(ref) as file:
             for offset in sorted({0, max(size // 2 - _PROBE_BYTES // 2, 0), max(size - _PROBE_BYTES, 0)}):
                 file.seek(offset)
                 digest.update(file.read(_PROBE_BYTES))
     except OSError as error:
         raise SourceReadError(
-            f"cannot be read: {error.strerror or error}", source=str(path), hint="was it moved or deleted?"
+            f"cannot be read: {error.strerror or error}", source=ref.uri, hint="was it moved or deleted?"
         ) from error
     return [
-        str(path.absolute()),
+        absolute_uri(ref.uri),
         size,
-        found.modified_at_ns,
+        found.version[0],
         digest.hexdigest(),
-        found.device,
-        found.inode,
-        found.changed_at_ns,
+        *found.version[1:],
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.model import FileRef
 from pushengine.parquet.decoding import batch_rows, open_parquet
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_settled
 from pushengine.parquet.slices import PassthroughBlock, cut
@@ -31,21 +31,21 @@ _ENCRYPTED = "encrypt"
 class _ParquetPass:
     """One file being read."""
 
-    def __init__(self, path: Path, filesystem: FileSystem) -> None:
-        self._path = path
+    def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
+        self._ref = ref
         self._bytes_done = 0
         self._first_group = self._first_row = 0
         self._schema: pa.Schema | None = None
         with contextlib.ExitStack() as stack:
             try:
-                self._file = stack.enter_context(filesystem.open_binary(path))
+                self._file = stack.enter_context(filesystem.open(ref))
                 self.parquet = open_parquet(self._file, "us")
                 self._nanos: Any = open_parquet(self._file, "ns") if self._int96_columns() else None
                 self.metadata = self.parquet.metadata
                 self.schema = plain_schema(self.parquet.schema_arrow)
             except OSError as exc:
                 if exc.errno is not None:
-                    raise unreadable(str(path), exc) from exc
+                    raise unreadable(ref.uri, exc) from exc
                 raise self._damaged(exc) from exc
             except (pa.ArrowException, UnicodeDecodeError) as exc:
                 raise self._damaged(exc) from exc
@@ -59,8 +59,8 @@ class _ParquetPass:
         position = None if row_group is None else f"row group {row_group + 1}"
         text = first_line(exc)
         if _ENCRYPTED in text.lower():  # Arrow has one class for both
-            return SourceReadError("the file is encrypted", source=str(self._path), position=position)
-        return damaged("Parquet", text, source=str(self._path), position=position)
+            return SourceReadError("the file is encrypted", source=self._ref.uri, position=position)
+        return damaged("Parquet", text, source=self._ref.uri, position=position)
 
     def as_table(self, schema: pa.Schema) -> _ParquetPass:
         """Give batches of this schema, which the file's own widens to."""
@@ -120,14 +120,14 @@ class _ParquetPass:
                 if nanos is not None:
                     self._require_micros(raw, next(nanos), first_row + rows)
                 batch = self._widened(raw, first_row + rows)
-                yield SourceBatch(batch, str(self._path), first_row + rows)
+                yield SourceBatch(batch, self._ref.uri, first_row + rows)
                 rows += batch.num_rows
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, row_group) from exc
         if rows != expected:
             raise SourceReadError(
                 f"{rows} rows, but the footer promises {expected}",
-                source=str(self._path),
+                source=self._ref.uri,
                 position=f"row group {row_group + 1}",
             )
 
@@ -137,7 +137,7 @@ class _ParquetPass:
         except (ValueError, NotImplementedError) as exc:
             raise SchemaError(
                 f"a value does not fit the common type of all files: {first_line(exc)}",
-                source=str(self._path),
+                source=self._ref.uri,
                 position=f"after row {row}",
             ) from exc
 
@@ -150,7 +150,7 @@ class _ParquetPass:
             if pc.any(differs).as_py():
                 raise SchemaError(
                     f"column {name} has INT96 timestamps finer than a microsecond, which would be cut",
-                    source=str(self._path),
+                    source=self._ref.uri,
                     position=f"after row {row}",
                     hint="write it as INT64 timestamps in nanoseconds",
                 )
@@ -191,13 +191,13 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:  #
     return pa.date64() if all(map(t.is_date, (one, other))) else None
 
 
-def _unified(first: pa.Schema, first_path: Path, schema: pa.Schema, path: Path) -> pa.Schema:
+def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: FileRef) -> pa.Schema:
     missing = [name for name in first.names if name not in schema.names]
     extra = [name for name in schema.names if name not in first.names]
     if missing or extra or len(schema) != len(first):
         parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
         raise SchemaError(
-            f"other columns than in {first_path}: {' and '.join(parts) or 'one is there twice'}", source=str(path)
+            f"other columns than in {first_file.uri}: {' and '.join(parts) or 'one is there twice'}", source=ref.uri
         )
     fields = []
     for field in first:
@@ -205,8 +205,8 @@ def _unified(first: pa.Schema, first_path: Path, schema: pa.Schema, path: Path) 
         common = _common_type(field.type, other)
         if common is None:
             raise SchemaError(
-                f"column {field.name} is {other}, but {field.type} in {first_path}",
-                source=str(path),
+                f"column {field.name} is {other}, but {field.type} in {first_file.uri}",
+                source=ref.uri,
                 hint="push them apart",
             )
         fields.append(pa.field(field.name, common))
@@ -219,8 +219,10 @@ class ParquetSource(FilesSource):
     is_text = False
     min_sample_bytes = _SAMPLE_BYTES_PER_PART
 
-    def __init__(self, paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> None:
-        super().__init__(paths, label=label, filesystem=filesystem)
+    def __init__(
+        self, refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem
+    ) -> None:
+        super().__init__(refs, label=label, filesystem=filesystem)
         self._settings = settings
         self._schema: pa.Schema | None = None
         self._layouts: list[ParquetLayout] | ReencodeError | None = None
@@ -235,11 +237,11 @@ class ParquetSource(FilesSource):
         """
         if self._schema is None:
             common: pa.Schema | None = None
-            for path in self.files:
-                with contextlib.closing(_ParquetPass(path, self._filesystem)) as one:
+            for ref in self.files:
+                with contextlib.closing(_ParquetPass(ref, self._filesystem)) as one:
                     if len(set(one.schema.names)) < len(one.schema.names):
-                        raise SchemaError("a column name is there twice", source=str(path))
-                    common = one.schema if common is None else _unified(common, self.files[0], one.schema, path)
+                        raise SchemaError("a column name is there twice", source=ref.uri)
+                    common = one.schema if common is None else _unified(common, self.files[0], one.schema, ref)
             self._schema = common
         return self._schema
 
@@ -267,11 +269,11 @@ class ParquetSource(FilesSource):
                 raise unreadable(self.label, exc) from exc
         return self._layouts
 
-    def _open(self, path: Path) -> _ParquetPass:
+    def _open(self, ref: FileRef) -> _ParquetPass:
         schema = self.schema()
-        one = _ParquetPass(path, self._filesystem)
+        one = _ParquetPass(ref, self._filesystem)
         try:
-            _unified(schema, self.files[0], one.schema, path)
+            _unified(schema, self.files[0], one.schema, ref)
         except SourceError:
             one.close()
             raise
@@ -284,8 +286,8 @@ class ParquetSource(FilesSource):
         self._goes_as_it_is = not isinstance(self._as_they_are(), ReencodeError)
         yield from super().sample(max_bytes)
 
-    def _sample_of(self, path: Path, max_bytes: int) -> Iterator[SourceBatch]:
-        with contextlib.closing(self._open(path)) as one:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+        with contextlib.closing(self._open(ref)) as one:
             yield from _sampled(one, max_bytes)
 
 
@@ -307,6 +309,8 @@ def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
         left = max(left - spent, 0)
 
 
-def open_files(paths: Sequence[Path], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> ParquetSource:
+def open_files(
+    refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem
+) -> ParquetSource:
     """The registry's way in."""
-    return ParquetSource(paths, label=label, settings=settings, filesystem=filesystem)
+    return ParquetSource(refs, label=label, settings=settings, filesystem=filesystem)

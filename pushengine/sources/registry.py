@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, Source
+from pushengine.model import FileRef, scheme_of
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Format:
-    """A file format: `module` has `open_files(paths, *, label, settings, filesystem) -> Source`; empty if not supported yet."""
+    """A file format: `module` has `open_files(files, *, label, settings, filesystem) -> Source`; empty if not supported yet."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -29,6 +31,8 @@ class Format:
     is_compressible: bool = False
 
 
+_COLLAPSED = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+"""What `pathlib` makes of the beginning of `s3://bucket/key`."""
 FORMATS = (
     Format("csv", (".csv", ".tsv", ".txt"), "pushengine.sources.csv", is_compressible=True),
     Format("parquet", (".parquet", ".pq"), "pushengine.sources.parquet"),
@@ -92,32 +96,33 @@ def _open_paths(
 ) -> Source:
     if schema is not None:
         raise ConfigError("schema= is for async iterators; files have their own", key="schema")
-    paths: list[Path] = []
+    files: dict[str, FileRef] = {}
     for pattern in patterns:
-        found = _expanded(pattern, filesystem)
-        twice = next((path for path in found if path in paths), None)
-        if twice is not None:
-            raise ConfigError(f"{twice} is named twice", key="source", hint="its rows would be loaded twice")
-        paths += found
+        for file in _listed(pattern, filesystem):
+            if file.uri in files:
+                raise ConfigError(f"{file.uri} is named twice", key="source", hint="its rows would be loaded twice")
+            files[file.uri] = file
     label = patterns[0] if len(patterns) == 1 else f"{patterns[0]} and {len(patterns) - 1} more"
-    chosen = _named_format(name) if name else _common_format(paths)
+    chosen = _named_format(name) if name else _common_format(list(files.values()))
     if not chosen.module:
         raise ConfigError(f"format {chosen.name} is not supported yet", key="format", hint="convert to parquet or csv")
     source: Source = importlib.import_module(chosen.module).open_files(
-        paths, label=label, settings=settings, filesystem=filesystem
+        list(files.values()), label=label, settings=settings, filesystem=filesystem
     )
     return source
 
 
-def _expanded(pattern: str, filesystem: FileSystem) -> list[Path]:
+def _listed(pattern: str, filesystem: FileSystem) -> list[FileRef]:
     try:
-        found = filesystem.expand(pattern)
+        found = filesystem.list(pattern)
     except OSError as exc:
         raise unreadable(pattern, exc) from exc
     if found:
         return found
     if Path(pattern).is_dir():
         raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")
+    if (address := _COLLAPSED.sub(r"\1://", pattern, count=1)) != pattern:
+        raise _no_such_scheme(address, scheme_of(address) or "")
     raise SourceReadError("no such file", source=pattern)
 
 
@@ -128,21 +133,21 @@ def _named_format(name: str) -> Format:
     raise ConfigError(f"unknown format {name}", key="format", hint=f"one of {', '.join(one.name for one in FORMATS)}")
 
 
-def _common_format(paths: Sequence[Path]) -> Format:
-    first = _format_of(paths[0])
-    for path in paths[1:]:
-        other = _format_of(path)
+def _common_format(files: Sequence[FileRef]) -> Format:
+    first = _format_of(files[0])
+    for file in files[1:]:
+        other = _format_of(file)
         if other is not first:
             raise ConfigError(
-                f"{paths[0]} is {first.name} and {path} is {other.name}: one push reads one format",
+                f"{files[0].uri} is {first.name} and {file.uri} is {other.name}: one push reads one format",
                 key="source",
                 hint="push them apart",
             )
     return first
 
 
-def _format_of(path: Path) -> Format:
-    name = path.name.lower()
+def _format_of(file: FileRef) -> Format:
+    name = file.name.lower()
     bare, dot, compression = name.rpartition(".")
     is_compressed = f"{dot}{compression}" in COMPRESSIONS
     for candidate in FORMATS:
@@ -152,18 +157,29 @@ def _format_of(path: Path) -> Format:
             return candidate
     known = ", ".join(suffix for candidate in FORMATS if candidate.module for suffix in candidate.suffixes)
     raise ConfigError(
-        f"the name {path} does not tell the format ({known}; compressed CSV: {COMPRESSION_NAMES})",
+        f"the name {file.uri} does not tell the format ({known}; compressed CSV: {COMPRESSION_NAMES})",
         key="format",
         hint="give it with --format",
     )
 
 
 def check_words(spec: Any) -> None:
-    """Refuse an empty text as a path, which would become the current directory. Looks at words only, not at files.
+    """Refuse what is no path of this machine. Looks at words only, not at files.
 
     Raises:
-        ConfigError: There is one. (`Path("")` is `Path(".")` already when it gets here.)
+        ConfigError: An empty text, which would become the current directory, or the address of an object store or a web server.
+            (`Path("")` is `Path(".")` already when it gets here.)
     """
-    words = spec if isinstance(spec, list | tuple) else (spec,)
-    if any(isinstance(word, str) and not word for word in words):
-        raise ConfigError("a source is an empty text", key="source", hint="give a path; is a variable unset?")
+    for word in spec if isinstance(spec, list | tuple) else (spec,):
+        if isinstance(word, str) and not word:
+            raise ConfigError("a source is an empty text", key="source", hint="give a path; is a variable unset?")
+        if isinstance(word, str) and (scheme := scheme_of(word)) is not None:
+            raise _no_such_scheme(word, scheme)
+
+
+def _no_such_scheme(word: str, scheme: str) -> ConfigError:
+    return ConfigError(
+        f"{word} cannot be read: {scheme}:// is not supported yet",
+        key="source",
+        hint="give its path" if scheme == "file" else "copy the files to this machine first, or push an Arrow object",
+    )

@@ -80,8 +80,9 @@ def test_modes_keys_and_column_types_arrive(pushengine, orders, tmp_path):
         ("orders.csv --table T --emulator --config nowhere.toml", 2, "ConfigError"),
         ("orders.csv --table T --url https://127.0.0.1:9 --pool p", 2, "ConfigError"),
         ("orders.csv --mode merge --table T", 2, "UsageError"),
+        ("s3://bucket/orders.csv --table T --emulator", 2, "ConfigError"),
     ],
-    ids=["missing-file", "no-url", "no-keys", "bad-type", "no-config", "no-credentials", "bad-mode"],
+    ids=["missing-file", "no-url", "no-keys", "bad-type", "no-config", "no-credentials", "bad-mode", "object-store"],
 )
 def test_failure_is_an_exit_code_a_json_object_and_words(pushengine, orders, words, code, kind):
     done = pushengine("push", *words.split(), "--json")

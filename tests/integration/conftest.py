@@ -46,13 +46,15 @@ class Stage:
         self.sink = RecordingSink()
         self.engine = None
 
-    async def open_engine(self, *, auth=None, url=None, pool_id=POOL, clock=None, state_dir=None, **settings):
+    async def open_engine(
+        self, *, auth=None, url=None, pool_id=POOL, clock=None, state_dir=None, filesystem=None, **settings
+    ):
         encoders = ThreadPoolExecutor(2, thread_name_prefix="test-encode")
         self.stack.callback(encoders.shutdown)
         runtime = Runtime(
             clock=clock or QuickClock(),
             rng=random.Random(),  # push ids of two engines must differ
-            filesystem=LocalFileSystem(),
+            filesystem=filesystem or LocalFileSystem(),
             off_loop=asyncio.to_thread,
             new_workers=functools.partial(ThreadWorkers, encoders),
         )

@@ -221,8 +221,10 @@ async def test_a_file_system_that_numbers_its_files_anew_at_every_look_is_believ
     numbers = iter(range(1000))
 
     class Renumbering(type(runtime.filesystem)):
-        def stat(self, path):
-            return dataclasses.replace(super().stat(path), inode=next(numbers))
+        def stat(self, file):
+            now = super().stat(file)
+            modified, device, _, changed = now.version
+            return dataclasses.replace(now, version=(modified, device, next(numbers), changed))
 
     runtime = dataclasses.replace(runtime, filesystem=Renumbering())
     object.__setattr__(stage.engine._shared, "runtime", runtime)

@@ -1,6 +1,9 @@
 """Every kind of source arrives with exactly its rows."""
 
+import fnmatch
 import gzip
+import hashlib
+import io
 
 import duckdb
 import pandas as pd
@@ -10,7 +13,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from pushengine.errors import ConfigError, SchemaError, SourceReadError
+from pushengine import events
+from pushengine.errors import ConfigError, EngineClosedError, SchemaError, SourceReadError
+from pushengine.model import FileRef
 
 
 def csv_file(rows, table, folder, save_csv):
@@ -236,3 +241,63 @@ async def test_an_empty_connection_is_not_the_default_one(start):
         await stage.push(pa.table({"N": [1]}), connection_id="")
     assert caught.value.key == "connection_id"
     assert stage.jobs() == []
+
+
+# --- Files that lie elsewhere
+
+
+class Bucket:
+    """`interfaces.FileSystem` without a disk: whatever reads a file goes through it, uploads included."""
+
+    def __init__(self, **objects):
+        self.objects = {f"bucket/{name}": data for name, data in objects.items()}
+        self.ranges = []
+
+    def list(self, pattern):
+        return [self.ref(uri) for uri in sorted(self.objects) if fnmatch.fnmatch(uri, pattern)]
+
+    def ref(self, uri):
+        return FileRef(uri, len(self.objects[uri]), (hashlib.md5(self.objects[uri]).hexdigest(),))
+
+    def stat(self, file):
+        return self.ref(file.uri)
+
+    def open(self, file):
+        return io.BytesIO(self.objects[file.uri])
+
+    async def read_range(self, file, offset, nbytes):
+        self.ranges.append((file.uri, offset, nbytes))
+        yield self.objects[file.uri][offset : offset + nbytes]
+
+
+@pytest.mark.parametrize(("as_it_is", "ranges"), [(True, 1), (False, 0)])
+async def test_files_of_another_file_system_are_read_hashed_and_sent_through_it(stage, as_it_is, ranges):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"N": range(100), "S": [f"x{n}" for n in range(100)]}), sink, store_schema=False)
+    bucket = Bucket(**{"a.parquet": sink.getvalue()})
+    stage.engine = await stage.open_engine(
+        filesystem=bucket, state_dir=stage.folder / "other", parquet_as_it_is=as_it_is
+    )
+    receipt = await stage.push("bucket/*.parquet")
+    assert (receipt.status, receipt.rows, receipt.source_bytes) == ("DONE", 100, len(sink.getvalue()))
+    assert await stage.rows() == [(n, f"x{n}") for n in range(100)]
+    assert len(bucket.ranges) == ranges
+
+
+async def test_a_push_from_another_file_system_goes_on(stage):
+    bucket = Bucket(**{"a.csv": b"N\n" + b"".join(b"%d\n" % n for n in range(100))})
+    options = {"filesystem": bucket, "state_dir": stage.folder / "other"}
+    stage.engine = await stage.open_engine(**options)
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.ChunkUploaded):
+                stage.engine.drain()
+
+    stage.engine._bus.add(Sink())
+    with pytest.raises(EngineClosedError):
+        await stage.push("bucket/a.csv", mode="append")
+    await stage.engine.aclose()
+    stage.engine = await stage.open_engine(**options)
+    receipt = await stage.push("bucket/a.csv", mode="append")
+    assert (receipt.resumed, await stage.query("select count(*) from T")) == (True, [(100,)])

@@ -65,7 +65,7 @@ def bytes_of(data):
     def read(part):
         if not isinstance(part, FileSlice):
             return part
-        with part.path.open("rb") as file:
+        with LocalFileSystem().open(part.file) as file:
             file.seek(part.offset)
             return file.read(part.nbytes)
 

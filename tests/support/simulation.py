@@ -39,10 +39,9 @@ from pushengine.errors import (
     SubmitOutcomeUnknownError,
     UnexpectedResponseError,
 )
-from pushengine.interfaces import FileStat
 from pushengine.journal.state import PushHistory
 from pushengine.journal.store import JournalFile
-from pushengine.model import FileParts, Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.model import FileParts, FileRef, Job, JobId, JobStatus, RemoteChunk, Target
 from pushengine.pipeline.context import Shared
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
@@ -550,16 +549,13 @@ class SimFiles:
         self._write(texts)
         self.changed_at += 1
 
-    def expand(self, pattern):
-        return [Path(self.name)]
+    def list(self, pattern):
+        return [self.stat(None)]
 
-    def size_bytes(self, path):
-        return len(self.data)
+    def stat(self, file):
+        return FileRef(self.name, len(self.data), (self.modified_at, 1, self.inode, self.changed_at))
 
-    def stat(self, path):
-        return FileStat(len(self.data), self.modified_at, self.changed_at, 1, self.inode)
-
-    def open_binary(self, path):
+    def open(self, file):
         return io.BytesIO(self.data)
 
     def read(self, parts):

@@ -10,6 +10,7 @@ import socket
 import weakref
 
 import pytest
+from support.files import file_ref
 
 from pushengine import errors
 from pushengine.celonis.data_push import DataPushClient
@@ -89,7 +90,7 @@ def payload_of(data):
 
 
 def file_payload(path, offset, nbytes):
-    return Payload("000001", FileParts((FileSlice(path, offset, nbytes),)), 1, (0, 1), {})
+    return Payload("000001", FileParts((FileSlice(file_ref(path), offset, nbytes),)), 1, (0, 1), {})
 
 
 def open_sockets_to(port):

@@ -26,6 +26,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 from pushengine.model import Payload, TableColumn, Target
 from pushengine.runtime.clock import SystemClock
+from pushengine.runtime.files import LocalFileSystem
 
 MARKER = "M4RKER-s3cr3t+/x"
 BASE = "/data-ingestion/api/v1/data-push/pool/jobs"
@@ -192,7 +193,9 @@ def test_before_the_head_is_sent_nothing_is_sent(name):
 
 
 def test_before_the_body_begins_an_upload_is_not_sent():
-    upload = Upload(memoryview(b"x"), stall_timeout_seconds=1, read_timeout_seconds=1, clock=SystemClock())
+    upload = Upload(
+        memoryview(b"x"), files=LocalFileSystem(), stall_timeout_seconds=1, read_timeout_seconds=1, clock=SystemClock()
+    )
     broken = client_exceptions.ClientOSError(None, "Can not write request body for https://h")
     assert type(border_error(broken, UNSAFE, upload=upload)) is errors.ConnectionFailedError
     upload.body.bytes_sent = 1

@@ -7,12 +7,15 @@ import os
 
 import aiohttp
 import pytest
+from support.files import file_ref
 
 from pushengine.celonis import upload as body_module
 from pushengine.celonis.upload import Upload, UploadBody
 from pushengine.errors import SourceReadError
 from pushengine.model import FileParts, FileSlice
+from pushengine.runtime import files
 from pushengine.runtime.clock import SystemClock
+from pushengine.runtime.files import LocalFileSystem
 
 
 class Transport:
@@ -58,8 +61,12 @@ def part_of(body, raw):
     return part
 
 
+def body_of(source, **options):
+    return UploadBody(source, files=LocalFileSystem(), **options)
+
+
 def file_slice(path, offset, nbytes):
-    return FileParts((FileSlice(path, offset, nbytes),))
+    return FileParts((FileSlice(file_ref(path), offset, nbytes),))
 
 
 @pytest.mark.parametrize("length", [0, 1, 1000, body_module.SLICE_BYTES, 3 * body_module.SLICE_BYTES + 5])
@@ -68,7 +75,7 @@ async def test_a_body_is_one_part_named_file_of_exact_length(tmp_path, kind, len
     data = os.urandom(length)
     path = tmp_path / "chunk"
     path.write_bytes(b"before" + data + b"after")
-    body = UploadBody(memoryview(data) if kind == "memory" else file_slice(path, 6, length))
+    body = body_of(memoryview(data) if kind == "memory" else file_slice(path, 6, length))
     writer = Writer()
     await body.write_with_length(writer, body.size)
     assert len(writer.sent) == body.size == body.bytes_sent
@@ -83,7 +90,7 @@ async def test_a_body_is_one_part_named_file_of_exact_length(tmp_path, kind, len
 async def test_memory_is_sent_as_views_of_itself():
     data = bytearray(3 * body_module.SLICE_BYTES)
     writer = Writer()
-    await UploadBody(memoryview(data)).write(writer)
+    await body_of(memoryview(data)).write(writer)
     views = [piece for piece in writer.pieces if isinstance(piece, memoryview)]
     assert len(views) == 3
     assert all(view.obj is data for view in views)
@@ -91,7 +98,7 @@ async def test_memory_is_sent_as_views_of_itself():
 
 async def test_views_of_other_items_are_sent_as_bytes():
     data = memoryview(bytes(range(8))).cast("I")
-    body = UploadBody(data)
+    body = body_of(data)
     writer = Writer()
     await body.write(writer)
     assert bytes(range(8)) in writer.sent
@@ -108,20 +115,20 @@ async def test_other_tasks_get_their_turn_after_each_slice():
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    await UploadBody(memoryview(bytes(20 * body_module.SLICE_BYTES))).write(Writer())
+    await body_of(memoryview(bytes(20 * body_module.SLICE_BYTES))).write(Writer())
     task.cancel()
     assert turns >= 20
 
 
 async def test_the_moment_of_the_last_byte_is_noted():
-    body = UploadBody(memoryview(bytes(2 * body_module.SLICE_BYTES)), now=lambda: 7.0)
+    body = body_of(memoryview(bytes(2 * body_module.SLICE_BYTES)), now=lambda: 7.0)
     assert body.sent_at is None
     await body.write(Writer())
     assert (body.bytes_sent, body.sent_at) == (body.size, 7.0)
 
 
 async def test_a_body_is_sent_once():
-    body = UploadBody(memoryview(b"x"))
+    body = body_of(memoryview(b"x"))
     await body.write(Writer())
     assert body.consumed
     with pytest.raises(RuntimeError):
@@ -131,7 +138,7 @@ async def test_a_body_is_sent_once():
 
 
 async def test_a_closed_connection_is_seen_before_the_first_byte():
-    body, writer = UploadBody(memoryview(b"x")), Writer()
+    body, writer = body_of(memoryview(b"x")), Writer()
     writer.transport.closing = True
     with pytest.raises(aiohttp.ClientConnectionResetError):
         await body.write(writer)
@@ -139,25 +146,33 @@ async def test_a_closed_connection_is_seen_before_the_first_byte():
 
 
 async def test_parts_of_files_and_of_memory_follow_one_another(tmp_path):
-    data = os.urandom(2 * body_module.FILE_PIECE_BYTES + 7)
+    data = os.urandom(2 * files._PIECE_BYTES + 7)
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(data)
     other.write_bytes(b"0123456789")
-    last = FileSlice(one, body_module.FILE_PIECE_BYTES, body_module.FILE_PIECE_BYTES + 7)
-    parts = (b"begin", FileSlice(one, 3, 5), FileSlice(other, 8, 2), FileSlice(other, 1, 2), b"", last, b"end")
+    last = FileSlice(file_ref(one), files._PIECE_BYTES, files._PIECE_BYTES + 7)
+    parts = (
+        b"begin",
+        FileSlice(file_ref(one), 3, 5),
+        FileSlice(file_ref(other), 8, 2),
+        FileSlice(file_ref(other), 1, 2),
+        b"",
+        last,
+        b"end",
+    )
     source = FileParts(parts)
-    body, writer = UploadBody(source), Writer()
+    body, writer = body_of(source), Writer()
     await body.write(writer)
     assert body.is_complete
     assert len(writer.sent) == body.size
-    expected = b"begin" + data[3:8] + b"8912" + data[body_module.FILE_PIECE_BYTES :] + b"end"
+    expected = b"begin" + data[3:8] + b"8912" + data[files._PIECE_BYTES :] + b"end"
     assert source.nbytes == len(expected)
     assert expected in writer.sent
 
 
 async def test_a_file_is_read_ahead_while_its_bytes_are_sent(tmp_path, monkeypatch):
     path = tmp_path / "chunk"
-    path.write_bytes(bytes(4 * body_module.FILE_PIECE_BYTES))
+    path.write_bytes(bytes(4 * files._PIECE_BYTES))
     reads = []
     original = body_module._next_or_none
 
@@ -167,23 +182,23 @@ async def test_a_file_is_read_ahead_while_its_bytes_are_sent(tmp_path, monkeypat
 
     monkeypatch.setattr(body_module, "_next_or_none", counted)
     writer = Writer()
-    await UploadBody(file_slice(path, 0, 4 * body_module.FILE_PIECE_BYTES)).write(writer)
-    per_piece = body_module.FILE_PIECE_BYTES // body_module.SLICE_BYTES
+    await body_of(file_slice(path, 0, 4 * files._PIECE_BYTES)).write(writer)
+    per_piece = files._PIECE_BYTES // body_module.SLICE_BYTES
     assert reads[2] <= 1 + per_piece + 1
     assert len(reads) == 5
 
 
 async def test_a_body_that_is_cancelled_closes_its_file(tmp_path, monkeypatch):
     path = tmp_path / "chunk"
-    path.write_bytes(bytes(4 * body_module.FILE_PIECE_BYTES))
+    path.write_bytes(bytes(4 * files._PIECE_BYTES))
     opened = []
-    original = body_module.aiofiles.open
+    original = files.aiofiles.open
 
     async def remembered(*args):
         opened.append(await original(*args))
         return opened[-1]
 
-    monkeypatch.setattr(body_module.aiofiles, "open", remembered)
+    monkeypatch.setattr(files.aiofiles, "open", remembered)
 
     class Stuck(Writer):
         async def write(self, piece):
@@ -192,7 +207,7 @@ async def test_a_body_that_is_cancelled_closes_its_file(tmp_path, monkeypatch):
                 await asyncio.Event().wait()
 
     writer = Stuck()
-    task = asyncio.create_task(UploadBody(file_slice(path, 0, 4 * body_module.FILE_PIECE_BYTES)).write(writer))
+    task = asyncio.create_task(body_of(file_slice(path, 0, 4 * files._PIECE_BYTES)).write(writer))
     while len(writer.pieces) < 3:
         await asyncio.sleep(0)
     task.cancel()
@@ -205,7 +220,7 @@ async def test_a_body_that_is_cancelled_while_its_file_opens_closes_it(tmp_path,
     path = tmp_path / "chunk"
     path.write_bytes(bytes(1000))
     opened, may_open, begun = [], asyncio.Event(), asyncio.Event()
-    original = body_module.aiofiles.open
+    original = files.aiofiles.open
 
     async def slow(*args):
         begun.set()
@@ -213,8 +228,8 @@ async def test_a_body_that_is_cancelled_while_its_file_opens_closes_it(tmp_path,
         opened.append(await original(*args))
         return opened[-1]
 
-    monkeypatch.setattr(body_module.aiofiles, "open", slow)
-    task = asyncio.create_task(UploadBody(file_slice(path, 0, 1000)).write(Writer()))
+    monkeypatch.setattr(files.aiofiles, "open", slow)
+    task = asyncio.create_task(body_of(file_slice(path, 0, 1000)).write(Writer()))
     await begun.wait()
     for _ in range(3):
         task.cancel()
@@ -229,7 +244,7 @@ async def test_a_body_that_is_cancelled_while_its_file_opens_closes_it(tmp_path,
 async def test_a_file_that_ends_early_is_an_error_of_the_source(tmp_path):
     path = tmp_path / "chunk"
     path.write_bytes(b"x" * 100)
-    body = UploadBody(file_slice(path, 50, 51))
+    body = body_of(file_slice(path, 50, 51))
     with pytest.raises(SourceReadError) as caught:
         await body.write(Writer())
     assert body.error is caught.value
@@ -240,20 +255,20 @@ async def test_a_file_that_ends_early_is_an_error_of_the_source(tmp_path):
 
 async def test_a_file_that_cannot_be_read_is_an_error_of_the_source(tmp_path):
     with pytest.raises(SourceReadError):
-        await UploadBody(file_slice(tmp_path / "gone", 0, 1)).write(Writer())
+        await body_of(file_slice(tmp_path / "gone", 0, 1)).write(Writer())
 
 
 async def test_a_lost_connection_is_no_error_of_the_source(tmp_path):
     path = tmp_path / "chunk"
     path.write_bytes(b"x" * 100)
-    body = UploadBody(file_slice(path, 0, 100))
+    body = body_of(file_slice(path, 0, 100))
     with pytest.raises(aiohttp.ClientConnectionResetError):
         await body.write(Writer(fail_after=1))
     assert body.error is None
 
 
 async def test_what_waits_in_buffers_is_counted_and_can_be_dropped():
-    body, writer = UploadBody(memoryview(b"x")), Writer()
+    body, writer = body_of(memoryview(b"x")), Writer()
     assert body.unsent_bytes() == 0
     body.abort()
     await body.write(writer)
@@ -298,7 +313,13 @@ class Hand:
 
 @pytest.fixture
 def watched(monkeypatch):
-    upload = Upload(memoryview(bytes(1000)), stall_timeout_seconds=50, read_timeout_seconds=120, clock=SystemClock())
+    upload = Upload(
+        memoryview(bytes(1000)),
+        files=LocalFileSystem(),
+        stall_timeout_seconds=50,
+        read_timeout_seconds=120,
+        clock=SystemClock(),
+    )
     hand = Hand(monkeypatch, upload)
     unsent = 0
     upload.body.unsent_bytes = lambda: unsent

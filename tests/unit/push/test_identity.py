@@ -7,6 +7,7 @@ import random
 
 import pyarrow as pa
 import pytest
+from support.files import file_ref
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
@@ -165,7 +166,7 @@ def test_the_digest_of_a_file_is_that_of_its_bytes_however_it_is_read(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(data)
     for step in (1_000_000, 2_999_999, 3_000_000, 10_000_000):
-        one = FileHash(path, LocalFileSystem())
+        one = FileHash(file_ref(path), LocalFileSystem())
         while not one.is_complete:
             one.advance(step)
         assert (one.position, one.hexdigest()) == (3_000_000, hashlib.sha256(data).hexdigest())
@@ -197,7 +198,7 @@ def test_files_are_the_same_or_touched_or_changed(tmp_path):
 
 
 def fingerprint(*paths):
-    return fingerprint_files(LocalFileSystem(), paths)
+    return fingerprint_files(LocalFileSystem(), [file_ref(path) for path in paths])
 
 
 def test_fingerprint_is_stable_and_survives_json(tmp_path):

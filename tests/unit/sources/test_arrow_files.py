@@ -38,7 +38,7 @@ def test_both_layouts_give_the_rows_with_plain_types(tmp_path, layout):
 def test_several_files_are_one_table_and_tell_their_rows(tmp_path):
     source = opened(write(tmp_path / "a.arrow"), write(tmp_path / "b.feather", layout="stream"))
     assert len(rows_of(source)) == 2000
-    assert source.size_bytes() == sum(path.stat().st_size for path in source.files)
+    assert source.size_bytes() == sum(file.size for file in source.files)
 
 
 def test_files_that_differ_are_refused(tmp_path):

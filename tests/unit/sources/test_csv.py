@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.files import file_ref
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
@@ -372,12 +373,12 @@ def test_missing_files_empty_directories_and_folders_without_permission(tmp_path
 
 
 class Forbidden(LocalFileSystem):
-    def open_binary(self, path):
+    def open(self, file):
         raise PermissionError(13, "Permission denied")
 
 
 class Failing(LocalFileSystem):
-    def open_binary(self, path):
+    def open(self, file):
         class File(io.BytesIO):
             def read(self, size=-1):
                 data = super().read(min(size, 1000))
@@ -390,7 +391,7 @@ class Failing(LocalFileSystem):
                 buffer[: len(data)] = data
                 return len(data)
 
-        return File(path.read_bytes())
+        return File(Path(file.uri).read_bytes())
 
 
 def test_an_unreadable_file_is_told(write):
@@ -445,7 +446,7 @@ def test_a_file_that_is_closed_early_leaves_nothing_open(write):
 
 def csv_pass(path, delimiter, block_bytes):
     settings = EngineSettings(csv_delimiter=delimiter)
-    return csv_source._CsvPass((path, settings, LocalFileSystem(), block_bytes, (), threading.Event()))
+    return csv_source._CsvPass((file_ref(path), settings, LocalFileSystem(), block_bytes, (), threading.Event()))
 
 
 FIELDS = st.text(st.sampled_from(list('ab0 ,;"\n\ré\t|')), max_size=6)

@@ -22,7 +22,60 @@ def test_an_empty_word_names_no_source(spec):
 
 
 @pytest.mark.parametrize(
-    "spec", ["a.csv", " ", [], ["a.csv", "b.csv"], Path(), b"", 0, None, {"": 1}, [1, 2]], ids=repr
+    ("spec", "address"),
+    [
+        ("s3://bucket/orders.csv", "s3://bucket/orders.csv"),
+        ("gs://bucket/*.parquet", "gs://bucket/*.parquet"),
+        ("HTTPS://host/a.csv", "HTTPS://host/a.csv"),
+        (["a.csv", "abfss://box@host/a.csv"], "abfss://box@host/a.csv"),
+        (Path("s3://bucket/orders.csv"), "s3://bucket/orders.csv"),
+    ],
+    ids=str,
+)
+def test_an_address_of_another_system_is_refused_by_name(spec, address, tmp_path, monkeypatch):
+    """It must not become a path below the current directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("N\n1\n")
+    with pytest.raises(ConfigError, match="not supported yet") as caught:
+        open_source(spec, settings=EngineSettings(), filesystem=LocalFileSystem())
+    assert str(caught.value).startswith(f"{address} cannot be read: ")
+    assert "copy the files to this machine" in caught.value.hint
+
+
+def test_a_file_address_says_to_give_the_path():
+    with pytest.raises(ConfigError, match="file://") as caught:
+        check_words("file:///tmp/a.csv")
+    assert caught.value.hint == "give its path"
+
+
+@pytest.mark.parametrize("name", ["s3:", "a:b"])
+def test_a_directory_whose_name_looks_like_a_scheme_is_a_directory(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.csv").write_text("N\n1\n")
+    source = open_source(Path(name, "a.csv"), settings=EngineSettings(), filesystem=LocalFileSystem())
+    assert [file.uri for file in source.files] == [f"{name}/a.csv"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "a.csv",
+        " ",
+        "C:\\a.csv",
+        "C:/a.csv",
+        "a://b",
+        "s3:/a.csv",
+        [],
+        ["a.csv", "b.csv"],
+        Path(),
+        b"",
+        0,
+        None,
+        {"": 1},
+        [1, 2],
+    ],
+    ids=repr,
 )
 def test_whatever_else_it_is_others_judge(spec):
     check_words(spec)
