@@ -58,17 +58,17 @@ class SourceBatch:
         source: File or object name, for error messages.
         first_row: Row of the file that the batch begins with, from 0.
         first_line: Line of the file that the batch begins with, from 1, or None where lines mean nothing or are not known.
+        nbytes: Arrow bytes that the rows refer to. Counted here, on the thread that reads: Arrow counts anew at each request.
     """
 
     batch: pa.RecordBatch
     source: str
     first_row: int
     first_line: int | None = None
+    nbytes: int = dataclasses.field(init=False, repr=False, compare=False)
 
-    @property
-    def nbytes(self) -> int:
-        """Arrow bytes that the rows refer to."""
-        return int(self.batch.nbytes)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nbytes", int(self.batch.nbytes))
 
     @property
     def rows(self) -> int:
@@ -148,7 +148,7 @@ class Destination(Protocol):
 
 
 class FileSystem(Protocol):
-    """Files as sources and uploads see them. All but `read_range` blocks and is called on worker threads only; OSError comes as it is."""
+    """Files as sources and uploads see them. All but `read_ranges` blocks and is called on worker threads only; OSError comes as it is."""
 
     def list(self, pattern: str) -> list[FileRef]:
         """Existing regular files that a path, directory or glob means, sorted; empty if none."""
@@ -162,8 +162,8 @@ class FileSystem(Protocol):
         """Open for reading; seekable."""
         ...
 
-    def read_range(self, file: FileRef, offset: int, nbytes: int) -> AsyncGenerator[bytes, None]:
-        """`nbytes` from `offset` on, some at a time; fewer where the file ends before."""
+    def read_ranges(self, file: FileRef, ranges: Sequence[tuple[int, int]]) -> AsyncGenerator[bytes, None]:
+        """The bytes of ranges (offset, length), in their order and some at a time; ends early where the file does."""
         ...
 
 
@@ -276,11 +276,11 @@ class BlockStream(Protocol[B_co]):
         ...
 
     def stop(self) -> None:
-        """Let `next_block()` return None, at once where nothing is lost by that."""
+        """Let `next_block()` return None: at once, or after the block that is being read."""
         ...
 
     async def aclose(self) -> None:
-        """Release files, after whatever read is still running; safe to call twice."""
+        """Stop, and release files once no read is running any more. Safe to call twice."""
         ...
 
 

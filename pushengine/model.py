@@ -8,9 +8,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
-import re
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Literal, NewType
 
 JobId = NewType("JobId", str)
@@ -18,8 +17,6 @@ MAX_PAYLOAD_BYTES = 990_000_000
 """Below the platform's 1 GB with the multipart around it."""
 SEND_BUFFER_BYTES = 4 * 1024 * 1024
 """What an upload from files holds of them: the piece that is sent and the one that is read ahead."""
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 Mode = Literal["replace", "append", "upsert", "delete"]
 MODES: tuple[Mode, ...] = ("replace", "append", "upsert", "delete")
@@ -97,8 +94,8 @@ class FileRef:
     Attributes:
         uri: What finds it and what messages call it: a path of this machine.
         size: Its length then, bytes.
-        version: What tells its content of then from a later one: the time of the last change first, or what stands for it, and then what
-            some file systems give anew at every look (see `interfaces.FileSystem`).
+        version: Tells its content of then from a later one. First the time of the last change of the content, or what stands for it; on
+            this machine that is nanoseconds UTC, followed by device, inode and the time of the last change of anything.
     """
 
     uri: str
@@ -109,17 +106,6 @@ class FileRef:
     def name(self) -> str:
         """The last part of the path."""
         return PurePath(self.uri).name
-
-
-def scheme_of(uri: str) -> str | None:
-    """`s3` of `s3://bucket/key`; None for a path of this machine."""
-    found = _SCHEME.match(uri)
-    return None if found is None else found[1].lower()
-
-
-def absolute_uri(uri: str) -> str:
-    """The same file, wherever the process stands; an address with a scheme is absolute already."""
-    return uri if scheme_of(uri) else str(Path(uri).absolute())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

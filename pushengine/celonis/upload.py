@@ -17,6 +17,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import itertools
 import secrets
 import sys
 import time
@@ -27,7 +28,7 @@ import aiohttp
 
 from pushengine.errors import SourceReadError
 from pushengine.interfaces import FileSystem
-from pushengine.model import FileParts, FileSlice
+from pushengine.model import FileParts, FileRef, FileSlice
 from pushengine.runtime.aio import cancel_and_wait
 from pushengine.runtime.clock import Clock
 
@@ -143,23 +144,26 @@ class UploadBody(aiohttp.payload.Payload):
 
     async def _pieces(self, source: FileParts) -> AsyncGenerator[bytes, None]:
         """The bytes, some at a time."""
-        for part in source.parts:
-            if isinstance(part, bytes):
-                yield part
+        for file, parts in itertools.groupby(source.parts, key=_file_of):
+            if file is None:
+                for part in parts:
+                    if isinstance(part, bytes):
+                        yield part
                 continue
-            left = part.nbytes
+            ranges = [(part.offset, part.nbytes) for part in parts if isinstance(part, FileSlice)]
+            left = sum(nbytes for _, nbytes in ranges)
             try:
-                async with contextlib.aclosing(self._files.read_range(part.file, part.offset, part.nbytes)) as pieces:
+                async with contextlib.aclosing(self._files.read_ranges(file, ranges)) as pieces:
                     async for piece in pieces:
                         left -= len(piece)
                         yield piece
             except OSError as exc:
-                self._fail(part, f"the file cannot be read: {exc.strerror or exc}", exc)
+                self._fail(file, f"the file cannot be read: {exc.strerror or exc}", exc)
             if left:
-                self._fail(part, f"the file ended {left} bytes early: it changed while it was sent")
+                self._fail(file, f"the file ended {left} bytes early: it changed while it was sent")
 
-    def _fail(self, source: FileSlice, what: str, cause: BaseException | None = None) -> NoReturn:
-        self.error = SourceReadError(what, source=source.file.uri)
+    def _fail(self, file: FileRef, what: str, cause: BaseException | None = None) -> NoReturn:
+        self.error = SourceReadError(what, source=file.uri)
         raise self.error from cause
 
     async def _hand_over(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
@@ -246,6 +250,10 @@ class Upload:
             deadline.reschedule(now)
         else:
             self._handle = loop.call_later(self._interval, self._tick, deadline)
+
+
+def _file_of(part: bytes | FileSlice) -> FileRef | None:
+    return None if isinstance(part, bytes) else part.file
 
 
 async def _next_or_none(pieces: AsyncGenerator[bytes, None]) -> bytes | None:

@@ -63,14 +63,12 @@ class ParquetLayout:
     """A file that may go as it is.
 
     Attributes:
-        file: The file.
-        nbytes: Its length.
+        file: The file, as it was when its footer was read.
         footer: What it ends with.
         groups: (rows, bytes of data) of each row group.
     """
 
     file: FileRef
-    nbytes: int
     footer: Footer
     groups: tuple[tuple[int, int], ...]
 
@@ -116,14 +114,14 @@ def require_settled(layouts: Sequence[ParquetLayout], schema: TableSchema) -> No
 
 def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings) -> ParquetLayout:
     try:
-        nbytes = filesystem.stat(ref).size
+        ref = filesystem.stat(ref)
         with filesystem.open(ref) as file:
-            file.seek(max(nbytes - TAIL_BYTES, 0))
-            length = footer_length(file.read(TAIL_BYTES), nbytes)
-            file.seek(nbytes - TAIL_BYTES - length)
+            file.seek(max(ref.size - TAIL_BYTES, 0))
+            length = footer_length(file.read(TAIL_BYTES), ref.size)
+            file.seek(ref.size - TAIL_BYTES - length)
             footer = Footer(file.read(length))
             leaves = _checked_leaves(footer, settings)
-            data_end = nbytes - TAIL_BYTES - length
+            data_end = ref.size - TAIL_BYTES - length
             count = 0 if footer.is_empty else footer.group_count
             groups = [
                 _checked_group(file, footer.group(i), leaves, data_end, settings, is_border=i in (0, count - 1))
@@ -135,7 +133,7 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
         raise ReencodeError(f"{exc} in {ref.uri}") from None
     if sum(rows for rows, _ in groups) != footer.rows:
         raise ReencodeError(f"row groups and footer tell different numbers of rows in {ref.uri}")
-    return ParquetLayout(ref, nbytes, footer, tuple(groups))
+    return ParquetLayout(ref, footer, tuple(groups))
 
 
 def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...]:

@@ -1,11 +1,11 @@
 """Parquet files as chunks, without decoding them: whole files, or their row groups behind a footer of their own.
 
-    piece = a file from its first to its last byte
+    block = a file from its first to its last byte
           | "PAR1" row groups (bytes of one file, or of several small ones) footer
 
-The bytes stay on disk until they are sent (`model.FileParts`). The same files give the same pieces, so a push is resumed by their numbers.
+The bytes stay on disk until they are sent (`model.FileParts`). The same files give the same blocks, so a push is resumed by their numbers.
 
-What makes a push faithful is checked all the same, before a piece is sent: the length and the encoding of every string, the years of
+What makes a push faithful is checked all the same, before a block is sent: the length and the encoding of every string, the years of
 timestamps, keys without NULL. Only what has to be read for that is read: dictionaries instead of values where a column is in its
 dictionary, the statistics of the footer instead of INT64 timestamps; keys are always read. Damage in other columns is for the platform to
 find, which reads a file when it takes it.
@@ -30,18 +30,18 @@ from pushengine.schema.columns import TableSchema
 if TYPE_CHECKING:
     from pushengine.parquet.eligibility import ParquetLayout
 
-WHOLE_FILE_PIECES = 2
-"""A file that is not longer than this many pieces is not cut."""
-_FEW_PIECES = 16
+WHOLE_FILE_BLOCKS = 2
+"""A file that is not longer than this many blocks is not cut."""
+_FEW_BLOCKS = 16
 """So many are enough to keep all uploads busy from the first to the last."""
-_SMALL_PIECE_BYTES = 8 * 1024 * 1024
+_SMALL_BLOCK_BYTES = 8 * 1024 * 1024
 """Smaller ones would only be more requests."""
 MEMORY_BYTES = 2 * 1024 * 1024
 """Rows of one check; the producer reserves `RESERVE_FACTOR` times as much, 20 MiB. A glance takes two times a page, of at most 8 MiB each;
 Arrow takes two times a page as well, a batch of rows and a buffer. Only pages of more than 8 MiB, which go to Arrow, may take more than
 is reserved: it cannot read a part of a page. Writers make pages of 1 MiB."""
 _MAX_ROW_GROUPS = 32_000
-"""Of a piece: their ordinals have 16 bits."""
+"""Of a block: their ordinals have 16 bits."""
 _MAX_GAP_BYTES = 16 * 1024
 _HASHED_BYTES = 1024 * 1024
 
@@ -77,26 +77,26 @@ class PassthroughBlock:
 # --- Cutting ------------------------------------------------------------------------------------------------------------------------
 
 
-def cut(layouts: Sequence[ParquetLayout], max_piece_bytes: int) -> list[PassthroughBlock]:
-    """The pieces of all files, in order.
+def cut(layouts: Sequence[ParquetLayout], max_block_bytes: int) -> list[PassthroughBlock]:
+    """The blocks of all files, in order.
 
-    A file is one piece, but for large ones, which are cut at row groups, and small ones next to each other, which are joined if their
+    A file is one block, but for large ones, which are cut at row groups, and small ones next to each other, which are joined if their
     footers allow it. Pieces are as large as a chunk may be, or smaller where there would be few: several connections are faster than one.
     """
     total = sum(layout.data_bytes for layout in layouts)
-    piece_bytes = min(max(total // _FEW_PIECES, _SMALL_PIECE_BYTES), max_piece_bytes)
-    pieces: list[PassthroughBlock] = []
+    block_bytes = min(max(total // _FEW_BLOCKS, _SMALL_BLOCK_BYTES), max_block_bytes)
+    blocks: list[PassthroughBlock] = []
     row = 0
-    for runs in _joined([run for layout in layouts for run in _runs(layout, piece_bytes)], piece_bytes):
+    for runs in _joined([run for layout in layouts for run in _runs(layout, block_bytes)], block_bytes):
         rows = sum(run.rows for run in runs)
-        pieces.append(PassthroughBlock(tuple(runs), (row, row + rows)))
+        blocks.append(PassthroughBlock(tuple(runs), (row, row + rows)))
         row += rows
-    return pieces
+    return blocks
 
 
-def _runs(layout: ParquetLayout, piece_bytes: int) -> Iterator[Run]:
-    most = min(piece_bytes * WHOLE_FILE_PIECES, MAX_PAYLOAD_BYTES - MAX_FOOTER_BYTES)
-    limit = most if layout.data_bytes <= most else piece_bytes
+def _runs(layout: ParquetLayout, block_bytes: int) -> Iterator[Run]:
+    most = min(block_bytes * WHOLE_FILE_BLOCKS, MAX_PAYLOAD_BYTES - MAX_FOOTER_BYTES)
+    limit = most if layout.data_bytes <= most else block_bytes
     first = first_row = rows = total = 0
     for index, (group_rows, nbytes) in enumerate(layout.groups):
         if index > first and (total + nbytes > limit or index - first == _MAX_ROW_GROUPS):
@@ -108,13 +108,13 @@ def _runs(layout: ParquetLayout, piece_bytes: int) -> Iterator[Run]:
         yield Run(layout, first, len(layout.groups), first_row)
 
 
-def _joined(runs: Sequence[Run], piece_bytes: int) -> Iterator[list[Run]]:
+def _joined(runs: Sequence[Run], block_bytes: int) -> Iterator[list[Run]]:
     waiting: list[Run] = []
     total = groups = 0
     for run in runs:
         nbytes, count = run.nbytes, run.end - run.first
         if waiting and not (
-            total + nbytes <= piece_bytes
+            total + nbytes <= block_bytes
             and groups + count <= _MAX_ROW_GROUPS
             and run.is_whole
             and waiting[0].is_whole
@@ -166,36 +166,36 @@ class PassthroughReader(BlockReader[PassthroughBlock]):
 
 
 def checked_payload(
-    chunk_id: str, piece: PassthroughBlock, schema: TableSchema, *, digests: Sequence[str], filesystem: FileSystem
+    chunk_id: str, block: PassthroughBlock, schema: TableSchema, *, digests: Sequence[str], filesystem: FileSystem
 ) -> Payload:
-    """Check every value of a piece that needs it, and say where its bytes are. Runs on encoder threads.
+    """Check every value of a block that needs it, and say where its bytes are. Runs on encoder threads.
 
     Raises:
         ValueMisfitError: A value outside this schema, which a schema settled from the whole source would hold.
         SchemaError: A key without value, or a value that the target cannot hold.
         SourceReadError: A file is damaged, gone, or shorter than it was.
     """
-    for run in piece.runs:
+    for run in block.runs:
         check_values(run, schema, filesystem)
-    data = parts_of(piece)
+    data = parts_of(block)
     return Payload(
         chunk_id=chunk_id,
         data=data,
-        rows=piece.rows,
-        source_rows=piece.source_rows,
+        rows=block.rows,
+        source_rows=block.source_rows,
         digests=_digests(data, digests, filesystem),
     )
 
 
-def parts_of(piece: PassthroughBlock) -> FileParts:
-    """The bytes of a piece."""
-    first = piece.runs[0]
-    if len(piece.runs) == 1 and first.is_file:
-        return FileParts((FileSlice(first.layout.file, 0, first.layout.nbytes),))
+def parts_of(block: PassthroughBlock) -> FileParts:
+    """The bytes of a block."""
+    first = block.runs[0]
+    if len(block.runs) == 1 and first.is_file:
+        return FileParts((FileSlice(first.layout.file, 0, first.layout.file.size),))
     parts: list[bytes | FileSlice] = [MAGIC]
     groups: list[bytes] = []
     at = len(MAGIC)
-    for run in piece.runs:
+    for run in block.runs:
         footer = run.layout.footer
         numbers = range(run.first, run.end)
         places: dict[tuple[int, int], int] = {}
@@ -205,7 +205,7 @@ def parts_of(piece: PassthroughBlock) -> FileParts:
             at += end - start
         for number in numbers:
             groups.append(moved_group(footer.raw_group(number), len(groups), places))
-    return FileParts((*parts, framed(first.layout.footer.built(piece.rows, groups))))
+    return FileParts((*parts, framed(first.layout.footer.built(block.rows, groups))))
 
 
 def _digests(data: FileParts, names: Sequence[str], filesystem: FileSystem) -> dict[str, str]:

@@ -61,8 +61,8 @@ class Run:
     def is_file(self) -> bool:
         """It is the file, byte for byte."""
         layout = self.layout
-        extra = layout.nbytes - len(MAGIC) - layout.data_bytes - layout.footer.nbytes - TAIL_BYTES
-        return self.is_whole and extra <= _MAX_EXTRA_BYTES and layout.nbytes <= MAX_PAYLOAD_BYTES
+        extra = layout.file.size - len(MAGIC) - layout.data_bytes - layout.footer.nbytes - TAIL_BYTES
+        return self.is_whole and extra <= _MAX_EXTRA_BYTES and layout.file.size <= MAX_PAYLOAD_BYTES
 
 
 def check_values(run: Run, schema: TableSchema, filesystem: FileSystem) -> None:

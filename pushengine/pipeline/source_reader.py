@@ -63,7 +63,7 @@ class SourceReader:
         source, sample_bytes = self._source, self._settings.sample_bytes
         blocks = await source.open() if is_exhaustive else await source.sample(sample_bytes)
         self.sampled_rows = self.sampled_bytes = 0
-        async with _closing(blocks):
+        async with contextlib.aclosing(blocks):
             while (block := await blocks.next_block()) is not None:
                 self.sampled_rows += await self._workers.encode(_observe, inference, block)
                 self.sampled_bytes += block.nbytes
@@ -86,19 +86,19 @@ class SourceReader:
     @contextlib.asynccontextmanager
     async def chunks(self, first_index: int, first_row: int, schema: TableSchema) -> AsyncIterator[Chunker]:
         """A pass over all rows from `first_row` on, in chunks numbered from `first_index`; or over all, where rows are not known yet."""
-        files = await self.passthrough_blocks(schema)
+        passthrough = await self.passthrough_blocks(schema)
         taper: Taper | None = None
         blocks: BlockStream[Block]
-        if isinstance(files, list):
+        if isinstance(passthrough, list):
             chunk_bytes = MEMORY_BYTES
-            reader = PassthroughReader(files, label=self.label, start_row=first_row)
+            reader = PassthroughReader(passthrough, label=self.label, start_row=first_row)
             blocks = ThreadStream(reader, self._workers.read)
         else:
             chunk_bytes = self._settings.fitting_chunk_bytes
             blocks = await self._source.open(first_row)
             size = await self._source.size_bytes()
             taper = Taper(size, self._settings.encoder_threads) if size else None
-        async with _closing(blocks):
+        async with contextlib.aclosing(blocks):
             yield Chunker(
                 blocks,
                 chunk_bytes,
@@ -106,21 +106,12 @@ class SourceReader:
                 first_index=first_index,
                 first_row=first_row,
                 taper=taper,
-                is_passthrough=isinstance(files, list),
+                is_passthrough=isinstance(passthrough, list),
             )
 
     async def aclose(self) -> None:
         """Close what outlives a pass."""
         await self._source.aclose()
-
-
-@contextlib.asynccontextmanager
-async def _closing(blocks: BlockStream[Block]) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        blocks.stop()
-        await blocks.aclose()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

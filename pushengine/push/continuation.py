@@ -87,12 +87,12 @@ class ContinuationCheck:
         return "changed" if "changed" in changes else "touched" if "touched" in changes else "same"
 
     async def _recipe_change(self, settings: EngineSettings) -> str | None:
-        files = await self._reader.passthrough_blocks(load_schema(self._state.schema or {}))
+        passthrough = await self._reader.passthrough_blocks(load_schema(self._state.schema or {}))
         return recipe_change(
             {} if self._state.planned is None else self._state.planned.recipe,
             settings,
             is_text=self._reader.is_text,
-            is_as_it_is=isinstance(files, list),
+            is_as_it_is=isinstance(passthrough, list),
         )
 
     async def is_what_was_sent(self) -> bool:

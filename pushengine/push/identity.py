@@ -22,7 +22,8 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
-from pushengine.model import ColumnType, Target, absolute_uri
+from pushengine.model import ColumnType, Target
+from pushengine.runtime.files import absolute_uri
 
 CHUNKING_VERSION = 2
 """Raised whenever the same source would be cut or encoded differently than by the version before, also by another default."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -72,7 +73,7 @@ async def plan_source(
     column_types: Mapping[str, ColumnType] | None = None,
     settings: EngineSettings | None = None,
 ) -> Plan:
-    """What a push would do; reads a sample of the source and sends nothing.
+    """What a push would do; reads a sample of the source and sends nothing. An asynchronous iterator is closed: it has lost its first rows.
 
     Raises:
         ConfigError: Arguments that do not fit together.
@@ -93,8 +94,9 @@ async def plan_source(
                 filesystem=LocalFileSystem(),
             )
             source_reader = SourceReader(opened, settings, inference, workers)
-            settled = await source_reader.settle(is_exhaustive=False)
-            files = await source_reader.passthrough_blocks(settled)
+            async with contextlib.aclosing(source_reader):
+                settled = await source_reader.settle(is_exhaustive=False)
+                passthrough = await source_reader.passthrough_blocks(settled)
         finally:
             await workers.aclose()
     is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
@@ -108,15 +110,15 @@ async def plan_source(
         columns=tuple(settled.table_columns()),
         sampled_rows=source_reader.sampled_rows,
         is_sample_complete=is_complete,
-        estimated_chunks=len(files) if isinstance(files, list) else chunks,
-        notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(files)),
+        estimated_chunks=len(passthrough) if isinstance(passthrough, list) else chunks,
+        notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(passthrough)),
     )
 
 
-def _way_notes(files: list[PassthroughBlock] | ReencodeError | None) -> list[str]:
-    if files is None:
+def _way_notes(passthrough: list[PassthroughBlock] | ReencodeError | None) -> list[str]:
+    if passthrough is None:
         return []
-    return ["sent as it is" if isinstance(files, list) else f"re-encoded: {files}"]
+    return ["sent as it is" if isinstance(passthrough, list) else f"re-encoded: {passthrough}"]
 
 
 def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:

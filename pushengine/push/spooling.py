@@ -38,24 +38,28 @@ class SpoolKeeper:
             JournalError: The spool cannot be written.
         """
         runtime = self._shared.runtime
+        workers = runtime.new_workers()
         open_rows = functools.partial(
             open_async_source,
             source,
-            read=runtime.off_loop,
+            read=workers.read,
             format=source_format,
             schema=schema,
             settings=self._shared.engine_settings,
             filesystem=runtime.filesystem,
         )
-        return await spool_source(
-            source,
-            self._folder,
-            push_id,
-            hold=hold,
-            source_format=source_format,
-            open_rows=open_rows,
-            off_loop=runtime.off_loop,
-        )
+        try:
+            return await spool_source(
+                source,
+                self._folder,
+                push_id,
+                hold=hold,
+                source_format=source_format,
+                open_rows=open_rows,
+                off_loop=runtime.off_loop,
+            )
+        finally:
+            await workers.aclose()
 
     @contextlib.asynccontextmanager
     async def held(self, spec: Any, hold: SpoolHold) -> AsyncIterator[None]:

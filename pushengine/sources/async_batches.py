@@ -1,14 +1,17 @@
-"""Record batches from an asynchronous iterator."""
+"""Rows that asynchronous code produces."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
-from pushengine.errors import EngineClosedError, SourceReadError
+from pushengine.errors import SourceReadError
 from pushengine.interfaces import BlockStream, SourceBatch, SourceBlock
 from pushengine.model import FileRef
-from pushengine.runtime.drain import DrainSwitch
+from pushengine.runtime.aio import cancel_and_wait, mark_seen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +21,7 @@ class IteratorSource:
     """`interfaces.AsyncSource` over an async iterator of record batches: one pass, which begins with the rows of the sample.
 
     Args:
-        batches: The batches; iterated once, by one task at a time, and closed with `aclose()`.
+        batches: The batches; iterated once, by one task, and closed by it.
         label: What messages call it.
         schema: Arrow schema where the caller gave one; None is that of the first batch.
     """
@@ -29,7 +32,7 @@ class IteratorSource:
 
     def __init__(self, batches: AsyncIterator[SourceBatch], *, label: str, schema: pa.Schema | None) -> None:
         self.label = label
-        self._batches = batches
+        self._iteration = _Iteration(batches)
         self._schema = schema
         self._kept: list[SourceBatch] = []
         self._is_opened = False
@@ -44,15 +47,15 @@ class IteratorSource:
             SourceReadError: There is no batch.
         """
         if self._schema is None:
-            batch = self._kept[0] if self._kept else await self._keep_next()
-            if batch is None:
+            first = await (await self.sample(1)).next_block()
+            if first is None:
                 raise SourceReadError("no rows", source=self.label, hint="nothing was pushed")
-            self._schema = batch.batch.schema
+            self._schema = first.decode().batch.schema
         return self._schema
 
     async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
         """The first batches; they are kept for the pass."""
-        return _IteratorStream(self._sampled(max_bytes))
+        return _IteratorStream(self._iteration, self._kept, keep=self._kept.append, max_bytes=max_bytes)
 
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:  # noqa: ARG002 - it begins at the beginning
         """Begin the only pass.
@@ -63,61 +66,122 @@ class IteratorSource:
         if self._is_opened:
             raise SourceReadError("can be read only once", source=self.label)
         self._is_opened = True
-        return _IteratorStream(self._all())
-
-    async def _keep_next(self) -> SourceBatch | None:
-        batch = await anext(self._batches, None)
-        if batch is not None:
-            self._kept.append(batch)
-        return batch
-
-    async def _sampled(self, max_bytes: int) -> AsyncIterator[SourceBatch]:
-        nbytes = number = 0
-        while nbytes < max_bytes:
-            batch = self._kept[number] if number < len(self._kept) else await self._keep_next()
-            if batch is None:
-                return
-            number += 1
-            nbytes += batch.nbytes
-            yield batch
-
-    async def _all(self) -> AsyncIterator[SourceBatch]:
-        while self._kept:
-            yield self._kept.pop(0)
-        async for batch in self._batches:
-            yield batch
+        kept, self._kept = self._kept, []
+        return _IteratorStream(self._iteration, kept)
 
     async def aclose(self) -> None:
-        """Close the iterator, if it can be closed."""
-        close = getattr(self._batches, "aclose", None)
-        if close is not None:
-            await close()
+        """Close the iterator, if it can be closed; safe to call twice."""
+        await self._iteration.aclose()
+
+
+class _Iteration:
+    """Iterates in one task, a batch at a time and only when asked.
+
+    A generator may hold a time limit, a task group or a context variable over a `yield`. These belong to one task; a generator that is
+    resumed by another one fails or hangs.
+    """
+
+    def __init__(self, batches: AsyncIterator[SourceBatch]) -> None:
+        self._batches = batches
+        self._asked: asyncio.Future[SourceBatch | None] | None = None
+        self._requests: asyncio.Queue[asyncio.Future[SourceBatch | None]] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def ask(self) -> asyncio.Future[SourceBatch | None]:
+        """The next batch, or None at the end. Who stops waiting loses nothing: the next to ask gets the same future."""
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+            self._requests.put_nowait(self._asked)
+            if self._task is None:
+                self._task = asyncio.create_task(self._iterate(), name="iterate")
+        return self._asked
+
+    def take(self) -> SourceBatch | None:
+        """What was asked for and is there. An error stays for whoever asks again."""
+        batch = self.ask().result()
+        self._asked = None
+        return batch
+
+    async def _iterate(self) -> None:
+        try:
+            while not self._is_closed:
+                request = await self._requests.get()
+                try:
+                    batch = await anext(self._batches, None)
+                except Exception as error:  # noqa: BLE001 - raised where it is taken
+                    request.set_exception(error)
+                except BaseException:
+                    request.cancel()
+                    raise
+                else:
+                    request.set_result(batch)
+        finally:
+            await _close(self._batches)
+
+    async def aclose(self) -> None:
+        """Stop iterating, even within a batch, and close the iterator."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._task is None:
+            await _close(self._batches)
+            return
+        await cancel_and_wait(self._task)
+        if self._asked is not None:
+            mark_seen(self._asked)
+        if not self._task.cancelled():
+            self._task.result()
 
 
 class _IteratorStream:
-    """`interfaces.BlockStream` over batches. What is awaited is given up when it is stopped: an iterator may say nothing for hours."""
+    """`interfaces.BlockStream`: batches that are kept, then new ones. `stop()` ends a wait: an iterator may say nothing for hours."""
 
-    def __init__(self, batches: AsyncIterator[SourceBatch]) -> None:
+    def __init__(
+        self,
+        iteration: _Iteration,
+        kept: Iterable[SourceBatch],
+        *,
+        keep: Callable[[SourceBatch], None] | None = None,
+        max_bytes: float = math.inf,
+    ) -> None:
         self.rows_read: int | None = 0
         self.bytes_read: int | None = None
-        self._batches = batches
-        self._stopped = DrainSwitch()
+        self._iteration = iteration
+        self._kept = deque(kept)
+        self._keep = keep
+        self._left_bytes = max_bytes
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def next_block(self) -> SourceBlock | None:
-        if self._stopped.is_set:
+        if self._stopped.done() or self._left_bytes <= 0:
             return None
-        try:
-            batch = await self._stopped.guard(anext(self._batches, None))
-        except EngineClosedError:
-            return None
+        batch = self._kept.popleft() if self._kept else await self._next_batch()
         if batch is not None:
             self.rows_read = (self.rows_read or 0) + batch.rows
+            self._left_bytes -= batch.nbytes
+        return batch
+
+    async def _next_batch(self) -> SourceBatch | None:
+        waits: set[asyncio.Future[Any]] = {self._iteration.ask(), self._stopped}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopped.done():
+            return None
+        batch = self._iteration.take()
+        if batch is not None and self._keep is not None:
+            self._keep(batch)
         return batch
 
     def stop(self) -> None:
-        self._stopped.set()
+        if not self._stopped.done():
+            self._stopped.set_result(None)
 
     async def aclose(self) -> None:
-        close = getattr(self._batches, "aclose", None)
-        if close is not None:
-            await close()
+        self.stop()
+        self._kept.clear()
+
+
+async def _close(batches: AsyncIterator[SourceBatch]) -> None:
+    close = getattr(batches, "aclose", None)
+    if close is not None:
+        await close()

@@ -35,7 +35,7 @@ class FileHasher:
 
     def follow(self, nbytes: int | None) -> None:
         """This many bytes of all files have been read; None at the end."""
-        self._is_read = nbytes is None
+        self._is_read = self._is_read or nbytes is None
         self._read_bytes = nbytes or 0
         self._progress.set()
 

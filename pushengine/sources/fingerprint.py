@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pushengine.errors import SourceReadError
 from pushengine.interfaces import FileSystem
-from pushengine.model import FileRef, absolute_uri
+from pushengine.model import FileRef
+from pushengine.runtime.files import absolute_uri
 
 FileChange = Literal["same", "touched", "changed"]
 Fingerprint = list[list[Any]]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, Source
-from pushengine.model import FileRef, scheme_of
+from pushengine.model import FileRef
+from pushengine.runtime.files import scheme_of
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS
 
@@ -31,8 +31,6 @@ class Format:
     is_compressible: bool = False
 
 
-_COLLAPSED = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
-"""What `pathlib` makes of the beginning of `s3://bucket/key`."""
 FORMATS = (
     Format("csv", (".csv", ".tsv", ".txt"), "pushengine.sources.csv", is_compressible=True),
     Format("parquet", (".parquet", ".pq"), "pushengine.sources.parquet"),
@@ -65,9 +63,9 @@ def open_source(
     """
     check_words(spec)
     if isinstance(spec, str | os.PathLike):
-        return _open_paths([os.fspath(spec)], format, schema, settings, filesystem)
+        return _open_paths([spec], format, schema, settings, filesystem)
     if isinstance(spec, list | tuple) and spec and all(isinstance(one, str | os.PathLike) for one in spec):
-        return _open_paths([os.fspath(one) for one in spec], format, schema, settings, filesystem)
+        return _open_paths(spec, format, schema, settings, filesystem)
     if format is not None:
         raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
     source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow").open_object(
@@ -88,7 +86,7 @@ def _type_name(spec: Any) -> str:
 
 
 def _open_paths(
-    patterns: Sequence[str],
+    words: Sequence[str | os.PathLike[str]],
     name: str | None,
     schema: pa.Schema | None,
     settings: EngineSettings,
@@ -97,12 +95,11 @@ def _open_paths(
     if schema is not None:
         raise ConfigError("schema= is for async iterators; files have their own", key="schema")
     files: dict[str, FileRef] = {}
-    for pattern in patterns:
-        for file in _listed(pattern, filesystem):
-            if file.uri in files:
+    for word in words:
+        for file in _listed(word, filesystem):
+            if files.setdefault(os.path.normcase(file.uri), file) is not file:
                 raise ConfigError(f"{file.uri} is named twice", key="source", hint="its rows would be loaded twice")
-            files[file.uri] = file
-    label = patterns[0] if len(patterns) == 1 else f"{patterns[0]} and {len(patterns) - 1} more"
+    label = os.fspath(words[0]) if len(words) == 1 else f"{os.fspath(words[0])} and {len(words) - 1} more"
     chosen = _named_format(name) if name else _common_format(list(files.values()))
     if not chosen.module:
         raise ConfigError(f"format {chosen.name} is not supported yet", key="format", hint="convert to parquet or csv")
@@ -112,7 +109,8 @@ def _open_paths(
     return source
 
 
-def _listed(pattern: str, filesystem: FileSystem) -> list[FileRef]:
+def _listed(word: str | os.PathLike[str], filesystem: FileSystem) -> list[FileRef]:
+    pattern = os.fspath(word)
     try:
         found = filesystem.list(pattern)
     except OSError as exc:
@@ -121,8 +119,8 @@ def _listed(pattern: str, filesystem: FileSystem) -> list[FileRef]:
         return found
     if Path(pattern).is_dir():
         raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")
-    if (address := _COLLAPSED.sub(r"\1://", pattern, count=1)) != pattern:
-        raise _no_such_scheme(address, scheme_of(address) or "")
+    if isinstance(word, PurePath) and (scheme := scheme_of(address := pattern.replace(":/", "://", 1))):
+        raise _no_such_scheme(address, scheme)  # `pathlib` has made one slash of two
     raise SourceReadError("no such file", source=pattern)
 
 
@@ -171,10 +169,11 @@ def check_words(spec: Any) -> None:
             (`Path("")` is `Path(".")` already when it gets here.)
     """
     for word in spec if isinstance(spec, list | tuple) else (spec,):
-        if isinstance(word, str) and not word:
+        text = os.fspath(word) if isinstance(word, str | os.PathLike) else None
+        if text == "":
             raise ConfigError("a source is an empty text", key="source", hint="give a path; is a variable unset?")
-        if isinstance(word, str) and (scheme := scheme_of(word)) is not None:
-            raise _no_such_scheme(word, scheme)
+        if isinstance(text, str) and (scheme := scheme_of(text)) is not None:
+            raise _no_such_scheme(text, scheme)
 
 
 def _no_such_scheme(word: str, scheme: str) -> ConfigError:

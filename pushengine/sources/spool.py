@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 import pyarrow as pa
 
 from pushengine.errors import ConfigError, JournalError
-from pushengine.interfaces import AsyncSource, OffLoop, SourceBatch
+from pushengine.interfaces import AsyncSource, BlockStream, OffLoop, SourceBlock
 from pushengine.runtime.aio import finish
 from pushengine.state.lock import MOVES_WHILE_OPEN, FileLock
 
@@ -68,19 +68,8 @@ async def spool_rows(source: AsyncSource, path: Path, hold: SpoolHold, off_loop:
         SourceError: From the source.
         JournalError: The spool cannot be written.
     """
-    try:
-        return await _spool(_ipc_pieces(_batches_of(source, off_loop)), path, hold, off_loop)
-    finally:
-        await source.aclose()
-
-
-async def _batches_of(source: AsyncSource, off_loop: OffLoop) -> AsyncIterator[SourceBatch]:
-    blocks = await source.open()
-    try:
-        while (block := await blocks.next_block()) is not None:
-            yield await off_loop(block.decode)
-    finally:
-        await blocks.aclose()
+    async with contextlib.aclosing(source), contextlib.aclosing(await source.open()) as blocks:
+        return await _spool(_ipc_pieces(blocks, off_loop), path, hold, off_loop)
 
 
 class _Pieces:
@@ -103,13 +92,14 @@ class _Pieces:
         return b"".join(pieces)
 
 
-async def _ipc_pieces(batches: AsyncIterator[SourceBatch]) -> AsyncIterator[bytes]:
+async def _ipc_pieces(blocks: BlockStream[SourceBlock], off_loop: OffLoop) -> AsyncIterator[bytes]:
     sink = _Pieces()
     writer: Any = None
-    async for source in batches:
+    while (block := await blocks.next_block()) is not None:
+        batch = (await off_loop(block.decode)).batch
         if writer is None:
-            writer = pa.ipc.new_stream(sink, source.batch.schema)
-        writer.write_batch(source.batch)
+            writer = pa.ipc.new_stream(sink, batch.schema)
+        writer.write_batch(batch)
         yield sink.take()
     if writer is not None:
         writer.close()

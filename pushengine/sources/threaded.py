@@ -40,7 +40,7 @@ async def open_async_source(
 ) -> AsyncSource:
     """`registry.open_source`, for asynchronous code.
 
-    `read` runs a call on the reader thread; the other arguments, and what is raised, are the same.
+    `read` runs calls on one thread, one after another; the other arguments, and what is raised, are the same.
     """
     found = await read(open_source, spec, format=format, schema=schema, settings=settings, filesystem=filesystem)
     return found if isinstance(found, IteratorSource) else ThreadSource(found, read)
@@ -51,7 +51,7 @@ class ThreadSource:
 
     Args:
         source: The source.
-        read: Runs a call on the reader thread.
+        read: Runs calls on one thread, one after another.
 
     Attributes:
         source: The source.
@@ -98,7 +98,7 @@ class ThreadStream(Generic[B]):
 
     Args:
         reader: The pass.
-        read: Runs a call on the reader thread.
+        read: Runs calls on one thread, one after another.
 
     Attributes:
         rows_read, bytes_read: Where the reader stood behind the last block given.
@@ -150,20 +150,23 @@ class ThreadStream(Generic[B]):
         return found
 
     def stop(self) -> None:
-        """Give no more blocks."""
+        """Give no more blocks: `next_block()` returns None from now on, and reading ends after the block at hand."""
         self._is_stopped = True
         self._reader.stop()
 
     async def aclose(self) -> None:
-        """Close on the reader thread, behind whatever read is still running there."""
+        """Stop, and close on the reader thread, behind whatever read is still running there."""
+        self.stop()
         self._ahead.clear()
         await finish(self._read(self._close))
 
     def _close(self) -> None:
-        closer = getattr(self._blocks, "close", None)
-        if closer is not None:
-            closer()
-        self._reader.close()
+        try:
+            closer = getattr(self._blocks, "close", None)
+            if closer is not None:
+                closer()
+        finally:
+            self._reader.close()
 
 
 class _SampleReader(BlockReader[SourceBlock]):

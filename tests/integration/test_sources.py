@@ -265,9 +265,10 @@ class Bucket:
     def open(self, file):
         return io.BytesIO(self.objects[file.uri])
 
-    async def read_range(self, file, offset, nbytes):
-        self.ranges.append((file.uri, offset, nbytes))
-        yield self.objects[file.uri][offset : offset + nbytes]
+    async def read_ranges(self, file, ranges):
+        for offset, nbytes in ranges:
+            self.ranges.append((file.uri, offset, nbytes))
+            yield self.objects[file.uri][offset : offset + nbytes]
 
 
 @pytest.mark.parametrize(("as_it_is", "ranges"), [(True, 1), (False, 0)])

@@ -1,8 +1,10 @@
 """Sources that can be read once, kept until they are loaded."""
 
 import asyncio
+import contextvars
 import io
 import os
+import threading
 
 import pyarrow as pa
 import pytest
@@ -125,6 +127,46 @@ async def test_an_iterator_that_breaks_while_it_is_spooled_leaves_nothing(stage)
         await stage.push(broken(), spool=True)
     assert spooled(stage) == []
     assert stage.jobs() == []
+
+
+@pytest.mark.parametrize("is_spooled", [False, True], ids=["", "spool"])
+async def test_what_a_generator_holds_over_a_yield_is_no_matter(stage, is_spooled):
+    """Context variables, time limits and task groups belong to the task that iterates: one, from the sample to the last chunk."""
+    variable = contextvars.ContextVar("variable")
+
+    async def generator():
+        token = variable.set(1)
+        async with asyncio.timeout(3600), asyncio.TaskGroup():
+            for number in range(3):
+                yield pa.record_batch({"N": [number]})
+        variable.reset(token)
+
+    receipt = await stage.push(generator(), spool=is_spooled)
+    assert (receipt.rows, await stage.rows()) == (3, [(0,), (1,), (2,)])
+
+
+async def test_cancelling_while_a_slow_reader_is_spooled_ends_the_reading(stage):
+    read, is_reading, may_go_on = [], threading.Event(), threading.Event()
+
+    def slow():
+        for number in range(1000):
+            read.append(number)
+            if number == 2:
+                is_reading.set()
+                assert may_go_on.wait(30)
+            yield pa.record_batch({"N": [number]})
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"N": pa.int64()}), slow())
+    push = asyncio.create_task(stage.push(reader, spool=True))
+    await asyncio.to_thread(is_reading.wait, 30)
+    push.cancel()
+    for _ in range(100):  # the cancellation arrives in turns of the loop, without a thread
+        await asyncio.sleep(0)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await push
+    assert read == [0, 1, 2]
+    assert spooled(stage) == []
 
 
 async def test_a_spool_that_cannot_be_written_is_told_with_its_place(stage):

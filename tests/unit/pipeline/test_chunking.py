@@ -6,40 +6,13 @@ import asyncio
 
 import pyarrow as pa
 import pytest
-from support.chunks import all_chunks, chunker, chunks_of, inline
+from support.chunks import Batches, all_chunks, chunker, chunks_of, rows_of
 
 from pushengine.errors import SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.pipeline import chunking
 from pushengine.pipeline.chunking import Chunker, Taper
-from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.threaded import ThreadStream
-
-
-class Batches:
-    def __init__(self, *sizes: int, first_line: int | None = 2) -> None:
-        self.batches, row = [], 0
-        for size in sizes:
-            batch = pa.RecordBatch.from_pydict({"x": pa.array(range(row, row + size), pa.int64())})
-            self.batches.append(SourceBatch(batch, "f", row, None if first_line is None else row + first_line))
-            row += size
-        self.closed = self.taken = self.rows_read = 0
-
-    def __iter__(self):
-        for one in self.batches:
-            self.taken += 1
-            if self.rows_read is not None:
-                self.rows_read += one.rows
-            yield one
-
-    def bytes_read(self):
-        return self.taken
-
-    def stop(self):
-        pass
-
-    def close(self):
-        self.closed += 1
 
 
 @pytest.mark.parametrize("encoders", [1, 2, 8])
@@ -83,10 +56,6 @@ class Unparsed:
     def __init__(self, batch: SourceBatch) -> None:
         self.decode = lambda: batch
         self.nbytes = batch.nbytes
-
-
-def rows_of(chunk):
-    return [value for one in chunk.blocks for value in one.batch.column(0).to_pylist()]
 
 
 def test_whole_batches_fill_a_chunk_up_to_the_limit():
@@ -133,13 +102,27 @@ def test_halves_share_the_rows_and_tell_their_place():
     assert single.halves() == ()
 
 
-async def test_stopping_ends_after_the_block_at_hand():
-    batches = Batches(10, 10, 10, 10)
-    chunks = chunker(batches, 80)
-    assert rows_of(await chunks.next_chunk()) == list(range(10))
+async def test_stopping_gives_no_more_chunks_and_reads_no_more_blocks():
+    batches = Batches(*[200_000] * 4)
+    chunks = chunker(batches, 1_600_000)
+    assert rows_of(await chunks.next_chunk()) == list(range(200_000))
     chunks.stop()
     assert await chunks.next_chunk() is None
     assert await chunks.next_chunk() is None
+    assert (batches.taken, batches.stopped, chunks.bytes_read) == (1, 1, 1)
+
+
+async def test_an_error_comes_after_the_chunks_before_it():
+    class Failing(Batches):
+        def __iter__(self):
+            yield from super().__iter__()
+            raise SourceReadError("gone")
+
+    chunks = chunker(Failing(10, 0, 10, 5), 80)
+    assert [(await chunks.next_chunk()).chunk_id for _ in range(2)] == ["000000", "000001"]
+    for _ in range(2):
+        with pytest.raises(SourceReadError, match="gone"):
+            await chunks.next_chunk()
 
 
 async def test_a_stop_while_a_block_is_read_drops_it():
@@ -152,99 +135,6 @@ async def test_a_stop_while_a_block_is_read_drops_it():
 
     chunks = Chunker(ThreadStream(Batches(10), read_and_stop), 80, read=read_and_stop)
     assert await chunks.next_chunk() is None
-
-
-async def test_small_blocks_are_read_several_at_a_time_and_counted_one_by_one():
-    """A hop between threads costs more than a small block."""
-    hops = 0
-
-    async def read(function, /, *args):
-        nonlocal hops
-        hops += 1
-        return function(*args)
-
-    batches = Batches(*[10] * 1000)
-    blocks = ThreadStream(batches, read)
-    seen = []
-    while (block := await blocks.next_block()) is not None:
-        seen.append((block.first_row, blocks.rows_read, blocks.bytes_read))
-    assert seen == [(number * 10, number * 10 + 10, number + 1) for number in range(1000)]
-    assert await blocks.next_block() is None
-    assert hops <= 2
-
-
-async def test_large_blocks_are_read_one_at_a_time():
-    batches = Batches(*[200_000] * 3)
-    blocks = ThreadStream(batches, inline)
-    await blocks.next_block()
-    assert batches.taken == 1
-
-
-async def test_an_error_of_the_source_comes_after_the_blocks_before_it():
-    class Failing(Batches):
-        def __iter__(self):
-            yield from super().__iter__()
-            raise SourceReadError("gone")
-
-    blocks = ThreadStream(Failing(10, 10), inline)
-    assert [(await blocks.next_block()).first_row, (await blocks.next_block()).first_row] == [0, 10]
-    with pytest.raises(SourceReadError, match="gone"):
-        await blocks.next_block()
-
-
-async def test_an_async_source_gives_the_same_chunks():
-    async def stream(batches):
-        for one in batches:
-            yield one
-
-    def source():
-        return IteratorSource(stream(Batches(10, 300, 7)), label="f", schema=None)
-
-    expected = [(chunk.chunk_id, rows_of(chunk)) for chunk in await all_chunks(chunker(Batches(10, 300, 7), 500))]
-    opened = source()
-    chunks = Chunker(await opened.open(), 500, read=inline)
-    assert [(chunk.chunk_id, rows_of(chunk)) for chunk in await all_chunks(chunks)] == expected
-    assert await chunks.next_chunk() is None
-    stopped = Chunker(await source().open(), 500, read=inline)
-    stopped.stop()
-    assert await stopped.next_chunk() is None
-    with pytest.raises(SourceReadError, match="only once"):
-        await opened.open()
-
-
-async def test_what_was_sampled_of_an_async_source_is_read_with_the_rest():
-    async def stream(batches):
-        for one in batches:
-            yield one
-
-    source = IteratorSource(stream(Batches(10, 10, 10)), label="f", schema=None)
-    assert (await source.schema()).names == ["x"]
-    sample = await source.sample(100)
-    assert [(await sample.next_block()).rows, (await sample.next_block()).rows, await sample.next_block()] == [
-        10,
-        10,
-        None,
-    ]
-    (chunk,) = await all_chunks(Chunker(await source.open(), 5000, read=inline))
-    assert rows_of(chunk) == list(range(30))
-
-
-async def test_a_stop_does_not_wait_for_an_iterator_that_says_nothing():
-    waiting = asyncio.Event()
-
-    async def silent():
-        yield from_first
-        waiting.set()
-        await asyncio.Event().wait()
-
-    (from_first,) = Batches(10).batches
-    source = IteratorSource(silent(), label="f", schema=None)
-    chunks = Chunker(await source.open(), 5000, read=inline)
-    reading = asyncio.create_task(chunks.next_chunk())
-    await waiting.wait()
-    chunks.stop()
-    assert await reading is None
-    await source.aclose()
 
 
 @pytest.mark.parametrize("max_bytes", [40, 80, 500])

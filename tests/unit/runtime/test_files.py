@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from pushengine.model import FileRef, absolute_uri, scheme_of
+from pushengine.model import FileRef
 from pushengine.runtime import files
-from pushengine.runtime.files import LocalFileSystem
+from pushengine.runtime.files import LocalFileSystem, absolute_uri, scheme_of
 
 FILES = LocalFileSystem()
 
@@ -16,8 +16,8 @@ def write(path, data=b"0123456789"):
     return path
 
 
-async def read(file, offset, nbytes):
-    return [piece async for piece in FILES.read_range(file, offset, nbytes)]
+async def read(file, *ranges):
+    return [piece async for piece in FILES.read_ranges(file, ranges)]
 
 
 def test_a_path_a_directory_and_a_pattern_list_files_in_order(tmp_path):
@@ -29,6 +29,20 @@ def test_a_path_a_directory_and_a_pattern_list_files_in_order(tmp_path):
         assert [file.uri for file in FILES.list(str(pattern))] == expected
     assert [file.uri for file in FILES.list(str(tmp_path / "b.csv"))] == expected[1:]
     assert FILES.list(str(tmp_path / "c.csv")) == FILES.list(str(tmp_path / "*.parquet")) == []
+
+
+def test_a_file_to_which_a_pattern_leads_twice_is_listed_once(tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    write(tmp_path / "in" / "deep" / "a.csv")
+    assert len(FILES.list(str(tmp_path / "**" / "**" / "*.csv"))) == 1
+
+
+def test_what_goes_while_it_is_listed_is_no_file(tmp_path, monkeypatch):
+    paths = [write(tmp_path / name) for name in ("a.csv", "b.csv")]
+    monkeypatch.setattr(files.glob, "glob", lambda *_, **__: [*map(str, paths), str(tmp_path / "gone.csv")])
+    assert [file.name for file in FILES.list(str(tmp_path / "*.csv"))] == ["a.csv", "b.csv"]
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    assert FILES.list(str(tmp_path / "loop.csv")) == FILES.list("a\0b.csv") == []
 
 
 def test_a_name_with_the_characters_of_a_pattern_is_a_name(tmp_path):
@@ -62,14 +76,15 @@ def test_a_file_that_is_gone_is_an_error_of_the_system(tmp_path):
 async def test_a_range_is_read_some_at_a_time_and_no_further(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_PIECE_BYTES", 3)
     (file,) = FILES.list(str(write(tmp_path / "a")))
-    assert await read(file, 2, 7) == [b"234", b"567", b"8"]
-    assert await read(file, 8, 7) == [b"89"]
-    assert await read(file, 20, 7) == await read(file, 0, 0) == []
+    assert await read(file, (2, 7)) == [b"234", b"567", b"8"]
+    assert await read(file, (8, 1), (0, 4)) == [b"8", b"012", b"3"]
+    assert await read(file, (8, 7), (0, 4)) == [b"89"]
+    assert await read(file, (20, 7)) == await read(file, (0, 0)) == await read(file) == []
 
 
 async def test_a_range_of_a_file_that_is_gone_is_an_error_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError):
-        await read(FileRef(str(tmp_path / "gone"), 1, (0, 0, 0, 0)), 0, 1)
+        await read(FileRef(str(tmp_path / "gone"), 1, (0, 0, 0, 0)), (0, 1))
 
 
 def test_an_address_with_a_scheme_is_absolute(tmp_path, monkeypatch):

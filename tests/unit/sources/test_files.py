@@ -1,11 +1,12 @@
 """Words that name sources."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import ConfigError
+from pushengine.errors import ConfigError, SourceReadError
 from pushengine.push.plan import plan_source
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import check_words, open_source
@@ -21,6 +22,16 @@ def test_an_empty_word_names_no_source(spec):
         open_source(spec, settings=EngineSettings(), filesystem=LocalFileSystem())
 
 
+class Address(os.PathLike):
+    """A path of a cloud library, as some of them make it."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __fspath__(self):
+        return self.address
+
+
 @pytest.mark.parametrize(
     ("spec", "address"),
     [
@@ -29,8 +40,9 @@ def test_an_empty_word_names_no_source(spec):
         ("HTTPS://host/a.csv", "HTTPS://host/a.csv"),
         (["a.csv", "abfss://box@host/a.csv"], "abfss://box@host/a.csv"),
         (Path("s3://bucket/orders.csv"), "s3://bucket/orders.csv"),
+        (Address("s3://bucket/orders.csv"), "s3://bucket/orders.csv"),
     ],
-    ids=str,
+    ids=lambda word: os.fspath(word) if isinstance(word, os.PathLike) else str(word),
 )
 def test_an_address_of_another_system_is_refused_by_name(spec, address, tmp_path, monkeypatch):
     """It must not become a path below the current directory."""
@@ -46,6 +58,15 @@ def test_a_file_address_says_to_give_the_path():
     with pytest.raises(ConfigError, match="file://") as caught:
         check_words("file:///tmp/a.csv")
     assert caught.value.hint == "give its path"
+
+
+@pytest.mark.parametrize("word", ["host:/srv/orders.csv", "s3:/bucket/orders.csv"])
+def test_a_text_with_one_slash_is_a_path(word, tmp_path, monkeypatch):
+    """`pathlib` alone makes one slash of two."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceReadError, match="no such file") as caught:
+        open_source(word, settings=EngineSettings(), filesystem=LocalFileSystem())
+    assert caught.value.source == word
 
 
 @pytest.mark.parametrize("name", ["s3:", "a:b"])
