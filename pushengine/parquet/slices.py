@@ -81,7 +81,7 @@ def cut(layouts: Sequence[ParquetLayout], max_block_bytes: int) -> list[Passthro
     """The blocks of all files, in order.
 
     A file is one block, but for large ones, which are cut at row groups, and small ones next to each other, which are joined if their
-    footers allow it. Pieces are as large as a chunk may be, or smaller where there would be few: several connections are faster than one.
+    footers allow it. Blocks are as large as a chunk may be, or smaller where there would be few: several connections are faster than one.
     """
     total = sum(layout.data_bytes for layout in layouts)
     block_bytes = min(max(total // _FEW_BLOCKS, _SMALL_BLOCK_BYTES), max_block_bytes)

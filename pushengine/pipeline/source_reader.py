@@ -95,9 +95,9 @@ class SourceReader:
             blocks = ThreadStream(reader, self._workers.read)
         else:
             chunk_bytes = self._settings.fitting_chunk_bytes
-            blocks = await self._source.open(first_row)
             size = await self._source.size_bytes()
             taper = Taper(size, self._settings.encoder_threads) if size else None
+            blocks = await self._source.open(first_row)  # last: what fails after it would leave it open
         async with contextlib.aclosing(blocks):
             yield Chunker(
                 blocks,

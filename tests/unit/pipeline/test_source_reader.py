@@ -1,0 +1,39 @@
+"""The engine's side of a source: what was opened is closed, whatever fails."""
+
+import pytest
+from support.chunks import Batches
+from support.inline import inline
+
+from pushengine.config.settings import EngineSettings
+from pushengine.errors import SourceReadError
+from pushengine.pipeline.source_reader import SourceReader
+from pushengine.schema.columns import TableSchema
+from pushengine.schema.inference import SchemaInference
+from pushengine.sources.threaded import ThreadSource
+
+
+class InlineWorkers:
+    read = encode = staticmethod(inline)
+
+
+class Source:
+    label, is_text, is_repeatable, files = "f", False, True, ()
+
+    def __init__(self):
+        self.passes = []
+
+    def size_bytes(self):
+        raise SourceReadError("gone", source="f")
+
+    def open(self, start_row=0):
+        self.passes.append(Batches(10))
+        return self.passes[-1]
+
+
+async def test_a_size_that_cannot_be_told_leaves_no_pass_open():
+    source = Source()
+    reader = SourceReader(ThreadSource(source, inline), EngineSettings(), SchemaInference, InlineWorkers())
+    with pytest.raises(SourceReadError, match="gone"):
+        async with reader.chunks(0, 0, TableSchema((), ())):
+            pass
+    assert [one.closed for one in source.passes] == [1] * len(source.passes)
