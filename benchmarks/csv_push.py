@@ -80,7 +80,7 @@ class _Stages:
 
     WATCHED = (
         ("read: next bytes", "pushengine.sources.csv", "_CsvPass._filled"),
-        ("read: whole rows, quotes", "pushengine.sources.csv", "_CsvPass._whole_rows"),
+        ("read: whole rows, quotes", "pushengine.sources.csv", "_CsvPass._complete_rows"),
         ("reader thread in all", "pushengine.sources.threaded", "ThreadStream._read_some"),
         ("sample: find types", "pushengine.schema.inference", "SchemaInference.observe"),
         ("encode: parse as text", "pushengine.sources.csv", "_Layout.parse"),

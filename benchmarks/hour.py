@@ -95,14 +95,14 @@ class Connection(MemoryDestination):
         self._platform, self._clock, self._observe = platform, clock, observe
 
     async def call(self, operation: str, job_id: str | None, effect: Callable[[], Any]) -> Any:
-        rng, began = self._platform.rng, self._clock.monotonic()
+        rng, started = self._platform.rng, self._clock.monotonic()
         await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
         date = math.floor(self._platform.now())
         try:
             return await super().call(operation, job_id, effect)
         finally:
             await self._clock.sleep(rng.uniform(*LATENCY_SECONDS))
-            self._observe(date, (began + self._clock.monotonic()) / 2)
+            self._observe(date, (started + self._clock.monotonic()) / 2)
 
     def new_id(self) -> JobId:
         return JobId(str(uuid.UUID(int=self._platform.rng.getrandbits(128))))

@@ -51,10 +51,10 @@ def _ask(path: Path, way: str, tries: int, start: Any, answers: Any) -> None:
     )
     asks: list[Ask] = []
     start.wait()
-    began = start.moment.value
+    started = start.moment.value
     for turn in range(tries):
         if way in {"paced", "granted"}:
-            time.sleep(max(0.0, began + turn * PACE_SECONDS - time.monotonic()))
+            time.sleep(max(0.0, started + turn * PACE_SECONDS - time.monotonic()))
         while True:
             elapsed = time.monotonic() - start.moment.value
             now = MID_HOUR + elapsed * (SPEED if way == "per_second" else 1.0)
@@ -86,9 +86,9 @@ def _flush(path: Path, _way: str, tries: int, start: Any, answers: Any) -> None:
     with path.open("ab", buffering=0) as file:
         for _ in range(2):
             start.wait()
-        began = start.moment.value
+        started = start.moment.value
         for turn in range(tries):
-            time.sleep(max(0.0, began + turn * PACE_SECONDS - time.monotonic()))
+            time.sleep(max(0.0, started + turn * PACE_SECONDS - time.monotonic()))
             at = time.perf_counter()
             file.write(b"x" * 4096)
             os.fdatasync(file.fileno())

@@ -53,13 +53,13 @@ class _Uploads:
 
     @property
     def start(self) -> float:
-        return min(began for began, _, _ in self.spans)
+        return min(started for started, _, _ in self.spans)
 
     def mb_per_second(self, after: float, until: float) -> float:
         """Of acknowledged uploads, between two moments."""
         nbytes = sum(
-            size * max(min(ended, until) - max(began, after), 0.0) / (ended - began)
-            for began, ended, size in self.spans
+            size * max(min(ended, until) - max(started, after), 0.0) / (ended - started)
+            for started, ended, size in self.spans
         )
         return nbytes / MB / max(until - after, 1e-9)
 
@@ -97,7 +97,7 @@ def push(job: dict[str, Any]) -> dict[str, Any]:
     """One push over the link."""
     uploads, meter, receipt = asyncio.run(_push(job))
     end = max(ended for _, ended, _ in uploads.spans)
-    tail = statistics.median(ended - began for began, ended, _ in uploads.spans)
+    tail = statistics.median(ended - started for started, ended, _ in uploads.spans)
     steady = min(uploads.start + job["ramp_seconds"], end), max(end - 2 * tail, uploads.start)
     if steady[1] <= steady[0]:  # a run too short to have a steady part
         steady = uploads.start, end

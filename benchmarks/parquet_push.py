@@ -65,7 +65,7 @@ def as_it_is(job: dict[str, Any]) -> dict[str, Any]:
 
 def decoded(job: dict[str, Any]) -> dict[str, Any]:
     """The engine without its checks on raw pages: what they are worth."""
-    with mock.patch("pushengine.parquet.value_checks._Check._is_fine_at_a_glance", return_value=False):
+    with mock.patch("pushengine.parquet.value_checks._Check._passes_page_checks", return_value=False):
         return asyncio.run(_push(job, as_it_is=True))
 
 

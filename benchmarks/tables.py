@@ -57,9 +57,9 @@ def encode(job: dict[str, Any]) -> dict[str, Any]:
         nonlocal cpu, payload, nbytes, chunks
         chunker = Chunker(ThreadStream(source.open(), _inline), chunk_bytes, read=_inline)
         while (chunk := await chunker.next_chunk()) is not None:
-            began = time.thread_time()
+            started = time.thread_time()
             payload += encoding.encode(chunk, schema, options, ("sha256",)).size
-            cpu += time.thread_time() - began
+            cpu += time.thread_time() - started
             nbytes += chunk.nbytes
             chunks += 1
 

@@ -197,7 +197,7 @@ class PushEngine:
         with self._running(), SpoolHold() as hold:
             content = None
             if spool or is_byte_stream(source):
-                with self._resources.told_when_slow("the stream is read and kept on disk first", push_id):
+                with self._resources.announce_when_slow("the stream is read and kept on disk first", push_id):
                     source, digest = await keeper.keep(source, push_id, hold, source_format=format, schema=schema)
                 content = f"stream {source.suffix} {digest}"  # the same command with the same content is the same push
                 format = schema = None  # noqa: A001 - the file's name tells

@@ -63,7 +63,7 @@ class _Common(TypedDict, total=False):
     disposition: Disposition | None
 
 
-class _OfAnswer(_Common, total=False):
+class _ResponseFields(_Common, total=False):
     """What every `ApiError` can be given besides its status."""
 
     code: str | None
@@ -271,9 +271,9 @@ class RateLimitedError(ApiError):
         *,
         status: int = 429,
         retry_after_seconds: float | None = None,
-        **of_answer: Unpack[_OfAnswer],
+        **response_fields: Unpack[_ResponseFields],
     ) -> None:
-        super().__init__(message, status=status, **of_answer)
+        super().__init__(message, status=status, **response_fields)
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -51,14 +51,14 @@ _NO_TLS = "the server does not speak TLS as we do on this port: check the port o
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Answer:
+class _CheckResponse:
     """What came of one call: its value, or why there is none."""
 
     value: Any = None
     error: PushEngineError | None = None
 
     @property
-    def is_had(self) -> bool:
+    def was_answered(self) -> bool:
         """Whether the server answered at all, even with a refusal."""
         return self.error is None or isinstance(self.error, ApiError)
 
@@ -70,16 +70,16 @@ class _Probes:
     url: urllib.parse.SplitResult
     team_name: str
     credentials: Credentials
-    token: _Answer | None = None
-    team: _Answer | None = None
-    jobs: _Answer | None = None
+    token: _CheckResponse | None = None
+    team: _CheckResponse | None = None
+    jobs: _CheckResponse | None = None
 
-    def at_team(self) -> list[_Answer]:
+    def at_team(self) -> list[_CheckResponse]:
         """The answers from the team's own address, in the order of the calls."""
         token_url = self.credentials.token_url if isinstance(self.credentials, OAuthClient) else None
         is_elsewhere = token_url and urllib.parse.urlsplit(token_url).netloc != self.url.netloc
-        asked = (None if is_elsewhere else self.token, self.team, self.jobs)
-        return [answer for answer in asked if answer is not None]
+        made = (None if is_elsewhere else self.token, self.team, self.jobs)
+        return [response for response in made if response is not None]
 
 
 async def run_checks(client: DataPushClient, url: str, credentials: Credentials) -> list[CheckResult]:
@@ -92,11 +92,11 @@ async def run_checks(client: DataPushClient, url: str, credentials: Credentials)
     """
     probes = _Probes(urllib.parse.urlsplit(url.strip()), client.team, credentials)
     if isinstance(credentials, OAuthClient):
-        probes = dataclasses.replace(probes, token=await _ask(client.probe_token()))
+        probes = dataclasses.replace(probes, token=await _call(client.probe_token()))
     if probes.token is None or probes.token.error is None:
-        probes = dataclasses.replace(probes, team=await _ask(client.check_team()))
-    if probes.team is not None and probes.team.is_had:
-        probes = dataclasses.replace(probes, jobs=await _ask(client.list_jobs()))
+        probes = dataclasses.replace(probes, team=await _call(client.check_team()))
+    if probes.team is not None and probes.team.was_answered:
+        probes = dataclasses.replace(probes, jobs=await _call(client.list_jobs()))
     return [_check_url(probes), _check_tls(probes), *_check_access(probes)]
 
 
@@ -106,25 +106,25 @@ def failed_setting(error: ConfigError) -> list[CheckResult] | None:
     return (name and [_failed(name, error) if check == name else _unchecked(check) for check in CHECKS]) or None
 
 
-async def _ask(call: Awaitable[Any]) -> _Answer:
+async def _call(call: Awaitable[Any]) -> _CheckResponse:
     try:
-        return _Answer(await call)
+        return _CheckResponse(await call)
     except EngineClosedError:
         raise
     except PushEngineError as error:
-        return _Answer(error=error)
+        return _CheckResponse(error=error)
 
 
 # --------------------------------------------------------------------------------------------------------------- the lines
 
 
 def _check_url(probes: _Probes) -> CheckResult:
-    answers = probes.at_team()
-    if any(answer.is_had for answer in answers):
+    responses = probes.at_team()
+    if any(response.was_answered for response in responses):
         return _passed("URL", f"{probes.team_name} answers")
-    if not answers:
+    if not responses:
         return _unchecked("URL")
-    error = answers[0].error
+    error = responses[0].error
     if _tls_error(error) is not None:
         return _passed("URL", f"{probes.team_name} accepts connections")
     is_closed = any(getattr(link, "errno", None) == errno.ECONNREFUSED for link in iter_causes(error))
@@ -134,14 +134,14 @@ def _check_url(probes: _Probes) -> CheckResult:
 def _check_tls(probes: _Probes) -> CheckResult:
     if probes.url.scheme == "http":
         return _passed("TLS", "not used (loopback)")
-    answers = probes.at_team()
-    if any(answer.is_had for answer in answers):
+    responses = probes.at_team()
+    if any(response.was_answered for response in responses):
         return _passed("TLS", "the certificate is verified")
-    broken = _tls_error(answers[0].error) if answers else None
+    broken = _tls_error(responses[0].error) if responses else None
     if broken is None:
         return _unchecked("TLS")
     is_certificate = isinstance(broken, ssl.SSLCertVerificationError)
-    return _failed("TLS", answers[0].error, remedy=None if is_certificate else _NO_TLS)
+    return _failed("TLS", responses[0].error, remedy=None if is_certificate else _NO_TLS)
 
 
 def _check_access(probes: _Probes) -> list[CheckResult]:
@@ -174,7 +174,9 @@ def _check_client(who: OAuthClient, probes: _Probes) -> CheckResult:
 
 def _check_key(who: Credentials, probes: _Probes) -> CheckResult:
     kind = "application key" if isinstance(who, AppKey) else "user API key"
-    errors = [answer.error for answer in (probes.jobs, probes.team) if answer is not None and answer.is_had]
+    errors = [
+        response.error for response in (probes.jobs, probes.team) if response is not None and response.was_answered
+    ]
     if not errors:
         return _unchecked("credentials")
     refused = next((error for error in errors if isinstance(error, AuthenticationError)), None)
@@ -192,18 +194,18 @@ def _no_scope(who: Credentials) -> str:
 
 
 def _check_scope(who: OAuthClient, probes: _Probes) -> CheckResult:
-    if probes.token is None or not probes.token.is_had:
+    if probes.token is None or not probes.token.was_answered:
         return _unchecked("scope")
     if probes.token.error is not None:
         return _failed("scope", probes.token.error)
     granted = set((probes.token.value or who.scope).split())
-    told = " ".join(sorted(granted)) or "nothing is said of it"
+    granted_scopes = " ".join(sorted(granted)) or "nothing is said of it"
     is_denied = probes.jobs is not None and isinstance(probes.jobs.error, PermissionDeniedError)
     if set(who.scope.split()) <= granted and (granted & _PUSH_SCOPES or not is_denied):
-        return _passed("scope", f"granted: {told}")
+        return _passed("scope", f"granted: {granted_scopes}")
     wanted = who.scope if not set(who.scope.split()) <= granted else " or ".join(sorted(_PUSH_SCOPES))
     lacking = AuthenticationError(
-        f"granted: {told}; needed: {wanted}",
+        f"granted: {granted_scopes}; needed: {wanted}",
         status=200,
         code="invalid_scope",
         hint="give the OAuth client that scope in the team's settings, and ask for it: [auth] scope in the config file",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pushengine.celonis import wire
-from pushengine.celonis.error_mapping import Call, answer_error, require_genuine
+from pushengine.celonis.error_mapping import Call, require_genuine, response_error
 from pushengine.celonis.oauth import TokenRequest, TokenSource
 from pushengine.celonis.transport import Transport
 from pushengine.config.settings import EngineSettings
@@ -102,29 +102,29 @@ class DataPushClient:
         """
         call = self._call(f"create a job for table {target.table}", is_idempotent=False)
         request = wire.build_create_job(self._pool_id, target, columns, base_path=self._settings.base_path)
-        began_at = self._clock.now()
-        answer = await self._request(request, call)
-        if answer.body.strip():
-            return await _parse(wire.parse_job, answer, call)
-        return await self._find_created_job(target, call, answer, self._clock.now() - began_at)
+        started_at = self._clock.now()
+        response = await self._request(request, call)
+        if response.body.strip():
+            return await _parse(wire.parse_job, response, call)
+        return await self._find_created_job(target, call, response, self._clock.now() - started_at)
 
     async def get_job(self, job_id: JobId) -> Job:
         """Read one job."""
         call = self._call(f"read job {job_id}")
-        answer = await self._request(
+        response = await self._request(
             wire.build_get_job(self._pool_id, job_id, base_path=self._settings.base_path), call
         )
-        return await _parse(wire.parse_job, answer, call)
+        return await _parse(wire.parse_job, response, call)
 
     async def list_jobs(self) -> list[Job]:
         """Read all jobs of the pool."""
-        call = self._call(f"list the jobs of pool {self._pool_id}", max_answer_bytes=_MAX_LIST_BYTES)
-        answer = await self._request(wire.build_list_jobs(self._pool_id, base_path=self._settings.base_path), call)
-        return await _parse(wire.parse_jobs, answer, call)
+        call = self._call(f"list the jobs of pool {self._pool_id}", max_response_bytes=_MAX_LIST_BYTES)
+        response = await self._request(wire.build_list_jobs(self._pool_id, base_path=self._settings.base_path), call)
+        return await _parse(wire.parse_jobs, response, call)
 
     async def delete_job(self, job_id: JobId) -> None:
         """Delete a job and its chunks; a job that is gone already is no error."""
-        call = self._call(f"delete job {job_id}", optional_answer="any")
+        call = self._call(f"delete job {job_id}", optional_response="any")
         with contextlib.suppress(NotFoundError):
             await self._request(wire.build_delete_job(self._pool_id, job_id, base_path=self._settings.base_path), call)
 
@@ -135,22 +135,22 @@ class DataPushClient:
             SourceReadError: A file is shorter than promised or cannot be read; the job does not hold the chunk.
         """
         call = self._call(
-            f"upload chunk {payload.chunk_id} to job {job_id}", is_idempotent=False, optional_answer="chunk"
+            f"upload chunk {payload.chunk_id} to job {job_id}", is_idempotent=False, optional_response="chunk"
         )
         request = wire.build_upload_chunk(self._pool_id, job_id, kind, base_path=self._settings.base_path)
         await self._request(request, call, payload.data)
 
     async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
         """Read what the job holds."""
-        call = self._call(f"list the chunks of job {job_id}", max_answer_bytes=_MAX_LIST_BYTES)
-        answer = await self._request(
+        call = self._call(f"list the chunks of job {job_id}", max_response_bytes=_MAX_LIST_BYTES)
+        response = await self._request(
             wire.build_list_chunks(self._pool_id, job_id, base_path=self._settings.base_path), call
         )
-        return await _parse(wire.parse_chunks, answer, call)
+        return await _parse(wire.parse_chunks, response, call)
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
         """Start the execution."""
-        call = self._call(f"submit job {job_id}", is_idempotent=False, job_id=job_id, optional_answer="job")
+        call = self._call(f"submit job {job_id}", is_idempotent=False, job_id=job_id, optional_response="job")
         request = wire.build_submit_job(
             self._pool_id, job_id, duplicate_removal_column=duplicate_removal_column, base_path=self._settings.base_path
         )
@@ -178,15 +178,15 @@ class DataPushClient:
         return Call(**{"operation": f"{what} at {self.team}", "is_idempotent": True, **options})
 
     async def _find_created_job(
-        self, target: Target, call: Call, answer: wire.ApiAnswer, elapsed_seconds: float
+        self, target: Target, call: Call, response: wire.ApiResponse, elapsed_seconds: float
     ) -> Job:
         """The job that a 201 without a body is about: by its Location, else the only one that fits in the list."""
-        location = wire.header(answer.headers, "location")
+        location = wire.header(response.headers, "location")
         if location and (
             job_id := urllib.parse.unquote(urllib.parse.urlsplit(location).path.rstrip("/").rpartition("/")[2])
         ):
             return await self.get_job(JobId(job_id))
-        server_now = wire.parse_http_date(wire.header(answer.headers, "date")) or self._clock.now()
+        server_now = wire.parse_http_date(wire.header(response.headers, "date")) or self._clock.now()
         earliest = server_now - elapsed_seconds - _CLOCK_SLACK_SECONDS
         fitting = [
             job
@@ -206,7 +206,7 @@ class DataPushClient:
 
     async def _request(
         self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None = None
-    ) -> wire.ApiAnswer:
+    ) -> wire.ApiResponse:
         """One attempt; after a 401 and with a new token, one more."""
         authorization = await self._tokens.authorization()
         try:
@@ -219,9 +219,9 @@ class DataPushClient:
 
     async def _attempt(
         self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None, authorization: str
-    ) -> wire.ApiAnswer:
+    ) -> wire.ApiResponse:
         upload = None if source is None else self._transport.open_upload(source)
-        answer = await self._transport.exchange(
+        response = await self._transport.exchange(
             request.method,
             self._origin + request.target,
             call,
@@ -229,35 +229,35 @@ class DataPushClient:
             json=request.json,
             upload=upload,
         )
-        if answer.status >= 300:  # noqa: PLR2004 - HTTP status classes
+        if response.status >= 300:  # noqa: PLR2004 - HTTP status classes
             secrets = (*self._tokens.secrets(), authorization.partition(" ")[2])
-            raise answer_error(answer, call, now=self._clock.now(), secrets=secrets)
+            raise response_error(response, call, now=self._clock.now(), secrets=secrets)
         if upload is not None and not upload.body.is_complete:
             raise UnexpectedResponseError(
-                f"{call.operation}: status {answer.status} before the whole body was sent",
-                status=answer.status,
+                f"{call.operation}: status {response.status} before the whole body was sent",
+                status=response.status,
                 hint="something between here and the platform answers for it",
             )
-        require_genuine(answer, call)
-        return answer
+        require_genuine(response, call)
+        return response
 
-    async def _fetch_token(self, request: TokenRequest) -> wire.ApiAnswer:
+    async def _fetch_token(self, request: TokenRequest) -> wire.ApiResponse:
         headers = {"Authorization": request.authorization} if request.authorization else {}
         call = self._call("get an access token")
-        answer = await self._transport.exchange("POST", self._token_url, call, headers=headers, form=request.form)
-        if 300 <= answer.status < 400:  # noqa: PLR2004 - HTTP status class
-            raise answer_error(answer, call, now=self._clock.now(), secrets=())
-        return answer
+        response = await self._transport.exchange("POST", self._token_url, call, headers=headers, form=request.form)
+        if 300 <= response.status < 400:  # noqa: PLR2004 - HTTP status class
+            raise response_error(response, call, now=self._clock.now(), secrets=())
+        return response
 
 
 # ------------------------------------------------------------------------------------------------------------------- answers
 
 
-async def _parse(parse: Callable[..., T], answer: wire.ApiAnswer, call: Call) -> T:
+async def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call) -> T:
     """Parse an answer, large ones on a thread; one that cannot be used may be good next time, where asking again does no harm."""
     try:
-        if len(answer.body) > _MAX_LOOP_PARSE_BYTES:
-            return await asyncio.to_thread(parse, answer.body, operation=call.operation, status=answer.status)
-        return parse(answer.body, operation=call.operation, status=answer.status)
+        if len(response.body) > _MAX_LOOP_PARSE_BYTES:
+            return await asyncio.to_thread(parse, response.body, operation=call.operation, status=response.status)
+        return parse(response.body, operation=call.operation, status=response.status)
     except UnexpectedResponseError as error:
         raise error.replace(disposition=call.if_unclear) from error.__cause__

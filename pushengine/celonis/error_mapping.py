@@ -39,10 +39,10 @@ from pushengine.errors import (
 from pushengine.model import JobId
 from pushengine.redaction import clean_text, clip_text, redact
 
-_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 _RUN_AGAIN = "check network and proxy, and run again"
 _NO_REASON = "it was reset or closed"
-_ASK_FIRST = "it may have been done: it is looked up before anything is sent again"
+_CHECK_FIRST = "it may have been done: it is looked up before anything is sent again"
 
 _FROM_PROXIES_TOO = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
 """These mean the same from whoever they come. What else a page says, of a job that is gone above all, is the platform's to say."""
@@ -56,7 +56,7 @@ _UNSENT = (
     aiohttp.ConnectionTimeoutError,
 )
 _BAD_ADDRESS = (aiohttp.InvalidURL, aiohttp.RedirectClientError, aiohttp.NonHttpUrlClientError)
-_BAD_ANSWER = (aiohttp.ClientResponseError, HttpProcessingError, aiohttp.WSMessageTypeError)
+_BAD_RESPONSE = (aiohttp.ClientResponseError, HttpProcessingError, aiohttp.WSMessageTypeError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ class Call:
         operation: For messages: what, on which job, at which team.
         is_idempotent: May be done twice.
         job_id: The job it is about, or None.
-        optional_answer: A good answer may be empty, and where it is not, it is this: a `job`, a `chunk`, or `any` JSON that reports no error.
-        max_answer_bytes: More than this of a good answer is refused.
+        optional_response: A good answer may be empty, and where it is not, it is this: a `job`, a `chunk`, or `any` JSON that reports no error.
+        max_response_bytes: More than this of a good answer is refused.
     """
 
     operation: str
     is_idempotent: bool
     job_id: JobId | None = None
-    optional_answer: wire.OptionalAnswer | None = None
-    max_answer_bytes: int = _MAX_ANSWER_BYTES
+    optional_response: wire.OptionalResponse | None = None
+    max_response_bytes: int = _MAX_RESPONSE_BYTES
 
     @property
     def if_unclear(self) -> Disposition:
@@ -83,22 +83,22 @@ class Call:
         return "transient" if self.is_idempotent else "outcome_unknown"
 
 
-def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Sequence[str]) -> PushEngineError:
+def response_error(response: wire.ApiResponse, call: Call, *, now: float, secrets: Sequence[str]) -> PushEngineError:
     """The error of an answer that is not 2xx, with the disposition that the call gives it."""
-    if answer.status < 400:  # noqa: PLR2004 - HTTP status classes
-        location = wire.header(answer.headers, "location") or ""
+    if response.status < 400:  # noqa: PLR2004 - HTTP status classes
+        location = wire.header(response.headers, "location") or ""
         with contextlib.suppress(ValueError):
             location = urllib.parse.urlsplit(location).hostname or "the same host"
         where = clip_text(redact(clean_text(location), secrets), 200)
         what = f"is a redirect to {where}, which is not followed"
-        return _impostor(answer, call, what, hint="set the URL to the address of the team itself")
-    if answer.status not in _FROM_PROXIES_TOO and answer.body.lstrip()[:1] == b"<":
+        return _impostor(response, call, what, hint="set the URL to the address of the team itself")
+    if response.status not in _FROM_PROXIES_TOO and response.body.lstrip()[:1] == b"<":
         hint = "does a proxy stand between here and the platform, and is the URL that of a Celonis team?"
-        return _impostor(answer, call, "came with a page that is not the platform's", hint=hint)
+        return _impostor(response, call, "came with a page that is not the platform's", hint=hint)
     return error_responses.parse_error(
-        answer.status,
-        answer.headers,
-        answer.body,
+        response.status,
+        response.headers,
+        response.body,
         operation=call.operation,
         now=now,
         secrets=secrets,
@@ -106,25 +106,25 @@ def answer_error(answer: wire.ApiAnswer, call: Call, *, now: float, secrets: Seq
     )
 
 
-def require_genuine(answer: wire.ApiAnswer, call: Call) -> None:
+def require_genuine(response: wire.ApiResponse, call: Call) -> None:
     """Refuse a 2xx that the platform did not give: a login page, say, of a proxy that asks for its own password.
 
     Raises:
         UnexpectedResponseError: It acknowledges nothing.
     """
-    if call.optional_answer is None or not answer.body.strip():
+    if call.optional_response is None or not response.body.strip():
         return
-    problem = wire.find_impostor(answer, call.optional_answer, call.job_id)
+    problem = wire.find_impostor(response, call.optional_response, call.job_id)
     if problem is not None:
         hint = "does a proxy or a login page stand between here and the platform?"
-        raise _impostor(answer, call, f"came with an answer that is not the platform's: {problem}", hint=hint)
+        raise _impostor(response, call, f"came with an answer that is not the platform's: {problem}", hint=hint)
 
 
-def _impostor(answer: wire.ApiAnswer, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
+def _impostor(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
     """Somebody else answered: that proves nothing, neither that the call was done nor that it was not."""
     return UnexpectedResponseError(
-        f"{call.operation}: status {answer.status} {what}",
-        status=answer.status,
+        f"{call.operation}: status {response.status} {what}",
+        status=response.status,
         hint=hint,
         disposition=call.if_unclear,
     )
@@ -140,23 +140,23 @@ def border_error(
         )
     if isinstance(exc, _UNSENT) or not is_sent:
         return _connection_failed(exc, call)
-    if isinstance(exc, _BAD_ANSWER):
+    if isinstance(exc, _BAD_RESPONSE):
         return UnexpectedResponseError(
             f"{call.operation}: the answer is no proper HTTP",
             status=getattr(exc, "status", 0),
             hint="is a proxy in between?",
             disposition=call.if_unclear,
         )
-    if upload is not None and not upload.body.is_begun:
+    if upload is not None and not upload.body.is_started:
         return ConnectionFailedError(
             f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN
         )
-    return _no_answer(_describe(exc, upload), call, is_timeout=isinstance(exc, TimeoutError))
+    return _no_response(_describe(exc, upload), call, is_timeout=isinstance(exc, TimeoutError))
 
 
-def _no_answer(what: str, call: Call, *, is_timeout: bool) -> TransportError:
+def _no_response(what: str, call: Call, *, is_timeout: bool) -> TransportError:
     if not call.is_idempotent:
-        return OutcomeUnknownError(f"{call.operation}: {what}", hint=_ASK_FIRST)
+        return OutcomeUnknownError(f"{call.operation}: {what}", hint=_CHECK_FIRST)
     if is_timeout:
         return RequestTimeoutError(f"{call.operation}: {what}", phase="read", hint=_RUN_AGAIN)
     return TransportError(f"{call.operation}: {what}", hint=_RUN_AGAIN)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pushengine.celonis.wire import ApiAnswer, header, parse_datetime, parse_http_date, parse_seconds
+from pushengine.celonis.wire import ApiResponse, header, parse_datetime, parse_http_date, parse_seconds
 from pushengine.errors import (
     ApiError,
     AuthenticationError,
@@ -117,11 +117,11 @@ def parse_error(
 
 
 def parse_token_error(
-    answer: ApiAnswer, *, operation: str, scope: str, now: float, secrets: Collection[str]
+    response: ApiResponse, *, operation: str, scope: str, now: float, secrets: Collection[str]
 ) -> ApiError:
     """The error that an unsuccessful answer of the token endpoint stands for (RFC 6749, 5.2)."""
-    error = parse_error(answer.status, answer.headers, answer.body, operation=operation, now=now, secrets=secrets)
-    code = token_error_code(answer)
+    error = parse_error(response.status, response.headers, response.body, operation=operation, now=now, secrets=secrets)
+    code = token_error_code(response)
     if code is None:
         if isinstance(error, NotFoundError):
             return error.replace(hint="check the team URL, or set the token URL of the OAuth client")
@@ -135,15 +135,15 @@ def parse_token_error(
         hint = "check client id and client secret, and that the client still exists in this team"
     else:
         hint = "the OAuth client must allow the client credentials grant"
-    return AuthenticationError(error.message, status=answer.status, code=code, request_id=error.request_id, hint=hint)
+    return AuthenticationError(error.message, status=response.status, code=code, request_id=error.request_id, hint=hint)
 
 
-def token_error_code(answer: ApiAnswer) -> str | None:
+def token_error_code(response: ApiResponse) -> str | None:
     """`error` of RFC 6749, 5.2; a 401 that names none is `invalid_client`; None for any other answer."""
-    if answer.status not in (400, 401, 403):
+    if response.status not in (400, 401, 403):
         return None
     try:
-        raw = json.loads(answer.body)
+        raw = json.loads(response.body)
     except (ValueError, RecursionError):
         raw = None
     code = raw.get("error") if isinstance(raw, dict) else None
@@ -157,7 +157,7 @@ def token_error_code(answer: ApiAnswer) -> str | None:
     )
     if code in (*known, "unsupported_grant_type"):
         return str(code)
-    return "invalid_client" if answer.status == 401 else None  # noqa: PLR2004 - an HTTP status
+    return "invalid_client" if response.status == 401 else None  # noqa: PLR2004 - an HTTP status
 
 
 def _kind_of_range(status: int) -> tuple[type[ApiError], str]:

@@ -78,7 +78,7 @@ def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant
     return TokenGrant(token, lifetime, str(raw.get("scope") or ""))
 
 
-TokenFetch = Callable[[TokenRequest], Awaitable[wire.ApiAnswer]]
+TokenFetch = Callable[[TokenRequest], Awaitable[wire.ApiResponse]]
 """Posts a grant to the token endpoint, one attempt, and gives the answer of any status."""
 
 _OPERATION = "get an access token"
@@ -191,32 +191,32 @@ class TokenSource:
             self._token = refresh.result()
 
     async def _refresh_once(self, client: OAuthClient) -> _Token:
-        asked_at = self._clock.monotonic()
-        answer = await self._grant(client)
-        if not _is_success(answer):
+        requested_at = self._clock.monotonic()
+        response = await self._grant(client)
+        if not _is_success(response):
             raise parse_token_error(
-                answer, operation=_OPERATION, scope=client.scope, now=self._clock.now(), secrets=self.secrets()
+                response, operation=_OPERATION, scope=client.scope, now=self._clock.now(), secrets=self.secrets()
             )
         try:
-            grant = parse_token(answer.body, operation=_OPERATION, status=answer.status)
+            grant = parse_token(response.body, operation=_OPERATION, status=response.status)
         except UnexpectedResponseError as error:
             # Whatever the token is for has not been sent; a login page may be gone next time.
             raise error.replace(disposition="transient") from error.__cause__
         margin = min(_MAX_MARGIN_SECONDS, _MARGIN_SHARE * grant.lifetime_seconds)
-        expires_at = asked_at + grant.lifetime_seconds
+        expires_at = requested_at + grant.lifetime_seconds
         return _Token(f"Bearer {grant.access_token}", grant.scope, expires_at - margin, expires_at)
 
-    async def _grant(self, client: OAuthClient) -> wire.ApiAnswer:
+    async def _grant(self, client: OAuthClient) -> wire.ApiResponse:
         """Ask with the client's method; `auto` tries basic, then post, and remembers which one worked."""
         method = self._method or ("basic" if client.method == "auto" else client.method)
-        answer = await self._fetch(build_token_request(client, method))
-        if client.method == "auto" and self._method is None and token_error_code(answer) == "invalid_client":
+        response = await self._fetch(build_token_request(client, method))
+        if client.method == "auto" and self._method is None and token_error_code(response) == "invalid_client":
             method = "post"
-            answer = await self._fetch(build_token_request(client, method))
-        if _is_success(answer):
+            response = await self._fetch(build_token_request(client, method))
+        if _is_success(response):
             self._method = method
-        return answer
+        return response
 
 
-def _is_success(answer: wire.ApiAnswer) -> bool:
-    return 200 <= answer.status < 300  # noqa: PLR2004 - HTTP status class
+def _is_success(response: wire.ApiResponse) -> bool:
+    return 200 <= response.status < 300  # noqa: PLR2004 - HTTP status class

@@ -37,12 +37,12 @@ _READ_TIMEOUTS_PER_CALL = 5
 class _Sending:
     """Whether the head of a request has left, as far as aiohttp tells: before that, nothing was sent."""
 
-    is_begun: bool = False
+    is_started: bool = False
 
 
 def _trace_sending() -> aiohttp.TraceConfig:
     async def note(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
-        context.trace_request_ctx.is_begun = True
+        context.trace_request_ctx.is_started = True
 
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(note)
@@ -107,7 +107,7 @@ class Transport:
         json: Mapping[str, Any] | None = None,
         form: Mapping[str, str] | None = None,
         upload: Upload | None = None,
-    ) -> wire.ApiAnswer:
+    ) -> wire.ApiResponse:
         """Send one request and read its answer, whatever its status.
 
         Raises:
@@ -119,22 +119,22 @@ class Transport:
         options |= environment_proxy(url)
         options["timeout"] = self._timeout(upload)
         options["trace_request_ctx"] = sending = _Sending()
-        began_at = self._clock.monotonic()
+        started_at = self._clock.monotonic()
         try:
             async with (
                 self._running(upload),
                 session.request(method, url, allow_redirects=False, **options) as response,
             ):
                 if url.startswith(f"{self._origin}/"):
-                    self._observe_date(response, (upload and upload.body.sent_at) or began_at)
-                body, is_whole = await _read_body(response, call, upload)
+                    self._observe_date(response, (upload and upload.body.sent_at) or started_at)
+                body, is_complete = await _read_body(response, call, upload)
                 if upload is not None and upload.body.is_complete:
-                    upload.is_settled = True
-                return wire.ApiAnswer(response.status, response.headers, body, is_whole=is_whole)
+                    upload.is_finished = True
+                return wire.ApiResponse(response.status, response.headers, body, is_complete=is_complete)
         except BORDER_ERRORS as exc:
             if upload is not None and upload.body.error is not None:
                 raise upload.body.error from upload.body.error.__cause__
-            raise border_error(defused(exc), call, is_sent=sending.is_begun, upload=upload) from exc
+            raise border_error(defused(exc), call, is_sent=sending.is_started, upload=upload) from exc
         except RuntimeError as exc:
             if self._is_closed:
                 raise EngineClosedError(f"{call.operation}: the client was closed") from exc
@@ -152,7 +152,7 @@ class Transport:
                 yield
         finally:
             self._bodies.discard(upload.body)
-            if not upload.is_settled:
+            if not upload.is_finished:
                 upload.body.abort()
 
     def _session(self) -> aiohttp.ClientSession:
@@ -208,7 +208,7 @@ class Transport:
 
 async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> tuple[bytes, bool]:
     """The answer's body, within bounds, and whether it is whole. Where the status says enough, a body that breaks off is cut there."""
-    is_status_enough = response.status >= 300 or call.optional_answer is not None  # noqa: PLR2004 - HTTP status classes
+    is_status_enough = response.status >= 300 or call.optional_response is not None  # noqa: PLR2004 - HTTP status classes
     data = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_SECONDS if is_status_enough else None):
@@ -216,7 +216,7 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
                 data += piece
                 if upload is not None:
                     upload.received_bytes += len(piece)
-                if len(data) > call.max_answer_bytes:
+                if len(data) > call.max_response_bytes:
                     _refuse_size(response.status, call, is_status_enough=is_status_enough)
                     return bytes(data), False
     except BORDER_ERRORS:
@@ -229,7 +229,7 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
 def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:
     if not is_status_enough:
         raise UnexpectedResponseError(
-            f"{call.operation}: the answer is larger than {call.max_answer_bytes} bytes",
+            f"{call.operation}: the answer is larger than {call.max_response_bytes} bytes",
             status=status,
             disposition="terminal" if call.is_idempotent else "outcome_unknown",
         )

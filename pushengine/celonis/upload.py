@@ -79,7 +79,7 @@ class UploadBody(aiohttp.payload.Payload):
         return len(self._head) + self._length + len(self._tail)
 
     @property
-    def is_begun(self) -> bool:
+    def is_started(self) -> bool:
         """A first byte may have left."""
         return self.bytes_sent > 0
 
@@ -189,7 +189,7 @@ class Upload:
     Attributes:
         body: The request's body.
         received_bytes: Of the answer; counted by whoever reads it.
-        is_settled: The answer is read and the connection good for another request.
+        is_finished: The answer is read and the connection good for another request.
         timed_out: The phase that took too long.
     """
 
@@ -206,7 +206,7 @@ class Upload:
         # garbage collector runs.
         self.body = UploadBody(source, files=files, now=clock.monotonic)
         self.received_bytes = 0
-        self.is_settled = False
+        self.is_finished = False
         self.timed_out: Literal["write", "read"] | None = None
         self._limits = {"write": stall_timeout_seconds, "read": read_timeout_seconds}
         self._interval = min(1.0, stall_timeout_seconds / 10, read_timeout_seconds / 10)
@@ -238,7 +238,7 @@ class Upload:
         now = loop.time()
         unsent = self.body.unsent_bytes()
         position = (self.body.bytes_sent, unsent, self.received_bytes)
-        if position != self._position or not self.body.is_begun:
+        if position != self._position or not self.body.is_started:
             self._position = position
             self._silent_seconds = 0.0
         else:  # no more than the interval counts: a machine that slept must not take its own silence for the peer's

@@ -31,7 +31,7 @@ from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, Tabl
 from pushengine.redaction import clean_text
 
 MAX_FIELD_LENGTH = 65_000
-OptionalAnswer = Literal["job", "chunk", "any"]
+OptionalResponse = Literal["job", "chunk", "any"]
 _CHUNK_FIELDS = frozenset({"id", "checksum", "pushJobId", "type"})
 """Some fields of `DataPushChunk` (fact sheet 1.7)."""
 
@@ -76,13 +76,13 @@ class ApiRequest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ApiAnswer:
+class ApiResponse:
     """An answer as it came; one that is not whole broke off, or was longer than anybody wants to read."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    is_whole: bool = True
+    is_complete: bool = True
 
 
 # --------------------------------------------------------------------------------------------------------------- addresses
@@ -294,17 +294,17 @@ def parse_http_date(value: str | None) -> float | None:
         return None
 
 
-def find_impostor(answer: ApiAnswer, expected: OptionalAnswer, job_id: str | None) -> str | None:
+def find_impostor(response: ApiResponse, expected: OptionalResponse, job_id: str | None) -> str | None:
     """Why a body that is not empty cannot be the platform's, or None.
 
     What the platform answers to submit, upload and delete is not documented (fact sheet 1.2), so little is asked: JSON without an error in
     it, of a chunk at least one of its fields, and of a job its id or status, which have to be right.
     """
-    start = answer.body.lstrip()[:1]
+    start = response.body.lstrip()[:1]
     try:
-        raw = json.loads(answer.body)
+        raw = json.loads(response.body)
     except (ValueError, RecursionError):
-        if not answer.is_whole and start == b"{":
+        if not response.is_complete and start == b"{":
             return None
         return "HTML" if start == b"<" else "no JSON"
     if not isinstance(raw, dict):
@@ -312,7 +312,7 @@ def find_impostor(answer: ApiAnswer, expected: OptionalAnswer, job_id: str | Non
     return _object_problem(raw, expected, job_id)
 
 
-def _object_problem(raw: Mapping[str, Any], expected: OptionalAnswer, job_id: str | None) -> str | None:
+def _object_problem(raw: Mapping[str, Any], expected: OptionalResponse, job_id: str | None) -> str | None:
     if raw.get("error") or raw.get("errors"):
         return "it reports an error"
     if expected == "job":

@@ -81,7 +81,7 @@ def _show_version(is_asked: bool) -> None:
     if is_asked:
         import pushengine
 
-        terminal.say([f"pushengine {pushengine.__version__}"])
+        terminal.print_result([f"pushengine {pushengine.__version__}"])
         raise typer.Exit
 
 
@@ -107,13 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # a usage error has it, typer's own click's and the real one's
             raise
-        _tell_usage(error, words)
+        _print_usage_error(error, words)
         return EXIT_USAGE
     return code if isinstance(code, int) else 0
 
 
-def _tell_usage(error: Any, words: Sequence[str]) -> None:
+def _print_usage_error(error: Any, words: Sequence[str]) -> None:
     error.show()
     if "--json" in words:
-        told = {"type": "UsageError", "message": error.format_message(), "hint": ""}
-        terminal.say_json({"status": "ERROR", "error": told})
+        details = {"type": "UsageError", "message": error.format_message(), "hint": ""}
+        terminal.print_json({"status": "ERROR", "error": details})

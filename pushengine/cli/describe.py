@@ -198,6 +198,6 @@ def describe_journal_check(found: JournalCheck) -> list[str]:
 
 def describe_export(result: ExportResult, output: Path | None) -> list[str]:
     """What `journal export` wrote, and where to."""
-    told = f"{format_count(result.facts, 'fact')} written{f' to {output}' if output else ''}"
-    lines = [f"{told}, {result.unreadable:,} could not be read" if result.unreadable else told]
+    details = f"{format_count(result.facts, 'fact')} written{f' to {output}' if output else ''}"
+    lines = [f"{details}, {result.unreadable:,} could not be read" if result.unreadable else details]
     return [*lines, *[f"the journal is damaged: {problem}" for problem in result.problems]]

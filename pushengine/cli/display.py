@@ -155,12 +155,12 @@ class LiveDisplay(QuietDisplay):
 
     def _details(self) -> list[Text]:
         progress = self._progress
-        told = []
+        details = []
         if progress.restarts:
-            told.append(format_count(progress.restarts, "restart"))
+            details.append(format_count(progress.restarts, "restart"))
         if progress.retries:
-            told.append(f"{progress.retries:,} {'retry' if progress.retries == 1 else 'retries'}")
-        lines = [progress.transfer(), ", ".join([f"job {progress.job_id or 'not created yet'}", *told])]
+            details.append(f"{progress.retries:,} {'retry' if progress.retries == 1 else 'retries'}")
+        lines = [progress.transfer(), ", ".join([f"job {progress.job_id or 'not created yet'}", *details])]
         return [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
@@ -177,7 +177,7 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
         case events.PushSuperseded():
             return f"the unfinished push {event.push_id} cannot go on, a new one takes its place: {event.reason}"
         case events.EarlierPushSettled():
-            return _settled(event)
+            return _earlier_push_settled(event)
         case events.EarlierPushLeft():
             return (
                 f"another push ({event.mode}) into table {event.table} was left unfinished and stays as it is:"
@@ -228,7 +228,7 @@ def _acknowledged(event: events.PushResumed) -> str:
     return f"{event.chunks_acknowledged:,} of its chunks, {format_rows(event.rows_acknowledged)}, {verb} already acknowledged"
 
 
-def _settled(event: events.EarlierPushSettled) -> str:
+def _earlier_push_settled(event: events.EarlierPushSettled) -> str:
     ended = f"push {event.push_id} of the same command had been submitted and ended with {event.status}"
     if event.status != "DONE":
         return f"{ended}; {event.reason}, and a new push begins"

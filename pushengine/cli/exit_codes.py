@@ -105,17 +105,17 @@ def _hint_to_resume(receipt: Receipt) -> str:
 
 def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]:
     """An error for people: what broke, what became of the table, and the hint on its own line."""
-    told = describe_error(error, keeps_pushes=keeps_pushes)
+    details = describe_error(error, keeps_pushes=keeps_pushes)
     code = exit_code_for(error)
     if code == EXIT_BUG:
-        return [f"bug: {told['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
+        return [f"bug: {details['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
     if code == EXIT_INTERRUPTED:
-        lines = [told["message"] if told["message"] == "interrupted" else f"interrupted: {told['message']}"]
+        lines = [details["message"] if details["message"] == "interrupted" else f"interrupted: {details['message']}"]
     else:
-        lines = [f"error: {told['message']}"]
+        lines = [f"error: {details['message']}"]
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if receipt is not None:
-        lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in told["message"]]
+        lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in details["message"]]
         if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # whoever holds it knows how far it is
             lines.append(f"state: {_state_of_table(receipt)}")
         if keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
@@ -123,8 +123,8 @@ def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]
                 f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
             )
             if code == EXIT_TEMPORARY:
-                told["hint"] = "; ".join(filter(None, [told["hint"], _hint_to_resume(receipt)]))
-    return lines + ([f"hint: {told['hint']}"] if told["hint"] else [])
+                details["hint"] = "; ".join(filter(None, [details["hint"], _hint_to_resume(receipt)]))
+    return lines + ([f"hint: {details['hint']}"] if details["hint"] else [])
 
 
 def _state_of_table(receipt: Receipt) -> str:
@@ -139,7 +139,7 @@ def failed_receipt(
     """What `--json` prints for a push that failed: the receipt, as far as there is one, and the error."""
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if isinstance(receipt, Receipt):
-        told = receipt.to_dict()
+        details = receipt.to_dict()
     else:
         nothing = Receipt(
             push_id="",
@@ -159,5 +159,5 @@ def failed_receipt(
             verified=None,
             job_logs=(),
         )
-        told = {**nothing.to_dict(), "push_id": None, "table": table}
-    return {**told, "error": describe_error(error, keeps_pushes=keeps_pushes)}
+        details = {**nothing.to_dict(), "push_id": None, "table": table}
+    return {**details, "error": describe_error(error, keeps_pushes=keeps_pushes)}

@@ -40,16 +40,16 @@ class _Uploads:
 
     def lines(self, job: JobRecord) -> list[tuple[float, str]]:
         """What became of them, in the order of time."""
-        told: list[tuple[float, str]] = []
+        details: list[tuple[float, str]] = []
         if self.acked:
-            told.append(self._acknowledged(job))
+            details.append(self._acknowledged(job))
         if self.refused:
             at, error = max(self.refused.values())
-            told.append((at, f"{_chunks(self.refused)} refused, so certainly not stored: {_reason(error)}"))
+            details.append((at, f"{_chunks(self.refused)} refused, so certainly not stored: {_reason(error)}"))
         if self.unknown:
             at, error = max(self.unknown.values())
-            told.append((at, f"{_chunks(self.unknown)} without an answer, so unknown: {_reason(error)}"))
-        return sorted(told)
+            details.append((at, f"{_chunks(self.unknown)} without an answer, so unknown: {_reason(error)}"))
+        return sorted(details)
 
     def _acknowledged(self, job: JobRecord) -> tuple[float, str]:
         chunks = [job.chunks[chunk_id] for chunk_id in self.acked]
@@ -77,7 +77,7 @@ class Narrator:
         self._is_open = False
         self._day = ""
         self._uploads = _Uploads()
-        self._settled: list[tuple[float, facts.ChunkSettled]] = []
+        self._reconciled: list[tuple[float, facts.ChunkReconciled]] = []
         self._refusals: list[tuple[float, str]] = []
         self._polls: list[tuple[float, str]] = []
         self._creates = 0
@@ -89,10 +89,10 @@ class Narrator:
                 continue
             if self._is_open and (isinstance(row.fact, SessionStarted) or self._is_by_others(row.fact, row.at)):
                 self._end_session()
-            self._tell_what_was_held(row.fact)
+            self._write_held_back(row.fact)
             self.history.apply(row.fact, row.at)
-            self._tell_fact(row.fact, row.at)
-        self._tell_what_was_held(None)
+            self._write_fact(row.fact, row.at)
+        self._write_held_back(None)
         if self._is_open:
             self._end_session()
 
@@ -100,7 +100,7 @@ class Narrator:
         session = self._sessions[self._number - 1]
         return session.ended == "killed" and isinstance(fact, ByOthers) and at > session.ended_at
 
-    def _tell_fact(self, fact: Fact, at: float) -> None:  # noqa: C901, PLR0912 - one flat table
+    def _write_fact(self, fact: Fact, at: float) -> None:  # noqa: C901, PLR0912 - one flat table
         match fact:
             case facts.PushPlanned():
                 columns = len((fact.schema or {}).get("columns", ()))
@@ -108,7 +108,7 @@ class Narrator:
             case facts.SessionStarted():
                 self._begin_session(fact, at)
             case facts.PushInterrupted():
-                self._tell_interruption(fact, at)
+                self._write_interruption(fact, at)
             case facts.PushFailed():
                 self._is_open = False
                 self._say(at, f"failed: {fact.error}")
@@ -127,13 +127,13 @@ class Narrator:
             case facts.JobIntended():
                 self._creates += 1
             case facts.JobCreated():
-                self._tell_job_created(fact, at)
+                self._write_job_created(fact, at)
             case facts.JobDiscarded():
-                self._tell_job_discarded(fact, at)
+                self._write_job_discarded(fact, at)
             case facts.JobSealed():
-                self._tell_job_sealed(fact, at)
-            case facts.ChunkSettled():
-                self._settled.append((at, fact))
+                self._write_job_sealed(fact, at)
+            case facts.ChunkReconciled():
+                self._reconciled.append((at, fact))
             case facts.ChunkSending() | facts.ChunkAcked() | facts.ChunkRefused() | facts.ChunkUnknown():
                 self._uploads.take(fact, at)
             case facts.SubmitIntended():
@@ -143,11 +143,11 @@ class Narrator:
             case facts.SubmitUnknown():
                 self._say(at, f"submit without an answer, so unknown: {fact.error}")
             case facts.SubmitAccepted():
-                self._tell_submit_accepted(fact, at)
+                self._write_submit_accepted(fact, at)
             case facts.JobPolled():
                 self._polls.append((at, fact.status))
             case facts.JobSettled():
-                self._tell_job_settled(fact, at)
+                self._write_job_settled(fact, at)
 
     def _say(self, at: float, text: str) -> None:
         time = utc(at)
@@ -156,15 +156,15 @@ class Narrator:
             self.lines.append(f"{self._day}, UTC")
         self.lines.append(f"  {time:%H:%M:%S}  {text}")
 
-    def _tell_what_was_held(self, coming: Fact | None) -> None:
+    def _write_held_back(self, coming: Fact | None) -> None:
         if not isinstance(coming, UploadFact):
-            self._tell_uploads()
-        if not isinstance(coming, facts.ChunkSettled):
-            self._tell_settled()
+            self._write_uploads()
+        if not isinstance(coming, facts.ChunkReconciled):
+            self._write_reconciled()
         if not isinstance(coming, facts.SubmitIntended | facts.SubmitRefused):
-            self._tell_refusals()
+            self._write_refusals()
         if not isinstance(coming, facts.JobPolled | facts.JobSettled):
-            self._tell_polls()
+            self._write_polls()
 
     # Sessions
 
@@ -187,7 +187,7 @@ class Narrator:
 
     def _end_session(self) -> None:
         """The process has left no last word."""
-        self._tell_what_was_held(None)
+        self._write_held_back(None)
         self._is_open = False
         session = self._sessions[self._number - 1]
         if session.ended == "running":
@@ -216,7 +216,7 @@ class Narrator:
             return ""
         return f" with {' and '.join(left)}"
 
-    def _tell_interruption(self, fact: facts.PushInterrupted, at: float) -> None:
+    def _write_interruption(self, fact: facts.PushInterrupted, at: float) -> None:
         self._is_open = False
         pid = self._sessions[self._number - 1].pid
         if fact.receipt["status"] == "INTERRUPTED":
@@ -227,20 +227,22 @@ class Narrator:
 
     # Jobs
 
-    def _tell_job_created(self, fact: facts.JobCreated, at: float) -> None:
+    def _write_job_created(self, fact: facts.JobCreated, at: float) -> None:
         lost = self._creates - 1
         self._creates = 0
-        told = f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
-        self._say(at, f"job {fact.job_id} created{told}")
+        details = (
+            f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
+        )
+        self._say(at, f"job {fact.job_id} created{details}")
 
-    def _tell_job_discarded(self, fact: facts.JobDiscarded, at: float) -> None:
+    def _write_job_discarded(self, fact: facts.JobDiscarded, at: float) -> None:
         job_id, error = fact.job_id, fact.error
         if error is None:
             self._say(at, f"unsubmitted job {job_id} deleted")
         else:
             self._say(at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
 
-    def _tell_job_sealed(self, fact: facts.JobSealed, at: float) -> None:
+    def _write_job_sealed(self, fact: facts.JobSealed, at: float) -> None:
         job = self._job(fact)
         chunks = format_count(fact.chunks, "chunk")
         text = f"sealed: the job holds {chunks}, exactly what was sent, by {fact.verified}"
@@ -252,7 +254,7 @@ class Narrator:
 
     # Chunks
 
-    def _tell_uploads(self) -> None:
+    def _write_uploads(self) -> None:
         uploads, self._uploads = self._uploads, _Uploads()
         job = self.history.state.jobs[-1] if self.history.state.jobs else None
         if job is None:
@@ -260,30 +262,30 @@ class Narrator:
         for at, text in uploads.lines(job):
             self._say(at, text)
 
-    def _tell_settled(self) -> None:
-        settled, self._settled = self._settled, []
-        if not settled:
+    def _write_reconciled(self) -> None:
+        reconciled, self._reconciled = self._reconciled, []
+        if not reconciled:
             return
-        found = [fact.chunk_id for _, fact in settled if fact.is_present]
-        missed = [fact.chunk_id for _, fact in settled if not fact.is_present]
+        found = [fact.chunk_id for _, fact in reconciled if fact.is_present]
+        missed = [fact.chunk_id for _, fact in reconciled if not fact.is_present]
         parts = []
         if found:
             parts.append(f"found {_chunks(found)}, not sent again")
         if missed:
             parts.append(f"missed {_chunks(missed)}, to be sent again")
-        at, last = settled[-1]
+        at, last = reconciled[-1]
         self._say(at, f"settled by {last.how} from the job's chunk list: {'; '.join(parts)}")
 
     # Submit and poll
 
-    def _tell_refusals(self) -> None:
+    def _write_refusals(self) -> None:
         refusals, self._refusals = self._refusals, []
         if refusals:
             times = "" if len(refusals) == 1 else f" {len(refusals)} times, the last time"
             at, error = refusals[-1]
             self._say(at, f"submit refused{times}: {error}")
 
-    def _tell_submit_accepted(self, fact: facts.SubmitAccepted, at: float) -> None:
+    def _write_submit_accepted(self, fact: facts.SubmitAccepted, at: float) -> None:
         repeats = self._job(fact).repeats
         if repeats:
             times = "again" if repeats == 1 else f"again, {repeats} times by now"
@@ -293,14 +295,14 @@ class Narrator:
         else:
             self._say(at, "submitted: the platform accepted the job")
 
-    def _tell_job_settled(self, fact: facts.JobSettled, at: float) -> None:
+    def _write_job_settled(self, fact: facts.JobSettled, at: float) -> None:
         seen = [status for _, status in self._polls if status != fact.status]
         self._polls = []
         after = f", after {', '.join(seen)}" if seen else ""
         self._say(at, f"the job ended with {fact.status}{after}")
         self.lines += [f"            {line}" for line in fact.logs]
 
-    def _tell_polls(self) -> None:
+    def _write_polls(self) -> None:
         polls, self._polls = self._polls, []
         if polls:
             self._say(polls[-1][0], f"the job was {', '.join(status for _, status in polls)}")

@@ -122,7 +122,7 @@ def run(
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
-        _fail(error, _tell_json if as_json else on_error, keeps_pushes=keeps_pushes)
+        _fail(error, _print_json_error if as_json else on_error, keeps_pushes=keeps_pushes)
 
 
 def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None, *, keeps_pushes: bool) -> NoReturn:
@@ -131,13 +131,13 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
 
         from pushengine.redaction import mask
 
-        terminal.complain([mask("".join(traceback.format_exception(error)).rstrip())])
+        terminal.print_error([mask("".join(traceback.format_exception(error)).rstrip())])
     if on_error is not None:
         on_error(error)
-    terminal.complain(exit_codes.error_lines(error, keeps_pushes=keeps_pushes))
+    terminal.print_error(exit_codes.error_lines(error, keeps_pushes=keeps_pushes))
     raise typer.Exit(exit_codes.exit_code_for(error)) from None
 
 
-def _tell_json(error: BaseException) -> None:
+def _print_json_error(error: BaseException) -> None:
     """Print what `--json` shows when a command other than a push fails."""
-    terminal.say_json({"status": "ERROR", "error": exit_codes.describe_error(error)})
+    terminal.print_json({"status": "ERROR", "error": exit_codes.describe_error(error)})

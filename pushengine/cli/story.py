@@ -73,7 +73,7 @@ def summarise(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = No
     )
 
 
-def tell_story(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None) -> list[str]:
+def describe_push_story(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None) -> list[str]:
     """The story as lines: who and what, what happened in order, and what can be done now.
 
     Args:
@@ -120,13 +120,13 @@ def _outlook(push: PushRow, history: PushHistory, holder: int | None) -> list[st
     if push.state == "unknown":
         return _how_a_person_decides(push, history)
     if push.state == "open":
-        return [_how_it_goes_on(push, state.planned, holder)]
+        return [_next_step(push, state.planned, holder)]
     if push.state in ("failed", "superseded") and not any(job.may_have_run for job in state.jobs):
         return ["Nothing was submitted: the table is as it was."]
     return []
 
 
-def _how_it_goes_on(push: PushRow, planned: PushPlanned | None, holder: int | None) -> str:
+def _next_step(push: PushRow, planned: PushPlanned | None, holder: int | None) -> str:
     if holder is not None:
         return f"Process {holder} is working on it."
     if planned is None:

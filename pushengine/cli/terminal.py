@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pushengine.events import EventSink
 
 
-def say(lines: Sequence[str]) -> None:
+def print_result(lines: Sequence[str]) -> None:
     """Write the result for people."""
     with outliving_its_reader():
         _write(lines, sys.stdout)
 
 
-def say_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Write the result for machines: one line in a pipe."""
     with outliving_its_reader():
         sys.stdout.write(f"{json.dumps(value, indent=2 if sys.stdout.isatty() else None)}\n")
@@ -37,7 +37,7 @@ def outliving_its_reader() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(lines: Sequence[str]) -> None:
+def print_error(lines: Sequence[str]) -> None:
     """Write to stderr; nobody has to be there to read it."""
     with contextlib.suppress(OSError):
         _write(lines, sys.stderr)

@@ -201,15 +201,15 @@ def load_config(
 
 def _find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
     if flag is not None:
-        asked, name = flag, "--config"
+        chosen, name = flag, "--config"
     elif "PUSHENGINE_CONFIG" in variables:
-        asked, name = Path(variables["PUSHENGINE_CONFIG"]).expanduser(), "PUSHENGINE_CONFIG"
+        chosen, name = Path(variables["PUSHENGINE_CONFIG"]).expanduser(), "PUSHENGINE_CONFIG"
     else:
         default = platformdirs.user_config_path("pushengine") / "config.toml"
         return default if default.is_file() else None
-    if not asked.is_file():
-        raise ConfigError(f"{name}: no config file {asked}", key=name, hint="config.example.toml shows every key")
-    return asked
+    if not chosen.is_file():
+        raise ConfigError(f"{name}: no config file {chosen}", key=name, hint="config.example.toml shows every key")
+    return chosen
 
 
 def _read_file(path: Path) -> ConfigFile:
@@ -228,11 +228,13 @@ def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         first = ".".join(str(part) for part in problems[0]["loc"])
-        told = "; ".join(_tell(model, problem["loc"], problem["type"], problem["msg"]) for problem in problems)
-        raise ConfigError(f"{place}: {told}", key=first, hint="config.example.toml shows every key") from None
+        found = "; ".join(
+            _describe_problem(model, problem["loc"], problem["type"], problem["msg"]) for problem in problems
+        )
+        raise ConfigError(f"{place}: {found}", key=first, hint="config.example.toml shows every key") from None
 
 
-def _tell(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str) -> str:
+def _describe_problem(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str) -> str:
     """One problem in words; never the value, which may be a secret."""
     key = ".".join(str(part) for part in loc)
     if kind != "extra_forbidden":
@@ -273,27 +275,27 @@ class _Place:
     def has(self, name: str) -> bool:
         return name in self.values or f"{name}_file" in self.values
 
-    def ways(self) -> Iterator[tuple[str, str]]:
+    def methods(self) -> Iterator[tuple[str, str]]:
         """The ways to authenticate that this place tells, each with the key that tells it."""
-        for way, names in (
+        for method, names in (
             ("client", ("client_id", "client_secret")),
             ("api_key", ("api_key",)),
             ("app_key", ("app_key",)),
         ):
-            told = next((name for name in names if self.has(name)), None)
-            if told is not None:
-                yield way, told if told in self.values else f"{told}_file"
+            found = next((name for name in names if self.has(name)), None)
+            if found is not None:
+                yield method, found if found in self.values else f"{found}_file"
 
-    def way(self) -> str | None:
-        ways = list(self.ways())
-        if len(ways) > 1:
-            (_, one), (_, other) = ways[:2]
+    def method(self) -> str | None:
+        methods = list(self.methods())
+        if len(methods) > 1:
+            (_, one), (_, other) = methods[:2]
             raise ConfigError(
                 f"two ways to authenticate: {self.label(one)} and {self.label(other)}",
                 key=self.label(other),
                 hint="keep one of them",
             )
-        return ways[0][0] if ways else None
+        return methods[0][0] if methods else None
 
     def secret(self, name: str) -> Secret | None:
         file_key = f"{name}_file"
@@ -334,17 +336,17 @@ def _checked_secret(text: str, label: str) -> Secret:
 def _credentials(
     variables: Mapping[str, str], auth: AuthSection, folder: Path, path: Path | None
 ) -> Credentials | None:
-    told = {name: variables.get(f"PUSHENGINE_{name.upper()}") for name in AuthSection.model_fields if name != "method"}
-    here = _Place(_set_values(told), Path(), lambda name: f"PUSHENGINE_{name.upper()}")
+    found = {name: variables.get(f"PUSHENGINE_{name.upper()}") for name in AuthSection.model_fields if name != "method"}
+    here = _Place(_set_values(found), Path(), lambda name: f"PUSHENGINE_{name.upper()}")
     file = _Place(_set_values(auth.model_dump()), folder, lambda name: f"[auth] {name} in {path}")
-    in_file = file.way()  # checked even where the environment wins: the next run may be without it
-    way = here.way() or in_file
-    if way is None:
+    in_file = file.method()  # checked even where the environment wins: the next run may be without it
+    method = here.method() or in_file
+    if method is None:
         return None
-    places = (here, file) if in_file == way else (here,)
-    if way != "client":
-        key = next(secret for place in places if (secret := place.secret(way)))
-        return UserApiKey(key) if way == "api_key" else AppKey(key)
+    places = (here, file) if in_file == method else (here,)
+    if method != "client":
+        key = next(secret for place in places if (secret := place.secret(method)))
+        return UserApiKey(key) if method == "api_key" else AppKey(key)
     client_id = next((place.values["client_id"] for place in places if "client_id" in place.values), None)
     client_secret = next((secret for place in places if (secret := place.secret("client_secret"))), None)
     if client_id is None:

@@ -158,7 +158,7 @@ class ChunkUnknown(Fact):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkSettled(Fact):
+class ChunkReconciled(Fact):
     """The job's chunk list told whether the platform has the chunk."""
 
     kind = "chunk_settled"
@@ -302,7 +302,7 @@ class PushSuperseded(Fact):
     reason: str = ""
 
 
-ChunkFact = ChunkSending | ChunkAcked | ChunkRefused | ChunkUnknown | ChunkSettled
+ChunkFact = ChunkSending | ChunkAcked | ChunkRefused | ChunkUnknown | ChunkReconciled
 SubmitFact = SubmitIntended | SubmitRefused | SubmitUnknown | SubmitAccepted
 KINDS: Mapping[str, type[Fact]] = {
     one.kind: one
@@ -315,7 +315,7 @@ KINDS: Mapping[str, type[Fact]] = {
         ChunkAcked,
         ChunkRefused,
         ChunkUnknown,
-        ChunkSettled,
+        ChunkReconciled,
         SourceAcked,
         JobSealed,
         SubmitIntended,

@@ -9,7 +9,7 @@ from pushengine.journal import facts
 from pushengine.journal.facts import Fact, FactRow, PushRow
 from pushengine.journal.state import PushHistory, PushState
 from pushengine.journal.store import Journal, JournalFile
-from pushengine.runtime.aio import finish, told_when_slow
+from pushengine.runtime.aio import announce_when_slow, finish
 from pushengine.runtime.clock import Clock
 
 JOURNAL_IS_SLOW = "the journal is slow, or another process has it locked"
@@ -58,13 +58,13 @@ class PushLog:
         """
         return self._clock.monotonic() - self._recorded_at.get(at, self._opened_at)
 
-    async def begin(self, row: PushRow, *begun: Fact) -> None:
+    async def begin(self, row: PushRow, *started: Fact) -> None:
         """List the push, together with its first facts: all of them or nothing is durable.
 
         Raises:
             JournalError: It could not be recorded.
         """
-        await self._write(row.created_at, begun, also=lambda file: file.begin_push(row))
+        await self._write(row.created_at, started, also=lambda file: file.begin_push(row))
 
     async def record(self, fact: Fact, *, final_state: str | None = None) -> None:
         """Make one fact durable, apply it, and emit its events.
@@ -93,10 +93,10 @@ class PushLog:
             also(file)
 
         async def write_and_apply() -> None:
-            with told_when_slow(self._tell_journal_is_slow):
+            with announce_when_slow(self._announce_slow_journal):
                 await self._journal.do(write)
             for fact in recorded:
-                if isinstance(fact, facts.ChunkSettled | facts.SubmitAccepted):  # something is measured from these
+                if isinstance(fact, facts.ChunkReconciled | facts.SubmitAccepted):  # something is measured from these
                     self._recorded_at[at] = self._clock.monotonic()
                 self._history.apply(fact, at)
                 self.tell(fact)
@@ -109,18 +109,18 @@ class PushLog:
         for event in events_of(fact, self.push_id, self.state):
             self._sink.emit(event)
 
-    def _tell_journal_is_slow(self) -> None:
+    def _announce_slow_journal(self) -> None:
         self._sink.emit(events.WaitStarted(push_id=self.push_id, reason=JOURNAL_IS_SLOW))
 
     async def known_checksum(self) -> str | None:
         """The platform's checksum algorithm as learned for this team."""
-        with told_when_slow(self._tell_journal_is_slow):
+        with announce_when_slow(self._announce_slow_journal):
             return await self._journal.read(lambda file: file.checksum_of(self._team))
 
-    async def learn_checksum(self, algorithm: str) -> None:
+    async def record_checksum(self, algorithm: str) -> None:
         """Remember it."""
-        with told_when_slow(self._tell_journal_is_slow):
-            await self._journal.do(lambda file: file.learn_checksum(self._team, algorithm))
+        with announce_when_slow(self._announce_slow_journal):
+            await self._journal.do(lambda file: file.record_checksum(self._team, algorithm))
 
 
 def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901 - one flat table
@@ -138,7 +138,7 @@ def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Eve
                 yield push_started(push_id, state.planned, state)
         case facts.JobCreated():
             yield events.JobCreated(push_id=push_id, job_id=fact.job_id)
-        case facts.ChunkSettled():
+        case facts.ChunkReconciled():
             yield events.ChunkReconciled(
                 push_id=push_id,
                 job_id=fact.job_id,

@@ -115,14 +115,14 @@ class Salvage:
         if self._db is None:
             return
         last = 0
-        is_whole = False
+        is_complete = False
         for row in self._scan("ASC", 0):
             if row is None:
-                is_whole = True
+                is_complete = True
             else:
                 last = row[0]
                 yield from self._decoded(row)
-        if is_whole:
+        if is_complete:
             return
         back = [row for row in self._scan("DESC", last) if row is not None]
         for seq in self._between(last, back[-1][0] if back else None):

@@ -56,7 +56,7 @@ class JobRecord:
     """One job of a push.
 
     Attributes:
-        is_whole: Every row of the source is acknowledged.
+        has_all_rows: Every row of the source is acknowledged.
         verified: How its chunk list was compared with what was sent before submit, or None: that was not done yet.
         submits: Submits that left, or were about to.
         accepted_at: When the platform took the first submit that counts, seconds UTC, or None.
@@ -67,7 +67,7 @@ class JobRecord:
 
     job_id: JobId
     chunks: dict[str, ChunkRecord] = dataclasses.field(default_factory=dict)
-    is_whole: bool = False
+    has_all_rows: bool = False
     verified: Literal["checksum", "count"] | None = None
     submits: int = 0
     submit: SubmitState = "none"
@@ -87,7 +87,7 @@ class JobRecord:
     @property
     def is_complete(self) -> bool:
         """All chunks of the source are acknowledged: what is left is to look, submit and poll."""
-        return self.is_whole or self.verified is not None or self.may_have_run
+        return self.has_all_rows or self.verified is not None or self.may_have_run
 
     @property
     def acked(self) -> list[ChunkRecord]:
@@ -174,7 +174,7 @@ class PushHistory:
                 | facts.ChunkAcked()
                 | facts.ChunkRefused()
                 | facts.ChunkUnknown()
-                | facts.ChunkSettled()
+                | facts.ChunkReconciled()
             ):
                 self._apply_to_chunk(fact, self._jobs[fact.job_id].chunks, at)
             case facts.SubmitIntended() | facts.SubmitRefused() | facts.SubmitUnknown() | facts.SubmitAccepted():
@@ -204,7 +204,7 @@ class PushHistory:
                 if fact.fingerprint:
                     state.fingerprints.append(fact.fingerprint)
             case facts.SourceAcked():
-                self._jobs[fact.job_id].is_whole = True
+                self._jobs[fact.job_id].has_all_rows = True
                 # By now the files are known to have had one content.
                 state.fingerprints = [fact.fingerprint] if fact.fingerprint else []
                 state.sha256 = None if fact.sha256 is None else tuple(fact.sha256)
@@ -234,7 +234,7 @@ class PushHistory:
                 chunks[fact.chunk_id].state = "refused"
             case facts.ChunkUnknown():
                 chunks[fact.chunk_id].state = "unknown"
-            case facts.ChunkSettled():
+            case facts.ChunkReconciled():
                 record = chunks[fact.chunk_id]
                 record.state = "acked" if fact.is_present else "absent"
                 if not fact.is_present or record.zombie_since is not None:

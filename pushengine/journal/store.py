@@ -162,7 +162,7 @@ class JournalFile(JournalQueries):
         """Say where a push stands."""
         self._db.execute("UPDATE pushes SET state = ?, updated_at = ? WHERE push_id = ?", (state, at, push_id))
 
-    def learn_checksum(self, team: str, checksum: str) -> None:
+    def record_checksum(self, team: str, checksum: str) -> None:
         """Remember it."""
         self._db.execute(
             "INSERT INTO teams VALUES (?, ?) ON CONFLICT (team) DO UPDATE SET checksum = excluded.checksum",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _PLAIN_OR_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 _ENCODINGS = _PLAIN_OR_DICTIONARY | {"RLE", "BIT_PACKED"}
-_SETTLED: dict[str, tuple[ColumnType, pa.DataType]] = {
+_SCHEMA_TYPES: dict[str, tuple[ColumnType, pa.DataType]] = {
     "BOOLEAN": ("BOOLEAN", pa.bool_()),
     "INT64": ("INTEGER", pa.int64()),
     "DOUBLE": ("FLOAT", pa.float64()),
@@ -50,7 +50,7 @@ _STAMPS = {
 }
 _ALL_STAMPS = _STAMPS["INT96"] | _STAMPS["INT64"]
 _MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
-_MR_TELLS_SIZES = (1, 2, 9)
+_MR_RECORDS_SIZES = (1, 2, 9)
 """Before, the header of the dictionary was missing in the size of a column (PARQUET-816)."""
 
 
@@ -98,7 +98,7 @@ def read_layouts(refs: Sequence[FileRef], filesystem: FileSystem, settings: Engi
     return layouts
 
 
-def require_settled(layouts: Sequence[ParquetLayout], schema: TableSchema) -> None:
+def require_schema(layouts: Sequence[ParquetLayout], schema: TableSchema) -> None:
     """The types of the files are those that the push settled on.
 
     Raises:
@@ -108,7 +108,7 @@ def require_settled(layouts: Sequence[ParquetLayout], schema: TableSchema) -> No
     if [leaf.name for leaf in leaves] != [column.name for column in schema.columns]:
         raise ReencodeError("the columns have other names in the file than in the schema")
     for leaf, column in zip(leaves, schema.columns, strict=True):
-        if (column.type, column.arrow_type) != _SETTLED[leaf.kind]:
+        if (column.type, column.arrow_type) != _SCHEMA_TYPES[leaf.kind]:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind} and is sent as {column.type}")
 
 
@@ -141,10 +141,12 @@ def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...
         raise ReencodeError("there are encrypted columns")
     if footer.leaves is None:
         raise ReencodeError("there are nested columns")
-    if (writer := _MR.match(footer.created_by)) and tuple(int(part or 0) for part in writer.groups()) < _MR_TELLS_SIZES:
+    if (writer := _MR.match(footer.created_by)) and tuple(
+        int(part or 0) for part in writer.groups()
+    ) < _MR_RECORDS_SIZES:
         raise ReencodeError("it was written by parquet-mr before 1.2.9, which told wrong sizes")
     for leaf in footer.leaves:
-        if leaf.kind not in _SETTLED:
+        if leaf.kind not in _SCHEMA_TYPES:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}")
         if leaf.kind in _ALL_STAMPS and leaf.kind not in _STAMPS[settings.timestamps]:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}, but timestamps is {settings.timestamps}")

@@ -157,7 +157,7 @@ _ENCRYPTION = (8, 9)
 """encryption_algorithm, footer_signing_key_metadata"""
 _SAME_IN_ALL = (1, 2, 6, 7)
 """version, schema, created_by, column_orders"""
-_SAYS_NOTHING_OF_VALUES = {b"ARROW:schema", b"pandas"}
+_NEUTRAL_METADATA_KEYS = {b"ARROW:schema", b"pandas"}
 """Keys of metadata that may differ; any other may say how values are meant, as Spark's do for the calendar of old timestamps."""
 
 
@@ -229,7 +229,7 @@ class Footer:
 def _metadata(footer: Fields) -> list[bytes]:
     """Raw pairs of key and value, but for those that say nothing of values."""
     pairs = ((raw, read_struct(raw)[0].get(1, (0, b""))[1]) for raw in elements_of(footer, 5, STRUCT))
-    return sorted(raw for raw, key in pairs if key[1:] not in _SAYS_NOTHING_OF_VALUES)
+    return sorted(raw for raw, key in pairs if key[1:] not in _NEUTRAL_METADATA_KEYS)
 
 
 def _leaves(footer: Fields) -> tuple[Leaf, ...] | None:

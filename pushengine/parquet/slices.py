@@ -116,8 +116,8 @@ def _joined(runs: Sequence[Run], block_bytes: int) -> Iterator[list[Run]]:
         if waiting and not (
             total + nbytes <= block_bytes
             and groups + count <= _MAX_ROW_GROUPS
-            and run.is_whole
-            and waiting[0].is_whole
+            and run.is_complete
+            and waiting[0].is_complete
             and run.layout.footer.is_like(waiting[0].layout.footer)
         ):
             yield waiting

@@ -53,7 +53,7 @@ class Run:
         return sum(rows for rows, _ in self.layout.groups[self.first : self.end])
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """It is all row groups of the file."""
         return self.end - self.first == len(self.layout.groups)
 
@@ -62,7 +62,7 @@ class Run:
         """It is the file, byte for byte."""
         layout = self.layout
         extra = layout.file.size - len(MAGIC) - layout.data_bytes - layout.footer.nbytes - TAIL_BYTES
-        return self.is_whole and extra <= _MAX_EXTRA_BYTES and layout.file.size <= MAX_PAYLOAD_BYTES
+        return self.is_complete and extra <= _MAX_EXTRA_BYTES and layout.file.size <= MAX_PAYLOAD_BYTES
 
 
 def check_values(run: Run, schema: TableSchema, filesystem: FileSystem) -> None:
@@ -120,7 +120,7 @@ class _Check:
     def _row_group(self, number: int, first_row: int) -> None:
         group = self._run.layout.footer.group(number)
         for index, (column, chunk) in enumerate(zip(self._schema.columns, group.chunks, strict=True)):
-            if self._needs_reading(number, index, column) and not self._is_fine_at_a_glance(index, chunk):
+            if self._needs_reading(number, index, column) and not self._passes_page_checks(index, chunk):
                 rows = self._column(number, index, chunk, first_row)
                 if rows != group.rows:
                     raise self._damaged(
@@ -138,7 +138,7 @@ class _Check:
         told = self._plain.metadata.row_group(number).column(index).statistics
         return told is None or not _holds(column, told)
 
-    def _is_fine_at_a_glance(self, index: int, chunk: ColumnChunk) -> bool:
+    def _passes_page_checks(self, index: int, chunk: ColumnChunk) -> bool:
         column, leaf = self._schema.columns[index], self._leaves[index]
         if self._may_lack_key(index):
             return False

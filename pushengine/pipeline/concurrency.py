@@ -73,18 +73,18 @@ class LimitChange:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RunningAttempt:
-    """One attempt to upload a chunk; `company` is how many were under way when it began, itself included."""
+    """One attempt to upload a chunk; `in_flight` is how many were under way when it began, itself included."""
 
     nbytes: int
-    began_at: float
-    company: int
+    started_at: float
+    in_flight: int
 
 
 class _Epoch:
     """What one stretch of time has shown."""
 
-    def __init__(self, began_at: float) -> None:
-        self.began_at = self.updated_at = began_at
+    def __init__(self, started_at: float) -> None:
+        self.started_at = self.updated_at = started_at
         self.uploads = 0
         self.nbytes = 0
         self._attempt_seconds = 0.0
@@ -103,15 +103,15 @@ class _Epoch:
     @property
     def mean_busy(self) -> float:
         """Attempts under way, on average, none above the limit counted."""
-        return self._busy_seconds / max(self.updated_at - self.began_at, 1e-9)
+        return self._busy_seconds / max(self.updated_at - self.started_at, 1e-9)
 
     def goodput(self, running: set[RunningAttempt]) -> float:
         """Bytes per second; `running` are the attempts that have not ended."""
         expected = _OVERDUE * self._attempt_seconds / max(self.nbytes, 1)
         overdue = sum(
-            self.updated_at - max(one.began_at, self.began_at)
+            self.updated_at - max(one.started_at, self.started_at)
             for one in running
-            if self.updated_at - one.began_at > expected * one.nbytes
+            if self.updated_at - one.started_at > expected * one.nbytes
         )
         return self.mean_busy * self.nbytes / max(self._attempt_seconds + overdue, 1e-9)
 
@@ -134,7 +134,7 @@ class ConcurrencyController:
         self._recent: collections.deque[tuple[float, float]] = collections.deque(maxlen=_REMEMBERED_UPLOADS)
         self._epoch: _Epoch | None = None
         self._changed_at = -math.inf
-        self._settled = self.limit  # where a trial that fails goes back to
+        self._base_limit = self.limit  # where a trial that fails goes back to
         self._goodput: float | None = None  # of the settled limit
         self._is_doubling = self.limit < highest
         self._has_fallen = False
@@ -151,7 +151,7 @@ class ConcurrencyController:
 
     # ---------------------------------------------------------------------------------------------------------- what happens
 
-    def began(self, nbytes: int, now: float) -> RunningAttempt:
+    def started(self, nbytes: int, now: float) -> RunningAttempt:
         """An attempt to upload `nbytes` bytes begins."""
         self._advance(now)
         attempt = RunningAttempt(max(nbytes, 1), now, len(self._running) + 1)
@@ -162,14 +162,14 @@ class ConcurrencyController:
         """It is over. "refused": by 429 or 503, or it stood still or timed out; "failed": for any other reason, which tells nothing."""
         epoch = self._advance(now)
         self._running.discard(attempt)
-        seconds = now - attempt.began_at
-        if attempt.began_at >= self._changed_at:
+        seconds = now - attempt.started_at
+        if attempt.started_at >= self._changed_at:
             epoch.add(attempt, seconds, outcome)
         if outcome == "refused":
             return self._refused(attempt, now)
         if outcome == "acknowledged":
             self._recent.append((seconds, seconds / attempt.nbytes))
-            if now - epoch.began_at >= self._epoch_seconds() and epoch.uploads >= self._enough():
+            if now - epoch.started_at >= self._epoch_seconds() and epoch.uploads >= self._enough():
                 return self._decide(epoch, now)
         return None
 
@@ -187,8 +187,8 @@ class ConcurrencyController:
 
     def _variation(self) -> float:
         """Standard deviation of the recent uploads' seconds per byte, as a share of their mean."""
-        paces = [pace for _, pace in self._recent] or [1.0]
-        return statistics.pstdev(paces) / max(statistics.fmean(paces), 1e-18)
+        rates = [seconds_per_byte for _, seconds_per_byte in self._recent] or [1.0]
+        return statistics.pstdev(rates) / max(statistics.fmean(rates), 1e-18)
 
     def _enough(self) -> float:
         """Uploads that an epoch must have seen. Doubling is a coarse question."""
@@ -198,13 +198,13 @@ class ConcurrencyController:
     # -------------------------------------------------------------------------------------------------------------- decisions
 
     def _refused(self, attempt: RunningAttempt, now: float) -> LimitChange | None:
-        tried = max(attempt.company, self.limit)
+        tried = max(attempt.in_flight, self.limit)
         after = max(self._lowest, min(round(tried * _REFUSAL_FACTOR), tried - 1))
-        is_known = attempt.began_at <= self._refused_at or now - self._refused_at < self._epoch_seconds()
+        is_known = attempt.started_at <= self._refused_at or now - self._refused_at < self._epoch_seconds()
         if after >= self.limit or is_known:
             return None
         self._refused_at = now
-        self._ceiling = max(after, attempt.company - 1)
+        self._ceiling = max(after, attempt.in_flight - 1)
         self._avoidance = self._next_avoidance
         self._next_avoidance = min(2 * self._next_avoidance, _LONGEST_AVOIDANCE)
         self._is_doubling = False
@@ -219,19 +219,19 @@ class ConcurrencyController:
         if epoch.mean_busy < _REACHED * self.limit:
             return self._judge_nothing(epoch, goodput, now)
         doubt = self._variation() / math.sqrt(epoch.uploads)
-        if self.limit > self._settled:
+        if self.limit > self._base_limit:
             return self._judge_more(goodput, now)
-        if self.limit < self._settled:
+        if self.limit < self._base_limit:
             return self._judge_less(goodput, now, doubt)
         return self._judge_rest(goodput, now, doubt)
 
     def _judge_nothing(self, epoch: _Epoch, goodput: float, now: float) -> LimitChange | None:
         """The limit was not reached, so more cannot help: a trial ends where it was enough."""
-        if self.limit == self._settled:
+        if self.limit == self._base_limit:
             return None
-        self._wait_for_next(1 if self.limit > self._settled else -1)
-        enough = max(min(math.ceil(epoch.mean_busy), self.limit), self._settled)
-        return self._settle(enough, None, "not reached", now, goodput)
+        self._wait_for_next(1 if self.limit > self._base_limit else -1)
+        enough = max(min(math.ceil(epoch.mean_busy), self.limit), self._base_limit)
+        return self._adopt(enough, None, "not reached", now, goodput)
 
     def _judge_rest(self, goodput: float, now: float, doubt: float) -> LimitChange | None:
         if self._goodput is not None and goodput < self._goodput * min(_FALL, 1 - 3 * doubt):
@@ -249,12 +249,12 @@ class ConcurrencyController:
         gain = goodput / known
         if self._is_doubling and gain < _DOUBLING_GAIN:
             self._is_doubling = False
-            enough = min(math.ceil(self._settled * max(gain, 1.0)), self.limit)  # at the pace of a connection before
-            return self._settle(enough, known if enough == self._settled else None, "no gain", now, goodput)
-        if not self._is_doubling and gain < 1 + min(_GROWTH_SHARE / self._settled, _GROWTH_GAIN):
+            enough = min(math.ceil(self._base_limit * max(gain, 1.0)), self.limit)  # at the pace of a connection before
+            return self._adopt(enough, known if enough == self._base_limit else None, "no gain", now, goodput)
+        if not self._is_doubling and gain < 1 + min(_GROWTH_SHARE / self._base_limit, _GROWTH_GAIN):
             self._wait_for_next(1)
-            return self._settle(self._settled, known, "no gain", now, goodput)
-        self._settled, self._goodput = self.limit, goodput
+            return self._adopt(self._base_limit, known, "no gain", now, goodput)
+        self._base_limit, self._goodput = self.limit, goodput
         self._rest[1], self._next_rest[1] = 0, 1
         if self._is_doubling and self.limit >= self._highest:
             self._is_doubling, self._goodput = False, None  # a coarse figure is none to compare one more or less with
@@ -265,8 +265,8 @@ class ConcurrencyController:
         known = self._goodput or goodput
         if goodput < known * (1 - _TRIM_LOSS + doubt):
             self._wait_for_next(-1)
-            return self._settle(self._settled, known, "loss", now, goodput)
-        self._settled = self.limit  # the goodput to keep stays what it was: many small losses are one large one
+            return self._adopt(self._base_limit, known, "loss", now, goodput)
+        self._base_limit = self.limit  # the goodput to keep stays what it was: many small losses are one large one
         return self._try_next(now, goodput)
 
     def _try_next(self, now: float, goodput: float) -> LimitChange | None:
@@ -285,18 +285,16 @@ class ConcurrencyController:
         self._rest[direction] = self._next_rest[direction]
         self._next_rest[direction] = min(2 * self._next_rest[direction], _LONGEST_REST[direction])
 
-    def _settle(
-        self, limit: int, known: float | None, reason: Reason, now: float, goodput: float
-    ) -> LimitChange | None:
-        self._settled, self._goodput = limit, known
+    def _adopt(self, limit: int, known: float | None, reason: Reason, now: float, goodput: float) -> LimitChange | None:
+        self._base_limit, self._goodput = limit, known
         return self._change(limit, reason, now, goodput)
 
     def _start_over(self, limit: int, reason: Reason, now: float, goodput: float | None) -> LimitChange | None:
         """The path is not what it was: learn it again, upwards first."""
-        self._settled, self._goodput = max(limit, self._lowest), None
+        self._base_limit, self._goodput = max(limit, self._lowest), None
         self._has_fallen = False
         self._rest, self._next_rest = {1: 0, -1: 4}, {1: 1, -1: 4}
-        return self._change(self._settled, reason, now, goodput)
+        return self._change(self._base_limit, reason, now, goodput)
 
     def _change(self, after: int, reason: Reason, now: float, goodput: float | None) -> LimitChange | None:
         before, self.limit = self.limit, after

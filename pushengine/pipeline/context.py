@@ -20,7 +20,7 @@ from pushengine.model import Target
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy, call_with_retries
 from pushengine.quota.limiter import SubmitLimiter
-from pushengine.runtime.aio import SILENT_SECONDS, told_when_slow
+from pushengine.runtime.aio import SILENT_SECONDS, announce_when_slow
 from pushengine.runtime.clock import Clock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
@@ -129,9 +129,9 @@ class PushContext:
             )
         )
 
-    def told_when_slow(self, reason: str) -> contextlib.AbstractContextManager[None]:
+    def announce_when_slow(self, reason: str) -> contextlib.AbstractContextManager[None]:
         """Tell of a wait in the block, if it gets long."""
-        return told_when_slow(lambda: self.emit_wait(reason))
+        return announce_when_slow(lambda: self.emit_wait(reason))
 
     async def sleep(self, seconds: float) -> None:
         """Wait, until the engine drains.
@@ -175,7 +175,7 @@ class PushContext:
             policy = dataclasses.replace(policy, max_attempts=min(policy.max_attempts, max_attempts))
 
         async def attempt() -> T:
-            with self.told_when_slow(f"no response yet, {operation}"):
+            with self.announce_when_slow(f"no response yet, {operation}"):
                 return await call()
 
         return await call_with_retries(

@@ -30,7 +30,7 @@ class Reservation:
 
     def resize(self, size: int) -> None:
         """Hold another number of bytes from now on. Never waits: growing may overdraw the budget until others release."""
-        self._budget._give_back(self._size - size)  # noqa: SLF001 - two halves of one thing
+        self._budget._release(self._size - size)  # noqa: SLF001 - two halves of one thing
         self._size = size
 
     def release(self) -> None:
@@ -60,7 +60,7 @@ class ByteBudget:
                 await future
             except asyncio.CancelledError:
                 if future.done() and not future.cancelled():
-                    self._give_back(size)  # granted and cancelled in the same turn of the loop
+                    self._release(size)  # granted and cancelled in the same turn of the loop
                 else:
                     self._wake()
                 raise
@@ -89,7 +89,7 @@ class ByteBudget:
         self.reserved += size
         self.peak = max(self.peak, self.reserved)
 
-    def _give_back(self, size: int) -> None:
+    def _release(self, size: int) -> None:
         self.reserved -= size
         self.peak = max(self.peak, self.reserved)
         self._wake()

@@ -134,18 +134,18 @@ class Producer:
         return chunk
 
     async def _encode_and_queue(self, chunk: Chunk, reservation: Reservation, begins: _Turn, ends: _Turn) -> None:
-        pieces = await self._encode_within_limit(chunk)
+        parts = await self._encode_within_limit(chunk)
         del chunk
         row = await begins.row()
         ready = []
-        for piece in pieces:
-            if isinstance(piece, int):
-                row += piece
+        for part in parts:
+            if isinstance(part, int):
+                row += part
                 continue
-            payload = dataclasses.replace(piece, source_rows=(row, row + piece.rows))
-            row += piece.rows
+            payload = dataclasses.replace(part, source_rows=(row, row + part.rows))
+            row += part.rows
             ready.append(ReadyChunk(payload, self._budget.take(payload.memory_bytes)))
-        del pieces
+        del parts
         ends.reach(row)
         self._budget.release(reservation)
         for item in ready:
@@ -172,7 +172,7 @@ class Producer:
             halves = await self._workers.encode(chunk.halves)
             if not halves:
                 raise
-            return [piece for half in halves for piece in await self._encode_within_limit(half)]
+            return [part for half in halves for part in await self._encode_within_limit(half)]
         if rows is None:
             return [payload]
         self._before.check(payload)

@@ -13,7 +13,7 @@ from pushengine.model import JobId, RemoteChunk
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.verification import Reconciliation, reconcile
 
-_LOOKS = 6
+_MAX_LISTINGS = 6
 
 
 class UploadGate:
@@ -21,14 +21,14 @@ class UploadGate:
 
     def __init__(self) -> None:
         self._uploads = 0
-        self._is_quiet = asyncio.Lock()
+        self._exclusive_lock = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[None]:
         """Take part in the traffic."""
-        async with self._is_quiet:
+        async with self._exclusive_lock:
             self._uploads += 1
             self._idle.clear()
         try:
@@ -39,9 +39,9 @@ class UploadGate:
                 self._idle.set()
 
     @contextlib.asynccontextmanager
-    async def quiet(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """No upload is under way, and none begins."""
-        async with self._is_quiet:
+        async with self._exclusive_lock:
             await self._idle.wait()
             yield
 
@@ -82,18 +82,18 @@ class Reconciler:
             JobTaintedError: It cannot be told, or the job holds more than what was sent.
         """
         log, settle_seconds = self._context.log, self._context.settings.settle_seconds
-        async with self.gate.quiet():
+        async with self.gate.exclusive():
             job = log.state.job_of(self._job_id)
             unknown = [chunk for chunk in job.chunks.values() if chunk.is_open]
             if not unknown:
                 return
-            for look in range(_LOOKS):
-                wait = settle_seconds * 2**look
+            for retry in range(_MAX_LISTINGS):
+                wait = settle_seconds * 2**retry
                 self._context.emit_wait(
                     f"before the chunks of job {self._job_id} are listed: the list may lag behind", wait
                 )
                 await self._context.clock.sleep(wait)
-                result = await self._look(job)
+                result = await self._list_and_compare(job)
                 if not result.is_behind:
                     break
             if result.taint is not None:
@@ -102,7 +102,7 @@ class Reconciler:
                 )
             for chunk in unknown:
                 await log.record(
-                    facts.ChunkSettled(
+                    facts.ChunkReconciled(
                         job_id=self._job_id,
                         chunk_id=chunk.chunk_id,
                         is_present=chunk.chunk_id in result.present,
@@ -110,7 +110,7 @@ class Reconciler:
                     )
                 )
 
-    async def _look(self, job: JobRecord) -> Reconciliation:
+    async def _list_and_compare(self, job: JobRecord) -> Reconciliation:
         chunks = job.chunks.values()
         listed = await self._list_chunks(self._job_id)
         return reconcile(

@@ -90,13 +90,13 @@ class RetryPolicy:
         attempt: int,
         elapsed_seconds: float,
         rng: random.Random,
-        is_settled: bool = False,
+        is_reconciled: bool = False,
     ) -> RetryDecision:
         """The decision after `attempt` (from 1) failed with `error`, `elapsed_seconds` after the first attempt began.
 
-        `is_settled`: the outcome was unknown and has been found out since: nothing was done, another attempt is safe.
+        `is_reconciled`: the outcome was unknown and has been found out since: nothing was done, another attempt is safe.
         """
-        if error.disposition != "transient" and not is_settled:
+        if error.disposition != "transient" and not is_reconciled:
             return RetryDecision(retry=False)
         wait = self.backoff(attempt - 1, rng)
         if isinstance(error, RateLimitedError) and error.retry_after_seconds is not None:

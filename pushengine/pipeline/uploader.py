@@ -67,16 +67,16 @@ class UploadSlots:
         """Time one attempt; the block calls what it is given with the error, or None for an acknowledgement. Else it counts for nothing."""
         outcome: Outcome = "failed"
 
-        def tell(error: PushEngineError | None) -> None:
+        def finish(error: PushEngineError | None) -> None:
             nonlocal outcome
             outcome = "acknowledged" if error is None else "refused" if is_overload(error) else "failed"
 
-        attempt = self._controller.began(nbytes, self._context.clock.monotonic())
+        attempt = self._controller.started(nbytes, self._context.clock.monotonic())
         self._under_way += 1
         if self._under_way == 1:
             self._listen()
         try:
-            yield tell
+            yield finish
         finally:
             self._under_way -= 1
             self._listen()
@@ -87,9 +87,9 @@ class UploadSlots:
         if self._alarm is not None:
             self._alarm.cancel()
         loop = asyncio.get_running_loop()
-        self._alarm = loop.call_later(SILENT_SECONDS, self._tell_silence) if self._under_way else None
+        self._alarm = loop.call_later(SILENT_SECONDS, self._announce_silence) if self._under_way else None
 
-    def _tell_silence(self) -> None:
+    def _announce_silence(self) -> None:
         count = "1 upload is" if self._under_way == 1 else f"{self._under_way} uploads are"
         self._context.emit_wait(f"no response yet, {count} under way")
 
@@ -171,7 +171,7 @@ class Uploader:
                 break
             elapsed = self._context.clock.monotonic() - start
             decision = self._context.shared.policy.decide(
-                error, attempt=attempt, elapsed_seconds=elapsed, rng=self._context.rng, is_settled=is_unknown
+                error, attempt=attempt, elapsed_seconds=elapsed, rng=self._context.rng, is_reconciled=is_unknown
             )
             if decision.is_exhausted:
                 raise exhausted(operation, attempt, elapsed, error) from error
@@ -200,9 +200,9 @@ class Uploader:
         """One attempt as part of the traffic; None if the chunk was acknowledged."""
         ids = {"job_id": self._job_id, "chunk_id": payload.chunk_id}
         async with self._reconciler.gate.upload():
-            with self._slots.attempt(payload.size) as tell:
+            with self._slots.attempt(payload.size) as finish:
                 error = await self._attempt_recorded(payload, attempt, ids)
-                tell(error)
+                finish(error)
         return error
 
     async def _attempt_recorded(self, payload: Payload, attempt: int, ids: Mapping[str, str]) -> PushEngineError | None:

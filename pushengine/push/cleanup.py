@@ -25,7 +25,7 @@ from pushengine.runtime.clock import Clock
 from pushengine.sources.spool import SpoolHold, list_old_spools
 
 
-async def give_up_stale_pushes(
+async def abandon_stale_pushes(
     *, journal: Journal, take_lock: Callable[[str], Lock], clock: Clock, stale_seconds: float
 ) -> int:
     """End open pushes that have no job and were not touched for so long; one that another process holds is left alone.
@@ -147,7 +147,7 @@ async def delete_spool(path: Path, *, journal: Journal, off_loop: OffLoop, ended
     """
     with SpoolHold() as hold, contextlib.suppress(OSError):
         # The lock first: a push holds its file before it is in the journal and until it is over, so what the journal says now stays true.
-        if not hold.take_alone(path) or await journal.read(
+        if not hold.take_exclusively(path) or await journal.read(
             lambda file: file.needs_file(path.name, ended_since=ended_since)
         ):
             return False

@@ -135,7 +135,7 @@ class Delivery:
                         task.cancel()
         context.drain.check()
         self.source_nbytes = producer.nbytes
-        self._require_whole(record, producer.end_row)
+        self._require_complete(record, producer.end_row)
         return producer.end_row, None if hashing is None else hashing.result()
 
     def _hasher(self, chunks: Chunker) -> FileHasher | None:
@@ -154,7 +154,7 @@ class Delivery:
             return DIGESTS
         return tuple(name for name in DIGESTS if name in (JOURNAL_DIGEST, known.partition("/")[0]))
 
-    def _require_whole(self, record: JobRecord, rows: int) -> None:
+    def _require_complete(self, record: JobRecord, rows: int) -> None:
         """The acknowledged chunks are the source, row for row."""
         if not rows:
             raise SourceReadError("no rows", source=self._reader.label, hint="an empty source is not pushed")

@@ -17,7 +17,7 @@ from pushengine.pipeline.context import Measures, PushContext, Shared
 from pushengine.push.opening import settings_of
 from pushengine.push.outcome import target_of
 from pushengine.push.session import PushSession
-from pushengine.runtime.aio import settled
+from pushengine.runtime.aio import wait_until_done
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
     """
     taking = asyncio.ensure_future(shared.runtime.off_loop(shared.take_lock, identity))
     try:
-        await settled(taking)
+        await wait_until_done(taking)
     except asyncio.CancelledError:
         if not taking.cancelled() and taking.exception() is None:
             taking.result().release()
@@ -78,7 +78,7 @@ def new_session(
 async def mark_done(context: PushContext, push_id: str) -> None:
     """The caller has heard that this push is DONE: the same command means a new one from now on."""
     now = context.clock.now()
-    with context.told_when_slow(JOURNAL_IS_SLOW):
+    with context.announce_when_slow(JOURNAL_IS_SLOW):
         await context.shared.journal.do(lambda file: file.set_state(push_id, "done", now))
 
 
@@ -94,7 +94,7 @@ class EarlierPushes:
         self._shared = context.shared
 
     async def _read(self, call: Callable[[JournalFile], T]) -> T:
-        with self._context.told_when_slow(JOURNAL_IS_SLOW):
+        with self._context.announce_when_slow(JOURNAL_IS_SLOW):
             return await self._shared.journal.read(call)
 
     async def find(self, identity: str) -> PushSession | None:
@@ -126,7 +126,7 @@ class EarlierPushes:
         rows = await self._read(lambda file: file.facts(push_id))
         return new_session(self._shared, push_id, measures, self._context.target, rows)
 
-    async def end_rivals(self, identity: str) -> None:
+    async def end_earlier_pushes(self, identity: str) -> None:
         """An older push into this table that was left unfinished must not undo this one when somebody resumes it.
 
         Where one of the two replaces the table, the older one is over. One that another process works on right now is left alone.
@@ -143,26 +143,26 @@ class EarlierPushes:
                 continue
             with contextlib.suppress(JournalLockedError):
                 async with locked(shared, row.identity):
-                    await self._end_rival(row.push_id)
+                    await self._end_earlier_push(row.push_id)
 
-    async def _end_rival(self, push_id: str) -> None:
-        ours = self._context.target
-        rival = await self._load(push_id, Measures(self._context.clock.monotonic()))
-        theirs = rival.context.target
-        if rival.state.planned is None:  # it sent nothing, wherever it was going
-            await rival.supersede("it was never planned to its end")
+    async def _end_earlier_push(self, push_id: str) -> None:
+        target = self._context.target
+        earlier = await self._load(push_id, Measures(self._context.clock.monotonic()))
+        earlier_target = earlier.context.target
+        if earlier.state.planned is None:  # it sent nothing, wherever it was going
+            await earlier.supersede("it was never planned to its end")
             return
-        if theirs.connection_id != ours.connection_id:
+        if earlier_target.connection_id != target.connection_id:
             return
-        if "replace" not in (theirs.mode, ours.mode):
-            self._context.emit(events.EarlierPushLeft(push_id=push_id, table=ours.table, mode=theirs.mode))
+        if "replace" not in (earlier_target.mode, target.mode):
+            self._context.emit(events.EarlierPushLeft(push_id=push_id, table=target.table, mode=earlier_target.mode))
             return
-        if not rival.state.may_have_run:
-            await rival.supersede(f"a newer push into table {ours.table} began")
+        if not earlier.state.may_have_run:
+            await earlier.supersede(f"a newer push into table {target.table} began")
             return
         self._context.emit_wait(
-            f"push {push_id} into table {ours.table} was submitted before: it comes to its end first"
+            f"push {push_id} into table {target.table} was submitted before: it comes to its end first"
         )
         # Whatever its end is, the journal has it, and this push comes after it.
         with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
-            await rival.end_job()
+            await earlier.end_job()

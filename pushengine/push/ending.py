@@ -31,9 +31,9 @@ async def end_job(context: PushContext, record: JobRecord) -> Job:
         PushEngineError: The cause; the job is as it was then.
     """
     context.drain.check()
-    settled = _settled_before(context, record)
-    if settled is not None:
-        return settled
+    final = _final_before(context, record)
+    if final is not None:
+        return final
     jobs = JobRunner(context)
     submission = Submission(jobs, record.job_id)
     async with _submit_turn(context):
@@ -54,7 +54,7 @@ async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
     target = context.target
     name = f"{target.connection_id or ''}/{target.table}".casefold()
     lock = context.shared.table_locks.setdefault(name, asyncio.Lock())
-    with context.told_when_slow(f"another push into table {target.table} comes to its end first"):
+    with context.announce_when_slow(f"another push into table {target.table} comes to its end first"):
         await lock.acquire()
     try:
         yield
@@ -62,7 +62,7 @@ async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
         lock.release()
 
 
-def _settled_before(context: PushContext, record: JobRecord) -> Job | None:
+def _final_before(context: PushContext, record: JobRecord) -> Job | None:
     """The job, if the journal has its end: nobody is asked again, the platform may have forgotten it.
 
     Raises:
@@ -143,7 +143,7 @@ class Polling:
     async def _poll_once(self, deadline: float, *, is_first: bool) -> Job | None:
         """The job, or None where this look at it failed in a way that passes: the deadline bounds such failures."""
         context = self._context
-        slow = context.told_when_slow(f"no response yet, poll of job {self._job_id}")
+        slow = context.announce_when_slow(f"no response yet, poll of job {self._job_id}")
         try:
             with slow if is_first else contextlib.nullcontext():
                 return await context.destination.get_job(self._job_id)

@@ -82,7 +82,7 @@ def source_words(spec: Any) -> list[str] | None:
 
 def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
     """What decides about the bytes of a chunk, besides its rows and the schema. Settings at their default are left out."""
-    told = {
+    options = {
         **{key: getattr(settings, name) for key, name in _SETTINGS.items()},
         "csv": [getattr(settings, name) for name in _CSV_SETTINGS],
     }
@@ -91,7 +91,7 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
         "chunking": CHUNKING_VERSION,
         "chunk_bytes": settings.fitting_chunk_bytes,
         "encoders": settings.encoder_threads,
-        **{key: value for key, value in told.items() if value != defaults[key]},
+        **{key: value for key, value in options.items() if value != defaults[key]},
         **library_versions(),
     }
 
@@ -106,9 +106,9 @@ def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> Eng
 
     A newer version may have written more of its CSV settings. What it meant by them is not known here: `recipe_change` says that they differ.
     """
-    told = _defaults() | dict(recipe)
-    update = {name: told[key] for key, name in (_SETTINGS | _CUT).items() if key in told}
-    return settings.model_copy(update=update | dict(zip(_CSV_SETTINGS, told["csv"], strict=False)))
+    options = _defaults() | dict(recipe)
+    update = {name: options[key] for key, name in (_SETTINGS | _CUT).items() if key in options}
+    return settings.model_copy(update=update | dict(zip(_CSV_SETTINGS, options["csv"], strict=False)))
 
 
 def recipe_change(

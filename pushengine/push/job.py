@@ -22,7 +22,7 @@ from pushengine.pipeline.verification import verify_chunks
 from pushengine.text import utc
 
 _DELETE_TIMEOUT_SECONDS = 10.0
-_LOOKS = 6
+_MAX_LISTINGS = 6
 _CREATE_ATTEMPTS = 5
 
 
@@ -72,18 +72,18 @@ class JobRunner:
         await self._wait_for_quarantine(job_id)
         sent = [chunk.as_sent() for chunk in context.log.state.job_of(job_id).acked]
         known = await context.log.known_checksum()
-        for look in range(_LOOKS):
+        for retry in range(_MAX_LISTINGS):
             listed = await self.list_chunks(job_id)
             found = verify_chunks(sent, listed, known=known)
-            if found.verified is not None or len(listed) >= len(sent) or look == _LOOKS - 1:
+            if found.verified is not None or len(listed) >= len(sent) or retry == _MAX_LISTINGS - 1:
                 break
-            wait = context.settings.settle_seconds * 2**look  # the list may lag behind
+            wait = context.settings.settle_seconds * 2**retry  # the list may lag behind
             context.emit_wait(f"the list of chunks of job {job_id} is not complete yet", wait)
             await context.sleep(wait)
         if found.verified is None:
             raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
         if found.algorithm is not None and found.algorithm != known:
-            await context.log.learn_checksum(found.algorithm)
+            await context.log.record_checksum(found.algorithm)
         await context.log.record(facts.JobSealed(job_id=job_id, chunks=len(sent), verified=found.verified))
         return found.verified
 
@@ -140,7 +140,7 @@ class JobRunner:
         error: str | None = None
         try:
             async with asyncio.timeout(_DELETE_TIMEOUT_SECONDS):
-                with self.context.told_when_slow(f"no response yet, deletion of job {job_id}"):
+                with self.context.announce_when_slow(f"no response yet, deletion of job {job_id}"):
                     await self.context.destination.delete_job(job_id)
         except (PushEngineError, TimeoutError) as caught:
             error = str(caught) or type(caught).__name__

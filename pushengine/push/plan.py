@@ -95,8 +95,8 @@ async def plan_source(
             )
             source_reader = SourceReader(opened, settings, inference, workers)
             async with contextlib.aclosing(source_reader):
-                settled = await source_reader.settle(is_exhaustive=False)
-                passthrough = await source_reader.passthrough_blocks(settled)
+                schema = await source_reader.settle(is_exhaustive=False)
+                passthrough = await source_reader.passthrough_blocks(schema)
         finally:
             await workers.aclose()
     is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
@@ -107,15 +107,15 @@ async def plan_source(
         keys=target.keys,
         files=tuple(file.uri for file in source_reader.files) or (source_reader.label,),
         source_bytes=source_reader.size_bytes,
-        columns=tuple(settled.table_columns()),
+        columns=tuple(schema.table_columns()),
         sampled_rows=source_reader.sampled_rows,
         is_sample_complete=is_complete,
         estimated_chunks=len(passthrough) if isinstance(passthrough, list) else chunks,
-        notes=(*_plan_notes(target, [column.name for column in settled.columns]), *_way_notes(passthrough)),
+        notes=(*_plan_notes(target, [column.name for column in schema.columns]), *_passthrough_notes(passthrough)),
     )
 
 
-def _way_notes(passthrough: list[PassthroughBlock] | ReencodeError | None) -> list[str]:
+def _passthrough_notes(passthrough: list[PassthroughBlock] | ReencodeError | None) -> list[str]:
     if passthrough is None:
         return []
     return ["sent as it is" if isinstance(passthrough, list) else f"re-encoded: {passthrough}"]

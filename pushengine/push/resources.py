@@ -17,11 +17,11 @@ from pushengine.model import QuotaStatus
 from pushengine.pipeline.context import Shared
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
-from pushengine.push.cleanup import delete_forgotten_jobs, delete_old_spools, give_up_stale_pushes
+from pushengine.push.cleanup import abandon_stale_pushes, delete_forgotten_jobs, delete_old_spools
 from pushengine.quota.ledger import SqliteLedger, open_ledger, quota_status
 from pushengine.quota.limiter import SubmitLimiter
 from pushengine.quota.server_clock import ServerClock
-from pushengine.runtime.aio import told_when_slow
+from pushengine.runtime.aio import announce_when_slow
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
 from pushengine.state.folder import StateFolder, default_state_dir
@@ -87,7 +87,7 @@ class EngineResources:
         self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
         self._journal = journal = Journal(folder.journal)
         take_lock = functools.partial(PushLock, folder.locks)
-        with self.told_when_slow(JOURNAL_IS_SLOW):
+        with self.announce_when_slow(JOURNAL_IS_SLOW):
             await journal.open()
             await self._prune(folder, journal, take_lock)
         self._shared = Shared(
@@ -118,7 +118,7 @@ class EngineResources:
         clock, stale_seconds = self._runtime.clock, self._settings.stale_hours * 3600.0
         before = clock.now() - self._settings.history_days * 86_400.0
         await journal.do(lambda file: file.prune(before))
-        await give_up_stale_pushes(journal=journal, take_lock=take_lock, clock=clock, stale_seconds=stale_seconds)
+        await abandon_stale_pushes(journal=journal, take_lock=take_lock, clock=clock, stale_seconds=stale_seconds)
         await delete_old_spools(
             folder.spool,
             journal=journal,
@@ -134,7 +134,7 @@ class EngineResources:
         self._is_swept = True
         with (
             contextlib.suppress(PushEngineError),
-            self.told_when_slow("jobs that earlier pushes left behind are deleted first"),
+            self.announce_when_slow("jobs that earlier pushes left behind are deleted first"),
         ):
             await delete_forgotten_jobs(
                 self._destination,
@@ -150,9 +150,11 @@ class EngineResources:
         """Whoever resumes asks for old pushes too: they are not forgotten."""
         self._is_swept = True
 
-    def told_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
+    def announce_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
         """Tell of a wait in the block, if it gets long."""
-        return told_when_slow(functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, reason=reason)))
+        return announce_when_slow(
+            functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, reason=reason))
+        )
 
     async def quota(self) -> QuotaStatus:
         """What is left of this hour, as far as this host's ledger knows."""

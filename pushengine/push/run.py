@@ -131,10 +131,10 @@ class PushRun:
             elif found.state.may_have_run or found.state.is_done:
                 is_finished = await self._end_submitted(found, opener, workers)
             else:
-                is_finished = await self._go_on(found, opener, workers)
+                is_finished = await self._continue_earlier_push(found, opener, workers)
             if not is_finished:
                 self._session = self._new_session()
-                await self._begin_anew(identity, opener, workers)
+                await self._start_new_push(identity, opener, workers)
 
     def _identity(self) -> str:
         """Equal for the same command over files; of its own for objects in memory, which no later process can find."""
@@ -166,11 +166,11 @@ class PushRun:
                 await session.end_job()
             except JobFailedError as error:
                 failure = error
-        if self._request.resumes is not None or await self._is_still_sent(session, opener, workers, failure):
+        if self._request.resumes is not None or await self._sent_the_source(session, opener, workers, failure):
             if failure is not None:
                 raise failure
             return True
-        await self._leave_settled(session, failure)
+        await self._close_earlier_push(session, failure)
         return False
 
     async def _take_over(
@@ -188,7 +188,7 @@ class PushRun:
         touched = None if fingerprint in state.fingerprints else fingerprint
         await session.context.log.record(facts.SessionStarted(pid=os.getpid(), resumed=True, fingerprint=touched))
 
-    async def _is_still_sent(
+    async def _sent_the_source(
         self, session: PushSession, opener: SourceOpener, workers: Workers, failure: JobFailedError | None
     ) -> bool:
         try:
@@ -203,7 +203,7 @@ class PushRun:
                 hint="nothing else was pushed",
             ) from error.__cause__
 
-    async def _leave_settled(self, session: PushSession, failure: JobFailedError | None) -> None:
+    async def _close_earlier_push(self, session: PushSession, failure: JobFailedError | None) -> None:
         """The earlier push is over, and the source holds something else: begin as if it had never been."""
         push_id, target = session.context.push_id, session.context.target
         if failure is None:
@@ -221,7 +221,7 @@ class PushRun:
 
     # --- Nothing was submitted
 
-    async def _go_on(self, session: PushSession, opener: SourceOpener, workers: Workers) -> bool:
+    async def _continue_earlier_push(self, session: PushSession, opener: SourceOpener, workers: Workers) -> bool:
         """Finish what an earlier process left.
 
         Returns:
@@ -247,11 +247,11 @@ class PushRun:
 
     # --- A new push
 
-    async def _begin_anew(self, identity: str, opener: SourceOpener, workers: Workers) -> None:
+    async def _start_new_push(self, identity: str, opener: SourceOpener, workers: Workers) -> None:
         session, settings = self._session, self._shared.engine_settings
         async with opener.opened(settings, keys=self._request.target.keys) as source:
-            schema = await session.settle_schema(source.source_reader, is_exhaustive=False)
-            await EarlierPushes(session.context).end_rivals(identity)
+            schema = await session.infer_schema(source.source_reader, is_exhaustive=False)
+            await EarlierPushes(session.context).end_earlier_pushes(identity)
             await self._begin(session, identity, source, schema)
             await session.deliver(source, workers, rechecks=False, is_new=True)
 

@@ -116,7 +116,7 @@ class PushSession:
             await self._jobs.discard(self.state.job.job_id)
         await self.context.log.record(facts.PushSuperseded(reason=reason), final_state="superseded")
 
-    async def settle_schema(self, reader: SourceReader, *, is_exhaustive: bool) -> TableSchema:
+    async def infer_schema(self, reader: SourceReader, *, is_exhaustive: bool) -> TableSchema:
         """The schema of the source, from a sample or from every row.
 
         Raises:
@@ -165,7 +165,7 @@ class PushSession:
         )
         if not isinstance(cause, ValueMisfitError):
             return schema
-        learned = await self.settle_schema(reader, is_exhaustive=True)
+        learned = await self.infer_schema(reader, is_exhaustive=True)
         self.context.emit(events.SchemaLearned(push_id=self.context.push_id, changes=schema_changes(schema, learned)))
         await log.record(facts.PushRestarted(reason=str(cause), schema=dump_schema(learned)))
         return learned

@@ -27,7 +27,7 @@ from pushengine.push.job import JobRunner
 from pushengine.runtime.aio import finish
 
 _MAX_SUBMIT_ATTEMPTS = 12
-_UNKNOWN_SETTLE_SECONDS = 5.0
+_UNKNOWN_WAIT_SECONDS = 5.0
 _REPEAT_AFTER_SECONDS = (30.0, 120.0, 480.0, 1800.0)
 """How long after the acknowledgement of its submit a job that is still NEW is submitted again."""
 
@@ -112,7 +112,7 @@ class Submission:
             raise
 
     async def _send(self) -> None:
-        with self._context.told_when_slow(f"no response yet, {self._operation}"):
+        with self._context.announce_when_slow(f"no response yet, {self._operation}"):
             await self._context.destination.submit_job(
                 self._job_id, duplicate_removal_column=self._context.target.duplicate_removal_column
             )
@@ -128,7 +128,7 @@ class Submission:
             return False
         if not is_undone(error):
             await self._log.record(facts.SubmitUnknown(job_id=self._job_id, error=error.message))
-            wait = _UNKNOWN_SETTLE_SECONDS + self._context.backoff(attempt)
+            wait = _UNKNOWN_WAIT_SECONDS + self._context.backoff(attempt)
             return await self._is_accepted_after_all(attempt, error, wait)
         await self._log.record(refused)
         if isinstance(error, NotFoundError):
@@ -144,7 +144,7 @@ class Submission:
 
     async def _refused(self, error: RateLimitedError) -> float:
         """Have all submits of this host wait as a 429 asks for; returns for how long, seconds."""
-        with self._told_when_ledger_is_locked():
+        with self._announce_locked_ledger():
             return await self._limiter.refused(error.retry_after_seconds)
 
     async def _is_accepted_after_all(self, attempt: int, error: PushEngineError, wait: float) -> bool:
@@ -161,8 +161,8 @@ class Submission:
         self._context.on_retry(self._operation, attempt, wait, error)
         await self._context.sleep(wait)
 
-    def _told_when_ledger_is_locked(self) -> contextlib.AbstractContextManager[None]:
-        return self._context.told_when_slow("another process has the quota ledger locked")
+    def _announce_locked_ledger(self) -> contextlib.AbstractContextManager[None]:
+        return self._context.announce_when_slow("another process has the quota ledger locked")
 
     def _emit_correction(self, message: str) -> None:
         self._context.emit(
@@ -182,7 +182,7 @@ class Submission:
             return
         if elapsed < _REPEAT_AFTER_SECONDS[record.repeats]:
             return
-        with self._told_when_ledger_is_locked():
+        with self._announce_locked_ledger():
             is_granted = await self._limiter.try_acquire(self._emit_correction)
         if not is_granted:
             return

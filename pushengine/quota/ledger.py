@@ -42,7 +42,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import LedgerError
 from pushengine.interfaces import QuotaGrant
 from pushengine.model import QuotaStatus
-from pushengine.quota.rules import Block, Moment, QuotaRow, QuotaRules
+from pushengine.quota.rules import Block, ClockReading, QuotaRow, QuotaRules
 from pushengine.state.sqlite import flush_log, open_durable, transaction
 from pushengine.text import iso_utc
 
@@ -153,7 +153,7 @@ class SqliteLedger:
         Raises:
             LedgerError: The file cannot be used.
         """
-        now = _moment(server_now, host_now)
+        now = _clock_reading(server_now, host_now)
         with self._reading() as connection:
             seen = _read(connection, team)
         refusal = self._rules.refusal(seen, now)
@@ -196,7 +196,7 @@ class SqliteLedger:
         Raises:
             LedgerError: The file cannot be used.
         """
-        now = _moment(server_now, host_now)
+        now = _clock_reading(server_now, host_now)
         block = Block.for_seconds(seconds, now, is_named=is_named, reason=reason)
         with self._transaction() as connection:
             row = _read(connection, team)
@@ -212,7 +212,7 @@ class SqliteLedger:
         Raises:
             LedgerError: The file cannot be used.
         """
-        now = _moment(server_now, host_now)
+        now = _clock_reading(server_now, host_now)
         with self._transaction() as connection:
             before = _read(connection, team)
             row, cleared = self._rules.reset(before, now)
@@ -234,7 +234,7 @@ class SqliteLedger:
         Raises:
             LedgerError: The file cannot be used.
         """
-        now = _moment(server_now, host_now)
+        now = _clock_reading(server_now, host_now)
         with self._reading() as connection:
             row, _ = self._rules.corrected(_read(connection, team), now)
         seconds = row.block.seconds_left(now) if row.block is not None else 0.0
@@ -281,8 +281,8 @@ class SqliteLedger:
         return f"<SqliteLedger {self.path} {self.submits_per_hour}/h>"
 
 
-def _moment(server_now: float, host_now: float | None) -> Moment:
-    return Moment(server_now, server_now if host_now is None else host_now)
+def _clock_reading(server_now: float, host_now: float | None) -> ClockReading:
+    return ClockReading(server_now, server_now if host_now is None else host_now)
 
 
 def _read(connection: sqlite3.Connection, team: str) -> QuotaRow:

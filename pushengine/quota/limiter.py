@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from pushengine.interfaces import OffLoop, QuotaGrant, QuotaLedger
 from pushengine.quota.server_clock import ServerClock
-from pushengine.runtime.aio import told_when_slow
+from pushengine.runtime.aio import announce_when_slow
 from pushengine.runtime.clock import Clock
 from pushengine.text import utc
 
@@ -32,7 +32,7 @@ _SAME_WAIT_SECONDS = 5.0
 _MAX_BLOCKED_SLEEP_SECONDS = 60.0
 
 
-def _tell_nobody(_told: str) -> None:
+def _ignore(_message: str) -> None:
     """Whoever does not want to be told."""
 
 
@@ -70,7 +70,7 @@ class SubmitLimiter:
         self._refusals_in_a_row = 0
 
     async def acquire(
-        self, on_wait: Callable[[dt.datetime, float, str], None], on_warning: Callable[[str], None] = _tell_nobody
+        self, on_wait: Callable[[dt.datetime, float, str], None], on_warning: Callable[[str], None] = _ignore
     ) -> int:
         """Wait for the right to submit once, now.
 
@@ -86,14 +86,14 @@ class SubmitLimiter:
             LedgerError: The ledger cannot be used; nothing may be submitted then.
         """
         waits = _Announcements(on_wait, self._server_clock)
-        while not (grant := await self._ask_in_turn(on_warning, on_line=waits.tell_line)).granted:
+        while not (grant := await self._take_turn(on_warning, on_line=waits.announce_queue)).granted:
             wait = grant.wait_seconds + self._rng.uniform(0, min(_MAX_JITTER_SECONDS, grant.wait_seconds / 10))
-            waits.tell(wait, grant.reason)
+            waits.announce(wait, grant.reason)
             # A block may be lifted before its time: by `pushengine quota reset`, or because it was set by a wrong clock.
             await self._clock.sleep(min(wait, _MAX_BLOCKED_SLEEP_SECONDS) if grant.reason == "server" else wait)
         return grant.spent
 
-    async def try_acquire(self, on_warning: Callable[[str], None] = _tell_nobody) -> bool:
+    async def try_acquire(self, on_warning: Callable[[str], None] = _ignore) -> bool:
         """Take the right to submit once if it can be had without a wait of a second or more; True if it was.
 
         Raises:
@@ -102,12 +102,12 @@ class SubmitLimiter:
         if len(self._line) * self._ledger.spacing_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
             return False
         try:
-            grant = await self._ask_in_turn(on_warning, patience_seconds=_MIN_ANNOUNCED_WAIT_SECONDS)
+            grant = await self._take_turn(on_warning, patience_seconds=_MIN_ANNOUNCED_WAIT_SECONDS)
         except TimeoutError:
             return False
         return grant.granted
 
-    async def _ask_in_turn(
+    async def _take_turn(
         self,
         on_warning: Callable[[str], None],
         *,
@@ -119,23 +119,23 @@ class SubmitLimiter:
         Raises:
             TimeoutError: The turn did not come in `patience_seconds`.
         """
-        give_up_at = math.inf if patience_seconds is None else self._clock.monotonic() + patience_seconds
+        patience_ends_at = math.inf if patience_seconds is None else self._clock.monotonic() + patience_seconds
         with self._standing_in_line(on_line):
             async with asyncio.timeout(patience_seconds):
                 await self._turn.acquire()
             try:
                 await self._spacing.acquire()
-                return await self._ask(on_warning, give_up_at)
+                return await self._try_once(on_warning, patience_ends_at)
             finally:
                 self._turn.release()
 
-    async def _ask(self, on_warning: Callable[[str], None], give_up_at: float) -> QuotaGrant:
+    async def _try_once(self, on_warning: Callable[[str], None], patience_ends_at: float) -> QuotaGrant:
         while True:
             grant = await self._off_loop(self._ledger.reserve, self._team, self._server_clock.now(), self._clock.now())
             if grant.warning:
                 on_warning(grant.warning)
             is_long = grant.wait_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS
-            if grant.granted or is_long or self._clock.monotonic() + grant.wait_seconds >= give_up_at:
+            if grant.granted or is_long or self._clock.monotonic() + grant.wait_seconds >= patience_ends_at:
                 return grant
             await self._clock.sleep(max(grant.wait_seconds, _MIN_WAIT_SECONDS))
 
@@ -145,12 +145,12 @@ class SubmitLimiter:
         place = object()
         self._line[place] = None
 
-        def tell() -> None:
+        def announce() -> None:
             if on_line is not None:
                 on_line(max(list(self._line).index(place), 1) * self._ledger.spacing_seconds)
 
         try:
-            with told_when_slow(tell):
+            with announce_when_slow(announce):
                 yield
         finally:
             del self._line[place]
@@ -202,16 +202,16 @@ class _Announcements:
     def __init__(self, on_wait: Callable[[dt.datetime, float, str], None], server_clock: ServerClock) -> None:
         self._on_wait = on_wait
         self._server_clock = server_clock
-        self._told_until = -math.inf
+        self._announced_until = -math.inf
 
-    def tell(self, wait_seconds: float, reason: str) -> None:
+    def announce(self, wait_seconds: float, reason: str) -> None:
         """It waits so long, unless that is what was told before."""
         now = self._server_clock.now()
-        if now < self._told_until and now + wait_seconds <= self._told_until + _SAME_WAIT_SECONDS:
+        if now < self._announced_until and now + wait_seconds <= self._announced_until + _SAME_WAIT_SECONDS:
             return
-        self._told_until = now + wait_seconds
-        self._on_wait(utc(self._told_until), wait_seconds, reason)
+        self._announced_until = now + wait_seconds
+        self._on_wait(utc(self._announced_until), wait_seconds, reason)
 
-    def tell_line(self, wait_seconds: float) -> None:
+    def announce_queue(self, wait_seconds: float) -> None:
         """It stands in the line and will for about so long."""
-        self.tell(wait_seconds, "turn")
+        self.announce(wait_seconds, "turn")

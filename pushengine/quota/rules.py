@@ -28,7 +28,7 @@ _MAX_DELAY_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Moment:
+class ClockReading:
     """Now, by both clocks, in seconds UTC."""
 
     server: float
@@ -61,7 +61,7 @@ class Block:
     reason: str
 
     @classmethod
-    def for_seconds(cls, seconds: float, now: Moment, *, is_named: bool, reason: str) -> Block:
+    def for_seconds(cls, seconds: float, now: ClockReading, *, is_named: bool, reason: str) -> Block:
         """So long from now, within bounds: a day where the server named the time, else the next full hour."""
         seconds = min(seconds, MAX_NAMED_BLOCK_SECONDS if is_named else now.seconds_to_full_hour)
         return cls(now.server + seconds, now.host + seconds, now.host, is_named, reason)
@@ -71,11 +71,11 @@ class Block:
         """One that only names a time of the server's: when it was set is not known, so it counts as set in the future."""
         return cls(server_until, math.inf, math.inf, is_named=False, reason=OLDER_VERSIONS_REASON)
 
-    def seconds_left(self, now: Moment) -> float:
+    def seconds_left(self, now: ClockReading) -> float:
         """Until it ends; 0 where it has."""
         return max(min(self.server_until - now.server, self.host_until - now.host), 0.0)
 
-    def corrected(self, now: Moment) -> Block:
+    def corrected(self, now: ClockReading) -> Block:
         """Itself, or what is left of one that was set in the future of the host's clock."""
         seconds_left = self.seconds_left(now)
         if not seconds_left or self.set_at_host <= now.host + _MAX_DELAY_SECONDS:
@@ -108,30 +108,30 @@ class QuotaRules:
     spacing_seconds: float
     guard_seconds: float
 
-    def spent(self, row: QuotaRow, now: Moment) -> int:
+    def spent(self, row: QuotaRow, now: ClockReading) -> int:
         """Grants that count for this hour."""
         last_grant = row.next_grant - self.spacing_seconds + now.server - now.host  # by the server's clock
         is_kept = row.hour == now.hour or last_grant >= now.hour * HOUR_SECONDS
         return row.spent if is_kept else 0
 
-    def corrected(self, row: QuotaRow, now: Moment) -> tuple[QuotaRow, tuple[str, ...]]:
+    def corrected(self, row: QuotaRow, now: ClockReading) -> tuple[QuotaRow, tuple[str, ...]]:
         """The row without what a wrong clock has put into the future, and a warning for each thing that people should know of."""
         warnings = []
         is_ahead = self._is_ahead(row, now)
         if is_ahead:
-            warnings.append(f"it allowed the next submit only {_told_ahead(row.next_grant, now)}")
+            warnings.append(f"it allowed the next submit only {_ahead_text(row.next_grant, now)}")
         if is_ahead or row.hour > now.hour:
             next_grant = now.host + self.spacing_seconds if is_ahead else row.next_grant
             row = dataclasses.replace(row, hour=now.hour, spent=self.spent(row, now), next_grant=next_grant)
         if row.block is not None and (block := row.block.corrected(now)) != row.block:
             if math.isfinite(row.block.set_at_host):
                 warnings.append(
-                    f"it held a block set {_told_ahead(row.block.set_at_host, now)}, which now ends within the hour"
+                    f"it held a block set {_ahead_text(row.block.set_at_host, now)}, which now ends within the hour"
                 )
             row = dataclasses.replace(row, block=block)
         return row, tuple(warnings)
 
-    def refusal(self, row: QuotaRow, now: Moment) -> QuotaGrant | None:
+    def refusal(self, row: QuotaRow, now: ClockReading) -> QuotaGrant | None:
         """Why no grant now, or None. The longest wait is told first, so that a waiting push says the right time."""
         into_hour = now.server % HOUR_SECONDS
         to_next_hour = HOUR_SECONDS - into_hour + self.guard_seconds
@@ -146,7 +146,7 @@ class QuotaRules:
         reason, wait = max(refusals, key=lambda refusal: refusal[1])
         return QuotaGrant(granted=False, wait_seconds=wait, reason=reason, spent=spent) if wait > 0 else None
 
-    def granted(self, row: QuotaRow, now: Moment) -> QuotaRow:
+    def granted(self, row: QuotaRow, now: ClockReading) -> QuotaRow:
         """The row after a grant. A block is forgotten once it is over by the clock that all processes share."""
         is_blocked = row.block is not None and now.host < row.block.host_until
         return QuotaRow(
@@ -156,13 +156,13 @@ class QuotaRules:
             block=row.block if is_blocked else None,
         )
 
-    def reset(self, row: QuotaRow, now: Moment) -> tuple[QuotaRow, tuple[str, ...]]:
+    def reset(self, row: QuotaRow, now: ClockReading) -> tuple[QuotaRow, tuple[str, ...]]:
         """The row without block and future times, the count kept; and what was cleared, in words."""
         cleared = []
         if row.block is not None and (seconds := row.block.corrected(now).seconds_left(now)):
             cleared.append(f"a block for another {format_seconds(seconds)}: {row.block.reason}")
         if self._is_ahead(row, now):
-            cleared.append(f"a next submit {_told_ahead(row.next_grant, now)}")
+            cleared.append(f"a next submit {_ahead_text(row.next_grant, now)}")
         if row.hour > now.hour:
             cleared.append(
                 f"an hour that has not begun, {iso_utc(row.hour * HOUR_SECONDS)}; its submits count for this hour"
@@ -170,9 +170,9 @@ class QuotaRules:
         row, _ = self.corrected(dataclasses.replace(row, block=None), now)
         return row, tuple(cleared)
 
-    def _is_ahead(self, row: QuotaRow, now: Moment) -> bool:
+    def _is_ahead(self, row: QuotaRow, now: ClockReading) -> bool:
         return row.next_grant - now.host > self.spacing_seconds + _MAX_DELAY_SECONDS
 
 
-def _told_ahead(host_time: float, now: Moment) -> str:
+def _ahead_text(host_time: float, now: ClockReading) -> str:
     return f"at {iso_utc(host_time)}, {format_seconds(host_time - now.host)} ahead of this host's clock"

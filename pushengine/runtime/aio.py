@@ -12,16 +12,16 @@ SILENT_SECONDS = 1.5
 
 
 @contextlib.contextmanager
-def told_when_slow(tell: Callable[[], None]) -> Iterator[None]:
+def announce_when_slow(announce: Callable[[], None]) -> Iterator[None]:
     """Call `tell` if what is awaited in the block takes longer than `SILENT_SECONDS`."""
-    handle = asyncio.get_running_loop().call_later(SILENT_SECONDS, tell)
+    handle = asyncio.get_running_loop().call_later(SILENT_SECONDS, announce)
     try:
         yield
     finally:
         handle.cancel()
 
 
-async def settled(task: asyncio.Future[Any]) -> None:
+async def wait_until_done(task: asyncio.Future[Any]) -> None:
     """Wait for its end, however often the waiting is cancelled; a cancellation is raised then. Its result is for the caller to look at."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -33,7 +33,7 @@ async def settled(task: asyncio.Future[Any]) -> None:
         raise cancelled
 
 
-def mark_seen(task: asyncio.Future[Any]) -> None:
+def mark_retrieved(task: asyncio.Future[Any]) -> None:
     """Look at the outcome of an ended task that nobody will ask for, so that asyncio does not complain of it."""
     if not task.cancelled():
         task.exception()
@@ -46,15 +46,15 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
     """
     for task in tasks:
         task.cancel()
-    await settled(asyncio.gather(*tasks, return_exceptions=True))
+    await wait_until_done(asyncio.gather(*tasks, return_exceptions=True))
 
 
 async def finish(cleanup: Coroutine[Any, Any, object]) -> None:
     """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile, however often."""
     task = asyncio.ensure_future(cleanup)
     try:
-        await settled(task)
+        await wait_until_done(task)
     except asyncio.CancelledError:
-        mark_seen(task)
+        mark_retrieved(task)
         raise
     task.result()

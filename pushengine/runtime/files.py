@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import aiofiles
 
 from pushengine.model import FileRef
-from pushengine.runtime.aio import settled
+from pushengine.runtime.aio import wait_until_done
 
 _NO_DATA_PREFIXES = (".", "_")
 """What Spark and others put beside the data: `_SUCCESS`, `.part-0.crc`."""
@@ -58,7 +58,7 @@ class LocalFileSystem:
                     left -= len(piece)
                     yield piece
         finally:
-            await settled(asyncio.create_task(opened.close()))
+            await wait_until_done(asyncio.create_task(opened.close()))
 
 
 def scheme_of(uri: str) -> str | None:
@@ -109,9 +109,9 @@ async def _opened(path: str) -> Any:
 
     task = asyncio.create_task(opening())
     try:
-        await settled(task)
+        await wait_until_done(task)
     except asyncio.CancelledError:
         if not task.cancelled() and task.exception() is None:
-            await settled(asyncio.create_task(task.result().close()))
+            await wait_until_done(asyncio.create_task(task.result().close()))
         raise
     return task.result()

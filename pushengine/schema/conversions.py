@@ -29,7 +29,7 @@ MAX_FLOAT_DIGITS = 17
 MAX_DECIMAL_DIGITS = 15
 """A decimal number of this many digits comes back unchanged from a double."""
 MAX_EXACT_INTEGER = 2**53
-_GLANCE_VALUES = 32
+_PREFIX_VALUES = 32
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIRST_SECOND = int((dt.datetime(1400, 1, 1, tzinfo=dt.UTC) - _EPOCH).total_seconds())
@@ -66,8 +66,8 @@ class Conversion:
         The first few are asked first: where nothing fits, Arrow makes an error of each value, which takes a hundred times as long.
         """
         try:
-            if len(array) > _GLANCE_VALUES:
-                self.parse(array.slice(0, _GLANCE_VALUES), arrow_type)
+            if len(array) > _PREFIX_VALUES:
+                self.parse(array.slice(0, _PREFIX_VALUES), arrow_type)
             self.parse(array, arrow_type)
         except OutOfRangeError:
             raise
@@ -399,24 +399,25 @@ def text_conversion(conversions: Iterable[Conversion]) -> Conversion | None:
     return next((conversion for conversion in conversions if conversion in (TEXT, _PLAIN_TEXT)), None)
 
 
-def forced_conversions(arrow_type: pa.DataType, wanted: ColumnType) -> tuple[Conversion, ...]:
+def forced_conversions(arrow_type: pa.DataType, target_type: ColumnType) -> tuple[Conversion, ...]:
     """How a source type can become the type that the user asks for; empty if it cannot."""
     t = pa.types
     if is_string(arrow_type):
-        return _FORCED_FROM_TEXT.get(wanted, ())
+        return _FORCED_FROM_TEXT.get(target_type, ())
     if t.is_null(arrow_type):
         return {"DATETIME": (_DATE,), "DATE": (_DATE,)}.get(
-            wanted, tuple(conversion for conversion in (_INTEGER, _FLOAT, _BOOLEAN, TEXT) if conversion.type == wanted)
+            target_type,
+            tuple(conversion for conversion in (_INTEGER, _FLOAT, _BOOLEAN, TEXT) if conversion.type == target_type),
         )
     options: list[Conversion] = list(conversions_of(arrow_type, is_text=False))
     if t.is_integer(arrow_type) or t.is_floating(arrow_type) or t.is_decimal(arrow_type):
         options += [_INTEGER, _DECIMAL_FLOAT if t.is_decimal(arrow_type) else _FLOAT]
     elif t.is_boolean(arrow_type):
         options += [_INTEGER]
-    elif t.is_date(arrow_type) and wanted == "DATE":
+    elif t.is_date(arrow_type) and target_type == "DATE":
         return (_DATE,)
     options += [TEXT]
-    return tuple(dict.fromkeys(conversion for conversion in options if conversion.type == wanted))
+    return tuple(dict.fromkeys(conversion for conversion in options if conversion.type == target_type))
 
 
 def conversions_of(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversion, ...]:  # noqa: PLR0911 - one line per family of types

@@ -143,10 +143,12 @@ class SchemaInference:
         self._source = source
         self._keys = tuple(keys)
         self._check_names(source_schema.names)
-        wanted = dict(overrides or {})
-        for role, names in (("key", self._keys), ("type override", wanted)):
+        type_overrides = dict(overrides or {})
+        for role, names in (("key", self._keys), ("type override", type_overrides)):
             self._check_known(source_schema.names, role, names)
-        self._columns = [self._candidates(field, wanted.get(field.name), is_text=is_text) for field in source_schema]
+        self._columns = [
+            self._candidates(field, type_overrides.get(field.name), is_text=is_text) for field in source_schema
+        ]
 
     def _fail(self, message: str, hint: str = "") -> SchemaError:
         return SchemaError(message, source=self._source, hint=hint)
@@ -173,8 +175,8 @@ class SchemaInference:
                 raise self._fail(message, "column names of the platform are case-insensitive")
             seen[folded] = name
 
-    def _check_known(self, names: Sequence[str], role: str, wanted: Iterable[str]) -> None:
-        for name in wanted:
+    def _check_known(self, names: Sequence[str], role: str, type_overrides: Iterable[str]) -> None:
+        for name in type_overrides:
             if name not in names:
                 alike = [known for known in names if known.casefold() == name.casefold()]
                 shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")

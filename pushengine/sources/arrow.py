@@ -269,11 +269,11 @@ class TableSource(ArrowSource):
         table = self._table()
         require_rows(table.num_rows, self.label)
         rows = max(1, int(table.num_rows * min(1.0, max_bytes / max(table.nbytes, 1))) // _SAMPLE_PARTS)
-        is_whole = table.nbytes <= max_bytes
-        starts = [0] if is_whole else [rows * part for part in spread(table.num_rows // rows, _SAMPLE_PARTS)]
+        is_complete = table.nbytes <= max_bytes
+        starts = [0] if is_complete else [rows * part for part in spread(table.num_rows // rows, _SAMPLE_PARTS)]
         for start in starts:
             row = start
-            for batch in table.slice(start, None if is_whole else rows).to_batches():
+            for batch in table.slice(start, None if is_complete else rows).to_batches():
                 yield from _slices(batch, schema, self.label, row)
                 row += batch.num_rows
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pushengine.errors import SourceReadError
 from pushengine.interfaces import BlockStream, SourceBatch, SourceBlock
 from pushengine.model import FileRef
-from pushengine.runtime.aio import cancel_and_wait, mark_seen
+from pushengine.runtime.aio import cancel_and_wait, mark_retrieved
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,24 +83,24 @@ class _Iteration:
 
     def __init__(self, batches: AsyncIterator[SourceBatch]) -> None:
         self._batches = batches
-        self._asked: asyncio.Future[SourceBatch | None] | None = None
+        self._pending: asyncio.Future[SourceBatch | None] | None = None
         self._requests: asyncio.Queue[asyncio.Future[SourceBatch | None]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    def ask(self) -> asyncio.Future[SourceBatch | None]:
+    def request_next(self) -> asyncio.Future[SourceBatch | None]:
         """The next batch, or None at the end. Who stops waiting loses nothing: the next to ask gets the same future."""
-        if self._asked is None:
-            self._asked = asyncio.get_running_loop().create_future()
-            self._requests.put_nowait(self._asked)
+        if self._pending is None:
+            self._pending = asyncio.get_running_loop().create_future()
+            self._requests.put_nowait(self._pending)
             if self._task is None:
                 self._task = asyncio.create_task(self._iterate(), name="iterate")
-        return self._asked
+        return self._pending
 
     def take(self) -> SourceBatch | None:
         """What was asked for and is there. An error stays for whoever asks again."""
-        batch = self.ask().result()
-        self._asked = None
+        batch = self.request_next().result()
+        self._pending = None
         return batch
 
     async def _iterate(self) -> None:
@@ -128,8 +128,8 @@ class _Iteration:
             await _close(self._batches)
             return
         await cancel_and_wait(self._task)
-        if self._asked is not None:
-            mark_seen(self._asked)
+        if self._pending is not None:
+            mark_retrieved(self._pending)
         if not self._task.cancelled():
             self._task.result()
 
@@ -163,7 +163,7 @@ class _IteratorStream:
         return batch
 
     async def _next_batch(self) -> SourceBatch | None:
-        waits: set[asyncio.Future[Any]] = {self._iteration.ask(), self._stopped}
+        waits: set[asyncio.Future[Any]] = {self._iteration.request_next(), self._stopped}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if self._stopped.done():
             return None

@@ -68,13 +68,13 @@ class _Layout:
     Attributes:
         source: The file, for messages.
         names: Its columns, in the order of the header line.
-        wanted: The same in the order of the table.
+        wanted_names: The same in the order of the table.
         dialect: Delimiter and line end.
     """
 
     source: str
     names: tuple[str, ...]
-    wanted: tuple[str, ...]
+    wanted_names: tuple[str, ...]
     dialect: Dialect
 
     def lines(self, body: bytes | memoryview) -> int:
@@ -114,7 +114,7 @@ class _Layout:
             arrow_csv.ConvertOptions(
                 check_utf8=False,
                 column_types=dict.fromkeys(self.names, pa.string()),
-                include_columns=self.wanted,
+                include_columns=self.wanted_names,
                 null_values=[""],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
@@ -202,13 +202,13 @@ class _CsvPass:
     """
 
     def __init__(self, arguments: _Arguments) -> None:
-        ref, settings, filesystem, block_bytes, wanted, _ = arguments
+        ref, settings, filesystem, block_bytes, wanted_names, _ = arguments
         self._arguments = arguments
         self._ref = ref
         self._settings = settings
         self._block_bytes = block_bytes
         self._pending = memoryview(b"")
-        self._blocks_given = 0
+        self._blocks_returned = 0
         self._counted: tuple[int, int] = (0, 1)
         self._kind = compression_of(ref)
         try:
@@ -220,7 +220,7 @@ class _CsvPass:
             with self._errors():
                 self._content = open_content(self._counted_file, self._kind, settings.csv_encoding)
             names, dialect, lines = self._read_header()
-            self.layout = _Layout(ref.uri, names, tuple(wanted) or names, dialect)
+            self.layout = _Layout(ref.uri, names, tuple(wanted_names) or names, dialect)
             self.first_line = lines + 1
             self._counted = (0, self.first_line)
         except BaseException:
@@ -245,7 +245,7 @@ class _CsvPass:
     def _line(self) -> int:
         """The line that begins after the blocks given so far."""
         blocks, line = self._counted
-        return line if blocks == self._blocks_given else _find(self._arguments, self._blocks_given)[1]
+        return line if blocks == self._blocks_returned else _find(self._arguments, self._blocks_returned)[1]
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -342,7 +342,7 @@ class _CsvPass:
             batch = self.layout.batch(body, row, line)
             row += batch.rows
             line += self.layout.lines(body)
-            self._counted = (self._blocks_given, line)
+            self._counted = (self._blocks_returned, line)
             done += body.nbytes
             if batch.rows:
                 yield batch
@@ -354,7 +354,7 @@ class _CsvPass:
         size = self._block_bytes
         while len(block := self._filled(size)):
             is_last = len(block) < size
-            cut = self._whole_rows(block, is_last=is_last)
+            cut = self._complete_rows(block, is_last=is_last)
             self._pending = block[cut:]
             if not cut:
                 if len(block) > MAX_ROW_BYTES:
@@ -364,7 +364,7 @@ class _CsvPass:
                 size *= 2  # a row longer than a block
                 continue
             size = self._block_bytes
-            self._blocks_given += 1
+            self._blocks_returned += 1
             yield block[:cut]
 
     def _filled(self, size: int) -> memoryview:
@@ -381,7 +381,7 @@ class _CsvPass:
         self._check_text(block[:done], start)
         return block[:done]
 
-    def _whole_rows(self, block: memoryview, *, is_last: bool) -> int:
+    def _complete_rows(self, block: memoryview, *, is_last: bool) -> int:
         """Length of the whole rows that a block begins with. Malformed rows end here."""
         dialect = self.layout.dialect
         cut = dialect.regular_cut(block, is_last=is_last)
@@ -390,7 +390,7 @@ class _CsvPass:
         text = bytes(block)
         cut = dialect.irregular_cut(text)
         rest = text[cut:]
-        if not (dialect.last_row if is_last else dialect.begun_row).fullmatch(rest):
+        if not (dialect.last_row if is_last else dialect.partial_row).fullmatch(rest):
             self._malformed(rest, self._line() + text.count(dialect.line_end[-1:], 0, cut))
         return len(text) if is_last else cut
 
@@ -441,7 +441,7 @@ class CsvSource(FilesSource):
         super().__init__(refs, label=label, filesystem=filesystem)
         self._settings = settings
         self._names: tuple[str, ...] | None = None
-        self._is_sampled_whole = False
+        self._is_sample_complete = False
 
     def schema(self) -> pa.Schema:
         """All columns as strings, in the order of the first file. Reads the header line of every file.
@@ -468,8 +468,8 @@ class CsvSource(FilesSource):
             )
         return self._names
 
-    def _pass(self, ref: FileRef, block_bytes: int, wanted: Sequence[str]) -> _CsvPass:
-        return _CsvPass((ref, self._settings, self._filesystem, block_bytes, wanted, self.stopped))
+    def _pass(self, ref: FileRef, block_bytes: int, wanted_names: Sequence[str]) -> _CsvPass:
+        return _CsvPass((ref, self._settings, self._filesystem, block_bytes, wanted_names, self.stopped))
 
     def _open(self, ref: FileRef, max_block_bytes: int | None = None) -> _CsvPass:
         block_bytes = min(max_block_bytes or BLOCK_BYTES, self._settings.fitting_chunk_bytes)
@@ -484,13 +484,13 @@ class CsvSource(FilesSource):
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """The beginning of each file, or of an even spread of many, within `max_bytes` of text; all of a small source."""
         self.schema()
-        self._is_sampled_whole = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
+        self._is_sample_complete = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
     def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
         block_bytes = min(BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
         with contextlib.closing(self._open(ref, block_bytes)) as one:
-            yield from one.decoded(None if self._is_sampled_whole else max(max_bytes, block_bytes))
+            yield from one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
 
 
 def open_files(refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> CsvSource:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 _Characters: TypeAlias = npt.NDArray[np.uint8]
 _QUOTE, _LF, _CR = ord('"'), ord("\n"), ord("\r")
 _TAIL_BYTES = 16 * 1024
-_PIECE_BYTES = 512 * 1024
+_SEGMENT_BYTES = 512 * 1024
 _STEP_BYTES = 256 * 1024
 HEADER_ROW = re.compile(rb'((?:(?:(?<=[,;\t|])|\A)"(?:[^"]++|"")*+"|[^"\r\n]++|(?<=[^,;\t|])")*+)(\r\n|\n|\r|\Z)')
 QUOTED_PART = re.compile(rb'(?:(?<=[,;\t|])|\A)"(?:[^"]++|"")*+"')
@@ -33,28 +33,28 @@ class _Positions:
     """Where a character is, by pieces of a block: what numpy makes of one is small, so that it comes from memory at hand."""
 
     def __init__(self, characters: _Characters, character: int) -> None:
-        self._pieces = [
-            np.flatnonzero(characters[start : start + _PIECE_BYTES] == character) + start
-            for start in range(0, len(characters), _PIECE_BYTES)
+        self._segments = [
+            np.flatnonzero(characters[start : start + _SEGMENT_BYTES] == character) + start
+            for start in range(0, len(characters), _SEGMENT_BYTES)
         ]
-        self._ends = list(itertools.accumulate(map(len, self._pieces)))
+        self._ends = list(itertools.accumulate(map(len, self._segments)))
         self.count = self._ends[-1] if self._ends else 0
 
     def before(self, end: int) -> int:
         """How many of them come before a position."""
-        number = end // _PIECE_BYTES
-        if number >= len(self._pieces):
+        number = end // _SEGMENT_BYTES
+        if number >= len(self._segments):
             return self.count
-        return self._ends[number] - len(self._pieces[number]) + int(np.searchsorted(self._pieces[number], end))
+        return self._ends[number] - len(self._segments[number]) + int(np.searchsorted(self._segments[number], end))
 
     def nth(self, index: int) -> int:
         """Position of one of them."""
         number = bisect.bisect_right(self._ends, index)
-        return int(self._pieces[number][index - self._ends[number]])
+        return int(self._segments[number][index - self._ends[number]])
 
-    def pieces(self, end: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
+    def segments(self, end: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
         """Those before a position, and the index of the first of each piece."""
-        for number, positions in enumerate(self._pieces[: end // _PIECE_BYTES + 1]):
+        for number, positions in enumerate(self._segments[: end // _SEGMENT_BYTES + 1]):
             yield positions[: np.searchsorted(positions, end)], self._ends[number] - len(positions)
 
 
@@ -93,7 +93,7 @@ class Dialect:
         self.fields = re.compile(rb"(?:%b%b)*+" % (field, d))
         self.rows = re.compile(rb"(?:(?:%b%b)*+%b%b)*+" % (field, d, field, end))
         self.last_row = re.compile(rb"(?:%b%b)*+%b" % (field, d, field))
-        self.begun_row = re.compile(rb'(?:%b%b)*+(?:%b|"(?:[^"]++|"")*+"?)\r?' % (field, d, field))
+        self.partial_row = re.compile(rb'(?:%b%b)*+(?:%b|"(?:[^"]++|"")*+"?)\r?' % (field, d, field))
 
     def regular_cut(self, block: memoryview, *, is_last: bool) -> int | None:
         """Length of some whole rows that a block begins with, or None where only the patterns can tell.
@@ -133,7 +133,7 @@ class Dialect:
 
     def _are_regular(self, characters: _Characters, quotes: _Positions, cut: int) -> bool:
         """A quote next to a quote is one half of a doubled one: whether it is the right half, the other one tells."""
-        for positions, index in quotes.pieces(cut):
+        for positions, index in quotes.segments(cut):
             opening, closing = positions[index % 2 :: 2], positions[1 - index % 2 :: 2]
             if len(opening) and opening[0] == 0:
                 opening = opening[1:]
@@ -149,7 +149,7 @@ class Dialect:
         returns = _Positions(characters[:cut], _CR)
         if returns.count and returns.nth(returns.count - 1) == len(characters) - 1:
             return False
-        return all((characters[positions + 1] == _LF).all() for positions, _ in returns.pieces(cut))
+        return all((characters[positions + 1] == _LF).all() for positions, _ in returns.segments(cut))
 
     def split(self, row: bytes) -> list[bytes] | None:
         """Fields of one row without its line end, unquoted; None if it is malformed."""

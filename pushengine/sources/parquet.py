@@ -14,7 +14,7 @@ from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import FileRef
 from pushengine.parquet.decoding import batch_rows, open_parquet
-from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_settled
+from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_schema
 from pushengine.parquet.slices import PassthroughBlock, cut
 from pushengine.schema.columns import TableSchema
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema, spread
@@ -226,7 +226,7 @@ class ParquetSource(FilesSource):
         self._settings = settings
         self._schema: pa.Schema | None = None
         self._layouts: list[ParquetLayout] | ReencodeError | None = None
-        self._goes_as_it_is = False
+        self._is_passthrough = False
 
     def schema(self) -> pa.Schema:
         """The common schema. Reads the footer of every file.
@@ -251,15 +251,15 @@ class ParquetSource(FilesSource):
         Raises:
             ReencodeError: They have to be decoded.
         """
-        self._goes_as_it_is = False
-        layouts = self._as_they_are()
+        self._is_passthrough = False
+        layouts = self._passthrough_layouts()
         if isinstance(layouts, ReencodeError):
             raise layouts
-        require_settled(layouts, schema)
-        self._goes_as_it_is = True
+        require_schema(layouts, schema)
+        self._is_passthrough = True
         return cut(layouts, self._settings.fitting_chunk_bytes)
 
-    def _as_they_are(self) -> list[ParquetLayout] | ReencodeError:
+    def _passthrough_layouts(self) -> list[ParquetLayout] | ReencodeError:
         if self._layouts is None:
             try:
                 self._layouts = read_layouts(self.files, self._filesystem, self._settings)
@@ -277,13 +277,13 @@ class ParquetSource(FilesSource):
         except SourceError:
             one.close()
             raise
-        if self._goes_as_it_is:
+        if self._is_passthrough:
             one.cut_stamps()  # types and lengths are learned from these rows, but the file is sent, which keeps its nanoseconds
         return one.as_table(schema)
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """Beginnings of row groups, evenly spread over files and row groups; all of a small source."""
-        self._goes_as_it_is = not isinstance(self._as_they_are(), ReencodeError)
+        self._is_passthrough = not isinstance(self._passthrough_layouts(), ReencodeError)
         yield from super().sample(max_bytes)
 
     def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:

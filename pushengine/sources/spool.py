@@ -133,7 +133,7 @@ class SpoolHold:
         """
         file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         try:
-            self._hold(path, is_alone=False)
+            self._hold(path, is_exclusive=False)
         except BaseException:
             file.close()
             raise
@@ -141,11 +141,11 @@ class SpoolHold:
 
     def take(self, path: Path) -> bool:
         """Hold an existing file, beside others who do; False if it is gone or being deleted. Keeps what is held already."""
-        return self._lock is not None or self._try(path, is_alone=False)
+        return self._lock is not None or self._try(path, is_exclusive=False)
 
-    def take_alone(self, path: Path) -> bool:
+    def take_exclusively(self, path: Path) -> bool:
         """Hold an existing file that nobody else holds; False if that cannot be."""
-        return self._try(path, is_alone=True)
+        return self._try(path, is_exclusive=True)
 
     def release(self) -> None:
         """Let it go; safe to call twice."""
@@ -158,15 +158,15 @@ class SpoolHold:
         if not MOVES_WHILE_OPEN:
             self.release()
 
-    def _try(self, path: Path, *, is_alone: bool) -> bool:
+    def _try(self, path: Path, *, is_exclusive: bool) -> bool:
         try:
-            self._hold(path, is_alone=is_alone)
+            self._hold(path, is_exclusive=is_exclusive)
         except OSError:
             return False
         return True
 
-    def _hold(self, path: Path, *, is_alone: bool) -> None:
-        lock = FileLock(os.open(path, os.O_RDONLY | _NO_FOLLOW), is_shared=not is_alone)
+    def _hold(self, path: Path, *, is_exclusive: bool) -> None:
+        lock = FileLock(os.open(path, os.O_RDONLY | _NO_FOLLOW), is_shared=not is_exclusive)
         self.release()
         self._lock = lock
 

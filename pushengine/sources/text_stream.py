@@ -109,10 +109,10 @@ class _Members(io.RawIOBase):
         """The first bytes of the next member; none at the end of the file."""
         if self._decoder is None:
             return self._file.read(PIECE_BYTES)
-        begun = self._decoder.unused_data.lstrip(b"\0")
-        while not begun and (compressed := self._file.read(PIECE_BYTES)):
-            begun = compressed.lstrip(b"\0")
-        return begun
+        trailing = self._decoder.unused_data.lstrip(b"\0")
+        while not trailing and (compressed := self._file.read(PIECE_BYTES)):
+            trailing = compressed.lstrip(b"\0")
+        return trailing
 
 
 class _ArrowInflated:

@@ -56,8 +56,8 @@ class StateFolder:
 
 def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
     """`PUSHENGINE_STATE_DIR`, else the platform's folder for the state of a user's programs."""
-    told = (os.environ if environ is None else environ).get("PUSHENGINE_STATE_DIR")
-    return Path(told).expanduser() if told else platformdirs.user_state_path("pushengine")
+    variable = (os.environ if environ is None else environ).get("PUSHENGINE_STATE_DIR")
+    return Path(variable).expanduser() if variable else platformdirs.user_state_path("pushengine")
 
 
 _NETWORK_FILE_SYSTEMS = frozenset(

@@ -74,7 +74,7 @@ async def test_all_is_well(auth, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("auth", "pool", "told", "line", "remedy", "code"),
+    ("auth", "pool", "details", "line", "remedy", "code"),
     [
         (OAuthClient("loader", "wrong-secret-1"), "p", "++!??", "invalid_client", "client secret", 4),
         (OAuthClient("nobody", "client-secret-1"), "p", "++!??", "invalid_client", "client id", 4),
@@ -89,10 +89,10 @@ async def test_all_is_well(auth, tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-async def test_one_thing_is_wrong(*, auth, pool, told, line, remedy, code, tmp_path):
+async def test_one_thing_is_wrong(*, auth, pool, details, line, remedy, code, tmp_path):
     async with Emulator(settings=STRICT) as emulator:
         results = await check(emulator.url, auth, tmp_path, pool)
-    assert marks(results) == told
+    assert marks(results) == details
     failed = failure(results)
     assert line in failed.detail
     assert remedy in failed.remedy
@@ -182,7 +182,7 @@ async def test_server_that_is_no_team_tells_nothing_of_the_key(status, code, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "extra", "told", "remedy"),
+    ("words", "extra", "details", "remedy"),
     [
         ("--url http://acme.eu-1.celonis.cloud --pool p", {"PUSHENGINE_API_KEY": "k"}, "!????", "use https://"),
         ("--url acme.celonis.cloud --pool p", {"PUSHENGINE_API_KEY": "k"}, "!????", "begin with https://"),
@@ -192,12 +192,12 @@ async def test_server_that_is_no_team_tells_nothing_of_the_key(status, code, tmp
     ],
     ids=["http", "no-scheme", "no-url", "no-credentials", "no-pool"],
 )
-def test_setting_that_is_missing_or_wrong_is_a_line_too(pushengine, words, extra, told, remedy):
+def test_setting_that_is_missing_or_wrong_is_a_line_too(pushengine, words, extra, details, remedy):
     done = pushengine("check", *words.split(), "--json", **extra)
     assert done.code == 2, done.err
     assert done.json["is_ok"] is False
     lines = done.json["checks"]
-    assert "".join({True: "+", False: "!", None: "?"}[line["is_ok"]] for line in lines) == told
+    assert "".join({True: "+", False: "!", None: "?"}[line["is_ok"]] for line in lines) == details
     assert remedy in next(line["remedy"] for line in lines if line["is_ok"] is False)
 
 

@@ -22,22 +22,22 @@ def words_with_an_empty_one():
             option = next((word for word in param.opts if word.startswith("--")), None)
             if getattr(param, "is_flag", False) or option == "--emulator":
                 continue
-            told = option or param.metavar
-            yield pytest.param((*words, *([option] if option else []), ""), told, id=" ".join((*words, told)))
+            details = option or param.metavar
+            yield pytest.param((*words, *([option] if option else []), ""), details, id=" ".join((*words, details)))
             if option:
-                yield pytest.param((*words, f"{option}="), told, id=" ".join((*words, f"{option}=")))
+                yield pytest.param((*words, f"{option}="), details, id=" ".join((*words, f"{option}=")))
 
 
-@pytest.mark.parametrize(("words", "told"), list(words_with_an_empty_one()))
-def test_every_empty_word_is_refused_by_name(words, told, capsys):
+@pytest.mark.parametrize(("words", "details"), list(words_with_an_empty_one()))
+def test_every_empty_word_is_refused_by_name(words, details, capsys):
     assert app.main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"Invalid value for '{told}': it is empty; is a shell variable unset?" in printed.err
+    assert f"Invalid value for '{details}': it is empty; is a shell variable unset?" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "details"),
     [
         (("push", "", "--table", "T", "--emulator"), "SOURCE"),
         (("push", "orders.csv", "", "--table", "T", "--emulator"), "SOURCE"),
@@ -50,13 +50,13 @@ def test_every_empty_word_is_refused_by_name(words, told, capsys):
     ],
     ids=lambda value: " ".join(map(repr, value)) if isinstance(value, tuple) else None,
 )
-def test_an_empty_word_beside_good_ones(words, told, orders, tmp_path, monkeypatch, capsys):
+def test_an_empty_word_beside_good_ones(words, details, orders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PUSHENGINE_STATE_DIR", str(tmp_path / "state"))
     code = app.main(words)
     printed = capsys.readouterr()
     assert code == 2
-    assert f"'{told}': it is empty; is a shell variable unset?" in printed.err
+    assert f"'{details}': it is empty; is a shell variable unset?" in printed.err
     assert not (tmp_path / "state").exists()
 
 

@@ -57,10 +57,10 @@ def test_with_json_the_failure_is_one_value_and_tells_what_was_deleted(team, pus
     exports, (job_id,) = team(1)
     done = pushengine("jobs", "delete", job_id, "nope", "--json", **exports)
     assert done.code == 3
-    told = done.json
-    assert (told["status"], told["deleted"], told["error"]["type"]) == ("ERROR", [job_id], "NotFoundError")
-    assert "no job nope" in told["error"]["message"]
-    assert "jobs list" in told["error"]["hint"]
+    details = done.json
+    assert (details["status"], details["deleted"], details["error"]["type"]) == ("ERROR", [job_id], "NotFoundError")
+    assert "no job nope" in details["error"]["message"]
+    assert "jobs list" in details["error"]["hint"]
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_push_that_another_process_holds_is_named_and_the_others_go_on(team, sta
     assert done.code == one.code == 75
     assert f"held by pid {os.getpid()}" in done.err
     assert f"held by pid {os.getpid()}" in one.err
-    assert [(told["table"], told["status"]) for told in done.json] == [("T", "ERROR"), ("ORDERS", "DONE")]
+    assert [(details["table"], details["status"]) for details in done.json] == [("T", "ERROR"), ("ORDERS", "DONE")]
     assert done.json[0]["error"]["type"] == "JournalLockedError"
     assert team.rows("ORDERS") == [(3, 3)]
 

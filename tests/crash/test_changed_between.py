@@ -24,7 +24,7 @@ DIES_BEFORE_IT_TELLS = """
 import os, signal
 from pushengine import __main__
 from pushengine.cli import terminal
-terminal.say_json = lambda value: os.kill(os.getpid(), signal.SIGKILL)
+terminal.print_json = lambda value: os.kill(os.getpid(), signal.SIGKILL)
 __main__.main()
 """
 PLAIN = ("-m", "pushengine")

@@ -142,7 +142,7 @@ def caught(weather):
 async def has_arrived_blind(self, chunk_id):
     """Whatever has no answer is sent again."""
     await self._context.log.record(
-        facts.ChunkSettled(job_id=self._job_id, chunk_id=chunk_id, is_present=False, how="count")
+        facts.ChunkReconciled(job_id=self._job_id, chunk_id=chunk_id, is_present=False, how="count")
     )
     return False
 

@@ -70,7 +70,7 @@ def age(stage):
 
 def is_free(path):
     with SpoolHold() as hold:
-        return hold.take_alone(path)
+        return hold.take_exclusively(path)
 
 
 async def reopened(stage, **settings):

@@ -26,7 +26,7 @@ class MemoryJournal:
     def checksum_of(self, team):
         return self.checksums.get(team)
 
-    def learn_checksum(self, team, checksum):
+    def record_checksum(self, team, checksum):
         self.checksums[team] = checksum
 
     @property

@@ -48,7 +48,7 @@ class FixedLimit:
     def __init__(self, limit):
         self.limit = limit
 
-    def began(self, nbytes, now):
+    def started(self, nbytes, now):
         return None
 
     def ended(self, attempt, now, outcome):
@@ -137,7 +137,7 @@ class _Simulation:
 
     def attempt(self, upload):
         upload.attempts += 1
-        upload.handle = upload.limiter.began(int(upload.size * MB), self.now)
+        upload.handle = upload.limiter.started(int(upload.size * MB), self.now)
         upload.phase, upload.until = "opening", self.now + self.link.rtt / 2
         self.result.attempts.append(self.now)
 

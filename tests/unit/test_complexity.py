@@ -19,7 +19,7 @@ from pushengine import events
 from pushengine.celonis.wire import parse_chunks, parse_jobs
 from pushengine.cli.describe import describe_jobs
 from pushengine.cli.progress import Progress
-from pushengine.cli.story import summarise, tell_story
+from pushengine.cli.story import describe_push_story, summarise
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import OutcomeUnknownError
 from pushengine.journal.facts import FactRow, PushRow
@@ -288,7 +288,7 @@ def test_folding_facts_and_asking_where_the_push_stands():
 def test_the_story_of_a_push(tmp_path):
     def tell(chunks):
         facts = list(facts_of(chunks))
-        return counted(lambda: (tell_story(row(state="open"), facts), summarise(row(), facts)))
+        return counted(lambda: (describe_push_story(row(state="open"), facts), summarise(row(), facts)))
 
     assert_in_proportion(tell, 100)
 

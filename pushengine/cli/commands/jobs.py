@@ -34,9 +34,9 @@ def list_jobs(
         async with session.open_engine(session.load_config(config=config, url=url, pool=pool)) as engine:
             jobs = await engine.list_jobs()
         if as_json:
-            terminal.say_json({"jobs": [_job_to_dict(job) for job in jobs]})
+            terminal.print_json({"jobs": [_job_to_dict(job) for job in jobs]})
         else:
-            terminal.say(describe_jobs(jobs))
+            terminal.print_result(describe_jobs(jobs))
 
     runner.run(body, as_json=as_json)
 
@@ -57,9 +57,9 @@ def show_job(
             job = await engine.get_job(job_id)
             chunks = await engine.list_chunks(job_id)
         if as_json:
-            terminal.say_json({**_job_to_dict(job), "chunks": [dataclasses.asdict(chunk) for chunk in chunks]})
+            terminal.print_json({**_job_to_dict(job), "chunks": [dataclasses.asdict(chunk) for chunk in chunks]})
         else:
-            terminal.say(describe_job(job, chunks))
+            terminal.print_result(describe_job(job, chunks))
 
     runner.run(body, as_json=as_json)
 
@@ -84,7 +84,7 @@ def delete_jobs(
                     continue
                 deleted.append(job_id)
                 if not as_json:
-                    terminal.say([f"job {job_id} is deleted"])
+                    terminal.print_result([f"job {job_id} is deleted"])
         if missing:
             raise NotFoundError(
                 f"there {'is no job' if len(missing) == 1 else 'are no jobs'} {', '.join(missing)} in pool {loaded.pool_id}",
@@ -92,11 +92,11 @@ def delete_jobs(
                 hint="`pushengine jobs list` shows those that there are; is it the right team and pool?",
             )
         if as_json:
-            terminal.say_json({"deleted": deleted})
+            terminal.print_json({"deleted": deleted})
 
     def on_error(error: BaseException) -> None:
         if as_json:
-            terminal.say_json({"status": "ERROR", "deleted": deleted, "error": exit_codes.describe_error(error)})
+            terminal.print_json({"status": "ERROR", "deleted": deleted, "error": exit_codes.describe_error(error)})
 
     runner.run(body, on_error=on_error)
 

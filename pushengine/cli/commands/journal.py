@@ -25,15 +25,15 @@ def check(config: options.ConfigPath = None, as_json: options.AsJson = False) ->
         path = _path(config)
         if not path.exists():
             if as_json:
-                terminal.say_json({"path": str(path), "problems": [], "format": None, "pushes": {}, "facts": 0})
+                terminal.print_json({"path": str(path), "problems": [], "format": None, "pushes": {}, "facts": 0})
             else:
-                terminal.say([f"no journal yet: {path}"])
+                terminal.print_result([f"no journal yet: {path}"])
             return
         found = check_journal(path)
         if as_json:
-            terminal.say_json(found.to_dict())
+            terminal.print_json(found.to_dict())
         else:
-            terminal.say(describe_journal_check(found))
+            terminal.print_result(describe_journal_check(found))
         if found.problems:
             raise typer.Exit(exit_codes.EXIT_USAGE)
 
@@ -56,7 +56,7 @@ def export(
             raise ConfigError(f"there is no journal: {path}", key="PUSHENGINE_STATE_DIR")
         with terminal.outliving_its_reader():
             result = _export_to(path, output)
-            terminal.complain(describe_export(result, output))
+            terminal.print_error(describe_export(result, output))
             if result.problems:
                 raise typer.Exit(exit_codes.EXIT_USAGE)
 

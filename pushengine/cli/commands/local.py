@@ -35,15 +35,15 @@ def demo(
             display.note(f"generating a purchase-to-pay log of {cases:,} cases, seed {seed}")
             result = await demo_run.run(cases=cases, seed=seed, database=database, sinks=[display])
         if as_json:
-            terminal.say_json(result.to_dict())
+            terminal.print_json(result.to_dict())
         else:
             bar = "\u2588" if sys.stdout.isatty() and "utf" in sys.stdout.encoding.lower() else "#"
-            terminal.say(demo_run.describe_demo(result, bar=bar))
+            terminal.print_result(demo_run.describe_demo(result, bar=bar))
 
     def on_error(error: BaseException) -> None:
         if as_json:
-            told = exit_codes.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", keeps_pushes=False)
-            terminal.say_json(told)
+            details = exit_codes.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", keeps_pushes=False)
+            terminal.print_json(details)
 
     runner.run(body, on_error=on_error, keeps_pushes=False)
 
@@ -75,7 +75,7 @@ def emulator(
         stop = asyncio.Event()
         interrupts.drain = stop.set
         async with session.open_emulator(database, port=port, settings=settings) as running:
-            terminal.say(_emulator_lines(running.url, database, faults, is_strict=strict_auth))
+            terminal.print_result(_emulator_lines(running.url, database, faults, is_strict=strict_auth))
             await stop.wait()
 
     runner.run(body)

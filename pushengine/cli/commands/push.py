@@ -115,15 +115,17 @@ def push(
             quota = await quota_if_known(engine)
             # Told while the engine is open: when it closes, the journal takes the same command for a new push.
             if as_json:
-                terminal.say_json(receipt.to_dict())
+                terminal.print_json(receipt.to_dict())
             elif not quiet:
-                terminal.say(_told_receipt(receipt, quota, last, is_emulated=emulator is not None, database=database))
+                terminal.print_result(
+                    _describe_result(receipt, quota, last, is_emulated=emulator is not None, database=database)
+                )
 
     def on_error(error: BaseException) -> None:
         last.attach_to(error)
         if as_json:
-            told = exit_codes.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
-            terminal.say_json(told)
+            details = exit_codes.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
+            terminal.print_json(details)
 
     runner.run(body, on_error=on_error, keeps_pushes=emulator is None)
 
@@ -150,7 +152,7 @@ async def quota_if_known(engine: PushEngine) -> QuotaStatus | None:
     return None
 
 
-def _told_receipt(
+def _describe_result(
     receipt: Receipt, quota: QuotaStatus | None, last: runner.LastReceipt, *, is_emulated: bool, database: Path | None
 ) -> list[str]:
     from pushengine.cli.describe import describe_receipt
@@ -190,8 +192,8 @@ def _plan(words: _PushWords, *, config: Path | None, as_json: bool) -> None:
         loaded = session.load_config(config=config, wants_credentials=False)
         planned = await plan_source(words.sources, **words.arguments(), settings=loaded.engine)
         if as_json:
-            terminal.say_json(planned.to_dict())
+            terminal.print_json(planned.to_dict())
         else:
-            terminal.say(describe_plan(planned))
+            terminal.print_result(describe_plan(planned))
 
     runner.run(body, as_json=as_json)

@@ -61,7 +61,7 @@ def resume(
         work.last.attach_to(error)
         if as_json:
             failed = exit_codes.failed_receipt(error)
-            terminal.say_json(failed if push_id is not None else [*work.told, failed])
+            terminal.print_json(failed if push_id is not None else [*work.details, failed])
 
     runner.run(body, on_error=on_error)
 
@@ -80,7 +80,7 @@ class _Resumption:
     Attributes:
         last: To be among the engine's sinks.
         receipts: Of pushes that are DONE, as lines.
-        told: What `--json` prints, an object for each push.
+        details: What `--json` prints, an object for each push.
         code: The worst exit code.
     """
 
@@ -89,7 +89,7 @@ class _Resumption:
         self._quiet = quiet
         self.last = runner.LastReceipt()
         self.receipts: list[tuple[Receipt, Any]] = []
-        self.told: list[dict[str, Any]] = []
+        self.details: list[dict[str, Any]] = []
         self.code = 0
 
     async def run(self, engine: PushEngine, push_id: str | None) -> None:
@@ -109,23 +109,23 @@ class _Resumption:
 
     def _done(self, receipt: Receipt) -> None:
         self.receipts.append((receipt, self.last.resumed))
-        self.told.append(receipt.to_dict())
+        self.details.append(receipt.to_dict())
 
     def _failed(self, error: BaseException, push_id: str, table: str) -> None:
         if isinstance(error, ConfigError) and error.key == "push_id":  # nothing is left of it to go on with
             if not self._quiet:
-                terminal.complain([f"left alone: {error}"])
+                terminal.print_error([f"left alone: {error}"])
             return
         code = exit_codes.exit_code_for(error)
         self.code = max(self.code, code, key=_MILDEST_FIRST.index)
         first, *rest = exit_codes.error_lines(error)
-        terminal.complain([f"push {push_id} ({table}): {first.removeprefix('error: ')}", *rest])
-        self.told.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
+        terminal.print_error([f"push {push_id} ({table}): {first.removeprefix('error: ')}", *rest])
+        self.details.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
 
     def tell(self, quota: Any, *, is_one: bool) -> None:
         """Say the results."""
         if self._as_json:
-            terminal.say_json(self.told[0] if is_one else self.told)
+            terminal.print_json(self.details[0] if is_one else self.details)
             return
         if self._quiet:
             return
@@ -133,9 +133,11 @@ class _Resumption:
 
         for number, (receipt, resumed) in enumerate(self.receipts, 1):
             is_last = number == len(self.receipts)
-            terminal.say(describe_receipt(receipt, quota if is_last else None, resumed) + ([] if is_last else [""]))
-        if not self.told:
-            terminal.say(["nothing to resume: no push into this pool was left unfinished"])
+            terminal.print_result(
+                describe_receipt(receipt, quota if is_last else None, resumed) + ([] if is_last else [""])
+            )
+        if not self.details:
+            terminal.print_result(["nothing to resume: no push into this pool was left unfinished"])
 
 
 def history(
@@ -159,9 +161,9 @@ def history(
                     for row in reader.pushes(limit=limit)
                 ]
         if as_json:
-            terminal.say_json({"pushes": [summary.to_dict() for summary in summaries]})
+            terminal.print_json({"pushes": [summary.to_dict() for summary in summaries]})
         else:
-            terminal.say(describe_history(summaries))
+            terminal.print_result(describe_history(summaries))
 
     runner.run(body, as_json=as_json)
 
@@ -171,7 +173,7 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.push_sessions import sessions_of
-        from pushengine.cli.story import summarise, tell_story
+        from pushengine.cli.story import describe_push_story, summarise
 
         loaded = session.load_config(config=config, wants_credentials=False)
         path = loaded.state.journal
@@ -181,9 +183,9 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
             row = reader.find(push_id)
             facts = reader.facts(row.push_id)
         holder = _holder(loaded, row)
-        lines = tell_story(row, facts, holder=holder)
+        lines = describe_push_story(row, facts, holder=holder)
         if as_json:
-            terminal.say_json(
+            terminal.print_json(
                 {
                     **summarise(row, facts, holder=holder).to_dict(),
                     "team": row.team,
@@ -195,7 +197,7 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
                 }
             )
         else:
-            terminal.say(lines)
+            terminal.print_result(lines)
 
     runner.run(body, as_json=as_json)
 

@@ -32,9 +32,9 @@ def check(
         results = await _check(session.load_config(config=config, url=url, pool=pool))
         failed = [result for result in results if result.is_ok is False]
         if as_json:
-            terminal.say_json({"is_ok": not failed, "checks": [result.to_dict() for result in results]})
+            terminal.print_json({"is_ok": not failed, "checks": [result.to_dict() for result in results]})
         else:
-            terminal.say(describe_checks(results))
+            terminal.print_result(describe_checks(results))
         if failed:
             error = failed[0].error
             raise typer.Exit(exit_codes.exit_code_for(error) if error is not None else exit_codes.EXIT_FAILED)
@@ -73,9 +73,9 @@ def quota(
         with _ledger_of_team(url, config) as (ledger, team, now):
             status = quota_status(ledger, team, now)
         if as_json:
-            terminal.say_json(status.to_dict())
+            terminal.print_json(status.to_dict())
         else:
-            terminal.say(describe_quota(status))
+            terminal.print_result(describe_quota(status))
 
     runner.run(body, as_json=as_json)
 
@@ -101,12 +101,12 @@ def reset_quota(
         with _ledger_of_team(url, config) as (ledger, team, now):
             cleared = ledger.reset(team, now)
             status = quota_status(ledger, team, now)
-        told = f"cleared for {team}: {'; '.join(cleared)}" if cleared else f"nothing to clear for {team}"
+        details = f"cleared for {team}: {'; '.join(cleared)}" if cleared else f"nothing to clear for {team}"
         if as_json:
-            terminal.complain([told])
-            terminal.say_json(status.to_dict())
+            terminal.print_error([details])
+            terminal.print_json(status.to_dict())
         else:
-            terminal.say([told, *describe_quota(status)])
+            terminal.print_result([details, *describe_quota(status)])
 
     runner.run(body, as_json=as_json)
 

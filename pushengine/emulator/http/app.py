@@ -166,7 +166,7 @@ class EmulatorApp:
             job = self._service.submit(*_ids(request), request.query.get("duplicateRemovalColumn"))
         except Refusal as refused:
             if verdict.granted:
-                verdict = self._service.give_back_submit(verdict)
+                verdict = self._service.release_submit(verdict)
             refused.headers.update(self._rate_limit_headers(verdict))
             raise
         if job is not None:

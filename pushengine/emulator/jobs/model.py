@@ -146,8 +146,8 @@ class JsonStyle:
         milliseconds = math.floor(seconds * 1000)
         if self.datetime_format == "epoch_ms":
             return milliseconds
-        moment = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def job(self, job: Job) -> dict[str, Any]:
         """A job as the API shows it: what the client sent, then what the server knows."""

@@ -57,7 +57,7 @@ class SubmitQuota:
             reset_seconds=math.ceil((self._hour + 1) * SECONDS_PER_HOUR - now),
         )
 
-    def give_back(self, verdict: Verdict) -> Verdict:
+    def release(self, verdict: Verdict) -> Verdict:
         """Take the latest granted submit back, as if it had not arrived."""
         self._recent.pop()
         self._spent_in_hour -= 1

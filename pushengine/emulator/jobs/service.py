@@ -165,9 +165,9 @@ class EmulatorService:
         """Count a submit that arrives now; the quota comes before every other check."""
         return self.quota.arrive()
 
-    def give_back_submit(self, verdict: Verdict) -> Verdict:
+    def release_submit(self, verdict: Verdict) -> Verdict:
         """A submit within quota failed; it may turn out not to have been one."""
-        return verdict if self.settings.failed_submits_count else self.quota.give_back(verdict)
+        return verdict if self.settings.failed_submits_count else self.quota.release(verdict)
 
     def refuse_submit(self, verdict: Verdict) -> Refusal:
         """The 429 for a submit over quota: documented without content, optionally with the gateway's usual words."""

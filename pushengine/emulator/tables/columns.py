@@ -97,12 +97,12 @@ def csv_expression(source: str, column_name: str, target: TargetColumn, options:
         thousands = own.get("thousandsSeparator", options.thousand_separator)
         decimal = own.get("decimalSeparator", options.decimal_separator)
         number = _plain_number(text, thousands, decimal)
-        return _whole(number, column_name) if target.duckdb_type == "BIGINT" else _cast(number, target)
+        return _integer(number, column_name) if target.duckdb_type == "BIGINT" else _cast(number, target)
     date_format = own.get("dateFormat", options.date_format)
     if target.duckdb_type == "TIMESTAMP":
-        return _within_calendar(_moment(text, date_format) if date_format else f"CAST({text} AS TIMESTAMP)")
+        return _within_calendar(_timestamp(text, date_format) if date_format else f"CAST({text} AS TIMESTAMP)")
     if target.duckdb_type == "DATE" and date_format:
-        return f"coalesce(CAST({_moment(text, date_format, lenient=True)} AS DATE), CAST({text} AS DATE))"
+        return f"coalesce(CAST({_timestamp(text, date_format, lenient=True)} AS DATE), CAST({text} AS DATE))"
     return _cast(text, target)
 
 
@@ -123,7 +123,7 @@ def _plain_number(text: str, thousands: str, decimal: str) -> str:
     return text if decimal == "." else f"replace({text}, {literal(decimal)}, '.')"
 
 
-def _whole(number: str, column_name: str) -> str:
+def _integer(number: str, column_name: str) -> str:
     """A cast that refuses fractions instead of rounding them."""
     message = literal(f"Column '{column_name}' cannot be read as INTEGER: ")
     return (
@@ -132,7 +132,7 @@ def _whole(number: str, column_name: str) -> str:
     )
 
 
-def _moment(text: str, java_pattern: str, *, lenient: bool = False) -> str:
+def _timestamp(text: str, java_pattern: str, *, lenient: bool = False) -> str:
     function = "try_strptime" if lenient else "strptime"
     pattern = strptime_format(java_pattern)
     if "%z" in pattern:

@@ -62,7 +62,7 @@ class Load:
         self._find_table()
         if not upserted and not self._existing:
             return [f"The table {self._spec.target_name} does not exist; nothing was deleted."]
-        self._settle_columns((upserted or self._job.chunks)[0])
+        self._determine_columns((upserted or self._job.chunks)[0])
         removal = self._duplicate_removal_index()
         if self._spec.type == "REPLACE" or not self._existing:
             self._create_table()
@@ -91,7 +91,7 @@ class Load:
         database = self._connection.execute("SELECT current_database()").fetchone()[0]
         return f"{quote(database)}.{quote(self._schema)}.{quote(table)}"
 
-    def _settle_columns(self, chunk: Chunk) -> None:
+    def _determine_columns(self, chunk: Chunk) -> None:
         columns = chunk.columns
         if chunk.type is ChunkType.DELETE:  # a job that only deletes: nothing but its keys matters
             keys = {key.casefold() for key in self._spec.keys}

@@ -9,7 +9,7 @@ import pytest
 
 from pushengine import errors
 from pushengine.celonis.oauth import TokenSource
-from pushengine.celonis.wire import ApiAnswer
+from pushengine.celonis.wire import ApiResponse
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 
 CLIENT = OAuthClient("client", "the-secret", scope="some.scope")
@@ -48,11 +48,11 @@ class Endpoint:
                 raise answer
             return answer
         body = {"access_token": f"token-{len(self.requests)}", "expires_in": self.lifetime, "scope": "some.scope"}
-        return ApiAnswer(200, {}, json.dumps(body).encode())
+        return ApiResponse(200, {}, json.dumps(body).encode())
 
 
 def refusal(status, code):
-    return ApiAnswer(status, {}, json.dumps({"error": code}).encode())
+    return ApiResponse(status, {}, json.dumps({"error": code}).encode())
 
 
 @pytest.mark.parametrize(("credentials", "header"), [(UserApiKey("k"), "Bearer k"), (AppKey("k"), "AppKey k")])
@@ -161,7 +161,7 @@ async def test_a_token_that_is_still_good_is_used_when_the_endpoint_is_away():
     clock, endpoint = HandClock(), Endpoint()
     tokens = TokenSource(CLIENT, endpoint, clock)
     await tokens.authorization()
-    endpoint.answers = [errors.TransportError("away"), ApiAnswer(503, {}, b""), errors.TransportError("away")]
+    endpoint.answers = [errors.TransportError("away"), ApiResponse(503, {}, b""), errors.TransportError("away")]
     clock.time += 800
     assert await tokens.authorization() == "Bearer token-1"
     assert await tokens.authorization() == "Bearer token-1"
@@ -206,7 +206,7 @@ async def test_neither_token_nor_secret_is_shown():
     await tokens.authorization()
     shown = repr(tokens) + repr(vars(tokens))
     endpoint.answers = [
-        ApiAnswer(401, {}, b"the-secret is wrong, and so is token-1 and " + base64.b64encode(b"the-secret"))
+        ApiResponse(401, {}, b"the-secret is wrong, and so is token-1 and " + base64.b64encode(b"the-secret"))
     ] * 2
     tokens.invalidate("Bearer token-1")
     with pytest.raises(errors.AuthenticationError) as caught:

@@ -142,7 +142,7 @@ async def test_a_closed_connection_is_seen_before_the_first_byte():
     writer.transport.closing = True
     with pytest.raises(aiohttp.ClientConnectionResetError):
         await body.write(writer)
-    assert not body.is_begun
+    assert not body.is_started
 
 
 async def test_parts_of_files_and_of_memory_follow_one_another(tmp_path):

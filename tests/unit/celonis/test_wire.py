@@ -418,7 +418,7 @@ def test_the_wait_that_an_answer_asks_for(headers, body, expected):
 )
 def test_errors_of_the_token_endpoint(status, body, code, kind, hint):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer = wire.ApiAnswer(status, {}, raw)
+    answer = wire.ApiResponse(status, {}, raw)
     assert error_responses.token_error_code(answer) == code
     error = error_responses.parse_token_error(answer, operation="get a token", scope="the.scope", now=NOW, secrets=())
     assert type(error) is kind

@@ -181,13 +181,13 @@ def test_resumed_push_tells_what_is_there_and_what_it_waits_for():
 
 def test_a_wait_in_line_and_a_corrected_ledger_are_told_in_plain_words():
     stream, file, p = io.StringIO(), io.StringIO(), {"push_id": "p1", "job_id": "j1"}
-    told = [
+    details = [
         events.QuotaWaited(**p, until="2026-01-01T14:00:00Z", wait_seconds=27.4, reason="turn"),
         events.QuotaLedgerCorrected(**p, message="the quota ledger was written by a clock that was ahead"),
     ]
     console = Console(file=file, force_terminal=True, width=150, color_system=None)
     with display.PlainDisplay(stream, clock=Clock()) as plain, display.LiveDisplay(console) as live:
-        for event in told:
+        for event in details:
             plain.emit(event)
             live.emit(event)
     assert stream.getvalue().splitlines() == [

@@ -4,7 +4,7 @@ import pytest
 
 from pushengine.cli.describe import describe_history
 from pushengine.cli.push_sessions import sessions_of
-from pushengine.cli.story import summarise, tell_story
+from pushengine.cli.story import describe_push_story, summarise
 from pushengine.journal.facts import FactRow, PushRow
 from pushengine.text import format_ids, format_rows
 
@@ -55,7 +55,7 @@ class Script:
         return self
 
     def story(self, state="open", holder=None):
-        return tell_story(row(state), self.facts, holder=holder)
+        return describe_push_story(row(state), self.facts, holder=holder)
 
 
 def texts(lines):
@@ -164,7 +164,7 @@ def test_push_given_up_later_was_killed_before():
 
 def test_every_kind_of_fact_that_carries_news_is_told():
     assert Script(source=None).story()[-1].startswith("It read an object in memory, which is gone")
-    assert tell_story(row(), [])[-1] == "It ended before it sent anything: run its command again."
+    assert describe_push_story(row(), [])[-1] == "It ended before it sent anything: run its command again."
 
 
 def test_history_is_a_table():

@@ -120,7 +120,7 @@ def test_checksum_is_remembered_by_team(file):
     assert file.checksum_of("acme") is None
     for algorithm in ("md5/hex", "sha1/base64"):
         with file.transaction():
-            file.learn_checksum("acme", algorithm)
+            file.record_checksum("acme", algorithm)
         assert file.checksum_of("acme") == algorithm
     assert file.checksum_of("other") is None
 
@@ -729,7 +729,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(team=st.sampled_from("ab"), algorithm=st.sampled_from(["md5/hex", "sha1/hex"]))
     def learn(self, team, algorithm):
         with self.file.transaction():
-            self.file.learn_checksum(team, algorithm)
+            self.file.record_checksum(team, algorithm)
         self.teams[team] = algorithm
 
     @rule(age=st.integers(0, 20))
@@ -746,7 +746,7 @@ class JournalMachine(RuleBasedStateMachine):
     def fail(self, number):
         with pytest.raises(ZeroDivisionError), self.file.transaction():
             self.file.append(FactRow(f"push-{number}", self.now(), "never", {}))
-            self.file.learn_checksum("a", "never")
+            self.file.record_checksum("a", "never")
             self.file.prune(self.at + 1)
             _ = 1 / 0
 

@@ -566,7 +566,7 @@ def test_most_columns_are_told_at_a_glance(write, monkeypatch):
 def test_huge_pages_are_not_held_for_a_glance(write, rows, is_certain, compression):
     options = {"use_dictionary": False, "data_page_size": 1 << 30, "max_rows_per_page": rows}
     path = write({"s": ["abcdefghij"] * rows}, compression=compression, **options)
-    (layout,) = opened(path)._as_they_are()
+    (layout,) = opened(path)._passthrough_layouts()
     (chunk,) = layout.footer.group(0).chunks
     with path.open("rb") as file:
         assert page_checks.has_short_texts(file, chunk, 80, is_required=False) is is_certain

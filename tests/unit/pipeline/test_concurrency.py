@@ -140,7 +140,7 @@ class Uploads:
 
     def together(self, seconds, outcome="acknowledged", count=None):
         """As many as the limit, begun and ended at the same moments."""
-        begun = [self.controller.began(10 * MB, self.now) for _ in range(count or self.controller.limit)]
+        begun = [self.controller.started(10 * MB, self.now) for _ in range(count or self.controller.limit)]
         self.now += seconds
         told = [self.controller.ended(one, self.now, outcome) for one in begun]
         self.changes += [change for change in told if change]
@@ -186,7 +186,7 @@ def test_nothing_is_decided_before_two_seconds_or_one_upload():
     assert uploads.rounds(0.3, 1) == ["doubling"]
     slow = Uploads()
     assert slow.together(30.0)[0].after == 8
-    slow.controller.ended(slow.controller.began(MB, slow.now), slow.now + 3.0, "acknowledged")
+    slow.controller.ended(slow.controller.started(MB, slow.now), slow.now + 3.0, "acknowledged")
     assert slow.controller.limit == 8
 
 
@@ -207,7 +207,7 @@ def test_a_refusal_takes_three_tenths_of_those_that_were_under_way_once():
 def test_refusals_of_uploads_from_before_the_decrease_are_no_new_evidence():
     uploads = Uploads()
     uploads.rounds(2.0, 2)
-    begun = [uploads.controller.began(10 * MB, uploads.now) for _ in range(16)]
+    begun = [uploads.controller.started(10 * MB, uploads.now) for _ in range(16)]
     for attempt, later in zip(begun, (1.0, 10.0, 20.0, 30.0), strict=False):
         uploads.controller.ended(attempt, uploads.now + later, "refused")
     assert uploads.controller.limit == 11
@@ -255,7 +255,7 @@ def test_uploads_that_stand_still_count_before_they_end():
         uploads = Uploads()
         uploads.together(2.0)
         for _ in range(standing):
-            uploads.controller.began(10 * MB, uploads.now)
+            uploads.controller.started(10 * MB, uploads.now)
         for _ in range(6):
             uploads.together(0.45, count=8 - standing)
         seen[standing] = uploads.changes[1].bytes_per_second
@@ -267,7 +267,7 @@ def test_its_name_in_an_issue_says_where_it_stands():
     uploads = Uploads()
     assert repr(uploads.controller) == "<ConcurrencyController 0 of 4 uploads, goodput unknown>"
     uploads.together(2.0)
-    uploads.controller.began(MB, uploads.now)
+    uploads.controller.started(MB, uploads.now)
     assert repr(uploads.controller) == "<ConcurrencyController 1 of 8 uploads, goodput 20.0 MB/s>"
 
 

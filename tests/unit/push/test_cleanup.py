@@ -11,7 +11,7 @@ from support.inline import inline
 from pushengine.errors import ConnectionFailedError, InvalidRequestError, RequestTimeoutError
 from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.store import Journal, JournalFile
-from pushengine.push.cleanup import delete_forgotten_jobs, delete_old_spools, delete_spool, give_up_stale_pushes
+from pushengine.push.cleanup import abandon_stale_pushes, delete_forgotten_jobs, delete_old_spools, delete_spool
 from pushengine.runtime.clock import SystemClock
 from pushengine.sources.spool import SpoolHold
 from pushengine.state.lock import PushLock
@@ -90,7 +90,7 @@ async def state_of(journal, push_id="p1"):
 
 def give_up(journal, tmp_path, take_lock=None):
     locks = tmp_path / "locks"
-    return give_up_stale_pushes(
+    return abandon_stale_pushes(
         journal=journal,
         take_lock=take_lock or (lambda identity: PushLock(locks, identity)),
         clock=StoppedClock(),
@@ -306,7 +306,7 @@ async def test_a_folder_that_cannot_be_written_stops_nobody(journal, spool):
 
     assert await delete_old_spools(spool, journal=journal, before=NOW, off_loop=refused) == 0
     with SpoolHold() as hold:
-        assert hold.take_alone(path)
+        assert hold.take_exclusively(path)
 
 
 async def test_a_file_that_is_gone_is_no_error(journal, spool):
@@ -319,15 +319,15 @@ def test_pushes_share_a_file_and_who_deletes_wants_it_alone(spool):
         maker.create(path).close()
         assert resumer.take(path)
         assert resumer.take(path)
-        assert not deleter.take_alone(path)
+        assert not deleter.take_exclusively(path)
         maker.release()
         maker.release()
-        assert not deleter.take_alone(path)
+        assert not deleter.take_exclusively(path)
         resumer.release()
-        assert deleter.take_alone(path)
+        assert deleter.take_exclusively(path)
         assert not resumer.take(path)
     with SpoolHold() as again:
-        assert again.take_alone(path)
+        assert again.take_exclusively(path)
 
 
 def test_a_hold_leaves_no_descriptor(spool):
@@ -335,7 +335,7 @@ def test_a_hold_leaves_no_descriptor(spool):
     path = make(spool / "p1.csv")
     for _ in range(3):
         with SpoolHold() as hold, SpoolHold() as other:
-            hold.take_alone(path)
+            hold.take_exclusively(path)
             other.take(path)
             with pytest.raises(FileExistsError):
                 other.create(path)

@@ -660,7 +660,7 @@ def test_a_quarantine_is_as_long_as_it_is_although_the_hosts_clock_is_set_back_m
         await bench.log.record(
             facts.ChunkSending(**ids, rows=1, first_row=0, end_row=1, payload_bytes=1, digests={}, type="UPSERT")
         )
-        await bench.log.record(facts.ChunkSettled(**ids, is_present=False, how="checksum"))
+        await bench.log.record(facts.ChunkReconciled(**ids, is_present=False, how="checksum"))
 
     async def use(bench):
         runner = await bench.with_job()

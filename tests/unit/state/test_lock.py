@@ -138,15 +138,15 @@ def test_a_lock_that_cannot_be_taken_for_another_reason_is_an_error_of_ours(tmp_
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("is_alone", [False, True])
-def test_a_spool_file_that_is_held_is_left_to_those_who_share_it(path, is_alone):
+@pytest.mark.parametrize("is_exclusive", [False, True])
+def test_a_spool_file_that_is_held_is_left_to_those_who_share_it(path, is_exclusive):
     with SpoolHold() as first, SpoolHold() as second:
-        assert first.take_alone(path) if is_alone else first.take(path)
-        assert second.take_alone(path) is False
-        assert second.take(path) is not is_alone
+        assert first.take_exclusively(path) if is_exclusive else first.take(path)
+        assert second.take_exclusively(path) is False
+        assert second.take(path) is not is_exclusive
         first.release()
         second.release()
-        assert second.take_alone(path)
+        assert second.take_exclusively(path)
 
 
 async def test_a_spool_file_is_held_from_its_first_byte_on_and_under_its_last_name(tmp_path):
@@ -156,16 +156,16 @@ async def test_a_spool_file_is_held_from_its_first_byte_on_and_under_its_last_na
     class Stream(io.BytesIO):
         def read(self, size):
             with SpoolHold() as other:
-                seen.append(other.take_alone(path.with_name("p.csv.part")))
+                seen.append(other.take_exclusively(path.with_name("p.csv.part")))
             return super().read(size)
 
     with SpoolHold() as hold, SpoolHold() as other:
         spooled = await spool_bytes(Stream(b"A\n1\n"), path, hold, asyncio.to_thread)
         assert seen == [False, False]
         assert spooled.path.read_bytes() == b"A\n1\n"
-        assert other.take_alone(path) is False
+        assert other.take_exclusively(path) is False
         hold.release()
-        assert other.take_alone(path)
+        assert other.take_exclusively(path)
 
 
 async def test_a_spool_file_that_cannot_be_completed_is_deleted(tmp_path):
