@@ -1,6 +1,6 @@
-"""pushengine: tables into Celonis data pools through the Data Push API, fast, in bounded memory, inside the submit quota.
+"""pushengine: load tables into Celonis data pools through the Data Push API, fast, in bounded memory and within the submit quota.
 
-Importing the package is light: pyarrow, aiohttp and the rest come in with the first name that needs them.
+Importing the package is cheap: pyarrow, aiohttp and the other libraries are imported on first use of a name that needs them.
 """
 
 from __future__ import annotations

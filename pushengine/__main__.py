@@ -1,4 +1,4 @@
-"""`pushengine` and `python -m pushengine`."""
+"""Entry point of the `pushengine` command and of `python -m pushengine`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; returns the exit code."""
-    from pushengine.cli.app import main as run  # noqa: PLC0415 - nothing is imported before it is needed
+    """Run the command line and return its exit code."""
+    from pushengine.cli.app import main as run  # noqa: PLC0415 - importing this module stays cheap
 
     return run()
 

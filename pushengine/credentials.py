@@ -1,7 +1,7 @@
-"""Credentials as values: who pushes. How they are sent is `pushengine.celonis.oauth`' business.
+"""Credentials as plain values. `pushengine.celonis.oauth` turns them into Authorization headers.
 
-Secrets are held as `Secret`, so that no `repr`, log line or pickle shows them. White space around a pasted value is dropped; anything
-else that cannot be part of a credential is refused here, before a request leaves.
+Secrets are held as `Secret`, so that no `repr`, log line or pickle shows them. Whitespace around a pasted value is stripped. Anything
+else that cannot be part of a credential is rejected here, before any request is sent.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ ClientAuthMethod = Literal["auto", "basic", "post"]
 
 @dataclasses.dataclass(frozen=True, slots=True, init=False)
 class OAuthClient:
-    """An OAuth client of the team, with the client credentials grant (recommended).
+    """An OAuth client of the team, used with the client credentials grant (recommended).
 
     Args:
-        client_id: As the team's settings show it.
-        client_secret: Its secret.
-        scope: Scopes to ask for, separated by spaces; asking for one that the client does not hold fails the whole grant.
-        token_url: Token endpoint; the team's own by default.
-        method: How the client was registered: `basic` (client_secret_basic), `post` (client_secret_post), or find out.
+        client_id: Client id, as shown in the team's settings.
+        client_secret: Client secret that belongs to the id.
+        scope: Scopes to request, separated by spaces. Requesting a scope that the client does not hold fails the whole grant.
+        token_url: Token endpoint; None means the team's own.
+        method: Authentication method the client is registered for: `basic` (client_secret_basic), `post` (client_secret_post), or `auto`
+            to try both.
 
     Raises:
-        ConfigError: A value that no client can have.
+        ConfigError: `method` is unknown, or a value cannot be valid: it is empty, or contains whitespace or control characters.
     """
 
     client_id: str
@@ -58,7 +59,7 @@ class OAuthClient:
 
 @dataclasses.dataclass(frozen=True, slots=True, init=False)
 class UserApiKey:
-    """A user's API key, sent as `Bearer`; it may do what the user may."""
+    """A user's API key, sent as `Bearer`. It has the permissions of its user."""
 
     key: Secret
 
@@ -68,7 +69,7 @@ class UserApiKey:
 
 @dataclasses.dataclass(frozen=True, slots=True, init=False)
 class AppKey:
-    """An application key, sent as `AppKey`; it has no permission until somebody gives it one."""
+    """An application key, sent as `AppKey`. It has only the permissions that it has been granted explicitly."""
 
     key: Secret
 
@@ -80,7 +81,7 @@ Credentials: TypeAlias = OAuthClient | UserApiKey | AppKey
 
 
 def _clean(value: str | Secret, name: str) -> str:
-    """The text without surrounding white space; messages never show it."""
+    """Strip surrounding whitespace and validate the text. Error messages never show it."""
     text = (value.reveal() if isinstance(value, Secret) else value).strip()
     if not text:
         raise ConfigError(f"{name} is empty", key=name)

@@ -1,12 +1,11 @@
-"""The library surface: `PushEngine`."""
+"""The library's entry point: `PushEngine`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,25 +38,26 @@ from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime, system_runtime
 from pushengine.sources import check_words
 from pushengine.sources.spool import SpoolHold, is_byte_stream
+from pushengine.text import utc
 
 
 class PushEngine:
-    """Pushes tables into one data pool. Use with `async with`.
+    """Loads tables into one data pool. Use it with `async with`.
 
-    Many pushes may run at once on one engine: they share connections, memory budget, encoder threads and quota.
+    Many pushes can run on one engine at the same time: they share connections, memory budget, encoder threads and quota.
 
     Args:
-        url: Team URL, `https://<team>.<cluster>.celonis.cloud`; `http://` for loopback addresses only.
-        pool_id: Data pool.
+        url: Team URL, `https://<team>.<cluster>.celonis.cloud`; `http://` is accepted for loopback addresses only.
+        pool_id: Id of the data pool.
         auth: `OAuthClient` (recommended), `UserApiKey` or `AppKey`.
-        connection_id: Default data connection; None is the pool's global schema.
-        settings: How to work.
-        state_dir: Folder of the journal and the quota ledger; None is `PUSHENGINE_STATE_DIR` or the platform's user state folder.
-        sinks: Take every event; called on the event loop, must be quick.
-        runtime: Time, chance, files and threads, for tests and simulations.
+        connection_id: Default data connection; None means the pool's global schema.
+        settings: Engine settings; None means the defaults.
+        state_dir: Folder of the journal and the quota ledger; None means `PUSHENGINE_STATE_DIR` or the platform's user state folder.
+        sinks: Receive every event. They are called on the event loop and must return quickly.
+        runtime: Clock, random numbers, files and threads; tests and simulations pass their own.
 
     Raises:
-        ConfigError: A bad URL, pool or setting.
+        ConfigError: The URL, the pool or a setting is invalid.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PushEngine:
         auth: Credentials,
         connection_id: str | None = None,
         settings: EngineSettings | None = None,
-        state_dir: Path | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
         sinks: Sequence[EventSink] = (),
         runtime: Runtime | None = None,
     ) -> None:
@@ -117,12 +117,13 @@ class PushEngine:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc_type is not None and self._shared is not None:
-            # Whoever asked for these pushes has not come to the end of what it wanted with them, and may ask again: then it is told again.
+            # The caller's block failed, so it may not have used its receipts and may run the same commands again. Since these pushes are
+            # not marked as done, they then return their receipts again instead of loading the rows a second time.
             self._shared.finished.clear()
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Abort what still runs, close connections and files. Leaves no task, thread or socket; safe to call twice."""
+        """Cancel running pushes, then close connections and files. Leaves no task, thread or socket; safe to call twice."""
         self._is_closed = True
         current = asyncio.current_task()
         running = {task for task in self._pushes if task is not current}
@@ -138,7 +139,10 @@ class PushEngine:
             self._bus.close()
 
     def drain(self) -> None:
-        """Take no new rows, finish chunks in flight; running pushes end with `EngineClosedError`, those of files can be resumed."""
+        """Shut down gracefully: read no new rows and finish the chunks in flight.
+
+        Running pushes end with `EngineClosedError`; pushes of files can be resumed.
+        """
         self._drain.set()
 
     async def push(
@@ -149,7 +153,7 @@ class PushEngine:
         mode: Mode = "replace",
         keys: Sequence[str] = (),
         connection_id: str | None = None,
-        format: str | None = None,  # noqa: A002 - the option's name on the command line too
+        format: str | None = None,  # noqa: A002 - the command line option has the same name
         schema: Any = None,
         column_types: Mapping[str, ColumnType] | None = None,
         duplicate_removal_column: str | None = None,
@@ -158,26 +162,26 @@ class PushEngine:
         """Push one source into one table and wait until the platform has loaded it.
 
         Args:
-            source: Path, glob, directory or a list of them; anything with `__arrow_c_stream__` (pandas, polars, DuckDB, pyarrow); or an async
-                iterator of `pyarrow.RecordBatch`; or a binary file object (standard input), with its format.
+            source: A path, glob or directory, or a list of them; any object with `__arrow_c_stream__` (pandas, polars, DuckDB, pyarrow); an
+                async iterator of `pyarrow.RecordBatch`; or a binary file object such as standard input, which also needs `format`.
             table: Target table.
             mode: replace, append, upsert or delete.
             keys: Primary key columns, for upsert and delete.
-            connection_id: Data connection, else the engine's.
-            format: csv, parquet or arrow; by the files' names if not given.
-            schema: `pyarrow.Schema` of an iterator's batches.
-            column_types: Types by column name, where the found ones are not wanted.
-            duplicate_removal_column: Of rows with equal keys the one with the highest value here wins.
-            spool: Keep a source that can be read only once on disk until it is loaded, so that the push can start again or be resumed after
-                a crash. A file object always is.
+            connection_id: Data connection; None means the engine's default.
+            format: csv, parquet or arrow; None means to go by the file names.
+            schema: `pyarrow.Schema` of the batches of an async iterator.
+            column_types: Types by column name; they override the inferred types.
+            duplicate_removal_column: Of the rows with equal keys, the one with the highest value in this column wins.
+            spool: Keep a source that can be read only once on disk until it is loaded, so that the push can restart, or be resumed after a
+                crash. File objects are always spooled.
 
         Returns:
-            The receipt of a push that is DONE.
+            The receipt of the push, which is DONE.
 
         Raises:
-            ConfigError: Arguments that do not fit together.
-            SourceError: Unreadable, malformed or unsuitable input; nothing was submitted.
-            ApiError: The platform refused; AuthenticationError and PermissionDeniedError with remedies.
+            ConfigError: The arguments are invalid or contradict each other.
+            SourceError: The input is unreadable, malformed or unsuitable; nothing was submitted.
+            ApiError: The platform refused a request; AuthenticationError and PermissionDeniedError name a remedy.
             TransportError: The platform cannot be reached.
             JobError: The job failed, timed out or vanished.
             EngineClosedError: The engine was drained or closed.
@@ -199,8 +203,9 @@ class PushEngine:
             if spool or is_byte_stream(source):
                 with self._resources.announce_when_slow("the stream is read and kept on disk first", push_id):
                     source, digest = await keeper.keep(source, push_id, hold, source_format=format, schema=schema)
-                content = f"stream {source.suffix} {digest}"  # the same command with the same content is the same push
-                format = schema = None  # noqa: A001 - the file's name tells
+                # The digest is part of the identity: the same command with the same content continues the same push.
+                content = f"stream {source.suffix} {digest}"
+                format = schema = None  # noqa: A001 - the spool file's suffix gives the format
             request = PushRequest(
                 spec=source,
                 target=target,
@@ -209,14 +214,14 @@ class PushEngine:
                 column_types=dict(column_types or {}),
                 content=content,
             )
-            run = PushRun(request, shared, push_id)  # its time begins here
+            run = PushRun(request, shared, push_id)  # starts measuring the elapsed time
             async with keeper.held(source, hold):
                 await self._resources.sweep()
                 return await run.run()
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
-        """The current task works on a push: `aclose()` cancels it and waits for it."""
+        """Register the current task as working on a push, so that `aclose()` cancels it and waits for it."""
         task = asyncio.current_task()
         is_nested = task is None or task in self._pushes
         if task is not None:
@@ -228,11 +233,11 @@ class PushEngine:
                 self._pushes.discard(task)
 
     async def resume(self, push_id: str) -> Receipt:
-        """Go on with a push of files that a killed or interrupted process left; as running its command again.
+        """Resume a push of files that a killed or interrupted process left unfinished, like running its command again.
 
         Raises:
-            ConfigError: No such push, it is over, or it belongs to another team or pool.
-            PushEngineError: As `push()`.
+            ConfigError: The push does not exist, is over, or belongs to another team or pool.
+            PushEngineError: As for `push()`.
         """
         shared = self._opened()
         found = await find_request(shared, push_id)
@@ -246,55 +251,55 @@ class PushEngine:
                 return await PushRun(found, shared, self._new_push_id()).run()
 
     async def open_pushes(self) -> list[PushRow]:
-        """Pushes into this pool that a killed or interrupted process left, oldest first."""
+        """Return the pushes into this pool that a killed or interrupted process left unfinished, oldest first."""
         shared = self._opened()
         rows = await shared.journal.read(lambda file: file.pushes(state="open"))
         return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
 
     def _new_push_id(self) -> str:
-        now = dt.datetime.fromtimestamp(self._runtime.clock.now(), tz=dt.UTC)
-        return f"{now:%Y%m%dT%H%M%SZ}-{self._runtime.rng.getrandbits(32):08x}"
+        return f"{utc(self._runtime.clock.now()):%Y%m%dT%H%M%SZ}-{self._runtime.rng.getrandbits(32):08x}"
 
     def events(self) -> AsyncIterator[Event]:
-        """What happens from now on until the engine is closed. A reader that falls 10,000 events behind misses the oldest."""
+        """Iterate over the events emitted after this call, until the engine is closed.
+
+        A reader that falls 10,000 events behind misses the oldest ones.
+        """
         return self._bus.subscribe()
 
     async def list_jobs(self) -> list[Job]:
-        """All push jobs of the pool, whoever made them."""
+        """Return all push jobs of the pool, including those created by other tools."""
         self._opened()
         return await self._client.list_jobs()
 
     async def get_job(self, job_id: str) -> Job:
-        """One push job with its logs."""
+        """Return one push job with its logs."""
         self._opened()
         return await self._client.get_job(JobId(job_id))
 
     async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
-        """What a job holds."""
+        """Return the chunks that a job holds."""
         self._opened()
         return await self._client.list_chunks(JobId(job_id))
 
     async def delete_job(self, job_id: str) -> None:
-        """Delete a job and its chunks; a job that is gone already is no error."""
+        """Delete a job and its chunks. A job that no longer exists is not an error."""
         self._opened()
         await self._client.delete_job(JobId(job_id))
 
     async def quota(self) -> QuotaStatus:
-        """What is left of this hour, as far as this host's ledger knows."""
+        """Return what is left of this hour's submit quota, as far as this host's ledger knows."""
         self._opened()
         return await self._resources.quota()
 
     async def check(self) -> list[CheckResult]:
-        """URL, TLS, credentials, scope and pool permission, each with its remedy; sends nothing that changes anything."""
+        """Check URL, TLS, credentials, scope and pool permission, with a remedy for each failure. Changes nothing on the platform."""
         self._opened()
         return await run_checks(self._client, self._url, self._auth)
 
     def _opened(self) -> Shared:
         if self._shared is None or self._is_closed:
-            raise EngineClosedError(
-                "this engine is closed" if self._is_closed else "this engine is not open",
-                hint="use it with `async with`",
-            )
+            state = "closed" if self._is_closed else "not open"
+            raise EngineClosedError(f"this engine is {state}", hint="use it with `async with`")
         return self._shared
 
     def __repr__(self) -> str:

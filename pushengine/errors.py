@@ -1,18 +1,18 @@
 """Every error that pushengine raises on purpose.
 
 ```
-PushEngineError                    base; .hint tells the user what to do next
-├── ConfigError                    bad file, key, value or argument; names the key
+PushEngineError                    base class; .hint says what the user can do next
+├── ConfigError                    bad file, key, value or argument; .key names the setting
 ├── SourceError                    .source, .position
 │   ├── SourceReadError            unreadable or malformed input (file, line or row group)
-│   │   └── SourceChangedError     files are not what they were when they were sent
+│   │   └── SourceChangedError     the files changed during a push or before it was resumed
 │   └── SchemaError                unsupported type, or a batch that does not match
-│       └── ValueMisfitError       a value outside the settled schema, which a wider schema would hold
-├── TransportError                 no answer was received
+│       └── ValueMisfitError       a value that the inferred schema cannot hold but a wider one could
+├── TransportError                 no response was received
 │   ├── ConnectionFailedError      nothing was sent: always safe to retry
 │   ├── RequestTimeoutError        .phase = connect | write | read | pool
-│   └── OutcomeUnknownError        sent, no answer, and the call is not idempotent
-├── ApiError                       an answer was received; .status .code .request_id
+│   └── OutcomeUnknownError        sent, no response, and the call is not idempotent
+├── ApiError                       an error response was received; .status .code .request_id
 │   ├── AuthenticationError        401
 │   ├── PermissionDeniedError      403
 │   ├── NotFoundError              404
@@ -21,26 +21,26 @@ PushEngineError                    base; .hint tells the user what to do next
 │   ├── RateLimitedError           429, .retry_after_seconds
 │   ├── InvalidRequestError        any other 4xx
 │   ├── ServerError                5xx
-│   └── UnexpectedResponseError    answer does not parse or breaks the contract
+│   └── UnexpectedResponseError    the response does not parse or breaks the contract
 ├── JobError                       .job_id
-│   ├── JobFailedError             the server finished the job with an error; .status .server_message
+│   ├── JobFailedError             the platform finished the job with an error; .status .server_message
 │   ├── JobDeadlineError           still not final at the deadline
-│   ├── JobVanishedError           an unsubmitted job is gone (the platform deletes them in time)
-│   ├── SubmitOutcomeUnknownError  the job vanished after a submit: nobody can say whether it ran
-│   ├── VerificationError          the chunk list is not what was sent; the job was not submitted
-│   └── JobTaintedError            it may hold rows that are not ours to submit; it is deleted, the push starts afresh
+│   ├── JobVanishedError           an unsubmitted job is gone (the platform eventually deletes such jobs)
+│   ├── SubmitOutcomeUnknownError  the job vanished after a submit: whether it ran cannot be determined
+│   ├── VerificationError          the chunk list does not match what was sent; the job was not submitted
+│   └── JobTaintedError            the contents of the job cannot be trusted; it is deleted and the push restarts in a fresh job
 ├── JournalError                   the journal cannot be used; .path
-│   ├── JournalLockedError         another process works on the same push
+│   ├── JournalLockedError         another process is working on the same push
 │   ├── JournalCorruptError        the database fails its integrity check
 │   └── JournalVersionError        written by a newer version
 ├── LedgerError                    the quota ledger cannot be used; .path
 ├── RetriesExhaustedError          .attempts .elapsed_seconds; the last error is __cause__
-└── EngineClosedError              used after aclose(), or drained
+└── EngineClosedError              used after aclose(), or while the engine drains
 ```
 
-A test compares this drawing with the classes. Branch on class and attributes, never on the text of a message. A message holds what
-failed, on what (ids, not payloads), after how many attempts; the hint says what to do. Neither holds a secret or row data beyond the
-one value that a source error is about.
+A test compares this tree with the classes. Branch on the class and attributes, never on the text of a message. A message states what
+failed, on what (ids, not payloads) and after how many attempts; the hint says what to do. Neither contains a secret, or any row data
+beyond the one value that a source error is about.
 """
 
 from __future__ import annotations
@@ -57,26 +57,27 @@ TimeoutPhase = Literal["connect", "write", "read", "pool"]
 
 
 class _Common(TypedDict, total=False):
-    """What every error can be given besides its own attributes; see `PushEngineError`."""
+    """Keyword arguments that every error accepts besides its own attributes; see `PushEngineError`."""
 
     hint: str
     disposition: Disposition | None
 
 
 class _ResponseFields(_Common, total=False):
-    """What every `ApiError` can be given besides its status."""
+    """Keyword arguments that every `ApiError` accepts besides its status."""
 
     code: str | None
     request_id: str | None
 
 
 class PushEngineError(Exception):
-    """Base of all errors of this package. One is complete when it is made; `replace` makes another that says something else.
+    """Base class of all errors of this package. An error is complete when it is created; `replace` returns a changed copy.
 
     Attributes:
         hint: What the user can do next; may be empty.
-        disposition: Whether another attempt can help, where it is not what the class says; read by `pushengine.pipeline.retry` only.
-        receipt: Set when the error ended a push: what was done until then.
+        disposition: Whether another attempt can help. Each class has a default, which an instance may override. Meant for the code that
+            retries and reconciles, above all `pushengine.pipeline.retry`.
+        receipt: Set if the error ended a push: what had been done until then.
     """
 
     disposition: Disposition = "terminal"
@@ -92,9 +93,9 @@ class PushEngineError(Exception):
     def replace(
         self, *, message: str | None = None, hint: str | None = None, disposition: Disposition | None = None
     ) -> Self:
-        """A copy that says something else, with the same attributes, receipt, notes, cause and traceback.
+        """Return a copy with another message, hint or disposition, and the same attributes, receipt, notes, cause and traceback.
 
-        To be raised in place of this one: `raise error.replace(hint=...) from error.__cause__`.
+        Raise the copy in place of the original: `raise error.replace(hint=...) from error.__cause__`.
         """
         other: Self = _restored(type(self), self.args, self.__dict__)
         if "__notes__" in other.__dict__:
@@ -113,7 +114,7 @@ class PushEngineError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles with all attributes: schedulers bring errors over from worker processes."""
+        """Pickle with all attributes, because schedulers transfer errors from worker processes."""
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -127,7 +128,7 @@ class ConfigError(PushEngineError):
     """A bad config file, key, value or argument.
 
     Attributes:
-        key: The setting at fault, as its user wrote it, or None.
+        key: The setting at fault, as the user wrote it, or None.
     """
 
     def __init__(self, message: str, *, key: str | None = None, **common: Unpack[_Common]) -> None:
@@ -136,11 +137,11 @@ class ConfigError(PushEngineError):
 
 
 class SourceError(PushEngineError):
-    """Something is wrong with the rows to be pushed.
+    """A problem with the input of a push.
 
     Attributes:
         source: The file or object at fault.
-        position: Where in it ("line 7", "row 12, column AMOUNT"), or None.
+        position: Position within the source ("line 7", "row 12, column AMOUNT"), or None.
     """
 
     def __init__(
@@ -161,44 +162,44 @@ class SourceReadError(SourceError):
 
 
 class SourceChangedError(SourceReadError):
-    """Files are not what they were when they were sent. Nothing of them was submitted."""
+    """The source files changed during a push, or before it was resumed. None of their rows were submitted."""
 
 
 def unreadable(source: str, exc: OSError) -> SourceReadError:
-    """What the operating system said of a source, as our error."""
+    """Build the error for a source that the operating system could not open or read."""
     return SourceReadError(exc.strerror or str(exc) or type(exc).__name__, source=source)
 
 
 def damaged(kind: str, what: str, *, source: str, position: str | None = None) -> SourceReadError:
-    """The error for a file that is not what its format promises; `kind` is the format, `what` the library's words."""
+    """Build the error for a file that violates its format. `kind` is the format, `what` the message of the parsing library."""
     return SourceReadError(
         f"not a readable {kind} file: {what}", source=source, position=position, hint="is it complete?"
     )
 
 
 class SchemaError(SourceError):
-    """A type that the target cannot hold, or a value or batch that does not match the settled schema."""
+    """A type that the target cannot hold, or a value or batch that does not match the inferred schema."""
 
 
 class ValueMisfitError(SchemaError):
-    """A value that does not fit the schema settled from a sample: the push starts again with what the whole source teaches."""
+    """A value that does not fit the schema inferred from a sample. The push restarts with a schema inferred from the whole source."""
 
 
 class TransportError(PushEngineError):
-    """No answer was received."""
+    """No response was received."""
 
     disposition: Disposition = "transient"
 
 
 class ConnectionFailedError(TransportError):
-    """The connection was not made: nothing was sent, another attempt is always safe."""
+    """The connection failed before the request was sent, so another attempt is always safe."""
 
 
 class RequestTimeoutError(TransportError):
     """An idempotent call took too long.
 
     Attributes:
-        phase: connect, write, read or pool.
+        phase: What took too long: connect, write, read or pool.
     """
 
     def __init__(self, message: str, *, phase: TimeoutPhase, **common: Unpack[_Common]) -> None:
@@ -207,18 +208,18 @@ class RequestTimeoutError(TransportError):
 
 
 class OutcomeUnknownError(TransportError):
-    """Sent, not answered, and the call is not idempotent: it may have been done. Reconcile, never resend blindly."""
+    """A non-idempotent request got no response, so it may have taken effect. Reconcile before sending it again."""
 
     disposition: Disposition = "outcome_unknown"
 
 
 class ApiError(PushEngineError):
-    """An answer was received, and it is an error.
+    """The response is an error.
 
     Attributes:
-        status: HTTP status.
-        code: The platform's error code, where the body has one.
-        request_id: The platform's support reference, where the body has one.
+        status: HTTP status of the response.
+        code: The platform's error code, or None if the response has none.
+        request_id: The platform's support reference, or None if the response has none.
     """
 
     def __init__(
@@ -237,11 +238,11 @@ class ApiError(PushEngineError):
 
 
 class AuthenticationError(ApiError):
-    """401: the credentials are wrong, missing or expired."""
+    """401, or a refusal by the token endpoint: the credentials are wrong, missing or expired, or lack the scope."""
 
 
 class PermissionDeniedError(ApiError):
-    """403: the credentials are good and may not do this."""
+    """403: the credentials are valid but lack permission for this."""
 
 
 class NotFoundError(ApiError):
@@ -249,18 +250,18 @@ class NotFoundError(ApiError):
 
 
 class ConflictError(ApiError):
-    """409: the job is not in a state for this, or another submit is under way. Says nothing about an earlier attempt."""
+    """409: the job is in the wrong state, or another submit is in progress. It does not show whether an earlier attempt succeeded."""
 
 
 class PayloadTooLargeError(ApiError):
-    """413: the chunk is larger than the platform takes."""
+    """413: the chunk is larger than the platform accepts."""
 
 
 class RateLimitedError(ApiError):
-    """429: over the submit quota or another limit.
+    """429: the submit quota or another limit is exceeded.
 
     Attributes:
-        retry_after_seconds: The wait that the answer asks for, or None where it does not say.
+        retry_after_seconds: The wait that the response asks for, or None if it does not ask for one.
     """
 
     disposition: Disposition = "transient"
@@ -278,26 +279,26 @@ class RateLimitedError(ApiError):
 
 
 class InvalidRequestError(ApiError):
-    """Any other 4xx: the platform refuses the request as it is."""
+    """Any other 4xx: the platform rejects the request."""
 
 
 class ServerError(ApiError):
-    """5xx: for a call that is not idempotent the outcome is unknown."""
+    """5xx: the outcome is unknown if the call is not idempotent."""
 
     disposition: Disposition = "transient"
 
 
 class UnexpectedResponseError(ApiError):
-    """The answer does not parse or breaks the contract."""
+    """The response does not parse or breaks the contract."""
 
     disposition: Disposition = "outcome_unknown"
 
 
 class JobError(PushEngineError):
-    """Something is wrong with a push job.
+    """A problem with a push job.
 
     Attributes:
-        job_id: The job.
+        job_id: Id of the job.
     """
 
     def __init__(self, message: str, *, job_id: str, **common: Unpack[_Common]) -> None:
@@ -310,7 +311,7 @@ class JobFailedError(JobError):
 
     Attributes:
         status: ERROR or CANCELED.
-        server_message: The job's logs, joined.
+        server_message: The logs of the job, joined into one text.
     """
 
     def __init__(
@@ -322,34 +323,34 @@ class JobFailedError(JobError):
 
 
 class JobDeadlineError(JobError):
-    """The job was submitted and is still not final at the deadline."""
+    """The job was submitted, but has not reached a final status by the deadline."""
 
     disposition: Disposition = "transient"
 
 
 class JobVanishedError(JobError):
-    """An unsubmitted job is gone: the platform deletes them in time. Nothing became visible; the push starts again in a fresh job."""
+    """An unsubmitted job is gone; the platform eventually deletes such jobs. No rows became visible; the push restarts in a fresh job."""
 
 
 class SubmitOutcomeUnknownError(JobError):
-    """The job vanished after a submit left: nobody can say whether it ran. A person decides."""
+    """The job vanished after a submit was sent, so whether it ran cannot be determined. A person must decide what to do."""
 
     disposition: Disposition = "outcome_unknown"
 
 
 class VerificationError(JobError):
-    """The job's chunk list is not what was sent; the job was deleted instead of submitted."""
+    """The job's chunk list does not match what was sent; the job was deleted instead of submitted."""
 
 
 class JobTaintedError(JobError):
-    """What an unsubmitted job holds cannot be told, or is more than what was sent: it must never be submitted."""
+    """The contents of an unsubmitted job cannot be determined, or exceed what was sent. The job must never be submitted."""
 
 
 class JournalError(PushEngineError):
     """The journal cannot be opened, read or written.
 
     Attributes:
-        path: The journal's file.
+        path: File of the journal.
     """
 
     def __init__(self, message: str, *, path: str, **common: Unpack[_Common]) -> None:
@@ -358,24 +359,24 @@ class JournalError(PushEngineError):
 
 
 class JournalLockedError(JournalError):
-    """Another process works on the same push."""
+    """Another process is working on the same push."""
 
     disposition: Disposition = "transient"
 
 
 class JournalCorruptError(JournalError):
-    """The journal fails its integrity check; it is kept as it is."""
+    """The journal fails its integrity check. The file is kept unchanged."""
 
 
 class JournalVersionError(JournalError):
-    """A newer version wrote the journal."""
+    """The journal was written by a newer version of pushengine."""
 
 
 class LedgerError(PushEngineError):
     """The quota ledger cannot be opened, read or written.
 
     Attributes:
-        path: The ledger's file.
+        path: File of the ledger.
     """
 
     def __init__(self, message: str, *, path: str, **common: Unpack[_Common]) -> None:
@@ -384,11 +385,11 @@ class LedgerError(PushEngineError):
 
 
 class RetriesExhaustedError(PushEngineError):
-    """The last allowed attempt failed too; the last error is `__cause__`.
+    """The last allowed attempt failed too; its error is `__cause__`.
 
     Attributes:
-        attempts: How many were made.
-        elapsed_seconds: From the first attempt to giving up.
+        attempts: Number of attempts that were made.
+        elapsed_seconds: Time from the start of the first attempt to the failure of the last.
     """
 
     disposition: Disposition = "transient"
@@ -400,13 +401,14 @@ class RetriesExhaustedError(PushEngineError):
 
 
 class EngineClosedError(PushEngineError):
-    """The engine was used after `aclose()`."""
+    """The engine was used after `aclose()`, or it drains and starts no new work."""
 
 
 def real_cause(error: BaseException) -> BaseException:
-    """The error that explains the others: what is inside groups, with endings and cancellations last; of equals the first.
+    """Return the root cause of an exception group; any other error is returned unchanged.
 
-    A refusal of the credentials comes before all else, then a bug, then what went wrong on purpose.
+    Order of preference: a refusal of the credentials or permissions, a bug (any exception from elsewhere), an error of this module,
+    `EngineClosedError`, and last a cancellation or interrupt. Ties go to the first.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
@@ -414,21 +416,20 @@ def real_cause(error: BaseException) -> BaseException:
 
 
 def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, its `__cause__`, that one's cause, and so on."""
+    """Yield the error, then its `__cause__`, then the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def is_access_refused(error: BaseException) -> bool:
-    """Whether the platform refused the credentials, or what they may do, at the bottom of this error."""
+    """Return whether this error, or a cause of it, is a refusal of the credentials or of a permission."""
     return any(isinstance(link, AuthenticationError | PermissionDeniedError) for link in iter_causes(error))
 
 
 def _rank(error: BaseException) -> int:
-    if not isinstance(
-        error, Exception
-    ):  # CancelledError, KeyboardInterrupt: by name it would cost the import of asyncio
+    # CancelledError and KeyboardInterrupt. Naming CancelledError would require an import of asyncio.
+    if not isinstance(error, Exception):
         return 4
     if isinstance(error, EngineClosedError):
         return 3

@@ -1,6 +1,6 @@
-"""What happens during a push, as frozen records.
+"""The events of a push, as frozen records.
 
-One vocabulary for logs, progress display and `PushEngine.events()`: the class `ChunkUploaded` is the log event `chunk_uploaded`.
+Logs, the progress display and `PushEngine.events()` share these events: the class `ChunkUploaded` is the log event `chunk_uploaded`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from pushengine.model import Receipt
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events; `push_id` says which push."""
+    """Base class of all events; `push_id` identifies the push."""
 
     push_id: str
 
     @property
     def name(self) -> str:
-        """The event's name in logs: noun and past verb in snake case."""
+        """The event's name in logs: the class name in snake case, a noun and a past participle."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def fields(self) -> dict[str, Any]:
-        """All attributes as plain values."""
+        """Return all attributes as plain values."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushStarted(Event):
-    """The source is resolved and the schema settled."""
+    """The source was opened and its schema inferred."""
 
     table: str
     mode: str
@@ -41,14 +41,17 @@ class PushStarted(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobCreated(Event):
-    """A push job exists on the server; nothing is visible in the table yet."""
+    """A push job was created on the platform. The table has not changed yet."""
 
     job_id: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkRead(Event):
-    """Rows for one chunk were read from the source; `source_bytes_read` counts how far reading got, where the source can tell."""
+    """The rows of one chunk were read.
+
+    `source_bytes_read` is how far the source has been read, bytes; None if unknown.
+    """
 
     chunk_id: str
     source_bytes_read: int | None
@@ -56,7 +59,7 @@ class ChunkRead(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkEncoded(Event):
-    """A chunk became a payload."""
+    """A chunk was encoded into a payload."""
 
     chunk_id: str
     rows: int
@@ -65,7 +68,7 @@ class ChunkEncoded(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UploadStarted(Event):
-    """An attempt to upload a chunk began."""
+    """An attempt to upload a chunk started."""
 
     chunk_id: str
     job_id: str
@@ -86,7 +89,7 @@ class ChunkUploaded(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkReconciled(Event):
-    """The job's chunk list told whether an upload without an answer has arrived."""
+    """The job's chunk list showed whether an upload without a response has arrived; `how` is `checksum` or `count`."""
 
     job_id: str
     chunk_id: str
@@ -96,9 +99,9 @@ class ChunkReconciled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ConcurrencyChanged(Event):
-    """From now on `after` chunks are uploaded at once; `reason` as in `concurrency.LimitChange`.
+    """The limit on concurrent uploads changed from `before` to `after`; `reason` as in `concurrency.LimitChange`.
 
-    `bytes_per_second` is what was acknowledged under the limit before, or None where that is not known.
+    `bytes_per_second` is the goodput under the previous limit; None if unknown.
     """
 
     before: int
@@ -109,7 +112,7 @@ class ConcurrencyChanged(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushResumed(Event):
-    """An earlier process left this push unfinished; it goes on."""
+    """A push that an earlier process left unfinished was resumed."""
 
     job_id: str | None
     chunks_acknowledged: int
@@ -118,23 +121,23 @@ class PushResumed(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaLearned(Event):
-    """All rows were read for the schema after the sample's did not hold; `changes` are the columns that differ from it."""
+    """The schema was inferred from all rows, because a value did not fit the previous one; `changes` lists the columns that differ."""
 
     changes: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushSuperseded(Event):
-    """An unfinished push of the same command cannot go on; it is ended and a new one takes its place."""
+    """An unfinished push that cannot or must not be resumed was ended; a new push takes its place."""
 
     reason: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierPushSettled(Event):
-    """The job of an earlier push of the same command had been submitted and has come to its end; now a new push begins.
+    """The submitted job of an earlier push of the same command reached its final status, and a new push begins.
 
-    `rows` are in the table where `status` is DONE; `reason` says why the earlier push is not all that was asked for.
+    If `status` is DONE, its `rows` rows are in the table. `reason` says why another push is needed.
     """
 
     table: str
@@ -146,7 +149,7 @@ class EarlierPushSettled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierPushLeft(Event):
-    """Another command's push into the same table was left unfinished; it stays as it is, and a person may want to resume it."""
+    """An unfinished push of another command into the same table was found and left unchanged. It can still be resumed by hand."""
 
     table: str
     mode: str
@@ -154,7 +157,10 @@ class EarlierPushLeft(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WaitStarted(Event):
-    """The push waits; `seconds` is for how long at most, where that is known. Waits of less than two seconds are not told."""
+    """The push is waiting; `seconds` is the longest that the wait can take, None if unknown.
+
+    Waits known to be at most `runtime.aio.SILENT_SECONDS` (1.5 s) are not reported. Waits before a submit are `QuotaWaited` events.
+    """
 
     reason: str
     seconds: float | None = None
@@ -162,7 +168,7 @@ class WaitStarted(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled(Event):
-    """An attempt failed and another follows."""
+    """An attempt failed; another one follows after `wait_seconds`."""
 
     operation: str
     attempt: int
@@ -172,7 +178,7 @@ class RetryScheduled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushRestarted(Event):
-    """The job was given up before submit and the push starts again in a fresh one with what was learned."""
+    """The job was abandoned before submit, and the push starts again in a fresh job, with a wider schema if a value did not fit."""
 
     job_id: str | None
     restarts: int
@@ -181,7 +187,7 @@ class PushRestarted(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobVerified(Event):
-    """The job's chunk list equals what was sent."""
+    """The job's chunk list was compared with what was sent, and they match."""
 
     job_id: str
     chunks: int
@@ -190,10 +196,12 @@ class JobVerified(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaWaited(Event):
-    """A submit has to wait; `until` is the UTC time it waits for, ISO 8601.
+    """A submit has to wait; `until` is the UTC time until which it waits, ISO 8601.
 
-    `reason` is `hour`, `boundary`, `second` or `server` as in `interfaces.QuotaGrant`, `turn` where earlier submits of this process leave first
-    (`until` is an estimate then), or `quarantine` where an upload without an answer may still arrive.
+    `reason` is one of:
+        `hour`, `boundary`, `second` or `server`: as in `interfaces.QuotaGrant`.
+        `turn`: earlier submits of this process are sent first; `until` is an estimate.
+        `quarantine`: an upload without a response may still arrive.
     """
 
     job_id: str
@@ -204,7 +212,7 @@ class QuotaWaited(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaLedgerCorrected(Event):
-    """The quota ledger held times that a wrong clock had written; they no longer count."""
+    """The quota ledger contained times written under a wrong clock; they were corrected."""
 
     job_id: str
     message: str
@@ -212,7 +220,7 @@ class QuotaLedgerCorrected(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmitted(Event):
-    """The submit was accepted."""
+    """The platform accepted the submit."""
 
     job_id: str
     submits: int
@@ -220,9 +228,9 @@ class JobSubmitted(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobStayedNew(Event):
-    """The platform acknowledged a submit, and the job is still NEW `seconds` later.
+    """The platform acknowledged a submit, but the job is still NEW `seconds` later.
 
-    It is submitted again if `is_submitted_again`, at the cost of one submit of the hour; else it is only polled from now on.
+    If `is_submitted_again`, the job is submitted again, which spends another submit of the hour. Otherwise it is only polled from now on.
     """
 
     job_id: str
@@ -233,7 +241,7 @@ class JobStayedNew(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatusChanged(Event):
-    """A poll saw a new status."""
+    """A poll returned a new job status."""
 
     job_id: str
     status: str
@@ -241,7 +249,7 @@ class JobStatusChanged(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettled(Event):
-    """The final status was seen."""
+    """The job reached its final status."""
 
     job_id: str
     status: str
@@ -250,7 +258,7 @@ class JobSettled(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobDeleted(Event):
-    """A push deleted its unsubmitted job, or could not (`error`)."""
+    """A push deleted its unsubmitted job, or failed to delete it; `error` says why."""
 
     job_id: str
     error: str | None
@@ -258,31 +266,31 @@ class JobDeleted(Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushFinished(Event):
-    """The push is over; the one line that sums it up."""
+    """The push ended with DONE; `receipt` sums it up."""
 
     receipt: Receipt
 
     def fields(self) -> dict[str, Any]:
-        """The receipt's fields."""
+        """Return the receipt's fields."""
         return self.receipt.to_dict()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushFailed(Event):
-    """The push ended without DONE."""
+    """The push ended without reaching DONE."""
 
     error: str
     error_type: str
     receipt: Receipt
 
     def fields(self) -> dict[str, Any]:
-        """Error and receipt."""
+        """Return the receipt's fields with `error` and `error_type`."""
         return {**self.receipt.to_dict(), "error": self.error, "error_type": self.error_type}
 
 
 class EventSink(Protocol):
-    """Takes events as they happen. Must be quick and must not raise: it is called on the event loop."""
+    """A consumer of events. It is called on the event loop, so it must return quickly and must not raise."""
 
     def emit(self, event: Event) -> None:
-        """Take one event."""
+        """Handle one event."""
         ...

@@ -1,6 +1,6 @@
-"""The seams of the engine: what is passed in so that a test, a simulation or another destination can take its place.
+"""The replaceable parts of the engine: a test, a simulation or another destination can supply its own implementation.
 
-Protocols and plain values only: no I/O, and nothing heavy is imported at run time.
+Only protocols and plain values: this module does no I/O and imports nothing heavy at run time.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ B_co = TypeVar("B_co", covariant=True)
 
 
 class RowBlock(Protocol):
-    """Some rows of a source, next to each other."""
+    """Consecutive rows of a source."""
 
     @property
     def nbytes(self) -> int:
-        """Size as the source has them; what chunks are cut by."""
+        """Size of the rows as the source holds them, bytes. The chunk size limit applies to it."""
         ...
 
     @property
     def rows(self) -> int | None:
-        """How many, or None where only decoding tells."""
+        """Number of rows; None if it is unknown until the block is decoded."""
         ...
 
 
 class SourceBlock(RowBlock, Protocol):
-    """Rows that are read but not decoded yet: that is done where there are threads for it."""
+    """Rows that have been read but not decoded yet; the encoder threads decode them."""
 
     def decode(self) -> SourceBatch:
-        """The rows. Called on encoder threads, possibly more than once.
+        """Return the decoded rows. Called on encoder threads, possibly more than once.
 
         Raises:
-            SourceReadError: They are malformed.
+            SourceReadError: The rows are malformed.
         """
         ...
 
     def located(self, batch: SourceBatch) -> SourceBatch:
-        """The same batch with the row and line that it begins with: slow, for error messages only."""
+        """Return the batch with its first row and line filled in. Slow: for error messages only."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceBatch:
-    """A record batch and where it came from; the block whose rows are decoded already.
+    """A record batch with its origin. It is also a block: one whose rows are already decoded.
 
     Attributes:
-        batch: Rows as the source has them; text sources give all columns as strings.
+        batch: Rows as the source holds them; in text sources every column is a string column.
         source: File or object name, for error messages.
-        first_row: Row of the file that the batch begins with, from 0.
-        first_line: Line of the file that the batch begins with, from 1, or None where lines mean nothing or are not known.
-        nbytes: Arrow bytes that the rows refer to. Counted here, on the thread that reads: Arrow counts anew at each request.
+        first_row: Row number within the file at which the batch begins, from 0.
+        first_line: Line number within the file at which the batch begins, from 1; None if unknown or the format has no lines.
+        nbytes: Arrow bytes that the rows refer to.
     """
 
     batch: pa.RecordBatch
@@ -68,32 +68,33 @@ class SourceBatch:
     nbytes: int = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Arrow recounts at each access, so count once, on the thread that reads.
         object.__setattr__(self, "nbytes", int(self.batch.nbytes))
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows."""
         return int(self.batch.num_rows)
 
     def decode(self) -> SourceBatch:
-        """Itself."""
+        """Return this batch: it is already decoded."""
         return self
 
     def located(self, batch: SourceBatch) -> SourceBatch:
-        """The same: it knows where it begins."""
+        """Return the batch unchanged: its position is already known."""
         return batch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaGrant:
-    """The ledger's answer to a request for one submit.
+    """The ledger's reply to a request for one submit: a grant or a refusal.
 
     Attributes:
-        granted: The submit may leave now.
-        wait_seconds: Else: ask again after this time.
-        reason: Else: `second`, `hour`, `boundary` (too near to the full hour) or `server` (the server said so).
-        spent: Submits of this UTC hour so far, this one included.
-        warning: What the ledger had to correct in itself, for people; empty if nothing.
+        granted: Whether the submit may be sent now.
+        wait_seconds: If refused: time after which to ask again.
+        reason: If refused: `second`, `hour`, `boundary` (too close to the full hour) or `server` (the server refuses submits).
+        spent: Submits so far in this UTC hour, including this one if it was granted.
+        warning: Message for people about anything that the ledger corrected in its own data; empty if nothing.
     """
 
     granted: bool
@@ -104,18 +105,18 @@ class QuotaGrant:
 
 
 class Destination(Protocol):
-    """Where chunks go. The Data Push API is one; each call is one attempt.
+    """The service that receives chunks, such as the Data Push API. Each call is one attempt.
 
-    A destination stages chunks in a job and makes them visible at submit. Every method raises the errors of `pushengine.errors`;
-    `OutcomeUnknownError` where the request may have been done although no answer came. Cancelling a call leaves no open socket
-    behind it.
+    A destination stages chunks in a job and makes them visible after submit. Every method raises the errors of `pushengine.errors`;
+    `OutcomeUnknownError` means that the request may have taken effect although no response came. Cancelling a call leaves no
+    socket open.
     """
 
     team: str
-    """Whose quota a submit spends: the team's host."""
+    """Host name of the team whose quota a submit spends."""
 
     async def create_job(self, target: Target, columns: Sequence[TableColumn]) -> Job:
-        """Open a job; nothing is visible in the table yet."""
+        """Create a job. The table does not change yet."""
         ...
 
     async def get_job(self, job_id: JobId) -> Job:
@@ -127,7 +128,7 @@ class Destination(Protocol):
         ...
 
     async def delete_job(self, job_id: JobId) -> None:
-        """Delete a job and its chunks; a job that is gone already is no error."""
+        """Delete a job and its chunks. It is not an error if the job no longer exists."""
         ...
 
     async def upload_chunk(self, job_id: JobId, payload: Payload, kind: ChunkType) -> None:
@@ -135,51 +136,54 @@ class Destination(Protocol):
         ...
 
     async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """Read what the job holds."""
+        """Read the list of chunks that the job holds."""
         ...
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
-        """Start the execution; the call that the quota counts."""
+        """Start the execution of a job. This is the call that counts against the quota."""
         ...
 
     async def aclose(self) -> None:
-        """Close connections."""
+        """Close all connections."""
         ...
 
 
 class FileSystem(Protocol):
-    """Files as sources and uploads see them. All but `read_ranges` blocks and is called on worker threads only; OSError comes as it is."""
+    """The files that sources and uploads read.
+
+    All methods except `read_ranges` block and are called on worker threads only. An OSError is passed on unchanged.
+    """
 
     def list(self, pattern: str) -> list[FileRef]:
-        """Existing regular files that a path, directory or glob means, sorted; empty if none."""
+        """List the existing regular files that match a path, directory or glob, sorted; empty if there are none."""
         ...
 
     def stat(self, file: FileRef) -> FileRef:
-        """The file as it is now."""
+        """Return the file's current size and version."""
         ...
 
     def open(self, file: FileRef) -> BinaryIO:
-        """Open for reading; seekable."""
+        """Open the file for reading; the result is seekable."""
         ...
 
     def read_ranges(self, file: FileRef, ranges: Sequence[tuple[int, int]]) -> AsyncGenerator[bytes, None]:
-        """The bytes of ranges (offset, length), in their order and some at a time; ends early where the file does."""
+        """Yield the bytes of ranges (offset, length) piece by piece, in the given order; ends early at the end of the file."""
         ...
 
 
 class Lock(Protocol):
-    """Held while a push is worked on."""
+    """A lock that a process holds while it works on a push."""
 
     def release(self) -> None:
-        """Let others have it; safe to call twice."""
+        """Release the lock; safe to call twice."""
         ...
 
 
 class OffLoop(Protocol):
-    """Runs a blocking call on a thread and awaits it; `asyncio.to_thread` is one."""
+    """A function that runs a blocking call on a thread and awaits it, such as `asyncio.to_thread`."""
 
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run it."""
+        """Run `function` on a thread and return its result."""
         ...
 
 
@@ -190,11 +194,11 @@ class Workers(Protocol):
     """
 
     async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run on the one reader thread, in order."""
+        """Run a call on the single reader thread. Calls run in order."""
         ...
 
     async def encode(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run on one of the encoder threads."""
+        """Run a call on one of the encoder threads."""
         ...
 
     async def aclose(self) -> None:
@@ -206,23 +210,23 @@ class BlockReader(Protocol[B_co]):
     """One pass over a source, in order. Blocking; used on the reader thread only."""
 
     def __iter__(self) -> Iterator[B_co]:
-        """The blocks from the start to the end."""
+        """Iterate over the blocks of the pass, in order."""
         ...
 
     rows_read: int | None
-    """Rows of the whole source up to the end of the last block given; rows that `open(start_row)` skipped count too. None where blocks do
-    not know their rows before they are decoded: then nothing was skipped."""
+    """Number of rows from the start of the source to the end of the last block returned, including rows that `open(start_row)` skipped.
+    None if row counts are unknown until blocks are decoded; no rows were skipped in that case."""
 
     def bytes_read(self) -> int | None:
-        """How far the source has been read in its own bytes, or None where that is not known."""
+        """Return how far the source has been read, in bytes of the source; None if unknown."""
         ...
 
     def stop(self) -> None:
-        """Cancel: the search for the row of an error may stop. From any thread."""
+        """Cancel: the search for a failing row may stop. Callable from any thread."""
         ...
 
     def close(self) -> None:
-        """Release files; safe to call twice."""
+        """Close the files; safe to call twice."""
         ...
 
 
@@ -230,62 +234,62 @@ class Source(Protocol):
     """Rows to be pushed. Methods block; they are called on the reader thread only."""
 
     label: str
-    """What messages call it: a path, a pattern or a type name."""
+    """The source's name in messages: a path, a pattern or a type name."""
     is_text: bool
-    """All columns come as strings and their types are to be found out from the values (CSV)."""
+    """Whether all columns are read as strings and their types have to be inferred from the values (CSV)."""
     is_repeatable: bool
-    """Can be read a second time and gives the same rows."""
+    """Whether the source can be read again and returns the same rows."""
     files: tuple[FileRef, ...]
-    """The files behind it; none for objects in memory."""
+    """The files that the source consists of; empty for objects in memory."""
 
     def size_bytes(self) -> int | None:
-        """Size on disk or in memory, or None where unknown."""
+        """Return the size on disk or in memory; None if unknown."""
         ...
 
     def schema(self) -> pa.Schema:
-        """The Arrow schema of all batches, of all files as one table."""
+        """Return the Arrow schema that all batches of all files share."""
         ...
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """Some batches from which a schema is inferred: all of a small source, parts of each file of a large one."""
+        """Yield batches for schema inference: all of a small source, parts of the files of a large one."""
         ...
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
-        """Begin a pass over all rows, or over those from `start_row` on.
+        """Start a pass over all rows, or over the rows from `start_row` onwards.
 
-        A source that can find a row without reading all before it begins near it, with the blocks that a full pass would give there;
-        others begin with the first row.
+        A source that can seek starts at or shortly before `start_row` and returns the same blocks as a full pass would from there.
+        Other sources start at the first row.
         """
         ...
 
 
 class BlockStream(Protocol[B_co]):
-    """One pass over a source, in order, for asynchronous code and one task."""
+    """One pass over a source, in order, for asynchronous code. Used by one task only."""
 
     rows_read: int | None
-    """As `BlockReader.rows_read`."""
+    """Same as `BlockReader.rows_read`."""
     bytes_read: int | None
-    """How far the source has been read in its own bytes, up to the end of the last block given; None where that is not known."""
+    """How far the source has been read, in bytes of the source, up to the end of the last block returned; None if unknown."""
 
     async def next_block(self) -> B_co | None:
-        """The next block; None after the last one, or once stopped.
+        """Return the next block; None after the last one or once stopped.
 
         Raises:
-            SourceError: From the source.
+            SourceError: Raised by the source.
         """
         ...
 
     def stop(self) -> None:
-        """Let `next_block()` return None: at once, or after the block that is being read."""
+        """Make `next_block()` return None, either at once or after the block being read."""
         ...
 
     async def aclose(self) -> None:
-        """Stop, and release files once no read is running any more. Safe to call twice."""
+        """Stop, wait until no read is running, and close the files. Safe to call twice."""
         ...
 
 
 class AsyncSource(Protocol):
-    """Rows to be pushed, for asynchronous code: a `Source` behind the reader thread, or an asynchronous iterator."""
+    """Rows to be pushed, for asynchronous code: a `Source` run on the reader thread, or an asynchronous iterator."""
 
     label: str
     is_text: bool
@@ -293,41 +297,44 @@ class AsyncSource(Protocol):
     files: tuple[FileRef, ...]
 
     async def size_bytes(self) -> int | None:
-        """As `Source.size_bytes`."""
+        """Same as `Source.size_bytes`."""
         ...
 
     async def schema(self) -> pa.Schema:
-        """As `Source.schema`."""
+        """Same as `Source.schema`."""
         ...
 
     async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
-        """As `Source.sample`."""
+        """Same as `Source.sample`."""
         ...
 
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:
-        """As `Source.open`."""
+        """Same as `Source.open`."""
         ...
 
     async def aclose(self) -> None:
-        """Close what outlives a pass: an iterator that was given. Safe to call twice."""
+        """Close what outlives a pass, such as the iterator that the caller passed in. Safe to call twice."""
         ...
 
 
 class QuotaLedger(Protocol):
-    """Who has spent what of a team's submit quota. Blocking; called off the event loop."""
+    """A record of how much of each team's submit quota is spent. Blocking; called off the event loop."""
 
     @property
     def submits_per_hour(self) -> int:
-        """Grants of a UTC hour."""
+        """Number of grants per UTC hour."""
         ...
 
     @property
     def spacing_seconds(self) -> float:
-        """Least time between two grants."""
+        """Minimum time between two grants."""
         ...
 
     def reserve(self, team: str, server_now: float, host_now: float | None = None) -> QuotaGrant:
-        """Take one submit of the hour (by the server's clock) and the second (by the host's), or say how long to wait. Never refunded."""
+        """Grant one submit, or say how long to wait. A grant is never refunded.
+
+        Hours follow the server's clock; the spacing between grants follows the host's clock.
+        """
         ...
 
     def block(
@@ -340,13 +347,16 @@ class QuotaLedger(Protocol):
         is_named: bool,
         reason: str,
     ) -> None:
-        """Grant nothing for so long: the server refused a submit. It named the time, or it ends at the next full hour."""
+        """Grant nothing for `seconds`, because the server refused a submit. A longer block stays in force.
+
+        If the server did not name the time (`is_named` is false), this block ends at the next full hour at the latest.
+        """
         ...
 
     def spent(self, team: str, server_now: float, host_now: float | None = None) -> int:
-        """Submits of this hour so far."""
+        """Return the number of submits so far in this hour."""
         ...
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the ledger's file."""
         ...

@@ -1,11 +1,12 @@
-"""Log lines: one per event, on stderr, with UTC times and without secrets.
+"""Logging: one line per event on stderr, with UTC times and without secrets.
 
-The event class is the line's name (`ChunkUploaded` is `chunk_uploaded`), its attributes are the line's fields; `push_id` is in each line,
-`job_id` and `chunk_id` where there is one. Rows and payloads are never logged.
+The event class gives the line its name (`ChunkUploaded` is logged as `chunk_uploaded`) and its attributes are the line's fields. Every
+line has `push_id`; `job_id` and `chunk_id` are there where they apply. Rows and payloads are never logged.
 
 Secrets
-    `remember_secrets` is told each secret this process holds. `mask` replaces them in text, the log processor in every field, however
-    deep. It is the second net: nothing is supposed to put a secret into an event in the first place.
+    Each secret that this process holds is registered with `remember_secrets`. `mask` replaces secrets in text; the log processor
+    `mask_secrets` does so in every field, at any depth. This is a second line of defense: no event should contain a secret in the first
+    place.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _WARNING = (
 
 
 def mask_secrets(_logger: object, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The structlog processor that hides secrets in every field of a line."""
+    """Hide secrets in every field of a log line (a structlog processor)."""
     for key, value in event_dict.items():
         event_dict[key] = _masked(value)
     return event_dict
@@ -58,7 +59,10 @@ def _masked(value: Any) -> Any:
 
 
 class _StderrLogger:
-    """Writes to what `sys.stderr` is at that moment, so that lines and a live display on the same terminal do not mix."""
+    """A logger that writes to `sys.stderr`, looked up anew for each line.
+
+    The live display replaces `sys.stderr` while it runs, so that log lines do not garble it on the same terminal.
+    """
 
     def msg(self, message: str) -> None:
         sys.stderr.write(f"{message}\n")
@@ -67,8 +71,8 @@ class _StderrLogger:
     debug = info = warning = error = msg
 
 
-def configure_logging(format: LogFormat = "console", level: LogLevel = "info") -> None:  # noqa: A002 - the option's name
-    """Send structlog lines of at least `level` to stderr, as text or as one JSON object each."""
+def configure_logging(format: LogFormat = "console", level: LogLevel = "info") -> None:  # noqa: A002 - named like the setting
+    """Make structlog write lines of at least `level` to stderr, as text or as one JSON object per line."""
     renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if format == "json"
@@ -96,7 +100,7 @@ class LogSink:
         self._logger = structlog.get_logger()
 
     def emit(self, event: events.Event) -> None:
-        """Log one event; a log line that cannot be written never harms the push."""
+        """Log one event. A line that cannot be written is dropped: it must not fail the push."""
         try:
             self._logger.log(_NUMBERS[level_of(event)], event.name, **event.fields())
         except (OSError, ValueError):  # stderr is closed or full
@@ -104,7 +108,10 @@ class LogSink:
 
 
 def level_of(event: events.Event) -> LogLevel:
-    """How much a line matters: debug for the steps of a chunk, warning for what went wrong and was repaired."""
+    """Return the log level of an event.
+
+    The steps of a chunk are `debug`, a problem that was repaired is `warning`, a failed push is `error`, and everything else is `info`.
+    """
     if isinstance(event, events.PushFailed):
         return "error"
     if isinstance(event, _WARNING) or (isinstance(event, events.JobDeleted) and event.error):

@@ -1,6 +1,6 @@
-"""The nouns of a push, as frozen data. No I/O, and nothing heavy is imported.
+"""The data types of a push, all immutable. This module does no I/O and imports nothing heavy.
 
-What flows: source -> record batch -> `Chunk` (chunking.py) -> `Payload` -> `SentChunk` -> `Job`, and at the end a `Receipt`.
+Data flow: source -> record batch -> `Chunk` (chunking.py) -> `Payload` -> `SentChunk` -> `Job`, and finally a `Receipt`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Literal, NewType
 
 JobId = NewType("JobId", str)
 MAX_PAYLOAD_BYTES = 990_000_000
-"""Below the platform's 1 GB with the multipart around it."""
+"""Largest payload, bytes. It leaves room for the multipart framing below the platform's limit of 1 GB."""
 SEND_BUFFER_BYTES = 4 * 1024 * 1024
-"""What an upload from files holds of them: the piece that is sent and the one that is read ahead."""
+"""Memory counted for one upload from files, bytes: the piece being sent and the piece being read ahead."""
 
 Mode = Literal["replace", "append", "upsert", "delete"]
 MODES: tuple[Mode, ...] = ("replace", "append", "upsert", "delete")
@@ -26,7 +26,7 @@ ColumnType = Literal["INTEGER", "DATE", "TIME", "DATETIME", "FLOAT", "BOOLEAN", 
 
 
 class JobStatus(enum.StrEnum):
-    """What the server says a job is (`DataPushJob.status`, fact sheet 1.4)."""
+    """The status of a job as the server reports it (`DataPushJob.status`, fact sheet 1.4)."""
 
     NEW = "NEW"
     QUEUED = "QUEUED"
@@ -37,7 +37,7 @@ class JobStatus(enum.StrEnum):
 
     @property
     def is_settled(self) -> bool:
-        """No further change is to be expected."""
+        """Whether the status is final."""
         return self in (JobStatus.DONE, JobStatus.ERROR, JobStatus.CANCELED)
 
 
@@ -46,9 +46,9 @@ class TableColumn:
     """One column of `tableSchema` (fact sheet 1.6).
 
     Attributes:
-        name: Column name, sent as it is.
+        name: Column name, sent unchanged.
         type: The platform's type.
-        length: For STRING: declared length in characters; None else.
+        length: Declared length in characters of a STRING column; None for other types.
     """
 
     name: str
@@ -58,15 +58,15 @@ class TableColumn:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """Where the rows go and what they do there.
+    """The table to load and how to load it.
 
     Attributes:
         table: Target table name.
         mode: replace, append, upsert or delete.
-        keys: Primary key columns; needed by upsert and delete, refused else.
-        connection_id: Data connection, or None for the pool's global schema.
-        file_type: How chunks are encoded.
-        duplicate_removal_column: Which of several rows with equal keys wins: the one with the highest value here. Sent with submit.
+        keys: Primary key columns; required for upsert and delete, rejected otherwise.
+        connection_id: Data connection; None selects the pool's global schema.
+        file_type: Encoding of the chunks.
+        duplicate_removal_column: Among rows with equal keys, the row with the highest value in this column wins. Sent with submit.
     """
 
     table: str
@@ -78,24 +78,24 @@ class Target:
 
     @property
     def job_type(self) -> Literal["REPLACE", "DELTA"]:
-        """`DataPushJob.type` of this mode."""
+        """The `DataPushJob.type` for this mode."""
         return "REPLACE" if self.mode == "replace" else "DELTA"
 
     @property
     def chunk_type(self) -> ChunkType:
-        """Which of the two chunk operations carries the rows."""
+        """The chunk operation that carries the rows."""
         return "DELETE" if self.mode == "delete" else "UPSERT"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileRef:
-    """A file as a file system listed it.
+    """A file as it was when a file system listed it.
 
     Attributes:
-        uri: What finds it and what messages call it: a path of this machine.
-        size: Its length then, bytes.
-        version: Tells its content of then from a later one. First the time of the last change of the content, or what stands for it; on
-            this machine that is nanoseconds UTC, followed by device, inode and the time of the last change of anything.
+        uri: Path on this machine. It locates the file and names it in messages.
+        size: Length when listed, bytes.
+        version: Differs from an earlier version if the content has changed. The first item is the time of the last content change, or
+            its equivalent. For local files: mtime (nanoseconds UTC), device, inode, and the time of the last change of any kind (ctime).
     """
 
     uri: str
@@ -104,13 +104,13 @@ class FileRef:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """The last component of the path."""
         return PurePath(self.uri).name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileSlice:
-    """Part of a file."""
+    """A byte range of a file."""
 
     file: FileRef
     offset: int
@@ -119,18 +119,18 @@ class FileSlice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileParts:
-    """Bytes that lie in files, mostly: these pieces, one after the other. A file must stay as it is until they are sent."""
+    """A byte sequence assembled from file slices and in-memory bytes. The files must not change until it has been sent."""
 
     parts: tuple[bytes | FileSlice, ...]
 
     @property
     def nbytes(self) -> int:
-        """Length in bytes."""
+        """Total length in bytes."""
         return self.nbytes_in_memory + sum(part.nbytes for part in self.parts if isinstance(part, FileSlice))
 
     @property
     def nbytes_in_memory(self) -> int:
-        """How many of them are in memory."""
+        """Number of bytes held in memory."""
         return sum(len(part) for part in self.parts if isinstance(part, bytes))
 
 
@@ -139,10 +139,10 @@ class Payload:
     """The encoded bytes of one chunk, ready to be sent.
 
     Attributes:
-        chunk_id: Stable name of the chunk inside its push, such as `000003` (or `000003.0` after a split).
-        data: The bytes, kept alive until the chunk is acknowledged, or where they are read each time they are sent.
-        rows: Rows inside.
-        source_rows: Half-open range of rows of the whole source.
+        chunk_id: Stable name of the chunk within its push, such as `000003` (or `000003.0` after a split).
+        data: Either the bytes, held in memory until the chunk is acknowledged, or the file parts that each attempt reads.
+        rows: Number of rows.
+        source_rows: The rows' half-open range within the whole source.
         digests: Checksum algorithm -> hex digest of `data`.
     """
 
@@ -159,13 +159,13 @@ class Payload:
 
     @property
     def memory_bytes(self) -> int:
-        """What it keeps in memory until it is acknowledged; bytes in files take the buffers of one upload."""
+        """Memory held until the chunk is acknowledged, bytes. Data in files counts with the buffers of one upload."""
         return self.data.nbytes_in_memory + SEND_BUFFER_BYTES if isinstance(self.data, FileParts) else self.size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SentChunk:
-    """What is remembered of a chunk that the platform acknowledged."""
+    """A chunk as it was sent, with what is needed to find it in a job's chunk list."""
 
     chunk_id: str
     rows: int
@@ -185,7 +185,7 @@ class RemoteChunk:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """A push job as the server describes it."""
+    """A push job as the server reports it."""
 
     id: JobId
     status: JobStatus
@@ -197,15 +197,15 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What a push would do; nothing was sent to find it out.
+    """What a push would do, determined without sending anything.
 
     Attributes:
-        source_bytes: Size of the source as it lies, or None where unknown.
-        sampled_rows: Rows that types and string lengths were settled from.
-        is_sample_complete: The sample was the whole source: the push cannot meet a value that does not fit.
-        estimated_chunks: Expected number of chunks, or None where the source's size is unknown.
-        submits: What the push takes from the hourly quota.
-        notes: What a careful person would want to know before pushing.
+        source_bytes: Size of the source on disk or in memory; None if unknown.
+        sampled_rows: Number of rows from which types and string lengths were inferred.
+        is_sample_complete: Whether the sample was the whole source, so that the push cannot meet a value that does not fit.
+        estimated_chunks: Expected number of chunks; None if it cannot be estimated.
+        submits: Number of submits that the push takes from the hourly quota.
+        notes: Things that the user should know before pushing.
     """
 
     table: str
@@ -221,22 +221,22 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the plan as plain JSON types."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """What this host's ledger knows of a team's submit quota.
+    """A team's submit quota according to this host's ledger.
 
     Attributes:
-        team: Host of the team.
-        hour_start: Begin of the current UTC hour, ISO 8601.
-        spent: Submits in it so far.
-        limit: Submits that an hour allows.
-        resets_at: Begin of the next UTC hour, ISO 8601.
-        blocked_until: The server refuses submits until then, ISO 8601, or None.
-        blocked_reason: Why, in words, or None.
+        team: The team's host name.
+        hour_start: Start of the current UTC hour, ISO 8601.
+        spent: Submits so far in this hour.
+        limit: Submits allowed per hour.
+        resets_at: Start of the next UTC hour, ISO 8601.
+        blocked_until: Time until which the server refuses submits, ISO 8601; None if it does not.
+        blocked_reason: Why the server refuses submits, as text; None if it does not.
     """
 
     team: str
@@ -249,11 +249,11 @@ class QuotaStatus:
 
     @property
     def remaining(self) -> int:
-        """Submits left in this hour."""
+        """Number of submits left in this hour."""
         return 0 if self.blocked_until else max(self.limit - self.spent, 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the status as plain JSON types, with `remaining`."""
         return {**dataclasses.asdict(self), "remaining": self.remaining}
 
 
@@ -263,10 +263,10 @@ class CheckResult:
 
     Attributes:
         name: What was checked.
-        is_ok: True, False, or None where it could not be checked.
+        is_ok: Whether the check passed; None if it could not be made.
         detail: What was found.
-        remedy: What to do if it is not good.
-        error: The failure behind it, for the exit code.
+        remedy: What to do if the check did not pass.
+        error: The error behind a failed check; it determines the exit code.
     """
 
     name: str
@@ -276,19 +276,19 @@ class CheckResult:
     error: Exception | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the result as plain JSON types, without `error`."""
         return {"name": self.name, "is_ok": self.is_ok, "detail": self.detail, "remedy": self.remedy}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a push did: the one-line summary for people and the JSON object for machines.
+    """The final summary of a push, printed as one line for people or as a JSON object for programs.
 
     Attributes:
-        verified: How the chunk list was compared before submit: `checksum` or `count`; None when the push ended before.
-        source_bytes: Size of the source, as it lies (compressed where it is); Arrow bytes for in-memory sources.
-        elapsed_seconds: Wall time from start to settled.
-        quota_used: Submits of this team in the current UTC hour that the ledger knows of.
+        verified: How the chunk list was compared before submit: `checksum` or `count`; None if the push ended before that.
+        source_bytes: Size of the source on disk (compressed size for compressed files); Arrow bytes for in-memory sources.
+        elapsed_seconds: Elapsed real time from the start of the command to the end of the push.
+        quota_used: Submits by this team in the current UTC hour, as counted by the ledger.
     """
 
     push_id: str
@@ -314,11 +314,11 @@ class Receipt:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Receipt:
-        """What `to_dict()` gave."""
+        """Restore a receipt from the result of `to_dict()`."""
         return cls(**{**raw, "job_logs": tuple(raw["job_logs"]), "checksums": tuple(raw["checksums"])})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; the keys are part of the contract."""
+        """Return the receipt as plain JSON types. The keys are part of the public contract."""
         raw = dataclasses.asdict(self)
         raw["elapsed_seconds"] = round(self.elapsed_seconds, 3)
         raw["timings"] = {name: round(seconds, 3) for name, seconds in self.timings.items()}

@@ -1,4 +1,4 @@
-"""Secrets and foreign text: what is hidden, and what is cut off, before anyone reads it."""
+"""Hide secrets in text, and clean and shorten text from outside before it is shown or logged."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MASKED = "***"
 MAX_ERROR_TEXT_BYTES = 2048
 _SHORTEST_MASKED = 4  # masking shorter values would garble ordinary words
 _secrets: set[str] = set()
-"""What this process hides, in every form: made once, since each log line is searched for all of it."""
+"""The secrets that this process hides, in all encoded forms. Computed once, because each log line is searched for all of them."""
 
 
 class Secret:
-    """A value that shows itself nowhere: not in `repr`, `str`, `format`, pickles or JSON. `reveal()` gives the text."""
+    """A string that stays out of `repr`, `str`, `format`, pickles and JSON. `reveal()` returns the text."""
 
     __slots__ = ("_value",)
 
@@ -23,7 +23,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The secret itself; for the one place that sends it."""
+        """Return the secret text. Call this only where it is sent or must be removed from other text."""
         return self._value
 
     def __repr__(self) -> str:
@@ -45,28 +45,28 @@ class Secret:
 
 
 def remember_secrets(secrets: Iterable[Secret]) -> None:
-    """From now on `mask` and the log lines of this process hide these values."""
+    """Make `mask` and the log lines of this process hide these values from now on."""
     _secrets.update(_forms_of(text for secret in secrets if len(text := secret.reveal()) >= _SHORTEST_MASKED))
 
 
 def mask(text: str) -> str:
-    """The text without the secrets that this process knows."""
+    """Return the text with every secret known to this process masked."""
     return _without(text, _secrets)
 
 
 def clean_text(text: str) -> str:
-    """One line without control characters or runs of white space."""
+    """Return the text as one line, without control characters or runs of whitespace."""
     spaced = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(spaced.split())
 
 
 def redact(text: str, secrets: Collection[str]) -> str:
-    """The text without these values and their base64, should it repeat them."""
+    """Return the text with these values masked, including their base64 and URL-quoted forms."""
     return _without(text, _forms_of(secret for secret in secrets if secret))
 
 
 def _forms_of(secrets: Iterable[str]) -> set[str]:
-    """Secrets as they are, in base64, and as URLs and forms quote them."""
+    """Return each secret in plain form, in base64, and quoted as in URLs and in form bodies."""
     return {
         form
         for secret in secrets
@@ -80,12 +80,12 @@ def _forms_of(secrets: Iterable[str]) -> set[str]:
 
 
 def _without(text: str, forms: Collection[str]) -> str:
-    for form in sorted(forms, key=len, reverse=True):  # the longest first: a shorter one may be a part of it
+    for form in sorted(forms, key=len, reverse=True):  # longest first: a shorter form may be part of a longer one
         text = text.replace(form, MASKED)
     return text
 
 
 def clip_text(text: str, max_bytes: int = MAX_ERROR_TEXT_BYTES) -> str:
-    """The text within a number of UTF-8 bytes, with an ellipsis where it was cut."""
+    """Return the text cut to at most `max_bytes` bytes of UTF-8, with an ellipsis if it was cut."""
     raw = text.encode()
     return text if len(raw) <= max_bytes else raw[: max_bytes - 3].decode(errors="ignore") + "…"

@@ -1,4 +1,4 @@
-"""Helpers for tests: time that moves only when everybody waits, a sink that remembers, a platform in memory, and an emulator to push into.
+"""Helpers for tests: virtual time that jumps to the next timer, a recording sink, an in-memory platform, and an emulator.
 
 A test that needs hours runs in milliseconds:
 
@@ -10,10 +10,10 @@ async def night() -> None:
 run_in_virtual_time(night())
 ```
 
-With `pytest_plugins = ["pushengine.testing"]` in the top `conftest.py`, every test can ask for an emulator of the Data Push API:
+With `pytest_plugins = ["pushengine.testing"]` in the top `conftest.py`, every test can use an emulator of the Data Push API:
 
 ```python
-async def test_a_lost_answer(pushengine_emulator):
+async def test_a_lost_response(pushengine_emulator):
     pushengine_emulator.faults = FaultPlan([Fault("upsert", DropAfter(), nth=1)])  # from pushengine.emulator.faults
     ...  # push to pushengine_emulator.url
     assert await pushengine_emulator.query("SELECT count(*) FROM orders") == [(3,)]
@@ -26,7 +26,7 @@ def pushengine_emulator_settings():  # replaces the default, in a test module or
     return EmulatorSettings(submits_per_hour=3)
 ```
 
-pytest itself is not needed unless the fixtures are used (PYTEST_DONT_REWRITE: this module may be imported before it is a plugin).
+pytest is needed only for the fixtures. PYTEST_DONT_REWRITE: this module may be imported before pytest loads it as a plugin.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _TURN_SECONDS = 1e-6
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Never waits: what would be waited for is added to the loop's time instead.
+    """A selector that never waits for a timer: it adds the timeout to the time of the loop instead.
 
-    Each turn of the loop takes a microsecond, as a real one does: code that waits for "the rest of a moment" must get there.
+    Each turn of the loop takes a microsecond, because code that polls until a short time has passed would otherwise never finish.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _JumpingSelector(selectors.SelectSelector):
         self.elapsed = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Ready files now; else let time jump. A loop that waits for ever (`timeout` None) waits for real."""
+        """Return the ready files, or let time jump if there are none; with `timeout` None, wait for a file in real time."""
         ready = super().select(0 if timeout is not None else None)
         if not ready and timeout is not None:
             self.elapsed += max(timeout, 0.0)
@@ -81,35 +81,35 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was created."""
         return self._jumping.elapsed
 
 
 class VirtualClock:
-    """A `Clock` on the running loop's time.
+    """A `Clock` that reads the time of the running loop.
 
     Args:
-        epoch: Wall-clock seconds UTC at the loop's time 0.
+        epoch: Wall-clock time at the loop's time 0, in seconds since 1970-01-01 UTC.
     """
 
     def __init__(self, epoch: float = 1_750_000_000.0) -> None:
         self.epoch = epoch
 
     def now(self) -> float:
-        """Wall-clock time in seconds since 1970-01-01 UTC."""
+        """Return the wall-clock time in seconds since 1970-01-01 UTC."""
         return self.epoch + self.monotonic()
 
     def monotonic(self) -> float:
-        """The loop's time."""
+        """Return the time of the running loop in seconds."""
         return asyncio.get_running_loop().time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait in the loop's time."""
+        """Wait for `seconds` of the loop's time."""
         await asyncio.sleep(seconds)
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on a `VirtualTimeLoop`."""
+    """Run a coroutine to completion on a `VirtualTimeLoop` and return its result."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
 
@@ -121,17 +121,17 @@ class RecordingSink:
         self.events: list[Event] = []
 
     def emit(self, event: Event) -> None:
-        """Keep it."""
+        """Append the event to `events`."""
         self.events.append(event)
 
     def of(self, kind: type[E]) -> list[E]:
-        """The events of one class, in order."""
+        """Return the events of one class, in order."""
         return [event for event in self.events if isinstance(event, kind)]
 
 
 @dataclasses.dataclass(slots=True)
 class MemoryJob:
-    """A push job in a `MemoryDestination`; what it holds in the order of arrival."""
+    """A push job in a `MemoryDestination`; its chunks and payloads are in order of arrival."""
 
     id: JobId
     target: Target
@@ -143,27 +143,27 @@ class MemoryJob:
 
 
 class MemoryDestination:
-    """The platform in memory (`interfaces.Destination`), for tests of what pushes into one. No HTTP, no time of its own.
+    """An in-memory platform (`interfaces.Destination`) for tests of code that pushes. It uses no HTTP and never waits.
 
     Every call is an operation (`create`, `get`, `list`, `delete`, `upload`, `list_chunks` or `submit`) with an effect. Override `call()` to
-    make the platform slow, unreliable or full: before `effect()` nothing has happened, after it everything.
+    make the platform slow, unreliable or full: nothing has happened before `effect()`, and everything has after it.
 
     ```python
-    class LosesEachAnswer(MemoryDestination):
+    class LosesEachResponse(MemoryDestination):
         async def call(self, operation, job_id, effect):
             await super().call(operation, job_id, effect)
-            raise OutcomeUnknownError("no answer")
+            raise OutcomeUnknownError("no response")
     ```
 
-    Override an effect (`create()` to `submit()`) for another platform, or `execute()` for what becomes of a submitted job.
+    Override an effect (`create()` to `submit()`) to emulate a different platform, or `execute()` to change what happens to a submitted job.
 
     Args:
         team: Host of the team.
         checksum: The digest that chunk lists show (`md5`, `sha1`, `sha256` or `crc32`), or None for a platform that shows none.
 
     Attributes:
-        jobs: By id, oldest first.
-        calls: Every operation so far.
+        jobs: Jobs by id, oldest first.
+        calls: Name of every operation so far, in order.
     """
 
     def __init__(self, team: str = "acme", *, checksum: str | None = "md5") -> None:
@@ -174,7 +174,7 @@ class MemoryDestination:
         self._created = 0
 
     async def call(self, operation: str, job_id: str | None, effect: Callable[[], T]) -> T:
-        """Carry out one call."""
+        """Record one call and carry out its effect."""
         del job_id
         self.calls.append(operation)
         return effect()
@@ -182,37 +182,37 @@ class MemoryDestination:
     # --- Effects
 
     def create(self, target: Target, columns: Sequence[TableColumn]) -> Job:
-        """Make a job."""
+        """Create a job."""
         job = MemoryJob(self.new_id(), target, tuple(columns))
         self.jobs[job.id] = job
         return self.read(job.id)
 
     def new_id(self) -> JobId:
-        """The id of the next job."""
+        """Return the id for the next job."""
         self._created += 1
         return JobId(f"job-{self._created}")
 
     def job(self, job_id: str) -> MemoryJob:
-        """A job.
+        """Return a job by its id.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: The job does not exist.
         """
         if job_id not in self.jobs:
             raise NotFoundError(f"no job {job_id}", status=404)
         return self.jobs[job_id]
 
     def read(self, job_id: str) -> Job:
-        """A job as the platform shows it."""
+        """Return a job as the platform shows it."""
         job = self.job(job_id)
         return Job(job.id, job.status, target_name=job.target.table, type=job.target.job_type, logs=job.logs)
 
     def delete(self, job_id: str) -> None:
-        """Forget a job; one that is gone already is no error."""
+        """Delete a job; a job that does not exist is not an error."""
         self.jobs.pop(job_id, None)
 
     def store(self, job_id: str, payload: Payload, kind: ChunkType) -> None:
-        """Take a chunk.
+        """Add a chunk to a job.
 
         Raises:
             NotFoundError, ConflictError: The job is gone, or not NEW.
@@ -223,11 +223,11 @@ class MemoryDestination:
         job.payloads.append(payload)
 
     def listed(self, job_id: str) -> list[RemoteChunk]:
-        """What a job holds."""
+        """Return the chunks of a job."""
         return list(self.job(job_id).chunks)
 
     def submit(self, job_id: str, duplicate_removal_column: str | None) -> None:
-        """Take a submit.
+        """Submit a job, which `execute()` then executes.
 
         Raises:
             NotFoundError, ConflictError: The job is gone, or not NEW.
@@ -236,7 +236,7 @@ class MemoryDestination:
         self.execute(self._new_job(job_id))
 
     def execute(self, job: MemoryJob) -> None:
-        """What becomes of a submitted job: it is DONE at once."""
+        """Execute a submitted job: by default it is DONE at once."""
         job.status = JobStatus.DONE
 
     def _new_job(self, job_id: str) -> MemoryJob:
@@ -256,7 +256,7 @@ class MemoryDestination:
         return await self.call("get", job_id, lambda: self.read(job_id))
 
     async def list_jobs(self) -> list[Job]:
-        """All jobs."""
+        """Return all jobs, oldest first."""
         return await self.call("list", None, lambda: [self.read(job_id) for job_id in self.jobs])
 
     async def delete_job(self, job_id: JobId) -> None:
@@ -276,11 +276,11 @@ class MemoryDestination:
         await self.call("submit", job_id, lambda: self.submit(job_id, duplicate_removal_column))
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is nothing to close."""
 
 
 class EmulatorThread:
-    """An `Emulator` on an event loop of its own in a thread: for code without a loop, and for any mixture of loops.
+    """An `Emulator` on its own event loop in a thread, for code without a loop or with several loops.
 
     ```python
     with EmulatorThread() as emulator:
@@ -289,13 +289,13 @@ class EmulatorThread:
     ```
 
     Args:
-        database: The DuckDB file of the tables; None keeps them in memory.
+        database: DuckDB file for the tables; None keeps them in memory.
         host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-        settings: What the team looks like.
+        port: Port to listen on; 0 picks a free one.
+        settings: Limits, credentials and behavior of the team; None uses the defaults.
 
     Attributes:
-        emulator: The emulator. Its attributes and `query` may be used from every thread and loop; `start` and `aclose` not.
+        emulator: The emulator. Its attributes and `query` may be used from any thread and loop, but not `start` and `aclose`.
     """
 
     def __init__(
@@ -306,7 +306,7 @@ class EmulatorThread:
         port: int = 0,
         settings: EmulatorSettings | None = None,
     ) -> None:
-        from pushengine.emulator import Emulator  # noqa: PLC0415 - not to be paid for by those who only want a clock
+        from pushengine.emulator import Emulator  # noqa: PLC0415 - a slow import that tests with only a clock do not need
 
         self.emulator = Emulator(database, host=host, port=port, settings=settings)
         self._thread: threading.Thread | None = None
@@ -325,17 +325,17 @@ class EmulatorThread:
 
     @property
     def url(self) -> str:
-        """The team URL."""
+        """The base URL of the emulated team."""
         return self.emulator.url
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that the emulator listens on."""
         return self.emulator.port
 
     @property
     def faults(self) -> Faults:
-        """The fault plan at work; assigning a plan, or rules, starts it afresh."""
+        """The active fault plan; assigning a plan, or rules, replaces it and resets its counters."""
         return self.emulator.faults
 
     @faults.setter
@@ -343,13 +343,13 @@ class EmulatorThread:
         self.emulator.faults = plan
 
     def query(self, sql: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run SQL on the tables; it sees jobs that are DONE. Blocks."""
+        """Run SQL on the tables and return the rows; blocks. It sees the rows of a job only after they are committed."""
         if self._loop is None:
             raise RuntimeError("the emulator is not running")
         return asyncio.run_coroutine_threadsafe(self.emulator.query(sql, params), self._loop).result()
 
     def start(self) -> None:
-        """Listen; raises what starting the emulator raises."""
+        """Start the thread and listen; raise whatever starting the emulator raises."""
         if self._thread is not None:
             raise RuntimeError("the emulator is running already")
         listening: Future[None] = Future()
@@ -363,7 +363,7 @@ class EmulatorThread:
             raise
 
     def close(self) -> None:
-        """End as `Emulator.aclose` does, and the thread with it; harmless when not running."""
+        """Close the emulator as `Emulator.aclose` does and end its thread; safe to call when not running."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -375,16 +375,16 @@ class EmulatorThread:
         try:
             with asyncio.Runner() as runner:
                 runner.run(self._serve(listening))
-        except BaseException as exc:  # noqa: BLE001 - raised where close() is called
+        except BaseException as exc:  # noqa: BLE001 - re-raised by close()
             self._end.set_exception(exc)
         else:
             self._end.set_result(None)
 
     async def _serve(self, listening: Future[None]) -> None:
-        """Run until told to stop; a failure to start is told to the one who waits for it."""
+        """Run the emulator until `close()`; a failure to start is passed to `start()` through `listening`."""
         try:
             await self.emulator.start()
-        except BaseException as exc:  # noqa: BLE001 - raised where start() is called
+        except BaseException as exc:  # noqa: BLE001 - re-raised by start()
             listening.set_exception(exc)
             return
         self._loop = asyncio.get_running_loop()
@@ -398,27 +398,27 @@ class EmulatorThread:
 
 try:
     import pytest
-except ImportError:  # the fixtures are for pytest; everything above is for everybody
+except ImportError:  # only the fixtures need pytest; everything above works without it
     pass
 else:
 
     @pytest.fixture
     def pushengine_emulator_settings() -> EmulatorSettings:
-        """What the emulated team looks like; define a fixture of this name to change it."""
+        """Return the settings of the emulated team; define a fixture of this name to change them."""
         from pushengine.emulator import EmulatorSettings  # noqa: PLC0415 - see above
 
         return EmulatorSettings(queue_seconds=0.0, run_seconds=0.0)
 
     @pytest.fixture
     def pushengine_emulator_thread(pushengine_emulator_settings: EmulatorSettings) -> Iterator[EmulatorThread]:
-        """A running emulator for tests without an event loop; the same one that `pushengine_emulator` is."""
+        """Yield a running emulator for tests without an event loop; `pushengine_emulator` is the same emulator."""
         with EmulatorThread(settings=pushengine_emulator_settings) as thread:
             yield thread
 
     @pytest.fixture
     def pushengine_emulator(pushengine_emulator_thread: EmulatorThread) -> Emulator:
-        """A running emulator on a free port, ended after the test.
+        """Return a running emulator on a free port; it is closed after the test.
 
-        It lives on a loop of its own, so that it answers whichever loop a test and its fixtures run on.
+        It has its own event loop, so it responds no matter which loops a test and its fixtures run on.
         """
         return pushengine_emulator_thread.emulator

@@ -1,4 +1,4 @@
-"""Numbers, times and ids as people read them."""
+"""Format numbers, sizes, times and ids for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MINUTE, _HOUR = 60, 3600
 
 
 def format_bytes(size: float) -> str:
-    """Bytes in decimal units, three digits: `512 B`, `1.25 MB`, `45.3 GB`."""
+    """Format a size in decimal units, with three significant digits: `512 B`, `1.25 MB`, `45.3 GB`."""
     if size < _KILO:
         return f"{size:.0f} B"
     for unit in ("kB", "MB", "GB"):
@@ -22,7 +22,7 @@ def format_bytes(size: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A length of time: `1.2 s`, `45 s`, `2:05 min`, `1:02:05 h`."""
+    """Format a duration: `1.2 s`, `45 s`, `2:05 min`, `1:02:05 h`."""
     if seconds < _MINUTE:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - two digits
     minutes, rest = divmod(round(seconds), _MINUTE)
@@ -32,17 +32,17 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_count(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 chunk`, `2,048 chunks`; for `1 push`, `2 pushes` the plural is given."""
+    """Format a count and its noun: `1 chunk`, `2,048 chunks`. Pass `plural` if it is not the noun plus `s`: `2 pushes`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def format_rows(number: int) -> str:
-    """`12,345 rows`, and from a million on `2.1 M rows`."""
+    """Format a number of rows: `12,345 rows`, or `2.1 M rows` from one million onwards."""
     return f"{number / _MILLION:,.1f} M rows" if number >= _MILLION else format_count(number, "row")
 
 
 def format_ids(ids: Iterable[str]) -> str:
-    """Chunk ids, neighbours joined: `000000-000041, 000043, 000044.1`."""
+    """Format chunk ids, sorted, with consecutive ones joined into ranges: `000000-000041, 000043, 000044.1`."""
     runs: list[tuple[str, str]] = []
     for chunk_id in sorted(ids):
         if runs and _follows(runs[-1][1], chunk_id):
@@ -57,20 +57,20 @@ def _follows(one: str, other: str) -> bool:
 
 
 def first_line(error: BaseException, max_characters: int = 200) -> str:
-    """The first line of an error's text, shortened; the name of its class where it has none."""
+    """Return the first line of an error's text, cut to `max_characters`, or the name of its class if it has no text."""
     return (str(error).splitlines() or [type(error).__name__])[0][:max_characters]
 
 
 def clock_time(iso: str) -> str:
-    """The time of day of an ISO 8601 UTC text: `14:00:00Z`."""
+    """Return the time of day from an ISO 8601 UTC time: `14:00:00Z`."""
     return iso.partition("T")[2] or iso
 
 
 def iso_utc(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC: `2026-01-01T14:00:00Z`."""
+    """Format seconds since 1970 as ISO 8601 in UTC: `2026-01-01T14:00:00Z`."""
     return f"{utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def utc(seconds: float) -> dt.datetime:
-    """Seconds since 1970 as a time in UTC."""
+    """Convert seconds since 1970 to a `datetime` in UTC."""
     return dt.datetime.fromtimestamp(seconds, tz=dt.UTC)

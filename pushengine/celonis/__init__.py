@@ -1,1 +1,1 @@
-"""The platform's HTTP API: what is sent, what comes back, and what a failure proves."""
+"""The platform's HTTP API: requests, responses, and what each kind of failure proves."""

@@ -1,12 +1,13 @@
-"""What stands between here and a push: URL, TLS, credentials, scope, pool permission, each with its remedy.
+"""Checks what a push needs: URL, TLS, credentials, scope and pool permission, each with a remedy.
 
-Three calls that change nothing are made, and the five lines are read off their answers:
+Up to three calls are made, none of which changes anything. The five result lines are derived from their responses:
 
     token   POST to the token endpoint   OAuth clients only
-    team    GET /api/cloud/team          is it a team, and are the credentials good?
-    jobs    GET the pool's push jobs     may they push into the pool?
+    team    GET /api/cloud/team          is it a team, and are the credentials valid?
+    jobs    GET the pool's push jobs     may the credentials push into the pool?
 
-Any HTTP answer proves the address and TLS. An OAuth client may be refused by `team` and still push: it is judged by `token` and `jobs`.
+Any HTTP response proves that the address and TLS work. An OAuth client that `team` refuses may still be able to push, so it is judged by
+`token` and `jobs` only.
 """
 
 from __future__ import annotations
@@ -52,20 +53,20 @@ _NO_TLS = "the server does not speak TLS as we do on this port: check the port o
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _CheckResponse:
-    """What came of one call: its value, or why there is none."""
+    """The outcome of one call: the value that it returned, or the error that it raised."""
 
     value: Any = None
     error: PushEngineError | None = None
 
     @property
     def was_answered(self) -> bool:
-        """Whether the server answered at all, even with a refusal."""
+        """Whether the server responded, even if with an error."""
         return self.error is None or isinstance(self.error, ApiError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Probes:
-    """The answers; None is a call that was not made."""
+    """The outcomes of the calls; None means that a call was not made."""
 
     url: urllib.parse.SplitResult
     team_name: str
@@ -75,7 +76,7 @@ class _Probes:
     jobs: _CheckResponse | None = None
 
     def at_team(self) -> list[_CheckResponse]:
-        """The answers from the team's own address, in the order of the calls."""
+        """Return the outcomes of the calls to the team's own address, in the order of the calls."""
         token_url = self.credentials.token_url if isinstance(self.credentials, OAuthClient) else None
         is_elsewhere = token_url and urllib.parse.urlsplit(token_url).netloc != self.url.netloc
         made = (None if is_elsewhere else self.token, self.team, self.jobs)
@@ -83,12 +84,12 @@ class _Probes:
 
 
 async def run_checks(client: DataPushClient, url: str, credentials: Credentials) -> list[CheckResult]:
-    """The lines of `pushengine check`; changes nothing.
+    """Make the calls and return the lines of `pushengine check`; changes nothing on the platform.
 
     Args:
-        client: For the pool in question.
-        url: The team's address, as the client was given it.
-        credentials: The same.
+        client: Client for the pool in question.
+        url: Address of the team that the client was created with.
+        credentials: Credentials that the client was created with.
     """
     probes = _Probes(urllib.parse.urlsplit(url.strip()), client.team, credentials)
     if isinstance(credentials, OAuthClient):
@@ -101,7 +102,7 @@ async def run_checks(client: DataPushClient, url: str, credentials: Credentials)
 
 
 def failed_setting(error: ConfigError) -> list[CheckResult] | None:
-    """The lines where a setting is missing or wrong, so that nothing could be asked; None if the error is about another setting."""
+    """Return the lines for a missing or invalid setting that prevents all calls; None if the error is about any other setting."""
     name = _SETTINGS.get(error.key or "")
     return (name and [_failed(name, error) if check == name else _unchecked(check) for check in CHECKS]) or None
 
@@ -115,7 +116,7 @@ async def _call(call: Awaitable[Any]) -> _CheckResponse:
         return _CheckResponse(error=error)
 
 
-# --------------------------------------------------------------------------------------------------------------- the lines
+# ------------------------------------------------------------------------------------------------------------------- lines
 
 
 def _check_url(probes: _Probes) -> CheckResult:
@@ -145,7 +146,7 @@ def _check_tls(probes: _Probes) -> CheckResult:
 
 
 def _check_access(probes: _Probes) -> list[CheckResult]:
-    """The last three lines: a failure hides those after it."""
+    """Return the last three lines. Those after a failed one are not checked."""
     who = probes.credentials
     credentials = _check_client(who, probes) if isinstance(who, OAuthClient) else _check_key(who, probes)
     if credentials.is_ok is False:
@@ -239,7 +240,7 @@ def _holder(who: Credentials) -> str:
 
 
 def _tls_error(error: PushEngineError | None) -> ssl.SSLError | None:
-    """The failed handshake behind an error, if there is one: the connection was had."""
+    """Return the failed TLS handshake behind an error, or None. A failed handshake means that the TCP connection was established."""
     if not isinstance(error, TransportError):
         return None
     return next((link for link in iter_causes(error) if isinstance(link, ssl.SSLError)), None)
@@ -254,5 +255,5 @@ def _unchecked(name: str, reason: str = "") -> CheckResult:
 
 
 def _failed(name: str, error: PushEngineError | None, *, remedy: str | None = None) -> CheckResult:
-    assert error is not None  # noqa: S101 - a line fails for an error
+    assert error is not None  # noqa: S101 - a failed line always has an error
     return CheckResult(name, is_ok=False, detail=error.message, remedy=remedy or error.hint, error=error)

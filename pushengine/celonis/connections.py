@@ -1,4 +1,4 @@
-"""Connections: TLS verification, the proxy that the environment names, and sockets that notice a peer which has gone."""
+"""Connections: TLS verification, the proxy from the environment, and sockets that detect a dead peer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_PROBES = 20, 10
 
 
 def build_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Verification against the system's CAs and, if given, a private one; TLS 1.2 at least.
+    """Build a context that verifies against the system's CAs and, if given, a private one. It requires TLS 1.2 or later.
 
     Raises:
-        ConfigError: The file cannot be read or holds no certificate.
+        ConfigError: `ca_file` cannot be read or holds no certificate.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -41,7 +41,11 @@ def build_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def environment_proxy(url: str) -> dict[str, Any]:
-    """Keyword arguments of a request for the proxy that the environment names; none for loopback over http."""
+    """Return request arguments for the proxy that the environment names; empty if none applies, as for http:// (loopback only).
+
+    Raises:
+        ConfigError: The environment names a proxy that is not supported, such as SOCKS.
+    """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" or urllib.request.proxy_bypass(parts.hostname or ""):
         return {}
@@ -68,7 +72,7 @@ def _refuse_proxy() -> NoReturn:
 
 
 def open_socket(address: tuple[Any, ...], *, stall_timeout_seconds: float) -> socket.socket:
-    """A socket that notices a peer which has gone without a word."""
+    """Open a non-blocking socket that detects a peer that disappeared without closing the connection."""
     family, kind, protocol = address[:3]
     sock = socket.socket(family, kind, protocol)
     sock.setblocking(False)  # noqa: FBT003
@@ -77,7 +81,7 @@ def open_socket(address: tuple[Any, ...], *, stall_timeout_seconds: float) -> so
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_SECONDS),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES),
-        # Linux: what we sent stays without acknowledgement; a little later than our own watch, which has the better message.
+        # Linux: fail if sent data stays unacknowledged. Slightly longer than the stall watch of `Upload`, which has the better message.
         (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(1000 * (stall_timeout_seconds + _KERNEL_SLACK_SECONDS))),
     )
     for level, name, value in options:
@@ -88,12 +92,12 @@ def open_socket(address: tuple[Any, ...], *, stall_timeout_seconds: float) -> so
 
 
 def forget_closed(sockets: list[socket.socket]) -> None:
-    """Leave only the open ones in the list."""
+    """Remove the closed sockets from the list, in place."""
     sockets[:] = [sock for sock in sockets if sock.fileno() != -1]
 
 
 async def end_sockets(sockets: list[socket.socket]) -> None:
-    """End connections that aiohttp has let go of while they wait for the peer's goodbye (TLS: up to 30 s), and forget them."""
+    """Shut down connections that aiohttp has released but that still wait for the peer to close (TLS: up to 30 s); empty the list."""
     for _ in range(50):
         forget_closed(sockets)
         if not sockets:

@@ -1,9 +1,7 @@
 """The HTTP client of the Data Push API: one call is one attempt, and every failure is one of `pushengine.errors`.
 
-Retrying is the caller's. The one exception is a 401 with an OAuth client: the answer proves that the request was refused, so one new
-token and one replay are safe for every call, uploads included.
-
-What a failure proves: see `pushengine.celonis.error_mapping`.
+Retrying is up to the caller, except for one replay with a new token after a 401. For what a failure proves, see
+`pushengine.celonis.error_mapping`.
 """
 
 from __future__ import annotations
@@ -40,20 +38,20 @@ _CLOCK_SLACK_SECONDS = 2.0
 
 
 class DataPushClient:
-    """A data pool as a `Destination`. Connections open at first use; `aclose()` leaves none.
+    """A data pool as a `Destination`. Connections open on first use; `aclose()` closes all of them.
 
     Args:
-        url: The team's address, host only; https:// except for loopback.
-        pool_id: The data pool.
-        credentials: Who pushes.
-        settings: Base path, private CA and time limits.
-        filesystem: Where the files of uploads lie; None is this machine.
-        clock: Time of tokens and of `on_server_date`.
-        on_server_date: Told the server's clock (seconds UTC) and our monotonic one at the middle of the call, for each answer that came
-            within a few seconds.
+        url: Address of the team, host only; https:// except for loopback.
+        pool_id: Id of the data pool.
+        credentials: Credentials to push with.
+        settings: Base path, private CA and time limits; None means the defaults.
+        filesystem: File system that uploads read files from; None means the local one.
+        clock: Clock for token lifetimes and `on_server_date`; None means the system clock.
+        on_server_date: Called with (server time in seconds UTC, monotonic time halfway between request and response), for each response
+            of the team that arrived within a few seconds.
 
     Raises:
-        ConfigError: An address that credentials must not go to, a pool id that is none, or a CA file that cannot be used.
+        ConfigError: An address that credentials must not be sent to, an invalid pool id, or an unusable CA file.
     """
 
     team: str
@@ -95,10 +93,10 @@ class DataPushClient:
     # ---------------------------------------------------------------------------------------------------------- destination
 
     async def create_job(self, target: Target, columns: Sequence[TableColumn]) -> Job:
-        """Open a job.
+        """Create a job.
 
         Raises:
-            OutcomeUnknownError: No answer, or one that names no job and no listing makes it certain which it is.
+            OutcomeUnknownError: There was no response, or it names no job and the list of jobs does not identify the job either.
         """
         call = self._call(f"create a job for table {target.table}", is_idempotent=False)
         request = wire.build_create_job(self._pool_id, target, columns, base_path=self._settings.base_path)
@@ -123,16 +121,16 @@ class DataPushClient:
         return await _parse(wire.parse_jobs, response, call)
 
     async def delete_job(self, job_id: JobId) -> None:
-        """Delete a job and its chunks; a job that is gone already is no error."""
+        """Delete a job and its chunks. A job that is already gone is not an error."""
         call = self._call(f"delete job {job_id}", optional_response="any")
         with contextlib.suppress(NotFoundError):
             await self._request(wire.build_delete_job(self._pool_id, job_id, base_path=self._settings.base_path), call)
 
     async def upload_chunk(self, job_id: JobId, payload: Payload, kind: ChunkType) -> None:
-        """Send one chunk, from memory or from files.
+        """Upload one chunk, from memory or from files.
 
         Raises:
-            SourceReadError: A file is shorter than promised or cannot be read; the job does not hold the chunk.
+            SourceReadError: A file is shorter than expected or cannot be read; the job does not hold the chunk.
         """
         call = self._call(
             f"upload chunk {payload.chunk_id} to job {job_id}", is_idempotent=False, optional_response="chunk"
@@ -141,7 +139,7 @@ class DataPushClient:
         await self._request(request, call, payload.data)
 
     async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """Read what the job holds."""
+        """List the chunks that the job holds."""
         call = self._call(f"list the chunks of job {job_id}", max_response_bytes=_MAX_LIST_BYTES)
         response = await self._request(
             wire.build_list_chunks(self._pool_id, job_id, base_path=self._settings.base_path), call
@@ -149,7 +147,7 @@ class DataPushClient:
         return await _parse(wire.parse_chunks, response, call)
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
-        """Start the execution."""
+        """Submit a job: the platform starts to execute it."""
         call = self._call(f"submit job {job_id}", is_idempotent=False, job_id=job_id, optional_response="job")
         request = wire.build_submit_job(
             self._pool_id, job_id, duplicate_removal_column=duplicate_removal_column, base_path=self._settings.base_path
@@ -157,17 +155,17 @@ class DataPushClient:
         await self._request(request, call)
 
     async def check_team(self) -> dict[str, Any]:
-        """Read the team (`domain` and more): are the address and the credentials good?"""
+        """Read the team (`domain` and more). Success proves that the address and the credentials are valid."""
         call = self._call("read the team")
         return await _parse(wire.parse_object, await self._request(wire.build_check_team(), call), call)
 
     async def probe_token(self) -> str | None:
-        """Get an access token, if the credentials are an OAuth client's; the scope that it was granted, where the platform says."""
+        """Get an access token (OAuth clients only). Return its scope, or None if the platform does not report one."""
         await self._tokens.authorization()
         return self._tokens.scope
 
     async def aclose(self) -> None:
-        """Abort what is running and close all connections; safe to call twice."""
+        """Abort the running calls and close all connections; safe to call twice."""
         self._transport.stop()
         await self._tokens.aclose()
         await self._transport.aclose()
@@ -180,7 +178,7 @@ class DataPushClient:
     async def _find_created_job(
         self, target: Target, call: Call, response: wire.ApiResponse, elapsed_seconds: float
     ) -> Job:
-        """The job that a 201 without a body is about: by its Location, else the only one that fits in the list."""
+        """Find the job that a 201 without a body created: by its Location header, otherwise as the only match in the list of jobs."""
         location = wire.header(response.headers, "location")
         if location and (
             job_id := urllib.parse.unquote(urllib.parse.urlsplit(location).path.rstrip("/").rpartition("/")[2])
@@ -207,11 +205,12 @@ class DataPushClient:
     async def _request(
         self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None = None
     ) -> wire.ApiResponse:
-        """One attempt; after a 401 and with a new token, one more."""
+        """Make one attempt. After a 401 for an OAuth client, replay it once with a new token."""
         authorization = await self._tokens.authorization()
         try:
             return await self._attempt(request, call, source, authorization)
         except AuthenticationError:
+            # A 401 proves that the request was refused, so one replay is safe for every call, uploads included.
             if not self._tokens.is_refreshable:
                 raise
             self._tokens.invalidate(authorization)
@@ -250,11 +249,11 @@ class DataPushClient:
         return response
 
 
-# ------------------------------------------------------------------------------------------------------------------- answers
+# --------------------------------------------------------------------------------------------------------------- responses
 
 
 async def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call) -> T:
-    """Parse an answer, large ones on a thread; one that cannot be used may be good next time, where asking again does no harm."""
+    """Parse a response, a large one on a thread. For idempotent calls an unusable one is transient: the next one may be good."""
     try:
         if len(response.body) > _MAX_LOOP_PARSE_BYTES:
             return await asyncio.to_thread(parse, response.body, operation=call.operation, status=response.status)

@@ -1,16 +1,16 @@
-"""The one border: what aiohttp, the operating system or the platform report becomes one of `pushengine.errors`.
+"""Translates every failure that aiohttp, the operating system or the platform reports into one of `pushengine.errors`.
 
-What a failure proves:
+What a failure proves (create, upload and submit are the calls that are not idempotent):
 
-    no connection, TLS or proxy tunnel                      ConnectionFailedError: nothing was sent
-    no answer to GET or DELETE                              RequestTimeoutError or TransportError: ask again
-    no answer to create, upload or submit                   OutcomeUnknownError: it may have been done
-    4xx                                                     refused
-    5xx, or an answer that makes no sense, to the same      disposition `outcome_unknown`
-    3xx, HTML, or a body that is not the platform's         an impostor's: as an answer that makes no sense, whatever its status
+    no connection, TLS or proxy tunnel                       ConnectionFailedError: nothing was sent
+    no response to GET or DELETE                             RequestTimeoutError or TransportError: safe to repeat
+    no response to create, upload or submit                  OutcomeUnknownError: the call may have taken effect
+    4xx, except 408 and 425                                  the request was refused
+    5xx, 408, 425 or an unusable response to these three     disposition `outcome_unknown`
+    3xx, or HTML or another body not from the platform       proves nothing: handled like an unusable response (but see `_FROM_PROXIES_TOO`)
 
-Whether a failed call may have been done depends on the call as much as on the failure, so both come here. Nothing is quoted that
-could hold a secret.
+Whether a failed call may have taken effect depends on both the call and the failure, so these functions take both. Messages quote
+nothing that could contain a secret.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _NO_REASON = "it was reset or closed"
 _CHECK_FIRST = "it may have been done: it is looked up before anything is sent again"
 
 _FROM_PROXIES_TOO = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
-"""These mean the same from whoever they come. What else a page says, of a job that is gone above all, is the platform's to say."""
+"""Statuses that mean the same whether a proxy or the platform sends them. With any other, above all 404, an HTML page proves nothing."""
 
 BORDER_ERRORS = (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, aiohttp.WSMessageTypeError, OSError)
-"""What aiohttp, the OS and asyncio raise (`asyncio.TimeoutError` is an OSError)."""
+"""The exceptions that aiohttp, the OS and asyncio raise (`asyncio.TimeoutError` is an OSError)."""
 _UNSENT = (
     aiohttp.ClientConnectorError,  # DNS, TCP, TLS, certificate, proxy
     aiohttp.ServerFingerprintMismatch,
@@ -61,14 +61,15 @@ _BAD_RESPONSE = (aiohttp.ClientResponseError, HttpProcessingError, aiohttp.WSMes
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """What is being tried, as far as its failure needs it.
+    """The call that is attempted, with all that is needed to interpret its failure.
 
     Attributes:
-        operation: For messages: what, on which job, at which team.
-        is_idempotent: May be done twice.
-        job_id: The job it is about, or None.
-        optional_response: A good answer may be empty, and where it is not, it is this: a `job`, a `chunk`, or `any` JSON that reports no error.
-        max_response_bytes: More than this of a good answer is refused.
+        operation: Description for messages: what is done, on which job, at which team.
+        is_idempotent: Whether it is safe to make the call twice.
+        job_id: Id of the job that is submitted; None for other calls.
+        optional_response: None if a 2xx response must have a body. Otherwise the body may be empty or must be this: a `job`, a `chunk`, or
+            `any` JSON that reports no error.
+        max_response_bytes: A larger body is rejected if the call needs the body, and cut otherwise.
     """
 
     operation: str
@@ -79,12 +80,12 @@ class Call:
 
     @property
     def if_unclear(self) -> Disposition:
-        """The disposition of a failure that leaves open whether the call was done."""
+        """Disposition of a failure that leaves open whether the call took effect."""
         return "transient" if self.is_idempotent else "outcome_unknown"
 
 
 def response_error(response: wire.ApiResponse, call: Call, *, now: float, secrets: Sequence[str]) -> PushEngineError:
-    """The error of an answer that is not 2xx, with the disposition that the call gives it."""
+    """Build the error for a response that is not 2xx. If its outcome is unclear, the call determines the disposition."""
     if response.status < 400:  # noqa: PLR2004 - HTTP status classes
         location = wire.header(response.headers, "location") or ""
         with contextlib.suppress(ValueError):
@@ -107,10 +108,10 @@ def response_error(response: wire.ApiResponse, call: Call, *, now: float, secret
 
 
 def require_genuine(response: wire.ApiResponse, call: Call) -> None:
-    """Refuse a 2xx that the platform did not give: a login page, say, of a proxy that asks for its own password.
+    """Reject a 2xx response that the platform did not send, such as the login page of a proxy.
 
     Raises:
-        UnexpectedResponseError: It acknowledges nothing.
+        UnexpectedResponseError: The response is not the platform's, so it acknowledges nothing.
     """
     if call.optional_response is None or not response.body.strip():
         return
@@ -121,7 +122,7 @@ def require_genuine(response: wire.ApiResponse, call: Call) -> None:
 
 
 def _impostor(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
-    """Somebody else answered: that proves nothing, neither that the call was done nor that it was not."""
+    """Build the error for a response that is not from the platform. Such a response does not prove whether the call took effect."""
     return UnexpectedResponseError(
         f"{call.operation}: status {response.status} {what}",
         status=response.status,
@@ -133,7 +134,7 @@ def _impostor(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -
 def border_error(
     exc: BaseException, call: Call, *, is_sent: bool = True, upload: Upload | None = None
 ) -> PushEngineError:
-    """Our error for one of aiohttp's, the OS's or asyncio's; messages are our own words, theirs may hold addresses with secrets."""
+    """Translate an exception of aiohttp, the OS or asyncio. Its text is not quoted, since it may contain addresses with secrets."""
     if isinstance(exc, _BAD_ADDRESS):
         return ConfigError(
             f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud"
@@ -206,19 +207,19 @@ def _describe(exc: BaseException, upload: Upload | None) -> str:
 
 
 def _reason(exc: BaseException) -> str:
-    """The system's word for an error; nothing of the text that aiohttp puts around it."""
+    """Return the operating system's reason for an error, without the text that aiohttp adds to it."""
     if isinstance(exc, aiohttp.ClientOSError):
         if isinstance(exc.__cause__, OSError):
             return _reason(exc.__cause__)
-        return os.strerror(exc.errno) if exc.errno else _NO_REASON  # what it says itself may hold the URL
+        return os.strerror(exc.errno) if exc.errno else _NO_REASON  # its own text may contain the URL
     reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None)
     return clean_text(reason) if isinstance(reason, str) and reason else _NO_REASON
 
 
 def defused(exc: BaseException) -> BaseException:
-    """The same exception, its causes included, without what they could show: our headers, proxy passwords, text of the server.
+    """Remove from an exception and its causes, in place, what could reveal secrets: request headers, proxy passwords, server text.
 
-    What a server says may repeat what it was sent. The parts of its answers that we quote go through `wire.redact`.
+    Server text may repeat what was sent. The parts of responses that messages quote go through `redact`.
     """
     link: BaseException | None = exc
     while link is not None:
@@ -226,7 +227,7 @@ def defused(exc: BaseException) -> BaseException:
             link.request_info = link.request_info._replace(headers={})  # type: ignore[arg-type]
             link.message, link.headers, link.args = "", None, (link.request_info, ())
         elif isinstance(link, aiohttp.ClientConnectorError):
-            key = link._conn_key._replace(proxy_auth=None)  # noqa: SLF001 - no other way
+            key = link._conn_key._replace(proxy_auth=None)  # noqa: SLF001 - aiohttp offers no other way
             link._conn_key = key  # noqa: SLF001
             link.args = (key, *link.args[1:])
         elif isinstance(link, HttpProcessingError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):

@@ -1,7 +1,7 @@
-"""What an answer that is not 2xx says, as one of `pushengine.errors`. Pure functions, no I/O.
+"""Translates a response that is not 2xx into one of `pushengine.errors`. Pure functions, no I/O.
 
 Error bodies seen (fact sheet 3.3): `{reference, message, shortMessage}`, `{errors: [{attribute, error, errorCode}]}`,
-`{title, status, detail, errorCode}`, `{error, error_description | message}`; plain text, HTML and nothing at all.
+`{title, status, detail, errorCode}`, `{error, error_description | message}`; plain text, HTML and empty bodies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HALF_DAY_SECONDS = 12 * 3600
 _DAY_SECONDS = 24 * 3600
 
 _UNCLEAR = frozenset({408, 425})
-"""Besides 5xx: the request may not have been read to its end, or not have been looked at yet."""
+"""Statuses as unclear as 5xx: the server may not have read the whole request (408) or not have processed it yet (425)."""
 
 _KINDS: Mapping[int, tuple[type[ApiError], str]] = {
     401: (
@@ -70,16 +70,16 @@ def parse_error(
     secrets: Collection[str] = (),
     if_unclear: Disposition | None = None,
 ) -> ApiError:
-    """The error that an answer stands for.
+    """Build the error for a response that is not 2xx.
 
     Args:
-        status: Not 2xx.
-        headers: Of the answer.
-        body: Of the answer, in any of the known shapes or none.
-        operation: What was tried, on what.
-        now: Seconds UTC, to tell a wait from a clock time.
-        secrets: What must not be quoted, should the answer repeat it.
-        if_unclear: Disposition of an answer that leaves open whether the call was done; None is the one of its class.
+        status: HTTP status, not 2xx.
+        headers: Response headers.
+        body: Response body, in any of the known shapes, or empty.
+        operation: Description for the message: what was attempted, on what.
+        now: Seconds UTC, to convert a clock time into a wait.
+        secrets: Values to mask, in case the response repeats them.
+        if_unclear: Disposition of a response that leaves open whether the call took effect; None means the default of the error class.
     """
     found = _explain(body)
     text = clip_text(redact(clean_text(found.text), secrets))
@@ -119,7 +119,7 @@ def parse_error(
 def parse_token_error(
     response: ApiResponse, *, operation: str, scope: str, now: float, secrets: Collection[str]
 ) -> ApiError:
-    """The error that an unsuccessful answer of the token endpoint stands for (RFC 6749, 5.2)."""
+    """Build the error for an unsuccessful response of the token endpoint (RFC 6749, 5.2)."""
     error = parse_error(response.status, response.headers, response.body, operation=operation, now=now, secrets=secrets)
     code = token_error_code(response)
     if code is None:
@@ -139,7 +139,7 @@ def parse_token_error(
 
 
 def token_error_code(response: ApiResponse) -> str | None:
-    """`error` of RFC 6749, 5.2; a 401 that names none is `invalid_client`; None for any other answer."""
+    """Return the `error` code of RFC 6749, 5.2. Without one, return `invalid_client` for a 401 and None for any other response."""
     if response.status not in (400, 401, 403):
         return None
     try:
@@ -172,12 +172,14 @@ def _kind_of_range(status: int) -> tuple[type[ApiError], str]:
 
 
 def retry_after_seconds(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
-    """The wait that an answer asks for, in order of trust: Retry-After, x-ratelimit-reset, a clock time in the body; else None.
+    """Return the wait that a response asks for, in seconds, at most 24 hours; None if it asks for none.
+
+    The sources, in order of trust: Retry-After, x-ratelimit-reset, a clock time in the body.
 
     Args:
-        headers: Of the answer; names in any case.
-        body: Of the answer.
-        now: Seconds UTC, by the server's clock if known.
+        headers: Response headers; names in any case.
+        body: Response body.
+        now: Seconds UTC, preferably by the server's clock.
     """
     value = header(headers, "retry-after")
     if value is not None:
@@ -200,7 +202,7 @@ _TIME_OF_DAY = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?
 
 
 def _clock_time(text: str, now: float) -> float | None:
-    """Seconds until the UTC time that a text names; 0 for one that has just passed."""
+    """Return the seconds until the UTC time that a text names; 0 if it has passed (a time of day: within the last 12 hours)."""
     if (found := _ISO_TIME.search(text)) and (date := parse_datetime(found[0])):
         return _wait(date.timestamp() - now)
     found = _TIME_OF_DAY.search(text)
@@ -222,7 +224,7 @@ class _Explanation:
 
 
 def _explain(body: bytes) -> _Explanation:
-    """What an error body says, in whichever shape."""
+    """Extract text, code and reference from an error body of any shape."""
     text = body[:_MAX_ERROR_SCAN_BYTES].decode("utf-8", errors="replace").strip()
     if text.startswith(("{", "[")):
         try:

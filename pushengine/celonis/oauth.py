@@ -1,7 +1,4 @@
-"""The Authorization header: static keys, and access tokens that are refreshed ahead of their end.
-
-One refresh runs at a time, as a task of its own: callers share it, and a caller that is cancelled does not take it from the others.
-"""
+"""The Authorization header: static keys, and access tokens that are refreshed before they expire."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ from pushengine.runtime.clock import Clock
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A client credentials grant.
+    """A token request with the client credentials grant.
 
     Attributes:
-        form: Form fields.
-        authorization: Value of the Authorization header for client_secret_basic, or None for client_secret_post.
+        form: Form fields of the body.
+        authorization: Value of the Authorization header for client_secret_basic; None for client_secret_post.
     """
 
     form: Mapping[str, str] = dataclasses.field(repr=False)
@@ -35,12 +32,12 @@ class TokenRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """An access token.
+    """An access token that the token endpoint granted.
 
     Attributes:
         access_token: The token.
-        lifetime_seconds: How long it is good for, from when it was asked for.
-        scope: What was granted, or "" where the answer does not say.
+        lifetime_seconds: Lifetime of the token, counted from the request.
+        scope: Granted scope, or "" if the response does not report it.
     """
 
     access_token: str = dataclasses.field(repr=False)
@@ -49,7 +46,7 @@ class TokenGrant:
 
 
 def build_token_request(credentials: OAuthClient, method: Literal["basic", "post"]) -> TokenRequest:
-    """A client credentials grant (RFC 6749, 4.4) with client_secret_basic or client_secret_post."""
+    """Build a client credentials request (RFC 6749, 4.4) with client_secret_basic or client_secret_post."""
     form = {"grant_type": "client_credentials"}
     if credentials.scope:
         form["scope"] = credentials.scope
@@ -61,10 +58,10 @@ def build_token_request(credentials: OAuthClient, method: Literal["basic", "post
 
 
 def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant:
-    """A successful answer of the token endpoint.
+    """Parse a successful response of the token endpoint.
 
     Raises:
-        UnexpectedResponseError: No usable bearer token in it. The message never holds the answer.
+        UnexpectedResponseError: The response holds no usable bearer token. The message never quotes the response.
     """
     raw = parse_object(body, operation=operation, status=status)
     token = raw.get("access_token")
@@ -79,7 +76,7 @@ def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant
 
 
 TokenFetch = Callable[[TokenRequest], Awaitable[wire.ApiResponse]]
-"""Posts a grant to the token endpoint, one attempt, and gives the answer of any status."""
+"""Posts a token request to the token endpoint, in one attempt, and returns the response whatever its status."""
 
 _OPERATION = "get an access token"
 _MAX_MARGIN_SECONDS = 120.0
@@ -95,12 +92,12 @@ class _Token:
 
 
 class TokenSource:
-    """Gives the value of the Authorization header.
+    """Provides the value of the Authorization header.
 
     Args:
-        credentials: Who pushes.
-        fetch: Reaches the token endpoint; used for OAuth clients only.
-        clock: Measures the life of tokens.
+        credentials: Credentials to push with.
+        fetch: Posts a request to the token endpoint; used for OAuth clients only.
+        clock: Clock for token lifetimes.
     """
 
     def __init__(self, credentials: Credentials, fetch: TokenFetch, clock: Clock) -> None:
@@ -118,28 +115,28 @@ class TokenSource:
 
     @property
     def is_refreshable(self) -> bool:
-        """Whether another value can be had after `invalidate`; static keys are final."""
+        """Whether `authorization` can return another value after `invalidate`. Static keys never change."""
         return isinstance(self._credentials, OAuthClient)
 
     @property
     def scope(self) -> str | None:
-        """What the current token was granted, or None where there is none or the platform did not say."""
+        """Scope of the current token; None if there is no token or the platform did not report its scope."""
         return (self._token and self._token.scope) or None
 
     def secrets(self) -> tuple[str, ...]:
-        """What no message may hold: the credentials' secrets and the current token."""
+        """Return the values that no message may contain: the secrets of the credentials and the current token."""
         if isinstance(self._credentials, OAuthClient):
             token = self._token.header.partition(" ")[2] if self._token else ""
             return self._credentials.client_secret.reveal(), token
         return (self._credentials.key.reveal(),)
 
     async def authorization(self) -> str:
-        """The header value to send now.
+        """Return the header value to send now.
 
         Raises:
             AuthenticationError: The token endpoint refuses the client; the hint says why.
-            PushEngineError: The token endpoint cannot be reached or fails, and the last token is over.
-            EngineClosedError: After `aclose()`.
+            PushEngineError: The token endpoint cannot be reached or fails. A transient failure is raised only if no valid token is left.
+            EngineClosedError: A token is needed after `aclose()`, or `aclose()` cancelled its refresh.
         """
         if not isinstance(self._credentials, OAuthClient):
             scheme = "AppKey" if isinstance(self._credentials, AppKey) else "Bearer"
@@ -152,15 +149,15 @@ class TokenSource:
             token = self._token
             if error.disposition != "transient" or token is None or self._clock.monotonic() >= token.expires_at:
                 raise
-            return token.header  # still good for a while: the next call tries again
+            return token.header  # still valid for a while; the next call tries to refresh again
 
     def invalidate(self, header_value: str) -> None:
-        """Drop the token after a 401, unless it has been replaced since."""
+        """Drop the token after a 401, unless it has been replaced in the meantime."""
         if self._token is not None and self._token.header == header_value:
             self._token = None
 
     async def aclose(self) -> None:
-        """End a running refresh."""
+        """Cancel a running refresh and drop the token."""
         self._is_closed = True
         self._token = None
         if self._refresh is not None:
@@ -168,12 +165,13 @@ class TokenSource:
             await asyncio.wait([self._refresh])
 
     async def _refreshed(self, client: OAuthClient) -> _Token:
-        """Join the running refresh or begin one."""
+        """Join the running refresh, or start one."""
         if self._is_closed:
             raise EngineClosedError("the client is closed")
         if self._refresh is None:
             self._refresh = asyncio.create_task(self._refresh_once(client), name="pushengine-token-refresh")
             self._refresh.add_done_callback(self._end_refresh)
+        # All callers share one refresh, which runs as its own task: cancelling one caller must not cancel it for the others.
         refresh = self._refresh
         try:
             return await asyncio.shield(refresh)
@@ -185,9 +183,8 @@ class TokenSource:
 
     def _end_refresh(self, refresh: asyncio.Task[_Token]) -> None:
         self._refresh = None
-        if (
-            not refresh.cancelled() and refresh.exception() is None
-        ):  # the exception is the callers'; read here so that it never warns
+        # Callers get the exception from the task. Reading it here keeps asyncio from warning that it was never retrieved.
+        if not refresh.cancelled() and refresh.exception() is None:
             self._token = refresh.result()
 
     async def _refresh_once(self, client: OAuthClient) -> _Token:
@@ -200,14 +197,14 @@ class TokenSource:
         try:
             grant = parse_token(response.body, operation=_OPERATION, status=response.status)
         except UnexpectedResponseError as error:
-            # Whatever the token is for has not been sent; a login page may be gone next time.
+            # The call that needs the token has not been sent, so a retry is safe; a login page may be gone by then.
             raise error.replace(disposition="transient") from error.__cause__
         margin = min(_MAX_MARGIN_SECONDS, _MARGIN_SHARE * grant.lifetime_seconds)
         expires_at = requested_at + grant.lifetime_seconds
         return _Token(f"Bearer {grant.access_token}", grant.scope, expires_at - margin, expires_at)
 
     async def _grant(self, client: OAuthClient) -> wire.ApiResponse:
-        """Ask with the client's method; `auto` tries basic, then post, and remembers which one worked."""
+        """Request a token with the client's method. `auto` tries basic, then post, and remembers which one worked."""
         method = self._method or ("basic" if client.method == "auto" else client.method)
         response = await self._fetch(build_token_request(client, method))
         if client.method == "auto" and self._method is None and token_error_code(response) == "invalid_client":

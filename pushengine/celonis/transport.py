@@ -1,9 +1,12 @@
 """One HTTP exchange at a time: connections, time limits, and what a failure proves.
 
-Time limits. aiohttp has none for writing, so a watch follows each upload: body bytes handed over, bytes still in the buffers of the
-transport and (Linux) of the kernel. Nothing of it moved for `stall_timeout_seconds` while the body is under way, or for
-`read_timeout_seconds` once the peer has all of it: the connection is aborted. A slow upload that moves has no limit. A host that is
-gone without a word is noticed by TCP itself (keepalive, TCP_USER_TIMEOUT), within 60 s by default.
+Time limits:
+
+    connect       `connect_timeout_seconds`
+    upload        no progress for `stall_timeout_seconds` while the body is sent, or for `read_timeout_seconds` once the peer has all of
+                  it; an upload that is slow but progresses has no limit (see `pushengine.celonis.upload.Upload`)
+    other calls   no data for `read_timeout_seconds`; in total, the connect timeout plus 5 read timeouts
+    dead host     detected by TCP itself (keepalive, TCP_USER_TIMEOUT), within 60 s by default
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ _READ_TIMEOUTS_PER_CALL = 5
 
 @dataclasses.dataclass(slots=True)
 class _Sending:
-    """Whether the head of a request has left, as far as aiohttp tells: before that, nothing was sent."""
+    """Whether aiohttp has reported that the request headers were sent. Until then, nothing was sent."""
 
     is_started: bool = False
 
@@ -50,18 +53,18 @@ def _trace_sending() -> aiohttp.TraceConfig:
 
 
 class Transport:
-    """Sends requests to one team and reads its answers. Connections open at first use; `aclose()` leaves none.
+    """Sends requests and reads the responses. Connections open on first use; `aclose()` closes all of them.
 
     Args:
-        origin: Scheme and host of the team.
+        origin: Scheme, host and port of the team.
         settings: Private CA and time limits.
-        clock: Measures.
-        filesystem: Where the files of uploads lie.
-        on_server_date: Told the server's clock (seconds UTC) and our monotonic one at the middle of the call, for each answer of the team
-            that came within a few seconds.
+        clock: Clock for `on_server_date`.
+        filesystem: File system that uploads read files from.
+        on_server_date: Called with (server time in seconds UTC, monotonic time halfway between request and response), for each response
+            of the team that arrived within a few seconds.
 
     Raises:
-        ConfigError: A CA file that cannot be used.
+        ConfigError: The CA file cannot be used.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Transport:
         return "closed" if self._is_closed else f"{len(self._bodies)} uploads running"
 
     def open_upload(self, source: memoryview | FileParts) -> Upload:
-        """A body to be sent once by `exchange()`."""
+        """Create an upload, to be passed to `exchange()` once."""
         return Upload(
             source,
             files=self._filesystem,
@@ -108,13 +111,13 @@ class Transport:
         form: Mapping[str, str] | None = None,
         upload: Upload | None = None,
     ) -> wire.ApiResponse:
-        """Send one request and read its answer, whatever its status.
+        """Send one request and read the response, whatever its status.
 
         Raises:
-            PushEngineError: No answer; see `pushengine.celonis.error_mapping`.
+            PushEngineError: There was no usable response; see `pushengine.celonis.error_mapping`.
         """
         session = self._session()
-        # Handed over as keywords: credentials are no default headers, which aiohttp would also send to a proxy in CONNECT.
+        # Credentials are passed with each request: aiohttp would send default headers of the session to a proxy too, in CONNECT.
         options: dict[str, Any] = {"headers": headers, "json": json, "data": upload.body if upload else form}
         options |= environment_proxy(url)
         options["timeout"] = self._timeout(upload)
@@ -142,7 +145,7 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def _running(self, upload: Upload | None) -> AsyncIterator[None]:
-        """Watch an upload, and leave none of its bytes in a buffer unless it was answered."""
+        """Watch an upload for stalls. Abort its connection at the end, with the bytes still in buffers, unless the response was read."""
         if upload is None:
             yield
             return
@@ -164,7 +167,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trace_configs=[_trace_sending()],
                 headers={"Accept": "application/json", "User-Agent": "pushengine"},
-                # aiohttp's own trust_env would also take credentials for the team from a .netrc file: proxies are found below.
+                # trust_env would also use credentials for the team from a .netrc file. `environment_proxy` finds the proxies instead.
                 trust_env=False,
             )
         return self._http
@@ -191,11 +194,11 @@ class Transport:
             self._on_server_date(date, (now + sent_at) / 2)
 
     def stop(self) -> None:
-        """Begin no exchange any more."""
+        """Refuse to start any more exchanges."""
         self._is_closed = True
 
     async def aclose(self) -> None:
-        """Abort what is running and close all connections; safe to call twice."""
+        """Abort the running uploads and close all connections; safe to call twice."""
         self.stop()
         for body in list(self._bodies):
             body.abort()
@@ -207,7 +210,7 @@ class Transport:
 
 
 async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> tuple[bytes, bool]:
-    """The answer's body, within bounds, and whether it is whole. Where the status says enough, a body that breaks off is cut there."""
+    """Return the body and whether it is complete. If the status is enough, a body that breaks off or is too large is cut, not refused."""
     is_status_enough = response.status >= 300 or call.optional_response is not None  # noqa: PLR2004 - HTTP status classes
     data = bytearray()
     try:

@@ -7,9 +7,7 @@ r"""The body of a chunk upload: multipart/form-data with exactly one part, `file
     <payload>\r\n
     --<boundary>--\r\n
 
-The payload goes to the transport in slices. A whole buffer handed to asyncio at once is copied, and over TLS encrypted again and again
-from the start of what is left: gigabytes of memory and seconds in which the loop does nothing else. The slices are views, and after
-each of them the loop gets its turn. What lies in files is read on a thread, one piece ahead of the one that is sent.
+The payload is sent in slices, from memory or from files.
 """
 
 from __future__ import annotations
@@ -39,17 +37,17 @@ SLICE_BYTES = 256 * 1024
 
 
 class UploadBody(aiohttp.payload.Payload):
-    """One multipart body, sent once.
+    """A multipart body that can be sent once.
 
     Args:
-        source: The payload, in memory (kept, not copied) or in files (read as it is sent).
-        files: Where the files lie.
-        now: A monotonic clock, for `sent_at`.
+        source: Payload, in memory (referenced, not copied) or in files (read while it is sent).
+        files: File system that the files are read from.
+        now: Monotonic clock for `sent_at`.
 
     Attributes:
-        sent_at: When the last byte was handed to the transport, or None before.
-        bytes_sent: Body bytes handed to the transport.
-        error: Why a file could not be read, if so.
+        sent_at: When the last byte was handed to the transport; None until then.
+        bytes_sent: Number of body bytes handed to the transport.
+        error: Why a file could not be read, or None.
     """
 
     _autoclose = True
@@ -80,12 +78,12 @@ class UploadBody(aiohttp.payload.Payload):
 
     @property
     def is_started(self) -> bool:
-        """A first byte may have left."""
+        """Whether the first byte may have been sent."""
         return self.bytes_sent > 0
 
     @property
     def is_complete(self) -> bool:
-        """All of it has been handed to the transport."""
+        """Whether the whole body has been handed to the transport."""
         return self.bytes_sent == self.size
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:  # noqa: ARG002 - aiohttp's signature
@@ -93,10 +91,10 @@ class UploadBody(aiohttp.payload.Payload):
         raise TypeError("an upload body has no text")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Hand the body to the transport; called by aiohttp, once.
+        """Hand the body to the transport. aiohttp calls this once.
 
         Raises:
-            SourceReadError: The file is shorter than promised or cannot be read; the request must be aborted.
+            SourceReadError: A file is shorter than expected or cannot be read; the request must be aborted.
         """
         if self._consumed:
             raise RuntimeError("an upload body is sent once")
@@ -112,28 +110,31 @@ class UploadBody(aiohttp.payload.Payload):
         await self._hand_over(writer, self._tail)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """As `write`; the length is always our own."""
+        """Call `write`. `content_length` is ignored, because the body knows its length."""
         del content_length
         await self.write(writer)
 
     def unsent_bytes(self) -> int:
-        """Bytes handed over that wait in this process or, on Linux, in the kernel for the peer to take them."""
+        """Return the number of bytes that wait in this process or, on Linux, in the kernel until the peer acknowledges them."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return 0
         return transport.get_write_buffer_size() + _kernel_unsent_bytes(transport)
 
     def abort(self) -> None:
-        """Drop the connection at once, with what is still in its buffers. A closed transport would first wait to send them."""
+        """Drop the connection at once, with all data in its buffers. Closing the transport would wait until they are sent."""
         if self._transport is not None:
             self._transport.abort()
 
     async def _write_slices(self, writer: AbstractStreamWriter, view: memoryview) -> None:
+        # Given a whole payload, asyncio copies it and, over TLS, encrypts the remainder over and over: gigabytes of memory, and
+        # seconds in which the loop does nothing else. The slices are views, and the loop runs after each one.
         for start in range(0, view.nbytes, SLICE_BYTES):
             await self._hand_over(writer, view[start : start + SLICE_BYTES])
 
     async def _write_parts(self, writer: AbstractStreamWriter, source: FileParts) -> None:
         async with contextlib.aclosing(self._pieces(source)) as pieces:
+            # Files are read on a thread, one piece ahead of the one that is being sent.
             ahead = asyncio.create_task(_next_or_none(pieces))
             try:
                 while (piece := await ahead) is not None:
@@ -143,7 +144,7 @@ class UploadBody(aiohttp.payload.Payload):
                 await cancel_and_wait(ahead)
 
     async def _pieces(self, source: FileParts) -> AsyncGenerator[bytes, None]:
-        """The bytes, some at a time."""
+        """Yield the payload, piece by piece."""
         for file, parts in itertools.groupby(source.parts, key=_file_of):
             if file is None:
                 for part in parts:
@@ -167,30 +168,33 @@ class UploadBody(aiohttp.payload.Payload):
         raise self.error from cause
 
     async def _hand_over(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
-        self.bytes_sent += len(piece)  # before the write: some of it may leave although the call fails
+        self.bytes_sent += len(piece)  # before the write: some bytes may be sent even if the call fails
         await writer.write(piece)
         if self.is_complete:
             self.sent_at = self._now()
-        # aiohttp waits for slow peers only. The turn of the loop also reads: a refusal that came early is seen before the next write
-        # runs into the closed connection, which would hide it (aiohttp#6138).
+        # aiohttp yields to the loop only if the peer is slow. Yielding here lets the loop read too: an early refusal is seen before the
+        # next write fails on the closed connection, which would hide the refusal (aiohttp#6138).
         await asyncio.sleep(0)
 
 
 class Upload:
-    """One sending of one chunk, and the watch over it: aiohttp has no time limit for writing.
+    """One upload of one chunk, with a stall watch, because aiohttp has no time limit for writing.
+
+    The watch follows the body bytes handed over, the bytes still in the buffers of the transport and (Linux) of the kernel, and the bytes
+    of the response. An upload that is slow but progresses has no limit.
 
     Args:
-        source: The payload.
-        files: Where its files lie, if it has some.
-        stall_timeout_seconds: Nothing moves while the body is under way: over.
-        read_timeout_seconds: The peer has all of it and says nothing: over.
-        clock: Gives the body's `sent_at`.
+        source: Payload, in memory or in files.
+        files: File system that the files are read from.
+        stall_timeout_seconds: Longest time without progress while the body is sent.
+        read_timeout_seconds: Longest silence of the peer once it has the whole body.
+        clock: Clock for the body's `sent_at`.
 
     Attributes:
-        body: The request's body.
-        received_bytes: Of the answer; counted by whoever reads it.
-        is_finished: The answer is read and the connection good for another request.
-        timed_out: The phase that took too long.
+        body: Body of the request.
+        received_bytes: Bytes of the response so far; the code that reads the response counts them.
+        is_finished: Whether the response has been read and the connection can be reused.
+        timed_out: Phase whose time limit ran out, or None.
     """
 
     def __init__(
@@ -202,7 +206,7 @@ class Upload:
         read_timeout_seconds: float,
         clock: Clock,
     ) -> None:
-        # The body gets no bound method of this object: a reference cycle would keep the payload in memory until the
+        # The body must not hold a bound method of this object: the reference cycle would keep the payload in memory until the
         # garbage collector runs.
         self.body = UploadBody(source, files=files, now=clock.monotonic)
         self.received_bytes = 0
@@ -217,12 +221,12 @@ class Upload:
 
     @property
     def limit_seconds(self) -> float:
-        """The time limit that ran out."""
+        """The time limit that ran out, in seconds."""
         return self._limits[self.timed_out or "write"]
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Run the block, and end it with TimeoutError once the upload stands still."""
+        """Run the block, and end it with TimeoutError once the upload stalls."""
         async with asyncio.timeout(None) as deadline:
             self._ticked_at = asyncio.get_running_loop().time()
             self._tick(deadline)
@@ -233,7 +237,7 @@ class Upload:
                     self._handle.cancel()
 
     def _tick(self, deadline: asyncio.Timeout) -> None:
-        """Compare what can be seen of the upload with a moment ago. Before its first byte, the connect timeout counts."""
+        """Compare the progress of the upload with the previous tick. Until the first byte is sent, only the connect timeout applies."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         unsent = self.body.unsent_bytes()
@@ -241,7 +245,7 @@ class Upload:
         if position != self._position or not self.body.is_started:
             self._position = position
             self._silent_seconds = 0.0
-        else:  # no more than the interval counts: a machine that slept must not take its own silence for the peer's
+        else:  # at most two intervals count: the time a machine was asleep must not count as silence of the peer
             self._silent_seconds += min(now - self._ticked_at, 2 * self._interval)
         self._ticked_at = now
         phase: Literal["write", "read"] = "read" if self.body.is_complete and not unsent else "write"
@@ -261,13 +265,13 @@ async def _next_or_none(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
 
 
 def _kernel_unsent_bytes(transport: asyncio.BaseTransport) -> int:
-    """Bytes in the socket's send queue that the peer has not acknowledged; 0 where the system does not tell."""
+    """Return the bytes in the socket's send queue that the peer has not acknowledged; 0 if the system does not report them."""
     if sys.platform != "linux":
         return 0
     sock = transport.get_extra_info("socket")
     queued = array.array("i", [0])
     try:
-        import fcntl  # noqa: PLC0415 - not on every platform
+        import fcntl  # noqa: PLC0415 - not available on every platform
         import termios  # noqa: PLC0415
 
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)

@@ -1,17 +1,17 @@
-"""The Data Push API on the wire: build each request, parse each answer. Pure functions, no I/O.
+"""The Data Push API on the wire: builds requests and parses responses. Pure functions, no I/O.
 
 Requests (paths below `/{base}/api/v1/data-push/{pool}`; base is `data-ingestion` or the older `integration`):
 
     POST   /jobs/                        create          JSON, see `build_create_job`
-    GET    /jobs/                        list jobs       (create and list have the trailing slash, nothing else has)
+    GET    /jobs/                        list jobs       (only create and list have the trailing slash)
     GET    /jobs/{id}                    read
     POST   /jobs/{id}                    submit          query duplicateRemovalColumn, empty body
     DELETE /jobs/{id}                    delete
     POST   /jobs/{id}/chunks/upserted    upload          multipart/form-data, one part `file`
-    POST   /jobs/{id}/chunks/deleted     upload deletes  the same
+    POST   /jobs/{id}/chunks/deleted     upload deletes  same body as upload
     GET    /jobs/{id}/chunks             list chunks
 
-What other answers than 2xx say is read in `pushengine.celonis.error_responses`.
+Responses other than 2xx are parsed in `pushengine.celonis.error_responses`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pushengine.redaction import clean_text
 MAX_FIELD_LENGTH = 65_000
 OptionalResponse = Literal["job", "chunk", "any"]
 _CHUNK_FIELDS = frozenset({"id", "checksum", "pushJobId", "type"})
-"""Some fields of `DataPushChunk` (fact sheet 1.7)."""
+"""Fields of `DataPushChunk` (fact sheet 1.7) by which a response is recognized as a chunk."""
 
 CSV_PARSING_OPTIONS: Mapping[str, Any] = {
     "charSet": "UTF-8",
@@ -46,18 +46,18 @@ CSV_PARSING_OPTIONS: Mapping[str, Any] = {
     "dateFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
     "additionalColumnOptions": [],
 }
-"""How our CSV chunks are written (RFC 4180): sent whole, because the server's defaults are not documented."""
+"""The format of CSV chunks (RFC 4180). Every option is sent, because the server's defaults are not documented."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request, less host, credentials and upload body.
+    """A request without its host, credentials and upload body.
 
     Attributes:
         method: GET, POST or DELETE.
-        path: Absolute, percent-quoted.
-        query: Unquoted names and values.
-        json: Body, or None.
+        path: Absolute path, percent-encoded.
+        query: Query parameters, not percent-encoded.
+        json: JSON body, or None.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -67,7 +67,7 @@ class ApiRequest:
 
     @property
     def target(self) -> str:
-        """Path and query as they stand in the request line."""
+        """Path and query as they appear in the request line."""
         return (
             f"{self.path}?{urllib.parse.urlencode(self.query, quote_via=urllib.parse.quote)}"
             if self.query
@@ -77,7 +77,7 @@ class ApiRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """An answer as it came; one that is not whole broke off, or was longer than anybody wants to read."""
+    """A response as received. `is_complete` is False if the body broke off or exceeded the size limit."""
 
     status: int
     headers: Mapping[str, str]
@@ -89,10 +89,11 @@ class ApiResponse:
 
 
 def parse_url(url: str, *, key: str = "url") -> urllib.parse.SplitResult:
-    """Check an address that credentials are to be sent to.
+    """Check and split an address that credentials will be sent to.
 
     Raises:
-        ConfigError: Not an absolute https:// address (http:// for loopback only), or with credentials in it.
+        ConfigError: The address is not an absolute https:// address (http:// is allowed for loopback), or it contains credentials,
+            whitespace or control characters.
     """
     text = url.strip()
     try:
@@ -114,10 +115,10 @@ def parse_url(url: str, *, key: str = "url") -> urllib.parse.SplitResult:
 
 
 def parse_team_url(url: str) -> tuple[str, str]:
-    """Origin (`https://acme.eu-1.celonis.cloud`) and team (`acme.eu-1.celonis.cloud`) of a team's address.
+    """Return the origin (`https://acme.eu-1.celonis.cloud`) and the team (`acme.eu-1.celonis.cloud`) of a team's address.
 
     Raises:
-        ConfigError: Not such an address.
+        ConfigError: The address is invalid, or it has more than a host.
     """
     parts = parse_url(url)
     if parts.path.strip("/") or parts.query or parts.fragment:
@@ -144,7 +145,7 @@ def _is_loopback(host: str) -> bool:
 def build_create_job(
     pool_id: str, target: Target, columns: Sequence[TableColumn], *, base_path: str = "data-ingestion"
 ) -> ApiRequest:
-    """Open a job. The schema is always sent: without it the platform cuts strings at 80 characters."""
+    """Build the request that creates a job. It always sends the schema: without it the platform cuts strings at 80 characters."""
     keys = {key.casefold() for key in target.keys}
     body: dict[str, Any] = {
         "targetName": target.table,
@@ -168,43 +169,43 @@ def build_create_job(
 
 
 def build_list_jobs(pool_id: str, *, base_path: str = "data-ingestion") -> ApiRequest:
-    """Read all jobs of the pool."""
+    """Build the request that lists all jobs of the pool."""
     return ApiRequest("GET", _jobs_path(base_path, pool_id))
 
 
 def build_get_job(pool_id: str, job_id: JobId, *, base_path: str = "data-ingestion") -> ApiRequest:
-    """Read one job."""
+    """Build the request that reads one job."""
     return ApiRequest("GET", _jobs_path(base_path, pool_id, job_id))
 
 
 def build_submit_job(
     pool_id: str, job_id: JobId, *, duplicate_removal_column: str | None = None, base_path: str = "data-ingestion"
 ) -> ApiRequest:
-    """Start the execution."""
+    """Build the request that submits a job."""
     query = {"duplicateRemovalColumn": duplicate_removal_column} if duplicate_removal_column else {}
     return ApiRequest("POST", _jobs_path(base_path, pool_id, job_id), query=query)
 
 
 def build_delete_job(pool_id: str, job_id: JobId, *, base_path: str = "data-ingestion") -> ApiRequest:
-    """Delete a job and its chunks."""
+    """Build the request that deletes a job and its chunks."""
     return ApiRequest("DELETE", _jobs_path(base_path, pool_id, job_id))
 
 
 def build_upload_chunk(
     pool_id: str, job_id: JobId, kind: ChunkType, *, base_path: str = "data-ingestion"
 ) -> ApiRequest:
-    """Send one chunk; the multipart body is `pushengine.celonis.upload`'s."""
+    """Build the request that uploads one chunk, without its multipart body (see `pushengine.celonis.upload`)."""
     action = "deleted" if kind == "DELETE" else "upserted"
     return ApiRequest("POST", _jobs_path(base_path, pool_id, job_id, "chunks", action))
 
 
 def build_list_chunks(pool_id: str, job_id: JobId, *, base_path: str = "data-ingestion") -> ApiRequest:
-    """Read what a job holds."""
+    """Build the request that lists the chunks of a job."""
     return ApiRequest("GET", _jobs_path(base_path, pool_id, job_id, "chunks"))
 
 
 def build_check_team() -> ApiRequest:
-    """Read the team; answers with `domain` when the credentials are good."""
+    """Build the request that reads the team. The response has `domain` if the credentials are valid."""
     return ApiRequest("GET", "/api/cloud/team")
 
 
@@ -216,7 +217,7 @@ def _column(column: TableColumn, *, is_key: bool) -> dict[str, Any]:
 
 
 def _jobs_path(base_path: str, pool_id: str, *segments: str) -> str:
-    """`.../jobs/` for the collection (trailing slash), `.../jobs/{id}/...` for what lies below it."""
+    """Return `.../jobs/` for the collection (trailing slash), `.../jobs/{id}/...` for anything below it."""
     quoted = "/".join(_segment(segment) for segment in segments)
     return f"/{_segment(base_path)}/api/v1/data-push/{_segment(pool_id)}/jobs/{quoted}"
 
@@ -227,43 +228,43 @@ def _segment(text: str) -> str:
     return urllib.parse.quote(text, safe="")
 
 
-# ----------------------------------------------------------------------------------------------------------------- answers
+# --------------------------------------------------------------------------------------------------------------- responses
 
 
 def parse_job(body: bytes, *, operation: str, status: int = 200) -> Job:
-    """A `DataPushJob`; unknown fields are ignored.
+    """Parse a `DataPushJob`; unknown fields are ignored.
 
     Raises:
-        UnexpectedResponseError: Not a job: no JSON, no id, or a status that we do not know.
+        UnexpectedResponseError: The body is not a job: it is not JSON, or has no id or an unknown status.
     """
     return _job(_load(body, operation, status), operation, status)
 
 
 def parse_jobs(body: bytes, *, operation: str, status: int = 200) -> list[Job]:
-    """An array of `DataPushJob`; see `parse_job`."""
+    """Parse an array of `DataPushJob`; see `parse_job`."""
     return [_job(raw, operation, status) for raw in _load_list(body, operation, status)]
 
 
 def parse_chunks(body: bytes, *, operation: str, status: int = 200) -> list[RemoteChunk]:
-    """An array of `DataPushChunk`.
+    """Parse an array of `DataPushChunk`.
 
     Raises:
-        UnexpectedResponseError: Not such an array.
+        UnexpectedResponseError: The body is not such an array.
     """
     return [_chunk(raw, operation, status) for raw in _load_list(body, operation, status)]
 
 
 def parse_object(body: bytes, *, operation: str, status: int = 200) -> dict[str, Any]:
-    """Any JSON object.
+    """Parse any JSON object.
 
     Raises:
-        UnexpectedResponseError: Something else.
+        UnexpectedResponseError: The body is not a JSON object.
     """
     return _require_object(_load(body, operation, status), operation, status)
 
 
 def parse_seconds(value: object) -> float | None:
-    """A finite number of seconds, or None."""
+    """Return the value as a finite number of seconds, or None if it is not one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
@@ -274,7 +275,7 @@ def parse_seconds(value: object) -> float | None:
 
 
 def parse_datetime(value: object) -> dt.datetime | None:
-    """Epoch milliseconds or ISO 8601 (UTC where it names no offset); None for anything else."""
+    """Parse epoch milliseconds or ISO 8601 (UTC if it has no offset); return None for anything else."""
     try:
         if isinstance(value, str) and not value.strip().isdigit():
             parsed = dt.datetime.fromisoformat(value.strip())
@@ -287,7 +288,7 @@ def parse_datetime(value: object) -> dt.datetime | None:
 
 
 def parse_http_date(value: str | None) -> float | None:
-    """An HTTP date as seconds UTC, or None."""
+    """Parse an HTTP date into seconds UTC; return None if it is missing or invalid."""
     try:
         return email.utils.parsedate_to_datetime(value).timestamp() if value else None
     except (ValueError, OverflowError):
@@ -295,10 +296,10 @@ def parse_http_date(value: str | None) -> float | None:
 
 
 def find_impostor(response: ApiResponse, expected: OptionalResponse, job_id: str | None) -> str | None:
-    """Why a body that is not empty cannot be the platform's, or None.
+    """Return why a non-empty body cannot be from the platform, or None if it can.
 
-    What the platform answers to submit, upload and delete is not documented (fact sheet 1.2), so little is asked: JSON without an error in
-    it, of a chunk at least one of its fields, and of a job its id or status, which have to be right.
+    The platform's responses to submit, upload and delete are not documented (fact sheet 1.2), so this requires little: JSON that reports no
+    error, for a chunk at least one of its fields, and for a job its id or status, which must be correct. An empty object passes.
     """
     start = response.body.lstrip()[:1]
     try:
@@ -329,7 +330,7 @@ def _job_problem(raw: Mapping[str, Any], job_id: str | None) -> str | None:
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
-    """A header by name in any case, or None."""
+    """Return a header by its lowercase name, whatever its case in `headers`; None if it is missing."""
     return next((value for key, value in headers.items() if key.lower() == name), None)
 
 
@@ -338,7 +339,7 @@ def _load(body: bytes, operation: str, status: int) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         error = _unusable(operation, status, "it is no JSON")
-    raise error  # outside of the handler: a JSONDecodeError would carry the whole body along
+    raise error  # outside the handler: a chained JSONDecodeError would hold the whole body
 
 
 def _load_list(body: bytes, operation: str, status: int) -> list[Any]:
@@ -388,7 +389,7 @@ def _chunk(raw: Any, operation: str, status: int) -> RemoteChunk:
 
 
 def refuse(operation: str, status: int, reason: str) -> NoReturn:
-    """Raise the error for an answer that does not parse.
+    """Raise the error for a response that does not parse.
 
     Raises:
         UnexpectedResponseError: Always.
@@ -402,6 +403,3 @@ def _unusable(operation: str, status: int, reason: str) -> UnexpectedResponseErr
         status=status,
         hint="is the URL that of a Celonis team, and does something between here and there change answers?",
     )
-
-
-# ----------------------------------------------------------------------------------------------------------------- quoting

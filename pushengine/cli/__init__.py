@@ -1,1 +1,1 @@
-"""The command line. It has no behaviour of its own: the library does the work."""
+"""The command line: a thin layer over the library, which does all the work."""

@@ -1,10 +1,8 @@
-"""The command line: which commands there are. What they do is in `pushengine.cli.commands`, and the library does it.
+"""The command line application: registers the commands of `pushengine.cli.commands` and runs the one that was called.
 
-Exit codes are in `pushengine.cli.exit_codes`. With `--json` stdout holds exactly one JSON value, also when the command fails: then it has
-`status` and `error` (`type`, `message`, `hint`). Only usage mistakes that were found before the command began look at the arguments
-themselves for `--json`.
-
-Nothing heavy is imported before a command needs it: `pushengine --help` stays fast.
+`pushengine.cli.exit_codes` lists the exit codes. With `--json`, stdout holds exactly one JSON value, even if the command fails: that value
+has `status` and `error` (`type`, `message`, `hint`). Heavy libraries are imported only when a command needs them, which keeps
+`pushengine --help` fast.
 """
 
 from __future__ import annotations
@@ -97,7 +95,11 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: The arguments after the program name; None means those of this process.
+    """
     words = options.join_optional_value(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -105,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app)(args=words, prog_name="pushengine", standalone_mode=False)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # a usage error has it, typer's own click's and the real one's
+        if not hasattr(error, "format_message"):  # usage errors of click and of typer's bundled click have it
             raise
         _print_usage_error(error, words)
         return EXIT_USAGE
@@ -114,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_usage_error(error: Any, words: Sequence[str]) -> None:
     error.show()
+    # The command did not start, so its parsed `--json` option is not available.
     if "--json" in words:
         details = {"type": "UsageError", "message": error.format_message(), "hint": ""}
         terminal.print_json({"status": "ERROR", "error": details})

@@ -1,7 +1,7 @@
-"""The DuckDB file that an emulator keeps its tables in.
+"""Checks of the DuckDB file in which an emulator keeps its tables.
 
-Looked at before DuckDB sees it, which guesses: it opens a CSV or Parquet file as if it were a database, with all tables in memory, and loads
-an extension for an SQLite file, which would then get the emulator's tables.
+pushengine checks the file before DuckDB opens it, because DuckDB guesses the format: it opens a CSV or Parquet file as if it were a
+database, with all tables in memory, and for an SQLite file it loads an extension that would write the emulator's tables into that file.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 from pushengine.cli.options import DATABASE_SUFFIXES
 from pushengine.errors import ConfigError
 
-_NO_FILE = re.compile(r":memory:|\w{2,}:")  # a single letter is a drive of Windows
+_NO_FILE = re.compile(r":memory:|\w{2,}:")  # a single letter before the colon is a Windows drive
 _MAGIC_PLACE = slice(8, 12)
 _MAGIC = b"DUCK"
 
 
 def check_database(database: Path, option: str) -> None:
-    """Make sure that a file is a database of DuckDB, or may become one. Nothing is written.
+    """Check that a path is a DuckDB database, or that one can be created there. Nothing is written.
 
-    A name without suffix may be either.
+    A name without a suffix is accepted.
 
     Args:
         database: The file.
-        option: The option that named it, for messages.
+        option: The option that named the file, for messages.
 
     Raises:
-        ConfigError: It is named like another kind of file, or it exists and is something else.
+        ConfigError: The path is not a file name, its suffix is not in `DATABASE_SUFFIXES`, or the file exists but is not a DuckDB file.
     """
     if _NO_FILE.match(str(database)):
         raise ConfigError(
@@ -62,10 +62,10 @@ def _is_duckdb(path: Path) -> bool:
 
 @contextlib.contextmanager
 def database_errors(database: Path | None, option: str) -> Iterator[None]:
-    """Turn what DuckDB says of its file into our error.
+    """Convert errors that DuckDB raises about its file into `ConfigError`.
 
     Raises:
-        ConfigError: DuckDB cannot open it.
+        ConfigError: DuckDB cannot open the file.
     """
     import duckdb
 
@@ -81,10 +81,10 @@ def database_errors(database: Path | None, option: str) -> Iterator[None]:
 
 
 def try_database(database: Path, option: str) -> None:
-    """Make sure that an emulator can keep its tables in a file; makes the file.
+    """Check that an emulator can keep its tables in a file, by opening it with DuckDB. Creates the file if it does not exist.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: The file cannot be used.
     """
     import duckdb
 

@@ -1,7 +1,8 @@
-"""The demo: a generated purchase-to-pay event log, pushed into the embedded emulator and looked at afterwards. Offline, no account.
+"""The demo: generate a purchase-to-pay event log, push it into the embedded emulator and check the table.
 
-The log has what makes real extracts hard to load: ids with leading zeros, amounts with two decimals, missing values, commas and quotation
-marks in texts, umlauts. The same number of cases and the same seed give the same log.
+It works offline and needs no account. The log contains what makes real extracts hard to load: ids with leading zeros, amounts with two
+decimals, missing values, commas and quotation marks in texts, umlauts. The same number of cases and the same seed always produce the same
+log.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pushengine.model import QuotaStatus, Receipt
 TABLE = "P2P_ACTIVITIES"
 POOL_ID = "00000000-0000-4000-8000-000000000001"
 DEFAULT_CASES = 20_000
-_CHUNK_BYTES = 4 * MIB  # several chunks, so that there is something to watch
+_CHUNK_BYTES = 4 * MIB  # small enough for several chunks, so that there is progress to watch
 _SECONDS_PER_WORKDAY = 9 * 3600
 _OPENING_HOUR = 8
 _FIRST_DAY = dt.date(2024, 1, 2)
@@ -86,8 +87,8 @@ _PRICE_TEXTS = ("Preis geändert, siehe Angebot", 'Rabatt "Frühjahr"', "Price i
 
 
 def generate(cases: int = DEFAULT_CASES, seed: int = 1) -> pa.Table:
-    """The event log of `cases` purchase order items: about seven rows each, in order of time within a case."""
-    rng = random.Random(seed)  # noqa: S311 - a game of chance, not a secret
+    """Generate the event log of `cases` purchase order items: about seven rows per case, ordered by time within each case."""
+    rng = random.Random(seed)  # noqa: S311 - test data, not cryptography
     weights, variants = zip(*_VARIANTS, strict=True)
     paths: Sequence[tuple[str, ...]] = rng.choices(variants, weights, k=cases)
     lengths = [len(path) for path in paths]
@@ -143,11 +144,11 @@ def _vendor_name(vendor: int) -> str:
 
 
 def _times(rng: random.Random, lengths: Sequence[int]) -> pa.Array:
-    """Times within working hours; a step takes about two working days, and some take weeks."""
+    """Generate event times within working hours: a step takes about two working days on average, and some take weeks."""
     workdays = [
         day
         for offset in range((_STARTING_DAYS + _LONGEST_CASE_DAYS) * 2)
-        if (day := _FIRST_DAY + dt.timedelta(days=offset)).weekday() < 5  # noqa: PLR2004 - Saturday
+        if (day := _FIRST_DAY + dt.timedelta(days=offset)).weekday() < 5  # noqa: PLR2004 - 5 is Saturday
     ]
     seconds: list[int] = []
     for length in lengths:
@@ -168,9 +169,9 @@ class DemoResult:
     """What the demo found in the table after the push.
 
     Attributes:
-        activities: Rows per activity, most frequent first.
-        vendor_id: One id as it stands in the table.
-        database: The DuckDB file that keeps the table, or None.
+        activities: Number of rows per activity, most frequent first.
+        vendor_id: One vendor id as stored in the table.
+        database: The DuckDB file that keeps the table; None if the table was in memory.
     """
 
     rows: int
@@ -182,7 +183,7 @@ class DemoResult:
     database: Path | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The receipt's keys and the findings under `demo`."""
+        """Return the keys of the receipt, and the findings under `demo`."""
         findings = {
             "rows": self.rows,
             "cases": self.cases,
@@ -201,7 +202,7 @@ async def run(
     settings: EngineSettings | None = None,
     sinks: Sequence[EventSink] = (),
 ) -> DemoResult:
-    """Generate, push, look.
+    """Generate the log, push it and check the table.
 
     Raises:
         PushEngineError: The push failed, or the table does not hold what was generated.
@@ -238,15 +239,15 @@ def _write_log(path: Path, cases: int, seed: int) -> collections.Counter[str]:
 
 
 async def _look(emulator: Emulator) -> tuple[collections.Counter[str], int, str]:
-    counts = await emulator.query(f'SELECT "ACTIVITY", count(*) FROM "{TABLE}" GROUP BY 1')  # noqa: S608 - a constant
+    counts = await emulator.query(f'SELECT "ACTIVITY", count(*) FROM "{TABLE}" GROUP BY 1')  # noqa: S608 - the table name is a constant
     [(cases, vendor_id)] = await emulator.query(
-        f'SELECT count(DISTINCT "CASE_ID"), min("VENDOR_ID") FROM "{TABLE}"'  # noqa: S608 - a constant
+        f'SELECT count(DISTINCT "CASE_ID"), min("VENDOR_ID") FROM "{TABLE}"'  # noqa: S608 - the table name is a constant
     )
     return collections.Counter(dict(counts)), cases, vendor_id
 
 
 def describe_demo(result: DemoResult, *, bar: str = "#") -> list[str]:
-    """The findings and the receipt, as lines; `bar` is the character that counts are drawn with."""
+    """Describe the findings and the receipt as lines of text. `bar` is the character that draws the bar chart of counts."""
     width = max(len(activity) for activity, _ in result.activities)
     most = result.activities[0][1]
     lines = [f"{TABLE} now holds {result.rows:,} rows of {result.cases:,} cases, as many as were generated:", ""]

@@ -1,4 +1,4 @@
-"""Receipts, plans, quotas and lists as lines of text."""
+"""Describe receipts, plans, quotas and lists as lines of text."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _LABEL_WIDTH = 10
 
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells, the first one the headings, as aligned columns."""
+    """Align rows of cells into columns; the first row holds the headings."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _rows(*rows: tuple[str, str]) -> list[str]:
-    """Labels and values as aligned lines; a value without a label continues the one above."""
+    """Align labels and values into lines; a value with an empty label continues the one above."""
     return [f"  {label:<{_LABEL_WIDTH}}{value}" for label, value in rows]
 
 
 def describe_receipt(
     receipt: Receipt, quota: QuotaStatus | None = None, resumed: events.PushResumed | None = None
 ) -> list[str]:
-    """The receipt that a person is glad to read; `resumed` tells what an earlier process had done."""
+    """Describe a receipt for people. `resumed` says what an earlier process had already done."""
     seconds = max(receipt.elapsed_seconds, 1e-3)
     speed = f"{format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
     rows = [
@@ -68,7 +68,7 @@ def _resumption(receipt: Receipt, resumed: events.PushResumed | None) -> str:
 
 
 def describe_plan(plan: Plan) -> list[str]:
-    """What a push would do."""
+    """Describe what a push would do."""
     size = format_bytes(plan.source_bytes) if plan.source_bytes is not None else "unknown size"
     sample = f"{format_count(plan.sampled_rows, 'row')}" + (
         ", the whole source" if plan.is_sample_complete else " sampled"
@@ -96,7 +96,7 @@ def describe_plan(plan: Plan) -> list[str]:
 
 
 def describe_quota(quota: QuotaStatus) -> list[str]:
-    """What is left of the hour."""
+    """Describe how much of the submit quota is left this hour."""
     left = f"{quota.remaining} of {quota.limit} submits left this hour, {quota.spent} spent"
     lines = [f"{quota.team}: {left}, resets {clock_time(quota.resets_at)}"]
     if quota.blocked_until:
@@ -110,7 +110,7 @@ def describe_quota(quota: QuotaStatus) -> list[str]:
 
 
 def describe_checks(results: Sequence[CheckResult]) -> list[str]:
-    """A line for each check, the remedy under those that failed."""
+    """Describe each check in one line, with the remedy below a check that did not pass."""
     width = max((len(result.name) for result in results), default=0)
     words = {True: "ok", False: "FAILED", None: "skipped"}
     lines = []
@@ -122,7 +122,7 @@ def describe_checks(results: Sequence[CheckResult]) -> list[str]:
 
 
 def describe_jobs(jobs: Sequence[Job]) -> list[str]:
-    """A table of jobs, one line each."""
+    """Describe jobs as a table, one line per job."""
     if not jobs:
         return ["no push jobs in this pool"]
     lines = [("JOB", "STATUS", "TYPE", "TABLE", "LAST CHANGE")]
@@ -140,7 +140,7 @@ def describe_jobs(jobs: Sequence[Job]) -> list[str]:
 
 
 def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
-    """One job with its chunks and logs."""
+    """Describe one job with its chunks and logs."""
     rows = [
         ("status", job.status.value),
         ("table", job.target_name or "-"),
@@ -153,7 +153,7 @@ def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
 
 
 def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
-    """A table of pushes, one line each."""
+    """Describe pushes as a table, one line per push."""
     if not pushes:
         return ["no pushes yet"]
     lines = [("PUSH", "TABLE", "MODE", "STATE", "ROWS", "STARTED (UTC)", "WORK", "RUNS")]
@@ -174,7 +174,7 @@ def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
 
 
 def describe_journal_check(found: JournalCheck) -> list[str]:
-    """What `journal check` found."""
+    """Describe what `journal check` found."""
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(found.pushes.items()))
     total = format_count(sum(found.pushes.values()), "push", "pushes")
     facts = f"{format_count(found.facts, 'fact')} can be read"
@@ -197,7 +197,7 @@ def describe_journal_check(found: JournalCheck) -> list[str]:
 
 
 def describe_export(result: ExportResult, output: Path | None) -> list[str]:
-    """What `journal export` wrote, and where to."""
+    """Describe what `journal export` wrote, and to which file."""
     details = f"{format_count(result.facts, 'fact')} written{f' to {output}' if output else ''}"
     lines = [f"{details}, {result.unreadable:,} could not be read" if result.unreadable else details]
     return [*lines, *[f"the journal is damaged: {problem}" for problem in result.problems]]

@@ -1,8 +1,8 @@
-"""What people see: progress while a push runs, and the results of commands afterwards.
+"""Console output: progress while a push runs, and the results of commands afterwards.
 
-Progress is made from events alone (`EventSink.emit`), so it shows what the library tells anyone. `LiveDisplay` redraws a few lines on a
-terminal, `PlainDisplay` writes a line per important event and one about every five seconds to anything else. The results of commands are
-plain lines made by `describe_*` functions: the same words on a terminal, in a pipe and in a mail from cron.
+Progress is derived only from events (`EventSink.emit`), which any application can receive. On a terminal, `LiveDisplay` redraws a few
+lines. Elsewhere, `PlainDisplay` writes one line per important event, and a progress line about every five seconds. The results of commands
+are plain lines made by `describe_*` functions: the text is the same on a terminal, in a pipe and in a mail from cron.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _PROGRESS_INTERVAL_SECONDS = 5.0
 
 
 class Display(events.EventSink, Protocol):
-    """An event sink that is shown while its context is open."""
+    """An event sink that shows progress while its context is open."""
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start showing progress."""
         ...
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop; what a terminal showed is wiped away."""
+        """Stop showing progress. On a terminal, erase the progress lines."""
         ...
 
     def note(self, text: str) -> None:
-        """Show a line that is no event."""
+        """Show a line of text that does not come from an event."""
         ...
 
 
 class QuietDisplay:
-    """Shows nothing."""
+    """A display that shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,17 +55,17 @@ class QuietDisplay:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing to stop."""
+        """Do nothing."""
 
     def emit(self, event: events.Event) -> None:
-        """Nothing to show."""
+        """Ignore the event."""
 
     def note(self, text: str) -> None:
-        """Nothing to show."""
+        """Ignore the text."""
 
 
 class PlainDisplay(QuietDisplay):
-    """Lines for logs and pipes: one per important event, and about every five seconds one on how far it is."""
+    """A display for logs and pipes: one line per important event, and a progress line about every five seconds."""
 
     def __init__(self, stream: TextIO, *, clock: Clock | None = None) -> None:
         self._stream = stream
@@ -74,7 +74,7 @@ class PlainDisplay(QuietDisplay):
         self._last_line_at = self._clock.monotonic()
 
     def emit(self, event: events.Event) -> None:
-        """Take one event."""
+        """Apply one event, and write a line if the event is important or a progress line is due."""
         now = self._clock.monotonic()
         self._progress.apply(event, now)
         line = describe_event(event, self._progress)
@@ -90,12 +90,12 @@ class PlainDisplay(QuietDisplay):
         try:
             self._stream.write(f"{self._progress.table or 'pushengine'}: {text}\n")
             self._stream.flush()
-        except (OSError, ValueError):  # nobody reads any more: a push does not end for that
+        except (OSError, ValueError):  # the reader has gone: that must not end the push
             return
 
 
 class LiveDisplay(QuietDisplay):
-    """A few lines on a terminal that are redrawn in place; warnings scroll by above them."""
+    """A display for terminals: a few lines that are redrawn in place, with warnings scrolling above them."""
 
     def __init__(self, console: Console, *, clock: Clock | None = None) -> None:
         self._console = console
@@ -112,11 +112,11 @@ class LiveDisplay(QuietDisplay):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wipe the lines away."""
+        """Stop, and erase the progress lines."""
         self._live.stop()
 
     def emit(self, event: events.Event) -> None:
-        """Take one event."""
+        """Apply one event; print a line above the progress if it is a warning."""
         self._progress.apply(event, self._clock.monotonic())
         if isinstance(event, _SCROLLING) or (isinstance(event, events.QuotaWaited) and event.reason == "quarantine"):
             line = describe_event(event, self._progress)
@@ -124,11 +124,11 @@ class LiveDisplay(QuietDisplay):
                 self._console.print(Text(line, style="yellow"))
 
     def note(self, text: str) -> None:
-        """Show a line above."""
+        """Print a line above the progress."""
         self._console.print(Text(text, style="dim"))
 
     def render(self) -> RenderableType:
-        """The lines of this moment."""
+        """Render the current progress."""
         progress = self._progress
         elapsed = format_seconds(self._clock.monotonic() - self._started_at)
         head = Table.grid(expand=True, padding=(0, 1))
@@ -165,7 +165,11 @@ class LiveDisplay(QuietDisplay):
 
 
 def describe_event(event: events.Event, progress: Progress) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of event types
-    """An important event in one line; None for the many small ones and for the end, which the receipt tells."""
+    """Describe an important event in one line.
+
+    Returns:
+        The line, or None for frequent minor events and for the end of the push, which the receipt reports.
+    """
     match event:
         case events.PushStarted():
             size = f", {format_bytes(event.source_bytes)}" if event.source_bytes is not None else ""
@@ -262,7 +266,7 @@ _QUOTA_REASONS = {
 
 
 class _LineHighlighter(RegexHighlighter):
-    """Colours for the lines of `describe_*` on a terminal."""
+    """Highlights parts of the lines of `describe_*` functions on a terminal."""
 
     base_style = "line."
     highlights = (
@@ -291,7 +295,7 @@ _THEME = Theme(
 
 
 def print_lines(lines: Sequence[str], stream: TextIO) -> None:
-    """Print the lines of a `describe_*` function, with colours where the stream is a terminal that wants them."""
+    """Print the lines of a `describe_*` function, with colors if the stream is a terminal that supports them."""
     console = Console(
         file=stream, theme=_THEME, highlighter=_LineHighlighter(), markup=False, emoji=False, soft_wrap=True
     )

@@ -1,15 +1,15 @@
-"""What a failure becomes: an exit code for scripts, words for people, an object for machines.
+"""Convert failures to exit codes for scripts, text for people and JSON objects for machines.
 
 Exit codes
     0    done
     1    a bug in pushengine
-    2    usage or configuration; also a quota ledger or journal that is damaged, or that this machine does not let us use
-    3    a push failed: the source, the platform's refusal, or the job
+    2    usage or configuration; also a quota ledger or journal that is damaged or cannot be accessed on this machine
+    3    a push failed: bad source data, a refusal by the platform, or a failed job
     4    authentication or permission
-    6    nobody can say whether a submitted job ran; a person decides
-    75   temporary: network, quota, server, deadline, a push that another process holds, a full disk under ledger or journal;
+    6    it is unknown whether a submitted job ran; a person has to decide
+    75   temporary: network, quota, server, deadline, a push that another process holds, or no disk space left for ledger or journal;
          run the same command again
-    130  interrupted; what a push of files had sent is kept, and it can be resumed
+    130  interrupted; a push of files keeps what it has sent and can be resumed
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TEMPORARY = (
 
 
 def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat table
-    """The exit code that tells a script what to do about an error; the table is at the top of this module."""
+    """Return the exit code for an error. The module docstring explains the codes."""
     cause = errors.real_cause(error)
     if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError | errors.EngineClosedError):
         return EXIT_INTERRUPTED
@@ -64,7 +64,7 @@ def _may_pass(error: errors.LedgerError | errors.JournalError) -> bool:
 
 
 def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[str, str]:
-    """Type, message and hint of an error, without secrets; `keeps_pushes`: an unfinished push can be resumed."""
+    """Return type, message and hint of an error, without secrets. `keeps_pushes`: an unfinished push can be resumed."""
     from pushengine.redaction import mask
 
     cause = errors.real_cause(error)
@@ -104,7 +104,7 @@ def _hint_to_resume(receipt: Receipt) -> str:
 
 
 def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]:
-    """An error for people: what broke, what became of the table, and the hint on its own line."""
+    """Describe an error for people: what failed, the state of the table, and a hint, each on its own line."""
     details = describe_error(error, keeps_pushes=keeps_pushes)
     code = exit_code_for(error)
     if code == EXIT_BUG:
@@ -116,7 +116,7 @@ def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if receipt is not None:
         lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in details["message"]]
-        if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # whoever holds it knows how far it is
+        if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # only the holder knows the state
             lines.append(f"state: {_state_of_table(receipt)}")
         if keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
             lines[-1] += (
@@ -136,7 +136,7 @@ def _state_of_table(receipt: Receipt) -> str:
 def failed_receipt(
     error: BaseException, *, table: str | None = None, mode: str | None = None, keeps_pushes: bool = True
 ) -> dict[str, Any]:
-    """What `--json` prints for a push that failed: the receipt, as far as there is one, and the error."""
+    """Return what `--json` prints for a failed push: the receipt, or an empty one if the push did not get that far, and the error."""
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if isinstance(receipt, Receipt):
         details = receipt.to_dict()

@@ -1,4 +1,4 @@
-"""Turns the facts of a push into lines of text. Long runs of acknowledged chunks are one line. Times are UTC."""
+"""Convert the facts of a push to lines of text. A long run of acknowledged chunks becomes one line. Times are UTC."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UPLOAD_WORDS = re.compile(r"^upload chunk \S+ to job \S+ at \S+: ")
 
 @dataclasses.dataclass(slots=True)
 class _Uploads:
-    """Uploads between two things that are told by themselves."""
+    """Consecutive upload facts, to be summarized together."""
 
     sent_at: dict[str, float] = dataclasses.field(default_factory=dict)
     acked: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -27,7 +27,7 @@ class _Uploads:
     unknown: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
 
     def take(self, fact: UploadFact, at: float) -> None:
-        """Remember one more."""
+        """Add one fact, recorded at time `at` (seconds since 1970)."""
         match fact:
             case facts.ChunkSending():
                 self.sent_at.setdefault(fact.chunk_id, at)
@@ -39,7 +39,7 @@ class _Uploads:
                 self.unknown[fact.chunk_id] = (at, fact.error)
 
     def lines(self, job: JobRecord) -> list[tuple[float, str]]:
-        """What became of them, in the order of time."""
+        """Return the outcomes of the uploads as (time, text), sorted by time."""
         details: list[tuple[float, str]] = []
         if self.acked:
             details.append(self._acknowledged(job))
@@ -66,7 +66,7 @@ class _Uploads:
 
 
 class Narrator:
-    """Turns facts into lines, one after another; what belongs together is held back until it can be told in one."""
+    """Converts facts to lines, in order. Related facts are held back until one line can summarize them."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.lines: list[str] = []
@@ -83,7 +83,7 @@ class Narrator:
         self._creates = 0
 
     def tell(self, rows: Iterable[FactRow]) -> None:
-        """Tell all of them; what a newer version has written is passed over."""
+        """Convert all facts to lines. Facts of unknown kinds, written by a newer version, are skipped."""
         for row in rows:
             if row.fact is None:
                 continue
@@ -186,7 +186,7 @@ class Narrator:
         self._say(at, f"{who} went on with job {job.job_id}: {what}")
 
     def _end_session(self) -> None:
-        """The process has left no last word."""
+        """End a session whose process recorded no end: it is still running, or it was killed."""
         self._write_held_back(None)
         self._is_open = False
         session = self._sessions[self._number - 1]
@@ -197,7 +197,7 @@ class Narrator:
             self._say(session.ended_at, text + self._left_unknown())
 
     def _left_unknown(self) -> str:
-        """What the end of a process has left in the air."""
+        """Describe the requests whose outcome was unknown when the process ended; empty if there were none."""
         left = self._under_way()
         return f"{left}; whether that had arrived was unknown" if left else ""
 
@@ -312,7 +312,7 @@ class Narrator:
 
 
 def _reason(error: str) -> str:
-    """An error without the words that the line has already said."""
+    """Strip from an error the prefix that would repeat what the line says."""
     return _UPLOAD_WORDS.sub("", error)
 
 
@@ -331,5 +331,5 @@ def _plan_in_words(target: Mapping[str, Any]) -> str:
         "replace": f"replace table {table}",
         "append": f"append to table {table}",
         "upsert": f"upsert into table {table} by {keys}",
-        "delete": f"delete from table {table} by {keys}",  # noqa: S608 - words, no SQL
+        "delete": f"delete from table {table} by {keys}",  # noqa: S608 - prose, not SQL
     }.get(target["mode"], f"{target['mode']} table {table}")

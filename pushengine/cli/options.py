@@ -1,4 +1,4 @@
-"""The words of the command line: the options that commands share, and what their values mean."""
+"""The arguments and options that commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pushengine.errors import ConfigError
 from pushengine.model import ColumnType
 
 DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
-_MAY_BE_EMPTY = frozenset({"emulator"})  # `--emulator` without a file, after `join_optional_value`
+_MAY_BE_EMPTY = frozenset({"emulator"})  # `join_optional_value` turns a bare `--emulator` into `--emulator=`
 
 
 class ModeName(enum.StrEnum):
-    """What the rows do to the table."""
+    """How the rows change the table."""
 
     REPLACE = "replace"
     APPEND = "append"
@@ -27,7 +27,7 @@ class ModeName(enum.StrEnum):
 
 
 class FormatName(enum.StrEnum):
-    """How source files are written."""
+    """Format of source files."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -36,7 +36,7 @@ class FormatName(enum.StrEnum):
 
 
 class LogFormatName(enum.StrEnum):
-    """How stderr speaks."""
+    """Format of the output on stderr."""
 
     CONSOLE = "console"
     JSON = "json"
@@ -78,11 +78,15 @@ JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
 
 
 def _refuse_empty_words(command: Any, ctx: Any, args: list[str]) -> None:
-    """Look at the words of a command before they are converted: an empty path is the same as `.` afterwards.
+    """Reject empty arguments and option values.
 
-    An empty word is what an unset shell variable leaves, and each would silently mean something else: the current directory, or the setting
-    of the environment or the config file.
+    An unset shell variable leaves an empty argument, which would silently mean something else: the current directory, or the value from the
+    environment or the config file.
+
+    Raises:
+        typer.BadParameter: An argument or option value is empty.
     """
+    # Checked before conversion: afterwards, an empty path is the same as `.`.
     values, _, _ = command.make_parser(ctx).parse_args(args=list(args))
     for param in command.params:
         value = values.get(param.name)
@@ -92,28 +96,28 @@ def _refuse_empty_words(command: Any, ctx: Any, args: list[str]) -> None:
 
 
 class Command(typer.core.TyperCommand):
-    """A command that refuses empty words."""
+    """A command that rejects empty arguments and option values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Check them before they are converted."""
+        """Parse the arguments after checking that none is empty."""
         _refuse_empty_words(self, ctx, args)
         return super().parse_args(ctx, args)
 
 
 class Group(typer.core.TyperGroup):
-    """A command with subcommands that refuses empty words."""
+    """A command with subcommands that rejects empty arguments and option values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Check them before they are converted."""
+        """Parse the arguments after checking that none is empty."""
         _refuse_empty_words(self, ctx, args)
         return super().parse_args(ctx, args)
 
 
 def join_optional_value(arguments: Sequence[str]) -> list[str]:
-    """Make the optional value of `--emulator` plain: `--emulator x.duckdb` becomes `--emulator=x.duckdb`, else `--emulator=`.
+    """Join `--emulator` and its optional value: `--emulator x.duckdb` becomes `--emulator=x.duckdb`, a bare one `--emulator=`.
 
-    The next word is the database if it ends in .duckdb, .ddb or .db; anything else is a source or an option. `--emulator=anything` is
-    taken as it is.
+    The next argument is the database if it ends in .duckdb, .ddb or .db and does not begin with `-`. Anything else is a source or an
+    option. `--emulator=anything` stays unchanged, and so does everything after `--`.
     """
     joined: list[str] = []
     words = list(arguments)
@@ -129,10 +133,10 @@ def join_optional_value(arguments: Sequence[str]) -> list[str]:
 
 
 def parse_columns(columns: Sequence[str]) -> dict[str, ColumnType]:
-    """`NAME=TYPE` words as a mapping.
+    """Parse `NAME=TYPE` values into a mapping from column name to type.
 
     Raises:
-        ConfigError: No `=`, no such type, or a column with two.
+        ConfigError: A value has no name or no `=`, the type does not exist, or a column has two types.
     """
     types: dict[str, ColumnType] = {}
     for word in columns:

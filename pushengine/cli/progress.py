@@ -1,4 +1,4 @@
-"""How far a push is, counted from its events."""
+"""Progress of a push, computed from its events."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _WAITING_FOR = {"quarantine": "until", "turn": "for earlier submits until about"
 
 @dataclasses.dataclass(slots=True)
 class Progress:
-    """What the events of one push add up to.
+    """Totals over the events of one push.
 
     Attributes:
-        chunks_before: Chunks that an earlier process sent; they are not sent again.
-        upload_limit: Uploads at once, once that was changed.
+        chunks_before: Number of chunks that an earlier process sent; they are not sent again.
+        upload_limit: Current limit of concurrent uploads; None until it changes for the first time.
     """
 
     push_id: str = ""
@@ -41,7 +41,7 @@ class Progress:
     last_upload_at: float | None = None
 
     def apply(self, event: events.Event, now: float) -> None:  # noqa: C901, PLR0912 - one flat table of event types
-        """Take one event that happened at `now` (monotonic seconds)."""
+        """Add one event that happened at `now` (monotonic seconds)."""
         match event:
             case events.PushResumed():
                 self._begin(event.push_id)
@@ -81,7 +81,7 @@ class Progress:
                 pass
 
     def _begin(self, push_id: str) -> None:
-        """Forget the push before: one display may see several, one after another."""
+        """Reset all totals for another push: one display may show several pushes in turn."""
         for field, value in dataclasses.asdict(Progress(push_id=push_id)).items():
             setattr(self, field, value)
 
@@ -101,20 +101,20 @@ class Progress:
 
     @property
     def payload_rate(self) -> float | None:
-        """Payload bytes per second from the first upload to the last answer, or None before there is one."""
+        """Payload bytes per second between the start of the first upload and the latest response; None until there is a response."""
         if self.first_upload_at is None or self.last_upload_at is None:
             return None
         return self.bytes_sent / max(self.last_upload_at - self.first_upload_at, 1e-3)
 
     @property
     def fraction_read(self) -> float | None:
-        """How much of the source has been read, 0 to 1, or None where that is not known."""
+        """The fraction of the source that has been read, 0 to 1; None if it is unknown."""
         if not self.source_bytes or self.source_bytes_read is None:
             return None
         return min(self.source_bytes_read / self.source_bytes, 1.0)
 
     def transfer(self) -> str:
-        """Rows, chunks and speed in one line."""
+        """Describe rows, chunks and speed in one line."""
         parts = [format_count(self.rows_read, "row") + " read", f"{format_count(self.chunks_sent, 'chunk')} sent"]
         waiting = self.chunks_encoded - self.chunks_sent - len(self.in_flight)
         if self.chunks_before:

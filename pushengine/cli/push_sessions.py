@@ -1,7 +1,7 @@
 """The sessions of a push: one for each process that worked on it.
 
-How a session ended is often nowhere written down: a process that was killed leaves no last word. So a session was killed if another one
-follows it, or nobody holds the push, and no fact says that it ended.
+A process that is killed cannot record its end. A session without a fact about its end is therefore taken as killed, unless it is the latest
+session and its process still holds the push: then it is running.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pushengine.text import iso_utc
 SessionEnd = Literal["killed", "interrupted", "stopped", "failed", "done", "running"]
 Ending = PushInterrupted | PushFailed | PushFinished
 ByOthers = JobDiscarded | PushSuperseded
-"""What another process may record of a push that a killed one left."""
+"""Facts that another process may record about a push after its own process was killed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """One process's work on a push; `ended_at` is its last fact."""
+    """The work of one process on a push. Times are in seconds since 1970; `ended_at` is the time of the last fact."""
 
     pid: int
     is_resumed: bool
@@ -39,16 +39,16 @@ class Session:
     ended: SessionEnd
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the session as plain JSON types, with times in ISO 8601."""
         return {**dataclasses.asdict(self), "started_at": iso_utc(self.started_at), "ended_at": iso_utc(self.ended_at)}
 
 
 def sessions_of(rows: Sequence[FactRow], *, holder: int | None = None) -> list[Session]:
-    """The sessions of a push, oldest first.
+    """Return the sessions of a push, oldest first.
 
     Args:
-        rows: All its facts, in order.
-        holder: The process that works on the push at this moment, if one does.
+        rows: All facts of the push, in order.
+        holder: Id of the process that is working on the push now; None if there is none.
     """
     sessions: list[Session] = []
     groups: list[tuple[SessionStarted, list[FactRow]]] = []
@@ -63,6 +63,7 @@ def sessions_of(rows: Sequence[FactRow], *, holder: int | None = None) -> list[S
         ended: SessionEnd = "running" if is_last and holder == start.pid else "killed"
         if last is not None:
             ended = _ended(last.fact)
+        # Other processes may clean up after the latest session: their facts do not extend it.
         own = [row for row in group if not isinstance(row.fact, ByOthers)] if last is None and is_last else group
         sessions.append(Session(start.pid, start.resumed, group[0].at, (last or own[-1]).at, ended))
     return sessions

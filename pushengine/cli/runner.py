@@ -1,4 +1,4 @@
-"""One command from its first step to its exit code: event loop, signals, and what is said when it fails."""
+"""Run one command: event loop, signals, error output and exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(slots=True)
 class Debugging:
-    """Whether failures show their traceback; `PUSHENGINE_DEBUG=1` says the same as `is_on`."""
+    """Whether failures show their traceback. `PUSHENGINE_DEBUG=1` has the same effect as `is_on`."""
 
     is_on: bool = False
 
@@ -30,11 +30,11 @@ debugging = Debugging()
 
 
 class Interrupts:
-    """SIGINT and SIGTERM: the first asks the work to come to an end, the next aborts it.
+    """Handles SIGINT and SIGTERM: the first signal starts a graceful shutdown, the next one aborts.
 
     Attributes:
-        drain: What the first signal calls, set once there is something to drain; until then the first aborts.
-        note: Takes the line that tells the user.
+        drain: Called on the first signal. None until there is something to drain; as long as it is None, every signal aborts.
+        note: Called with the line to show to the user when the shutdown starts.
     """
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
@@ -44,16 +44,16 @@ class Interrupts:
         self.note: Callable[[str], None] = lambda _text: None
 
     def install(self) -> None:
-        """Take over the two signals, for as long as the loop runs."""
+        """Handle SIGINT and SIGTERM until the running event loop ends."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 loop.add_signal_handler(number, self.interrupt)
-            except NotImplementedError:  # Windows: its loops have no signal handlers
+            except NotImplementedError:  # Windows: event loops have no signal handlers
                 signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(self.interrupt))
 
     def interrupt(self, _number: int = 0, _frame: FrameType | None = None) -> None:
-        """A signal came."""
+        """Handle one signal."""
         if self.drain is None or self._is_draining:
             self._task.cancel()
             return
@@ -63,10 +63,10 @@ class Interrupts:
 
 
 class LastReceipt:
-    """An event sink that keeps the receipt of a push that failed: an aborted one raises no error that could carry it.
+    """An event sink that keeps the latest receipt, because the error of an aborted push does not carry one.
 
     Attributes:
-        resumed: What an earlier process had done of the last push, or None.
+        resumed: What an earlier process had already done of the latest resumed push; None if no push was resumed.
     """
 
     def __init__(self) -> None:
@@ -74,16 +74,16 @@ class LastReceipt:
         self.resumed: events.PushResumed | None = None
 
     def emit(self, event: events.Event) -> None:
-        """Take one event."""
+        """Keep the receipt of the event, if it has one."""
         if isinstance(event, events.PushResumed):
             self.resumed = event
         self._receipt = getattr(event, "receipt", self._receipt)
 
     def attach_to(self, error: BaseException) -> None:
-        """Give the error the receipt, if it has none."""
+        """Set the receipt on the error, unless it has one."""
         cause: Any = errors.real_cause(error)
         if getattr(cause, "receipt", None) is None:
-            cause.receipt = self._receipt  # not made by us: an interrupt, a cancellation or a bug
+            cause.receipt = self._receipt  # on any exception: an interrupt, a cancellation or a bug, too
 
 
 Body = Callable[[Interrupts], Awaitable[None]]
@@ -96,13 +96,13 @@ def run(
     on_error: Callable[[BaseException], None] | None = None,
     keeps_pushes: bool = True,
 ) -> None:
-    """Run a command; turn its failure into lines on stderr and an exit code.
+    """Run a command. If it fails, print the error to stderr and exit with its exit code.
 
     Args:
-        body: What to do.
-        as_json: Print a failure as a JSON object on stdout, too.
-        on_error: Called with the failure first, by a command whose own JSON says more than that object.
-        keeps_pushes: What is left unfinished can be resumed; a push into an embedded emulator ends with it.
+        body: The work of the command.
+        as_json: Whether to print a failure as a JSON object on stdout as well.
+        on_error: Called with the failure before it is printed, for commands that print a more detailed JSON object. Ignored if `as_json`.
+        keeps_pushes: Whether unfinished pushes can be resumed. False for a push into an embedded emulator, which ends with the command.
 
     Raises:
         typer.Exit: The command failed.
@@ -139,5 +139,5 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
 
 
 def _print_json_error(error: BaseException) -> None:
-    """Print what `--json` shows when a command other than a push fails."""
+    """Print the JSON object for a failed command that has no JSON object of its own."""
     terminal.print_json({"status": "ERROR", "error": exit_codes.describe_error(error)})

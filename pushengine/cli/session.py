@@ -1,4 +1,4 @@
-"""What a command works with: the configuration, an engine, an emulator. Each is imported by the command that opens it."""
+"""Load the configuration, and open an engine or an emulator, for a command. Imports are inside the functions: startup stays fast."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load_config(
     log_format: LogFormatName | None = None,
     wants_credentials: bool = True,
 ) -> Config:
-    """What flags, environment and config file say; from here on no message shows its secrets.
+    """Load the configuration from flags, environment and config file, and register its secrets for masking in all output.
 
     Raises:
         ConfigError: A bad file, key or value.
@@ -55,10 +55,10 @@ def load_config(
 
 
 def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngine:
-    """An engine for the configured team and pool, to be entered.
+    """Return an engine for the configured team and pool; use it with `async with`.
 
     Raises:
-        ConfigError: No team, pool or credentials, or bad ones.
+        ConfigError: Team, pool or credentials are missing or bad.
     """
     from pushengine.engine import PushEngine
     from pushengine.runtime.threads import prefer_jemalloc
@@ -79,13 +79,13 @@ def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngin
 async def open_emulator(
     database: Path | None, *, option: str = "--database", port: int = 0, settings: EmulatorSettings | None = None
 ) -> AsyncIterator[Emulator]:
-    """A running emulator.
+    """Run an emulator while the context is open.
 
     Args:
-        database: The DuckDB file of its tables; None keeps them in memory.
+        database: The DuckDB file for the tables; None keeps them in memory.
         option: The option that named the file, for messages.
         port: Port to listen on; 0 takes a free one.
-        settings: What the team looks like.
+        settings: Settings of the emulated team; None means the defaults.
 
     Raises:
         ConfigError: The port or the database file cannot be used.
@@ -111,10 +111,10 @@ async def open_emulator(
 
 
 def load_fault_plan(path: Path) -> FaultPlan:
-    """What a plan file says goes wrong.
+    """Read a fault plan, which says what goes wrong in the emulator.
 
     Raises:
-        ConfigError: It cannot be read, or says something impossible.
+        ConfigError: The file cannot be read, or the plan is not valid.
     """
     from pushengine.emulator.faults import FaultPlan, FaultPlanError
 
@@ -129,12 +129,13 @@ def load_fault_plan(path: Path) -> FaultPlan:
 
 
 async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, database: Path | None) -> Config:
-    """Start an emulator that ends with the stack, and point the configuration at it; its quota is nobody's, so it has its own ledger."""
+    """Start an emulator that stops when the stack closes, and return the configuration changed to use it."""
     import tempfile
 
     from pushengine.credentials import UserApiKey
 
     emulator = await stack.enter_async_context(open_emulator(database, option="--emulator"))
+    # A state folder of its own: submits to the emulator must not count against the quota of a real team.
     state = stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-"))
     return dataclasses.replace(
         config,

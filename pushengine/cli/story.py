@@ -1,4 +1,4 @@
-"""The story of a push in plain words, told from its facts alone (`journal/facts.py` lists them). Nothing here reads files or the clock."""
+"""Describe a push from its facts alone (see `journal/facts.py`). Nothing in this module reads files or the clock."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _STATES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PushSummary:
-    """A push in one line of `pushengine history`.
+    """A push as one line of `pushengine history`.
 
     Attributes:
-        rows: Acknowledged by the job that counts.
-        seconds: Time that processes worked on it; the time between them does not count.
+        rows: Number of rows acknowledged in the latest job of the push.
+        seconds: Total duration of the sessions; time between sessions does not count.
     """
 
     push_id: str
@@ -42,7 +42,7 @@ class PushSummary:
     sessions: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the summary as plain JSON types, with times in ISO 8601."""
         return {
             **dataclasses.asdict(self),
             "started_at": iso_utc(self.started_at),
@@ -51,12 +51,12 @@ class PushSummary:
 
 
 def state_in_words(state: str, *, holder: int | None = None) -> str:
-    """The state of a push for people."""
+    """Return the state of a push as people read it; `holder` is the process that is working on it, if any."""
     return f"RUNNING, pid {holder}" if holder is not None and state == "open" else _STATES.get(state, state.upper())
 
 
 def summarise(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None) -> PushSummary:
-    """A push in one line."""
+    """Summarize a push. `holder` is the process that is working on it, if any."""
     sessions = sessions_of(rows, holder=holder)
     state = PushHistory(rows).state
     acked = state.jobs[-1].acked if state.jobs else []
@@ -74,12 +74,12 @@ def summarise(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = No
 
 
 def describe_push_story(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None) -> list[str]:
-    """The story as lines: who and what, what happened in order, and what can be done now.
+    """Describe a push in lines: its table and source, what happened in order, and what can be done now.
 
     Args:
-        push: The push as the journal lists it.
-        rows: All its facts, in order.
-        holder: The process that works on it at this moment, if one does.
+        push: The push as listed in the journal.
+        rows: All facts of the push, in order.
+        holder: Id of the process that is working on the push now; None if there is none.
     """
     sessions = sessions_of(rows, holder=holder)
     narrator = Narrator(sessions)
@@ -115,7 +115,7 @@ def _who_and_what(push: PushRow, history: PushHistory, sessions: Sequence[Sessio
 
 
 def _outlook(push: PushRow, history: PushHistory, holder: int | None) -> list[str]:
-    """What can be done now."""
+    """Describe what can be done now; empty if there is nothing to do."""
     state = history.state
     if push.state == "unknown":
         return _how_a_person_decides(push, history)

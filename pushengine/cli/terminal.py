@@ -1,4 +1,4 @@
-"""stdout and stderr: results go to stdout, everything else to stderr. With `--json` stdout holds exactly one JSON value."""
+"""Output of commands: results go to stdout, everything else to stderr. With `--json`, stdout holds exactly one JSON value."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def print_result(lines: Sequence[str]) -> None:
-    """Write the result for people."""
+    """Print the result of a command for people."""
     with outliving_its_reader():
         _write(lines, sys.stdout)
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """Write the result for machines: one line in a pipe."""
+    """Print the result of a command as JSON: indented on a terminal, otherwise on one line."""
     with outliving_its_reader():
         sys.stdout.write(f"{json.dumps(value, indent=2 if sys.stdout.isatty() else None)}\n")
         sys.stdout.flush()
@@ -30,15 +30,16 @@ def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def outliving_its_reader() -> Iterator[None]:
-    """A reader that went away does not change what was done, nor the exit code that tells it."""
+    """Ignore that the reader of stdout has gone (`| head`): this must not change the exit code."""
     try:
         yield
     except BrokenPipeError:
+        # Discard all further output; otherwise the flush at interpreter exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_error(lines: Sequence[str]) -> None:
-    """Write to stderr; nobody has to be there to read it."""
+    """Print lines to stderr; ignore that its reader has gone."""
     with contextlib.suppress(OSError):
         _write(lines, sys.stderr)
 
@@ -54,7 +55,7 @@ def _write(lines: Sequence[str], stream: TextIO) -> None:
 
 
 def choose_display(*, is_json: bool, is_quiet: bool) -> Display:
-    """Progress on stderr as this stderr can show it."""
+    """Choose the display of progress on stderr: none if quiet, live lines on a capable terminal, plain lines otherwise."""
     from rich.console import Console
 
     from pushengine.cli.display import LiveDisplay, PlainDisplay, QuietDisplay
@@ -68,7 +69,10 @@ def choose_display(*, is_json: bool, is_quiet: bool) -> Display:
 
 
 def choose_sinks(config: Config, *, is_json: bool, is_quiet: bool) -> tuple[Display, list[EventSink]]:
-    """Progress for people, or log lines for machines; both where a log level was asked for."""
+    """Configure logging, and choose the display and the event sinks.
+
+    The console format shows progress, plus log lines if a log level is configured. The JSON format shows only log lines.
+    """
     from pushengine.cli.display import QuietDisplay
     from pushengine.logs import LogSink, configure_logging
 

@@ -1,4 +1,4 @@
-"""Settings: what they mean (`settings`), and where their values come from (`load`)."""
+"""Configuration: the engine settings (`settings`), and reading them from file, environment and flags (`load`)."""
 
 from pushengine.config.settings import EngineSettings
 

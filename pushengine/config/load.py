@@ -1,14 +1,16 @@
-"""Config file, environment and flags as one `Config`; secrets are never shown.
+"""Read flags, environment and config file into one `Config`. Secrets are never shown.
 
-Where a value comes from
-    Flags, else environment variables, else the config file, else the default. The file is the one of `--config`, else of
-    `PUSHENGINE_CONFIG`, else `config.toml` in the user's config folder if it is there. `config.example.toml` shows every key. Paths in
-    the file are relative to the file's folder, paths in the environment to the working directory; `~` is the home folder.
+Precedence
+    Flags override environment variables, which override the config file, which overrides the defaults. The config file is the one named by
+    `--config`, otherwise by `PUSHENGINE_CONFIG`, otherwise `config.toml` in the user's config folder if that file exists.
+    `config.example.toml` shows every key. Paths in the config file are relative to its folder; paths in environment variables are relative
+    to the working directory. `~` is the home folder.
 
-Who is calling
-    One way to authenticate per place: an OAuth client, a user API key or an application key. Two ways in one place are an error; the
-    environment's way wins over the file's. For an OAuth client the two may complete each other (the id in the file, the secret in the
-    environment). Any secret can be read from a file, by `PUSHENGINE_<SECRET>_FILE` or `<secret>_file`; white space around it is cut.
+Credentials
+    The environment and the config file may each hold one way to authenticate: an OAuth client, a user API key or an application key. Two
+    ways in the same place are an error. If the two places differ, the environment wins. For an OAuth client they may complete each other
+    (the id in the file, the secret in the environment). Any secret can be read from a file named by `PUSHENGINE_<SECRET>_FILE` or
+    `<secret>_file`; surrounding white space is stripped.
 """
 
 from __future__ import annotations
@@ -36,13 +38,13 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class _Section(BaseModel):
-    """One table of the config file."""
+    """Base class for the tables of the config file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ConnectionSection(_Section):
-    """`[connection]`: where to."""
+    """The `[connection]` table: the target of pushes."""
 
     url: Annotated[str | None, Field(description="team URL")] = None
     pool_id: Annotated[str | None, Field(description="data pool")] = None
@@ -50,7 +52,7 @@ class ConnectionSection(_Section):
 
 
 class AuthSection(_Section):
-    """`[auth]`: who; exactly one of OAuth client, user API key and application key."""
+    """The `[auth]` table: the credentials; exactly one of OAuth client, user API key or application key."""
 
     client_id: Annotated[str | None, Field(description="OAuth client")] = None
     client_secret: Annotated[str | None, Field(repr=False, description="its secret")] = None
@@ -66,7 +68,7 @@ class AuthSection(_Section):
 
 
 class LogSettings(_Section):
-    """`[log]`: what stderr shows."""
+    """The `[log]` table: what is written to stderr."""
 
     format: Annotated[LogFormat, Field(description="console: progress for people; json: one object per event")] = (
         "console"
@@ -75,13 +77,13 @@ class LogSettings(_Section):
 
 
 class StateSection(_Section):
-    """`[state]`: what outlives a process."""
+    """The `[state]` table: where state is kept between processes."""
 
     dir: Annotated[str | None, Field(description="folder of journal and quota ledger")] = None
 
 
 class ConfigFile(_Section):
-    """A config file, checked."""
+    """The validated content of a config file."""
 
     connection: ConnectionSection = ConnectionSection()
     auth: AuthSection = AuthSection()
@@ -95,9 +97,9 @@ class Config:
     """All settings of one process.
 
     Attributes:
-        path: The config file that was read, or None.
-        credentials: None where none were found or none were asked for.
-        state_dir: Folder of journal and ledger; the engine makes it.
+        path: The config file that was read; None if there was none.
+        credentials: The credentials; None if none were found, or if `load_config` was called without `wants_credentials`.
+        state_dir: The folder of journal and quota ledger. It need not exist: the engine creates it.
     """
 
     path: Path | None
@@ -111,34 +113,34 @@ class Config:
 
     @property
     def state(self) -> StateFolder:
-        """What lies in the state folder, and where."""
+        """The state folder and the paths inside it."""
         return StateFolder(self.state_dir)
 
     def require_url(self) -> str:
-        """The team URL.
+        """Return the team URL.
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: No team URL is configured.
         """
         if self.url is None:
             raise _missing("team URL", "PUSHENGINE_URL", "[connection] url", "--url")
         return self.url
 
     def require_pool_id(self) -> str:
-        """The data pool.
+        """Return the id of the data pool.
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: No data pool is configured.
         """
         if self.pool_id is None:
             raise _missing("data pool", "PUSHENGINE_POOL_ID", "[connection] pool_id", "--pool")
         return self.pool_id
 
     def require_credentials(self) -> Credentials:
-        """Who is calling.
+        """Return the credentials.
 
         Raises:
-            ConfigError: Nobody is.
+            ConfigError: No credentials are configured.
         """
         if self.credentials is None:
             raise ConfigError(
@@ -157,7 +159,7 @@ def _missing(what: str, variable: str, key: str, flag: str | None = None) -> Con
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flags:
-    """What the command line said; None is "not said"."""
+    """Values of command line flags; None means not given."""
 
     config: Path | None = None
     url: str | None = None
@@ -169,15 +171,15 @@ class Flags:
 def load_config(
     flags: Flags | None = None, environ: Mapping[str, str] | None = None, *, wants_credentials: bool = True
 ) -> Config:
-    """Read config file and environment.
+    """Read the configuration from flags, environment and config file.
 
     Args:
-        flags: What the command line said.
-        environ: Environment variables; the process's own if None. Empty ones count as not set.
-        wants_credentials: Without it secrets are neither read nor checked.
+        flags: Values of command line flags.
+        environ: Environment variables; None means those of this process. Empty ones count as not set.
+        wants_credentials: Whether to read credentials. If False, secrets are neither read nor checked.
 
     Raises:
-        ConfigError: A bad file, key or value; names it.
+        ConfigError: A file, key or value is bad; the error names it.
     """
     flags = flags or Flags()
     variables = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
@@ -235,7 +237,7 @@ def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
 
 
 def _describe_problem(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    """One problem in words; never the value, which may be a secret."""
+    """Describe one validation problem. The value is left out: it may be a secret."""
     key = ".".join(str(part) for part in loc)
     if kind != "extra_forbidden":
         return f"{key}: {message[:1].lower()}{message[1:]}"
@@ -266,7 +268,7 @@ def _resolve_ca_file(engine: EngineSettings, folder: Path) -> EngineSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Place:
-    """One place that credentials can stand in: the environment or the config file."""
+    """One place where credentials can be configured: the environment or the config file."""
 
     values: Mapping[str, str]
     folder: Path
@@ -276,7 +278,7 @@ class _Place:
         return name in self.values or f"{name}_file" in self.values
 
     def methods(self) -> Iterator[tuple[str, str]]:
-        """The ways to authenticate that this place tells, each with the key that tells it."""
+        """Yield each way to authenticate that is configured here, with the key that configures it."""
         for method, names in (
             ("client", ("client_id", "client_secret")),
             ("api_key", ("api_key",)),
@@ -322,7 +324,10 @@ class _Place:
 
 
 def _checked_secret(text: str, label: str) -> Secret:
-    """A secret travels in a header: a line break in it is a wrong file, and would cut the header."""
+    """Strip white space around a secret and reject one that cannot be sent in an HTTP header.
+
+    A line break inside it would end the header; most likely the wrong file was given.
+    """
     text = text.strip()
     if not text or not text.isprintable() or any(character.isspace() for character in text):
         raise ConfigError(
@@ -339,7 +344,7 @@ def _credentials(
     found = {name: variables.get(f"PUSHENGINE_{name.upper()}") for name in AuthSection.model_fields if name != "method"}
     here = _Place(_set_values(found), Path(), lambda name: f"PUSHENGINE_{name.upper()}")
     file = _Place(_set_values(auth.model_dump()), folder, lambda name: f"[auth] {name} in {path}")
-    in_file = file.method()  # checked even where the environment wins: the next run may be without it
+    in_file = file.method()  # checked even if the environment wins: the next run may lack those variables
     method = here.method() or in_file
     if method is None:
         return None

@@ -1,11 +1,12 @@
-"""How an engine works: every bound with its unit and its default.
+"""The engine settings, each with its unit, bounds and default.
 
 Memory
-    `peak memory <= 150 MB + max_memory_bytes`. 150 MB are the interpreter, the libraries and the sample. The rest is counted: a chunk
-    reserves `fitting_chunk_bytes * RESERVE_FACTOR` before its rows are read and keeps only its payload's size once it is encoded. Chunks are
-    as large as `chunk_bytes` says, or smaller, so that one can be read while each encoder thread has another. A row that is larger than
-    the whole budget runs alone. Parquet that is sent as it is stays on disk, but for the buffers of its uploads. Other code in the process
-    adds to it: pyarrow imports pandas wherever it finds it, which takes 40 MB.
+    `peak memory <= 150 MB + max_memory_bytes`. The interpreter, the libraries and the sample take 150 MB. The rest is accounted for: a
+    chunk reserves `fitting_chunk_bytes * RESERVE_FACTOR` bytes before its rows are read, and only its payload's size once it is encoded.
+    A chunk has `chunk_bytes` of rows, or less if memory is short, so that one chunk can be read while each encoder thread works on
+    another. If a single row needs more than the whole budget, its chunk is processed alone. Parquet that is passed through stays on disk,
+    except for the buffers of its uploads. Other code in the process adds to this: pyarrow imports pandas if it is installed, which takes
+    40 MB.
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ from pydantic_core import PydanticCustomError
 
 MIB = 1024 * 1024
 RESERVE_FACTOR = 10.0
-"""Bytes reserved for each byte of rows. Four to five are there at one time: rows as they were read, parsed, converted and encoded. The rest is
-what allocator, Parquet writer and connections keep for the next ones; it is chosen so that the formula holds (`benchmarks/memory.py`).
+"""Bytes reserved for each byte of rows. Four to five of them are in use at the same time: the rows as read, parsed, converted and encoded.
+The rest is memory that the allocator, the Parquet writer and the connections keep for reuse. The factor is chosen so that the memory
+formula of this module holds (`benchmarks/memory.py`).
 """
 
 
 def _usable_cores() -> int:
-    """Cores that this process may use, within reason: at least 2, since a thread also waits, and at most 8, since memory grows with them."""
+    """Return the number of cores that this process may use, from 2 to 8.
+
+    At least 2, because a thread also spends time waiting; at most 8, because memory grows with the number of threads.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cores, 2), 8)
 
 
 class EngineSettings(BaseModel):
-    """How an engine works. Defaults suit a team's nightly load; `config.example.toml` tells each in one line."""
+    """Settings of an engine. The defaults suit a team's nightly load; `config.example.toml` describes each in one line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -105,7 +110,7 @@ class EngineSettings(BaseModel):
 
     @property
     def fitting_chunk_bytes(self) -> int:
-        """Bytes of rows in one chunk: `chunk_bytes`, or what lets a chunk for each encoder and one more share the memory."""
+        """Bytes of rows in one chunk: `chunk_bytes`, or less if one chunk per encoder thread plus one would exceed the memory budget."""
         share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
         return min(self.chunk_bytes, int(share))
 

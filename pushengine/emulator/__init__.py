@@ -1,13 +1,13 @@
-"""The Data Push API emulated over real HTTP on this machine, with its tables in DuckDB.
+"""The Data Push API, emulated over real HTTP on this machine, with its tables in DuckDB.
 
-It is a second, independent reading of the API contract: it imports nothing from the engine and never looks at who is
-calling, so that official and hand-written clients work on it as well.
+It is a second, independent implementation of the API contract. It imports nothing from the engine and treats every
+client the same, so official and hand-written clients work with it too.
 
     async with Emulator() as emulator:
         ...  # point any client at emulator.url
         rows = await emulator.query("SELECT count(*) FROM orders")
 
-What goes wrong in it is data, see `faults`:
+Faults are data (see `faults`):
 
         emulator.faults = FaultPlan([Fault("upsert", DropAfter(), nth=2)])
 """
@@ -23,7 +23,7 @@ __all__ = ["Emulator", "EmulatorCredentials", "EmulatorSettings", "Fault", "Faul
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: naming the package must not cost the import of DuckDB and aiohttp."""
+    """Import a public name on first use, so that importing the package does not import DuckDB and aiohttp."""
     if name == "Emulator":
         from pushengine.emulator.server import Emulator  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Who may call: Authorization headers, and the OAuth client-credentials grant."""
+"""Authentication and authorization of callers: Authorization headers and the OAuth client-credentials grant."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ _HEADER_HINT = "Malformed Authorization header. Use 'Authorization: Bearer <toke
 
 @dataclass(frozen=True)
 class Principal:
-    """An authenticated caller; `scopes` is None for static keys, which are not scoped."""
+    """An authenticated caller; `scopes` is None for a static key, which is not limited by scopes."""
 
     scopes: frozenset[str] | None = None
 
@@ -32,17 +32,18 @@ class _Token:
 
 
 class Authenticator:
-    """Issues access tokens and checks the credentials of requests."""
+    """An issuer of access tokens, which also checks the credentials of requests."""
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self._settings = settings
         self._tokens: dict[str, _Token] = {}
 
     def authenticate(self, header: str | None) -> Principal:
-        """The caller behind an Authorization header.
+        """Return the caller that an Authorization header identifies.
 
         Raises:
-            Refusal: 401; with a plain-text hint when the header is malformed.
+            Refusal: 401 if the header is missing or malformed, or if its credential is invalid or expired. For a
+                malformed header, the body is a plain-text hint.
         """
         if header is None:
             raise _unauthorized()
@@ -59,11 +60,15 @@ class Authenticator:
         return Principal()
 
     def expire_tokens(self) -> None:
-        """Make every token issued so far invalid."""
+        """Invalidate every token issued so far."""
         self._tokens = {text: replace(token, expires_at=-math.inf) for text, token in self._tokens.items()}
 
     def require_pool(self, principal: Principal, pool_id: str) -> None:
-        """Raise a Refusal unless the caller may push into the pool."""
+        """Check that the caller may push into the pool.
+
+        Raises:
+            Refusal: 403 if the token lacks the data push scope or the pool is forbidden, 404 if the pool does not exist.
+        """
         if principal.scopes is not None and not any(_is_data_push_scope(scope) for scope in principal.scopes):
             raise gateway(403, "Forbidden", "The token lacks the data push scope.", "INSUFFICIENT_SCOPE")
         if pool_id in self._settings.forbidden_pool_ids:
@@ -72,10 +77,10 @@ class Authenticator:
             raise gateway(404, "Not Found", "The data pool does not exist.", "NOT_FOUND")
 
     def grant(self, authorization: str | None, parameters: Mapping[str, str]) -> dict[str, Any]:
-        """Answer a token request (RFC 6749, client credentials only).
+        """Issue an access token and return the response body (RFC 6749, client credentials only).
 
         Raises:
-            Refusal: 400 or 401 with an RFC 6749 error.
+            Refusal: 400 or 401 with an RFC 6749 error body.
         """
         self._check_client(authorization, parameters)
         grant_type = parameters.get("grant_type")
@@ -116,7 +121,7 @@ class Authenticator:
 
 
 def _client_credentials(authorization: str | None, parameters: Mapping[str, str]) -> tuple[ClientAuthMethod, str, str]:
-    """How the client authenticates, its id and its secret; exactly one method may be used."""
+    """Return the authentication method, the client id and the client secret; exactly one method may be used."""
     in_parameters = "client_secret" in parameters
     if authorization is not None:
         if in_parameters:

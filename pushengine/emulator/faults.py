@@ -1,6 +1,6 @@
 r"""Faults as data: what goes wrong in the emulator, and at which calls of which operation.
 
-A plan is plain JSON or TOML, so that one that made a test fail can be pasted into the next:
+A plan is plain JSON or TOML, so a plan that made one test fail can be pasted into another:
 
     {"seed": 7, "faults": [
         {"operation": "upsert", "nth": [2, 5], "action": "drop_after"},
@@ -8,9 +8,9 @@ A plan is plain JSON or TOML, so that one that made a test fail can be pasted in
         {"operation": "get", "table": "orders", "after": 1, "times": 3, "action": "stale_status"},
         {"operation": "*", "probability": 0.05, "action": "delay", "seconds": 0.2}]}
 
-Each rule counts the calls that it matches. On each call the rules are asked in order, and the first that wants to acts,
-alone; it may be that nobody does. Nothing here does I/O or waits, except that `FaultPlan.from_file` reads its file:
-`http/fault_injection.py` carries the actions out.
+Each rule counts the calls that match it. For each call, the rules are checked in order, and only the first one that is
+due acts; if none is due, the call is processed normally. Nothing here does I/O or waits, except that
+`FaultPlan.from_file` reads its file. `http/fault_injection.py` carries out the actions.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ _D = TypeVar("_D", bound="Action | Fault")
 
 
 class Operation(StrEnum):
-    """The operations a fault plan can name."""
+    """The operations that a fault plan can name."""
 
     CREATE = "create"
     LIST = "list"
@@ -50,7 +50,7 @@ _WITH_A_TABLE = _OF_A_JOB | {Operation.CREATE}
 
 
 class FaultPlanError(ValueError):
-    """A plan that says something impossible, or something nobody knows; names the place."""
+    """A plan with an unknown or impossible entry; the message names its place in the plan."""
 
 
 # Actions
@@ -58,11 +58,11 @@ class FaultPlanError(ValueError):
 
 @dataclass(frozen=True)
 class Action:
-    """What a fault does to a call; `name` is how a plan calls it.
+    """The effect of a fault on a call.
 
     Attributes:
-        name: In a plan: `"action": "<name>"`; the fields of the class are further keys of the rule.
-        operations: The operations it can be done to.
+        name: Name of the action in a plan: `"action": "<name>"`. The fields of the class are further keys of the rule.
+        operations: The operations that the action can be applied to.
     """
 
     name: ClassVar[str]
@@ -71,14 +71,14 @@ class Action:
 
 @dataclass(frozen=True)
 class Status(Action):
-    """An answer with this status, instead of processing the call or although it was processed.
+    """A response with this status, sent instead of processing the call or after processing it.
 
     Attributes:
-        code: The status.
-        body: JSON, a plain text, or None for an empty answer.
+        code: The status, from 200 to 599.
+        body: JSON, plain text, or None for an empty body.
         headers: Headers to add.
-        after_commit: Process the call first, then answer as if it had failed.
-        after_bytes: Answer when this much of the request body was read; None reads all of it.
+        after_commit: Process the call first, then respond as if it had failed.
+        after_bytes: Respond once this number of bytes of the request body was read; None reads the whole body.
     """
 
     name: ClassVar[str] = "status"
@@ -89,20 +89,20 @@ class Status(Action):
     after_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _require(200 <= self.code <= 599, "code", "must be between 200 and 599")  # noqa: PLR2004 - statuses that answer
+        _require(200 <= self.code <= 599, "code", "must be between 200 and 599")  # noqa: PLR2004 - a 1xx status is not a final response
         _require(not self.after_commit or self.after_bytes is None, "after_bytes", "makes no sense with after_commit")
         _require_amount(self.after_bytes, "after_bytes")
 
 
 @dataclass(frozen=True)
 class RateLimit(Action):
-    """A 429 instead of processing; it spends no quota.
+    """A 429 response instead of processing the call; it spends no quota.
 
     Attributes:
-        seconds: How long to wait, if the form tells.
-        form: How it is told: `retry_after` and `retry_after_date` are that header with seconds or an HTTP date,
-            `x_ratelimit_reset` the three `x-ratelimit-*` headers, `body` a UTC time in the gateway's words, and `bare`
-            tells nothing, as documented.
+        seconds: Seconds that the client should wait; every form but `bare` states them.
+        form: How the response states the wait: `retry_after` and `retry_after_date` send a `Retry-After` header with
+            seconds or an HTTP date, `x_ratelimit_reset` sends the three `x-ratelimit-*` headers, `body` gives a UTC time
+            in the gateway's wording, and `bare` states nothing, as documented.
     """
 
     name: ClassVar[str] = "rate_limit"
@@ -115,7 +115,7 @@ class RateLimit(Action):
 
 @dataclass(frozen=True)
 class Delay(Action):
-    """A wait before the body is read and the call processed, or between processing and the answer."""
+    """A wait before the body is read and the call is processed, or between processing and the response."""
 
     name: ClassVar[str] = "delay"
     seconds: float
@@ -127,12 +127,12 @@ class Delay(Action):
 
 @dataclass(frozen=True)
 class DropBefore(Action):
-    """The connection ends without the call being processed.
+    """The connection is closed and the call is not processed.
 
     Attributes:
-        after_bytes: When this much of the request body was read, or a little more, as it comes in pieces; None reads
-            all of it.
-        reset: End it with a TCP reset rather than an orderly close.
+        after_bytes: Close once this number of bytes of the request body was read, or slightly more because the body
+            arrives in pieces; None reads the whole body.
+        reset: Close with a TCP reset instead of an orderly close.
     """
 
     name: ClassVar[str] = "drop_before"
@@ -145,7 +145,7 @@ class DropBefore(Action):
 
 @dataclass(frozen=True)
 class DropAfter(Action):
-    """The call is processed, then the connection ends without an answer, by an orderly close or a TCP reset."""
+    """The call is processed, then the connection is closed without a response; `reset` closes with a TCP reset."""
 
     name: ClassVar[str] = "drop_after"
     reset: bool = False
@@ -153,9 +153,9 @@ class DropAfter(Action):
 
 @dataclass(frozen=True)
 class CommitLate(Action):
-    """The body is received whole and the connection ended; the call is processed this much later.
+    """The whole body is received and the connection is closed; the call is processed `seconds` later.
 
-    What is still to be processed when the emulator closes is dropped: it never happened.
+    A call that is still waiting when the emulator closes is dropped: it is never processed.
     """
 
     name: ClassVar[str] = "commit_late"
@@ -168,7 +168,7 @@ class CommitLate(Action):
 
 @dataclass(frozen=True)
 class Duplicate(Action):
-    """The call is processed twice, as if a proxy had repeated it, and answered as the first or the last time."""
+    """The call is processed twice, as if a proxy had repeated it; `answer` selects the response to send."""
 
     name: ClassVar[str] = "duplicate"
     answer: Literal["first", "last"] = "last"
@@ -176,14 +176,14 @@ class Duplicate(Action):
 
 @dataclass(frozen=True)
 class Truncated(Action):
-    """The call is processed; of the answer half of the body is sent, then the connection is closed."""
+    """The call is processed; half of the response body is sent, then the connection is closed."""
 
     name: ClassVar[str] = "truncated"
 
 
 @dataclass(frozen=True)
 class Malformed(Action):
-    """The call is processed and answered with its status and headers, but this body."""
+    """The call is processed; the response keeps its status and headers but has this body."""
 
     name: ClassVar[str] = "malformed"
     body: str = "<html><body>It works!</body></html>"
@@ -191,14 +191,14 @@ class Malformed(Action):
 
 @dataclass(frozen=True)
 class Empty(Action):
-    """The call is processed and answered with its status, without a body."""
+    """The call is processed; the response keeps its status and headers but has no body."""
 
     name: ClassVar[str] = "empty"
 
 
 @dataclass(frozen=True)
 class StaleStatus(Action):
-    """The job is shown with this status, or with the one before its present one; nothing else of it changes."""
+    """The job is shown with this status, or with its previous one if `status` is None; nothing else changes."""
 
     name: ClassVar[str] = "stale_status"
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.GET, Operation.LIST})
@@ -207,18 +207,18 @@ class StaleStatus(Action):
 
 @dataclass(frozen=True)
 class ExpireTokens(Action):
-    """Every access token issued so far is invalid from now on, that of this very call too; static keys are not."""
+    """Every access token issued so far becomes invalid, including the one of this call; static keys stay valid."""
 
     name: ClassVar[str] = "expire_tokens"
 
 
 @dataclass(frozen=True)
 class Vanish(Action):
-    """The job is gone, before the call is processed or right after.
+    """The job disappears, either before the call is processed or right after.
 
     Attributes:
-        when: `before` or `after`.
-        runs: Whether an execution that has been started all the same loads its rows.
+        when: `before` or `after` the call is processed.
+        runs: Whether the execution of a job that was already submitted still loads its rows.
     """
 
     name: ClassVar[str] = "vanish"
@@ -235,7 +235,7 @@ ACTIONS: Mapping[str, type[Action]] = {action.name: action for action in Action.
 
 @dataclass(frozen=True)
 class Call:
-    """A request as the rules see it; `job_number` counts the jobs of the emulator from 1."""
+    """A request as the rules see it; `job_number` counts the jobs of the emulator in order of creation, from 1."""
 
     operation: Operation
     job_id: str | None = None
@@ -245,18 +245,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """One rule of a plan: an action, and the calls it happens to. Without any of the limits that is every call.
+    """One rule of a plan: an action, and the calls that it applies to.
+
+    A call matches if its operation, job and table do. Without any limit, the rule acts on every matching call.
 
     Attributes:
-        operation: An `Operation`, or `*` for each that the action can be done to.
-        action: What happens.
-        nth: Only at these calls, counted from 1 among those that match.
-        after: Only at calls later than this many.
-        every: Only at each so-many-th call, counted after `after`.
-        times: At most so often.
-        probability: Only with this probability, from the seed of the plan.
-        job: Only calls on this job: its id, or its number in order of creation, from 1.
-        table: Only calls on jobs of this table; case does not matter.
+        operation: An `Operation`, or `*` for all operations that the action can be applied to.
+        action: What happens to the call.
+        nth: Act only on these calls, counted from 1 among the matching calls.
+        after: Number of matching calls, counted from the first, on which the rule never acts.
+        every: Act only on every n-th of the matching calls that follow; 1 is every call.
+        times: Act at most this number of times.
+        probability: Act only with this probability, drawn from the seed of the plan.
+        job: Match only calls on this job: its id, or its number in order of creation, from 1.
+        table: Match only calls on jobs of this table; case is ignored.
     """
 
     operation: str
@@ -277,7 +279,7 @@ class Fault:
 
     @property
     def operations(self) -> frozenset[Operation]:
-        """The operations it can happen to."""
+        """The operations that the rule can apply to."""
         if self.operation != ANY_OPERATION:
             return frozenset({Operation(self.operation)})
         if self.job is not None:
@@ -285,7 +287,7 @@ class Fault:
         return self.action.operations & _WITH_A_TABLE if self.table is not None else self.action.operations
 
     def matches(self, call: Call) -> bool:
-        """Whether the call is one to count."""
+        """Return whether the rule counts the call: its operation, job and table match."""
         return (
             call.operation in self.operations
             and (self.job is None or self.job in {call.job_id, call.job_number})
@@ -293,13 +295,13 @@ class Fault:
         )
 
     def is_due(self, count: int) -> bool:
-        """Whether the count-th matching call is one that `nth`, `after` and `every` name."""
+        """Return whether `nth`, `after` and `every` select the count-th matching call (from 1)."""
         if self.nth is not None:
             return count in ((self.nth,) if isinstance(self.nth, int) else self.nth)
         return count > self.after and (count - self.after) % self.every == 0
 
     def to_data(self) -> dict[str, Any]:
-        """The rule as a plan writes it; what has its default is left out."""
+        """Return the rule as plain data for a plan; fields with their default value are omitted."""
         rule = _without_defaults(self) | {"action": self.action.name}
         if isinstance(self.nth, tuple):
             rule["nth"] = list(self.nth)
@@ -307,10 +309,10 @@ class Fault:
 
     @classmethod
     def from_data(cls, data: Any) -> Self:
-        """Read one rule of a plan.
+        """Parse one rule of a plan.
 
         Raises:
-            FaultPlanError: It is malformed.
+            FaultPlanError: The rule is malformed.
         """
         _require(isinstance(data, Mapping), "fault", "must be an object")
         names = {rule_field.name for rule_field in dataclasses.fields(cls)}
@@ -343,7 +345,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """Rules in order, and the seed of their probabilities."""
+    """An ordered list of rules, and the seed for their probabilities."""
 
     faults: Sequence[Fault] = ()
     seed: int = 0
@@ -353,25 +355,25 @@ class FaultPlan:
 
     @property
     def reads_created_tables(self) -> bool:
-        """Whether the table of a create call, which is in its body, has to be known."""
+        """Whether a rule needs the table of a create call, which only the body of the call contains."""
         return any(fault.table is not None and Operation.CREATE in fault.operations for fault in self.faults)
 
     def to_data(self) -> dict[str, Any]:
-        """The plan as plain data."""
+        """Return the plan as plain data."""
         seed = {"seed": self.seed} if self.seed else {}
         return seed | {"faults": [fault.to_data() for fault in self.faults]}
 
     def to_json(self) -> str:
-        """The plan as JSON, one rule a line."""
+        """Return the plan as JSON, one rule per line."""
         rules = ",\n".join(f"  {json.dumps(fault.to_data())}" for fault in self.faults)
         return f'{{"seed": {self.seed}, "faults": [\n{rules}\n]}}'
 
     @classmethod
     def from_data(cls, data: Any) -> Self:
-        """Read a plan; a list is the rules of one with seed 0.
+        """Parse a plan from plain data; a list is taken as the rules of a plan with seed 0.
 
         Raises:
-            FaultPlanError: It is malformed.
+            FaultPlanError: The plan is malformed.
         """
         plan = {"faults": data} if isinstance(data, list) else data
         if not isinstance(plan, Mapping):
@@ -386,10 +388,10 @@ class FaultPlan:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read a plan from JSON.
+        """Parse a plan from JSON.
 
         Raises:
-            FaultPlanError: It is malformed.
+            FaultPlanError: The text is not JSON, or the plan is malformed.
         """
         try:
             data = json.loads(text)
@@ -399,11 +401,11 @@ class FaultPlan:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Read a plan from a file: TOML if its name ends in `.toml`, else JSON.
+        """Read a plan from a file: TOML if its name ends in `.toml`, JSON otherwise.
 
         Raises:
-            FaultPlanError: It is malformed; the message begins with the path.
-            OSError: It cannot be read.
+            FaultPlanError: The content is malformed; the message starts with the path.
+            OSError: The file cannot be read.
         """
         content = Path(path).read_bytes()
         try:
@@ -411,15 +413,15 @@ class FaultPlan:
             if Path(path).suffix.lower() == ".toml":
                 return cls.from_data(tomllib.loads(text))
             return cls.from_json(text)
-        except ValueError as exc:  # FaultPlanError, TOMLDecodeError and UnicodeDecodeError are
+        except ValueError as exc:  # also FaultPlanError, TOMLDecodeError and UnicodeDecodeError
             raise FaultPlanError(f"{path}: {exc}") from exc
 
 
-# A plan at work
+# A plan in use
 
 
 class FiredFault(NamedTuple):
-    """A fault that happened: on which operation, at which of the calls its rule counts, and what it did."""
+    """A fault that fired: the operation, the number of the call among those that match its rule, and the action."""
 
     operation: str
     nth: int
@@ -427,12 +429,12 @@ class FiredFault(NamedTuple):
 
 
 class Faults:
-    """A plan at work, with what it has counted and done so far.
+    """A plan in use, with its counters and the faults that have fired so far.
 
     Attributes:
         plan: The plan.
-        fired: The faults that happened, in order.
-        calls: Calls seen per operation, with or without fault.
+        fired: The faults that have fired, in order.
+        calls: Number of calls per operation, with or without a fault.
     """
 
     def __init__(self, plan: FaultPlan | None = None) -> None:
@@ -445,7 +447,7 @@ class Faults:
         return f"<Faults {len(self._rules)} rules, {self.calls.total()} calls, {len(self.fired)} fired>"
 
     def pick(self, call: Call) -> Action | None:
-        """Count a call that arrives now; what is to happen to it."""
+        """Count a call that arrives now, and return the action to apply to it, or None."""
         self.calls[call.operation.value] += 1
         matching = [rule for rule in self._rules if rule.fault.matches(call)]
         for rule in matching:
@@ -465,7 +467,7 @@ class _Rule:
         self.fault = fault
         self.count = 0
         self.fired = 0
-        self._random = random.Random(seed)  # noqa: S311 - chance that can be repeated
+        self._random = random.Random(seed)  # noqa: S311 - must be reproducible, not secure
 
     def wants(self) -> bool:
         fault = self.fault
@@ -477,7 +479,7 @@ class _Rule:
 # Reading
 
 
-def _require(condition: bool, where: str, message: str) -> None:  # noqa: FBT001 - reads as the sentence it is
+def _require(condition: bool, where: str, message: str) -> None:  # noqa: FBT001 - reads like an assertion
     if not condition:
         raise FaultPlanError(f"{where}: {message}")
 
@@ -494,8 +496,8 @@ def _at(where: str, parse: Callable[[Any], _T], data: Any) -> _T:
 
 
 def _validated(kind: type[_D], data: Mapping[str, Any]) -> _D:
-    """An instance of a dataclass, every key and type checked."""
-    # Heavy, and most emulators read no plan.
+    """Build an instance of a dataclass from plain data, checking every key and type."""
+    # Imported here because pydantic loads slowly and most emulators read no plan.
     from pydantic import ConfigDict, ValidationError, create_model  # noqa: PLC0415
 
     fields: dict[str, Any] = {known.name: (known.type, _model_default(known)) for known in dataclasses.fields(kind)}
@@ -514,7 +516,7 @@ def _model_default(known: dataclasses.Field[Any]) -> Any:
 
 
 def _without_defaults(instance: Any) -> dict[str, Any]:
-    """The fields that differ from their defaults, except `action`."""
+    """Return the fields that differ from their defaults, except `action`."""
     fields = {known.name: known for known in dataclasses.fields(instance) if known.name != "action"}
     values = {name: getattr(instance, name) for name in fields}
     return {name: value for name, value in values.items() if value != _default(fields[name])}

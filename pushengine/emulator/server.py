@@ -1,4 +1,4 @@
-"""The emulator as a whole: the HTTP server, the threads that do its blocking work, and the executions of jobs."""
+"""The complete emulator: its HTTP server, the threads for its blocking work, and the execution of jobs."""
 
 import asyncio
 import logging
@@ -33,16 +33,16 @@ _Result = TypeVar("_Result")
 
 
 class Emulator:
-    """The Data Push API of one team on this machine.
+    """An emulator of the Data Push API of one team, on this machine.
 
     Args:
-        database: The DuckDB file of the tables; None keeps them in memory.
+        database: DuckDB file for the tables; None keeps them in memory.
         host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-        settings: What the team looks like.
+        port: Port to listen on; 0 picks a free one.
+        settings: Limits, credentials and behavior of the team; None uses the defaults.
 
     Attributes:
-        service: The state machine, for tests that want to look inside.
+        service: The state machine, for tests that inspect the state of the emulator.
     """
 
     def __init__(
@@ -84,18 +84,21 @@ class Emulator:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, once started."""
+        """The port that the emulator listens on, once started."""
         return self._port
 
     @property
     def url(self) -> str:
-        """The team URL."""
+        """The base URL of the emulated team."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     @property
     def faults(self) -> Faults:
-        """The fault plan at work, with what it has counted and done; assigning a plan, or rules, starts it afresh."""
+        """The active fault plan, with its counters and the faults that have fired.
+
+        Assigning a plan, or rules, replaces it and resets the counters; None removes all faults.
+        """
         return self._injection.faults
 
     @faults.setter
@@ -105,14 +108,14 @@ class Emulator:
 
     @property
     def pending_commits(self) -> int:
-        """Calls whose caller was cut off by a fault and that are still to be processed."""
+        """Number of calls that a fault cut off from their caller and that are still to be processed."""
         return self._injection.pending
 
     async def start(self) -> None:
-        """Open the database and listen."""
+        """Open the database and start listening."""
         if self._runner is not None:
             raise RuntimeError("the emulator is running already")
-        self._closing = asyncio.Event()  # not cleared: it belongs to the loop that waited for it
+        self._closing = asyncio.Event()  # a new one: an Event stays bound to the loop that first waited on it
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pushengine-emulator")
         try:
             self._spool = await self.run_blocking(Spool)
@@ -125,9 +128,9 @@ class Emulator:
         _log.info("emulator_started url=%s", self.url)
 
     async def aclose(self) -> None:
-        """Stop listening, let submitted jobs finish without further delay, and leave nothing behind.
+        """Stop listening, finish submitted jobs without further delay, and release all files and threads.
 
-        Calls that a fault would have committed later are dropped.
+        Calls that a fault has scheduled for later are dropped.
         """
         self._closing.set()
         if self._runner is not None:
@@ -144,25 +147,25 @@ class Emulator:
                 await _end(threads)
 
     async def query(self, sql: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run SQL on the tables, off the event loop; running jobs are not seen before they are DONE."""
+        """Run SQL on the tables, off the event loop; it sees the rows of a job only after they are committed."""
         if self._store is None:
             raise RuntimeError("the emulator is not running")
         return await self.run_blocking(self._store.query, sql, params)
 
     async def run_blocking(self, function: Callable[..., _Result], *args: Any) -> _Result:
-        """Run a blocking function on one of the emulator's threads."""
+        """Run a blocking function on one of the emulator's threads and return its result."""
         if self._threads is None:
             raise RuntimeError("the emulator is not running")
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     def execute(self, job: Job) -> None:
-        """Start the execution of a queued job."""
+        """Start the execution of a queued job in the background."""
         task = asyncio.get_running_loop().create_task(self._execute(job), name=f"emulator-job-{job.id}")
         self._executions.add(task)
         task.add_done_callback(self._executions.discard)
 
     async def sweep(self) -> None:
-        """Delete the spool files that no job needs any more."""
+        """Delete the spool files that no job needs anymore."""
         garbage = self.service.take_garbage()
         if garbage:
             await self.run_blocking(_unlink, garbage)
@@ -198,7 +201,7 @@ class Emulator:
         await self.sweep()
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait, but not once the emulator is closing; returns whether it is not."""
+        """Wait for `seconds`, or until the emulator closes; return False in the second case."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -214,7 +217,7 @@ class Emulator:
             logs = self._store.transact(lambda connection: Load(connection, job, schema, self.settings).run())
         except (LoadError, duckdb.Error, pa.ArrowException, OSError, ValueError) as exc:
             return JobStatus.ERROR, [f"The data could not be loaded: {exc}"]
-        except Exception as exc:  # noqa: BLE001 - a bug here must end in ERROR, not in a job that runs for ever
+        except Exception as exc:  # noqa: BLE001 - a bug here must end the job with ERROR, not leave it RUNNING forever
             _log.exception("execution_failed job_id=%s", job.id)
             return JobStatus.ERROR, [f"Internal error: {exc!r}"]
         return JobStatus.DONE, logs
@@ -229,10 +232,10 @@ class Emulator:
 
 
 async def _end(threads: ThreadPoolExecutor) -> None:
-    """Wait for the threads to end without blocking the loop, which other servers and clients may share."""
+    """Wait for the threads to end without blocking the event loop, which other servers and clients may share."""
     waiting = threading.Thread(target=threads.shutdown, name="pushengine-emulator-end")
     waiting.start()
-    while waiting.is_alive():  # noqa: ASYNC110 - a thread that sets an event is still alive when it does
+    while waiting.is_alive():  # noqa: ASYNC110 - a thread that sets an event is itself still alive at that point
         await asyncio.sleep(_JOIN_POLL_SECONDS)
 
 

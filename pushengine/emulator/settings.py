@@ -1,4 +1,4 @@
-"""What an emulated team looks like: limits, credentials, and a switch for every fact the vendor has not published."""
+"""Settings of an emulated team: limits, credentials, and a switch for every behavior that the vendor has not published."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ ClientAuthMethod = Literal["basic", "post"]
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorCredentials:
-    """The only credentials a strict emulator accepts; one that is None admits nobody."""
+    """The only credentials that an emulator accepts; a kind of credential that is None is never accepted."""
 
     client_id: str | None = None
     client_secret: str | None = field(default=None, repr=False)
@@ -28,42 +28,47 @@ class EmulatorSettings:
     """Settings of one emulated team.
 
     Attributes:
-        credentials: Who may call. None: any well-formed credential, and any client id and secret get a token.
-        pool_ids: The pools that exist. None: every pool id does, each with tables of its own.
-        forbidden_pool_ids: Pools that answer 403.
-        submits_per_second: Submits allowed in any sliding second.
+        credentials: The accepted credentials. None: any well-formed credential is accepted, and any client id and secret
+            get a token.
+        pool_ids: Ids of the pools that exist. None: every pool id exists. Each pool has its own tables.
+        forbidden_pool_ids: Ids of the pools for which requests are rejected with 403.
+        submits_per_second: Submits allowed in any one-second interval, a sliding window.
         submits_per_hour: Submits allowed in one UTC hour, a fixed window.
-        refused_submits_count: Whether a submit answered with 429 spends quota as well.
-        failed_submits_count: Whether a submit within quota that is then refused, as by 404 or 409, has spent quota.
-        rate_limit_headers: Send `x-ratelimit-*`, and `Retry-After` with a JSON body on 429. Documented is a bare 429.
-        queue_seconds: How long a submitted job stays QUEUED.
-        run_seconds: How long a job stays RUNNING before its work is applied.
-        resubmit: Submit of a job that is not NEW: `conflict` is a 409, `accept` a 200 without effect, `rerun` a 200
-            that runs a finished job a second time.
-        conflict_scope: `job`: 409 only for the job itself; `table`: also while another job of the table is at work.
-        unsubmitted_job_ttl_seconds: Age at which a NEW job is gone.
-        unsubmitted_job_ttl_from: What its age is counted from: its creation, or the latest change, as by a chunk.
-        delete_unsubmitted: Delete of a NEW job: `remove` drops it and its chunks, `cancel` leaves both with the status
-            CANCELED, `ignore` is a 200 without effect, `refuse` a 409.
+        refused_submits_count: Whether a submit rejected with 429 spends quota too.
+        failed_submits_count: Whether a submit within quota that then fails, for example with 404 or 409, spends quota.
+        rate_limit_headers: Whether responses to submits carry `x-ratelimit-*` headers, and a 429 also `Retry-After` and a
+            JSON body. Only a bare 429 is documented.
+        queue_seconds: Seconds that a submitted job stays QUEUED.
+        run_seconds: Seconds that a job stays RUNNING before its chunks are applied.
+        resubmit: Response to the submit of a job that is not NEW: `conflict` is a 409, `accept` is a 200 without effect,
+            `rerun` is a 200 that runs a finished job again.
+        conflict_scope: When a submit gets a 409: `job`, only for the status of the job itself; `table`, also while
+            another job of the same table is QUEUED or RUNNING.
+        unsubmitted_job_ttl_seconds: Age in seconds at which a NEW job disappears.
+        unsubmitted_job_ttl_from: Start of that age: `created` is the creation of the job, `modified` its latest change,
+            such as an added chunk.
+        delete_unsubmitted: Effect of deleting a NEW job: `remove` drops the job and its chunks, `cancel` keeps both and
+            sets the status to CANCELED, `ignore` is a 200 without effect, `refuse` is a 409.
         checksum: Algorithm of the chunk checksums; `opaque` is a random string.
-        checksum_encoding: How the digest is written.
-        checksum_covers: The bytes it is taken over: the file, or the whole multipart body.
-        chunk_list_lag_seconds: How long a new chunk is missing from the chunk list.
-        chunk_list_page_size: How many chunks one answer lists at most; the others are on `?page=1` and so on. None: all.
-        token_lifetime_seconds: Life of an OAuth access token.
-        client_auth_methods: Ways a client may authenticate at the token endpoint.
-        scopes: The scopes the OAuth client holds; asking for another one fails the grant.
-        max_chunk_bytes: Largest file of one upload; above it 413.
-        create_returns_body: False: create answers 201 without a body.
-        upload_returns_chunk: False: an upload answers 200 without a body.
-        datetime_format: How timestamps appear in JSON.
-        default_varchar_length: Length of STRING columns that nobody declared.
+        checksum_encoding: Text encoding of the digest.
+        checksum_covers: Bytes that the checksum covers: the file, or the whole multipart body.
+        chunk_list_lag_seconds: Seconds until a new chunk appears in the chunk list.
+        chunk_list_page_size: Maximum number of chunks in one response; the next ones are on `?page=1` and so on. None:
+            all chunks are in one response.
+        token_lifetime_seconds: Lifetime of an OAuth access token in seconds.
+        client_auth_methods: Methods by which a client may authenticate at the token endpoint.
+        scopes: Scopes that the OAuth client holds; a request for any other scope fails the grant.
+        max_chunk_bytes: Maximum size of an uploaded file in bytes; a larger one is rejected with 413.
+        create_returns_body: Whether create responds with the job. False: 201 without a body.
+        upload_returns_chunk: Whether an upload responds with the chunk. False: 200 without a body.
+        datetime_format: Format of timestamps in JSON.
+        default_varchar_length: Length in characters of STRING columns for which the job declares no length.
         accepted_codecs: Parquet compression codecs that pass validation.
         accepts_int64_timestamps: Whether Parquet timestamps may be INT64. INT96 always passes.
-        accepts_dates: Whether Parquet DATE columns pass.
-        accepts_data_page_v2: Whether Parquet data pages of version 2 pass.
-        now: The server's clock, in unix seconds.
-        fault_plan: What goes wrong from the start; `Emulator.faults` shows and replaces it.
+        accepts_dates: Whether Parquet DATE columns pass validation.
+        accepts_data_page_v2: Whether Parquet data pages of version 2 pass validation.
+        now: The server's clock, in Unix seconds.
+        fault_plan: Fault plan that is active from the start; `Emulator.faults` shows and replaces it.
     """
 
     credentials: EmulatorCredentials | None = None

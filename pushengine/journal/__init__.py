@@ -1,1 +1,1 @@
-"""What this host intended and learned of each push, in SQLite."""
+"""The journal: an append-only SQLite record of every push of this host."""

@@ -1,7 +1,10 @@
-"""What the journal holds: pushes, and facts about them, one class for each kind of fact.
+"""The records of the journal: pushes, and facts about them. Each kind of fact has its own class.
 
-On disk a fact is its kind and a JSON object of its attributes (format 1). A newer version may have written more: `from_body` ignores keys that
-it does not know, and a kind that it does not know is no fact to it (`FactRow.fact` is None). What an older version did not write has a default.
+On disk a fact is its kind plus a JSON object of its attributes (format 1). Compatibility with other versions:
+
+    unknown key        ignored by `from_body`: a newer version wrote it
+    unknown kind       `FactRow.fact` is None: a newer version wrote it
+    missing key        the attribute's default: an older version did not write it
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ from typing import Any, ClassVar, Literal, Self
 from pushengine.model import ChunkType, ColumnType
 
 NOBODY_RESUMED = "nobody resumed it in time"
-"""The reason of a `PushSuperseded` without another push that took its place."""
+"""The reason of a `PushSuperseded` if the push was abandoned and no other push replaced it."""
 Fingerprint = list[list[Any]]
-"""See `sources.fingerprint`."""
+"""The fingerprint of the source files; `sources.fingerprint` describes its layout."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PushRow:
-    """A push as the journal lists it; times in seconds UTC."""
+    """A push in the journal's list of pushes; times are in seconds UTC."""
 
     push_id: str
     identity: str
@@ -35,10 +38,10 @@ class PushRow:
 
 
 class Fact:
-    """One thing that was intended or learned of a push.
+    """One record of the journal about one push: something that is about to happen, or that has happened.
 
     Attributes:
-        kind: Its name on disk.
+        kind: Name of this kind of fact on disk.
     """
 
     kind: ClassVar[str]
@@ -46,15 +49,15 @@ class Fact:
     __slots__ = ()
 
     def to_body(self) -> dict[str, Any]:
-        """The JSON object on disk."""
+        """Return the JSON object that is stored on disk."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """The fact that was written as `body`, by this version or another one.
+        """Return the fact that this or another version wrote as `body`.
 
         Raises:
-            TypeError: It is no object, or a key is missing that every version has written.
+            TypeError: `body` is not an object, or it lacks a key that every version has written.
         """
         if not isinstance(body, Mapping):
             raise TypeError(f"{cls.kind} is no object")
@@ -66,7 +69,7 @@ class Fact:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushPlanned(Fact):
-    """The push begins; nothing was sent."""
+    """The push is planned; nothing has been sent yet."""
 
     kind = "push_planned"
     target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -83,7 +86,7 @@ class PushPlanned(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStarted(Fact):
-    """A process works on the push from here on; `fingerprint` is that of its files, if they look touched."""
+    """A process starts to work on the push; `fingerprint` is set if the files match none of the fingerprints recorded so far."""
 
     kind = "session_started"
     pid: int
@@ -91,7 +94,7 @@ class SessionStarted(Fact):
     fingerprint: Fingerprint | None = None
 
     def to_body(self) -> dict[str, Any]:
-        """The process that began the push says nothing of its files here: they are in the plan."""
+        """Return the JSON object; without `fingerprint` in the push's first session, because the plan already has it."""
         body = Fact.to_body(self)
         if not self.resumed:
             del body["fingerprint"]
@@ -100,14 +103,14 @@ class SessionStarted(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobIntended(Fact):
-    """A create is about to leave."""
+    """A request to create a job is about to be sent."""
 
     kind = "job_intended"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobCreated(Fact):
-    """The platform has made the job."""
+    """The platform created the job."""
 
     kind = "job_created"
     job_id: str
@@ -115,7 +118,7 @@ class JobCreated(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkSending(Fact):
-    """An upload is about to leave."""
+    """An upload of a chunk is about to be sent."""
 
     kind = "chunk_sending"
     job_id: str
@@ -130,7 +133,7 @@ class ChunkSending(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkAcked(Fact):
-    """The platform answered that it has the chunk."""
+    """The platform confirmed the upload of the chunk."""
 
     kind = "chunk_acked"
     job_id: str
@@ -139,7 +142,7 @@ class ChunkAcked(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkRefused(Fact):
-    """An answer proved that the platform does not have the chunk."""
+    """The upload is known to have had no effect: the platform does not have the chunk."""
 
     kind = "chunk_refused"
     job_id: str
@@ -149,7 +152,7 @@ class ChunkRefused(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkUnknown(Fact):
-    """There was no answer: the platform may have the chunk."""
+    """The outcome of an upload is unknown: the platform may have the chunk."""
 
     kind = "chunk_unknown"
     job_id: str
@@ -159,7 +162,7 @@ class ChunkUnknown(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkReconciled(Fact):
-    """The job's chunk list told whether the platform has the chunk."""
+    """The job's chunk list showed whether the platform has the chunk."""
 
     kind = "chunk_settled"
     job_id: str
@@ -170,7 +173,7 @@ class ChunkReconciled(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SourceAcked(Fact):
-    """All rows are acknowledged; `sha256` has a digest for each file, or is None."""
+    """All rows of the source are acknowledged; `sha256` holds one digest per file, or is None if they were not computed."""
 
     kind = "source_acked"
     job_id: str
@@ -181,7 +184,7 @@ class SourceAcked(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobSealed(Fact):
-    """The job's chunk list equals what was sent."""
+    """The job's chunk list matches what was sent."""
 
     kind = "job_sealed"
     job_id: str
@@ -191,7 +194,7 @@ class JobSealed(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitIntended(Fact):
-    """A submit is about to leave; it spends quota."""
+    """A submit is about to be sent; it spends quota."""
 
     kind = "submit_intended"
     job_id: str
@@ -199,7 +202,7 @@ class SubmitIntended(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitRefused(Fact):
-    """The submit certainly had no effect."""
+    """The submit is known to have had no effect."""
 
     kind = "submit_refused"
     job_id: str
@@ -208,7 +211,7 @@ class SubmitRefused(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitUnknown(Fact):
-    """Whether the submit had an effect is not known."""
+    """The outcome of the submit is unknown: it may have had an effect."""
 
     kind = "submit_unknown"
     job_id: str
@@ -217,7 +220,7 @@ class SubmitUnknown(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitAccepted(Fact):
-    """The platform took the submit."""
+    """The platform accepted the submit."""
 
     kind = "submit_accepted"
     job_id: str
@@ -225,7 +228,7 @@ class SubmitAccepted(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobPolled(Fact):
-    """A poll saw another status."""
+    """A poll returned a status that differs from the previous one."""
 
     kind = "job_polled"
     job_id: str
@@ -234,7 +237,7 @@ class JobPolled(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettled(Fact):
-    """The final status was seen."""
+    """A poll returned the job's final status."""
 
     kind = "job_settled"
     job_id: str
@@ -244,7 +247,7 @@ class JobSettled(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobDiscarded(Fact):
-    """The job was deleted, or could not be (`error`)."""
+    """The job was deleted, or its deletion failed with `error`."""
 
     kind = "job_discarded"
     job_id: str
@@ -253,14 +256,14 @@ class JobDiscarded(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushRestarted(Fact):
-    """A fresh job follows; `schema` is the new one, if it is another."""
+    """The job was abandoned and a fresh one follows; `schema` is the new schema, or None if it stays the same."""
 
     kind = "push_restarted"
     reason: str = ""
     schema: Mapping[str, Any] | None = None
 
     def to_body(self) -> dict[str, Any]:
-        """Without a schema that stays as it was."""
+        """Return the JSON object; without `schema` if it stays the same."""
         body = Fact.to_body(self)
         if self.schema is None:
             del body["schema"]
@@ -269,7 +272,7 @@ class PushRestarted(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushFinished(Fact):
-    """The push is DONE."""
+    """The push reached DONE."""
 
     kind = "push_finished"
     receipt: Mapping[str, Any]
@@ -277,7 +280,7 @@ class PushFinished(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushFailed(Fact):
-    """The push ended for good without DONE."""
+    """The push ended without reaching DONE and cannot be resumed."""
 
     kind = "push_failed"
     error: str = ""
@@ -287,7 +290,7 @@ class PushFailed(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushInterrupted(Fact):
-    """The process stopped; the push can go on."""
+    """The process stopped working on the push, which can be resumed."""
 
     kind = "push_interrupted"
     error: str = ""
@@ -296,7 +299,7 @@ class PushInterrupted(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushSuperseded(Fact):
-    """Another push took its place, or nobody went on with it."""
+    """The push was closed because another push replaced it, or because it was not resumed in time."""
 
     kind = "push_superseded"
     reason: str = ""
@@ -336,7 +339,7 @@ KINDS: Mapping[str, type[Fact]] = {
 
 @dataclasses.dataclass(frozen=True)
 class FactRow:
-    """A fact as the journal stores it; `at` in seconds UTC."""
+    """A fact as the journal stores it; `at` is in seconds UTC."""
 
     push_id: str
     at: float
@@ -345,15 +348,15 @@ class FactRow:
 
     @classmethod
     def of(cls, push_id: str, at: float, fact: Fact) -> Self:
-        """The row for a fact."""
+        """Return the row for a fact."""
         return cls(push_id, at, fact.kind, fact.to_body())
 
     @functools.cached_property
     def fact(self) -> Fact | None:
-        """What it says; None for a kind that a newer version has written.
+        """The decoded fact, or None if its kind is unknown because a newer version wrote it.
 
         Raises:
-            TypeError: Something is missing in it that every version has written.
+            TypeError: The body is not an object, or it lacks a key that every version has written.
         """
         kind = KINDS.get(self.kind)
         return None if kind is None else kind.from_body(self.body)

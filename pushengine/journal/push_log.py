@@ -1,4 +1,4 @@
-"""The journal of one push while it runs: each fact durable first, then part of the state, then told."""
+"""The journal of one running push. Each fact is first made durable, then applied to the state, then emitted as events."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ JOURNAL_IS_SLOW = "the journal is slow, or another process has it locked"
 
 
 class PushLog:
-    """Records facts, holds the state that they add up to, and emits the events that they mean.
+    """Records the facts of one push, keeps its state, and emits the corresponding events.
 
     Args:
-        journal: Where facts go.
-        clock: When they happen.
-        push_id: The push.
-        team: Whose checksum algorithm is remembered.
-        sink: Takes events.
-        rows: What is known already, for a resumed push.
+        journal: The journal that stores the facts.
+        clock: Source of the facts' timestamps.
+        push_id: Id of the push.
+        team: Host of the team, for which the platform's checksum algorithm is stored.
+        sink: Receives the events.
+        rows: Facts that are already in the journal, if the push is resumed.
     """
 
     def __init__(
@@ -48,21 +48,22 @@ class PushLog:
 
     @property
     def state(self) -> PushState:
-        """What is known of the push now."""
+        """The current state of the push."""
         return self._history.state
 
     def seconds_since(self, at: float) -> float:
-        """Time since a fact of this push, in seconds; for a fact of an earlier process the time since this one took over.
+        """Return the seconds since the fact recorded at `at`; for a fact of an earlier process, since this process took over the push.
 
-        Wall clocks are set, and two processes may see two of them: what has to be waited out is measured where nothing is set.
+        Measured with the monotonic clock: a wall clock may be adjusted, and two processes may see different ones. Only times of
+        `ChunkReconciled` and `SubmitAccepted` facts are tracked.
         """
         return self._clock.monotonic() - self._recorded_at.get(at, self._opened_at)
 
     async def begin(self, row: PushRow, *started: Fact) -> None:
-        """List the push, together with its first facts: all of them or nothing is durable.
+        """Add the push to the list of pushes together with its first facts, in one transaction.
 
         Raises:
-            JournalError: It could not be recorded.
+            JournalError: The journal could not be written; nothing was recorded.
         """
         await self._write(row.created_at, started, also=lambda file: file.begin_push(row))
 
@@ -70,11 +71,11 @@ class PushLog:
         """Make one fact durable, apply it, and emit its events.
 
         Args:
-            fact: What is intended or was learned.
-            final_state: Also set the push's state in the list of pushes.
+            fact: The fact to record.
+            final_state: If given, also set the push's state in the list of pushes, in the same transaction.
 
         Raises:
-            JournalError: It could not be recorded; what it announces must not happen.
+            JournalError: The fact could not be recorded; the caller must not do what the fact announces.
         """
         at = self._clock.now()
 
@@ -96,16 +97,16 @@ class PushLog:
             with announce_when_slow(self._announce_slow_journal):
                 await self._journal.do(write)
             for fact in recorded:
-                if isinstance(fact, facts.ChunkReconciled | facts.SubmitAccepted):  # something is measured from these
+                if isinstance(fact, facts.ChunkReconciled | facts.SubmitAccepted):  # `seconds_since` needs these
                     self._recorded_at[at] = self._clock.monotonic()
                 self._history.apply(fact, at)
                 self.tell(fact)
 
-        # Even if the caller is cancelled meanwhile: what happened has happened, and the clean-up must know of it.
+        # Finish even if the caller is cancelled meanwhile: the fact is true, and clean-up relies on it.
         await finish(write_and_apply())
 
     def tell(self, fact: Fact) -> None:
-        """Emit the events of a fact, one that was just recorded or one that an earlier process has recorded."""
+        """Emit the events of a fact that was just recorded, or that an earlier process recorded."""
         for event in events_of(fact, self.push_id, self.state):
             self._sink.emit(event)
 
@@ -113,21 +114,21 @@ class PushLog:
         self._sink.emit(events.WaitStarted(push_id=self.push_id, reason=JOURNAL_IS_SLOW))
 
     async def known_checksum(self) -> str | None:
-        """The platform's checksum algorithm as learned for this team."""
+        """Return the checksum algorithm that the platform uses for this team, or None if it is not known yet."""
         with announce_when_slow(self._announce_slow_journal):
             return await self._journal.read(lambda file: file.checksum_of(self._team))
 
     async def record_checksum(self, algorithm: str) -> None:
-        """Remember it."""
+        """Store the checksum algorithm that the platform uses for this team."""
         with announce_when_slow(self._announce_slow_journal):
             await self._journal.do(lambda file: file.record_checksum(self._team, algorithm))
 
 
 def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901 - one flat table
-    """The events that a fact means, once it is part of the state.
+    """Yield the events of a fact that has already been applied to the state.
 
-    Not here: a restart, which is told before the source is read and its fact written; the end of a push, whose event carries the whole
-    receipt; and what no fact holds, such as attempts, waits and how long things took.
+    Other code emits the events of a restart (before the source is read again and the fact is recorded), of the end of a push
+    (they carry the whole receipt), and of everything that no fact records, such as attempts, waits and timings.
     """
     match fact:
         case facts.PushPlanned():
@@ -148,7 +149,8 @@ def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Eve
             )
         case facts.JobSealed():
             yield events.JobVerified(push_id=push_id, job_id=fact.job_id, chunks=fact.chunks, verified=fact.verified)
-        case facts.SubmitAccepted() if not state.job_of(fact.job_id).repeats:  # the job is polled already
+        # A repeated submit has no event: the job is already being polled.
+        case facts.SubmitAccepted() if not state.job_of(fact.job_id).repeats:
             yield events.JobSubmitted(push_id=push_id, job_id=fact.job_id, submits=state.submits)
         case facts.JobPolled():
             yield events.JobStatusChanged(push_id=push_id, job_id=fact.job_id, status=fact.status)
@@ -161,7 +163,7 @@ def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Eve
 
 
 def push_started(push_id: str, planned: facts.PushPlanned, state: PushState) -> events.PushStarted:
-    """The event for a push that is planned."""
+    """Return the event for a planned push."""
     return events.PushStarted(
         push_id=push_id,
         table=str(planned.target.get("table", "")),
@@ -173,7 +175,7 @@ def push_started(push_id: str, planned: facts.PushPlanned, state: PushState) -> 
 
 
 def push_resumed(push_id: str, state: PushState) -> events.PushResumed:
-    """The event for a push of an earlier process that this one takes over."""
+    """Return the event for a push that this process takes over from an earlier one."""
     acked = state.job.acked if state.job else []
     return events.PushResumed(
         push_id=push_id,

@@ -1,4 +1,4 @@
-"""What can be asked of a journal; shared by the one that is written and the one that is only read."""
+"""Queries on a journal, shared by the writable `JournalFile` and the read-only `JournalReader`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pushengine.journal.sqlite_errors import corrupt, translated
 
 FORMAT_VERSION = 1
 
-# A damaged fact, whose body is no JSON, must not fail a question about all pushes. It is taken to say what has nothing deleted: that its job
-# was submitted, that its push needs the file. CASE, because SQLite may look at the terms of an AND in any order.
+# A damaged fact, whose body is not valid JSON, must not fail a query over all pushes. Both queries read it in the way that prevents a
+# deletion: its job was submitted, its push needs the file. They use CASE because SQLite may evaluate the terms of an AND in any order.
 
 _FORGOTTEN_JOBS = """
 SELECT pushes.*, json_extract(made.body, '$.job_id') AS job_id
@@ -44,11 +44,11 @@ SELECT EXISTS (
 
 
 class JournalQueries:
-    """Questions to an open database. Blocking.
+    """Queries on an open journal database. Every method blocks on disk.
 
     Args:
-        db: The database.
-        path: Its file, for messages.
+        db: Connection to the database.
+        path: The database file, for error messages.
     """
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
@@ -56,10 +56,10 @@ class JournalQueries:
         self._db = db
 
     def known_format(self) -> int:
-        """The format of the file; 0 if nothing was written yet.
+        """Return the format number of the file; 0 if nothing has been written yet.
 
         Raises:
-            JournalVersionError: A newer version wrote it.
+            JournalVersionError: A newer version of pushengine wrote the file.
         """
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > FORMAT_VERSION:
@@ -71,22 +71,22 @@ class JournalQueries:
         return int(version)
 
     def pushes(self, *, state: str | None = None, limit: int = 1000) -> list[PushRow]:
-        """Pushes, newest first."""
+        """Return at most `limit` pushes, newest first; `state` selects those in one state."""
         chosen = "" if state is None else "WHERE state = :state"
         with translated(self.path):
             rows = self._db.execute(
-                f"SELECT * FROM pushes {chosen} ORDER BY created_at DESC, rowid DESC LIMIT :limit",  # noqa: S608 - constants
+                f"SELECT * FROM pushes {chosen} ORDER BY created_at DESC, rowid DESC LIMIT :limit",  # noqa: S608 - only constants
                 {"state": state, "limit": limit},
             )
             return [PushRow(*row) for row in rows]
 
     def push(self, push_id: str) -> PushRow | None:
-        """One push."""
+        """Return the push with this id, or None if there is none."""
         row = self._db.execute("SELECT * FROM pushes WHERE push_id = ?", (push_id,)).fetchone()
         return PushRow(*row) if row else None
 
     def find_open(self, identity: str) -> PushRow | None:
-        """The newest push of this identity that is not known to be over for whoever asked for it."""
+        """Return the newest push of this identity that is unfinished, or DONE without its receipt having reached the caller."""
         rows = self._db.execute(
             "SELECT * FROM pushes WHERE identity = ? AND state IN ('open', 'finished') ORDER BY created_at DESC, rowid DESC LIMIT 1",
             (identity,),
@@ -94,10 +94,10 @@ class JournalQueries:
         return PushRow(*rows[0]) if rows else None
 
     def facts(self, push_id: str) -> list[FactRow]:
-        """What is known of a push, in order.
+        """Return the facts of a push in the order in which they were recorded.
 
         Raises:
-            JournalCorruptError: One of its facts is no JSON, or lacks what every version has written.
+            JournalCorruptError: One of the facts is not valid JSON, or lacks a key that every version has written.
         """
         try:
             with translated(self.path):
@@ -106,13 +106,16 @@ class JournalQueries:
                 ).fetchall()
             found = [FactRow(push, at, kind, json.loads(body)) for push, at, kind, body in rows]
             for row in found:
-                _ = row.fact  # what cannot be understood is found here, where it can be said which push it is
+                _ = row.fact  # decode now: here the error can name the push
         except (ValueError, TypeError) as error:
             raise corrupt(self.path, f"a fact of push {push_id} cannot be read: {error}") from error
         return found
 
     def stale_pushes(self, stale_before: float) -> list[PushRow]:
-        """Open pushes that have no job and were not touched since: nothing of theirs is on the platform."""
+        """Return open pushes without a recorded job that were last updated before `stale_before` (seconds UTC).
+
+        Closing them leaves no known job behind on the platform.
+        """
         rows = self._db.execute(
             "SELECT * FROM pushes WHERE state = 'open' AND updated_at < ? AND NOT EXISTS"
             " (SELECT 1 FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'job_created')",
@@ -121,15 +124,15 @@ class JournalQueries:
         return [PushRow(*row) for row in rows]
 
     def forgotten_jobs(self, team: str, pool_id: str, stale_before: float) -> list[tuple[PushRow, str]]:
-        """Jobs that pushes made, neither submitted nor deleted, which nobody will go on with: (push, job id).
+        """Return jobs that no push will continue, as (push, job id): not deleted, and without a recorded intent to submit.
 
-        Their push is over, or was left open and not touched since `stale_before`.
+        Their push failed, was superseded, or is open but was last updated before `stale_before` (seconds UTC).
         """
         rows = self._db.execute(_FORGOTTEN_JOBS, (team, pool_id, stale_before))
         return [(PushRow(*row[:-1]), row[-1]) for row in rows]
 
     def is_forgotten(self, push_id: str, job_id: str, stale_before: float) -> bool:
-        """Whether `forgotten_jobs` still names this job."""
+        """Return whether `forgotten_jobs` still lists this job."""
         row = self.push(push_id)
         if row is None:
             return False
@@ -139,29 +142,31 @@ class JournalQueries:
         return job_id in [found[-1] for found in rows]
 
     def needs_file(self, name: str, *, ended_since: float | None = None) -> bool:
-        """Whether the source of a push that is open or unknown, or that ended since, is or was a file of this name in any folder.
+        """Return whether any push needs, or recently needed, a source file of this name.
 
-        The folder is not compared: one folder has many spellings. The push is not looked for by its id: one that took the place of another
-        reads the file that is named after that one. What a pattern or a folder found counts as well.
+        Checks pushes in state `open` or `unknown`, and with `ended_since` (seconds UTC) also all that were last updated at or after that
+        time. Files that a pattern or a folder matched count as well.
         """
+        # Only the file name is compared: one folder has many spellings. Nor is the push found by its id: a push that replaced another
+        # reads the file that is named after the other one.
         (is_needed,) = self._db.execute(_NEEDS_FILE, (name, ended_since)).fetchone()
         return bool(is_needed)
 
     def checksum_of(self, team: str) -> str | None:
-        """The checksum algorithm learned for a team."""
+        """Return the checksum algorithm that the platform uses for a team, or None if it is not known yet."""
         row = self._db.execute("SELECT checksum FROM teams WHERE team = ?", (team,)).fetchone()
         return row[0] if row else None
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the database."""
         self._db.close()
 
 
 def require_sound(db: sqlite3.Connection, path: Path) -> None:
-    """Check the database's structure, as far as that is quick.
+    """Run SQLite's quick structural check.
 
     Raises:
-        JournalCorruptError: It is damaged.
+        JournalCorruptError: The database is damaged.
     """
     (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":

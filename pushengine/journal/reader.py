@@ -1,7 +1,6 @@
-"""The journal for those who only look: `history`, `show`, `journal check` and `journal export`.
+"""Read-only access to a sound journal, for commands such as `history` and `show`.
 
-Nothing here writes to the journal. A sound one is read in place, beside the processes that work with it. A damaged one is copied with its
-write-ahead log into a temporary folder, and read there row by row, so that one bad page costs its own rows only.
+Nothing here writes to the journal; it is read in place while other processes use it. `journal/salvage.py` reads damaged ones.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ _MAX_SHOWN = 5
 
 
 class JournalReader(JournalQueries):
-    """Reads a sound journal in place; to be used in a `with` statement.
+    """A sound journal, opened read-only in place. Use it in a `with` statement.
 
     Args:
         path: The database file.
 
     Raises:
-        JournalCorruptError: It is damaged.
-        JournalVersionError: A newer version wrote it.
-        JournalError: It cannot be read.
+        JournalCorruptError: The journal is damaged.
+        JournalVersionError: A newer version of pushengine wrote the journal.
+        JournalError: The journal cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,10 +46,10 @@ class JournalReader(JournalQueries):
         self.close()
 
     def find(self, prefix: str) -> PushRow:
-        """The one push whose id begins like this.
+        """Return the push whose id equals `prefix`, or otherwise the only one whose id starts with it.
 
         Raises:
-            ConfigError: There is none, or more than one.
+            ConfigError: No push matches, or more than one does.
         """
         with translated(self.path):
             rows = self._db.execute(

@@ -1,4 +1,8 @@
-"""What can still be read of a damaged journal."""
+"""Check and export a journal even if it is damaged: `journal check` and `journal export`.
+
+A sound journal is read in place. A damaged one is copied with its write-ahead log into a temporary folder and read there row by row, so
+that a bad page costs only its own rows.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +27,14 @@ _MAX_PROBLEMS = 5
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JournalCheck:
-    """What `pushengine journal check` found.
+    """The result of `pushengine journal check`.
 
     Attributes:
-        problems: What is wrong; empty for a sound journal.
-        format: Format number, or None if it cannot be told.
-        pushes: Pushes that can be read, by state.
-        facts: Facts that can be read.
-        unreadable: Facts whose place is known and that cannot be read.
+        problems: Description of each problem; empty for a sound journal.
+        format: Format number, or None if it cannot be read.
+        pushes: Number of readable pushes in each state.
+        facts: Number of readable facts.
+        unreadable: Number of facts that are known to exist but cannot be read.
     """
 
     path: Path
@@ -42,15 +46,15 @@ class JournalCheck:
     unreadable: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the result as plain JSON types."""
         return {**dataclasses.asdict(self), "path": str(self.path), "problems": list(self.problems)}
 
 
 def check_journal(path: Path) -> JournalCheck:
-    """Look at everything.
+    """Run the full integrity check and read every fact and push.
 
     Raises:
-        JournalError: The file cannot be read at all, for a reason that is not damage.
+        JournalError: The file cannot be read at all, for a reason other than damage.
     """
     with _opened_or_copied(path) as (db, problems):
         salvage = Salvage(db)
@@ -76,7 +80,7 @@ def check_journal(path: Path) -> JournalCheck:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What `export_facts` wrote."""
+    """The result of `export_facts`: numbers of exported and unreadable facts, and the problems found."""
 
     facts: int
     unreadable: int
@@ -84,10 +88,10 @@ class ExportResult:
 
 
 def export_facts(path: Path, write: Callable[[str], object]) -> ExportResult:
-    """Give every fact that can be read, as a line of JSON, to `write`.
+    """Call `write` with every readable fact as one line of JSON.
 
     Raises:
-        JournalError: The file cannot be read at all, for a reason that is not damage.
+        JournalError: The file cannot be read at all, for a reason other than damage.
     """
     written = 0
     with _opened_or_copied(path) as (db, problems):
@@ -100,10 +104,10 @@ def export_facts(path: Path, write: Callable[[str], object]) -> ExportResult:
 
 
 class Salvage:
-    """Reads whatever rows can be read, from a connection that may fail at any of them, or from none.
+    """Reads all readable rows over a connection that may fail at any row; without a connection (None) there are none.
 
     Attributes:
-        unreadable: Facts that are known to be there and could not be read.
+        unreadable: Number of facts that are known to exist but could not be read.
     """
 
     def __init__(self, db: sqlite3.Connection | None) -> None:
@@ -111,7 +115,10 @@ class Salvage:
         self.unreadable = 0
 
     def facts(self) -> Iterator[tuple[int, str, float, str, Any]]:
-        """Facts in their order: from the front to the first bad place, then one by one up to where reading from the back stops."""
+        """Yield the readable facts in order, as (seq, push id, time in seconds UTC, kind, body).
+
+        Reads from the front up to the first row that fails, and from the back down to the last one; rows between are read one by one.
+        """
         if self._db is None:
             return
         last = 0
@@ -131,18 +138,18 @@ class Salvage:
             yield from self._decoded(row)
 
     def _scan(self, direction: str, above: int) -> Iterator[tuple[Any, ...] | None]:
-        """Rows up to the first that cannot be read; None at the end if all could."""
-        assert self._db is not None  # noqa: S101 - facts() has asked
+        """Yield rows up to the first one that cannot be read, and None at the end if there was no such row."""
+        assert self._db is not None  # noqa: S101 - facts() has checked it
         with contextlib.suppress(sqlite3.Error):
             yield from self._db.execute(
-                f"SELECT {_FACT_COLUMNS} FROM facts NOT INDEXED WHERE seq > ? ORDER BY seq {direction}",  # noqa: S608 - constants
+                f"SELECT {_FACT_COLUMNS} FROM facts NOT INDEXED WHERE seq > ? ORDER BY seq {direction}",  # noqa: S608 - only constants
                 (above,),
             )
             yield None
 
     def _between(self, last: int, end: int | None) -> Sequence[int]:
-        """Numbers of the facts that neither end reached; from the index where that is sound."""
-        assert self._db is not None  # noqa: S101 - facts() has asked
+        """Return the `seq` of the facts that neither scan reached: from the index if it is sound, otherwise the whole range."""
+        assert self._db is not None  # noqa: S101 - facts() has checked it
         try:
             rows = self._db.execute(
                 "SELECT seq FROM facts INDEXED BY facts_by_push WHERE push_id > '' AND seq > ?", (last,)
@@ -152,10 +159,10 @@ class Salvage:
             return range(last + 1, end or last + 1)
 
     def _one(self, seq: int) -> Iterator[tuple[int, str, float, str, Any]]:
-        assert self._db is not None  # noqa: S101 - facts() has asked
+        assert self._db is not None  # noqa: S101 - facts() has checked it
         try:
             row = self._db.execute(
-                f"SELECT {_FACT_COLUMNS} FROM facts WHERE seq = ?",  # noqa: S608 - constants
+                f"SELECT {_FACT_COLUMNS} FROM facts WHERE seq = ?",  # noqa: S608 - only constants
                 (seq,),
             ).fetchone()
         except sqlite3.Error:
@@ -173,7 +180,7 @@ class Salvage:
             self.unreadable += 1
 
     def push_states(self) -> dict[str, int]:
-        """How many pushes can be read, by their state."""
+        """Return the number of readable pushes in each state."""
         states: dict[str, int] = {}
         if self._db is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -184,7 +191,10 @@ class Salvage:
 
 @contextlib.contextmanager
 def _opened_or_copied(path: Path) -> Iterator[tuple[sqlite3.Connection | None, list[str]]]:
-    """A connection to a sound journal in place, else one to a copy of it and what is wrong; None if not even that opens."""
+    """Yield a connection and the list of problems.
+
+    The connection reads a sound journal in place, and a copy of a damaged one. It is None if not even the copy can be opened.
+    """
     with contextlib.ExitStack() as stack:
         db: sqlite3.Connection | None = None
         try:
@@ -203,7 +213,7 @@ def _opened_or_copied(path: Path) -> Iterator[tuple[sqlite3.Connection | None, l
 
 
 def _copied(path: Path, folder: Path) -> sqlite3.Connection | None:
-    """A connection to a copy, or None where even its first page is beyond reading."""
+    """Copy the journal into `folder` and return a connection to the copy, or None if not even its first page can be read."""
     copy = folder / path.name
     shutil.copyfile(path, copy)
     with contextlib.suppress(FileNotFoundError):

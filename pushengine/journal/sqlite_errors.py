@@ -1,4 +1,4 @@
-"""What SQLite and the system report about the journal, as this package's errors."""
+"""Translate errors of SQLite and the operating system about the journal into pushengine's errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pushengine.state.sqlite import is_damage
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn the errors of SQLite and the system into ours."""
+    """Translate SQLite and operating system errors that are raised in the block, see `translation`."""
     try:
         yield
     except (sqlite3.DatabaseError, OSError) as error:
@@ -21,7 +21,10 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def translation(path: Path, error: BaseException) -> BaseException:
-    """Our error for one of SQLite or the system, any other as it is. Each caller gets one of its own, to hang its receipt on."""
+    """Return a new `JournalError` for an error of SQLite or the operating system; any other error is returned unchanged.
+
+    The error is created for each caller separately, because each push attaches its own receipt to the error that it raises.
+    """
     if not isinstance(error, sqlite3.DatabaseError | OSError):
         return error
     ours = corrupt(path, str(error)) if is_damage(error) else unusable(path, error)
@@ -30,7 +33,7 @@ def translation(path: Path, error: BaseException) -> BaseException:
 
 
 def unusable(path: Path, error: Exception) -> JournalError:
-    """The error for a journal that cannot be opened, read or written."""
+    """Return the error for a journal that cannot be opened, read or written."""
     return JournalError(
         f"cannot use the journal: {error}",
         path=str(path),
@@ -39,7 +42,7 @@ def unusable(path: Path, error: Exception) -> JournalError:
 
 
 def corrupt(path: Path, verdict: str) -> JournalCorruptError:
-    """The error for a journal that fails its integrity check."""
+    """Return the error for a journal that is damaged."""
     return JournalCorruptError(
         f"the journal is damaged: {verdict}",
         path=str(path),

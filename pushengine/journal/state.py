@@ -1,4 +1,4 @@
-"""The state of a push as a fold over its facts: what a crash left, what a resume starts from, what `pushengine show` tells."""
+"""The state of a push, computed by applying its facts in order. Running and resumed pushes and `pushengine show` all use it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class ChunkRecord:
     """One chunk of one job.
 
     Attributes:
-        state: `sending` after a crash means that the outcome is unknown.
-        attempts: Uploads that left, or were about to.
-        zombie_since: When an attempt without an answer was last seen not to have arrived and the chunk was sent again, or None: until its
-            quarantine is over, the old attempt may still arrive as a duplicate.
+        state: State of the upload. After a crash, `sending` means that the outcome is unknown.
+        attempts: Number of uploads that were sent or were about to be sent.
+        zombie_since: Time of the chunk's last reconciliation (seconds UTC), once one has found an attempt missing; None before. The
+            chunk is sent again then, and until its quarantine ends the missing attempt may still arrive as a duplicate.
     """
 
     chunk_id: str
@@ -37,11 +37,11 @@ class ChunkRecord:
 
     @property
     def is_open(self) -> bool:
-        """Whether the job holds it is not known."""
+        """Whether it is unknown if the job holds the chunk."""
         return self.state in ("sending", "unknown")
 
     def as_sent(self) -> SentChunk:
-        """What the manifest needs."""
+        """Return the chunk in the form that is compared with the job's chunk list."""
         return SentChunk(
             chunk_id=self.chunk_id,
             rows=self.rows,
@@ -56,13 +56,13 @@ class JobRecord:
     """One job of a push.
 
     Attributes:
-        has_all_rows: Every row of the source is acknowledged.
-        verified: How its chunk list was compared with what was sent before submit, or None: that was not done yet.
-        submits: Submits that left, or were about to.
-        accepted_at: When the platform took the first submit that counts, seconds UTC, or None.
-        repeats: Submits since then, because the job stayed NEW.
-        is_discarded: It is deleted.
-        is_abandoned: The push went on without it: even if its deletion failed, it is never used again.
+        has_all_rows: Whether every row of the source is acknowledged.
+        verified: How the job's chunk list was compared with what was sent, or None if that has not been done yet.
+        submits: Number of submits that were sent or were about to be sent.
+        accepted_at: When the platform accepted the first submit, in seconds UTC, or None if it has not accepted one.
+        repeats: Number of submits after `accepted_at`; a job that stays NEW is submitted again.
+        is_discarded: Whether the job was deleted.
+        is_abandoned: Whether the push was restarted without this job, which is never used again, even if its deletion failed.
     """
 
     job_id: JobId
@@ -81,44 +81,45 @@ class JobRecord:
 
     @property
     def may_have_run(self) -> bool:
-        """A submit left whose refusal is not known: the job is not ours to delete."""
+        """Whether a submit was sent that is not known to have been refused. Such a job must not be deleted."""
         return self.submit != "none" or self.has_unknown_submit or self.accepted_at is not None
 
     @property
     def is_complete(self) -> bool:
-        """All chunks of the source are acknowledged: what is left is to look, submit and poll."""
+        """Whether all chunks of the source are acknowledged, so that the job only has to be verified, submitted and polled."""
         return self.has_all_rows or self.verified is not None or self.may_have_run
 
     @property
     def acked(self) -> list[ChunkRecord]:
-        """Chunks that the job holds, in the order of the source."""
+        """The chunks that the job holds, in source order."""
         acked = [chunk for chunk in self.chunks.values() if chunk.state == "acked"]
         return sorted(acked, key=lambda chunk: chunk.source_rows)
 
     def resume_point(self) -> tuple[int, int]:
-        """Number of the first chunk that the job may lack, and the row that it begins with: all rows before are acknowledged."""
+        """Return the index of the first chunk that the job may lack, and its first row. All earlier rows are acknowledged."""
         index = row = covered = 0
         for chunk in self.acked:
             if chunk.source_rows[0] != covered:
                 break
             covered = chunk.source_rows[1]
-            if "." not in chunk.chunk_id:  # between the parts of a split chunk no reading can begin
+            if "." not in chunk.chunk_id:  # reading cannot start between the parts of a split chunk
                 index, row = int(chunk.chunk_id) + 1, covered
         return index, row
 
     @property
     def quarantined_since(self) -> float | None:
-        """When the job was last seen without an attempt that may still arrive, or None."""
+        """The latest `zombie_since` of the job's chunks, or None if no earlier attempt may still arrive."""
         return max((c.zombie_since for c in self.chunks.values() if c.zombie_since is not None), default=None)
 
 
 @dataclasses.dataclass(slots=True)
 class PushState:
-    """Where a push stands.
+    """The state of a push.
 
     Attributes:
-        fingerprints: Of the files as each process found them that sent chunks of them; none for objects in memory.
-        sha256: Of the content of each file that was sent, or None where that is not known (yet).
+        fingerprints: Fingerprints of the source files under which chunks may have been sent; once all rows are acknowledged, only the final
+            one. Empty for objects in memory.
+        sha256: SHA-256 of the content of each file that was sent, or None if it is not known (yet).
     """
 
     planned: PushPlanned | None = None
@@ -133,31 +134,31 @@ class PushState:
 
     @property
     def job(self) -> JobRecord | None:
-        """The job that the push works with, or None between two."""
+        """The job that the push is working with, or None before the first job and between two jobs."""
         last = self.jobs[-1] if self.jobs else None
         return None if last is None or last.is_discarded or last.is_abandoned else last
 
     @property
     def may_have_run(self) -> bool:
-        """A submit of its job left whose refusal is not known: the push is ended from its own journal, whatever became of its source."""
+        """Whether the current job may have run. The push is then completed from its journal alone, whatever has happened to its source."""
         return self.job is not None and self.job.may_have_run
 
     @property
     def is_done(self) -> bool:
-        """It got to DONE, although perhaps nobody was told."""
+        """Whether the push reached DONE, even if no caller has received the receipt."""
         return self.receipt is not None and self.receipt["status"] == "DONE"
 
     def job_of(self, job_id: str) -> JobRecord:
-        """The record of one job."""
+        """Return the record of one job."""
         return next(job for job in reversed(self.jobs) if job.job_id == job_id)
 
     def chunk_of(self, job_id: str, chunk_id: str) -> ChunkRecord:
-        """The record of one chunk."""
+        """Return the record of one chunk."""
         return self.job_of(job_id).chunks[chunk_id]
 
 
 class PushHistory:
-    """The fold: apply facts in order, read `state`. Live pushes and resumed ones go through the same code."""
+    """Computes the state of a push: `apply` its facts in order, then read `state`. Running and resumed pushes use the same code."""
 
     def __init__(self, rows: Iterable[FactRow] = ()) -> None:
         self.state = PushState()
@@ -167,7 +168,7 @@ class PushHistory:
                 self.apply(row.fact, row.at)
 
     def apply(self, fact: Fact, at: float) -> None:
-        """Take one fact, seen at a time in seconds UTC; those that change no state are passed over."""
+        """Apply one fact that was recorded at `at` (seconds UTC). Facts that do not affect the state are ignored."""
         match fact:
             case (
                 facts.ChunkSending()
@@ -205,7 +206,7 @@ class PushHistory:
                     state.fingerprints.append(fact.fingerprint)
             case facts.SourceAcked():
                 self._jobs[fact.job_id].has_all_rows = True
-                # By now the files are known to have had one content.
+                # From here the content is certain: every chunk matches the files as they were at this fingerprint.
                 state.fingerprints = [fact.fingerprint] if fact.fingerprint else []
                 state.sha256 = None if fact.sha256 is None else tuple(fact.sha256)
             case facts.PushRestarted():
@@ -223,7 +224,7 @@ class PushHistory:
                 record = chunks.get(fact.chunk_id)
                 if record is None:
                     record = chunks[fact.chunk_id] = _record_of(fact)
-                # What is sent again may have other bytes than before, where its source changed: these are the ones that count now.
+                # If the source changed, a chunk that is sent again may have different bytes: the latest ones count.
                 record.rows, record.source_rows = fact.rows, (fact.first_row, fact.end_row)
                 record.payload_bytes, record.digests = fact.payload_bytes, fact.digests
                 record.state = "sending"

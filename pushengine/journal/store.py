@@ -1,4 +1,4 @@
-"""What this host intended and learned of each push: an append-only record in SQLite.
+"""The journal file: an append-only SQLite record of every push of this host.
 
 File `journal.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
 
@@ -7,15 +7,14 @@ pushes(push_id TEXT PRIMARY KEY,
        identity TEXT NOT NULL,     -- hash of team, pool, target and source: the same command gives the same identity
        team TEXT NOT NULL, pool_id TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,
        created_at REAL NOT NULL, updated_at REAL NOT NULL,               -- seconds UTC
-       state TEXT NOT NULL)        -- open | finished (DONE, perhaps nobody was told) | done | failed | superseded | unknown
+       state TEXT NOT NULL)        -- open | finished (DONE, receipt perhaps not returned yet) | done | failed | superseded | unknown
 facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL)  -- JSON
-teams(team TEXT PRIMARY KEY, checksum TEXT)   -- which checksum algorithm the platform turned out to use
+teams(team TEXT PRIMARY KEY, checksum TEXT)   -- checksum algorithm that the platform was found to use
 ```
 
-Facts are only ever appended, in one order, so whatever survives a crash is a prefix of what happened; the state of a push is a fold over
-its facts (`journal/state.py`). A fact about an intent (`chunk_sending`, `submit_intended`) is durable before the request leaves, a fact about
-an outcome before anyone is told. All calls go through one thread. Writes run with `synchronous=FULL`, and those that wait for the same disk
-flush share it; each has a savepoint of its own, so that one that fails takes back only what it wrote itself.
+Facts are only appended, in one order, so whatever survives a crash is a prefix of what happened. `journal/state.py` computes the state of
+a push from its facts. A fact about an intent (`chunk_sending`, `submit_intended`) is durable before the request is sent, a fact about an
+outcome before it is reported to anyone.
 """
 
 from __future__ import annotations
@@ -58,23 +57,23 @@ CREATE TABLE teams (team TEXT PRIMARY KEY, checksum TEXT) STRICT;
 """
 
 _STATE_INDEX = "CREATE INDEX IF NOT EXISTS pushes_by_state ON pushes (state, created_at)"
-"""Not part of the format: a journal without it gets it, and who does not know it keeps it up all the same."""
+"""Not part of the format: it is added to journals that lack it, and SQLite maintains it even when an older version writes."""
 
 
 class Outcome(NamedTuple):
-    """What became of one call: `error` is None, or what it raised."""
+    """The outcome of one call: its result, or the error that it raised (None if it succeeded)."""
 
     result: Any
     error: BaseException | None
 
 
 class JournalFile(JournalQueries):
-    """The database itself. Blocking and single-threaded; `Journal` puts a thread around it.
+    """The journal database, blocking and single-threaded; `Journal` runs it in a thread.
 
     Raises:
-        JournalCorruptError: It fails its integrity check; it is kept as it is.
-        JournalVersionError: A newer version wrote it.
-        JournalError: It cannot be opened, read or written.
+        JournalCorruptError: The file fails its integrity check; it is left unchanged.
+        JournalVersionError: A newer version of pushengine wrote the file.
+        JournalError: The file cannot be opened, read or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,31 +91,31 @@ class JournalFile(JournalQueries):
     def _prepare(self) -> None:
         if self.known_format() == 0:
             with self.transaction():
-                if self.known_format() == 0:  # no other process was faster
+                if self.known_format() == 0:  # no other process has created it meanwhile
                     for statement in _SCHEMA.split(";"):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
         self._db.execute(_STATE_INDEX)
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """All or nothing, durable at the end."""
+        """Return a context manager that commits the block durably at its end, or rolls all of it back."""
         return transaction(self._db)
 
     def write_together(self, calls: Sequence[Callable[[JournalFile], Any]]) -> list[Outcome]:
-        """Make all calls in one transaction, durable at the end; one that raises is taken back, and the others stay.
+        """Run all calls in one durable transaction. A call that raises is rolled back alone; the others are kept.
 
         Returns:
-            For each call what it returned or raised.
+            For each call, what it returned or raised.
 
         Raises:
-            sqlite3.Error: The transaction itself failed: nothing of any call was recorded.
-            BaseException: From a call that is alone.
+            sqlite3.Error: The transaction itself failed; nothing was recorded for any call.
+            BaseException: Whatever the call raises, if there is only one.
         """
-        if len(calls) == 1:  # by far the most usual: its savepoint would be the transaction
+        if len(calls) == 1:  # by far the most common case: a savepoint would equal the transaction
             with self.transaction():
                 return [Outcome(calls[0](self), None)]
         outcomes = []
-        # One cursor for all of them, and no wait for a lock that is ours: half the cost.
+        # One cursor for all calls, without the lock retries of `PatientConnection.execute`: this transaction holds the lock. Half the cost.
         execute = self._db.cursor().execute
         with self.transaction():
             for call in calls:
@@ -124,17 +123,17 @@ class JournalFile(JournalQueries):
                 try:
                     outcomes.append(Outcome(call(self), None))
                 except BaseException as error:
-                    if not self._db.in_transaction:  # a full disk or an I/O error: SQLite has taken back every call
+                    if not self._db.in_transaction:  # full disk or I/O error: SQLite rolled back all calls
                         raise
                     execute("ROLLBACK TO call")
                     outcomes.append(Outcome(None, error))
-                # Where a call kept such an error to itself, there is no savepoint any more: this raises.
+                # If a call swallowed such an error, the savepoint is gone and this raises.
                 execute("RELEASE call")
         return outcomes
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Read the file as it is at one moment; takes no lock that others would wait for, and nothing can be written."""
+        """Read a consistent snapshot of the file in the block. Other processes are not blocked; writes in the block fail."""
         self._db.execute("PRAGMA query_only=ON")
         try:
             self._db.execute("BEGIN")
@@ -147,11 +146,11 @@ class JournalFile(JournalQueries):
             self._db.execute("PRAGMA query_only=OFF")
 
     def begin_push(self, row: PushRow) -> None:
-        """List a new push."""
+        """Add a new push to the list of pushes."""
         self._db.execute("INSERT INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(row))
 
     def append(self, fact: FactRow) -> None:
-        """Add one fact."""
+        """Append one fact and update the time of its push."""
         body = json.dumps(fact.body, ensure_ascii=False, separators=(",", ":"))
         self._db.execute(
             "INSERT INTO facts (push_id, at, kind, body) VALUES (?, ?, ?, ?)", (fact.push_id, fact.at, fact.kind, body)
@@ -159,18 +158,18 @@ class JournalFile(JournalQueries):
         self._db.execute("UPDATE pushes SET updated_at = ? WHERE push_id = ?", (fact.at, fact.push_id))
 
     def set_state(self, push_id: str, state: str, at: float) -> None:
-        """Say where a push stands."""
+        """Set the state of a push in the list of pushes; `at` is in seconds UTC."""
         self._db.execute("UPDATE pushes SET state = ?, updated_at = ? WHERE push_id = ?", (state, at, push_id))
 
     def record_checksum(self, team: str, checksum: str) -> None:
-        """Remember it."""
+        """Store the checksum algorithm that the platform uses for a team."""
         self._db.execute(
             "INSERT INTO teams VALUES (?, ?) ON CONFLICT (team) DO UPDATE SET checksum = excluded.checksum",
             (team, checksum),
         )
 
     def prune(self, before: float) -> int:
-        """Forget finished pushes that were last touched before this time; returns how many."""
+        """Delete done, failed and superseded pushes last updated before this time (seconds UTC); return the number deleted."""
         finished = "SELECT push_id FROM pushes WHERE state IN ('done', 'failed', 'superseded') AND updated_at < ?"
         self._db.execute(f"DELETE FROM facts WHERE push_id IN ({finished})", (before,))  # noqa: S608 - a constant
         return self._db.execute(
@@ -179,11 +178,15 @@ class JournalFile(JournalQueries):
 
 
 def _check(path: Path) -> None:
-    """Look at the file without the right to change it: closing a writable connection would write the log into a damaged file."""
+    """Check the file over a read-only connection: closing a writable one would write the log into a damaged file.
+
+    Raises:
+        JournalCorruptError: The file is damaged.
+    """
     size = path.stat().st_size if path.exists() else 0
     if not size:
         return
-    if size < _LEAST_PAGE_BYTES:  # SQLite would take it for an empty database
+    if size < _LEAST_PAGE_BYTES:  # SQLite would treat it as an empty database
         raise corrupt(path, f"it is cut off after {size} bytes")
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as db:
@@ -191,7 +194,7 @@ def _check(path: Path) -> None:
 
 
 class _Call(NamedTuple):
-    """What waits for the journal's thread."""
+    """A call that waits for the journal's thread."""
 
     run: Callable[[JournalFile], Any]
     future: Future[Any]
@@ -199,10 +202,11 @@ class _Call(NamedTuple):
 
 
 class Journal:
-    """The journal for asynchronous code: every write returns when its effect is durable.
+    """The journal for asynchronous code: every write returns once its effect is durable.
 
-    One thread does all the work. Writes that wait at the same time are committed together, in the order of the calls, so many uploads cost
-    few disk flushes; then come the reads. So a read sees what this process wanted to write before it, and perhaps what it did after.
+    One thread runs all calls. Writes that are waiting at the same time are committed together, in call order, so that many uploads
+    share one disk flush (`synchronous=FULL`); reads follow. A read therefore sees all earlier writes of this process, and possibly
+    later ones.
 
     Args:
         path: The database file; its folder must exist.
@@ -220,13 +224,13 @@ class Journal:
         """Start the thread and open the file.
 
         Raises:
-            JournalError: As `JournalFile`.
+            JournalError: The file cannot be used; see `JournalFile` for the more specific errors.
         """
         self._thread.start()
         await asyncio.wrap_future(self._opened)
 
     async def aclose(self) -> None:
-        """Finish what is waiting and release the file; safe to call twice."""
+        """Finish the waiting calls and close the file; safe to call twice."""
         if self._is_closed or not self._thread.is_alive():
             self._is_closed = True
             return
@@ -235,18 +239,18 @@ class Journal:
         await asyncio.to_thread(self._thread.join)
 
     async def do(self, call: Callable[[JournalFile], T]) -> T:
-        """Run a call that writes on the journal's thread: all of it is durable when this returns, or nothing of it.
+        """Run a call that writes, on the journal's thread. When this returns, all of it is durable; if it raises, none of it was recorded.
 
         Raises:
-            JournalError: The file cannot be read or written (a full disk, a read-only folder); nothing was recorded.
+            JournalError: The file cannot be read or written (such as a full disk or a read-only folder); nothing was recorded.
         """
         return await self._ask(call, is_write=True)
 
     async def read(self, call: Callable[[JournalFile], T]) -> T:
-        """Run a call that only reads on the journal's thread; waits for no other process that writes.
+        """Run a call that only reads, on the journal's thread. It does not wait for writes of other processes.
 
         Raises:
-            JournalError: The file cannot be read, or the call wants to write.
+            JournalError: The file cannot be read, or the call tried to write.
         """
         return await self._ask(call, is_write=False)
 
@@ -255,13 +259,13 @@ class Journal:
             raise JournalError("the journal is closed", path=str(self.path))
         future: Future[T] = Future()
         self._calls.put(_Call(call, future, is_write))
-        # A cancelled call that has not begun is dropped; one that has begun happens, and nobody hears of it.
+        # A cancelled call that has not started is dropped; one that has started completes, and its outcome is ignored.
         return asyncio.wrap_future(future)
 
     def _work(self) -> None:
         try:
             file = JournalFile(self.path)
-        except BaseException as error:  # noqa: BLE001 - told to whoever opens
+        except BaseException as error:  # noqa: BLE001 - raised by `open`
             self._opened.set_exception(error)
             return
         self._opened.set_result(None)
@@ -293,7 +297,7 @@ class Journal:
             return
         try:
             outcomes = file.write_together([one.run for one in waiting])
-        except BaseException as error:  # noqa: BLE001 - told to all who wait
+        except BaseException as error:  # noqa: BLE001 - raised to all callers of the batch
             outcomes = [Outcome(None, error)] * len(waiting)
         else:
             self.commits += 1
@@ -306,7 +310,7 @@ class Journal:
         try:
             with file.snapshot():
                 outcome = Outcome(one.run(file), None)
-        except BaseException as error:  # noqa: BLE001 - told to who waits
+        except BaseException as error:  # noqa: BLE001 - raised to the caller
             outcome = Outcome(None, error)
         self._answer(one.future, outcome)
 

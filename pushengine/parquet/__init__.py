@@ -1,1 +1,1 @@
-"""Parquet files that are sent without decoding them: read, judged and cut as bytes."""
+"""Reading Parquet files, and passing them through: their bytes are checked, cut and sent without decoding them."""

@@ -1,4 +1,4 @@
-"""Parquet files opened to be decoded: in small batches, through a small buffer, with page checksums verified."""
+"""Opens Parquet files for decoding: in small batches, through a small buffer, with page checksums verified."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MIN_BATCH_ROWS = 256
 
 @contextlib.contextmanager
 def reading(ref: FileRef, filesystem: FileSystem) -> Iterator[BinaryIO]:
-    """An open file, whose errors are those of a source.
+    """Open a file for reading, and turn any OSError into a source error.
 
     Raises:
-        SourceReadError: It cannot be opened or read.
+        SourceReadError: The file cannot be opened or read.
     """
     try:
         with filesystem.open(ref) as file:
@@ -33,28 +33,28 @@ def reading(ref: FileRef, filesystem: FileSystem) -> Iterator[BinaryIO]:
 
 
 def open_parquet(file: BinaryIO, unit: str, *, metadata: Any = None, dictionaries: Sequence[str] = ()) -> Any:
-    """A `pyarrow.parquet.ParquetFile` over an open file.
+    """Return a `pyarrow.parquet.ParquetFile` over an open file.
 
     Args:
-        file: Seekable; not closed.
-        unit: What INT96 timestamps become, as `us`.
-        metadata: The footer, where it is known.
-        dictionaries: Columns to be read without spreading their dictionaries.
+        file: A seekable file. The caller closes it.
+        unit: Unit of the timestamps that INT96 values are converted to, such as `us`.
+        metadata: The footer, if it has been read already.
+        dictionaries: Columns to read as dictionary arrays, without expanding their values.
 
     Raises:
-        OSError, pa.ArrowException: The file is damaged, or no Parquet file.
+        OSError, pa.ArrowException: The file is damaged or is not a Parquet file.
     """
     return pq.ParquetFile(
         file,
         metadata=metadata,
         read_dictionary=list(dictionaries),
         pre_buffer=False,
-        buffer_size=_BUFFER_BYTES,  # without it a column of a row group is read as a whole, for the first batch of it already
+        buffer_size=_BUFFER_BYTES,  # without a buffer, the first batch already reads the whole column of a row group
         coerce_int96_timestamp_unit=unit,
         page_checksum_verification=True,
     )
 
 
 def batch_rows(bytes_per_row: float) -> int:
-    """Rows of a batch of about 2 MiB, within bounds."""
+    """Return the number of rows in a batch of about 2 MiB, limited to 256 to 65,536 rows."""
     return int(min(max(_BATCH_BYTES / max(bytes_per_row, 1), _MIN_BATCH_ROWS), _MAX_BATCH_ROWS))

@@ -1,9 +1,8 @@
-"""Which Parquet files go to the platform as they are, without being decoded and encoded again.
+"""Decides which Parquet files are passed through: sent to the platform unchanged, without decoding and encoding them again.
 
-Those that our own encoder could have written for the settled schema: its types, its codec, V1 pages, PLAIN or dictionary encoding, columns
-that are not nested. Nothing else has been seen to work on the platform. Decided for all files of a push or none, so that all chunks of a
-job are of one kind; the reason against is a sentence for people. What the footer says is believed, but for the first data page of each
-column in the first and the last row group of a file, which is looked at: some writers tell a wrong version of pages, or none.
+Eligible are files that pushengine's own encoder could have written for the schema of the push: its types, its codec, V1 pages, PLAIN or
+dictionary encoding, no nested columns. Nothing else has been seen to work on the platform. Either all files of a push are passed through or
+none, so that all chunks of a job are of one kind. The reason why not (`ReencodeError`) is a sentence for users.
 """
 
 from __future__ import annotations
@@ -51,20 +50,20 @@ _STAMPS = {
 _ALL_STAMPS = _STAMPS["INT96"] | _STAMPS["INT64"]
 _MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
 _MR_RECORDS_SIZES = (1, 2, 9)
-"""Before, the header of the dictionary was missing in the size of a column (PARQUET-816)."""
+"""Version 1.2.9. Before it, the size of a column did not include the header of its dictionary (PARQUET-816)."""
 
 
 class ReencodeError(Exception):
-    """Why Parquet files are decoded and encoded again."""
+    """The reason why Parquet files are decoded and encoded again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ParquetLayout:
-    """A file that may go as it is.
+    """A file that can be passed through.
 
     Attributes:
         file: The file, as it was when its footer was read.
-        footer: What it ends with.
+        footer: The footer of the file.
         groups: (rows, bytes of data) of each row group.
     """
 
@@ -74,15 +73,15 @@ class ParquetLayout:
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of data of all row groups."""
+        """Number of bytes of data in all row groups."""
         return sum(nbytes for _, nbytes in self.groups)
 
 
 def read_layouts(refs: Sequence[FileRef], filesystem: FileSystem, settings: EngineSettings) -> list[ParquetLayout]:
-    """Look at footers and first pages. Blocking.
+    """Read the footers of files and check them, along with some of the first pages. Blocking.
 
     Raises:
-        ReencodeError: A file cannot go as it is.
+        ReencodeError: A file cannot be passed through.
         OSError: A file cannot be read.
     """
     if not settings.parquet_as_it_is:
@@ -99,10 +98,10 @@ def read_layouts(refs: Sequence[FileRef], filesystem: FileSystem, settings: Engi
 
 
 def require_schema(layouts: Sequence[ParquetLayout], schema: TableSchema) -> None:
-    """The types of the files are those that the push settled on.
+    """Check that the columns of the files have the names and types of the push's schema.
 
     Raises:
-        ReencodeError: A column is to be sent as something else.
+        ReencodeError: The names differ, or a column is to be sent as another type.
     """
     leaves = layouts[0].footer.leaves or ()
     if [leaf.name for leaf in leaves] != [column.name for column in schema.columns]:
@@ -166,6 +165,8 @@ def _checked_group(
         raise ReencodeError("a row group has other columns")
     for chunk, leaf in zip(group.chunks, leaves, strict=True):
         reason = _why_not_chunk(chunk, group.rows, data_end, settings)
+        # The footer is trusted, but some writers record a wrong version of pages, or none. So check the first data page of each column
+        # in the first and the last row group, and wherever the footer lists no data pages.
         if not reason and (is_border or not any(kind == "DATA_PAGE" for kind, _ in chunk.pages)):
             reason = _why_not_page(file, chunk, leaf)
         if reason:

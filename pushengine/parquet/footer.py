@@ -1,14 +1,13 @@
-"""The footer of a Parquet file: read as far as needed, and written again for some of its row groups.
+"""The footer of a Parquet file: parsed as far as needed, and rewritten for some of its row groups.
 
     file   = "PAR1" data footer length(4 bytes, little-endian) "PAR1"
-    footer = FileMetaData in thrift's compact protocol
+    footer = FileMetaData in Thrift's compact protocol
 
-A footer is written again without loss, fields unknown here included, except for what has to change: numbers of rows, offsets of data, and
-pointers to what the new file does not hold (page indexes and bloom filters lie outside the data of a row group).
+Rewriting a footer loses nothing, not even unknown fields, except for what must change: row counts, data offsets, and pointers to data that
+the new file does not contain (page indexes and bloom filters are stored outside the data of a row group).
 
-Bytes in, bytes out; only `read_page` reads a file, since a page header does not tell how long it is.
-
-Footers may be damaged or hostile: everything wrong is a `FooterError`, and costs no more than the bytes that are there (`thrift_compact.py`).
+All functions but `read_page` work on bytes. Footers may be damaged or hostile: every defect raises `FooterError`, and parsing costs no more
+than the bytes that are present (`thrift_compact.py`).
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ _CONVERTED_TYPES = (
 _UNITS = {1: "ms", 2: "us", 3: "ns"}
 
 
-# --- What a footer says -------------------------------------------------------------------------------------------------------------
+# --- Contents of a footer -----------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,9 +91,9 @@ class Leaf:
     """A column of the schema.
 
     Attributes:
-        name: Its name.
-        kind: Physical type and what it means: `INT64`, `STRING`, `INT64 TIMESTAMP(us)`, `INT32 DATE`, ...
-        is_required: It has no NULL.
+        name: Name of the column.
+        kind: Physical type and its meaning: `INT64`, `STRING`, `INT64 TIMESTAMP(us)`, `INT32 DATE`, ...
+        is_required: Whether the column cannot contain NULL.
     """
 
     name: str
@@ -107,15 +106,15 @@ class ColumnChunk:
     """A column of a row group.
 
     Attributes:
-        name: Of the column; empty if it is nested.
-        codec: Of its pages.
-        encodings: All that are used, those of levels and dictionaries included.
-        pages: Kind of page and encoding, for each that occurs; empty where the writer does not tell.
-        values: Their number, NULLs included.
-        start: First byte in the file, that of the dictionary if there is one.
-        data_start: First byte of the first data page.
-        end: Byte after the last.
-        is_here: It is in this file, and not encrypted.
+        name: Name of the column; empty if it is nested.
+        codec: Compression codec of its pages.
+        encodings: All encodings in use, including those of levels and dictionaries.
+        pages: (page kind, encoding) of its pages, each pair once; empty if the writer did not record them.
+        values: Number of values, including NULLs.
+        start: Offset of its first byte in the file; if it has a dictionary, that is where the dictionary starts.
+        data_start: Offset of the first data page.
+        end: Offset after its last byte.
+        is_here: Whether the data is in this file and is not encrypted.
     """
 
     name: str
@@ -130,7 +129,7 @@ class ColumnChunk:
 
     @property
     def is_dictionary(self) -> bool:
-        """All values are in its dictionary, for certain."""
+        """Whether all values are certainly in its dictionary."""
         data = {encoding for page, encoding in self.pages if page.startswith("DATA_PAGE")}
         return bool(data) and data <= {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 
@@ -140,8 +139,8 @@ class RowGroup:
     """A row group.
 
     Attributes:
-        rows: Their number.
-        chunks: One for each column.
+        rows: Number of rows.
+        chunks: Its columns, in file order.
     """
 
     rows: int
@@ -149,34 +148,34 @@ class RowGroup:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its data."""
+        """Number of bytes of data in it."""
         return sum(chunk.end - chunk.start for chunk in self.chunks)
 
 
 _ENCRYPTION = (8, 9)
-"""encryption_algorithm, footer_signing_key_metadata"""
+"""Fields encryption_algorithm and footer_signing_key_metadata."""
 _SAME_IN_ALL = (1, 2, 6, 7)
-"""version, schema, created_by, column_orders"""
+"""Fields version, schema, created_by and column_orders."""
 _NEUTRAL_METADATA_KEYS = {b"ARROW:schema", b"pandas"}
-"""Keys of metadata that may differ; any other may say how values are meant, as Spark's do for the calendar of old timestamps."""
+"""Metadata keys that may differ. Any other key may define the meaning of values, as Spark's do for the calendar of old timestamps."""
 
 
 class Footer:
     """The footer of one file.
 
     Attributes:
-        rows: Rows of the file.
-        leaves: Columns, or None where some are nested.
-        is_encrypted: Some of the data is.
-        created_by: Who wrote the file; empty if that is not told.
-        nbytes: Length of the footer itself.
+        rows: Number of rows in the file.
+        leaves: Columns of the file; None if any of them is nested.
+        is_encrypted: Whether any of the data is encrypted.
+        created_by: Program that wrote the file; empty if the footer does not name it.
+        nbytes: Length of the footer in bytes.
     """
 
     def __init__(self, data: bytes) -> None:
-        """Read it.
+        """Parse the bytes of a footer.
 
         Raises:
-            FooterError: It is none.
+            FooterError: The bytes are not a valid footer.
         """
         groups: list[bytes] = []
         self._fields, _ = read_struct(data, taken={4: groups})
@@ -195,14 +194,14 @@ class Footer:
 
     @property
     def is_empty(self) -> bool:
-        """No row group has rows."""
+        """Whether no row group has any rows."""
         return self.rows == 0 and not any(needed_number(read_struct(raw)[0], 3) for raw in self._groups)
 
     def group(self, index: int) -> RowGroup:
-        """A row group.
+        """Return the row group at `index`.
 
         Raises:
-            FooterError: It makes no sense.
+            FooterError: The row group is invalid.
         """
         columns: list[bytes] = []
         fields, _ = read_struct(self._groups[index], taken={1: columns})
@@ -210,16 +209,16 @@ class Footer:
         return RowGroup(rows, tuple(_chunk(read_struct(raw)[0]) for raw in columns))
 
     def is_like(self, other: Footer) -> bool:
-        """Row groups of both may stand in one file: same columns, same writer, same meaning of values."""
+        """Return whether row groups of both files can share one file: same columns, same writer, same meaning of values."""
         is_same = all(self._fields.get(number) == other._fields.get(number) for number in _SAME_IN_ALL)
         return is_same and self._metadata == other._metadata
 
     def raw_group(self, index: int) -> bytes:
-        """A row group as it was written."""
+        """Return the bytes of the row group at `index`, as written in the footer."""
         return self._groups[index]
 
     def built(self, rows: int, groups: Sequence[bytes]) -> bytes:
-        """This footer, with other row groups."""
+        """Return the bytes of this footer with other row groups."""
         new = dict(self._fields)
         new[3] = (I64, write_integer(rows))
         new[4] = (LIST, write_structs(groups))
@@ -227,7 +226,7 @@ class Footer:
 
 
 def _metadata(footer: Fields) -> list[bytes]:
-    """Raw pairs of key and value, but for those that say nothing of values."""
+    """Return the raw key-value pairs, without those that do not affect the meaning of values."""
     pairs = ((raw, read_struct(raw)[0].get(1, (0, b""))[1]) for raw in elements_of(footer, 5, STRUCT))
     return sorted(raw for raw, key in pairs if key[1:] not in _NEUTRAL_METADATA_KEYS)
 
@@ -305,7 +304,7 @@ _MAX_ENCODINGS_BYTES = 1024
 
 
 def _short(fields: Fields, number: int) -> _Field:
-    """A field to be remembered."""
+    """Return a field after checking its size, because caches keep it as a key."""
     field = fields.get(number)
     if field is not None and len(field[1]) > _MAX_ENCODINGS_BYTES:
         raise FooterError("a column with hundreds of encodings")
@@ -314,7 +313,7 @@ def _short(fields: Fields, number: int) -> _Field:
 
 @functools.lru_cache(maxsize=256)
 def _encodings(field: _Field) -> frozenset[str]:
-    """Nearly all columns of all row groups say the same."""
+    """Return the encodings in a field. Cached because nearly all columns of all row groups have the same ones."""
     values = integers_of({} if field is None else {2: field}, 2)
     return frozenset(_name_of(ENCODINGS, value) for value in values)
 
@@ -338,13 +337,13 @@ class Page:
 
     Attributes:
         kind: `DATA_PAGE`, `DICTIONARY_PAGE`, `DATA_PAGE_V2`, ...
-        encoding: Of its values.
-        level_encoding: Of what says which values are NULL; empty for pages without.
-        values: Their number, NULLs included.
-        header_bytes: Length of the header itself.
-        stored_bytes: Length of what follows it.
-        bytes: The same, not compressed.
-        crc: Of what follows it, or None.
+        encoding: Encoding of the values.
+        level_encoding: Encoding of the definition levels, which mark NULLs; empty if the header does not contain it.
+        values: Number of values, including NULLs.
+        header_bytes: Length of the header in bytes.
+        stored_bytes: Length of the data after the header, as stored.
+        bytes: Length of the same data without compression.
+        crc: Checksum of the stored data; None if the header has none.
     """
 
     kind: str
@@ -358,10 +357,10 @@ class Page:
 
 
 def parse_page(data: bytes) -> Page:
-    """The page header that `data` begins with.
+    """Parse the page header at the start of `data`.
 
     Raises:
-        FooterError: It is none, or longer than `data`.
+        FooterError: The bytes are not a page header, or the header is longer than `data`.
     """
     fields, end = read_struct(data)
     kind = _name_of(PAGES, needed_number(fields, 1))
@@ -383,16 +382,18 @@ def parse_page(data: bytes) -> Page:
 
 
 def read_page(file: BinaryIO, at: int, end: int) -> Page:
-    """The page header at a place of a file, of a column that ends at `end`.
+    """Read the page header at offset `at` of a file, in a column that ends at offset `end`.
+
+    A page header does not record its own length, so more and more bytes are read until it can be parsed.
 
     Raises:
-        FooterError: There is none.
+        FooterError: There is no valid page header.
     """
     for nbytes in _PAGE_PROBES:
         file.seek(at)
         try:
             return parse_page(file.read(min(nbytes, end - at)))
-        except FooterError:  # it may be longer: it holds the least and the largest value
+        except FooterError:  # the header may be longer: it contains the minimum and the maximum value
             continue
     raise FooterError("no page")
 
@@ -401,7 +402,10 @@ def read_page(file: BinaryIO, at: int, end: int) -> Page:
 
 
 def spans(groups: Iterable[RowGroup], *, max_gap: int) -> list[tuple[int, int]]:
-    """The bytes of row groups, first and after the last, in the order of the file; gaps of up to `max_gap` bytes are not left out."""
+    """Return the byte ranges of row groups as (first, after the last), in file order.
+
+    Ranges that are at most `max_gap` bytes apart are merged into one, including the gap.
+    """
     found: list[tuple[int, int]] = []
     for start, end in sorted((chunk.start, chunk.end) for group in groups for chunk in group.chunks):
         if found and start <= found[-1][1] + max_gap:
@@ -412,12 +416,12 @@ def spans(groups: Iterable[RowGroup], *, max_gap: int) -> list[tuple[int, int]]:
 
 
 def moved_group(raw: bytes, ordinal: int, spans_at: Mapping[tuple[int, int], int]) -> bytes:
-    """A row group whose data is elsewhere now.
+    """Return a row group rewritten for a file to which its data has moved.
 
     Args:
-        raw: As it was written.
-        ordinal: Its new number.
-        spans_at: Bytes of the old file (first, after the last) -> where they are in the new one.
+        raw: The row group as written in the old file.
+        ordinal: Number of the row group in the new file.
+        spans_at: Byte range in the old file (first, after the last) -> its offset in the new one.
     """
     raw_columns: list[bytes] = []
     new, _ = read_struct(raw, taken={1: raw_columns})
@@ -431,15 +435,15 @@ def moved_group(raw: bytes, ordinal: int, spans_at: Mapping[tuple[int, int], int
 
 
 _ELSEWHERE_OF_CHUNK = (4, 5, 6, 7)
-"""offset_index_offset, offset_index_length, column_index_offset, column_index_length"""
+"""Fields offset_index_offset, offset_index_length, column_index_offset and column_index_length."""
 _ELSEWHERE_OF_META = (14, 15)
-"""bloom_filter_offset, bloom_filter_length"""
+"""Fields bloom_filter_offset and bloom_filter_length."""
 _OFFSETS_OF_META = (9, 10, 11)
-"""data_page_offset, index_page_offset, dictionary_page_offset"""
+"""Fields data_page_offset, index_page_offset and dictionary_page_offset."""
 
 
 def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> tuple[bytes, int]:
-    """As it is written now, and where its data begins now."""
+    """Return the rewritten column of a row group, and the offset of its data in the new file."""
     chunk = _chunk(fields)
     shift = next(at - start for (start, end), at in spans_at.items() if start <= chunk.start and chunk.end <= end)
     meta = {number: value for number, value in (struct_of(fields, 3) or {}).items() if number not in _ELSEWHERE_OF_META}
@@ -450,21 +454,22 @@ def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> tup
     new = {number: value for number, value in fields.items() if number not in _ELSEWHERE_OF_CHUNK}
     new[3] = (STRUCT, write_struct(meta))
     offset = number_of(new, 2)
-    if offset:  # deprecated; writers mean different things by it, all of them at or in the chunk
+    # Deprecated file_offset: writers disagree on where it points, but it is always in the column or at its end.
+    if offset:
         new[2] = (I64, write_integer(offset + shift if chunk.start <= offset <= chunk.end else 0))
     return write_struct(new), chunk.start + shift
 
 
 def framed(footer: bytes) -> bytes:
-    """A footer as the end of a file."""
+    """Return the end of a file: the footer, its length and the magic bytes."""
     return footer + len(footer).to_bytes(4, "little") + MAGIC
 
 
 def footer_length(tail: bytes, file_bytes: int) -> int:
-    """Length of the footer that the last `TAIL_BYTES` of a file tell.
+    """Return the length of the footer, which the last `TAIL_BYTES` bytes of a file record.
 
     Raises:
-        FooterError: It does not end like a Parquet file, or the footer would be larger than the file or than `MAX_FOOTER_BYTES`.
+        FooterError: The file does not end like a Parquet file, or the footer would be larger than the file or `MAX_FOOTER_BYTES`.
     """
     if len(tail) != TAIL_BYTES or tail[4:] != MAGIC:
         raise FooterError("it does not end like a Parquet file")

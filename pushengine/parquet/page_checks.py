@@ -1,8 +1,7 @@
-"""Values of Parquet pages that are certainly all right, found out for a fraction of what decoding them costs.
+"""Cheap checks on raw Parquet pages, for a fraction of the cost of decoding them.
 
-A column that is in its dictionary is as good as its dictionary: its data is not even read. Texts of one length, as keys and codes are,
-and timestamps of the years 1748 to 9641 are told from a few bytes at fixed distances of a page. Whatever is not certain here, damage
-included, is for Arrow to decode: False means "look closer", never "wrong".
+True means that every value is valid. False does not mean that a value is invalid: Arrow has to decode the values and check them. That
+includes damaged pages.
 """
 
 from __future__ import annotations
@@ -17,22 +16,24 @@ from pushengine.parquet.footer import ColumnChunk, Page, read_page
 from pushengine.parquet.thrift_compact import FooterError
 
 _MAX_PAGE_BYTES = 8 * 1024 * 1024
-"""A page is held twice: compressed and not, or with its levels and without; `slices.MEMORY_BYTES` counts on it."""
+"""Largest page checked here. A page is held twice: compressed and decompressed, or with and without its levels. `slices.MEMORY_BYTES`
+relies on this limit."""
 _MAX_COUNTED_TEXTS = 5_000
-"""More than these are faster with Arrow."""
+"""Most strings of a page that are checked one by one; Arrow is faster for more."""
 _CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd"}
 _SURE_DAYS = bytes(range(0x24, 0x50))
-"""Third byte of a Julian day: 1747-06-25 to 9641-08-03, so that no time of day, however wrong, leads out of 1400 to 9999."""
+"""Third bytes of the Julian days from 1747-06-07 to 9642-05-31. The time of day is a 64-bit number of nanoseconds: even a wrong one moves
+the date by at most 292 years, which stays within 1400 to 9999."""
 _INT96_BYTES = 12
 
 
 def has_short_texts(file: BinaryIO, chunk: ColumnChunk, max_length: int, *, is_required: bool) -> bool:
-    """Certainly all values are UTF-8 texts of at most this many bytes."""
+    """Return whether all values are certainly UTF-8 strings of at most `max_length` bytes."""
     return _all_pages(file, chunk, lambda values: _are_short_texts(values, max_length), is_required=is_required)
 
 
 def has_sure_stamps(file: BinaryIO, chunk: ColumnChunk, *, is_required: bool) -> bool:
-    """Certainly all INT96 values are of years that the platform holds."""
+    """Return whether all INT96 timestamps are certainly in years that the platform can hold."""
     return _all_pages(file, chunk, _are_sure_stamps, is_required=is_required)
 
 
@@ -44,13 +45,14 @@ def _all_pages(file: BinaryIO, chunk: ColumnChunk, are_fine: Callable[[bytes], b
 
 
 def _stored(file: BinaryIO, chunk: ColumnChunk, *, is_required: bool) -> Iterator[bytes]:
-    """PLAIN values, page by page; those in a dictionary once."""
+    """Yield the PLAIN values page by page, and those of a dictionary once."""
     at, values, has_dictionary = chunk.start, 0, False
     while values < chunk.values:
         page = _page_at(file, at, chunk.end)
         is_dictionary = page.kind == "DICTIONARY_PAGE"
         has_dictionary = has_dictionary or is_dictionary
         if is_dictionary and chunk.is_dictionary:
+            # All values are in the dictionary: the data pages need not be read.
             yield _payload(file, page, at, chunk.codec)
             return
         if is_dictionary or page.encoding == "PLAIN":
@@ -95,18 +97,19 @@ def _are_short_texts(values: bytes, max_length: int) -> bool:
     if not values:
         return True
     length = int.from_bytes(values[:4], "little")
+    # Strings of equal length, as keys and codes are, can be checked by a few bytes at fixed distances.
     stride = length + 4
     if length > max_length or stride > len(values):
         return False
     count, rest = divmod(len(values), stride)
     is_even = not rest and all(values[at::stride] == values[at : at + 1] * count for at in range(4))
-    if is_even and values.isascii():  # the lengths between the texts are ASCII too, or it is not certain
+    if is_even and values.isascii():  # includes the length bytes: one above 127 leads to the slower check
         return True
     return len(values) // 4 <= _MAX_COUNTED_TEXTS * 8 and _are_texts(values, max_length)
 
 
 def _are_texts(values: bytes, max_length: int) -> bool:
-    """One by one."""
+    """Check strings one by one."""
     is_ascii = values.isascii()
     at = count = 0
     while at < len(values):

@@ -1,14 +1,10 @@
-"""Parquet files as chunks, without decoding them: whole files, or their row groups behind a footer of their own.
+"""Cuts Parquet files into chunks without decoding them: whole files, or some of their row groups followed by a new footer.
 
     block = a file from its first to its last byte
           | "PAR1" row groups (bytes of one file, or of several small ones) footer
 
-The bytes stay on disk until they are sent (`model.FileParts`). The same files give the same blocks, so a push is resumed by their numbers.
-
-What makes a push faithful is checked all the same, before a block is sent: the length and the encoding of every string, the years of
-timestamps, keys without NULL. Only what has to be read for that is read: dictionaries instead of values where a column is in its
-dictionary, the statistics of the footer instead of INT64 timestamps; keys are always read. Damage in other columns is for the platform to
-find, which reads a file when it takes it.
+The bytes stay on disk until they are sent (`model.FileParts`). The same files always yield the same blocks, so that a resumed push finds
+its chunks again. Before a block is sent, its values are checked as far as a faithful push requires (`value_checks.py`).
 """
 
 from __future__ import annotations
@@ -31,27 +27,27 @@ if TYPE_CHECKING:
     from pushengine.parquet.eligibility import ParquetLayout
 
 WHOLE_FILE_BLOCKS = 2
-"""A file that is not longer than this many blocks is not cut."""
+"""A file no larger than this number of blocks is not cut."""
 _FEW_BLOCKS = 16
-"""So many are enough to keep all uploads busy from the first to the last."""
+"""Number of blocks that is enough to keep all uploads busy from the first to the last."""
 _SMALL_BLOCK_BYTES = 8 * 1024 * 1024
-"""Smaller ones would only be more requests."""
+"""Blocks are not made smaller than this: that would only add requests."""
 MEMORY_BYTES = 2 * 1024 * 1024
-"""Rows of one check; the producer reserves `RESERVE_FACTOR` times as much, 20 MiB. A glance takes two times a page, of at most 8 MiB each;
-Arrow takes two times a page as well, a batch of rows and a buffer. Only pages of more than 8 MiB, which go to Arrow, may take more than
-is reserved: it cannot read a part of a page. Writers make pages of 1 MiB."""
+"""Size of the rows that a check decodes at a time. The producer reserves `RESERVE_FACTOR` times as much, 20 MiB. A check of raw pages
+(`page_checks.py`) holds a page of at most 8 MiB twice; Arrow also holds a page twice, plus a batch of rows and a buffer. Only pages of more
+than 8 MiB, which go to Arrow, may exceed the reservation, because Arrow cannot read part of a page. Writers usually make pages of 1 MiB."""
 _MAX_ROW_GROUPS = 32_000
-"""Of a block: their ordinals have 16 bits."""
+"""Most row groups in a block: their ordinals have 16 bits."""
 _MAX_GAP_BYTES = 16 * 1024
 _HASHED_BYTES = 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PassthroughBlock:
-    """Rows that lie in files and are sent as they are: the content of one chunk (`interfaces.RowBlock`).
+    """Rows that are stored in files and sent unchanged: the content of one chunk (an `interfaces.RowBlock`).
 
     Attributes:
-        runs: What it holds.
+        runs: Row groups in the block, in order.
         source_rows: Half-open range of rows of the whole source.
     """
 
@@ -65,12 +61,12 @@ class PassthroughBlock:
 
     @property
     def nbytes(self) -> int:
-        """What checking it takes in memory, not what it takes on disk. A block is as large as a chunk: none is joined with another."""
+        """Memory that checking the block takes, not its size on disk. It fills a chunk, so that no two blocks are put into one."""
         return MEMORY_BYTES
 
     @property
     def disk_bytes(self) -> int:
-        """What it takes on disk."""
+        """Number of bytes of data on disk."""
         return sum(run.nbytes for run in self.runs)
 
 
@@ -78,10 +74,10 @@ class PassthroughBlock:
 
 
 def cut(layouts: Sequence[ParquetLayout], max_block_bytes: int) -> list[PassthroughBlock]:
-    """The blocks of all files, in order.
+    """Return the blocks of all files, in order.
 
-    A file is one block, but for large ones, which are cut at row groups, and small ones next to each other, which are joined if their
-    footers allow it. Blocks are as large as a chunk may be, or smaller where there would be few: several connections are faster than one.
+    A file becomes one block, with two exceptions. Large files are cut at row groups; adjacent small files are joined if their footers
+    allow it. Blocks are as large as a chunk may be, or smaller if there would be only a few: several connections are faster than one.
     """
     total = sum(layout.data_bytes for layout in layouts)
     block_bytes = min(max(total // _FEW_BLOCKS, _SMALL_BLOCK_BYTES), max_block_bytes)
@@ -130,10 +126,10 @@ def _joined(runs: Sequence[Run], block_bytes: int) -> Iterator[list[Run]]:
 
 
 class PassthroughReader(BlockReader[PassthroughBlock]):
-    """The blocks one after the other, from the one that begins with `start_row` on.
+    """An iterator over the blocks, from the one that begins at `start_row` onwards.
 
     Raises:
-        SourceChangedError: None does: the files are not what they were when rows up to there were sent.
+        SourceChangedError: No block begins there: the files have changed since the rows before `start_row` were sent.
     """
 
     def __init__(self, blocks: Sequence[PassthroughBlock], *, label: str, start_row: int = 0) -> None:
@@ -152,29 +148,30 @@ class PassthroughReader(BlockReader[PassthroughBlock]):
             yield block
 
     def bytes_read(self) -> int:
-        """Bytes on disk of the blocks given so far."""
+        """Return the number of bytes on disk of the blocks returned so far."""
         return self._bytes_read
 
     def stop(self) -> None:
-        """Nothing is looked for."""
+        """Do nothing: there is no search that could stop."""
 
     def close(self) -> None:
-        """No file is open."""
+        """Do nothing: no file is open."""
 
 
-# --- What is sent -------------------------------------------------------------------------------------------------------------------
+# --- Payloads -----------------------------------------------------------------------------------------------------------------------
 
 
 def checked_payload(
     chunk_id: str, block: PassthroughBlock, schema: TableSchema, *, digests: Sequence[str], filesystem: FileSystem
 ) -> Payload:
-    """Check every value of a block that needs it, and say where its bytes are. Runs on encoder threads.
+    """Check the values of a block and return a payload that refers to its bytes on disk. Runs on encoder threads.
 
     Raises:
-        ValueMisfitError: A value outside this schema, which a schema settled from the whole source would hold.
-        SchemaError: A key without value, or a value that the target cannot hold.
-        SourceReadError: A file is damaged, gone, or shorter than it was.
+        ValueMisfitError: A value does not fit this schema, but would fit one inferred from the whole source.
+        SchemaError: A key has no value, or the target cannot hold a value.
+        SourceReadError: A file is damaged, has disappeared, or is shorter than it was.
     """
+    # Damage in columns that this does not read is found by the platform, which reads a file when it accepts it.
     for run in block.runs:
         check_values(run, schema, filesystem)
     data = parts_of(block)
@@ -188,7 +185,7 @@ def checked_payload(
 
 
 def parts_of(block: PassthroughBlock) -> FileParts:
-    """The bytes of a block."""
+    """Return the bytes of a block, as slices of files and a new footer if it needs one."""
     first = block.runs[0]
     if len(block.runs) == 1 and first.is_file:
         return FileParts((FileSlice(first.layout.file, 0, first.layout.file.size),))
@@ -209,7 +206,7 @@ def parts_of(block: PassthroughBlock) -> FileParts:
 
 
 def _digests(data: FileParts, names: Sequence[str], filesystem: FileSystem) -> dict[str, str]:
-    """One pass over the bytes for all of them."""
+    """Compute all digests in one pass over the bytes."""
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names if name != "crc32"}
     crc = 0
     buffer = memoryview(bytearray(_HASHED_BYTES))
@@ -230,6 +227,3 @@ def _read(part: FileSlice, buffer: memoryview, filesystem: FileSystem) -> Iterat
             yield buffer[:size]
     if left:
         raise SourceReadError("the file became shorter", source=part.file.uri, hint="push it when it is complete")
-
-
-# --- What is checked ----------------------------------------------------------------------------------------------------------------

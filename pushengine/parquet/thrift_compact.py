@@ -1,7 +1,7 @@
-"""Thrift's compact protocol, one struct at a time: a field is its kind and its raw bytes, whatever is inside.
+"""Thrift's compact protocol, one struct at a time: a field is its kind and its raw bytes, which are not interpreted.
 
-So a struct is written again without loss, unknown fields included. Input may be damaged or hostile: nesting, numbers and sizes are
-bounded by the bytes that are there before anything is made of them, and everything wrong is a `FooterError`.
+A struct can therefore be written again without loss, including unknown fields. Input may be damaged or hostile: nesting and numbers are
+limited, sizes are checked against the bytes present before anything is built from them, and every defect raises `FooterError`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _LONG_LIST = 15
 
 
 class FooterError(ValueError):
-    """Not the footer of a Parquet file, or one of a kind that is not understood."""
+    """Bytes that are not the footer of a Parquet file, or a footer that is not understood."""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and where the next byte is."""
+    """Return the number at `at` and the offset after it."""
     value = data[at]
     at += 1
-    if value < 0x80:  # noqa: PLR2004 - the bit that says "more"
+    if value < 0x80:  # noqa: PLR2004 - the continuation bit
         return value, at
     value &= 0x7F
     shift = 7
@@ -45,7 +45,7 @@ def _signed(value: int) -> int:
 
 
 def _written(value: int) -> bytes:
-    """A varint."""
+    """Encode a number as a varint."""
     out = bytearray()
     while value > 0x7F:  # noqa: PLR2004
         out.append(value & 0x7F | 0x80)
@@ -55,7 +55,7 @@ def _written(value: int) -> bytes:
 
 
 def write_integer(value: int) -> bytes:
-    """An integer, of any kind but `I8`."""
+    """Encode an integer of any kind but `I8`."""
     return _written(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
@@ -66,18 +66,18 @@ def _bounded(data: bytes, at: int, size: int) -> int:
 
 
 def _list_head(data: bytes, at: int) -> tuple[int, int, int]:
-    """Kind and number of the elements, and where the first one begins. Every element has a byte at least."""
+    """Return the kind and the number of the elements, and the offset of the first one."""
     head = data[at]
     at += 1
     size = head >> 4
     if size == _LONG_LIST:
         size, at = _varint(data, at)
-    _bounded(data, at, size)
+    _bounded(data, at, size)  # every element has at least one byte
     return head & 0x0F, size, at
 
 
 def _skip(data: bytes, at: int, kind: int, depth: int) -> int:
-    """Where the value ends."""
+    """Return the offset after the value."""
     if kind in _INTEGERS:
         return _varint(data, at)[1]
     if kind == BINARY:
@@ -107,7 +107,7 @@ def _skip(data: bytes, at: int, kind: int, depth: int) -> int:
 
 
 def _skip_element(data: bytes, at: int, kind: int, depth: int) -> int:
-    """As `_skip`, but for the elements of lists, where a boolean is a byte."""
+    """Return the offset after an element of a list, set or map, where a boolean takes one byte."""
     if kind == STRUCT and depth < _MAX_DEPTH:
         return _skip_struct(data, at, depth + 1)
     return _bounded(data, at, 1) if kind in (TRUE, FALSE) else _skip(data, at, kind, depth + 1)
@@ -119,7 +119,7 @@ def _skip_struct(data: bytes, at: int, depth: int) -> int:
         if not head >> 4:
             _, at = _varint(data, at)
         kind = head & 0x0F
-        if kind in _INTEGERS and data[at] < 0x80:  # noqa: PLR2004 - most of what footers hold, told without a call
+        if kind in _INTEGERS and data[at] < 0x80:  # noqa: PLR2004 - most fields of footers, without a call
             at += 1
         elif kind == BINARY and data[at] < 0x80:  # noqa: PLR2004
             at = _bounded(data, at + 1, data[at])
@@ -129,20 +129,20 @@ def _skip_struct(data: bytes, at: int, depth: int) -> int:
 
 
 Fields = dict[int, tuple[int, bytes]]
-"""Field number -> kind and raw bytes, in the order of the wire. A boolean is all kind."""
+"""Field number -> kind and raw bytes, in wire order. The kind of a boolean is its value; it has no bytes."""
 
 
 def read_struct(data: bytes, at: int = 0, *, taken: dict[int, list[bytes]] | None = None) -> tuple[Fields, int]:
-    """One struct, one level deep, and where it ends.
+    """Parse one struct, one level deep, and return its fields and the offset after it.
 
     Args:
-        data: It begins in there.
-        at: Where.
-        taken: Lists of structs with these field numbers are put here, raw element by element, and are empty in the struct: long ones are
-            gone through once and held once.
+        data: Bytes that contain the struct.
+        at: Offset at which the struct begins.
+        taken: Field number of a list of structs -> list to which its raw elements are appended. The returned struct has an empty list
+            instead, so that long lists are scanned once and held once.
 
     Raises:
-        FooterError: It is none.
+        FooterError: The bytes are not a valid struct.
     """
     fields: Fields = {}
     number = 0
@@ -183,7 +183,7 @@ def _take(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
 
 
 def write_struct(fields: Mapping[int, tuple[int, bytes]]) -> bytes:
-    """What `read_struct` reads."""
+    """Encode a struct; the inverse of `read_struct`."""
     out = bytearray()
     before = 0
     for number, (kind, raw) in fields.items():
@@ -200,7 +200,7 @@ def write_struct(fields: Mapping[int, tuple[int, bytes]]) -> bytes:
 
 
 def number_of(fields: Fields, number: int) -> int | None:
-    """An integer field; None if it is not there."""
+    """Return an integer field, or None if it is absent."""
     kind, raw = fields.get(number, (0, b""))
     if not kind:
         return None
@@ -210,7 +210,7 @@ def number_of(fields: Fields, number: int) -> int | None:
 
 
 def needed_number(fields: Fields, number: int) -> int:
-    """An integer field."""
+    """Return an integer field, which must be present."""
     value = number_of(fields, number)
     if value is None:
         raise FooterError(f"field {number} is missing")
@@ -218,7 +218,7 @@ def needed_number(fields: Fields, number: int) -> int:
 
 
 def text_of(fields: Fields, number: int) -> str:
-    """A text field."""
+    """Return a text field, which must be present."""
     kind, raw = fields.get(number, (0, b""))
     if kind != BINARY:
         raise FooterError(f"field {number} is no text")
@@ -229,13 +229,13 @@ def text_of(fields: Fields, number: int) -> str:
 
 
 def struct_of(fields: Fields, number: int) -> Fields | None:
-    """A struct field; None if it is not there."""
+    """Return a struct field, or None if there is no struct with this number."""
     kind, raw = fields.get(number, (0, b""))
     return read_struct(raw)[0] if kind == STRUCT else None
 
 
 def elements_of(fields: Fields, number: int, kind: int) -> Iterator[bytes]:
-    """The elements of a list, raw; none if there is no list."""
+    """Yield the raw elements of a list field; nothing if it is absent."""
     found, raw = fields.get(number, (0, b""))
     if not found:
         return
@@ -251,12 +251,12 @@ def elements_of(fields: Fields, number: int, kind: int) -> Iterator[bytes]:
 
 
 def write_structs(elements: Sequence[bytes]) -> bytes:
-    """A list of structs that are written already."""
+    """Encode a list of structs that are encoded already."""
     size = len(elements)
     head = bytes([size << 4 | STRUCT]) if size < _LONG_LIST else bytes([0xF0 | STRUCT]) + _written(size)
     return head + b"".join(elements)
 
 
 def integers_of(fields: Fields, number: int) -> Iterator[int]:
-    """The numbers of a list; none if there is no list."""
+    """Yield the integers of a list field; nothing if it is absent."""
     return (_signed(_varint(raw, 0)[0]) for raw in elements_of(fields, number, I32))

@@ -1,4 +1,13 @@
-"""Checks of the values in Parquet files that are sent without decoding them."""
+"""Checks the values in Parquet files that are passed through: lengths and encoding of strings, years of timestamps, keys without NULL.
+
+Only what these checks need is read:
+
+    key that may be NULL    all values
+    STRING, INT96           raw pages, or just the dictionary if it contains all values (`page_checks.py`);
+                            all values if those are not certainly valid
+    INT64 timestamp         the statistics in the footer; all values if they are missing or not valid
+    any other column        nothing
+"""
 
 from __future__ import annotations
 
@@ -21,20 +30,20 @@ from pushengine.schema.conform import conform
 from pushengine.text import first_line
 
 _INT96_UNIT = "ms"
-"""Milliseconds hold every INT96 timestamp without wrapping around."""
+"""Milliseconds can represent every INT96 timestamp without wrapping around."""
 _MAX_EXTRA_BYTES = 1024 * 1024
-"""What a file may hold outside of row groups and footer, to be sent as a whole: page indexes and the like."""
+"""Most bytes that a file sent as a whole may have outside of row groups and footer: page indexes and the like."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """Row groups of one file, next to each other.
+    """Consecutive row groups of one file.
 
     Attributes:
         layout: The file.
-        first: Number of the first one, from 0.
-        end: Number after the last.
-        first_row: Row of the file that they begin with.
+        first: Number of the first row group, from 0.
+        end: Number after that of the last row group.
+        first_row: Row of the file at which the run begins, from 0.
     """
 
     layout: ParquetLayout
@@ -44,22 +53,22 @@ class Run:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of their data."""
+        """Number of bytes of data in the row groups."""
         return sum(nbytes for _, nbytes in self.layout.groups[self.first : self.end])
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows in the row groups."""
         return sum(rows for rows, _ in self.layout.groups[self.first : self.end])
 
     @property
     def is_complete(self) -> bool:
-        """It is all row groups of the file."""
+        """Whether the run contains all row groups of the file."""
         return self.end - self.first == len(self.layout.groups)
 
     @property
     def is_file(self) -> bool:
-        """It is the file, byte for byte."""
+        """Whether the run is sent as the whole file, byte for byte."""
         layout = self.layout
         extra = layout.file.size - len(MAGIC) - layout.data_bytes - layout.footer.nbytes - TAIL_BYTES
         return self.is_complete and extra <= _MAX_EXTRA_BYTES and layout.file.size <= MAX_PAYLOAD_BYTES
@@ -70,14 +79,14 @@ def check_values(run: Run, schema: TableSchema, filesystem: FileSystem) -> None:
 
     Raises:
         SchemaError: A value does not fit.
-        SourceReadError: Damaged data, or the file cannot be read.
+        SourceReadError: The data is damaged, or the file has changed or cannot be read.
     """
     with reading(run.layout.file, filesystem) as file:
         _Check(run, schema, file).run()
 
 
 class _Check:
-    """The values of a run that have to be looked at."""
+    """The check of one run."""
 
     def __init__(self, run: Run, schema: TableSchema, file: BinaryIO) -> None:
         self._run = run
@@ -96,17 +105,17 @@ class _Check:
         return open_parquet(self._file, _INT96_UNIT, metadata=self._plain.metadata, dictionaries=strings)
 
     def run(self) -> None:
-        """All of it.
+        """Check all row groups of the run.
 
         Raises:
             SchemaError: A value does not fit.
-            SourceReadError: Damaged data.
+            SourceReadError: The data is damaged, or the file has changed.
         """
         row = self._run.first_row
         for number in range(self._run.first, self._run.end):
             try:
                 self._row_group(number, row)
-            except IndexError as exc:  # it has been replaced by a shorter one
+            except IndexError as exc:  # the file was replaced by one with fewer row groups
                 raise SourceChangedError(
                     "changed while it was read", source=self._source, hint="push it when it is complete"
                 ) from exc
@@ -147,11 +156,11 @@ class _Check:
         return leaf.kind == "INT96" and has_sure_stamps(self._file, chunk, is_required=leaf.is_required)
 
     def _may_lack_key(self, index: int) -> bool:
-        """A key is read whatever statistics say: they may be wrong, and keys are few."""
+        """Return whether this is a key column that may contain NULL. Statistics are ignored: they may be wrong, and keys are few."""
         return self._schema.columns[index].name in self._schema.keys and not self._leaves[index].is_required
 
     def _column(self, number: int, index: int, chunk: ColumnChunk, first_row: int) -> int:
-        """Check one column of a row group; returns how many rows it has."""
+        """Check one column of a row group and return its number of rows."""
         column, leaf = self._schema.columns[index], self._leaves[index]
         if leaf.kind == "INT96":
             column = dataclasses.replace(column, arrow_type=pa.timestamp("ms"))
@@ -173,14 +182,15 @@ class _Check:
     def _values(self, array: pa.Array, schema: TableSchema, first_row: int) -> None:
         name = schema.columns[0].name
         if pa.types.is_dictionary(array.type) and not (schema.keys and array.null_count):
-            with contextlib.suppress(SchemaError):  # found again below, with its row, unless no row has it
+            # An invalid entry is found again below, with its row, unless no row uses it.
+            with contextlib.suppress(SchemaError):
                 conform(TableSchema(schema.columns), SourceBatch(_named(name, array.dictionary), self._source, 0))
                 return
         conform(schema, SourceBatch(_named(name, array), self._source, first_row))
 
 
 def _holds(column: Column, told: Any) -> bool:
-    """The least and the largest timestamp are there, and all right."""
+    """Return whether the minimum and maximum timestamp are recorded and valid."""
     if not told.has_min_max:
         return False
     bounds = pa.array([told.min_raw, told.max_raw], pa.int64()).view(column.arrow_type)

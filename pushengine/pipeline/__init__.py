@@ -1,1 +1,1 @@
-"""From a source to uploaded chunks: read, cut, encode, queue, upload, verify."""
+"""The pipeline from a source to uploaded chunks: read, cut, encode, queue, upload, verify."""

@@ -1,4 +1,4 @@
-"""Blocks of rows -> chunks of a bounded size, the same ones at every pass over the same source."""
+"""Cuts blocks of rows into chunks of bounded size. Every pass over the same source yields the same chunks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pushengine.interfaces import BlockStream, OffLoop, SourceBatch, SourceBlock
 from pushengine.parquet.slices import PassthroughBlock
 
 Block = SourceBlock | PassthroughBlock
-"""What a source gives: rows to be encoded, or files that hold them as they are sent."""
+"""A block as a source returns it: rows to be encoded, or file ranges that are sent unchanged."""
 
 _MIN_TAPERED_BYTES = 8 * 1024 * 1024
 _DOUBLINGS = 10
@@ -18,12 +18,12 @@ _DOUBLINGS = 10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chunk:
-    """The unit of upload: rows under the byte limit.
+    """The rows of one upload.
 
     Attributes:
         chunk_id: `000000`, `000001`, ...; halves add `.0` and `.1`.
-        blocks: The rows, as the source has them; at least one block.
-        nbytes: Their size as the source has them.
+        blocks: The rows as the source returned them; at least one block.
+        nbytes: Size of the rows as the source holds them, bytes.
     """
 
     chunk_id: str
@@ -35,23 +35,23 @@ class Chunk:
 
     @property
     def rows(self) -> int | None:
-        """How many, or None where only decoding tells."""
+        """Number of rows; None if it is unknown until the blocks are decoded."""
         rows = [block.rows for block in self.blocks]
         return None if None in rows else sum(row for row in rows if row is not None)
 
     @property
     def passthrough(self) -> PassthroughBlock | None:
-        """Where its bytes lie in files, if they are sent as they are: such a block is a chunk of its own."""
+        """The passthrough block, which always forms a chunk by itself; None if the chunk has to be encoded."""
         first = self.blocks[0]
         return first if isinstance(first, PassthroughBlock) else None
 
     @property
     def encoded_blocks(self) -> Sequence[SourceBlock]:
-        """The rows that are to be encoded."""
+        """The blocks that have to be encoded."""
         return [block for block in self.blocks if not isinstance(block, PassthroughBlock)]
 
     def halves(self) -> tuple[Chunk, ...]:
-        """The first and the second half of the rows, or nothing where there is one row. CPU-bound: decodes."""
+        """Return the two halves of the rows; nothing if there are fewer than two rows. CPU-bound, because it decodes the blocks."""
         batches = [block.decode() for block in self.encoded_blocks]
         rows = sum(batch.rows for batch in batches)
         if rows < 2:  # noqa: PLR2004 - one row has no halves
@@ -89,7 +89,8 @@ def _slice(source: SourceBatch, offset: int, rows: int) -> SourceBatch:
 
 
 def _rows_within(source: SourceBatch, max_bytes: int) -> int:
-    """How many rows from the start fit; at least one. `nbytes` counts what a slice refers to, not the buffers that it shares."""
+    """Return how many rows from the start fit into `max_bytes`; at least one."""
+    # Measuring slices works because Arrow's `nbytes` counts the bytes that a slice refers to, not the whole buffers that it shares.
     fits, too_many = 1, source.rows
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
@@ -102,43 +103,43 @@ def _rows_within(source: SourceBatch, max_bytes: int) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Taper:
-    """Smaller chunks at both ends, so that all encoders begin soon and end at about the same time.
+    """Smaller chunks at both ends of a source, so that all encoders start early and finish at about the same time.
 
     Attributes:
         size_bytes: Size of the whole source.
-        encoders: Who share what is left; a chunk is at most half of a fair share.
+        encoders: Number of encoder threads that share the rest of the source; a chunk is at most half of a fair share.
     """
 
     size_bytes: int
     encoders: int
 
     def limit_bytes(self, index: int, left_bytes: int) -> int:
-        """Most bytes of one chunk.
+        """Return the maximum size of a chunk, bytes.
 
         Args:
-            index: Its number.
-            left_bytes: Size of the source from its first row on.
+            index: The chunk's number.
+            left_bytes: Size of the source from the chunk's first row onwards.
         """
         begin = _MIN_TAPERED_BYTES << min(index // self.encoders, _DOUBLINGS)
         return min(begin, max(left_bytes // (2 * self.encoders), _MIN_TAPERED_BYTES))
 
 
 class Chunker:
-    """Chunks of one pass over a source: whole blocks, but for a decoded one that is larger than a chunk, which is cut.
+    """The chunks of one pass over a source. A chunk consists of whole blocks; only a decoded block larger than a chunk is cut.
 
     Args:
-        blocks: The pass. Blocks that are not decoded come in the right size.
-        max_chunk_bytes: Bound of a chunk's bytes as the source has them.
-        read: Runs a call on the reader thread: cuts a block there.
-        first_index: Number of the first chunk, where a push goes on.
-        first_row: Row of the source that it begins with; must be where a chunk ended. Rows before it are dropped.
-        is_passthrough: Blocks are files, or parts of them, that are sent as they are.
-        taper: Sizes of the last chunks; only for streams that always begin at the beginning, or what is left would not be known.
+        blocks: The pass. Blocks that are not decoded must already have a suitable size.
+        max_chunk_bytes: Maximum size of a chunk as the source holds it, bytes.
+        read: Runs a call on the reader thread, where blocks are cut.
+        first_index: Number of the first chunk; not 0 when a push is resumed.
+        first_row: Source row at which the first chunk begins; must be the end of an earlier chunk. Rows before it are dropped.
+        is_passthrough: Whether the blocks are files, or ranges of files, that are sent unchanged.
+        taper: Limits for the first and last chunks. Ignored if blocks know their row counts, since the pass may then begin in the middle.
 
     Attributes:
-        first_row: The row that the first chunk begins with: 0, whatever was asked for, where blocks do not know their rows.
-        chunk_bytes: Expected bytes of a chunk in memory.
-        on_read: Called with each chunk: how far the source has been read, bytes (0 where that is not known); and with None at the end.
+        first_row: Row at which the first chunk begins; always 0 if blocks do not know their row counts.
+        chunk_bytes: Expected size of a chunk in memory, bytes.
+        on_read: Called once per chunk with how far the source has been read, bytes (0 if unknown), and with None at the end.
     """
 
     def __init__(
@@ -153,9 +154,9 @@ class Chunker:
         is_passthrough: bool = False,
     ) -> None:
         if blocks.rows_read is None:
-            first_index = first_row = 0
+            first_index = first_row = 0  # without row counts the pass cannot skip rows
         else:
-            taper = None
+            taper = None  # after a start in the middle, the number of bytes left is unknown
         self.first_row = first_row
         self.chunk_bytes = max_chunk_bytes
         self.is_passthrough = is_passthrough
@@ -171,10 +172,10 @@ class Chunker:
         self._is_at_end = False
 
     async def next_chunk(self) -> Chunk | None:
-        """The next chunk; None at the end, or once stopped (rows read for an unfinished chunk are dropped then).
+        """Return the next chunk; None at the end or once stopped. Stopping drops the rows of an unfinished chunk.
 
         Raises:
-            SourceError: From the source.
+            SourceError: Raised by the source.
         """
         chunk = await self._next_chunk()
         self.on_read(None if chunk is None else self.bytes_read or 0)
@@ -193,13 +194,13 @@ class Chunker:
         return None
 
     def stop(self) -> None:
-        """Let `next_chunk()` return None after the block that is being read."""
+        """Make `next_chunk()` return None once the block being read has arrived."""
         self._is_stopped = True
         self._blocks.stop()
 
     @property
     def bytes_read(self) -> int | None:
-        """How far the source has been read, in its own bytes."""
+        """How far the source has been read, in bytes of the source; None if unknown."""
         return self._blocks.bytes_read
 
     async def _add_from_first_row(self, block: Block) -> None:
@@ -216,7 +217,7 @@ class Chunker:
             self._total_bytes += self._waiting_bytes[-1]
 
     async def _take(self) -> Chunk | None:
-        """A chunk, if there are rows enough for one, or the source has ended."""
+        """Return a chunk if there are enough rows for one or the source has ended; None otherwise."""
         if not self._waiting:
             return None
         limit = self._limit()
@@ -245,7 +246,7 @@ class Chunker:
         return min(self._taper.limit_bytes(self._next_index, left), self.chunk_bytes)
 
     def _cut_first(self, source: SourceBatch) -> SourceBatch:
-        """The rows of the first waiting block that fit into a chunk; the others wait in its place."""
+        """Return the rows of the first waiting block that fit into a chunk. The remaining rows take the block's place."""
         rows = _rows_within(source, self.chunk_bytes)
         rest = _slice(source, rows, source.rows - rows)
         self._total_bytes += rest.nbytes - self._waiting_bytes[0]
@@ -255,10 +256,10 @@ class Chunker:
 
 def _last_rows(block: Block, rows: int) -> SourceBatch:
     if isinstance(block, PassthroughBlock):
-        raise AssertionError("a pass over such blocks begins with one")  # noqa: TRY004 - a fault of ours
+        raise AssertionError("a pass over such blocks begins with one")  # noqa: TRY004 - an internal error
     batch = block.decode()
     return _slice(batch, batch.rows - rows, rows)
 
 
 def _ignore(_bytes_read: int | None) -> None:
-    """Nobody follows the reading."""
+    """Do nothing; the default for `Chunker.on_read`."""

@@ -1,30 +1,26 @@
-"""How many uploads at once: decided from acknowledged bytes per second, never from how long an answer takes.
+"""Adapts the number of concurrent uploads of a push to its goodput, the rate of acknowledged bytes.
 
-For bodies of 10-500 MB the time to an answer measures the body, not the path. What counts is goodput, and it comes in lumps: an upload is
-acknowledged as a whole. So goodput is not counted per tick but taken from whole attempts,
+    goodput = mean number of running attempts * acknowledged bytes / total duration of the attempts
 
-    goodput = attempts under way (mean) * acknowledged bytes / seconds that these attempts took,
-
-over those that began since the limit was last changed. One acknowledged upload is enough for a first answer, however large it is.
-Attempts that failed count with their seconds, and so does one that runs on although it took more than twice what its size lets expect:
-uploads that stand still are seen before they end.
+Attempts that started before the last change of the limit are ignored. This module is pure logic: no clock, no tasks. Times are seconds on
+any clock that never steps back.
 
 Epochs
-    An epoch ends with an acknowledgement, after at least two seconds, the median time of an upload, and as many uploads as the limit, more
-    where their rates differ. It is evidence only if the limit was reached: while uploaders wait for the producer, nothing grows.
+    Each epoch yields one measurement. It ends with an acknowledgement, once it has lasted two seconds and the median duration of an upload,
+    and once it has seen as many uploads as the limit (half while doubling; more if their rates vary). It is evidence only if, on average,
+    at least 0.9 of the limit was in use.
 
 Decisions
-    *doubling*  from the start: twice as many as long as that brings 15 % more.
-    *growth*    afterwards one more on trial, again at once where it helped by 5 %, or by 40 % of what a free path would give; else back.
-    *trimming*  one less on trial, kept where it loses nothing: on a full link the limit does not drift to the maximum.
-    *refusal*   429, 503, a stall or a time-out: 0.7 of the limit, once per epoch, unless it began under a limit that is given up already.
-                As many as were under way are not tried again for a while, which doubles each time.
-    *fall*      20 % less at the same limit, twice in a row: 0.9 of it, and growth begins anew, because the path has changed.
-    Between trials the limit rests for some epochs, for more after each trial that changed nothing.
-
-One controller serves one push. Pushes at once find their shares of a link by themselves: growth on a full link brings each less than it
-asks for. A limit in common would have the chunks of one push wait in memory, off its queue, for the uploads of another.
-Plain numbers in, decisions out: no clock, no tasks. Times are seconds on any clock that does not step back.
+    *doubling*  At the start: double the limit as long as that gains 15 %.
+    *growth*    Afterwards: try one more upload. Keep it, and try the next at once, if goodput rose by 5 %, or by 40 % of the gain on a
+                free path (1 / limit), whichever is less. Otherwise go back.
+    *trimming*  Try one upload fewer. Keep it if goodput drops by less than 3 % (less the measurement's uncertainty), so that the limit
+                does not drift to its maximum on a saturated link.
+    *refusal*   After a 429, 503, 504, stall or timeout: reduce to 0.7 of the limit, at most once per epoch. Attempts that started before
+                the last such reduction do not count. The number of uploads at which it happened is avoided for 15 epochs, doubling each
+                time up to 120.
+    *fall*      Goodput dropped by 20 % at an unchanged limit, twice in a row: the path has changed. Reduce to 0.9 and grow again.
+    After a trial that was taken back, the limit rests for some epochs before the next one; this rest doubles each time.
 """
 
 from __future__ import annotations
@@ -42,13 +38,13 @@ _GROWTH_SHARE, _GROWTH_GAIN = 0.4, 0.05
 _TRIM_LOSS = 0.03
 _REFUSAL_FACTOR = 0.7
 _FALL, _FALL_FACTOR = 0.8, 0.9
-_REACHED = 0.9  # of the limit, under way on average
-_OVERDUE = 2.0  # times what an upload's size lets expect
+_REACHED = 0.9  # share of the limit that must be running on average
+_OVERDUE = 2.0  # multiple of the duration expected from an upload's size
 _SMOOTHING = 0.3
-_LONGEST_REST = {1: 8, -1: 32}  # epochs before one more, or one less, is tried again
+_LONGEST_REST = {1: 8, -1: 32}  # epochs before growth (1) or trimming (-1) is tried again
 _FIRST_AVOIDANCE, _LONGEST_AVOIDANCE = 15, 120  # epochs
 _REMEMBERED_UPLOADS = 33
-_MOST_ROUNDS = 8.0  # uploads of each connection in an epoch
+_MOST_ROUNDS = 8.0  # uploads per connection that an epoch may require
 
 Outcome = Literal["acknowledged", "refused", "failed"]
 Reason = Literal["doubling", "growth", "trimming", "no gain", "loss", "not reached", "refusal", "fall"]
@@ -56,13 +52,13 @@ Reason = Literal["doubling", "growth", "trimming", "no gain", "loss", "not reach
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LimitChange:
-    """A decision.
+    """A change of the limit.
 
     Attributes:
-        before: Uploads at once until now.
-        after: Uploads at once from now on.
-        reason: Which rule decided; "no gain", "loss" and "not reached" take a trial back.
-        bytes_per_second: Goodput of the epoch that ended, or None where none has.
+        before: The previous limit.
+        after: The new limit.
+        reason: The rule that decided. "no gain", "loss" and "not reached" take a trial back.
+        bytes_per_second: Goodput of the epoch that ended; None if the change did not end a complete epoch.
     """
 
     before: int
@@ -73,7 +69,7 @@ class LimitChange:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RunningAttempt:
-    """One attempt to upload a chunk; `in_flight` is how many were under way when it began, itself included."""
+    """An attempt to upload a chunk; `in_flight` is the number of attempts running when it started, including itself."""
 
     nbytes: int
     started_at: float
@@ -81,7 +77,11 @@ class RunningAttempt:
 
 
 class _Epoch:
-    """What one stretch of time has shown."""
+    """The measurements of one epoch.
+
+    Goodput is computed from whole attempts, because an upload is acknowledged as a whole. One acknowledged upload, however large, yields a
+    first value. Response times are not used: for bodies of 10-500 MB they measure the body, not the path.
+    """
 
     def __init__(self, started_at: float) -> None:
         self.started_at = self.updated_at = started_at
@@ -102,11 +102,13 @@ class _Epoch:
 
     @property
     def mean_busy(self) -> float:
-        """Attempts under way, on average, none above the limit counted."""
+        """Mean number of running attempts; those above the limit do not count."""
         return self._busy_seconds / max(self.updated_at - self.started_at, 1e-9)
 
     def goodput(self, running: set[RunningAttempt]) -> float:
-        """Bytes per second; `running` are the attempts that have not ended."""
+        """Return the goodput in bytes per second; `running` are the attempts that have not ended."""
+        # Failed attempts count with their duration. So does a running one that takes over twice the time expected from its size:
+        # this detects stalled uploads before they end.
         expected = _OVERDUE * self._attempt_seconds / max(self.nbytes, 1)
         overdue = sum(
             self.updated_at - max(one.started_at, self.started_at)
@@ -117,14 +119,17 @@ class _Epoch:
 
 
 class ConcurrencyController:
-    """The limit of uploads at once.
+    """The limit on concurrent uploads of one push.
+
+    Concurrent pushes find their shares of a link without coordination: on a saturated link, growth gains each of them less than the rule
+    requires. With a common limit, chunks that one push has already taken off its queue would wait in memory for another push's uploads.
 
     Args:
-        lowest: Never fewer.
-        highest: Never more.
+        lowest: Lower bound of the limit.
+        highest: Upper bound of the limit.
 
     Attributes:
-        limit: Uploads at once, now. Those under way when it sinks go on.
+        limit: Current maximum number of concurrent uploads. When it falls, uploads already running continue.
     """
 
     def __init__(self, *, lowest: int, highest: int) -> None:
@@ -134,8 +139,8 @@ class ConcurrencyController:
         self._recent: collections.deque[tuple[float, float]] = collections.deque(maxlen=_REMEMBERED_UPLOADS)
         self._epoch: _Epoch | None = None
         self._changed_at = -math.inf
-        self._base_limit = self.limit  # where a trial that fails goes back to
-        self._goodput: float | None = None  # of the settled limit
+        self._base_limit = self.limit  # the limit to which a failed trial returns
+        self._goodput: float | None = None  # at the base limit
         self._is_doubling = self.limit < highest
         self._has_fallen = False
         self._rest = {1: 0, -1: 0}
@@ -149,17 +154,20 @@ class ConcurrencyController:
         rate = "unknown" if self._goodput is None else f"{self._goodput / 1e6:.1f} MB/s"
         return f"<ConcurrencyController {len(self._running)} of {self.limit} uploads, goodput {rate}>"
 
-    # ---------------------------------------------------------------------------------------------------------- what happens
+    # ---------------------------------------------------------------------------------------------- reported by the uploader
 
     def started(self, nbytes: int, now: float) -> RunningAttempt:
-        """An attempt to upload `nbytes` bytes begins."""
+        """Record the start of an attempt to upload `nbytes` bytes."""
         self._advance(now)
         attempt = RunningAttempt(max(nbytes, 1), now, len(self._running) + 1)
         self._running.add(attempt)
         return attempt
 
     def ended(self, attempt: RunningAttempt, now: float, outcome: Outcome) -> LimitChange | None:
-        """It is over. "refused": by 429 or 503, or it stood still or timed out; "failed": for any other reason, which tells nothing."""
+        """Record the end of an attempt, and return the change of the limit that follows, if any.
+
+        The outcome is "refused" after a 429, 503, 504, stall or timeout, and "failed" after any other error, which says nothing about load.
+        """
         epoch = self._advance(now)
         self._running.discard(attempt)
         seconds = now - attempt.started_at
@@ -186,12 +194,13 @@ class ConcurrencyController:
         return max(SHORTEST_EPOCH_SECONDS, median)
 
     def _variation(self) -> float:
-        """Standard deviation of the recent uploads' seconds per byte, as a share of their mean."""
+        """Return the standard deviation of the recent uploads' seconds per byte, relative to their mean."""
         rates = [seconds_per_byte for _, seconds_per_byte in self._recent] or [1.0]
         return statistics.pstdev(rates) / max(statistics.fmean(rates), 1e-18)
 
     def _enough(self) -> float:
-        """Uploads that an epoch must have seen. Doubling is a coarse question."""
+        """Return the number of acknowledged uploads that an epoch needs."""
+        # Half as many are enough while doubling, which needs only a coarse measurement.
         rounds = 0.5 if self._is_doubling else 1.0
         return self.limit * rounds * min(1 + 8 * self._variation() ** 2, _MOST_ROUNDS)
 
@@ -226,7 +235,8 @@ class ConcurrencyController:
         return self._judge_rest(goodput, now, doubt)
 
     def _judge_nothing(self, epoch: _Epoch, goodput: float, now: float) -> LimitChange | None:
-        """The limit was not reached, so more cannot help: a trial ends where it was enough."""
+        """End a trial in an epoch that did not reach the limit; the limit becomes the number of uploads that was sufficient."""
+        # Such an epoch proves nothing: while uploaders wait for the producer, a higher limit cannot help.
         if self.limit == self._base_limit:
             return None
         self._wait_for_next(1 if self.limit > self._base_limit else -1)
@@ -249,7 +259,8 @@ class ConcurrencyController:
         gain = goodput / known
         if self._is_doubling and gain < _DOUBLING_GAIN:
             self._is_doubling = False
-            enough = min(math.ceil(self._base_limit * max(gain, 1.0)), self.limit)  # at the pace of a connection before
+            # The number of uploads that reaches this goodput at the previous rate per connection.
+            enough = min(math.ceil(self._base_limit * max(gain, 1.0)), self.limit)
             return self._adopt(enough, known if enough == self._base_limit else None, "no gain", now, goodput)
         if not self._is_doubling and gain < 1 + min(_GROWTH_SHARE / self._base_limit, _GROWTH_GAIN):
             self._wait_for_next(1)
@@ -257,7 +268,7 @@ class ConcurrencyController:
         self._base_limit, self._goodput = self.limit, goodput
         self._rest[1], self._next_rest[1] = 0, 1
         if self._is_doubling and self.limit >= self._highest:
-            self._is_doubling, self._goodput = False, None  # a coarse figure is none to compare one more or less with
+            self._is_doubling, self._goodput = False, None  # too coarse to judge single steps against
             return None
         return self._try_next(now, goodput)
 
@@ -266,11 +277,11 @@ class ConcurrencyController:
         if goodput < known * (1 - _TRIM_LOSS + doubt):
             self._wait_for_next(-1)
             return self._adopt(self._base_limit, known, "loss", now, goodput)
-        self._base_limit = self.limit  # the goodput to keep stays what it was: many small losses are one large one
+        self._base_limit = self.limit  # goodput stays the reference, so that small losses add up
         return self._try_next(now, goodput)
 
     def _try_next(self, now: float, goodput: float) -> LimitChange | None:
-        """Begin the next trial; where none is due or possible, the limit rests."""
+        """Start the next trial. If none is due or possible, the limit rests for another epoch."""
         highest = min(self._highest, self._ceiling or self._highest)
         if self._rest[1] <= 0 and self.limit < highest:
             if self._is_doubling:
@@ -290,7 +301,7 @@ class ConcurrencyController:
         return self._change(limit, reason, now, goodput)
 
     def _start_over(self, limit: int, reason: Reason, now: float, goodput: float | None) -> LimitChange | None:
-        """The path is not what it was: learn it again, upwards first."""
+        """Set the limit and forget what was measured, because the path has changed. Growth is tried first."""
         self._base_limit, self._goodput = max(limit, self._lowest), None
         self._has_fallen = False
         self._rest, self._next_rest = {1: 0, -1: 4}, {1: 1, -1: 4}

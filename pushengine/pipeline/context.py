@@ -1,4 +1,4 @@
-"""What everything that works on a push is given: what all pushes of an engine share, and what belongs to one of them."""
+"""The context in which a push runs: what it shares with the engine's other pushes, and what belongs to it alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shared:
-    """What all pushes of one engine share."""
+    """The objects that all pushes of one engine share."""
 
     destination: Destination
     pool_id: str
@@ -45,17 +45,18 @@ class Shared:
     sink: events.EventSink
     table_locks: dict[str, asyncio.Lock]
     finished: set[str]
-    """Pushes that this engine brought to DONE and told its caller of. One that a killed process brought to DONE is told again."""
+    """Ids of pushes that reached DONE and whose receipt this engine has returned to its caller. A push that reached DONE in a killed
+    process is not among them: its receipt is returned once more."""
 
 
 @dataclasses.dataclass(slots=True)
 class Measures:
-    """What this process measured of a push, for its receipt.
+    """What this process measures about a push, for the receipt.
 
     Attributes:
-        start: When the command began, by the monotonic clock.
-        source_bytes: Size of the source, or None where it is not known.
-        timings: Seconds by phase.
+        start: Start of the command by the monotonic clock, seconds.
+        source_bytes: Size of the source; None if unknown.
+        timings: Seconds spent in each phase.
     """
 
     start: float
@@ -67,14 +68,14 @@ class Measures:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PushContext:
-    """One push: where it goes, what is known of it, and how it waits, tries again and tells.
+    """One push: its target, its journal, and the means to wait, retry and emit events.
 
     Attributes:
-        shared: What it shares with the engine's other pushes.
+        shared: What the push shares with the engine's other pushes.
         target: Table, mode and keys.
-        log: Its journal; emits the events of what is recorded.
-        settings: The engine's, but for those that decided about the chunks of this push.
-        measures: For its receipt.
+        log: The push's journal. Recording a fact also emits the corresponding events.
+        settings: The engine's settings, except those that determine the chunks: these are kept as they were when the push was planned.
+        measures: Measurements for the receipt.
     """
 
     shared: Shared
@@ -85,40 +86,40 @@ class PushContext:
 
     @property
     def push_id(self) -> str:
-        """Its name."""
+        """The id of the push."""
         return self.log.push_id
 
     @property
     def destination(self) -> Destination:
-        """The platform."""
+        """The service that receives the chunks."""
         return self.shared.destination
 
     @property
     def clock(self) -> Clock:
-        """Measures and waits."""
+        """The clock that measures and waits."""
         return self.shared.runtime.clock
 
     @property
     def rng(self) -> random.Random:
-        """Source of jitter."""
+        """The random number generator for jitter."""
         return self.shared.runtime.rng
 
     @property
     def drain(self) -> DrainSwitch:
-        """Interrupts waits when the engine stops."""
+        """The switch that interrupts waits when the engine drains."""
         return self.shared.drain
 
     def emit(self, event: events.Event) -> None:
-        """Tell what happens."""
+        """Send an event to the engine's listeners."""
         self.shared.sink.emit(event)
 
     def emit_wait(self, reason: str, seconds: float | None = None) -> None:
-        """Tell of a wait, unless it is known to be short."""
+        """Emit a `WaitStarted` event, unless the wait is known to be at most `SILENT_SECONDS`."""
         if seconds is None or seconds > SILENT_SECONDS:
             self.emit(events.WaitStarted(push_id=self.push_id, reason=reason, seconds=seconds))
 
     def emit_quota_wait(self, job_id: str, until: dt.datetime, wait_seconds: float, reason: str) -> None:
-        """Tell until when a submit waits, and why: see `events.QuotaWaited`."""
+        """Emit a `QuotaWaited` event: until when a submit waits, and why."""
         self.emit(
             events.QuotaWaited(
                 push_id=self.push_id,
@@ -130,19 +131,19 @@ class PushContext:
         )
 
     def announce_when_slow(self, reason: str) -> contextlib.AbstractContextManager[None]:
-        """Tell of a wait in the block, if it gets long."""
+        """Emit a `WaitStarted` event if the block takes longer than `SILENT_SECONDS`."""
         return announce_when_slow(lambda: self.emit_wait(reason))
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, until the engine drains.
+        """Wait for `seconds`, unless the engine drains first.
 
         Raises:
-            EngineClosedError: It drains.
+            EngineClosedError: The engine drains.
         """
         await self.drain.guard(self.clock.sleep(seconds))
 
     def on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:
-        """Count and tell a wait before another attempt."""
+        """Count a retry and emit its `RetryScheduled` event, before the wait."""
         self.measures.retries += 1
         self.emit(
             events.RetryScheduled(
@@ -155,7 +156,7 @@ class PushContext:
         )
 
     def backoff(self, attempt: int) -> float:
-        """A random wait after `attempt`, where the policy alone does not decide; seconds."""
+        """Return a random wait after `attempt`, seconds, for callers that do not leave the decision to the policy."""
         return self.shared.policy.backoff(attempt, self.rng)
 
     async def repeat(self, call: Callable[[], Awaitable[T]], operation: str, *, max_attempts: int | None = None) -> T:
@@ -163,12 +164,12 @@ class PushContext:
 
         Args:
             call: Makes one attempt.
-            operation: What it does, for messages.
-            max_attempts: Fewer attempts than the policy allows.
+            operation: What the call does, for messages.
+            max_attempts: Maximum number of attempts, if the policy allows more.
 
         Raises:
-            RetriesExhaustedError: After the last attempt.
-            PushEngineError: What another attempt cannot help.
+            RetriesExhaustedError: The last allowed attempt failed.
+            PushEngineError: An error that another attempt cannot fix.
         """
         policy = self.shared.policy
         if max_attempts is not None:
@@ -184,7 +185,7 @@ class PushContext:
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the time of the block to the receipt's timings."""
+        """Add the time that the block takes to the receipt's timings."""
         start = self.clock.monotonic()
         try:
             yield

@@ -1,10 +1,11 @@
-"""Chunk -> payload: conformed rows as one Parquet or CSV file in memory, with checksums. Runs on encoder threads.
+"""Encodes a chunk into a payload: one Parquet or CSV file in memory, with checksums. Runs on encoder threads.
 
-The same chunk gives the same bytes, so a resumed push can tell by checksum what it sent before.
+The same chunk always yields the same bytes, so a resumed push can recognize by checksum what was sent before.
 
-Parquet is what readers of any age take: format 2.4, V1 pages, INT96 timestamps by default, no DECIMAL, no Arrow or pandas metadata; one
-row group per million rows or so. CSV is RFC 4180 with a header row and LF, and matches `wire.CSV_PARSING_OPTIONS`: strings are quoted
-(so `""` is empty and nothing is NULL), timestamps are `yyyy-MM-dd'T'HH:mm:ss.SSSSSS`.
+Parquet: restricted to what old readers understand. Format 2.4 (2.6 only for nanosecond timestamps as INT64), V1 pages, INT96 timestamps by
+    default, no DECIMAL, no Arrow or pandas metadata. A row group holds about a million rows, or 64 MiB if that is less.
+CSV: RFC 4180 with a header row and LF line ends, matching `wire.CSV_PARSING_OPTIONS`. Strings are quoted, so `""` is an empty string and
+    an empty field is NULL. Timestamps are `yyyy-MM-dd'T'HH:mm:ss.SSSSSS`.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from pushengine.schema.conform import checked, conform
 from pushengine.schema.misfits import position_of
 
 DIGESTS = ("sha256", "md5", "sha1", "crc32")
-"""What the platform's chunk checksum may be (fact sheet 1.7)."""
+"""Algorithms that the platform may use for chunk checksums (fact sheet 1.7)."""
 JOURNAL_DIGEST = "sha256"
-"""The one that each chunk has in the journal, whatever the platform uses."""
+"""The digest that the journal holds for every chunk, whichever algorithm the platform uses."""
 _PROBED_ROWS, _PROBED_BATCHES = 1024, 16
 _MAX_DISTINCT_SHARE = 0.9
 ROW_GROUP_ROWS = 1_000_000
@@ -43,18 +44,18 @@ ROW_GROUP_BYTES = 64 * 1024 * 1024
 
 
 class OversizedPayloadError(SourceError):
-    """A payload is larger than the platform takes; the producer answers by `Chunk.halves()`."""
+    """A payload is larger than the platform accepts; the producer then splits the chunk with `Chunk.halves()`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodingOptions:
-    """How payloads look.
+    """The format of payloads.
 
     Attributes:
         file_type: PARQUET or CSV.
         compression: Parquet codec.
-        timestamps: Parquet timestamps.
-        max_payload_bytes: More is an `OversizedPayloadError`.
+        timestamps: Physical type of Parquet timestamps.
+        max_payload_bytes: Maximum size; a larger payload raises `OversizedPayloadError`.
     """
 
     file_type: FileType = "PARQUET"
@@ -64,7 +65,7 @@ class EncodingOptions:
 
     @classmethod
     def of(cls, settings: EngineSettings) -> Self:
-        """As the settings ask for."""
+        """Return the options that the settings ask for."""
         return cls(settings.file_type, settings.compression, settings.timestamps)
 
 
@@ -73,16 +74,16 @@ def encode(chunk: Chunk, schema: TableSchema, options: EncodingOptions, digests:
 
     Args:
         chunk: The rows.
-        schema: What they are brought to.
-        options: How the payload looks.
-        digests: Which checksums to take of it.
+        schema: The schema to which the rows are converted.
+        options: The format of the payload.
+        digests: Algorithms of the checksums to compute.
 
     Returns:
-        The payload; its `source_rows` count from the first row of the chunk.
+        The payload. Its `source_rows` count from the first row of the chunk.
 
     Raises:
-        SourceReadError: Malformed rows.
-        SchemaError: A value does not fit (see `schema.conform`).
+        SourceReadError: Rows are malformed.
+        SchemaError: A value does not fit the schema (see `schema.conform`).
         OversizedPayloadError: The payload is larger than allowed.
     """
     sink = pa.BufferOutputStream()
@@ -110,9 +111,10 @@ def _digest(name: str, data: memoryview) -> str:
 
 
 def _conformed(chunk: Chunk, conformed: Callable[[SourceBatch], pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Conformed rows in tables the size of a row group. Block by block: what was just parsed is still in the processor's cache."""
+    """Yield the converted rows in tables the size of a row group."""
     waiting: list[pa.RecordBatch] = []
     rows = nbytes = 0
+    # Convert block by block, while the rows just parsed are still in the CPU cache.
     for block in chunk.encoded_blocks:
         batch = checked(block, conformed)
         waiting.append(batch)
@@ -151,15 +153,15 @@ def _write_parquet(chunk: Chunk, schema: TableSchema, options: EncodingOptions, 
 
 
 def _repetitive_columns(table: pa.Table) -> list[str]:
-    """The columns of strings for which a dictionary pays: those that repeat their values, wherever one looks.
+    """Return the string columns for which dictionary encoding pays off: those whose values repeat throughout the table.
 
-    A dictionary of values that hardly repeat is built in vain. Rows are taken from all over the table, since neighbours are alike: a sorted
-    key repeats within its case and nowhere else.
+    Building a dictionary for values that hardly repeat is wasted work.
     """
     names = [field.name for field in table.schema if field.type == pa.string()]
     batches = table.select(names).to_batches()
     if not batches:
         return []
+    # Sample the whole table, because neighboring rows are alike: a sorted case key repeats within one case and nowhere else.
     batches = batches[:: max(len(batches) // _PROBED_BATCHES, 1)]
     rows = _PROBED_ROWS // len(batches)
     probe = pa.Table.from_batches(
@@ -171,7 +173,7 @@ def _repetitive_columns(table: pa.Table) -> list[str]:
 
 def _write_csv(chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
     fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
-    # quoting "needed" quotes every string, so that an empty one differs from NULL
+    # "needed" makes Arrow quote every string, so that an empty string differs from NULL.
     write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")
     rows = 0
     with arrow_csv.CSVWriter(sink, pa.schema(fields), write_options=write_options) as writer:
@@ -182,7 +184,7 @@ def _write_csv(chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sin
 
 
 def _csv_batch(source: SourceBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Timestamps as text; refuses what CSV has no text for."""
+    """Return the batch with timestamps as text; reject values that CSV cannot represent."""
     if batch.num_columns == 1 and batch.column(0).null_count:
         raise _no_csv(
             source,

@@ -1,6 +1,6 @@
-"""Bytes in flight: acquired before rows are read, trued up after encoding, released when the platform has the chunk.
+"""Limits the bytes in flight: reserved before rows are read, adjusted after encoding, released when the platform has the chunk.
 
-`peak memory <= base + capacity`, plus at most one reservation that is larger than the whole capacity and therefore runs alone.
+`peak memory <= base + capacity`; a single reservation larger than the whole capacity runs alone and may exceed it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pushengine.model import Payload
 
 
 class Reservation:
-    """Some bytes of a budget; released once, or trued up on the way."""
+    """A number of bytes reserved from a budget. It can be resized, and is released at the end."""
 
     __slots__ = ("_budget", "_size")
 
@@ -25,24 +25,24 @@ class Reservation:
 
     @property
     def size(self) -> int:
-        """Bytes held now."""
+        """Number of bytes held now."""
         return self._size
 
     def resize(self, size: int) -> None:
-        """Hold another number of bytes from now on. Never waits: growing may overdraw the budget until others release."""
-        self._budget._release(self._size - size)  # noqa: SLF001 - two halves of one thing
+        """Change the number of bytes held. Never waits: growing may overdraw the budget until other reservations are released."""
+        self._budget._release(self._size - size)  # noqa: SLF001 - both classes are one implementation
         self._size = size
 
     def release(self) -> None:
-        """Give all bytes back; safe to call twice."""
+        """Return all bytes to the budget; safe to call twice."""
         self.resize(0)
 
 
 class ByteBudget:
-    """A number of bytes shared by all pushes of an engine. Grants are first come, first served, so a large request is not starved.
+    """A memory budget shared by all pushes of an engine. Requests are served in order, so that a large one does not starve.
 
     Args:
-        capacity: Bytes that may be reserved at one time.
+        capacity: Bytes that may be reserved at the same time.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -52,7 +52,7 @@ class ByteBudget:
         self._waiters: collections.deque[tuple[int, asyncio.Future[None]]] = collections.deque()
 
     async def acquire(self, size: int) -> Reservation:
-        """Wait until `size` bytes are free (or, for a size over the capacity, until nothing else is reserved)."""
+        """Wait until `size` bytes are free, then reserve them. A size over the capacity waits until nothing else is reserved."""
         if self._waiters or not self._fits(size):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((size, future))
@@ -60,7 +60,7 @@ class ByteBudget:
                 await future
             except asyncio.CancelledError:
                 if future.done() and not future.cancelled():
-                    self._release(size)  # granted and cancelled in the same turn of the loop
+                    self._release(size)  # granted, but cancelled in the same iteration of the event loop
                 else:
                     self._wake()
                 raise
@@ -69,13 +69,14 @@ class ByteBudget:
         return Reservation(self, size)
 
     def take(self, size: int) -> Reservation:
-        """Reserve without waiting, for bytes that exist already; may overdraw the budget until others release."""
+        """Reserve without waiting, for bytes already in memory. May overdraw the budget until other reservations are released."""
         self._take(size)
         return Reservation(self, size)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[BudgetScope]:
-        """Reservations that end with the block, however it ends: a task cancelled before it ran has no `finally`."""
+        """Return a scope that releases all its reservations when the block ends."""
+        # Tasks cannot be relied on to release their own: a task cancelled before it first runs never reaches its `finally`.
         scope = BudgetScope(self)
         try:
             yield scope
@@ -97,7 +98,7 @@ class ByteBudget:
     def _wake(self) -> None:
         while self._waiters:
             size, future = self._waiters[0]
-            if not future.done():  # else it was cancelled while it waited
+            if not future.done():  # a future that is done was cancelled while it waited
                 if not self._fits(size):
                     return
                 self._take(size)
@@ -109,27 +110,27 @@ class ByteBudget:
 
 
 class BudgetScope:
-    """The reservations of one attempt of a push."""
+    """The reservations made while the chunks of one job are transferred."""
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self._held: set[Reservation] = set()
 
     async def acquire(self, size: int) -> Reservation:
-        """As `ByteBudget.acquire()`."""
+        """Same as `ByteBudget.acquire()`."""
         return self._hold(await self._budget.acquire(size))
 
     def take(self, size: int) -> Reservation:
-        """As `ByteBudget.take()`."""
+        """Same as `ByteBudget.take()`."""
         return self._hold(self._budget.take(size))
 
     def release(self, reservation: Reservation) -> None:
-        """Give one reservation back."""
+        """Release one reservation."""
         reservation.release()
         self._held.discard(reservation)
 
     def release_all(self) -> None:
-        """Give back whatever is still held."""
+        """Release all reservations that are still held."""
         while self._held:
             self._held.pop().release()
 
@@ -140,7 +141,7 @@ class BudgetScope:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReadyChunk:
-    """A payload on its way to an uploader, with the memory it holds."""
+    """A payload queued for upload, with its memory reservation."""
 
     payload: Payload
     reservation: Reservation

@@ -1,7 +1,7 @@
-"""Source -> payloads in a bounded queue: the first half of the pipeline.
+"""The first half of the pipeline: reads the source, encodes its chunks and puts the payloads on a bounded queue.
 
-One read is under way at a time, on the reader thread, while chunks are encoded on all encoder threads. Memory for a chunk is reserved before
-its rows are read, so a slow destination stops the reading (backpressure) instead of filling memory.
+The reader thread runs one read at a time, while all encoder threads encode chunks. Memory for a chunk is reserved before its rows are
+read, so a slow destination stops the reading (backpressure) instead of filling memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservati
 
 
 class SentBefore:
-    """What the job holds already, from an earlier attempt or an earlier process.
+    """The chunks that the job already holds, from an earlier pass or an earlier process.
 
     Args:
         record: The job.
         label: The source's name, for messages.
-        rechecks: Encode it once more and compare it with what was sent: the source looks touched since.
+        rechecks: Whether to encode these chunks again and compare them with what was sent, because the source may have changed since.
     """
 
     def __init__(self, record: JobRecord, label: str, *, rechecks: bool) -> None:
@@ -37,15 +37,15 @@ class SentBefore:
         self.rechecks = rechecks
 
     def rows(self, chunk_id: str) -> int | None:
-        """Rows of a chunk that the job holds, else None."""
+        """Return the number of rows of a chunk that the job already holds; None for other chunks."""
         known = self._record.chunks.get(chunk_id)
         return known.rows if known is not None and known.state == "acked" else None
 
     def check(self, payload: Payload) -> None:
-        """Compare a chunk of the source as it is now with what was sent of it.
+        """Compare a chunk as encoded now with the one that was sent under the same id.
 
         Raises:
-            SourceChangedError: It is another one.
+            SourceChangedError: They differ.
         """
         sent = self._record.chunks[payload.chunk_id]
         if (payload.rows, payload.digests[JOURNAL_DIGEST]) != (sent.rows, sent.digests[JOURNAL_DIGEST]):
@@ -58,20 +58,20 @@ class SentBefore:
 
 
 class Producer:
-    """Reads, encodes and queues the chunks of one attempt of a push.
+    """Reads, encodes and queues the chunks of one job.
 
     Args:
         context: The push.
-        chunks: Where chunks come from. With `before.rechecks` it begins at the beginning.
-        encode: Chunk -> payload; CPU-bound, runs on encoder threads.
-        queue: Bounded; gets a `ReadyChunk` for each chunk.
-        budget: This attempt's share of the memory.
-        workers: Threads. One chunk more is read ahead than there are encoders, so that none of them waits for the reader.
-        before: What is not sent again.
+        chunks: Yields the chunks. With `before.rechecks` it must start at row 0.
+        encode: Encodes a chunk into a payload; CPU-bound, runs on encoder threads.
+        queue: Bounded queue; receives a `ReadyChunk` for each payload.
+        budget: Memory reservations of this pass over the source.
+        workers: Reader and encoder threads.
+        before: Chunks that are not sent again.
 
     Attributes:
-        end_row: Rows of the source up to the last chunk that was encoded or was acknowledged before.
-        nbytes: Size of what was read, as the source has it.
+        end_row: Number of source rows up to the end of the last chunk that was encoded now or acknowledged before.
+        nbytes: Size of the rows read, as the source holds them, bytes.
     """
 
     def __init__(
@@ -93,15 +93,16 @@ class Producer:
         self._reserve_bytes = int(chunks.chunk_bytes * RESERVE_FACTOR)
         self._workers = workers
         self._before = before
+        # Read one chunk more than there are encoders, so that no encoder waits for the reader.
         self._slots = asyncio.Semaphore(context.shared.engine_settings.encoder_threads + 1)
         self.end_row = chunks.first_row
         self.nbytes = 0
 
     async def run(self) -> None:
-        """Put every chunk of the source on the queue; returns when all are on it.
+        """Put every chunk of the source on the queue; return when all of them are queued.
 
         Raises:
-            ExceptionGroup: Of the first failures; everything this method started has ended by then.
+            ExceptionGroup: The first failures. All tasks started by this method have ended by then.
         """
         begins = _Turn(self._chunks.first_row)
         async with asyncio.TaskGroup() as encoders:
@@ -116,7 +117,7 @@ class Producer:
                     self._encode_and_queue(chunk, reservation, begins, ends), name=f"encode {chunk.chunk_id}"
                 )
                 begins = ends
-                del chunk  # its memory belongs to the task now
+                del chunk  # only the task may keep its memory alive
         self.end_row = await begins.row()
 
     async def _read(self, reservation: Reservation) -> Chunk | None:
@@ -159,10 +160,10 @@ class Producer:
                 )
             )
             await self._queue.put(item)
-        self._slots.release()  # not before: a full queue holds the encoders, and they the reader
+        self._slots.release()  # only now, so that a full queue stops the encoders and, through them, the reader
 
     async def _encode_within_limit(self, chunk: Chunk) -> list[Payload | int]:
-        """Its payload, or those of its parts; of what the job holds already, the number of rows."""
+        """Return the chunk's payload, or several if it had to be split. A part that the job already holds yields its row count instead."""
         rows = self._before.rows(chunk.chunk_id)
         if rows is not None and not self._before.rechecks:
             return [rows]
@@ -180,7 +181,7 @@ class Producer:
 
 
 class _Turn:
-    """Where a chunk begins. Chunks are encoded at the same time and in any order, but only the chunks before one tell its first row."""
+    """The first row of a chunk, known once all chunks before it are encoded. Chunks are encoded concurrently and finish in any order."""
 
     def __init__(self, row: int | None = None) -> None:
         self._row: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -188,9 +189,9 @@ class _Turn:
             self.reach(row)
 
     def reach(self, row: int) -> None:
-        """All chunks before are counted."""
+        """Set the row: all chunks before this one are counted."""
         self._row.set_result(row)
 
     async def row(self) -> int:
-        """Wait for it."""
+        """Wait until the row is known, and return it."""
         return await asyncio.shield(self._row)

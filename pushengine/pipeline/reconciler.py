@@ -1,4 +1,4 @@
-"""What became of uploads without an answer: found out from the job's chunk list."""
+"""Determines from a job's chunk list whether uploads without a response have arrived."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _MAX_LISTINGS = 6
 
 
 class UploadGate:
-    """Many uploads at one time, or one quiet moment: who asks for the quiet waits for the running uploads, new ones wait for him."""
+    """A readers-writer lock: uploads share it, reconciliation takes it exclusively.
+
+    A waiting reconciliation lets running uploads finish and holds back new ones.
+    """
 
     def __init__(self) -> None:
         self._uploads = 0
@@ -27,7 +30,7 @@ class UploadGate:
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[None]:
-        """Take part in the traffic."""
+        """Hold the lock for one upload, shared with other uploads."""
         async with self._exclusive_lock:
             self._uploads += 1
             self._idle.clear()
@@ -40,22 +43,22 @@ class UploadGate:
 
     @contextlib.asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """No upload is under way, and none begins."""
+        """Hold the lock exclusively: no upload is running, and none starts."""
         async with self._exclusive_lock:
             await self._idle.wait()
             yield
 
 
 class Reconciler:
-    """Finds out which uploads without an answer have arrived.
+    """Determines which uploads without a response have arrived.
 
     Args:
-        context: The push; its log knows what was sent, and learns what arrived.
-        job_id: The job that they were meant for.
-        list_chunks: Reads the job's chunks, with retries.
+        context: The push. Its log says what was sent and records what arrived.
+        job_id: The job to which the chunks were sent.
+        list_chunks: Reads the job's chunk list, with retries.
 
     Attributes:
-        gate: What uploads go through, so that there can be a quiet moment.
+        gate: The lock that every upload must hold, so that the chunk list can be read while no upload is running.
     """
 
     def __init__(
@@ -67,19 +70,19 @@ class Reconciler:
         self._list_chunks = list_chunks
 
     async def has_arrived(self, chunk_id: str) -> bool:
-        """Whether the job holds this chunk.
+        """Return whether the job holds this chunk.
 
         Raises:
-            JobTaintedError: It cannot be told, or the job holds more than what was sent.
+            JobTaintedError: This cannot be determined, or the job does not match what was sent.
         """
         await self.settle()
         return self._context.log.state.chunk_of(self._job_id, chunk_id).state == "acked"
 
     async def settle(self) -> None:
-        """Decide all chunks of the job whose outcome is unknown.
+        """Determine and record, for every chunk of the job with an unknown outcome, whether it has arrived.
 
         Raises:
-            JobTaintedError: It cannot be told, or the job holds more than what was sent.
+            JobTaintedError: This cannot be determined, or the job does not match what was sent.
         """
         log, settle_seconds = self._context.log, self._context.settings.settle_seconds
         async with self.gate.exclusive():

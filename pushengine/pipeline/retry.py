@@ -1,8 +1,8 @@
-"""Whether to try again, and when. Pure decisions: nothing here waits or sends.
+"""Decides whether and when to retry a failed call.
 
-One attempt ends in one of three outcomes (`error.disposition`): *transient* (nothing was done: another attempt is safe), *terminal*
-(another attempt cannot help) or *outcome unknown* (it may have been done). The last is never answered by sending again; whoever asked
-finds out what happened first.
+A failed attempt has one of three dispositions (`error.disposition`): *transient* (it had no effect, so another attempt is safe), *terminal*
+(another attempt cannot help) or *outcome unknown* (it may have taken effect). A call with an unknown outcome is never simply sent again:
+the caller first determines what happened.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 
 def is_undone(error: PushEngineError) -> bool:
-    """Whether this failure of a call that is not idempotent proves that nothing was done: it was refused, or never left."""
+    """Return whether an error proves that a non-idempotent call had no effect: the call was refused or never sent."""
     return error.disposition == "terminal" or isinstance(error, ConnectionFailedError | RateLimitedError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What follows a failed attempt.
+    """The decision after a failed attempt.
 
     Attributes:
-        retry: Try again after `wait_seconds`.
-        is_exhausted: Not again, although the error is of the kind that may pass.
+        retry: Whether to try again after `wait_seconds`.
+        is_exhausted: Whether the error is retryable, but no retries are left.
     """
 
     retry: bool
@@ -38,13 +38,13 @@ class RetryDecision:
 
 
 class RetryBudget:
-    """Retries that all calls of an engine share: spent by each retry, earned back by calls that work.
+    """A budget of retries shared by all calls of an engine. Each retry spends from it, each successful call earns some back.
 
-    When a platform is down, many calls with a few retries each are a storm; the budget ends it after about `capacity` retries.
+    When the platform is down, many calls with a few retries each become a retry storm; the budget ends it after about `capacity` retries.
 
     Args:
-        capacity: Retries that may be made before a call must work again.
-        earned_by_success: Retries that one call that works gives back.
+        capacity: Number of retries that can be made without any successful call.
+        earned_by_success: Retries that one successful call earns back; may be a fraction.
     """
 
     def __init__(self, capacity: float = 100.0, earned_by_success: float = 0.2) -> None:
@@ -53,24 +53,24 @@ class RetryBudget:
         self._earned_by_success = earned_by_success
 
     def spend(self) -> None:
-        """A retry is about to be made."""
+        """Spend one retry, just before it is made."""
         self.left -= 1.0
 
     def earn(self) -> None:
-        """A call worked."""
+        """Earn back retries after a successful call."""
         self.left = min(self.left + self._earned_by_success, self.capacity)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Capped exponential backoff with full jitter; a wait that the server asks for is honoured as a minimum.
+    """Capped exponential backoff with full jitter. A wait that the server asks for is the minimum.
 
     Attributes:
-        max_attempts: Attempts of one call, the first included.
-        first_wait_seconds: Upper bound of the first wait; doubled for each further one.
-        max_wait_seconds: Cap of one wait of ours.
-        max_elapsed_seconds: No attempt begins later than this after the first.
-        budget: Shared by all calls that go by this policy.
+        max_attempts: Maximum attempts of one call, including the first.
+        first_wait_seconds: Upper bound of the first wait; doubled for each further wait.
+        max_wait_seconds: Upper bound of every wait, not counting the time that the server asks for.
+        max_elapsed_seconds: Latest start of an attempt, counted from the start of the first one.
+        budget: Retry budget shared by all calls under this policy.
     """
 
     max_attempts: int = 5
@@ -80,7 +80,7 @@ class RetryPolicy:
     budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
 
     def backoff(self, retries: int, rng: random.Random) -> float:
-        """A random wait before another attempt, seconds; the longest possible one doubles with each of the `retries` before."""
+        """Return a random wait before another attempt, seconds. Its upper bound doubles with each of the `retries` made before."""
         return rng.uniform(0, min(self.max_wait_seconds, self.first_wait_seconds * 2**retries))
 
     def decide(
@@ -92,9 +92,9 @@ class RetryPolicy:
         rng: random.Random,
         is_reconciled: bool = False,
     ) -> RetryDecision:
-        """The decision after `attempt` (from 1) failed with `error`, `elapsed_seconds` after the first attempt began.
+        """Decide what follows after `attempt` (from 1) failed with `error`, `elapsed_seconds` after the first attempt started.
 
-        `is_reconciled`: the outcome was unknown and has been found out since: nothing was done, another attempt is safe.
+        `is_reconciled` means that the outcome was unknown, but the attempt has since been found to have had no effect, so another is safe.
         """
         if error.disposition != "transient" and not is_reconciled:
             return RetryDecision(retry=False)
@@ -108,7 +108,7 @@ class RetryPolicy:
 
 
 def exhausted(operation: str, attempts: int, elapsed_seconds: float, error: PushEngineError) -> RetriesExhaustedError:
-    """The error after the last allowed attempt failed with `error`."""
+    """Return the error to raise after the last allowed attempt failed with `error`."""
     return RetriesExhaustedError(
         f"{operation} failed {attempts} times in {elapsed_seconds:.0f} s, the last time with: {error.message}",
         attempts=attempts,
@@ -126,19 +126,19 @@ async def call_with_retries(
     rng: random.Random,
     on_retry: Callable[[str, int, float, PushEngineError], None],
 ) -> T:
-    """Repeat one call while the policy says so.
+    """Make a call, and repeat it as long as the policy allows.
 
     Args:
         attempt_once: Makes one attempt.
         operation: What the call does, for messages.
-        policy: Decides.
+        policy: Decides whether and when to try again.
         clock: Measures and waits.
-        rng: Source of jitter.
-        on_retry: Told (operation, attempt, wait_seconds, error) before each wait.
+        rng: Random number generator for jitter.
+        on_retry: Called with (operation, attempt, wait_seconds, error) before each wait.
 
     Raises:
-        RetriesExhaustedError: After the last attempt; the last error is its cause.
-        PushEngineError: Any error that another attempt cannot help, as it came.
+        RetriesExhaustedError: The last allowed attempt failed; its error is the cause.
+        PushEngineError: An error that another attempt cannot fix, unchanged.
     """
     start = clock.monotonic()
     attempt = 1

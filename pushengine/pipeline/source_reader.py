@@ -1,4 +1,4 @@
-"""The engine's side of a source: infers the schema of a push and gives its chunks."""
+"""Reads a source for a push: infers the schema and yields the chunks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pushengine.sources.threaded import ThreadSource, ThreadStream
 
 
 class SourceReader:
-    """A source, read for a push.
+    """A source as read by a push.
 
     Args:
         source: The source.
-        settings: How it is read and cut.
-        new_inference: Makes a `SchemaInference` for a schema of the source.
+        settings: How the source is sampled and cut into chunks.
+        new_inference: Creates a `SchemaInference` from the source's Arrow schema.
         workers: Threads that read and decode.
     """
 
@@ -51,12 +51,16 @@ class SourceReader:
         self.sampled_bytes = 0
 
     async def fingerprint(self, filesystem: FileSystem) -> list[Any] | None:
-        """What tells the same files from changed ones; None for objects in memory."""
+        """Return the fingerprint of the files, by which later changes are detected; None for objects in memory."""
         files = self._source.files
         return await self._workers.read(fingerprint_files, filesystem, files) if files else None
 
     async def settle(self, *, is_exhaustive: bool) -> TableSchema:
-        """One schema for the whole push, from a sample or from every row."""
+        """Infer one schema for the whole push, from a sample or from every row.
+
+        Raises:
+            SourceError: The source is unreadable, malformed, unsuitable or empty.
+        """
         schema = await self._source.schema()
         self.size_bytes = await self._source.size_bytes()
         inference = self._new_inference(schema, is_text=self._source.is_text, source=self.label)
@@ -68,13 +72,14 @@ class SourceReader:
                 self.sampled_rows += await self._workers.encode(_observe, inference, block)
                 self.sampled_bytes += block.nbytes
         if not self.sampled_rows and not is_exhaustive:
-            return await self.settle(is_exhaustive=True)  # only some of many files were looked at
+            # The sample covers only some of the files; others may have rows.
+            return await self.settle(is_exhaustive=True)
         if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
         return inference.settle()
 
     async def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock] | ReencodeError | None:
-        """The files as blocks that need no decoding, or why they have to be decoded; None where that is no question."""
+        """Return the blocks for passthrough, or the reason why the files must be re-encoded; None if the source is not Parquet."""
         source = self._source.source if isinstance(self._source, ThreadSource) else None
         if not isinstance(source, ParquetSource):
             return None
@@ -85,7 +90,10 @@ class SourceReader:
 
     @contextlib.asynccontextmanager
     async def chunks(self, first_index: int, first_row: int, schema: TableSchema) -> AsyncIterator[Chunker]:
-        """A pass over all rows from `first_row` on, in chunks numbered from `first_index`; or over all, where rows are not known yet."""
+        """Start a pass over the rows from `first_row` onwards, in chunks numbered from `first_index`.
+
+        If blocks do not know their row counts, the pass covers all rows, in chunks numbered from 0.
+        """
         passthrough = await self.passthrough_blocks(schema)
         taper: Taper | None = None
         blocks: BlockStream[Block]
@@ -97,7 +105,7 @@ class SourceReader:
             chunk_bytes = self._settings.fitting_chunk_bytes
             size = await self._source.size_bytes()
             taper = Taper(size, self._settings.encoder_threads) if size else None
-            blocks = await self._source.open(first_row)  # last: what fails after it would leave it open
+            blocks = await self._source.open(first_row)  # open last: a failure after it would leak it
         async with contextlib.aclosing(blocks):
             yield Chunker(
                 blocks,
@@ -110,20 +118,20 @@ class SourceReader:
             )
 
     async def aclose(self) -> None:
-        """Close what outlives a pass."""
+        """Close what outlives a pass, such as an iterator."""
         await self._source.aclose()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source that is open, and its files as they are now (None for objects in memory)."""
+    """An open source with the fingerprint of its files when it was opened (None for objects in memory)."""
 
     source_reader: SourceReader
     fingerprint: Fingerprint | None
 
 
 def _observe(inference: SchemaInference, block: SourceBlock) -> int:
-    """Learn from a block; returns its rows."""
+    """Update the inference with the rows of a block, and return their number."""
 
     def observe(batch: SourceBatch) -> int:
         inference.observe(batch, block.located)

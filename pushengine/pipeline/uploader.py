@@ -1,9 +1,12 @@
-"""Queue -> destination: the second half of the pipeline, and how an upload without an answer is settled.
+"""The second half of the pipeline: sends the queued payloads to the destination.
 
-An upload ends in one of three ways. *Acknowledged*: the chunk is in the job. *Refused*: an answer proves that it is not, or nothing was
-sent; it may be sent again. *Unknown*: it may be in the job; it is never sent again before the job's chunk list was read at a quiet
-moment, with no other upload under way. What the list does not hold is sent again, and the first attempt is remembered as one that may
-still arrive: the seal before submit waits for it (`jobs.JobRunner.seal`).
+An attempt to upload a chunk ends in one of three ways:
+
+    *acknowledged*  The chunk is in the job.
+    *refused*       A response proves that the chunk is not in the job, or nothing was sent. It may be sent again.
+    *unknown*       The chunk may be in the job. Before it is sent again, the job's chunk list is read while no other upload is running.
+                    If the chunk is not listed, it is sent again. The first attempt may still arrive later, so the check before submit
+                    waits until that is no longer possible (`push.job.JobRunner.seal`).
 """
 
 from __future__ import annotations
@@ -35,10 +38,10 @@ _OVERLOADED = (503, 504)
 
 
 class UploadSlots:
-    """As many workers at once as the controller allows, and what becomes of their attempts told to it.
+    """Limits the number of active workers to what the controller allows, and reports the outcome of every attempt to it.
 
-    A worker keeps its slot until its chunk is settled, waits for a retry included: a server that refuses gets less to do. When the limit
-    sinks, those above it finish first.
+    A worker keeps its slot until its chunk is done, even while it waits for a retry: this reduces the load on a server that refuses
+    requests. When the limit falls, workers above it first finish their chunk.
     """
 
     def __init__(self, context: PushContext, controller: ConcurrencyController) -> None:
@@ -51,7 +54,7 @@ class UploadSlots:
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Be one of those who may upload."""
+        """Wait for a free slot, and hold it during the block."""
         while self._taken >= self._controller.limit:
             self._is_free.clear()
             await self._is_free.wait()
@@ -64,7 +67,11 @@ class UploadSlots:
 
     @contextlib.contextmanager
     def attempt(self, nbytes: int) -> Iterator[Callable[[PushEngineError | None], None]]:
-        """Time one attempt; the block calls what it is given with the error, or None for an acknowledgement. Else it counts for nothing."""
+        """Measure one attempt.
+
+        Yields a function that the block calls with the error, or with None if the chunk was acknowledged. If the block does not call it,
+        the attempt counts as "failed".
+        """
         outcome: Outcome = "failed"
 
         def finish(error: PushEngineError | None) -> None:
@@ -83,7 +90,7 @@ class UploadSlots:
             self._apply(self._controller.ended(attempt, self._context.clock.monotonic(), outcome))
 
     def _listen(self) -> None:
-        """Tell when nothing is heard of any upload for a moment, once until something is heard again."""
+        """Restart the timer that announces, once, that no upload has ended for `SILENT_SECONDS`."""
         if self._alarm is not None:
             self._alarm.cancel()
         loop = asyncio.get_running_loop()
@@ -109,7 +116,8 @@ class UploadSlots:
 
 
 def is_overload(error: PushEngineError) -> bool:
-    """Whether fewer uploads at once may help: the server says so, or says nothing for too long. A connection that broke tells nothing."""
+    """Return whether fewer concurrent uploads may help: the server reported overload, or did not respond in time."""
+    # A broken connection is not counted: it says nothing about load.
     if isinstance(error, ApiError):
         return isinstance(error, RateLimitedError) or error.status in _OVERLOADED
     return isinstance(error, RequestTimeoutError) or isinstance(error.__cause__, TimeoutError)
@@ -119,12 +127,12 @@ class Uploader:
     """Sends the chunks of one job, several at a time.
 
     Args:
-        context: The push; once its engine drains, chunks on the queue are dropped instead of sent.
-        job_id: The job they belong to.
-        queue: Where chunks come from.
-        budget: Gets a chunk's memory back when it is acknowledged.
-        slots: How many workers are active.
-        reconciler: Decides what became of uploads without an answer.
+        context: The push. Once its engine drains, queued chunks are dropped instead of sent.
+        job_id: The job that receives the chunks.
+        queue: The chunks to send.
+        budget: The budget to which a chunk's memory is released when it is acknowledged or dropped.
+        slots: Limits the number of active workers.
+        reconciler: Determines whether uploads without a response have arrived.
     """
 
     def __init__(
@@ -145,18 +153,18 @@ class Uploader:
         self._reconciler = reconciler
 
     async def run(self) -> None:
-        """Send chunks for ever; one worker. Cancelled by its owner when the queue is done with.
+        """Send chunks forever, as one of several workers. The owner cancels it once the queue is finished.
 
         Raises:
-            PushEngineError: The first failure that no further attempt can help.
+            PushEngineError: The first failure that another attempt cannot fix.
         """
         while True:
-            # the slot first: a chunk that is not on the queue any more must not wait for its turn
+            # Take a slot first: a chunk already taken off the queue must not wait for one.
             async with self._slots.slot():
                 await self._send_and_release(await self._queue.get())
 
     async def _send_and_release(self, ready: ReadyChunk) -> None:
-        if not self._context.drain.is_set:  # what is not under way is dropped then: the source still has it
+        if not self._context.drain.is_set:  # a drain drops chunks not yet being sent; the source still has them
             await self._send(ready.payload)
         self._budget.release(ready.reservation)
         self._queue.task_done()
@@ -182,7 +190,7 @@ class Uploader:
             with contextlib.suppress(EngineClosedError):
                 await self._context.sleep(decision.wait_seconds)
             if self._context.drain.is_set:
-                return  # not sent, as what is still on the queue
+                return  # dropped, like the chunks still on the queue
             attempt += 1
         self._context.shared.policy.budget.earn()
         self._context.emit(
@@ -197,7 +205,7 @@ class Uploader:
         )
 
     async def _attempt_once(self, payload: Payload, attempt: int) -> PushEngineError | None:
-        """One attempt as part of the traffic; None if the chunk was acknowledged."""
+        """Make one attempt while holding the gate; return its error, or None if the chunk was acknowledged."""
         ids = {"job_id": self._job_id, "chunk_id": payload.chunk_id}
         async with self._reconciler.gate.upload():
             with self._slots.attempt(payload.size) as finish:
@@ -206,7 +214,7 @@ class Uploader:
         return error
 
     async def _attempt_recorded(self, payload: Payload, attempt: int, ids: Mapping[str, str]) -> PushEngineError | None:
-        """Between its two facts."""
+        """Make one attempt, and record a fact before it and its outcome after it; return its error, or None."""
         await self._context.log.record(
             facts.ChunkSending(
                 **ids,

@@ -1,10 +1,10 @@
-"""Does the job hold what was sent? Decisions from a job's chunk list, pure.
+"""Compares a job's chunk list with what was sent. Pure functions, no I/O.
 
-The algorithm behind the platform's `DataPushChunk.checksum` is not documented (fact sheet 1.7), so it is learned: an algorithm and spelling
-under which every acknowledged chunk stands in the list. Where none fits, chunks can only be counted.
+`verify_chunks` is used just before submit: the list must equal what was sent, as a multiset. `reconcile` determines whether uploads with an
+unknown outcome are in the list; the list must have been read while no upload was running.
 
-`verify_chunks` is the seal: just before submit, the list must equal what was sent, as a multiset. `reconcile` answers for uploads
-whose outcome is unknown: is the chunk in the list or not? It needs a quiet moment, with no other upload under way.
+The algorithm of the platform's `DataPushChunk.checksum` is not documented (fact sheet 1.7), so it is learned: the algorithm and spelling
+(hex or base64) under which the sent chunks are found in the list. If none fits, chunks can only be counted.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Key = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
-    """What the comparison before submit found.
+    """The result of the comparison before submit.
 
     Attributes:
-        verified: How it was compared, or None: the list is not what was sent.
-        difference: Then: what is different, for people.
-        algorithm: The checksum algorithm and spelling that fits, such as `md5/hex`, or None.
+        verified: How the match was established; None if the list does not match what was sent.
+        difference: If they do not match: what differs, for people.
+        algorithm: The checksum algorithm and spelling that fits, such as `md5/hex`; None if chunks were only counted or do not match.
     """
 
     verified: Literal["checksum", "count"] | None
@@ -41,14 +41,14 @@ class Verification:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What the list says of uploads whose outcome was unknown.
+    """The result of reconciling uploads with an unknown outcome.
 
     Attributes:
-        present: Chunk ids that the job holds.
-        absent: Chunk ids that it does not hold (yet: a late one shows at the seal).
-        taint: Why the job can no longer be trusted, or None.
-        is_behind: Then: the list lacks what was acknowledged, so it may just lag behind.
-        how: By `checksum` or by `count`.
+        present: Ids of the chunks that the job holds.
+        absent: Ids of the chunks that the job does not hold. They may still arrive; `verify_chunks` detects that before submit.
+        taint: Why the job can no longer be trusted; None if it can.
+        is_behind: If `taint` is set: the list lacks acknowledged chunks, so it may merely lag behind.
+        how: Whether chunks were compared by `checksum` or by `count`.
     """
 
     present: frozenset[str] = frozenset()
@@ -61,12 +61,13 @@ class Reconciliation:
 def verify_chunks(
     sent: Sequence[SentChunk], listed: Sequence[RemoteChunk], *, known: str | None = None
 ) -> Verification:
-    """Compare what was acknowledged with what the job holds, as multisets of (type, checksum).
+    """Compare the acknowledged chunks with the job's chunk list, as multisets of (type, checksum).
 
     Args:
-        sent: Every chunk of the push.
-        listed: Every chunk of the job.
-        known: The algorithm that the platform is known to use; a list that does not fit it then is a difference, not a riddle.
+        sent: Every acknowledged chunk of the job.
+        listed: Every entry of the job's chunk list.
+        known: The algorithm that the platform is known to use, if any. A list that does not fit it then counts as a mismatch, not as a sign
+            of an unknown algorithm.
     """
     sent_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in sent)
     listed_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in listed)
@@ -94,14 +95,14 @@ def reconcile(
     known: str | None = None,
     may_hold_late_ones: bool = False,
 ) -> Reconciliation:
-    """Decide which uploads without an answer have arrived.
+    """Determine which uploads without a response have arrived.
 
     Args:
         acked: Chunks that the platform acknowledged.
-        unknown: Chunks whose upload had no answer.
-        listed: The job's chunks, read while no upload was under way.
-        known: The algorithm that the platform is known to use, or None.
-        may_hold_late_ones: Chunks were sent again whose first upload may have arrived since: a surplus may be one of those.
+        unknown: Chunks whose upload had no response.
+        listed: The job's chunk list, read while no upload was running.
+        known: The algorithm that the platform is known to use, if any.
+        may_hold_late_ones: Whether chunks were sent again whose first upload may have arrived since. A surplus may then be one of these.
     """
     ids = frozenset(chunk.chunk_id for chunk in unknown)
     if len(listed) < len(acked):
@@ -140,7 +141,7 @@ def _by_count(ids: frozenset[str], *, surplus: int, may_hold_late_ones: bool) ->
 def _fitting_algorithm(
     acked: Sequence[SentChunk], unknown: Sequence[SentChunk], listed: Sequence[RemoteChunk], known: str | None
 ) -> str | None:
-    """The known algorithm, else one under which a chunk that was sent is found."""
+    """Return the known algorithm if it applies, otherwise one under which a sent chunk is in the list; None if there is none."""
     if not all(chunk.checksum for chunk in listed):
         return None
     candidates = list(_algorithms([*acked, *unknown]))
@@ -170,7 +171,7 @@ def _listed_keys(listed: Sequence[RemoteChunk]) -> collections.Counter[Key]:
 
 
 def _normal(checksum: str) -> str:
-    """Hex digests in lower case; anything else as it is."""
+    """Return a hex digest in lower case, and anything else unchanged."""
     return checksum.lower() if all(c in "0123456789abcdefABCDEF" for c in checksum) else checksum
 
 

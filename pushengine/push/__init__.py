@@ -1,1 +1,1 @@
-"""One push, from its source to its receipt."""
+"""Everything about one push, from its source to its receipt."""

@@ -1,10 +1,8 @@
-"""What nobody will go on with: found at the next start, and brought to its end.
+"""Cleanup at startup of what earlier processes left behind and will not continue.
 
-- Open pushes without a job that were not touched for too long: they are over.
-- Jobs that the journal knows to be ours, never submitted, whose push failed, was replaced, or was left open for too long: deleted.
-- Spool files, the only copy of what came from a stream: deleted when they are old, nobody holds them, and no push needs them.
-
-Age alone proves nothing: a push may run for days, and a clock may be wrong. What another process holds is left alone.
+- Open pushes that have no job and were not touched for too long are ended.
+- Unsubmitted jobs that this journal recorded are deleted if their push failed, was replaced, or was left open for too long.
+- Old spool files, each the only copy of a stream's content, are deleted if no process holds them and no push needs them.
 """
 
 from __future__ import annotations
@@ -28,17 +26,18 @@ from pushengine.sources.spool import SpoolHold, list_old_spools
 async def abandon_stale_pushes(
     *, journal: Journal, take_lock: Callable[[str], Lock], clock: Clock, stale_seconds: float
 ) -> int:
-    """End open pushes that have no job and were not touched for so long; one that another process holds is left alone.
+    """End open pushes that have no job and were not touched for `stale_seconds`; skip those that another process holds.
 
     Returns:
-        How many were ended.
+        Number of pushes ended.
     """
     before = clock.now() - stale_seconds
     ended = 0
+    # Age alone proves nothing: a push may run for days, and a clock may be wrong. The lock shows whether another process works on it.
     for push in await journal.read(lambda file: file.stale_pushes(before)):
         try:
             lock = take_lock(push.identity)
-        except JournalError:  # another process works on it, or the lock cannot be taken
+        except JournalError:  # another process works on it, or the lock is unavailable
             continue
         try:
             ended += await journal.do(_giving_up(push, before, clock.now()))
@@ -49,7 +48,7 @@ async def abandon_stale_pushes(
 
 def _giving_up(push: PushRow, before: float, at: float) -> Callable[[JournalFile], bool]:
     def write(file: JournalFile) -> bool:
-        if push not in file.stale_pushes(before):  # somebody worked on it before the lock was ours
+        if push not in file.stale_pushes(before):  # another process worked on it before this one got the lock
             return False
         _end(file, push, at)
         return True
@@ -72,12 +71,12 @@ async def delete_forgotten_jobs(
     stale_seconds: float,
     sink: events.EventSink,
 ) -> int:
-    """Delete jobs that nobody will go on with; a push that another process holds is left alone, and so is what cannot be deleted now.
+    """Delete jobs that will not be continued; skip pushes that another process holds and jobs that cannot be deleted now.
 
-    Where the platform cannot be reached the rest is left for the next start: each call would wait for its time-out.
+    If the platform cannot be reached, the remaining jobs are left for the next start, since each call would wait for its timeout.
 
     Returns:
-        How many were deleted.
+        Number of jobs deleted.
     """
     before = clock.now() - stale_seconds
     forgotten = await journal.read(lambda file: file.forgotten_jobs(destination.team, pool_id, before))
@@ -89,7 +88,7 @@ async def delete_forgotten_jobs(
             except JournalError:
                 continue
             try:
-                # whoever had the lock before may have gone on with it
+                # The previous holder of the lock may have continued the push.
                 if not await journal.read(functools.partial(_is_forgotten, push.push_id, job_id, before)):
                     continue
                 await destination.delete_job(JobId(job_id))
@@ -119,34 +118,35 @@ def _deletion(push: PushRow, job_id: str, at: float) -> Callable[[JournalFile], 
 
 
 async def delete_old_spools(folder: Path, *, journal: Journal, before: float, off_loop: OffLoop) -> int:
-    """Delete spool files that were last changed before this time (seconds UTC) and that no push needs, or needed since.
+    """Delete spool files last changed before `before` (seconds UTC), unless a push needs them or ended at `before` or later.
 
-    What the file system refuses is left for the next start.
+    Files that the file system refuses to delete are left for the next start.
 
     Returns:
-        How many were deleted.
+        Number of files deleted.
 
     Raises:
-        JournalError: It cannot say which are needed.
+        JournalError: The journal cannot say which files are needed.
     """
     old = await off_loop(list_old_spools, folder, before)
     return sum([await delete_spool(path, journal=journal, off_loop=off_loop, ended_since=before) for path in old])
 
 
 async def delete_spool(path: Path, *, journal: Journal, off_loop: OffLoop, ended_since: float | None = None) -> bool:
-    """Delete one spool file, unless somebody holds it or the journal says that a push needs it; returns whether it did.
+    """Delete one spool file, unless it is held or the journal says that a push needs it; return whether it was deleted.
 
     Args:
-        path: The file.
-        journal: Knows the pushes that are open or unknown.
-        off_loop: For what blocks.
-        ended_since: Pushes that ended at this time or later (seconds UTC) need it too.
+        path: The spool file.
+        journal: Knows which pushes are open or have an unknown outcome.
+        off_loop: Runs blocking calls.
+        ended_since: Pushes that ended at this time or later (seconds UTC) also need the file.
 
     Raises:
-        JournalError: It cannot say.
+        JournalError: The journal cannot say whether the file is needed.
     """
     with SpoolHold() as hold, contextlib.suppress(OSError):
-        # The lock first: a push holds its file before it is in the journal and until it is over, so what the journal says now stays true.
+        # Take the lock first: a push holds its file from before it is in the journal until it is over, so what the journal says under the
+        # lock stays true.
         if not hold.take_exclusively(path) or await journal.read(
             lambda file: file.needs_file(path.name, ended_since=ended_since)
         ):

@@ -1,7 +1,7 @@
-"""Whether an earlier push of the same command goes on, and whether the source still holds what it sent.
+"""Decides whether an earlier push of the same command continues, and whether the source still holds what was sent.
 
-A push whose submit may have left is always ended from its own journal: nothing here is asked about that. Only then, to know whether the
-command is done, and before, while chunks remain to be sent, does the source matter.
+A push that may have been submitted is always ended from its own journal, without the source. The source matters in two cases: while
+chunks remain to be sent, and after such a push has ended, to determine whether the command is done.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Content = Literal["same", "another", "unknown"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Continuation:
-    """How an earlier push that was not submitted goes on.
+    """The decision about an earlier push that was not submitted.
 
     Attributes:
-        way: `resume` it; `recheck` what it sent, on the way; or `supersede` it by a new push.
+        way: `resume` the push; `recheck` what it sent while resuming it; or `supersede` it by a new push.
         reason: Why it is superseded.
     """
 
@@ -43,11 +43,11 @@ class Continuation:
 
 
 class ContinuationCheck:
-    """An earlier push of the same command, beside its source as it is now.
+    """Compares an earlier push of the same command with its source as it is now.
 
     Args:
-        context: It.
-        source: Opened with the settings that the push was planned with.
+        context: The earlier push.
+        source: The source, opened with the settings that the push was planned with.
         workers: Threads that read, encode and hash.
     """
 
@@ -62,14 +62,14 @@ class ContinuationCheck:
         return self._context.log.state
 
     async def find_continuation(self) -> Continuation:
-        """How it goes on, where it was not submitted.
+        """Decide how the push continues; only for a push that was not submitted.
 
         Raises:
             SourceReadError: A file is gone or unreadable.
         """
         state = self._state
         if state.job is not None and state.job.is_complete:
-            # No chunk remains: settings and versions decide nothing any more.
+            # No chunk remains to be sent, so settings and versions no longer matter.
             is_same = await self._compare() == "same"
             return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
         change = self._change()
@@ -81,7 +81,7 @@ class ContinuationCheck:
         return Continuation("recheck" if change == "touched" else "resume")
 
     def _change(self) -> FileChange:
-        """What became of the files since any process sent chunks of them."""
+        """Return how the files changed since any process sent chunks of them."""
         known: list[Fingerprint | None] = [*self._state.fingerprints] or [None]
         changes = {compare_files(before, self._fingerprint) for before in known}
         return "changed" if "changed" in changes else "touched" if "touched" in changes else "same"
@@ -96,10 +96,10 @@ class ContinuationCheck:
         )
 
     async def is_what_was_sent(self) -> bool:
-        """Whether the source has the content that the push sent and submitted, whole.
+        """Whether the source has exactly the content that the push sent and submitted.
 
-        Where that cannot be found out, size and probes have to do for an append, whose rows would be there twice: a journal of an earlier
-        version has no digest of them. Other modes may run twice and give the same table.
+        If that cannot be determined (the journal of an earlier version has no file digests), equal sizes and probes are enough for an
+        append, because its rows would be duplicated. The other modes may run twice and yield the same table.
 
         Raises:
             SourceReadError: A file is gone, unreadable or malformed.
@@ -109,7 +109,7 @@ class ContinuationCheck:
         return content == "same" or (content == "unknown" and is_append)
 
     async def _compare(self) -> Content:
-        """By size and digest, whatever files are called now."""
+        """Compare the source with what was sent, by size and digest, whatever its files are called now."""
         if self._change() == "same":
             return "same"
         before, now = next(iter(self._state.fingerprints), None), self._fingerprint
@@ -119,7 +119,7 @@ class ContinuationCheck:
         if self._state.sha256 is not None:
             is_same = await self._has_digests(self._state.sha256)
         elif await self._recipe_change(self._context.settings) is None:
-            # What encoded the chunks then encodes them now. Today's settings do not matter: those of the push are taken.
+            # The encoder is the one that encoded the chunks then. Today's settings do not matter: the settings of the push are used.
             is_same = await self._encodes_to_what_was_sent()
         else:
             return "unknown"
@@ -133,7 +133,7 @@ class ContinuationCheck:
         return sorted(sha256) == sorted(await hasher.run())
 
     async def _encodes_to_what_was_sent(self) -> bool:
-        """The source gives the chunks that the journal has digests of, no more and no less. Sends nothing."""
+        """Whether the source yields exactly the chunks whose digests are in the journal. Sends nothing."""
         context, record = self._context, self._state.jobs[-1]
         schema = load_schema(self._state.schema or {})
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
@@ -162,11 +162,11 @@ class ContinuationCheck:
                 return False
             if cause is error:
                 raise
-            raise cause from cause.__cause__  # what cannot be read is not another content
+            raise cause from cause.__cause__  # an unreadable source does not prove that the content changed
         context.drain.check()
         return producer.end_row == sum(chunk.rows for chunk in record.acked) and queue.empty()
 
     async def _refuse_more(self, queue: asyncio.Queue[ReadyChunk]) -> None:
-        """A chunk that the job does not hold."""
+        """Fail at the first chunk that the job does not hold."""
         await queue.get()
         raise SourceChangedError(SOURCE_CHANGED, source=self._reader.label)

@@ -1,4 +1,4 @@
-"""One job of a push, from create (or from where an earlier process left it) to settled."""
+"""Delivery of a push in one job: send all rows, verify, submit, and poll to the final status."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from pushengine.sources.file_hash import FileHasher
 from pushengine.sources.fingerprint import compare_files, is_same_but_for_inode
 
 _MAX_PASSES = 3
-"""A file that is touched each time it is read is not complete."""
+"""A file that is touched during each of these passes is assumed to be still being written."""
 
 
 class Delivery:
-    """One job of a push, from create (or from where an earlier process left it) to settled.
+    """One job of a push, from its creation (or where an earlier process left it) to its final status.
 
     Args:
         context: The push.
-        source: Opened, with its files as they were then.
+        source: The open source, with the fingerprint that its files had when it was opened.
         workers: Threads that read, encode and hash.
-        rechecks: What an earlier process sent is read again and compared: the files look touched since.
+        rechecks: Read again what an earlier process sent, and compare it: the files seem to have been touched since.
 
     Attributes:
-        source_nbytes: Size of what was read, as the source has it, or None before.
+        source_nbytes: Number of source bytes read; None until the source was read.
     """
 
     def __init__(self, context: PushContext, source: OpenedSource, workers: Workers, *, rechecks: bool) -> None:
@@ -56,10 +56,10 @@ class Delivery:
         self._slots = UploadSlots(context, ConcurrencyController(lowest=limits.min_uploads, highest=limits.max_uploads))
 
     async def run(self, schema: TableSchema) -> Job:
-        """Take the job to its end.
+        """Bring the job to its end.
 
         Raises:
-            PushEngineError: Or a group of them: the cause; the job is as it was then.
+            PushEngineError: The cause of the failure, possibly inside an exception group; the job is left as it is.
         """
         self._context.drain.check()
         log = self._context.log
@@ -70,7 +70,11 @@ class Delivery:
         return await end_job(self._context, record)
 
     async def _send_source(self, record: JobRecord, schema: TableSchema) -> None:
-        """All rows of the source into the job; again, without uploads, while files are touched meanwhile, until that is certain."""
+        """Send all rows of the source to the job; if files were touched meanwhile, read and compare them again, without uploads.
+
+        Raises:
+            SourceChangedError: A file has changed, or is still touched after `_MAX_PASSES` passes.
+        """
         filesystem = self._context.shared.runtime.filesystem
         for _ in range(_MAX_PASSES):
             rows, sha256 = await self._transfer(record, schema)
@@ -78,7 +82,8 @@ class Delivery:
             change = compare_files(before, self._fingerprint)
             if change == "changed":
                 break
-            # A pass that compared everything has found it equal: then no more is asked for than what a file system can promise.
+            # If a pass has compared everything and found it equal, device, inode and change time need not match: some file systems
+            # report new ones on every stat.
             is_certain = change == "same" or (self._rechecks and is_same_but_for_inode(before, self._fingerprint))
             self._rechecks = not is_certain
             if is_certain:
@@ -91,16 +96,16 @@ class Delivery:
         )
 
     async def _transfer(self, record: JobRecord, schema: TableSchema) -> tuple[int, list[str] | None]:
-        """The pipeline: all chunks of the source acknowledged by the job, or the first failure of any task.
+        """Run the pipeline until the job has acknowledged all chunks of the source, or until a task fails.
 
         Returns:
-            Rows of the source, and the SHA-256 of its files where they are not sent as they are: their chunks have digests of their own.
+            Number of rows of the source, and the SHA-256 of each of its files (None if they were not hashed, see `_hasher`).
         """
         context, settings = self._context, self._context.settings
         reconciler = Reconciler(context, record.job_id, self._jobs.list_chunks)
         await reconciler.settle()
         index, first_row = (0, 0) if self._rechecks else record.resume_point()
-        # Enough for uploads that end at one moment; more would only be memory that waits.
+        # Enough for uploads that end at the same time; a longer queue would only hold more memory.
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
         digests = await self._digests()
         with context.shared.budget.scope() as budget:
@@ -139,15 +144,19 @@ class Delivery:
         return producer.end_row, None if hashing is None else hashing.result()
 
     def _hasher(self, chunks: Chunker) -> FileHasher | None:
-        """For append alone: only there would the same rows be added once more. What is sent as it is has digests of its bytes already."""
+        """Return a hasher for the files of an append, else None: only append would add the same rows twice.
+
+        Passthrough chunks need none, since they have digests of the files' bytes.
+        """
         if self._context.target.mode != "append" or chunks.is_passthrough or not self._reader.files:
             return None
         return FileHasher(self._reader.files, filesystem=self._context.shared.runtime.filesystem, workers=self._workers)
 
     async def _digests(self) -> Sequence[str]:
-        """Which checksums a chunk needs: ours and the platform's.
+        """Return the names of the digests that each chunk needs: the journal's and the platform's.
 
-        All that it may use in a team's first push, and after a job was given up: perhaps because the platform uses another one now.
+        All digests that the platform may use are needed in a team's first push, and after a job was abandoned: the platform may have
+        changed its algorithm.
         """
         known = await self._context.log.known_checksum()
         if known is None or len(self._context.log.state.jobs) > 1:
@@ -155,7 +164,12 @@ class Delivery:
         return tuple(name for name in DIGESTS if name in (JOURNAL_DIGEST, known.partition("/")[0]))
 
     def _require_complete(self, record: JobRecord, rows: int) -> None:
-        """The acknowledged chunks are the source, row for row."""
+        """Require that the acknowledged chunks cover the source exactly, row for row.
+
+        Raises:
+            SourceReadError: The source has no rows.
+            JobTaintedError: The chunks have a gap or an overlap.
+        """
         if not rows:
             raise SourceReadError("no rows", source=self._reader.label, hint="an empty source is not pushed")
         covered = 0
@@ -170,7 +184,7 @@ class Delivery:
 
 
 def payload_builder(context: PushContext, schema: TableSchema, digests: Sequence[str]) -> Callable[[Chunk], Payload]:
-    """What makes payloads of the chunks of a push; to be called on encoder threads."""
+    """Return a function that builds the payloads of a push's chunks; call it on encoder threads."""
     return functools.partial(
         build_payload,
         schema=schema,
@@ -183,7 +197,7 @@ def payload_builder(context: PushContext, schema: TableSchema, digests: Sequence
 def build_payload(
     chunk: Chunk, *, schema: TableSchema, options: EncodingOptions, digests: Sequence[str], filesystem: FileSystem
 ) -> Payload:
-    """A chunk as it is sent. Runs on encoder threads.
+    """Build the payload of a chunk. Runs on encoder threads.
 
     Raises:
         SourceError: A value does not fit, or the source is damaged.

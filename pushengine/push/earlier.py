@@ -1,4 +1,4 @@
-"""Pushes that the journal knows: found, held against other processes, and loaded as sessions of this one."""
+"""Earlier pushes in the journal: find them, lock them against other processes, and load them as sessions of this process."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 @contextlib.asynccontextmanager
 async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
-    """Nobody else works on the push of this identity.
+    """Hold the lock of a push identity, so that no other process works on that push.
 
     Raises:
-        JournalLockedError: Somebody does.
+        JournalLockedError: Another process holds it.
     """
     taking = asyncio.ensure_future(shared.runtime.off_loop(shared.take_lock, identity))
     try:
@@ -46,14 +46,14 @@ async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
 def new_session(
     shared: Shared, push_id: str, measures: Measures, target: Target, rows: Sequence[FactRow] = ()
 ) -> PushSession:
-    """This process's work on a push: the one that `rows` tell of, or a new one.
+    """Return this process's session of a push: of the one that `rows` describe, or of a new one.
 
     Args:
-        shared: What it shares with the engine's other pushes.
-        push_id: Its name.
-        measures: For its receipt.
-        target: Where it goes, unless `rows` say it.
-        rows: What the journal has of it.
+        shared: What all pushes of the engine share.
+        push_id: Id of the push.
+        measures: Measurements for its receipt.
+        target: Target of the push, unless `rows` name it.
+        rows: What the journal has about the push.
     """
     log = PushLog(
         shared.journal,
@@ -76,17 +76,17 @@ def new_session(
 
 
 async def mark_done(context: PushContext, push_id: str) -> None:
-    """The caller has heard that this push is DONE: the same command means a new one from now on."""
+    """Record that the caller has received the receipt of this push: from now on the same command means a new push."""
     now = context.clock.now()
     with context.announce_when_slow(JOURNAL_IS_SLOW):
         await context.shared.journal.do(lambda file: file.set_state(push_id, "done", now))
 
 
 class EarlierPushes:
-    """The journal, as one push looks at the others.
+    """The other pushes in the journal, from the point of view of one push.
 
     Args:
-        context: The push; its waits for the journal are told.
+        context: The push; its waits for the journal are announced as events.
     """
 
     def __init__(self, context: PushContext) -> None:
@@ -98,7 +98,7 @@ class EarlierPushes:
             return await self._shared.journal.read(call)
 
     async def find(self, identity: str) -> PushSession | None:
-        """The push of this command that an earlier process left, if there is one."""
+        """Return the unfinished push of this command that an earlier process left, or None."""
         row = await self._read(lambda file: file.find_open(identity))
         if row is None:
             return None
@@ -108,7 +108,7 @@ class EarlierPushes:
         return await self._load(row.push_id, self._context.measures)
 
     async def find_resumed(self, push_id: str) -> PushSession:
-        """The push that is to be resumed, as it is now that nobody else works on it.
+        """Load the push to resume, as it is now that this process holds its lock.
 
         Raises:
             ConfigError: Another process has ended it.
@@ -127,9 +127,10 @@ class EarlierPushes:
         return new_session(self._shared, push_id, measures, self._context.target, rows)
 
     async def end_earlier_pushes(self, identity: str) -> None:
-        """An older push into this table that was left unfinished must not undo this one when somebody resumes it.
+        """End older unfinished pushes into this table: resuming one later must not undo this push.
 
-        Where one of the two replaces the table, the older one is over. One that another process works on right now is left alone.
+        An older push is ended if it or this push replaces the table; otherwise it is left open and reported (`EarlierPushLeft`). A push
+        that another process works on right now is left alone.
         """
         shared = self._shared
         rows = await self._read(lambda file: file.pushes(state="open"))
@@ -149,7 +150,7 @@ class EarlierPushes:
         target = self._context.target
         earlier = await self._load(push_id, Measures(self._context.clock.monotonic()))
         earlier_target = earlier.context.target
-        if earlier.state.planned is None:  # it sent nothing, wherever it was going
+        if earlier.state.planned is None:  # it sent nothing, so its target does not matter
             await earlier.supersede("it was never planned to its end")
             return
         if earlier_target.connection_id != target.connection_id:
@@ -163,6 +164,6 @@ class EarlierPushes:
         self._context.emit_wait(
             f"push {push_id} into table {target.table} was submitted before: it comes to its end first"
         )
-        # Whatever its end is, the journal has it, and this push comes after it.
+        # Either outcome is in the journal, and this push runs after it.
         with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
             await earlier.end_job()

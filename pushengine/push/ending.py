@@ -1,4 +1,4 @@
-"""The end of a push job: from all rows acknowledged to its final status. Needs nothing of the source."""
+"""The end of a push job: from all rows acknowledged to its final status. Needs nothing from the source."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _POLL_GROWTH = 1.5
 
 
 async def end_job(context: PushContext, record: JobRecord) -> Job:
-    """Verify, submit and poll, as far as that was not done yet.
+    """Verify, submit and poll the job, skipping the steps that are done already.
 
     Raises:
-        PushEngineError: The cause; the job is as it was then.
+        PushEngineError: The cause of the failure; the job is left as it is.
     """
     context.drain.check()
     final = _final_before(context, record)
@@ -38,7 +38,7 @@ async def end_job(context: PushContext, record: JobRecord) -> Job:
     submission = Submission(jobs, record.job_id)
     async with _submit_turn(context):
         if not await submission.was_accepted_before():
-            # Once a submit left, the job may run and its list tells nothing; it was compared before that submit.
+            # Once a submit was sent, the job may be running and its chunk list proves nothing; it was verified before that submit.
             if not record.submits:
                 with context.timed("verify"):
                     await jobs.seal(record.job_id)
@@ -50,7 +50,7 @@ async def end_job(context: PushContext, record: JobRecord) -> Job:
 
 @contextlib.asynccontextmanager
 async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
-    """Submits of one table follow one another: the platform answers parallel ones with 409 (fact sheet 3.2)."""
+    """Serialize the submits of one table: the platform rejects parallel ones with 409 (fact sheet 3.2)."""
     target = context.target
     name = f"{target.connection_id or ''}/{target.table}".casefold()
     lock = context.shared.table_locks.setdefault(name, asyncio.Lock())
@@ -63,7 +63,7 @@ async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
 
 
 def _final_before(context: PushContext, record: JobRecord) -> Job | None:
-    """The job, if the journal has its end: nobody is asked again, the platform may have forgotten it.
+    """Return the job if the journal has its final status. The platform is not queried again: it may have forgotten the job.
 
     Raises:
         JobFailedError: It ended with ERROR or CANCELED.
@@ -75,7 +75,7 @@ def _final_before(context: PushContext, record: JobRecord) -> Job | None:
 
 
 def _require_done(context: PushContext, job: Job) -> Job:
-    """The job, if it is DONE.
+    """Return the job if it is DONE.
 
     Raises:
         JobFailedError: It is ERROR or CANCELED.
@@ -93,12 +93,12 @@ def _require_done(context: PushContext, job: Job) -> Job:
 
 
 class Polling:
-    """Reads a submitted job until its status is final.
+    """Polls a submitted job until its status is final.
 
     Args:
-        jobs: Takes the push through its job.
-        submission: Its submit, which is repeated where the job stays NEW.
-        job_id: The job.
+        jobs: Operations on the job.
+        submission: The submit of the job, which is repeated if the job stays NEW.
+        job_id: Id of the job.
     """
 
     def __init__(self, jobs: JobRunner, submission: Submission, job_id: JobId) -> None:
@@ -108,13 +108,13 @@ class Polling:
         self._job_id = job_id
 
     async def run(self) -> Job:
-        """Poll to the end.
+        """Poll the job until it is DONE.
 
         Raises:
-            JobFailedError: ERROR or CANCELED, with the job's logs.
-            JobDeadlineError: Not final at the deadline; the job goes on without us.
+            JobFailedError: The job ended with ERROR or CANCELED; the error has its logs.
+            JobDeadlineError: The status is not final at the deadline; the job keeps running on the platform.
             SubmitOutcomeUnknownError: The job is gone.
-            EngineClosedError: The engine drains; the job goes on without us.
+            EngineClosedError: The engine drains; the job keeps running on the platform.
         """
         clock, settings, log = self._context.clock, self._context.settings, self._context.log
         deadline = clock.monotonic() + settings.job_deadline_seconds
@@ -141,7 +141,7 @@ class Polling:
             interval = min(interval * _POLL_GROWTH, settings.poll_max_interval_seconds)
 
     async def _poll_once(self, deadline: float, *, is_first: bool) -> Job | None:
-        """The job, or None where this look at it failed in a way that passes: the deadline bounds such failures."""
+        """Read the job once; return None after a failure that may pass. The deadline bounds how long such failures are tolerated."""
         context = self._context
         slow = context.announce_when_slow(f"no response yet, poll of job {self._job_id}")
         try:

@@ -1,13 +1,13 @@
-"""What makes a push the same push: its identity, the fingerprint of its source, and the recipe of its chunks.
+"""What makes two pushes the same push: identity, source fingerprint, and chunk recipe.
 
 The identity finds a push in the journal. Fingerprint and recipe matter only while chunks remain to be sent: the fingerprint says whether
-the source still holds the same rows, the recipe whether the chunks still to be sent would be cut and encoded as those before them.
+the source still holds the same rows, the recipe whether the remaining chunks would be cut and encoded like the ones before them.
 
-A fingerprint is a list with an entry for each file, in the order in which they are read:
+A fingerprint (see `sources.fingerprint`) is a list with one entry per file, in the order in which the files are read:
 
     [absolute path, size, mtime in ns, SHA-256 of its first, middle and last 64 KiB, device, inode, ctime in ns]
 
-Journals of earlier versions have the first four.
+Journals of earlier versions have only the first four elements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pushengine.model import ColumnType, Target
 from pushengine.runtime.files import absolute_uri
 
 CHUNKING_VERSION = 2
-"""Raised whenever the same source would be cut or encoded differently than by the version before, also by another default."""
+"""Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
 _SETTINGS = {
     "file_type": "file_type",
     "compression": "compression",
@@ -34,10 +34,10 @@ _SETTINGS = {
     "as_it_is": "parquet_as_it_is",
 }
 _CUT = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
-"""How the source was cut. A push goes on with its own cut, so these are never compared."""
+"""Settings that determine how the source is cut. A push resumes with the cut it started with, so these are never compared."""
 _CSV_SETTINGS = ("csv_delimiter", "csv_encoding")
 _AS_IT_IS_KEYS = frozenset({"chunking", "as_it_is"})
-"""All that decides about files that are sent as they are."""
+"""The only recipe keys that matter for files sent by passthrough."""
 
 
 # --- Identity -----------------------------------------------------------------------------------------------------------------------
@@ -52,7 +52,10 @@ def push_identity(
     source_format: str | None,
     column_types: Mapping[str, ColumnType],
 ) -> str:
-    """A hash that is equal for the same command: where to, what, and which files (by the words that name them, made absolute)."""
+    """Return a hash that is equal for the same command: same destination, same options, and same files.
+
+    Files count by the words that name them, made absolute.
+    """
     return _digest(
         {
             "team": team,
@@ -70,7 +73,10 @@ def push_identity(
 
 
 def source_words(spec: Any) -> list[str] | None:
-    """The words that name files, as absolute paths and patterns; None for objects, which no later process can find again."""
+    """Return the words that name the files, as absolute paths and patterns.
+
+    Return None for objects in memory, which no later process can find again.
+    """
     words = list(spec) if isinstance(spec, list | tuple) else [spec]
     if not words or not all(isinstance(word, str | os.PathLike) for word in words):
         return None
@@ -81,7 +87,7 @@ def source_words(spec: Any) -> list[str] | None:
 
 
 def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
-    """What decides about the bytes of a chunk, besides its rows and the schema. Settings at their default are left out."""
+    """Return everything, besides its rows and the schema, that determines the bytes of a chunk. Options at their default are left out."""
     options = {
         **{key: getattr(settings, name) for key, name in _SETTINGS.items()},
         "csv": [getattr(settings, name) for name in _CSV_SETTINGS],
@@ -97,14 +103,15 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """What encodes chunks, and on what kind of machine."""
+    """Return the version of the library that encodes chunks, and the machine type."""
     return {"pyarrow": pa.__version__, "machine": platform.machine()}
 
 
 def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> EngineSettings:
-    """Today's settings, but for those that decided about the chunks of an earlier push: with these its source is read again as it was.
+    """Return today's settings, except for those that determined the chunks of an earlier push.
 
-    A newer version may have written more of its CSV settings. What it meant by them is not known here: `recipe_change` says that they differ.
+    With these, its source is read and cut exactly as it was then. A newer version may have recorded more CSV settings than this version
+    knows; they are ignored here, and `recipe_change` reports that they differ.
     """
     options = _defaults() | dict(recipe)
     update = {name: options[key] for key, name in (_SETTINGS | _CUT).items() if key in options}
@@ -114,13 +121,13 @@ def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> Eng
 def recipe_change(
     recipe: Mapping[str, Any], settings: EngineSettings, *, is_text: bool, is_as_it_is: bool
 ) -> str | None:
-    """Why the chunks still to be sent would not go together with those of an earlier process, or None.
+    """Return why the remaining chunks would not match those of an earlier process; None if they match.
 
     Args:
-        recipe: Of the earlier process.
-        settings: Of this one.
-        is_text: The source is text: how Parquet is sent does not matter.
-        is_as_it_is: The files are sent as they are: nothing is encoded.
+        recipe: Recipe of the earlier process.
+        settings: Settings of this process.
+        is_text: The source is text, so the Parquet passthrough setting does not matter.
+        is_as_it_is: The files are sent by passthrough, so nothing is encoded.
     """
     before, now = _meaning(recipe), _meaning(chunk_recipe(settings))
     changed = {key for key in before | now if before.get(key) != now.get(key)}
@@ -135,7 +142,7 @@ def recipe_change(
 
 
 def _meaning(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without its cut and without what is at its default, which earlier versions wrote down too."""
+    """Return a recipe without its cut and without options at their default, which earlier versions recorded too."""
     defaults = _defaults()
     return {
         key: value
@@ -150,12 +157,6 @@ def _defaults() -> dict[str, Any]:
         **{key: fields[name].default for key, name in _SETTINGS.items()},
         "csv": [fields[name].default for name in _CSV_SETTINGS],
     }
-
-
-# --- Fingerprint --------------------------------------------------------------------------------------------------------------------
-
-
-# --- Schema -------------------------------------------------------------------------------------------------------------------------
 
 
 def _digest(value: Any) -> str:

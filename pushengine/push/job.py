@@ -1,4 +1,4 @@
-"""One push job: create it, list what it holds, compare that with what was sent, read it, delete it."""
+"""Operations on one push job: create it, list and verify its chunks, read it, delete it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from pushengine.text import utc
 
 _DELETE_TIMEOUT_SECONDS = 10.0
 _MAX_LISTINGS = 6
+# The create is the first call of a push, when a wrong address is likelier than an outage: give up sooner than in later calls.
 _CREATE_ATTEMPTS = 5
 
 
 class JobRunner:
-    """What a push does with its job, but for the submit."""
+    """The operations of a push on its job, except for the submit."""
 
     def __init__(self, context: PushContext) -> None:
         self.context = context
 
     async def create(self, columns: Sequence[TableColumn]) -> Job:
-        """Open the job. A create whose answer is lost is made again: an empty job that nobody knows stays invisible and expires.
+        """Create the job. A create whose response is lost is repeated: the empty job it may have left stays invisible and expires.
 
-        It is the first call of a push, and a wrong address is likelier then than an outage: it gives up sooner than later calls.
+        It makes fewer attempts than later calls.
         """
         context = self.context
 
@@ -44,7 +45,7 @@ class JobRunner:
             try:
                 return await context.destination.create_job(context.target, columns)
             except UnexpectedResponseError as error:
-                # a redirect, or a page instead of an error: the address is wrong, and asking again does not change it
+                # A redirect, or a web page instead of an API error: the address is wrong, and another attempt does not change that.
                 is_final = 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
                 raise error.replace(disposition="terminal" if is_final else "transient") from error.__cause__
             except PushEngineError as error:
@@ -59,14 +60,14 @@ class JobRunner:
         return job
 
     async def seal(self, job_id: JobId) -> Literal["checksum", "count"]:
-        """List the job's chunks and compare them with what was sent: the last look before submit.
+        """List the job's chunks and verify that they equal what was sent: the last check before submit.
 
-        Where an upload without an answer was sent again, its first attempt may still arrive: the look is taken when that is over.
+        If an upload with an unknown outcome was sent again, its first attempt may still arrive, so the list is read after its quarantine.
 
         Raises:
             VerificationError: They differ; the job must not be submitted.
             JobVanishedError: The job is gone.
-            EngineClosedError: The engine drains while the quarantine lasts.
+            EngineClosedError: The engine drains during the quarantine or while waiting for a complete list.
         """
         context = self.context
         await self._wait_for_quarantine(job_id)
@@ -97,7 +98,7 @@ class JobRunner:
             await context.sleep(wait)
 
     async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """What the job holds.
+        """Return the chunks that the job holds.
 
         Raises:
             JobVanishedError: The job is gone.
@@ -112,11 +113,11 @@ class JobRunner:
         return await self.context.repeat(attempt, f"listing of the chunks of job {job_id}")
 
     async def read(self, job_id: JobId) -> Job:
-        """The job as it is.
+        """Read the job's current status.
 
         Raises:
-            JobVanishedError: The job is gone.
-            SubmitOutcomeUnknownError: The same, after a submit.
+            JobVanishedError: The job is gone, and it cannot have run.
+            SubmitOutcomeUnknownError: The job is gone after a submit that may have taken effect.
         """
         try:
             return await self.context.repeat(
@@ -126,7 +127,7 @@ class JobRunner:
             raise self.vanished(job_id) from error
 
     def vanished(self, job_id: JobId) -> PushEngineError:
-        """The error for a job that is gone."""
+        """Return the error for a job that is gone."""
         if self.context.log.state.job_of(job_id).may_have_run:
             return SubmitOutcomeUnknownError(
                 f"job {job_id} is gone after a submit whose answer was lost: whether it ran cannot be found out",
@@ -136,7 +137,7 @@ class JobRunner:
         return JobVanishedError(f"job {job_id} is gone before its submit", job_id=job_id)
 
     async def discard(self, job_id: JobId) -> None:
-        """Delete the unsubmitted job; a failure is told as an event only, since the platform deletes it in time anyway."""
+        """Delete the unsubmitted job. A failure is only recorded and emitted as an event: the platform deletes the job in time anyway."""
         error: str | None = None
         try:
             async with asyncio.timeout(_DELETE_TIMEOUT_SECONDS):

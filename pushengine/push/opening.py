@@ -1,4 +1,4 @@
-"""What the user of a push asked for, and how its source is opened."""
+"""What the user of a push requested, and how its source is opened."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from pushengine.sources.threaded import open_async_source
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushRequest:
-    """What the user of a push asked for.
+    """What the user of a push requested.
 
     Attributes:
-        spec: Path, pattern, list of them, Arrow object or async iterator of record batches.
+        spec: Path, pattern, list of these, Arrow object or async iterator of record batches.
         target: Table, mode and keys.
-        source_format: Format of files, or None to go by their names.
-        arrow_schema: Schema of an iterator's batches, where it has none of its own.
-        column_types: Types that the user set by hand.
-        content: Name of the source's content, where it was a stream that is kept in a file of its own each time.
-        resumes: The push to go on with, where its user named it: once it is DONE no other one begins.
+        source_format: Format of the files; None means to go by their names.
+        arrow_schema: Schema of an iterator's batches, if it has none of its own.
+        column_types: Types set by the user, by column name.
+        content: Name of the source's content, if it is spooled: each run writes a new spool file, so its path cannot identify the push.
+        resumes: The push to resume, if the user named one. Once it is DONE, no new push is started.
     """
 
     spec: Any
@@ -46,10 +46,10 @@ class PushRequest:
 
 
 async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
-    """The request of a push that can go on; or its receipt, where a process got to DONE and was killed before it said so.
+    """Return the request of a push that can be resumed, or its receipt if it is DONE but the process was killed before returning it.
 
     Raises:
-        ConfigError: No such push, it is over, or it belongs to another team or pool.
+        ConfigError: The push does not exist, is over, cannot be read again, or belongs to another team or pool.
     """
     row = await shared.journal.read(lambda file: file.push(push_id))
     if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
@@ -90,8 +90,8 @@ class SourceOpener:
     """Opens the source of a push.
 
     Args:
-        request: Says what it is.
-        shared: Files, and the switch that ends waits.
+        request: Names the source.
+        shared: Provides the file system and the engine's settings.
         workers: Threads that read and encode.
     """
 
@@ -104,7 +104,7 @@ class SourceOpener:
     async def opened(
         self, settings: EngineSettings, *, keys: tuple[str, ...], files: list[str] | None = None
     ) -> AsyncIterator[OpenedSource]:
-        """The source, to be read as `settings` say; where `files` are given, these in this order.
+        """Open the source, to be read with these settings; if `files` are given, read these, in this order, instead of the requested ones.
 
         Raises:
             ConfigError, SourceError: It cannot be opened.
@@ -132,7 +132,7 @@ class SourceOpener:
 
     @contextlib.asynccontextmanager
     async def opened_as_planned(self, state: PushState) -> AsyncIterator[OpenedSource]:
-        """The source, to be read and cut as it was for an earlier push.
+        """Open the source so that it is read and cut as it was for an earlier push.
 
         Raises:
             ConfigError, SourceError: It cannot be opened.
@@ -142,11 +142,11 @@ class SourceOpener:
         async with contextlib.AsyncExitStack() as stack:
             source = await stack.enter_async_context(self.opened(settings, keys=keys))
             files = in_order_of(next(iter(state.fingerprints), None), source.fingerprint)
-            if files is not None:  # names have changed, and with them the order
+            if files is not None:  # renamed files sort differently: restore the order
                 source = await stack.enter_async_context(self.opened(settings, keys=keys, files=files))
             yield source
 
 
 def settings_of(state: PushState, settings: EngineSettings) -> EngineSettings:
-    """The engine's, but for those that decided about the chunks of a push that is planned."""
+    """Return the engine's settings, except for those that determined the chunks of a push that is already planned."""
     return settings if state.planned is None else planned_settings(state.planned.recipe, settings)

@@ -1,4 +1,4 @@
-"""How a push ended: what its receipt says, whether it can go on, and what its failure means. Pure."""
+"""The outcome of a push: its receipt, whether it can be resumed, and what its failure means. Pure functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_receipt(
     resumed: bool,
     timings: Mapping[str, float],
 ) -> Receipt:
-    """The receipt of a push: the journal's facts, and what this process measured."""
+    """Build the receipt of a push from the journal's facts and from what this process measured."""
     job = state.jobs[-1] if state is not None and state.jobs else None
     sent = [] if job is None else job.acked
     return Receipt(
@@ -62,7 +62,7 @@ def build_receipt(
 
 
 def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
-    """What all rows taught beyond the sample, column by column, as `ID INTEGER -> STRING(80)`."""
+    """List the columns that changed between the schema of a sample and the schema of all rows, as `ID INTEGER -> STRING(80)`."""
     return tuple(
         f"{old!r} -> {new.type}" + ("" if new.length is None else f"({new.length})")
         for old, new in zip(before.columns, after.columns, strict=True)
@@ -71,20 +71,20 @@ def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
 
 
 def target_of(planned: PushPlanned) -> Target:
-    """Where a push goes, as it was planned; what a newer version has written of it is passed over."""
+    """Return the target of a push as it was planned; ignore attributes that only a newer version knows."""
     known = {field.name for field in dataclasses.fields(Target)}
     target = {key: value for key, value in planned.target.items() if key in known}
     return Target(**{**target, "keys": tuple(target.get("keys", ()))})
 
 
 def is_running_on(state: PushState, cause: BaseException) -> bool:
-    """The job was submitted and its end was not seen: pushing again must look at it first, whatever stopped us."""
+    """Whether the job was submitted and its end was not seen, whatever stopped this process: the next push must check it first."""
     is_submitted = state.job is not None and state.job.may_have_run
     return is_submitted and not isinstance(cause, JobFailedError | SubmitOutcomeUnknownError)
 
 
 def is_resumable(cause: BaseException) -> bool:
-    """The push may go on later from where it stands: it was stopped, or what failed may pass or be put right."""
+    """Whether the push can be resumed later: it was stopped, or the cause of its failure may pass or can be fixed."""
     if isinstance(cause, PushEngineError):
         return (
             isinstance(cause, EngineClosedError | JournalError | AuthenticationError | PermissionDeniedError)
@@ -95,7 +95,7 @@ def is_resumable(cause: BaseException) -> bool:
 
 
 def status_of(cause: BaseException) -> Literal["ERROR", "CANCELED", "INTERRUPTED"]:
-    """Receipt status of a push that ended with `cause`."""
+    """Return the receipt status of a push that ended with `cause`."""
     if isinstance(cause, asyncio.CancelledError | KeyboardInterrupt | EngineClosedError):
         return "INTERRUPTED"
     if isinstance(cause, JobFailedError) and cause.status == JobStatus.CANCELED:

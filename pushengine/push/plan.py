@@ -1,4 +1,4 @@
-"""What a push would do, found out without sending anything."""
+"""Plans: determine what a push would do without sending anything."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def build_target(
     settings: EngineSettings,
     duplicate_removal_column: str | None = None,
 ) -> Target:
-    """Check what belongs together.
+    """Validate the options that depend on each other, and return the target.
 
     Raises:
-        ConfigError: An empty table name or connection id, an unknown mode, or keys that the mode needs or refuses.
+        ConfigError: The table name or connection id is empty, the mode is unknown, or the mode requires or rejects keys.
     """
     if not table.strip():
         raise ConfigError("the table needs a name", key="table")
@@ -68,16 +68,18 @@ async def plan_source(
     table: str,
     mode: Mode = "replace",
     keys: Sequence[str] = (),
-    format: str | None = None,  # noqa: A002 - the option's name on the command line too
+    format: str | None = None,  # noqa: A002 - the command line option has the same name
     schema: Any = None,
     column_types: Mapping[str, ColumnType] | None = None,
     settings: EngineSettings | None = None,
 ) -> Plan:
-    """What a push would do; reads a sample of the source and sends nothing. An asynchronous iterator is closed: it has lost its first rows.
+    """Determine what a push would do: read a sample of the source and send nothing.
+
+    An async iterator is closed afterwards, because its first rows have been consumed.
 
     Raises:
-        ConfigError: Arguments that do not fit together.
-        SourceError: Unreadable, malformed or unsuitable input.
+        ConfigError: The arguments are invalid or contradict each other.
+        SourceError: The input is unreadable, malformed or unsuitable.
     """
     settings = settings or EngineSettings()
     target = build_target(table, mode=mode, keys=keys, connection_id=None, settings=settings)

@@ -1,9 +1,10 @@
-"""What an engine has open while it is used: journal, quota ledger, memory budget, and the clean-up at its start and end."""
+"""The resources of an open engine (journal, quota ledger, memory budget), and the cleanup when it opens and closes."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.aio import announce_when_slow
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
-from pushengine.state.folder import StateFolder, default_state_dir
+from pushengine.state.folder import StateFolder, resolve_state_dir
 from pushengine.state.lock import PushLock
 
 
@@ -33,12 +34,12 @@ class EngineResources:
 
     Args:
         destination: The platform; not closed here.
-        pool_id: Data pool.
-        state_dir: State folder, made if it is not there; None is the default one.
-        settings: How to work.
-        runtime: Time, chance, files and threads.
+        pool_id: Id of the data pool.
+        state_dir: State folder, created if missing; None means the default folder.
+        settings: Engine settings.
+        runtime: Clock, random numbers, files and threads.
         server_clock: The platform's time.
-        sink: Takes events.
+        sink: Receives events.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class EngineResources:
         destination: Destination,
         pool_id: str,
         *,
-        state_dir: Path | None,
+        state_dir: str | os.PathLike[str] | None,
         settings: EngineSettings,
         runtime: Runtime,
         server_clock: ServerClock,
@@ -54,8 +55,7 @@ class EngineResources:
     ) -> None:
         self._destination = destination
         self._pool_id = pool_id
-        self._state_dir = state_dir
-        self._folder: StateFolder | None = None
+        self._folder = StateFolder(resolve_state_dir(state_dir))
         self._settings = settings
         self._runtime = runtime
         self._server_clock = server_clock
@@ -67,22 +67,21 @@ class EngineResources:
 
     @property
     def spool_folder(self) -> Path:
-        """Where sources lie that can be read only once."""
-        assert self._folder is not None  # noqa: S101 - it is open
+        """The folder for sources that can be read only once."""
         return self._folder.spool
 
     async def open(self, drain: DrainSwitch) -> Shared:
-        """Open everything.
+        """Open everything and return it.
 
         Args:
-            drain: Ends the waits of all pushes.
+            drain: Switch that ends the waits of all pushes.
 
         Raises:
-            ConfigError: The state folder cannot be made.
-            LedgerError, JournalError: A file in it cannot be used; whatever was opened is left for `aclose()`.
+            ConfigError: The state folder cannot be created.
+            LedgerError, JournalError: A file in it cannot be used; what was opened until then is left for `aclose()` to close.
         """
         settings, runtime = self._settings, self._runtime
-        self._folder = folder = StateFolder(self._state_dir or default_state_dir())
+        folder = self._folder
         await runtime.off_loop(folder.make)
         self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
         self._journal = journal = Journal(folder.journal)
@@ -127,7 +126,7 @@ class EngineResources:
         )
 
     async def sweep(self) -> None:
-        """Once, before the first push: delete jobs of ours that earlier processes could not."""
+        """Delete the jobs that earlier processes of this host left behind. Runs once, before the first push."""
         shared = self._shared
         if self._is_swept or shared is None:
             return
@@ -147,23 +146,23 @@ class EngineResources:
             )
 
     def skip_sweep(self) -> None:
-        """Whoever resumes asks for old pushes too: they are not forgotten."""
+        """Never sweep: a caller that resumes one old push may resume others too, so their jobs must not be deleted."""
         self._is_swept = True
 
     def announce_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
-        """Tell of a wait in the block, if it gets long."""
+        """Emit a `WaitStarted` event if the block takes long."""
         return announce_when_slow(
             functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, reason=reason))
         )
 
     async def quota(self) -> QuotaStatus:
-        """What is left of this hour, as far as this host's ledger knows."""
-        assert self._ledger is not None  # noqa: S101 - it is open
+        """Return what is left of this hour's submit quota, as far as this host's ledger knows."""
+        assert self._ledger is not None  # noqa: S101 - `open()` was called
         now, host_now = self._server_clock.now(), self._runtime.clock.now()
         return await self._runtime.off_loop(quota_status, self._ledger, self._destination.team, now, host_now)
 
     async def aclose(self) -> None:
-        """Close what is open; safe to call twice. Nobody may be working on a push any more."""
+        """Close what is open; safe to call twice. No push may be running any more."""
         if self._journal is not None:
             await self._mark_reported_pushes_done(self._journal)
             await self._journal.aclose()

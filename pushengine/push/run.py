@@ -1,19 +1,19 @@
-"""One push command, from source to receipt: what it finds in the journal, and what it does about that.
+"""One push command, from source to receipt: what it finds in the journal, and what it does about it.
 
 ```
 source --read--> record batches --cut--> chunks --encode--> payloads --asyncio.Queue--> uploaders --> job --seal--> submit --> poll
          reader thread                    encoder threads    bounded        max_uploads             quota
 ```
 
-Every step is in the journal before it is taken. A push of files that ends early (killed, drained, cancelled, network gone for too long)
-stays open there, with its job: the same command goes on from it. A push that failed for good, or whose rows cannot be read again,
-deletes its unsubmitted job.
+Every step is recorded in the journal before it is taken. If a push of files ends early (killed, drained, cancelled, network down for too
+long), it stays open in the journal, with its job, and the same command resumes it. If a push fails for good, or its rows cannot be read
+again, its unsubmitted job is deleted.
 
-What the same command finds in the journal decides what it does (`_push`):
+What the journal has about the same command decides what happens (`_push`):
 
-    a submit may have left    the push is ended from its journal alone; then, if the source holds what was sent, the command is done
-    nothing was submitted     it goes on if the source and the recipe of its chunks are what they were, else a new push takes its place
-    nothing                   a new push
+    a submit may have left    end that push from its journal alone; if the source still holds what was sent, the command is done
+    nothing was submitted     resume that push if its source and chunk recipe are unchanged, else supersede it by a new push
+    nothing                   start a new push
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ from pushengine.text import format_rows
 
 
 class PushRun:
-    """One push, or the rest of one.
+    """Runs one push, or the rest of one.
 
     Args:
-        request: What its user asked for.
-        shared: Connections, memory, quota, journal.
-        push_id: Name of this push, if it is a new one.
+        request: What the user requested.
+        shared: Connections, memory, quota and journal.
+        push_id: Id of the push, if it is a new one.
     """
 
     def __init__(self, request: PushRequest, shared: Shared, push_id: str) -> None:
@@ -71,19 +71,19 @@ class PushRun:
         return new_session(self._shared, self._new_id, Measures(self._start), self._request.target)
 
     async def run(self) -> Receipt:
-        """Do all of it, or all that an earlier process left.
+        """Do the whole push, or what an earlier process left of it.
 
         Returns:
-            The receipt of a push that is DONE.
+            The receipt of the push, which is DONE.
 
         Raises:
-            PushEngineError: The cause of the failure; `.receipt` tells what was done. Nothing is running any more; the push is open in the
-                journal, or its unsubmitted job is deleted.
+            PushEngineError: The cause of the failure; its `receipt` says what was done. Nothing of the push is running any more. The
+                push is open in the journal, or its unsubmitted job is deleted.
         """
         workers = self._shared.runtime.new_workers()
         try:
             await self._push(workers)
-        except BaseException as error:  # noqa: BLE001 - _fail() raises it, or its real cause
+        except BaseException as error:  # noqa: BLE001 - _fail() raises it or its real cause
             self._fail(error)
         else:
             receipt = await self._finished_receipt()
@@ -100,7 +100,8 @@ class PushRun:
         cause = real_cause(error)
         receipt = self._session.receipt(status_of(cause))
         if isinstance(cause, PushEngineError):
-            cause.receipt = receipt  # the one thing that is known only here, and callers look for it on the very error
+            # The error is changed, not copied: callers read the receipt from the error that they catch.
+            cause.receipt = receipt
         self._emit(
             events.PushFailed(
                 push_id=receipt.push_id, error=str(cause), error_type=type(cause).__name__, receipt=receipt
@@ -112,7 +113,8 @@ class PushRun:
 
     async def _finished_receipt(self) -> Receipt:
         quota_used: int | None = None
-        with contextlib.suppress(LedgerError):  # the rows are loaded: a broken ledger stops the next push, not this one
+        # The rows are loaded: a broken ledger must not fail this push, only the next one.
+        with contextlib.suppress(LedgerError):
             quota_used = await self._shared.limiter.spent()
         return dataclasses.replace(
             self._session.receipt("DONE"),
@@ -137,7 +139,10 @@ class PushRun:
                 await self._start_new_push(identity, opener, workers)
 
     def _identity(self) -> str:
-        """Equal for the same command over files; of its own for objects in memory, which no later process can find."""
+        """Return the identity of the push: equal for the same command over files, unique for an object in memory.
+
+        No later process can find such an object again.
+        """
         request = self._request
         if request.resumes is not None:
             return request.resumes.identity
@@ -153,10 +158,10 @@ class PushRun:
     # --- A submit may have left
 
     async def _end_submitted(self, session: PushSession, opener: SourceOpener, workers: Workers) -> bool:
-        """End a push from its own journal: whatever became of its source, two pushes must not both load it.
+        """End a push from its own journal, whatever became of its source: two pushes must not both load it.
 
         Returns:
-            The command is done: the source holds what was sent. Else a new push has to begin.
+            The command is done: True if the source holds what was sent, False if a new push must start.
         """
         failure: JobFailedError | None = None
         is_done = session.state.is_done
@@ -176,7 +181,7 @@ class PushRun:
     async def _take_over(
         self, session: PushSession, *, has_work: bool = True, fingerprint: Fingerprint | None = None
     ) -> None:
-        """This process works on a push of an earlier one from here on, or only tells what became of it."""
+        """Continue an earlier push in this process, or, without `has_work`, only report it."""
         self._session = session
         measures, state = session.context.measures, session.state
         measures.is_resumed = True
@@ -184,7 +189,7 @@ class PushRun:
         if not has_work:
             self._emit(push_resumed(session.context.push_id, state))
             return
-        # Chunks that are sent from now on are those of the files as they are now: if they look touched, that is not forgotten.
+        # The chunks sent from now on come from the files as they are now. If these seem touched, their fingerprint is recorded too.
         touched = None if fingerprint in state.fingerprints else fingerprint
         await session.context.log.record(facts.SessionStarted(pid=os.getpid(), resumed=True, fingerprint=touched))
 
@@ -204,7 +209,7 @@ class PushRun:
             ) from error.__cause__
 
     async def _close_earlier_push(self, session: PushSession, failure: JobFailedError | None) -> None:
-        """The earlier push is over, and the source holds something else: begin as if it had never been."""
+        """Close an earlier push whose source holds something else now, so that a new push can start."""
         push_id, target = session.context.push_id, session.context.target
         if failure is None:
             await mark_done(session.context, push_id)
@@ -225,7 +230,7 @@ class PushRun:
         """Finish what an earlier process left.
 
         Returns:
-            The command is done. Else the earlier push is over, and a new one has to begin.
+            True if the command is done; False if the earlier push was superseded and a new one must start.
         """
         if session.state.schema is None:
             await session.supersede("it was never planned to its end")
@@ -237,9 +242,8 @@ class PushRun:
                 try:
                     await session.deliver(source, workers, rechecks=found.way == "recheck", is_new=False)
                 except SourceChangedError:
-                    self._session = (
-                        self._new_session()
-                    )  # the command goes on with another push, whatever becomes of this one
+                    # The command continues with a new push, even if superseding this one fails below.
+                    self._session = self._new_session()
                 else:
                     return True
             await session.supersede(found.reason or SOURCE_CHANGED)

@@ -1,7 +1,7 @@
-"""One process's work on one push: deliver its source, or end it from its journal, and leave the journal in order whatever happens.
+"""One process's work on one push: deliver its source, or end it from its journal, and always leave the journal in order.
 
-Until the submit leaves, the table is untouched, so every surprise has the same repair: delete the job, and start again in a fresh one
-with what was learned (`_RESTARTABLE`), or report the cause.
+Until the submit leaves, the table is untouched. So every surprise is handled in the same way: delete the job and start again in a fresh
+one with what was learned (`_RESTARTABLE`), or report the cause.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTainte
 
 
 class PushSession:
-    """One process's work on one push.
+    """The work of one process on one push.
 
     Args:
         context: The push.
@@ -58,21 +58,21 @@ class PushSession:
 
     @property
     def state(self) -> PushState:
-        """Where the push stands."""
+        """Current state of the push."""
         return self.context.log.state
 
     async def deliver(self, source: OpenedSource, workers: Workers, *, rechecks: bool, is_new: bool) -> None:
-        """Take the source through job after job until one is settled; then the last fact.
+        """Deliver the source in one job after another until one succeeds, then record the final fact.
 
         Args:
-            source: Opened with the settings of the push.
+            source: The source, opened with the settings of the push.
             workers: Threads that read, encode and hash.
-            rechecks: What an earlier process sent is read again and compared.
-            is_new: This process began the push.
+            rechecks: Read again what an earlier process sent, and compare it.
+            is_new: This process started the push.
 
         Raises:
-            SourceChangedError: Of a push that is not new: it is left open, for a new push to take its place.
-            PushEngineError: Or a group of them: the cause of the failure.
+            SourceChangedError: The source has changed. A push that is not new is left open then, and a new push takes its place.
+            PushEngineError: The cause of the failure, possibly inside an exception group.
         """
         self._delivery = Delivery(self.context, source, workers, rechecks=rechecks)
         schema = load_schema(self.state.schema or {})
@@ -80,7 +80,7 @@ class PushSession:
             while True:
                 try:
                     await self._delivery.run(schema)
-                except BaseException as error:  # noqa: BLE001 - raised again unless a fresh job repairs it
+                except BaseException as error:  # noqa: BLE001 - raised again unless a fresh job can help
                     schema = await self._restart(real_cause(error), source.source_reader, schema)
                 else:
                     break
@@ -95,10 +95,10 @@ class PushSession:
         await self._record_finished()
 
     async def end_job(self) -> None:
-        """Submit where that is needed, and poll; the last fact of the push. Needs nothing of the source.
+        """Submit the job if needed, poll it, and record the final fact of the push. Needs nothing from the source.
 
         Raises:
-            PushEngineError: The cause; the journal is in order.
+            PushEngineError: The cause of the failure; the journal is in order.
         """
         record = self.state.job
         assert record is not None  # noqa: S101 - it was submitted
@@ -111,23 +111,23 @@ class PushSession:
         await self._record_finished()
 
     async def supersede(self, reason: str) -> None:
-        """Bring a push to an end that was not submitted."""
+        """End a push that was not submitted: delete its job and record the reason."""
         if self.state.job is not None:
             await self._jobs.discard(self.state.job.job_id)
         await self.context.log.record(facts.PushSuperseded(reason=reason), final_state="superseded")
 
     async def infer_schema(self, reader: SourceReader, *, is_exhaustive: bool) -> TableSchema:
-        """The schema of the source, from a sample or from every row.
+        """Return the schema of the source, inferred from a sample or from every row.
 
         Raises:
-            SourceError: Unreadable, malformed or unsuitable input.
+            SourceError: The input is unreadable, malformed or unsuitable.
             EngineClosedError: The engine drains.
         """
         with self.context.timed("plan"):
             return await self.context.drain.guard(reader.settle(is_exhaustive=is_exhaustive))
 
     def receipt(self, status: ReceiptStatus) -> Receipt:
-        """What was done so far."""
+        """Build a receipt of what was done so far."""
         context, measures = self.context, self.context.measures
         nbytes = self._delivery.source_nbytes if self._delivery is not None else None
         return build_receipt(
@@ -145,7 +145,7 @@ class PushSession:
     # --- Restarts
 
     async def _restart(self, cause: BaseException, reader: SourceReader, schema: TableSchema) -> TableSchema:
-        """Give up the job and say with which schema a fresh one begins; or raise the cause, where that would repair nothing."""
+        """Abandon the job and return the schema for a fresh one; raise the cause if a fresh job would not help."""
         self._require_repairable(cause, reader)
         self._restarts += 1
         job, log = self.state.job, self.context.log
@@ -154,7 +154,7 @@ class PushSession:
             job.is_abandoned = True
         if not isinstance(cause, ValueMisfitError):
             await log.record(facts.PushRestarted(reason=str(cause)))
-        # Told before its fact where all rows are read first: that may take long.
+        # After a misfit, all rows are read before the fact is recorded, which may take long: emit the event first.
         self.context.emit(
             events.PushRestarted(
                 push_id=self.context.push_id,
@@ -191,7 +191,7 @@ class PushSession:
         return is_running_on(self.state, cause) or (can_resume and is_resumable(cause))
 
     async def _close(self, cause: BaseException, *, is_open: bool) -> None:
-        """The last fact of a push that did not get to DONE, and the end of a job that nobody will go on with."""
+        """Record the final fact of a push that did not reach DONE, and delete its unsubmitted job unless the push stays open."""
         log, receipt = self.context.log, self.receipt(status_of(cause)).to_dict()
         with contextlib.suppress(JournalError):
             if is_open:

@@ -1,4 +1,4 @@
-"""Pushes of sources that can be read only once: kept on disk first, held while they are pushed, deleted when nobody needs them."""
+"""Pushes of sources that can be read only once: spool them to disk, hold the file during the push, delete it afterwards."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pushengine.sources.threaded import open_async_source
 
 
 class SpoolKeeper:
-    """Keeps sources in the spool, and looks after those that are there.
+    """Writes sources to the spool, and holds and deletes the spool files.
 
     Args:
-        folder: Of the spool, absolute.
+        folder: The spool folder, as an absolute path.
         shared: Journal, files and threads.
     """
 
@@ -31,10 +31,10 @@ class SpoolKeeper:
     async def keep(
         self, source: Any, push_id: str, hold: SpoolHold, *, source_format: str | None, schema: Any
     ) -> Spooled:
-        """Write a source to the spool, held.
+        """Write a source to the spool; `hold` then holds its file.
 
         Raises:
-            SourceError: From the source.
+            SourceError: The source cannot be read.
             JournalError: The spool cannot be written.
         """
         runtime = self._shared.runtime
@@ -63,7 +63,7 @@ class SpoolKeeper:
 
     @contextlib.asynccontextmanager
     async def held(self, spec: Any, hold: SpoolHold) -> AsyncIterator[None]:
-        """Hold the source if it is in the spool; afterwards it is deleted, unless an open or unknown push reads it."""
+        """Hold the source if it is a spool file; afterwards delete it, unless an open or unknown push reads it."""
         path = Path(spec) if isinstance(spec, str | Path) else None
         if path is not None and path.parent != self._folder:
             path = None
@@ -77,5 +77,5 @@ class SpoolKeeper:
                 await finish(self._forget(path))
 
     async def _forget(self, path: Path) -> None:
-        with contextlib.suppress(JournalError):  # it cannot say who needs the file: it stays
+        with contextlib.suppress(JournalError):  # the journal cannot say whether a push needs the file: keep it
             await delete_spool(path, journal=self._shared.journal, off_loop=self._shared.runtime.off_loop)

@@ -1,10 +1,10 @@
-"""The submit of a job: at most one takes effect, under the quota, whatever becomes of the answers.
+"""The submit of a job: at most one takes effect, and every attempt counts against the quota.
 
-The rules (fact sheet 3.2): a 409 or a lost answer says nothing about what happened, so the job's status is read. Anything but NEW means that a
-submit took effect; NEW means wait and submit the same job again, which can run at most once. Every attempt spends a submit of the hour.
+A 409 or a lost response does not say what happened (fact sheet 3.2), so the job's status is read. Any status but NEW means that a submit
+took effect. NEW means that the same job is submitted again after a wait; it can run at most once. Every attempt spends one submit of
+the hour.
 
-An acknowledgement is believed, but not for ever: what stands between here and there may have given it, and nobody would ever load the
-table. A job that stays NEW is submitted again a few times (`_REPEAT_AFTER_SECONDS`), then only polled.
+A job that stays NEW although its submit was acknowledged is submitted again a few times (`_REPEAT_AFTER_SECONDS`), then only polled.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ from pushengine.runtime.aio import finish
 _MAX_SUBMIT_ATTEMPTS = 12
 _UNKNOWN_WAIT_SECONDS = 5.0
 _REPEAT_AFTER_SECONDS = (30.0, 120.0, 480.0, 1800.0)
-"""How long after the acknowledgement of its submit a job that is still NEW is submitted again."""
+"""When a job that is still NEW is submitted again, in seconds after the acknowledgement of its submit.
+
+The acknowledgement may have come from a proxy between pushengine and the platform; then the job would never run.
+"""
 
 
 class Submission:
     """Submits one job.
 
     Args:
-        jobs: Takes the push through its job.
-        job_id: The job.
+        jobs: Operations on the job.
+        job_id: Id of the job.
     """
 
     def __init__(self, jobs: JobRunner, job_id: JobId) -> None:
@@ -50,12 +53,12 @@ class Submission:
         self._is_only_polled = False
 
     async def submit(self) -> None:
-        """Submit once under the quota, however many attempts that takes.
+        """Submit the job under the quota, with as many attempts as needed (at most `_MAX_SUBMIT_ATTEMPTS`).
 
         Raises:
-            JobVanishedError: The job is gone, and no submit of ours can have run it.
-            SubmitOutcomeUnknownError: The job is gone after an attempt whose outcome is not known.
-            RetriesExhaustedError: Refused too often.
+            JobVanishedError: The job is gone, and no submit of this push can have run it.
+            SubmitOutcomeUnknownError: The job is gone after an attempt whose outcome is unknown.
+            RetriesExhaustedError: No attempt was accepted.
             EngineClosedError: The engine drains while the submit waits.
         """
         start = self._context.clock.monotonic()
@@ -82,7 +85,7 @@ class Submission:
         ) from last_error
 
     async def was_accepted_before(self) -> bool:
-        """An earlier process may have submitted: then the job tells."""
+        """Whether a submit of an earlier process was accepted. If the journal does not say, the job's status decides."""
         record = self._log.state.job_of(self._job_id)
         if not record.may_have_run:
             return False
@@ -95,7 +98,7 @@ class Submission:
         return True
 
     async def _submit_once(self, attempt: int) -> tuple[bool, PushEngineError | None]:
-        """One attempt and, where its outcome is open, a look at the job and the wait that follows."""
+        """Make one attempt. If it fails, check the job if necessary, and wait as the failure requires."""
         await self._intend()
         try:
             await self._send()
@@ -106,7 +109,7 @@ class Submission:
     async def _intend(self) -> None:
         try:
             await self._log.record(facts.SubmitIntended(job_id=self._job_id))
-        except asyncio.CancelledError:  # the fact is written, the request has not left
+        except asyncio.CancelledError:  # the fact is recorded, but the request was not sent
             refused = facts.SubmitRefused(job_id=self._job_id, error="cancelled before it left")
             await finish(self._log.record(refused))
             raise
@@ -118,7 +121,7 @@ class Submission:
             )
 
     async def _decide(self, attempt: int, error: PushEngineError) -> bool:
-        """Was it accepted although it failed? If not, wait as the failure asks for."""
+        """Return whether a failed attempt was accepted after all; if not, wait as the failure requires."""
         refused = facts.SubmitRefused(job_id=self._job_id, error=error.message)
         if isinstance(error, ConflictError):
             wait = self._context.settings.conflict_wait_seconds * self._context.rng.uniform(0.5, 1.5)
@@ -143,12 +146,15 @@ class Submission:
         return False
 
     async def _refused(self, error: RateLimitedError) -> float:
-        """Have all submits of this host wait as a 429 asks for; returns for how long, seconds."""
+        """Block all submits of this host for as long as a 429 requires; return the time in seconds."""
         with self._announce_locked_ledger():
             return await self._limiter.refused(error.retry_after_seconds)
 
     async def _is_accepted_after_all(self, attempt: int, error: PushEngineError, wait: float) -> bool:
-        """After a submit whose outcome is open: the job left NEW, now or after the time that a late effect may take."""
+        """Whether a submit with an unknown outcome took effect: the job has left NEW, now or after `wait` seconds.
+
+        The wait is the time that a late effect may take.
+        """
         if await self._has_left_new():
             return True
         await self._wait_before_resubmit(attempt, error, wait)
@@ -170,7 +176,10 @@ class Submission:
         )
 
     async def repeat_if_due(self) -> None:
-        """Submit a job again that stays NEW although its submit was acknowledged, if it is time to. Whatever comes of it, polling tells."""
+        """Submit a job again that is still NEW although its submit was acknowledged, if the next repeat is due.
+
+        Its outcome shows in later polls.
+        """
         record = self._log.state.job_of(self._job_id)
         if record.accepted_at is None or record.repeats > len(_REPEAT_AFTER_SECONDS):
             return

@@ -1,1 +1,1 @@
-"""The submit quota of a team: its rules, its ledger, and the limiter that keeps it."""
+"""The submit quota of a team: its rules, the ledger that counts submits, and the limiter that enforces the quota."""

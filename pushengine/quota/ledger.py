@@ -1,4 +1,4 @@
-"""Who has spent what of a team's submit quota: one SQLite file, shared by all processes of the host.
+"""The quota ledger: a SQLite file in which all processes of the host count the submits of each team.
 
 File `quota.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
 
@@ -6,26 +6,18 @@ File `quota.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
 quota(team TEXT PRIMARY KEY,       -- host of the team
       hour INTEGER NOT NULL,       -- UTC hour number (seconds // 3600) by the server's clock
       spent INTEGER NOT NULL,      -- grants in that hour; never refunded
-      next_grant REAL NOT NULL,    -- host time before which no further grant leaves (spacing within the second)
-      blocked_until REAL NOT NULL) -- server time before which the server refuses submits (a 429 said so)
-blocks(team TEXT PRIMARY KEY,      -- more on `blocked_until`; older versions of format 1 do not know this table
-       server_until REAL NOT NULL, -- equals `blocked_until`: else an older version has set a block of its own
-       host_until REAL NOT NULL,   -- the same moment by the host's clock; the block ends as soon as either clock is there
-       set_at_host REAL NOT NULL,  -- host time when it was set
-       is_named INTEGER NOT NULL,  -- 1: the server named the time
+      next_grant REAL NOT NULL,    -- host time before which there is no further grant (spacing within the second)
+      blocked_until REAL NOT NULL) -- server time before which the server refuses submits (after a 429)
+blocks(team TEXT PRIMARY KEY,      -- details of `blocked_until`; older versions of format 1 do not know this table
+       server_until REAL NOT NULL, -- equals `blocked_until`; if not, an older version has set a block since
+       host_until REAL NOT NULL,   -- the same point in time by the host's clock; the block ends as soon as either clock reaches it
+       set_at_host REAL NOT NULL,  -- host time when the block was set
+       is_named INTEGER NOT NULL,  -- 1: the server specified the time
        reason TEXT NOT NULL)       -- for people
 ```
 
-A grant is one `BEGIN IMMEDIATE` transaction that is on the disk before the submit leaves, so a crash can lose a grant that was not used
-but never forget one that was. The flush comes after the commit and outside of the lock (`synchronous=NORMAL`, then `flush_log`): grants of
-several processes share the disk's time instead of queueing for it, and each flush covers all commits before it. What is refused is refused
-by a read, which waits for nobody. What a wrong clock has put into the future is corrected under the lock; `quota.rules` says what that is.
-
-Hours are the server's, but the spacing is by the host's clock, which all processes share: what each of them takes for the server's time
-differs by up to a second.
-
-Why spacing and not a window per second: grants at least `1.1 / submits_per_second` apart make any window of one second hold at most
-`submits_per_second`, with 10 % left for the jitter between the grant and the server. `AsyncLimiter(10, 1)` would let 20 through.
+Hours follow the server's clock. Spacing follows the host's clock, which all processes share: their estimates of the server's time differ by
+up to a second.
 """
 
 from __future__ import annotations
@@ -47,6 +39,8 @@ from pushengine.state.sqlite import flush_log, open_durable, transaction
 from pushengine.text import iso_utc
 
 FORMAT_VERSION = 1
+# Spacing instead of a window per second: with grants at least `1.1 / submits_per_second` apart, any window of one second holds at most
+# `submits_per_second`, and 10 % is left for jitter between the grant and the server. `AsyncLimiter(10, 1)` would let 20 through.
 _SPACING_MARGIN = 1.1
 
 _QUOTA_SCHEMA = """
@@ -72,12 +66,12 @@ CREATE TABLE IF NOT EXISTS blocks (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LedgerStatus:
-    """What the ledger knows of a team.
+    """The ledger's information about a team.
 
     Attributes:
-        spent: Grants of this UTC hour.
-        block_seconds: How long the server still refuses submits; 0 where it does not.
-        block_reason: Why, in words, or None.
+        spent: Number of grants in this UTC hour.
+        block_seconds: Seconds for which submits are still blocked; 0 if they are not.
+        block_reason: Why submits are blocked, in words, or None if they are not.
     """
 
     spent: int
@@ -86,14 +80,14 @@ class LedgerStatus:
 
 
 class SqliteLedger:
-    """`interfaces.QuotaLedger` on a file. Thread-safe and process-safe; every method blocks on disk.
+    """A file-based `interfaces.QuotaLedger`. Thread-safe and process-safe; every method blocks on disk.
 
     Args:
         path: The database file; its folder must exist.
-        submits_per_second: Quota of any second.
-        submits_per_hour: Quota of a UTC hour.
-        hour_guard_seconds: No grant this near to a full hour on either side, because the server's clock decides which hour it is.
-        flush: Puts on the disk what was committed to the file.
+        submits_per_second: Maximum number of grants in any window of one second.
+        submits_per_hour: Maximum number of grants in a UTC hour.
+        hour_guard_seconds: Seconds before and after each full hour without grants, because the server's clock decides which hour it is.
+        flush: Flushes to disk what was committed to the file.
 
     Raises:
         LedgerError: The file cannot be used.
@@ -143,17 +137,21 @@ class SqliteLedger:
         return connection
 
     def reserve(self, team: str, server_now: float, host_now: float | None = None) -> QuotaGrant:
-        """Take one submit, or say how long to wait. A grant is never refunded.
+        """Grant one submit, or return a refusal with the time to wait. A grant is never refunded.
+
+        The grant is on disk when this returns. A crash can lose a grant that was not used, but never one that was.
 
         Args:
-            team: Whose quota.
+            team: Host of the team whose quota is spent.
             server_now: Seconds UTC by the server's clock.
-            host_now: Seconds UTC by the clock of this host; the server's if None.
+            host_now: Seconds UTC by the clock of this host; None means the same as `server_now`.
 
         Raises:
             LedgerError: The file cannot be used.
         """
         now = _clock_reading(server_now, host_now)
+        # Refuse after a plain read, which does not wait for the write lock. Within an hour the row only becomes stricter, short of a reset,
+        # so a stale read never refuses what a fresh one would grant. A row that needs a correction is handled under the lock.
         with self._reading() as connection:
             seen = _read(connection, team)
         refusal = self._rules.refusal(seen, now)
@@ -162,7 +160,7 @@ class SqliteLedger:
         with self._transaction() as connection:
             before = row = _read(connection, team)
             warnings: tuple[str, ...] = ()
-            if row == seen:  # else others wrote while this one waited for the lock: younger than its clock, not wrong
+            if row == seen:  # a row written while waiting for the lock is only newer than `now`, not wrong
                 row, warnings = self._rules.corrected(row, now)
             refusal = self._rules.refusal(row, now)
             if refusal is None:
@@ -183,15 +181,15 @@ class SqliteLedger:
         is_named: bool,
         reason: str,
     ) -> None:
-        """Grant nothing to this team for so long: a 429 said so. A block that lasts longer stays.
+        """Grant nothing to this team for a time, after a 429. An existing block that lasts longer is kept.
 
         Args:
-            team: Whose quota.
-            seconds: How long; at most a day where the server named the time, else to the next full hour.
+            team: Host of the team.
+            seconds: How long, in seconds: at most a day if the server specified the time, otherwise at most until the next full hour.
             server_now: Seconds UTC by the server's clock.
-            host_now: Seconds UTC by the clock of this host; the server's if None.
-            is_named: The server named the time.
-            reason: For people.
+            host_now: Seconds UTC by the clock of this host; None means the same as `server_now`.
+            is_named: Whether the server specified the time.
+            reason: Why, for people.
 
         Raises:
             LedgerError: The file cannot be used.
@@ -204,10 +202,10 @@ class SqliteLedger:
                 _write(connection, team, dataclasses.replace(row, block=block), row)
 
     def reset(self, team: str, server_now: float, host_now: float | None = None) -> tuple[str, ...]:
-        """Clear a block and times in the future, never the count of this hour.
+        """Clear a block and implausible future times, but never the count of this hour.
 
         Returns:
-            What was cleared, in words; nothing if there was nothing to clear.
+            A description of each thing that was cleared; empty if there was nothing to clear.
 
         Raises:
             LedgerError: The file cannot be used.
@@ -221,7 +219,7 @@ class SqliteLedger:
         return cleared
 
     def spent(self, team: str, server_now: float, host_now: float | None = None) -> int:
-        """Grants of the UTC hour that holds `server_now`.
+        """Return the number of grants in the UTC hour that contains `server_now`.
 
         Raises:
             LedgerError: The file cannot be used.
@@ -229,7 +227,7 @@ class SqliteLedger:
         return self.status(team, server_now, host_now).spent
 
     def status(self, team: str, server_now: float, host_now: float | None = None) -> LedgerStatus:
-        """What is spent and blocked. Only reads.
+        """Return what is spent and whether submits are blocked, without changing the file.
 
         Raises:
             LedgerError: The file cannot be used.
@@ -243,7 +241,7 @@ class SqliteLedger:
         )
 
     def close(self) -> None:
-        """Release the file; safe to call twice."""
+        """Close the file; safe to call twice."""
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
@@ -258,7 +256,9 @@ class SqliteLedger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is written is on the disk at the end."""
+        """Run the block in a `BEGIN IMMEDIATE` transaction; what it wrote is on disk at the end."""
+        # The flush follows the commit, outside SQLite's lock (`synchronous=NORMAL`, then `flush_log`): processes do not queue for the disk,
+        # and each flush covers all earlier commits.
         with self._reading() as connection:
             changes = connection.total_changes
             with transaction(connection):
@@ -326,7 +326,7 @@ def _write(connection: sqlite3.Connection, team: str, row: QuotaRow, before: Quo
 
 
 def open_ledger(settings: EngineSettings, path: Path) -> SqliteLedger:
-    """The quota ledger of this user on this host (`StateFolder.quota`).
+    """Open the quota ledger at `path`: `StateFolder.quota`, which all processes of this user on this host share.
 
     Raises:
         LedgerError: The file cannot be used.
@@ -340,7 +340,10 @@ def open_ledger(settings: EngineSettings, path: Path) -> SqliteLedger:
 
 
 def quota_status(ledger: SqliteLedger, team: str, server_now: float, host_now: float | None = None) -> QuotaStatus:
-    """What `ledger` knows of the hour that holds `server_now` (seconds UTC); `host_now` as in `SqliteLedger`. Blocks on disk."""
+    """Return the quota status of the hour that contains `server_now` (seconds UTC). Blocks on disk.
+
+    `host_now` is in seconds UTC by the clock of this host; None means the same as `server_now`.
+    """
     hour = math.floor(server_now / 3600)
     known = ledger.status(team, server_now, host_now)
     return QuotaStatus(

@@ -1,9 +1,7 @@
-"""The submit quota: at most 10 a second and 250 per UTC hour and team, by the server's clock.
+"""The limiter that keeps submits within a team's quota: by default 10 per second, and 250 per UTC hour of the server's clock.
 
-Two gates before each submit. In this process submits queue up, first come, first served, and only the head of the queue asks the ledger;
-`aiolimiter` spaces them (burst 1). The ledger, shared by all processes of the host, then spaces and counts over all of them. Who has
-to wait for a second or more lets the others ask meanwhile, so that each push can say until when it waits; who stands in the queue for
-longer than a moment says so too.
+Each submit passes two gates. Within this process, submits queue first come, first served; only the head of the queue asks the ledger, and
+`aiolimiter` spaces the requests (burst 1). The ledger then spaces and counts the submits of all processes on the host.
 """
 
 from __future__ import annotations
@@ -33,19 +31,19 @@ _MAX_BLOCKED_SLEEP_SECONDS = 60.0
 
 
 def _ignore(_message: str) -> None:
-    """Whoever does not want to be told."""
+    """Ignore a warning; the default callback."""
 
 
 class SubmitLimiter:
-    """Grants submits of one team inside its quota.
+    """Grants the submits of one team within its quota.
 
     Args:
-        ledger: The count and the rules, shared by all processes of the host; called off the loop.
+        ledger: Counts submits and applies the rules for all processes of the host; called off the event loop.
         team: Host of the team.
-        server_clock: Which hour it is.
-        clock: Waits.
+        server_clock: Estimates the server's time, which decides which hour it is.
+        clock: The host's clock, also used to sleep.
         off_loop: Runs the ledger's blocking calls.
-        rng: Jitter after long waits, so that processes which wait for the same hour do not wake as one.
+        rng: Source of the jitter that is added to waits, so that processes waiting for the same hour do not wake at once.
     """
 
     def __init__(
@@ -66,38 +64,39 @@ class SubmitLimiter:
         self._rng = rng
         self._spacing = AsyncLimiter(1, ledger.spacing_seconds)
         self._turn = asyncio.Lock()
-        self._line: dict[object, None] = {}  # who waits for its turn, or has it, first come first
+        self._line: dict[object, None] = {}  # calls that wait for their turn or have it, in order of arrival
         self._refusals_in_a_row = 0
 
     async def acquire(
         self, on_wait: Callable[[dt.datetime, float, str], None], on_warning: Callable[[str], None] = _ignore
     ) -> int:
-        """Wait for the right to submit once, now.
+        """Wait for a grant for one submit, to be sent immediately.
 
         Args:
-            on_wait: Told (until in UTC, wait in seconds, reason) before each wait of a second or more, and in a line that takes longer than
-                a moment; the reasons are those of `QuotaGrant`, and `turn` in the line, whose end is an estimate.
-            on_warning: Told what the ledger had to correct in itself.
+            on_wait: Called with (end of the wait in UTC, wait in seconds, reason) before each wait of a second or more, and if queueing
+                takes longer than `runtime.aio.SILENT_SECONDS`. The reasons are those of `QuotaGrant`, plus `turn` for the queue, where
+                the end is an estimate.
+            on_warning: Called with a description of what the ledger had to correct in its file.
 
         Returns:
-            Submits of this UTC hour that the ledger knows of, this one included.
+            Number of grants in this UTC hour that the ledger has counted, including this one.
 
         Raises:
-            LedgerError: The ledger cannot be used; nothing may be submitted then.
+            LedgerError: The ledger cannot be used; nothing may be submitted.
         """
         waits = _Announcements(on_wait, self._server_clock)
         while not (grant := await self._take_turn(on_warning, on_line=waits.announce_queue)).granted:
             wait = grant.wait_seconds + self._rng.uniform(0, min(_MAX_JITTER_SECONDS, grant.wait_seconds / 10))
             waits.announce(wait, grant.reason)
-            # A block may be lifted before its time: by `pushengine quota reset`, or because it was set by a wrong clock.
+            # Ask again in between: a block may end early, by `pushengine quota reset` or because a wrong clock had set it.
             await self._clock.sleep(min(wait, _MAX_BLOCKED_SLEEP_SECONDS) if grant.reason == "server" else wait)
         return grant.spent
 
     async def try_acquire(self, on_warning: Callable[[str], None] = _ignore) -> bool:
-        """Take the right to submit once if it can be had without a wait of a second or more; True if it was.
+        """Get a grant for one submit unless that takes a second or more; return whether it was granted.
 
         Raises:
-            LedgerError: The ledger cannot be used; nothing may be submitted then.
+            LedgerError: The ledger cannot be used; nothing may be submitted.
         """
         if len(self._line) * self._ledger.spacing_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
             return False
@@ -114,10 +113,13 @@ class SubmitLimiter:
         on_line: Callable[[float], None] | None = None,
         patience_seconds: float | None = None,
     ) -> QuotaGrant:
-        """A grant, or a wait of a second or more; shorter ones are waited for at the head of the queue, for as long as patience lasts.
+        """Queue, then return a grant or a refusal with a wait of a second or more. Shorter waits are slept at the head of the queue.
+
+        A refused call leaves the queue, so that the others can ask too and every push can report until when it waits. With
+        `patience_seconds`, a shorter wait that would exceed it is returned as a refusal as well.
 
         Raises:
-            TimeoutError: The turn did not come in `patience_seconds`.
+            TimeoutError: The head of the queue was not reached within `patience_seconds`.
         """
         patience_ends_at = math.inf if patience_seconds is None else self._clock.monotonic() + patience_seconds
         with self._standing_in_line(on_line):
@@ -141,7 +143,7 @@ class SubmitLimiter:
 
     @contextlib.contextmanager
     def _standing_in_line(self, on_line: Callable[[float], None] | None) -> Iterator[None]:
-        """Hold a place in the queue; `on_line` is told how long it will take if the turn has not come soon."""
+        """Hold a place in the queue. If the block takes longer than `SILENT_SECONDS`, call `on_line` with the expected wait in seconds."""
         place = object()
         self._line[place] = None
 
@@ -156,12 +158,17 @@ class SubmitLimiter:
             del self._line[place]
 
     async def refused(self, retry_after_seconds: float | None) -> float:
-        """A submit was answered with 429: grant nothing, on the whole host, before the server's time is over. Returns how long, in seconds.
+        """Block submits on the whole host after a submit got a 429; return the requested length in seconds, before the ledger's limits.
 
-        An answer without a time (the documented one has no content) has two possible causes. The quota of the second: it passes at once.
-        The quota of the hour, which other tools of the team spend too: it passes at the next full UTC hour. The first refusals are taken for
-        the former, unless our own count says that the hour is nearly spent.
+        Args:
+            retry_after_seconds: The time that the server specified, in seconds, or None.
+
+        Raises:
+            LedgerError: The ledger cannot be used.
         """
+        # A 429 without a time (the documented one has no content) has two possible causes: the per-second quota, which recovers at once,
+        # or the hourly quota, which other tools of the team spend too and which recovers at the next full UTC hour. The first few refusals
+        # in a row are attributed to the per-second quota, unless the ledger's count says that the hour is nearly spent.
         now, host_now = self._server_clock.now(), self._clock.now()
         seconds, named = retry_after_seconds, "named no time"
         if seconds is None:
@@ -185,11 +192,11 @@ class SubmitLimiter:
         return seconds
 
     def accepted(self) -> None:
-        """A submit was taken: what refused before has passed."""
+        """Note that the server accepted a submit, so that earlier refusals no longer count."""
         self._refusals_in_a_row = 0
 
     async def spent(self) -> int:
-        """Submits of this UTC hour that the ledger knows of."""
+        """Return the number of grants in this UTC hour that the ledger has counted."""
         return await self._off_loop(self._ledger.spent, self._team, self._server_clock.now(), self._clock.now())
 
     def __repr__(self) -> str:
@@ -197,7 +204,7 @@ class SubmitLimiter:
 
 
 class _Announcements:
-    """Tells the waits of one submit, each of them once."""
+    """Announces the waits of one submit, each of them once."""
 
     def __init__(self, on_wait: Callable[[dt.datetime, float, str], None], server_clock: ServerClock) -> None:
         self._on_wait = on_wait
@@ -205,7 +212,7 @@ class _Announcements:
         self._announced_until = -math.inf
 
     def announce(self, wait_seconds: float, reason: str) -> None:
-        """It waits so long, unless that is what was told before."""
+        """Announce a wait, unless an announced one is still running and this one ends at most `_SAME_WAIT_SECONDS` later."""
         now = self._server_clock.now()
         if now < self._announced_until and now + wait_seconds <= self._announced_until + _SAME_WAIT_SECONDS:
             return
@@ -213,5 +220,5 @@ class _Announcements:
         self._on_wait(utc(self._announced_until), wait_seconds, reason)
 
     def announce_queue(self, wait_seconds: float) -> None:
-        """It stands in the line and will for about so long."""
+        """Announce an estimated wait in the queue."""
         self.announce(wait_seconds, "turn")

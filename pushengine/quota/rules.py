@@ -1,14 +1,8 @@
-"""What a team's row of the quota ledger allows at one moment. Pure functions: no file, no clock of their own.
+"""Decide whether a team's row in the quota ledger allows a submit now. Pure functions: they access neither files nor clocks.
 
-Two clocks count. The server's decides which hour it is, and each process has its own idea of it. The host's is the same for all processes
-of the host and spaces the submits. Either may be wrong, or be set while a row lies in the ledger, so no rule waits for what a row says
-about the future:
-
-- The count of a row is kept unless a full hour has begun since the last grant, by the server's clock of whoever asks. When in doubt the
-  submits count, because a 429 costs more than a wait, and the doubt is over at the next full hour.
-- A row for an hour that has not begun was written by a wrong clock: it is taken for this hour, with its count.
-- A next grant further ahead than the spacing allows was written by a wrong clock: one spacing from now, and it is right again.
-- A block ends as soon as either clock says so; one that was set in the future ends at the next full hour.
+Two clocks are involved. The server's clock decides which hour it is; each process has its own estimate of it. The host's clock is the same
+for all processes of the host and spaces the submits. Either may be wrong, or may be adjusted after a row was written. Times in the future
+are therefore never trusted beyond a bound.
 """
 
 from __future__ import annotations
@@ -23,13 +17,14 @@ HOUR_SECONDS = 3600.0
 MAX_NAMED_BLOCK_SECONDS = 24 * HOUR_SECONDS
 OLDER_VERSIONS_REASON = "an older version noted that the server refused a submit (429)"
 
-# A clock that was read a moment ago, before the thread was held up, is no wrong clock; nor is a slower spacing of another process.
+# Tolerance: a clock reading that is slightly old because the thread was delayed is not a wrong clock, nor is a slower spacing that another
+# process is configured with.
 _MAX_DELAY_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClockReading:
-    """Now, by both clocks, in seconds UTC."""
+    """The current time by both clocks, in seconds UTC."""
 
     server: float
     host: float
@@ -41,17 +36,17 @@ class ClockReading:
 
     @property
     def seconds_to_full_hour(self) -> float:
-        """Until the first full hour of either clock."""
+        """Seconds until either clock reaches a full hour."""
         return HOUR_SECONDS - max(self.server % HOUR_SECONDS, self.host % HOUR_SECONDS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Block:
-    """The server refuses submits until either clock (seconds UTC) reaches its end.
+    """A period in which the server refuses submits; it ends as soon as either clock (seconds UTC) reaches its end.
 
     Attributes:
-        set_at_host: When it was set, by the host's clock.
-        is_named: The server named the time.
+        set_at_host: When the block was set, by the host's clock.
+        is_named: Whether the server specified the time.
     """
 
     server_until: float
@@ -62,21 +57,24 @@ class Block:
 
     @classmethod
     def for_seconds(cls, seconds: float, now: ClockReading, *, is_named: bool, reason: str) -> Block:
-        """So long from now, within bounds: a day where the server named the time, else the next full hour."""
+        """Return a block of this length from now: at most a day if the server specified it, otherwise at most to the next full hour."""
         seconds = min(seconds, MAX_NAMED_BLOCK_SECONDS if is_named else now.seconds_to_full_hour)
         return cls(now.server + seconds, now.host + seconds, now.host, is_named, reason)
 
     @classmethod
     def of_older_version(cls, server_until: float) -> Block:
-        """One that only names a time of the server's: when it was set is not known, so it counts as set in the future."""
+        """Return a block that an older version recorded only by its end on the server's clock.
+
+        The time when it was set is unknown, so it is treated as set in the future: `corrected` ends it at the next full hour at the latest.
+        """
         return cls(server_until, math.inf, math.inf, is_named=False, reason=OLDER_VERSIONS_REASON)
 
     def seconds_left(self, now: ClockReading) -> float:
-        """Until it ends; 0 where it has."""
+        """Return the seconds until the block ends; 0 if it has ended."""
         return max(min(self.server_until - now.server, self.host_until - now.host), 0.0)
 
     def corrected(self, now: ClockReading) -> Block:
-        """Itself, or what is left of one that was set in the future of the host's clock."""
+        """Return the block; if it was set in the future by the host's clock, end it at the next full hour at the latest."""
         seconds_left = self.seconds_left(now)
         if not seconds_left or self.set_at_host <= now.host + _MAX_DELAY_SECONDS:
             return self
@@ -86,7 +84,7 @@ class Block:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaRow:
-    """What the ledger holds of a team; see `pushengine.quota.ledger`."""
+    """The ledger's data for one team; `pushengine.quota.ledger` describes the columns."""
 
     hour: int = 0
     spent: int = 0
@@ -96,12 +94,12 @@ class QuotaRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaRules:
-    """The quota of a team.
+    """The quota rules for a team.
 
     Attributes:
-        submits_per_hour: Grants of a UTC hour.
-        spacing_seconds: Least time between two grants.
-        guard_seconds: No grant this near to a full hour on either side.
+        submits_per_hour: Maximum number of grants in a UTC hour.
+        spacing_seconds: Minimum time between two grants, in seconds.
+        guard_seconds: Seconds before and after each full hour without grants.
     """
 
     submits_per_hour: int
@@ -109,13 +107,23 @@ class QuotaRules:
     guard_seconds: float
 
     def spent(self, row: QuotaRow, now: ClockReading) -> int:
-        """Grants that count for this hour."""
+        """Return the number of grants that count for this hour: the row's count, unless a full hour has started since the last grant."""
+        # The full hour is judged by the server's clock as the caller reads it. In doubt the grants count: a 429 costs more than a wait, and
+        # the doubt ends at the next full hour.
         last_grant = row.next_grant - self.spacing_seconds + now.server - now.host  # by the server's clock
         is_kept = row.hour == now.hour or last_grant >= now.hour * HOUR_SECONDS
         return row.spent if is_kept else 0
 
     def corrected(self, row: QuotaRow, now: ClockReading) -> tuple[QuotaRow, tuple[str, ...]]:
-        """The row without what a wrong clock has put into the future, and a warning for each thing that people should know of."""
+        """Correct times that a wrong clock put into the future.
+
+        A next grant further ahead than the spacing allows becomes one spacing from now. A row for an hour that has not started is treated
+        as one for this hour, with the count that `spent` returns. A block that was set in the future ends at the next full hour at the
+        latest.
+
+        Returns:
+            The corrected row, and a warning for each correction that people should know about.
+        """
         warnings = []
         is_ahead = self._is_ahead(row, now)
         if is_ahead:
@@ -132,7 +140,7 @@ class QuotaRules:
         return row, tuple(warnings)
 
     def refusal(self, row: QuotaRow, now: ClockReading) -> QuotaGrant | None:
-        """Why no grant now, or None. The longest wait is told first, so that a waiting push says the right time."""
+        """Return the refusal with the longest wait, so that a waiting push reports the right time, or None if a grant is possible now."""
         into_hour = now.server % HOUR_SECONDS
         to_next_hour = HOUR_SECONDS - into_hour + self.guard_seconds
         spent = self.spent(row, now)
@@ -147,7 +155,7 @@ class QuotaRules:
         return QuotaGrant(granted=False, wait_seconds=wait, reason=reason, spent=spent) if wait > 0 else None
 
     def granted(self, row: QuotaRow, now: ClockReading) -> QuotaRow:
-        """The row after a grant. A block is forgotten once it is over by the clock that all processes share."""
+        """Return the row after a grant, without a block that has ended by the host's clock, which all processes share."""
         is_blocked = row.block is not None and now.host < row.block.host_until
         return QuotaRow(
             hour=now.hour,
@@ -157,7 +165,7 @@ class QuotaRules:
         )
 
     def reset(self, row: QuotaRow, now: ClockReading) -> tuple[QuotaRow, tuple[str, ...]]:
-        """The row without block and future times, the count kept; and what was cleared, in words."""
+        """Return the row without block and implausible future times, and a description of each thing cleared. The count is kept."""
         cleared = []
         if row.block is not None and (seconds := row.block.corrected(now).seconds_left(now)):
             cleared.append(f"a block for another {format_seconds(seconds)}: {row.block.reason}")

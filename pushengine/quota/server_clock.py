@@ -1,8 +1,8 @@
-"""The platform's time, from the `Date` headers of its responses.
+"""Estimate the platform's time from the `Date` headers of its responses.
 
-A header is cut to whole seconds, so it only says that the time lies somewhere in a second; but the next one says so of another second, and
-the truth is where they overlap. This matters twice: no submit leaves near a full hour, so an error below the guard cannot put it in the
-wrong hour; and the spacing within the second holds over all processes only if their clocks agree, to about the margin that the ledger adds.
+A header is truncated to whole seconds, so it only places the time within an interval of one second. The overlap of several such intervals
+is narrower. The accuracy matters because the server's clock decides which hour a submit counts for. No submit is sent near a full hour, so
+an error below that guard time cannot put it into the wrong hour.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ class _Place(NamedTuple):
 
 
 class ServerClock:
-    """Server time, estimated from the `Date` headers of its last answers.
+    """The server's time, estimated from the `Date` headers of its latest responses.
 
-    Kept as a distance from the monotonic clock, so that setting the host's clock does not move it. No single header is believed against
-    everything else: at least three must agree, or one must agree with the host's own clock, which is a second witness then. Until then the
-    host's clock is all there is.
+    The estimate is stored as an offset from the monotonic clock, so that adjusting the host's clock does not change it. No single header is
+    trusted: at least three must agree with each other, or one must agree with the host's clock. Until then, the host's clock is used.
     """
 
     def __init__(self, clock: Clock, *, samples: int = 31) -> None:
@@ -40,9 +39,9 @@ class ServerClock:
         self._host_distance: float | None = None
 
     def observe(self, server_date: float, monotonic_midpoint: float) -> None:
-        """Take one answer's `Date` (seconds UTC, cut to whole seconds) and the monotonic clock at the middle of the call.
+        """Add a sample: a response's `Date` (seconds UTC, in whole seconds) and the monotonic time halfway through the call.
 
-        The estimate moves no further than the samples ask for: a clock that trembles would make the ledger refuse what is due.
+        The estimate moves only as far as the samples require: with a jittering clock, the ledger might refuse a submit that is due.
         """
         distance = server_date + 0.5 - monotonic_midpoint
         self._forget_after_a_sleep(distance)
@@ -56,22 +55,23 @@ class ServerClock:
             )
 
     def now(self) -> float:
-        """Seconds UTC by the server's clock."""
+        """Return the current time by the server's clock, in seconds UTC."""
         return self._clock.now() if self._believed is None else self._clock.monotonic() + self._believed
 
     @property
     def offset_seconds(self) -> float:
-        """What to add to the host's clock; 0 while no header is believed."""
+        """Seconds to add to the host's clock to get the server's; 0 while there is no estimate."""
         return 0.0 if self._believed is None else self._believed - self._host_now()
 
     def _host_now(self) -> float:
-        """The host's clock, as a distance from the monotonic one."""
+        """Return the host's clock as an offset from the monotonic clock, in seconds."""
         return self._clock.now() - self._clock.monotonic()
 
     def _forget_after_a_sleep(self, distance: float) -> None:
-        """While the machine sleeps, the monotonic clock may stand still and the host's goes on: what was seen before means nothing then.
+        """Discard all samples if the machine has slept.
 
-        A host clock that was merely set looks the same, but no `Date` agrees with it.
+        The monotonic clock may stop during sleep while the host's clock continues, which makes earlier offsets wrong. If the host's clock
+        was only adjusted, the same jump is visible, but the new `Date` does not agree with the host's clock.
         """
         host, before = self._host_now(), self._host_distance
         if self._believed is None or before is None or abs(distance - self._believed) <= _MAX_ROUNDING_SECONDS:
@@ -81,7 +81,7 @@ class ServerClock:
             self._believed, self._host_distance = None, host
 
     def _place(self) -> _Place | None:
-        """Where the server's time lies, or None where there is too little to tell."""
+        """Return the interval that contains the server's offset, or None if the samples do not determine it."""
         host = self._host_now()
         near = host if self._believed is None else self._believed
         place = _agreed(self._distances, near)
@@ -92,7 +92,7 @@ class ServerClock:
 
 
 def _agreed(distances: Collection[float], near: float) -> _Place:
-    """Where most samples agree, each of which may be half a second off; the place nearest to `near` if several are as good."""
+    """Return the interval where most samples agree, each within half a second; on a tie, the interval nearest to `near`."""
     edges = sorted([(distance - 0.5, 1) for distance in distances] + [(distance + 0.5, -1) for distance in distances])
     covering = itertools.accumulate(step for _, step in edges)
     places = [

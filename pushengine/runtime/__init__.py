@@ -1,1 +1,1 @@
-"""What is passed in to the engine (time, files, threads), and what touches asyncio."""
+"""What is passed in to the engine (clock, files, threads), and helpers around asyncio."""

@@ -1,4 +1,4 @@
-"""Waiting: for a task that must come to its end, and never for long without a word."""
+"""Helpers for waiting: wait for tasks despite cancellation, and announce long waits."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 SILENT_SECONDS = 1.5
-"""No wait lasts longer without being announced, back-pressure and polling aside. Two seconds are promised; the rest is for a busy loop."""
+"""Longest unannounced wait, except for backpressure and polling. The promise is 2 seconds; the rest allows for a busy event loop."""
 
 
 @contextlib.contextmanager
 def announce_when_slow(announce: Callable[[], None]) -> Iterator[None]:
-    """Call `tell` if what is awaited in the block takes longer than `SILENT_SECONDS`."""
+    """Call `announce` if the block takes longer than `SILENT_SECONDS`."""
     handle = asyncio.get_running_loop().call_later(SILENT_SECONDS, announce)
     try:
         yield
@@ -22,7 +22,10 @@ def announce_when_slow(announce: Callable[[], None]) -> Iterator[None]:
 
 
 async def wait_until_done(task: asyncio.Future[Any]) -> None:
-    """Wait for its end, however often the waiting is cancelled; a cancellation is raised then. Its result is for the caller to look at."""
+    """Wait until the task ends, however often the waiting is cancelled; then raise the cancellation, if any.
+
+    The task's result or exception is left for the caller to read.
+    """
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -34,15 +37,15 @@ async def wait_until_done(task: asyncio.Future[Any]) -> None:
 
 
 def mark_retrieved(task: asyncio.Future[Any]) -> None:
-    """Look at the outcome of an ended task that nobody will ask for, so that asyncio does not complain of it."""
+    """Retrieve the exception of a finished task that has no other reader, so that asyncio does not log a warning about it."""
     if not task.cancelled():
         task.exception()
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and see them end, however they do and however often the waiting is cancelled; a cancellation is raised then.
+    """Cancel tasks and wait until all have ended, however often the waiting is cancelled; then raise the cancellation, if any.
 
-    They are cancelled once: what they do to clean up comes to its end.
+    Each task is cancelled only once, so that its own cleanup can finish. Exceptions of the tasks are ignored.
     """
     for task in tasks:
         task.cancel()
@@ -50,7 +53,7 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
 
 
 async def finish(cleanup: Coroutine[Any, Any, object]) -> None:
-    """Await a clean-up to its end, even if the awaiting task is cancelled meanwhile, however often."""
+    """Run a cleanup to its end, however often the awaiting task is cancelled meanwhile."""
     task = asyncio.ensure_future(cleanup)
     try:
         await wait_until_done(task)

@@ -1,4 +1,4 @@
-"""Told to stop: waits that may be given up without harm are given up, what is in flight is finished."""
+"""Graceful shutdown: abandon waits that are safe to abandon, finish what is in flight."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ T = TypeVar("T")
 
 
 class DrainSwitch:
-    """Set once, when the engine is told to stop; interrupts waits that may be interrupted without harm."""
+    """A switch that is set once, when the engine is asked to stop; it interrupts waits that are safe to abandon."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def set(self) -> None:
-        """Drain from now on."""
+        """Start draining."""
         self._event.set()
 
     @property
     def is_set(self) -> bool:
-        """The engine drains."""
+        """Whether the engine drains."""
         return self._event.is_set()
 
     async def when_set(self, call: Callable[[], None]) -> None:
-        """Wait for the drain, then call."""
+        """Wait until the engine drains, then call `call`."""
         await self._event.wait()
         call()
 
@@ -38,7 +38,7 @@ class DrainSwitch:
             raise EngineClosedError("interrupted", hint="run the same command again")
 
     async def guard(self, wait: Awaitable[T]) -> T:
-        """Await something harmless to give up, and give it up when the engine drains.
+        """Await something that is safe to abandon; cancel it when the engine drains.
 
         Raises:
             EngineClosedError: The engine drains.

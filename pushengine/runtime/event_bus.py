@@ -1,4 +1,4 @@
-"""Events from many pushes to whoever listens."""
+"""Distribution of the events of all pushes to sinks and subscribers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EventBus:
     """An `EventSink` that passes events on to other sinks and to subscribers.
 
     Args:
-        sinks: Get every event, on the event loop.
+        sinks: Receive every event, on the event loop.
     """
 
     def __init__(self, sinks: Iterable[EventSink] = ()) -> None:
@@ -24,26 +24,33 @@ class EventBus:
         self._is_closed = False
 
     def add(self, sink: EventSink) -> None:
-        """Give it every event from now on."""
+        """Add a sink; it receives every event from now on."""
         self._sinks.append(sink)
 
     def remove(self, sink: EventSink) -> None:
-        """Give it no more events."""
+        """Remove a sink; it receives no more events."""
         self._sinks.remove(sink)
 
     def emit(self, event: Event) -> None:
-        """Give an event to all."""
-        for sink in self._sinks:
+        """Pass an event to all sinks and subscribers."""
+        for sink in tuple(self._sinks):  # a sink may remove itself
             sink.emit(event)
         for queue in self._subscribers:
             _put_dropping_oldest(queue, event)
 
-    async def subscribe(self) -> AsyncIterator[Event]:
-        """What happens from now on until the bus is closed. A reader that falls 10,000 events behind misses the oldest."""
+    def subscribe(self) -> AsyncIterator[Event]:
+        """Iterate over the events emitted after this call, until the bus is closed.
+
+        A reader that falls 10,000 events behind misses the oldest ones.
+        """
         queue: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_BUFFERED_EVENTS)
         if self._is_closed:
-            return
+            queue.put_nowait(None)
+        # Subscribe now and not at the first step of the iteration, which may come after the push whose events the caller wants.
         self._subscribers.add(queue)
+        return self._iterate(queue)
+
+    async def _iterate(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
         try:
             while (event := await queue.get()) is not None:
                 yield event
@@ -51,7 +58,7 @@ class EventBus:
             self._subscribers.discard(queue)
 
     def close(self) -> None:
-        """End all subscriptions, behind what was emitted so far."""
+        """End all subscriptions, after the events emitted so far."""
         self._is_closed = True
         for queue in self._subscribers:
             _put_dropping_oldest(queue, None)

@@ -1,4 +1,4 @@
-"""The local file system as sources and uploads see it."""
+"""The local file system, as used by sources and uploads."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ from pushengine.model import FileRef
 from pushengine.runtime.aio import wait_until_done
 
 _NO_DATA_PREFIXES = (".", "_")
-"""What Spark and others put beside the data: `_SUCCESS`, `.part-0.crc`."""
+"""Name prefixes of files that Spark and other tools write beside the data, such as `_SUCCESS` and `.part-0.crc`."""
 _PIECE_BYTES = 1024 * 1024
 _IS_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 class LocalFileSystem:
-    """`interfaces.FileSystem` over the files of this machine.
+    """Implements `interfaces.FileSystem` with the files of this machine.
 
-    A version has four parts: the time of the last change of the content, which copying tools set to whatever they like; device and inode, which
-    tell another file under the same name; and the time of the last change of anything, which nobody can set.
+    The version of a file has four parts: mtime, which copying tools set at will; device and inode, which reveal another file under the
+    same name; and ctime, which cannot be set.
     """
 
     def list(self, pattern: str) -> list[FileRef]:
-        """Regular files that a path, a directory (its own files, none hidden or beginning with `_`) or a glob means, sorted."""
+        """Return the regular files that a path, directory or glob stands for, sorted.
+
+        A directory stands for its own files, except those whose names start with `.` or `_`.
+        """
         return list(_regular(_expanded(pattern)))
 
     def stat(self, file: FileRef) -> FileRef:
-        """The file as it is now."""
+        """Return the file as it is now."""
         path = Path(file.uri)
         return _ref(path, path.stat())
 
     def open(self, file: FileRef) -> BinaryIO:
-        """Open for reading, without a buffer of its own: sources read in blocks."""
+        """Open the file for reading, unbuffered: sources read in large blocks."""
         return Path(file.uri).open("rb", buffering=0)
 
     async def read_ranges(self, file: FileRef, ranges: Sequence[tuple[int, int]]) -> AsyncGenerator[bytes, None]:
-        """The bytes of ranges (offset, length), a mebibyte at a time, read on a thread; ends early where the file does."""
+        """Yield the bytes of the ranges (offset, length), read on a thread in pieces of at most 1 MiB; stop early where the file ends."""
         opened = await _opened(file.uri)
         try:
             for offset, nbytes in ranges:
@@ -62,13 +65,13 @@ class LocalFileSystem:
 
 
 def scheme_of(uri: str) -> str | None:
-    """`s3` of `s3://bucket/key`; None for a path of this machine."""
+    """Return the scheme of an address (`s3` for `s3://bucket/key`); None for a path of this machine."""
     found = _SCHEME.match(uri)
     return None if found is None else found[1].lower()
 
 
 def absolute_uri(uri: str) -> str:
-    """The same file, wherever the process stands; an address with a scheme is absolute already."""
+    """Return the path made absolute, independent of the working directory; an address with a scheme is returned unchanged."""
     return uri if scheme_of(uri) else str(Path(uri).absolute())
 
 
@@ -77,7 +80,7 @@ def _ref(path: Path, found: os.stat_result) -> FileRef:
 
 
 def _regular(paths: Iterable[Path]) -> Iterator[FileRef]:
-    """Those that are regular files; what has gone since it was listed is none."""
+    """Yield the paths that are regular files; skip those that vanished since they were listed."""
     for path in paths:
         try:
             found = path.stat()
@@ -97,12 +100,12 @@ def _expanded(pattern: str) -> Iterable[Path]:
         return sorted(f for f in path.iterdir() if not f.name.startswith(_NO_DATA_PREFIXES))
     if path.exists() or not glob.has_magic(pattern):
         return [path]
-    # A pattern with `**` twice finds a file once for each way to it.
+    # A pattern that contains `**` twice can match the same file several times.
     return sorted(set(map(Path, glob.glob(str(path), recursive=True))))  # noqa: PTH207 - absolute patterns
 
 
 async def _opened(path: str) -> Any:
-    """An open file; closed again where the opening is cancelled, since the thread opens it all the same."""
+    """Open a file on a thread. If this is cancelled, the thread opens the file all the same, so it is closed again."""
 
     async def opening() -> Any:
         return await aiofiles.open(path, "rb")

@@ -1,4 +1,4 @@
-"""What is passed in to the engine: time, chance, files and threads."""
+"""What is passed in to the engine: clock, random numbers, files and threads."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pushengine.runtime.threads import ThreadWorkers
 
 
 def _nothing() -> None:
-    """Closes nothing."""
+    """Do nothing: the default of `Runtime.close`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Runtime:
-    """What the engine does not make itself, so that a simulation can own it: time, chance, files and threads.
+    """What the engine does not create itself, so that a simulation can control it: clock, random numbers, files and threads.
 
     Attributes:
-        clock: Measures and waits.
-        rng: Source of jitter and names.
-        filesystem: Finds and opens source files.
+        clock: Reads the time and sleeps.
+        rng: Source of jitter and of random ids.
+        filesystem: Lists and opens source files.
         off_loop: Runs a blocking call away from the event loop.
-        new_workers: Makes the threads of one push.
-        close: Called when the engine closes; waits for the threads to end.
+        new_workers: Creates the threads of one push.
+        close: Called when the engine closes; waits until the threads have ended.
     """
 
     clock: Clock
@@ -41,7 +41,7 @@ class Runtime:
 
 
 def system_runtime(encoder_threads: int) -> Runtime:
-    """This machine's clock, files and threads; all pushes share `encoder_threads` threads that encode."""
+    """Return a runtime with this machine's clock, files and threads; all pushes share `encoder_threads` encoder threads."""
     encoders = ThreadPoolExecutor(encoder_threads, thread_name_prefix="pushengine-encode")
     return Runtime(
         clock=SystemClock(),

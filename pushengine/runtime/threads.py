@@ -1,4 +1,4 @@
-"""Threads for what would block the event loop: one that reads a source, and encoders shared by all pushes of an engine."""
+"""Threads for work that would block the event loop: a reader for each push, and encoders shared by all pushes of an engine."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ T = TypeVar("T")
 
 
 def prefer_jemalloc() -> None:
-    """Have Arrow take its memory from jemalloc where it is built in, unless `ARROW_DEFAULT_MEMORY_POOL` says otherwise.
+    """Make Arrow allocate with jemalloc if it is built in, unless `ARROW_DEFAULT_MEMORY_POOL` says otherwise.
 
-    For a process that is ours: it holds for all of it. A push takes a tenth less time and a fifth less memory (`benchmarks/README.md`),
-    because blocks go from thread to thread and other allocators give them back to the system on the way.
+    This is process-wide: call it from the command line program only, never from library code. A push takes a tenth less time and a fifth
+    less memory (`benchmarks/README.md`): blocks pass from thread to thread, and other allocators return them to the system meanwhile.
     """
-    import pyarrow as pa  # noqa: PLC0415 - everything else here does without
+    import pyarrow as pa  # noqa: PLC0415 - nothing else in this module needs pyarrow
 
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and "jemalloc" in pa.supported_memory_backends():
         pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
 class ThreadWorkers:
-    """`interfaces.Workers` on threads, one for each push: a source is read by one thread, so it needs no locks of its own.
+    """Implements `interfaces.Workers` with threads; there is one instance per push.
+
+    Each source is read by a single thread, so it needs no locks.
 
     Args:
-        encoders: The engine's pool; not closed by `aclose()`.
+        encoders: The engine's thread pool; not closed by `aclose()`.
     """
 
     def __init__(self, encoders: ThreadPoolExecutor) -> None:
@@ -41,11 +43,11 @@ class ThreadWorkers:
         self._running: set[concurrent.futures.Future[object]] = set()
 
     async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run on the reader thread, in order."""
+        """Run a call on the reader thread; calls run in order."""
         return await self._run(self._reader, functools.partial(function, *args, **kwargs))
 
     async def encode(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run on one of the encoder threads."""
+        """Run a call on one of the encoder threads."""
         return await self._run(self._encoders, functools.partial(function, *args, **kwargs))
 
     async def _run(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
@@ -55,8 +57,9 @@ class ThreadWorkers:
         return await asyncio.wrap_future(future)
 
     async def aclose(self) -> None:
-        """Drop calls that have not begun, wait for those that have, end the reader thread."""
-        running = {future for future in list(self._running) if not future.cancel()}  # each that ends leaves the set
+        """Cancel calls that have not started, wait for those that have, and end the reader thread."""
+        # A copy, because a future removes itself from the set when it ends.
+        running = {future for future in list(self._running) if not future.cancel()}
         try:
             if running:
                 await finish(asyncio.to_thread(concurrent.futures.wait, running))

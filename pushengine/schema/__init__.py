@@ -1,1 +1,1 @@
-"""What columns are, found out from their values, and how values become them."""
+"""Column types: how they are inferred from values, and how values are converted to them."""

@@ -1,4 +1,4 @@
-"""What a table's columns are."""
+"""The columns and the schema of a table, as one push sends them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pushengine.model import ColumnType, TableColumn
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """One settled column.
+    """A column with its final type.
 
     Attributes:
-        name: As the source and the target call it.
-        type: The platform's type.
+        name: Name in the source and in the target.
+        type: Column type on the platform.
         arrow_type: Physical type in every chunk.
-        length: Declared length in characters, for STRING.
-        conversion: Name of the conversion that values go through; empty for the obvious one.
-        is_forced: The user asked for this type.
+        length: Declared length in characters; None unless the type is STRING.
+        conversion: Name of the conversion that values go through; if empty, the types of source and column decide.
+        is_forced: Whether the user requested this type.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TableSchema:
-    """The one schema of a push: every chunk has exactly these columns and physical types.
+    """The schema of a push: every chunk has exactly these columns and physical types.
 
     Attributes:
-        columns: In the order of the source.
-        keys: Key columns; no value of theirs may be missing.
+        columns: The columns, in source order.
+        keys: Names of the key columns, in which no value may be missing.
     """
 
     columns: tuple[Column, ...]
@@ -49,11 +49,11 @@ class TableSchema:
 
     @property
     def arrow_schema(self) -> pa.Schema:
-        """Physical schema of every chunk."""
+        """Arrow schema of every chunk."""
         return pa.schema([pa.field(column.name, column.arrow_type) for column in self.columns])
 
     def table_columns(self) -> list[TableColumn]:
-        """What the platform is told (`tableSchema.columns`)."""
+        """Return the columns as the platform expects them (`tableSchema.columns`)."""
         return [TableColumn(column.name, column.type, column.length) for column in self.columns]
 
     def __repr__(self) -> str:
@@ -61,7 +61,7 @@ class TableSchema:
 
 
 def dump_schema(schema: TableSchema) -> dict[str, Any]:
-    """The settled schema as JSON types."""
+    """Return the schema as JSON-compatible values."""
     return {
         "keys": list(schema.keys),
         "columns": [[c.name, c.type, str(c.arrow_type), c.length, c.conversion, c.is_forced] for c in schema.columns],
@@ -69,7 +69,7 @@ def dump_schema(schema: TableSchema) -> dict[str, Any]:
 
 
 def load_schema(raw: Mapping[str, Any]) -> TableSchema:
-    """What `dump_schema` wrote."""
+    """Restore a schema from the output of `dump_schema`."""
     return TableSchema(
         tuple(
             Column(name, kind, _arrow_type(arrow_type), length, conversion, is_forced)

@@ -1,4 +1,4 @@
-"""Batches of a source, made to fit the columns of a table."""
+"""Conversion of source batches to the columns of a table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pushengine.schema.misfits import column_named, misfit, reason_of, require_k
 
 
 def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
-    """Bring a batch to the settled schema, checking every value. Thread-safe; Arrow works without the interpreter lock.
+    """Convert a batch to the schema of the push, checking every value. Thread-safe; Arrow releases the GIL while it works.
 
     Raises:
-        ValueMisfitError: A value outside this schema, which a schema settled from the whole source would hold.
-        SchemaError: Other columns, a key without value, or a value that the target cannot hold.
+        ValueMisfitError: A value does not fit this schema, but would fit one inferred from the whole source.
+        SchemaError: The columns differ, a key has no value, or the target cannot hold a value.
     """
     batch = source.batch
     if batch.num_columns > len(schema.columns):
@@ -34,10 +34,13 @@ def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
 
 
 def checked(block: SourceBlock, check: Callable[[SourceBatch], T]) -> T:
-    """What `check` makes of the rows of a block; where it refuses them, its error tells the right row and line.
+    """Call `check` with the rows of a block and return its result.
+
+    If `check` rejects the rows, it is called again with their exact position, which is slow to find, so that its error names the right
+    row and line.
 
     Raises:
-        SourceError: Malformed rows, or from `check`.
+        SourceError: The rows are malformed, or `check` raised it.
     """
     batch = block.decode()
     try:
@@ -63,7 +66,7 @@ def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.
         NotImplementedError,
         AttributeError,
         TypeError,
-    ) as exc:  # the column has another type than in the batches before
+    ) as exc:  # the column's type differs from that of earlier batches
         raise _type_changed(source, array, column) from exc
     if column.length is not None:
         error = too_long(source, values, column.name, column.length)

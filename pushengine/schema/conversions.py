@@ -1,15 +1,16 @@
-"""How one column is read: from the source's array to the array that is sent, with every value checked.
+"""Conversions of one column, from the source's array to the array that is sent, with every value checked.
 
-A `Conversion` is a vectorised function that raises where a single value would not survive, so "the type fits" and "each value converts"
-are the same piece of code, in the sample and in the push. `conversions_of` and `forced_conversions` list what a source type may become.
+A `Conversion` is a vectorized function that raises if any value would not survive. "The type fits" and "each value converts" are
+therefore the same code, in the sample and in the push. `conversions_of` and `forced_conversions` list the conversions of a source type.
 
-What text (CSV) may become, in this order; all values of a column must agree, whatever does not stays STRING as it is:
+For a text column (CSV), these types are tried in this order. All values of the column must match; a column that matches no other type
+stays STRING, with its values unchanged:
 
     INTEGER    the canonical text of a 64-bit integer: no leading zero, no plus sign, no "-0"
-    FLOAT      a plain decimal number of at most 17 significant digits, whole ones below 2**53; `.5` is one, `5.`, `007.5`, `+1`,
-               `nan` and `12E4` (it may be an id; `1.2E4` and `12e+04` are numbers) are not
-    BOOLEAN    true/false in one letter case
-    DATETIME   all dates (at midnight), all date-times without zone (as they are), or all with zone or offset (as UTC instants)
+    FLOAT      a plain decimal number of at most 17 significant digits; whole numbers must be below 2**53. `.5`, `1.2E4` and `12e+04`
+               are numbers; `5.`, `007.5`, `+1`, `nan` and `12E4` (which may be an id) are not
+    BOOLEAN    true/false, all in the same letter case
+    DATETIME   all dates (sent as midnight), all date-times without a zone (sent unchanged), or all with a zone or offset (sent in UTC)
     STRING     everything else, and columns without any value
 """
 
@@ -27,7 +28,7 @@ from pushengine.model import ColumnType
 
 MAX_FLOAT_DIGITS = 17
 MAX_DECIMAL_DIGITS = 15
-"""A decimal number of this many digits comes back unchanged from a double."""
+"""A decimal number with at most this many digits survives the conversion to a double and back."""
 MAX_EXACT_INTEGER = 2**53
 _PREFIX_VALUES = 32
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -37,7 +38,7 @@ _END_SECOND = int((dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC) - _EPOCH
 
 
 class MisfitError(ValueError):
-    """A value that a conversion cannot hold; Arrow's own conversion errors are ValueErrors too."""
+    """A value that a conversion cannot represent. Arrow's own conversion errors are ValueErrors too."""
 
 
 class OutOfRangeError(MisfitError):
@@ -46,13 +47,13 @@ class OutOfRangeError(MisfitError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conversion:
-    """One way to read a column.
+    """A way to read a column.
 
     Attributes:
-        name: Its name in a settled `Column`.
-        type: The column type that it gives.
-        parse: (array, physical type) -> array of that type; raises ValueError if one value does not survive.
-        arrow_type: Physical type, or None for "as the source has it" (timestamps keep their unit).
+        name: Name that `Column.conversion` refers to.
+        type: Column type of the result.
+        parse: (array, physical type) -> array of that type; raises ValueError if any value does not survive.
+        arrow_type: Physical type of the result; None means a timestamp in the unit of the source.
     """
 
     name: str
@@ -61,11 +62,13 @@ class Conversion:
     arrow_type: pa.DataType | None = None
 
     def fits(self, array: pa.Array, arrow_type: pa.DataType) -> bool:
-        """Whether all values survive.
+        """Return whether all values survive.
 
-        The first few are asked first: where nothing fits, Arrow makes an error of each value, which takes a hundred times as long.
+        Raises:
+            OutOfRangeError: No column type of the target can hold one of the values.
         """
         try:
+            # Try a short prefix first: if nothing fits, Arrow builds an error per value, which takes about 100 times as long.
             if len(array) > _PREFIX_VALUES:
                 self.parse(array.slice(0, _PREFIX_VALUES), arrow_type)
             self.parse(array, arrow_type)
@@ -76,15 +79,15 @@ class Conversion:
         return True
 
     def read(self, array: pa.Array, to: pa.DataType) -> pa.Array:
-        """The values as they are sent.
+        """Return the values as they are sent.
 
         Raises:
-            ValueError: One does not survive.
+            ValueError: A value does not survive.
         """
         return pa.nulls(len(array), to) if pa.types.is_null(array.type) else self.parse(array, to)
 
     def first_misfit(self, array: pa.Array, to: pa.DataType) -> int:
-        """Index of the first value that does not fit, by bisection: only the failing batch pays for it."""
+        """Return the index of the first value that does not fit, found by bisection: only a batch that failed pays for it."""
         good, bad = 0, len(array)
         while bad - good > 1:
             middle = (good + bad) // 2
@@ -98,7 +101,7 @@ class Conversion:
 
 
 def largest(values: pa.Array) -> int:
-    """The largest of these numbers; 0 where there is none."""
+    """Return the largest of these numbers, or 0 if there are none."""
     return pc.max(values).as_py() or 0
 
 
@@ -115,7 +118,7 @@ def _strings(array: pa.Array) -> pa.Array:
 
 
 def _strange_bytes(strings: pa.Array, usual: bytes) -> bytes:
-    """The bytes of all values that are not `usual` ones: one pass, far cheaper than a regular expression."""
+    """Return the bytes of all values that are not in `usual`, in one pass: far cheaper than a regular expression."""
     if not len(strings) or strings.buffers()[2] is None:
         return b""
     offsets = memoryview(strings.buffers()[1]).cast("B").cast("i")
@@ -131,7 +134,7 @@ def _require_pattern(strings: pa.Array, pattern: str, reason: str) -> None:
 
 def _canonical_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
     strings = _strings(array)
-    values = strings.cast(to)  # takes "007", "-0" and "0x1F" as well
+    values = strings.cast(to)  # also accepts "007", "-0" and "0x1F"
     strange = _strange_bytes(strings, b"0123456789")
     if strange.strip(b"-"):
         _require_pattern(strings, "^(?:0|-?[1-9][0-9]*)$", "not the plain text of an integer")
@@ -141,7 +144,7 @@ def _canonical_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
 
 
 def _beginning(strings: pa.Array, start: str) -> pa.Array:
-    """Those that begin so: few, as a rule, so that they can be looked at more closely."""
+    """Return the strings that begin with `start`. They are usually few, so that closer checks of them are cheap."""
     does = pc.starts_with(strings, start)
     return strings.filter(does) if _any(does) else strings.slice(0, 0)
 
@@ -158,7 +161,7 @@ _SCIENTIFIC = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|[eE][+-]
 
 def _plain_float(array: pa.Array, to: pa.DataType) -> pa.Array:
     strings = _strings(array)
-    values = strings.cast(to)  # takes "nan", "+1", "007.5" and "5." as well
+    values = strings.cast(to)  # also accepts "nan", "+1", "007.5" and "5."
     strange = _strange_bytes(strings, b"0123456789.")
     if strange.strip(b"-"):
         _require_pattern(strings, f"{_NUMBER}|{_SCIENTIFIC}", "not a plain number")
@@ -179,7 +182,7 @@ def _forced_float(array: pa.Array, to: pa.DataType) -> pa.Array:
 
 
 def _require_precision(strings: pa.Array, values: pa.Array, *, has_exponents: bool) -> None:
-    """No overflow, no underflow, at most 17 digits, and whole numbers only where every one of them has a double of its own."""
+    """Reject overflow, underflow, more than 17 digits, and integers from 2**53 onwards, where not each has its own double."""
     if pc.all(pc.is_finite(values)).as_py() is False:
         raise MisfitError("not a finite number")
     lengths = pc.binary_length(strings)
@@ -249,7 +252,7 @@ def _text_stamp(*, zoned: bool, dates: bool = False) -> Callable[[pa.Array, pa.D
         except ValueError:
             if to.unit != "us" or largest(lengths) <= _MICROS_LENGTH:
                 raise
-            # 7 to 9 digits of a second, as .NET and SQL Server write them: fine where all beyond the sixth are zero
+            # .NET and SQL Server write 7 to 9 fractional digits of a second: accept them if all after the sixth are zero.
             stamps = pc.replace_substring_regex(strings, r"(\.[0-9]{6})0{1,3}(Z|[+-].*)?$", r"\1\2").cast(zoned_type)
         return _require_years(stamps.view(to), MisfitError)
 
@@ -257,7 +260,7 @@ def _text_stamp(*, zoned: bool, dates: bool = False) -> Callable[[pa.Array, pa.D
 
 
 def _arrow_stamp(array: pa.Array, to: pa.DataType) -> pa.Array:
-    stamps = array.view(pa.timestamp(array.type.unit))  # with a zone, Arrow holds the instant in UTC
+    stamps = array.view(pa.timestamp(array.type.unit))  # if it has a zone, Arrow stores the UTC instant
     return _require_years(stamps if stamps.type == to else stamps.cast(to), OutOfRangeError)
 
 
@@ -266,7 +269,7 @@ def _arrow_date(array: pa.Array, to: pa.DataType) -> pa.Array:
 
 
 def _plain_decimals(array: pa.Array) -> pa.Array:
-    """Exact text, never in scientific notation (Arrow writes 0.0000000001 as 1.00E-10)."""
+    """Return the exact text of decimals, never in scientific notation (Arrow writes 0.0000000001 as 1.00E-10)."""
     texts = array.cast(pa.string())
     scientific = pc.match_substring(texts, "E")
     if not _any(scientific):
@@ -282,9 +285,8 @@ def _decimal_float(array: pa.Array, to: pa.DataType) -> pa.Array:
         digits = pc.ascii_ltrim(pc.replace_substring(digits, ".", ""), "-0")
         if largest(pc.binary_length(digits)) > MAX_DECIMAL_DIGITS:
             raise MisfitError(f"more than {MAX_DECIMAL_DIGITS} significant digits")
-    return texts.cast(
-        to
-    )  # by way of the text: Arrow's own conversion is off by one unit in the last place for many values
+    # Cast from text: Arrow's own conversion from decimal is off by one unit in the last place for many values.
+    return texts.cast(to)
 
 
 def _uuid_text(array: pa.Array) -> pa.Array:
@@ -301,7 +303,7 @@ def _text(array: pa.Array, to: pa.DataType) -> pa.Array:
     if isinstance(array.type, pa.BaseExtensionType):
         return _uuid_text(array) if _is_uuid(array.type) else _text(array.storage, to)
     if is_string(array.type):
-        array.validate(full=True)  # strings of Parquet files and foreign memory may be no UTF-8
+        array.validate(full=True)  # strings from Parquet files and foreign memory may be invalid UTF-8
         return _strings(array)
     if pa.types.is_decimal(array.type):
         return _plain_decimals(array)
@@ -317,7 +319,7 @@ _MICROS = pa.timestamp("us")
 _NANOS = pa.timestamp("ns")
 TEXT = Conversion("text", "STRING", _text, pa.string())
 _PLAIN_TEXT = Conversion("plain_text", "STRING", lambda array, _to: _strings(array), pa.string())
-"""Of text files, whose reader has seen to it that they are UTF-8."""
+"""For text files, whose reader has already ensured that they are valid UTF-8."""
 _INTEGER = Conversion("integer", "INTEGER", _cast, pa.int64())
 _FLOAT = Conversion("float", "FLOAT", _cast, pa.float64())
 _BOOLEAN = Conversion("boolean", "BOOLEAN", _cast, pa.bool_())
@@ -359,11 +361,11 @@ CONVERSIONS: dict[str, Conversion] = {
         *(conversion for conversions in _FORCED_FROM_TEXT.values() for conversion in conversions),
     )
 }
-"""All of them by name."""
+"""All conversions by name."""
 
 
 def is_string(arrow_type: pa.DataType) -> bool:
-    """Whether its arrays hold text, in any of the layouts."""
+    """Return whether arrays of this type hold text, in any of Arrow's string layouts."""
     return bool(
         pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or pa.types.is_string_view(arrow_type)
     )
@@ -374,18 +376,21 @@ def _is_uuid(arrow_type: pa.DataType) -> bool:
 
 
 def decoded_type(arrow_type: pa.DataType) -> pa.DataType:
-    """The type without dictionary, run-end or view encoding (whose slices do not tell their size) and narrow decimals."""
+    """Return the type without dictionary, run-end or view encoding, and with decimals of at least 128 bits.
+
+    Slices of arrays in those encodings do not report their own size.
+    """
     while pa.types.is_dictionary(arrow_type) or pa.types.is_run_end_encoded(arrow_type):
         arrow_type = arrow_type.value_type
     if pa.types.is_string_view(arrow_type):
         return pa.string()
-    if pa.types.is_decimal(arrow_type) and arrow_type.bit_width < 128:  # noqa: PLR2004 - Arrow hardly computes with those
+    if pa.types.is_decimal(arrow_type) and arrow_type.bit_width < 128:  # noqa: PLR2004 - Arrow has few functions for these
         return pa.decimal128(arrow_type.precision, arrow_type.scale)
     return arrow_type
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """The same values in the `decoded_type`."""
+    """Return the same values in their `decoded_type`."""
     if pa.types.is_dictionary(array.type):
         return decoded(array.dictionary).take(array.indices)
     if pa.types.is_run_end_encoded(array.type):
@@ -395,12 +400,12 @@ def decoded(array: pa.Array) -> pa.Array:
 
 
 def text_conversion(conversions: Iterable[Conversion]) -> Conversion | None:
-    """The one of them that gives text."""
+    """Return the conversion that yields text, or None if there is none."""
     return next((conversion for conversion in conversions if conversion in (TEXT, _PLAIN_TEXT)), None)
 
 
 def forced_conversions(arrow_type: pa.DataType, target_type: ColumnType) -> tuple[Conversion, ...]:
-    """How a source type can become the type that the user asks for; empty if it cannot."""
+    """Return the conversions from a source type to the type that the user requested; empty if it cannot be converted."""
     t = pa.types
     if is_string(arrow_type):
         return _FORCED_FROM_TEXT.get(target_type, ())
@@ -421,7 +426,7 @@ def forced_conversions(arrow_type: pa.DataType, target_type: ColumnType) -> tupl
 
 
 def conversions_of(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversion, ...]:  # noqa: PLR0911 - one line per family of types
-    """The ways to read a source type, the best first; empty if the target cannot hold it."""
+    """Return the conversions of a source type, the best first; empty if the target cannot hold it."""
     t = pa.types
     if isinstance(arrow_type, pa.BaseExtensionType):
         if getattr(arrow_type, "extension_name", "") == "arrow.bool8":

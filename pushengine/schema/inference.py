@@ -1,7 +1,7 @@
-"""The schema of a push: settled from what its columns may be read as, and applied to every batch.
+"""Inference of the schema of a push from the values of its columns.
 
-`SchemaInference` keeps, per column, the conversions (`schema.conversions`) that held for everything seen so far and takes the first of them;
-`conform` applies it.
+For each column, `SchemaInference` keeps the conversions (`schema.conversions`) that worked for everything seen so far, and in the end
+takes the first of them. `schema.conform` applies the resulting schema to every batch.
 """
 
 from __future__ import annotations
@@ -33,16 +33,10 @@ from pushengine.schema.misfits import MAX_LENGTH, column_named, position_of, rea
 T = TypeVar("T")
 
 RESERVED_NAMES = ("_celonis_change_date",)
-"""The platform adds these itself (case-folded)."""
+"""Names of columns that the platform adds itself (case-folded)."""
 MIN_LENGTH = 80
 LENGTH_HEADROOM = 2
 _SHOWN_NAMES = 20
-
-
-# --- Errors -----------------------------------------------------------------------------------------------------------------------
-
-
-# --- Settling ---------------------------------------------------------------------------------------------------------------------
 
 
 Locate = Callable[[SourceBatch], SourceBatch]
@@ -53,7 +47,7 @@ def _as_it_is(source: SourceBatch) -> SourceBatch:
 
 
 class _Candidates:
-    """What one column may still become."""
+    """The conversions that are still possible for one column."""
 
     def __init__(self, field: pa.Field, conversions: Sequence[Conversion], forced: ColumnType | None) -> None:
         self.name: str = field.name
@@ -100,7 +94,7 @@ class _Candidates:
                 self.too_long = too_long(located(source), strings, self.name, MAX_LENGTH)
 
     def _refusal(self, source: SourceBatch, array: pa.Array, conversions: Sequence[Conversion]) -> SchemaError:
-        """The value at which the last of the conversions failed."""
+        """Return the error for the value that ruled out the last of the conversions."""
         index, conversion = -1, conversions[0]
         for candidate in conversions:
             failed_at = candidate.first_misfit(array, self.physical(candidate))
@@ -121,9 +115,9 @@ class _Candidates:
 
 
 class SchemaInference:
-    """Finds the schema of a push from a sample of its rows, or from all of them.
+    """Infers the schema of a push from a sample of its rows, or from all of them.
 
-    A schema settled from all batches holds for all of them: `conform` then raises no `ValueMisfitError`. Not thread-safe.
+    A schema inferred from all batches fits all of them: `conform` then never raises `ValueMisfitError`. Not thread-safe.
     """
 
     def __init__(
@@ -135,10 +129,10 @@ class SchemaInference:
         keys: Iterable[str] = (),
         source: str = "",
     ) -> None:
-        """Check names and types.
+        """Check the names and types of the columns.
 
         Raises:
-            SchemaError: A name is empty, reserved or there twice, a type cannot be held, a key or override names no column.
+            SchemaError: A name is empty, reserved or duplicated, the target cannot hold a type, or a key or override names no column.
         """
         self._source = source
         self._keys = tuple(keys)
@@ -206,10 +200,10 @@ class SchemaInference:
 
         Args:
             source: The rows.
-            located: Gives the batch with the row that it begins with, for an error that may come of it later.
+            located: Returns the batch with its exact position. Called only for a string that is too long, an error that `settle` may raise.
 
         Raises:
-            SchemaError: A value that no schema under these overrides can hold.
+            SchemaError: A key has no value, or no schema under these overrides can hold a value.
         """
         for candidates in self._columns:
             array = decoded(column_named(source, candidates.name))
@@ -218,12 +212,9 @@ class SchemaInference:
             candidates.observe(source, array, located)
 
     def settle(self) -> TableSchema:
-        """The schema that holds for all that was observed.
+        """Return the schema that fits everything observed.
 
         Raises:
-            SchemaError: A string is longer than the platform holds.
+            SchemaError: A string is longer than the platform allows.
         """
         return TableSchema(tuple(candidates.column() for candidates in self._columns), self._keys)
-
-
-# --- Conforming -------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Errors about values that a column cannot hold: they name source, row and column."""
+"""Errors for values that a column cannot hold. They name the source, the row and the column."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from pushengine.schema.conversions import (
 )
 
 MAX_LENGTH = 16_250
-"""Characters; times 4 bytes this is the platform's ceiling of 65,000 bytes for a value."""
+"""Longest string, in characters. At 4 bytes each, this is the platform's limit of 65,000 bytes per value."""
 _SHOWN_CHARACTERS = 40
 
 
 def position_of(source: SourceBatch, index: int, name: str) -> str:
-    """Row (from 1) and column of a value, and its line where that is known."""
+    """Return the row (from 1) and column of a value, and its line if it is known."""
     line = "" if source.first_line is None else f" (line {source.first_line + index})"
     return f"row {source.first_row + index + 1}{line}, column {name}"
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: quoted, shortened to 40 characters."""
+    """Return a value as messages show it: quoted and shortened to 40 characters."""
     try:
         text = str(value.as_py())
-    except (ValueError, OverflowError):  # not UTF-8, or nanoseconds that datetime does not hold
+    except (ValueError, OverflowError):  # invalid UTF-8, or nanoseconds that datetime cannot represent
         text = "?"
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…")
 
 
 def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
-    """Whether a schema settled from all values would hold this one."""
+    """Return ValueMisfitError if a schema inferred from all values could hold this one, otherwise SchemaError."""
     try:
         if column.is_forced:
             conversions = forced_conversions(value.type, column.type)
@@ -56,7 +56,7 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
 
 
 def misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, reason: str) -> SchemaError:
-    """The error for value number `index` of a column."""
+    """Return the error for the value at `index` of a column."""
     value = array.slice(index, 1)
     return _error_class(value, column)(
         f"{shown(value[0])} does not fit {column!r}: {reason}",
@@ -67,12 +67,12 @@ def misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, rea
 
 
 def reason_of(exc: ValueError) -> str:
-    """Why a conversion failed, in a few words."""
+    """Return in a few words why a conversion failed."""
     return str(exc) if isinstance(exc, MisfitError) else "it would come back changed"
 
 
 def too_long(source: SourceBatch, strings: pa.Array, name: str, limit: int) -> SchemaError | None:
-    """The first value of more than `limit` characters."""
+    """Return the error for the first value of more than `limit` characters, or None if there is no such value."""
     if largest(pc.binary_length(strings)) <= limit:
         return None
     lengths = pc.utf8_length(strings)
@@ -97,7 +97,7 @@ def require_key(source: SourceBatch, array: pa.Array, name: str) -> None:
     """Check that a key column has a value in every row.
 
     Raises:
-        SchemaError: One is missing.
+        SchemaError: A value is missing.
     """
     if array.null_count or pa.types.is_null(array.type):
         index = pc.index(array.is_null(), value=True).as_py()
@@ -110,10 +110,10 @@ def require_key(source: SourceBatch, array: pa.Array, name: str) -> None:
 
 
 def column_named(source: SourceBatch, name: str) -> pa.Array:
-    """The column of this name.
+    """Return the column with this name.
 
     Raises:
-        SchemaError: There is none.
+        SchemaError: The batch has no such column.
     """
     batch = source.batch
     index = batch.schema.get_field_index(name)

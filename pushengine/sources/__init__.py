@@ -1,4 +1,4 @@
-"""Where rows come from. `open_source` finds the kind; each kind is one module, imported when it is needed."""
+"""Sources of rows. `open_source` picks the kind of source; each kind is one module, which is imported on first use."""
 
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.registry import check_words, open_source

@@ -1,4 +1,4 @@
-"""Rows that are in memory or come as a stream: anything with the Arrow PyCapsule interface, pyarrow datasets, async iterators."""
+"""Sources over rows in memory or in a stream: objects with the Arrow PyCapsule interface, pyarrow datasets, async iterators."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from pushengine.sources.files import plain_batch, plain_schema, require_rows, sp
 from pushengine.text import first_line
 
 SLICE_ROWS = 65_536
-"""Batches of a frame can be as large as the frame; they are handed on in slices."""
+"""Rows per slice. A batch of a data frame can be as large as the frame, so batches are passed on in slices."""
 _SAMPLE_PARTS = 16
 _DATASET_OPTIONS = {"batch_size": SLICE_ROWS, "batch_readahead": 1, "fragment_readahead": 1}
 
 
 def open_object(spec: Any, *, schema: pa.Schema | None) -> ArrowSource | IteratorSource | None:
-    """The registry's way in; None if the object is no source."""
+    """Return the source over an object, or None if the object is not a source. Called by `registry.open_source`.
+
+    Raises:
+        ConfigError: `schema` was given for an object that has its own.
+    """
     label = f"{type(spec).__module__.partition('.')[0]} {type(spec).__name__}".removeprefix("builtins ")
     if hasattr(spec, "__aiter__"):
         if schema is not None:
@@ -40,7 +44,8 @@ def _open_sync(spec: Any, label: str) -> ArrowSource | None:  # noqa: PLR0911 - 
     if isinstance(spec, pa.RecordBatchReader):
         return ArrowSource(lambda: spec, label, is_repeatable=False)
     if type(spec).__module__.partition(".")[0] == "pandas" and hasattr(spec, "__arrow_c_stream__"):
-        return TableSource(lambda: _frame_table(spec), label)  # converted once: pandas does it anew at each request
+        # Convert once: pandas would convert the frame again for every request.
+        return TableSource(lambda: _frame_table(spec), label)
     if hasattr(spec, "__arrow_c_stream__"):
         return ArrowSource(
             lambda: pa.RecordBatchReader.from_stream(spec),
@@ -56,13 +61,16 @@ def _open_sync(spec: Any, label: str) -> ArrowSource | None:  # noqa: PLR0911 - 
 
 
 def _frame_table(frame: Any) -> pa.Table:
-    """A pandas frame; index levels that have names are columns, others are not; by default it would depend on their values."""
+    """Convert a pandas frame.
+
+    The index becomes columns if one of its levels has a name, and is left out otherwise. pyarrow's default depends on the index values.
+    """
     is_named = any(name is not None for name in frame.index.names)
     return pa.Table.from_pandas(frame.reset_index() if is_named else frame, preserve_index=False)
 
 
 def _is_repeatable(spec: Any) -> bool:
-    """A frame or relation can be asked again; an iterator, cursor or reader cannot, and what is unknown is taken for one."""
+    """Whether the rows can be requested again: true for a frame or relation; false for an iterator, cursor, reader or unknown type."""
     if hasattr(spec, "__next__"):
         return False
     return hasattr(type(spec), "__dataframe__") or type(spec).__name__ in (
@@ -79,7 +87,11 @@ def _nbytes(spec: Any) -> int | None:
 
 
 def _slices(batch: pa.RecordBatch, schema: pa.Schema, label: str, first_row: int) -> Iterator[SourceBatch]:
-    """A batch in plain types, in slices."""
+    """Yield a batch in slices, converted to the plain types of `schema`.
+
+    Raises:
+        SchemaError: The batch has other columns, or a value or type that cannot be converted.
+    """
     if set(batch.schema.names) != set(schema.names) or batch.num_columns != len(schema):
         raise SchemaError(
             f"columns {', '.join(batch.schema.names)} instead of {', '.join(schema.names)}",
@@ -103,7 +115,7 @@ def _read_error(label: str, exc: BaseException) -> SourceReadError:
 
 
 class _StreamReader(BlockReader[SourceBatch]):
-    """One pass over batches."""
+    """One pass over batches, in order."""
 
     def __init__(self, label: str, batches: Iterable[SourceBatch], close: Callable[[], object]) -> None:
         self._label = label
@@ -120,10 +132,10 @@ class _StreamReader(BlockReader[SourceBatch]):
         require_rows(self.rows_read, self._label)
 
     def stop(self) -> None:
-        """Rows are known."""
+        """Do nothing: each batch knows its first row, so there is no search to stop."""
 
     def bytes_read(self) -> int:
-        """Arrow bytes handed out."""
+        """Return the Arrow bytes of the batches yielded so far."""
         return self._bytes_read
 
     def close(self) -> None:
@@ -132,7 +144,7 @@ class _StreamReader(BlockReader[SourceBatch]):
 
 
 class ArrowSource:
-    """A stream of record batches, asked for anew at each pass where that is possible."""
+    """A stream of record batches; each pass requests a new stream if the source is repeatable."""
 
     is_text = False
     files: tuple[FileRef, ...] = ()
@@ -140,7 +152,7 @@ class ArrowSource:
     def __init__(
         self, connect: Callable[[], Any], label: str, *, is_repeatable: bool, nbytes: int | None = None
     ) -> None:
-        """`connect` gives a pyarrow RecordBatchReader (always the same one if the source is not repeatable)."""
+        """`connect` returns a pyarrow RecordBatchReader (always the same one if the source is not repeatable)."""
         self.label = label
         self.is_repeatable = is_repeatable
         self._connect = connect
@@ -152,11 +164,16 @@ class ArrowSource:
         self._is_opened = False
 
     def size_bytes(self) -> int | None:
-        """Where the object knows."""
+        """Return the size in bytes that the object reports, or None if it reports none."""
         return self._size_bytes
 
     def _connected(self) -> Any:
-        """The stream; one that cannot be had again is kept."""
+        """Return the stream. A stream that cannot be requested again is kept for later calls.
+
+        Raises:
+            SchemaError: The object is not a table of typed columns.
+            SourceReadError: The object failed in another way.
+        """
         if self._stream is not None:
             return self._stream
         try:
@@ -165,17 +182,17 @@ class ArrowSource:
             raise
         except (TypeError, ValueError, NotImplementedError) as exc:
             raise SchemaError(f"no table of typed columns: {first_line(exc)}", source=self.label) from exc
-        except Exception as exc:  # whatever a foreign stream raises
+        except Exception as exc:  # a foreign stream may raise anything
             raise _read_error(self.label, exc) from exc
         if not self.is_repeatable:
             self._stream = stream
         return stream
 
     def schema(self) -> pa.Schema:
-        """Plain types: dictionaries and views are decoded.
+        """Return the schema in plain types: dictionary and view encodings are decoded.
 
         Raises:
-            SchemaError: The object cannot be converted to columns of one type each.
+            SchemaError: The object cannot be converted to columns that have one type each.
         """
         if self._schema is None:
             stream = self._connected()
@@ -192,13 +209,13 @@ class ArrowSource:
                 batch = stream.read_next_batch()
             except StopIteration:
                 return
-            except Exception as exc:  # whatever a foreign stream raises
+            except Exception as exc:  # a foreign stream may raise anything
                 raise _read_error(self.label, exc) from exc
             yield from _slices(batch, schema, self.label, row)
             row += batch.num_rows
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """The beginning. Of a stream that cannot be had again it is kept, and `open()` begins with it."""
+        """Yield the first batches, about `max_bytes` in all. If the source is not repeatable, `open()` yields the same batches first."""
         self.schema()
         stream = self._connected()
         batches = self._iter(stream)
@@ -217,16 +234,16 @@ class ArrowSource:
             _close_quietly(stream)
         require_rows(rows + (0 if self.is_repeatable else len(self._sampled)), self.label)
 
-    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - streams begin at the beginning
-        """Begin a pass over all rows.
+    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - a stream has no way to skip rows
+        """Start a pass over all rows.
 
         Raises:
-            SourceReadError: A second pass over a stream that can be read once.
+            SourceReadError: This is the second pass over a stream that can be read only once.
         """
         if self._is_opened and not self.is_repeatable:
             raise SourceReadError("can be read only once", source=self.label, hint="give a table instead of a reader")
         self._is_opened = True
-        self.schema()  # what has no table of typed columns is refused here, not at the first batch
+        self.schema()  # reject an object without typed columns here, not at the first batch
         stream = self._connected()
         rest = self._batches or self._iter(stream)
         return _StreamReader(self.label, self._from_start(rest), lambda: _close_quietly(stream))
@@ -246,10 +263,10 @@ def _close_quietly(stream: Any) -> None:
 
 
 class TableSource(ArrowSource):
-    """A table in memory: sampled all over."""
+    """A table in memory, whose sample is spread over all of its rows."""
 
     def __init__(self, build: Callable[[], pa.Table], label: str) -> None:
-        """`build` gives the table; called once, on the reader thread."""
+        """`build` returns the table; it is called once, on the reader thread."""
         super().__init__(lambda: self._table().to_reader(SLICE_ROWS), label, is_repeatable=True)
         self._build = build
         self._built: pa.Table | None = None
@@ -260,11 +277,11 @@ class TableSource(ArrowSource):
         return self._built
 
     def size_bytes(self) -> int | None:
-        """Arrow bytes; None before the first look at an object that must be converted."""
+        """Return the Arrow bytes of the table; None until the table is first read, which may convert it."""
         return None if self._built is None else int(self._built.nbytes)
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """Slices, evenly spread; all of a small table."""
+        """Yield evenly spread slices, about `max_bytes` in all; every row of a table that is not larger."""
         schema = self.schema()
         table = self._table()
         require_rows(table.num_rows, self.label)
@@ -279,7 +296,7 @@ class TableSource(ArrowSource):
 
 
 async def _iter_async(batches: AsyncIterator[Any], schema: pa.Schema | None, label: str) -> AsyncIterator[SourceBatch]:
-    """Batches of one schema, as they come."""
+    """Yield the batches in order of arrival, all in one schema, and close the iterator at the end."""
     row = 0
     iterator = aiter(batches)
     try:
@@ -290,7 +307,7 @@ async def _iter_async(batches: AsyncIterator[Any], schema: pa.Schema | None, lab
                 break
             except SourceError:
                 raise
-            except Exception as exc:  # whatever the caller's iterator raises
+            except Exception as exc:  # the caller's iterator may raise anything
                 raise _read_error(label, exc) from exc
             for batch in _as_batches(item, label, row):
                 schema = schema or plain_schema(batch.schema)

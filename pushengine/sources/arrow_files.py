@@ -1,4 +1,4 @@
-"""Arrow IPC files and streams (Feather V2 too) as one table, batch by batch."""
+"""Source over Arrow IPC files, in file (Feather V2) or stream layout, read batch by batch as one table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SLICE_ROWS = 65_536
 
 
 class _IpcPass:
-    """One file being read, in the file or the stream layout."""
+    """One pass over one file, in the file or the stream layout."""
 
     def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
         self._ref = ref
@@ -43,7 +43,7 @@ class _IpcPass:
         return damaged("Arrow", first_line(exc), source=self._ref.uri, position=position)
 
     def skip(self, rows: int) -> int:
-        """None: a batch tells its rows only when it is read, which costs little."""
+        """Skip nothing: the row count of a batch is known only once the batch is read, and reading it is cheap."""
         del rows
         return 0
 
@@ -75,7 +75,7 @@ class _IpcPass:
 
 
 class IpcSource(FilesSource):
-    """Arrow files of one schema as one table."""
+    """Arrow files that all have the same schema, as one table."""
 
     is_text = False
 
@@ -84,11 +84,11 @@ class IpcSource(FilesSource):
         self._schema: pa.Schema | None = None
 
     def schema(self) -> pa.Schema:
-        """The schema that all files have.
+        """Return the schema that all files have. Opens every file.
 
         Raises:
-            SourceReadError: A file is no Arrow file, or damaged.
-            SchemaError: Files differ.
+            SourceReadError: A file is damaged or not an Arrow file.
+            SchemaError: The files differ in columns or types.
         """
         if self._schema is None:
             for ref in self.files:
@@ -114,5 +114,5 @@ class IpcSource(FilesSource):
 
 
 def open_files(refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> IpcSource:  # noqa: ARG001
-    """The registry's way in."""
+    """Return the source over these files. Called by `registry.open_source`."""
     return IpcSource(refs, label=label, filesystem=filesystem)

@@ -1,4 +1,4 @@
-"""Rows that asynchronous code produces."""
+"""Source over an async iterator of record batches."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class IteratorSource:
-    """`interfaces.AsyncSource` over an async iterator of record batches: one pass, which begins with the rows of the sample.
+    """An `interfaces.AsyncSource` over an async iterator of record batches. It allows one pass, which starts with the sampled batches.
 
     Args:
-        batches: The batches; iterated once, by one task, and closed by it.
-        label: What messages call it.
-        schema: Arrow schema where the caller gave one; None is that of the first batch.
+        batches: The batches. One task iterates over them once and then closes the iterator.
+        label: Name of the source in messages.
+        schema: Arrow schema that the caller gave; None means the schema of the first batch.
     """
 
     is_text = False
@@ -38,13 +38,13 @@ class IteratorSource:
         self._is_opened = False
 
     async def size_bytes(self) -> None:
-        """Not known."""
+        """Return None: the size of an iterator is unknown."""
 
     async def schema(self) -> pa.Schema:
-        """The Arrow schema of all batches.
+        """Return the Arrow schema of all batches. Waits for the first batch if no schema was given.
 
         Raises:
-            SourceReadError: There is no batch.
+            SourceReadError: The iterator ended without a batch.
         """
         if self._schema is None:
             first = await (await self.sample(1)).next_block()
@@ -54,14 +54,14 @@ class IteratorSource:
         return self._schema
 
     async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
-        """The first batches; they are kept for the pass."""
+        """Return a stream of the first batches, about `max_bytes` in all. They are kept for the pass over all rows."""
         return _IteratorStream(self._iteration, self._kept, keep=self._kept.append, max_bytes=max_bytes)
 
-    async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:  # noqa: ARG002 - it begins at the beginning
-        """Begin the only pass.
+    async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:  # noqa: ARG002 - an iterator has no way to skip rows
+        """Start the only pass.
 
         Raises:
-            SourceReadError: It was begun before.
+            SourceReadError: The pass was started before.
         """
         if self._is_opened:
             raise SourceReadError("can be read only once", source=self.label)
@@ -70,15 +70,15 @@ class IteratorSource:
         return _IteratorStream(self._iteration, kept)
 
     async def aclose(self) -> None:
-        """Close the iterator, if it can be closed; safe to call twice."""
+        """Close the iterator if it has an `aclose` method; safe to call twice."""
         await self._iteration.aclose()
 
 
 class _Iteration:
-    """Iterates in one task, a batch at a time and only when asked.
+    """An iteration that runs in a task of its own and fetches one batch per request.
 
-    A generator may hold a time limit, a task group or a context variable over a `yield`. These belong to one task; a generator that is
-    resumed by another one fails or hangs.
+    A generator may keep a timeout, a task group or a context variable open across a `yield`. These belong to one task, so a generator that
+    another task resumes fails or hangs.
     """
 
     def __init__(self, batches: AsyncIterator[SourceBatch]) -> None:
@@ -89,7 +89,10 @@ class _Iteration:
         self._is_closed = False
 
     def request_next(self) -> asyncio.Future[SourceBatch | None]:
-        """The next batch, or None at the end. Who stops waiting loses nothing: the next to ask gets the same future."""
+        """Return a future of the next batch, or of None at the end. Until `take` is called, every call returns the same future.
+
+        So a caller that stops waiting loses no batch.
+        """
         if self._pending is None:
             self._pending = asyncio.get_running_loop().create_future()
             self._requests.put_nowait(self._pending)
@@ -98,7 +101,7 @@ class _Iteration:
         return self._pending
 
     def take(self) -> SourceBatch | None:
-        """What was asked for and is there. An error stays for whoever asks again."""
+        """Return the requested batch, whose future must be done. An error is kept, so that later calls raise it too."""
         batch = self.request_next().result()
         self._pending = None
         return batch
@@ -109,7 +112,7 @@ class _Iteration:
                 request = await self._requests.get()
                 try:
                     batch = await anext(self._batches, None)
-                except Exception as error:  # noqa: BLE001 - raised where it is taken
+                except Exception as error:  # noqa: BLE001 - `take` raises it
                     request.set_exception(error)
                 except BaseException:
                     request.cancel()
@@ -120,7 +123,7 @@ class _Iteration:
             await _close(self._batches)
 
     async def aclose(self) -> None:
-        """Stop iterating, even within a batch, and close the iterator."""
+        """Stop the iteration, even while it waits for a batch, and close the iterator."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -135,7 +138,10 @@ class _Iteration:
 
 
 class _IteratorStream:
-    """`interfaces.BlockStream`: batches that are kept, then new ones. `stop()` ends a wait: an iterator may say nothing for hours."""
+    """An `interfaces.BlockStream` of the kept batches, then of new ones.
+
+    `stop()` also ends a wait for the next batch, because an iterator may yield nothing for hours.
+    """
 
     def __init__(
         self,

@@ -1,15 +1,14 @@
-"""CSV and other delimited text, read strictly.
+"""Source over CSV and other delimited text, read strictly.
 
-A file is cut into blocks of whole rows on the reader thread; each block is parsed by Arrow, with every column as text, where its rows are
-encoded. What the texts mean is for `pushengine.schema.inference` to settle. Cutting ourselves lets all cores parse, keeps memory flat and errors
-exact: Arrow's own streaming reader reads ahead dozens of blocks, stops at a row longer than a block, and takes malformed quotes without a word.
+The reader thread cuts a file into blocks of whole rows. An encoder thread then parses each block with Arrow, with every column as text;
+`pushengine.schema.inference` determines the column types.
 
-What a row is:
+File format:
 
-- A quote has a meaning at the start of a field only; inside, it is doubled. A quote elsewhere (`5" pipe`) is a character. Text after a
-  closing quote, and a quote that is never closed, are errors: other readers drop the quotes or swallow the rows.
-- Rows end with LF or CRLF; in a file whose first line ends with a lone CR, with CR. The other ends are errors outside of quotes.
-- An empty line is no row, except in a file of one column, where it is a NULL.
+- A quote is special only at the start of a field; a quote inside a quoted field is doubled. Any other quote (`5" pipe`) is an ordinary
+  character. Text after a closing quote and a quote that is never closed are errors; other readers drop the quotes or lose rows there.
+- Rows end with LF or CRLF, or with CR in a file whose first line ends with a lone CR. Outside quotes, any other line end is an error.
+- An empty line is not a row, except in a file with one column, where it is a NULL.
 - An unquoted empty field is NULL; `""` is an empty string.
 - The first line that is not empty holds the column names.
 """
@@ -42,11 +41,13 @@ from pushengine.sources.text_stream import CountedFile, EncodingError, open_cont
 from pushengine.text import first_line
 
 BLOCK_BYTES = 7 * 1024 * 1024
-"""What is parsed at once. In small blocks, calls cost more than parsing, and while one thread makes calls the others wait for it. From 8 MiB
-on, jemalloc gives each piece back to the system, which then clears its pages for the next one.
+"""Bytes of text parsed at once.
+
+Smaller blocks spend more time on Python calls than on parsing, and those calls run one thread at a time. From 8 MiB onwards, jemalloc
+returns the memory of each block to the system, which must zero the pages for the next block.
 """
 MAX_ROW_BYTES = 32 * 1024 * 1024
-"""A longer row is taken for a quote that is not closed."""
+"""Maximum length of a row; a longer one most likely contains a quote that is never closed."""
 _MIN_SAMPLE_BYTES = 64 * 1024
 _ARROW_BLOCK_BYTES = 4 * MAX_ROW_BYTES
 _MIN_BLOCK_BYTES = 4096
@@ -66,9 +67,9 @@ class _Layout:
     """How the text of one file becomes record batches.
 
     Attributes:
-        source: The file, for messages.
-        names: Its columns, in the order of the header line.
-        wanted_names: The same in the order of the table.
+        source: Name of the file in messages.
+        names: Column names in the order of the header line.
+        wanted_names: The same names in the order of the table.
         dialect: Delimiter and line end.
     """
 
@@ -78,15 +79,15 @@ class _Layout:
     dialect: Dialect
 
     def lines(self, body: bytes | memoryview) -> int:
-        """Line ends in whole rows, those inside of quotes too."""
+        """Count the line ends in some whole rows, including those inside quotes."""
         return bytes(body).count(b"\r" if self.dialect.line_end == b"\r" else b"\n")
 
     def parse(self, body: bytes | memoryview, first_line: Callable[[], int | None]) -> pa.RecordBatch:
-        """Whole rows as one batch, every column as text.
+        """Parse whole rows into one batch, with every column as text.
 
         Args:
-            body: The rows.
-            first_line: Tells the line that they begin with; asked only for a message.
+            body: Text of the rows.
+            first_line: Returns the number of their first line, or None if unknown; called only to report an error.
 
         Raises:
             SourceReadError: A row has more or fewer fields than the header line, or is not UTF-8.
@@ -94,7 +95,7 @@ class _Layout:
         try:
             _require_utf8(body)
             if body[-1] not in b"\r\n":
-                # at the end of the data, Arrow takes an empty field for a quoted one if the field before it is quoted
+                # At the end of the data, Arrow treats an empty field as quoted if the field before it is quoted.
                 body = bytes(body) + self.dialect.line_end
             table = arrow_csv.read_csv(pa.py_buffer(body), *self._options)
         except pa.ArrowInvalid as exc:
@@ -122,7 +123,7 @@ class _Layout:
         )
 
     def _refuse(self, body: bytes, line: int, exc: pa.ArrowInvalid) -> NoReturn:
-        """Find the line of what Arrow refused, by a slow second look at this block."""
+        """Raise the error for a block that Arrow rejected, with the line number found by a slow second pass over the block."""
         expected = len(self.names)
         end = self.dialect.line_end[-1:]
         for offset, fields in self.dialect.iter_rows(body):
@@ -140,32 +141,34 @@ class _Layout:
         _fail(self.source, first_line(exc), line)
 
     def batch(self, body: bytes | memoryview, row: int, line: int) -> SourceBatch:
-        """Whole rows that begin at a known row and line."""
+        """Parse whole rows whose first row and line are known."""
         return self.place(self.parse(body, lambda: line), body, row, line)
 
     def place(self, batch: pa.RecordBatch, body: bytes | memoryview, row: int, line: int) -> SourceBatch:
-        """A parsed batch where it belongs; its line counts only if every row is one line."""
+        """Return a parsed batch with its position; the line is set only if every row takes exactly one line."""
         ends = self.lines(body) + (not bytes(body[-1:]).endswith((b"\n", b"\r")))
         return SourceBatch(batch, self.source, row, line if batch.num_rows == ends else None)
 
 
 def _require_utf8(body: bytes | memoryview) -> None:
-    """Check all of a block at once, as one string: fields are cut at ASCII characters, and value by value takes four times as long.
+    """Check that a block is UTF-8, as a single string.
+
+    Checking each value takes four times as long and finds no more, since fields are cut at ASCII characters.
 
     Raises:
-        pa.ArrowInvalid: It is not UTF-8.
+        pa.ArrowInvalid: The block is not UTF-8.
     """
     ends = pa.py_buffer(np.array([0, len(body)], np.int32))
     pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(body)]).validate(full=True)
 
 
 class _TextBlock:
-    """Some whole rows of a file as they lie there; parsed where they are encoded.
+    """A block of whole rows as raw text from the file; an encoder thread parses it (`interfaces.SourceBlock`).
 
     Args:
-        body: The text.
-        layout: How to parse it.
-        position: Tells the row and line that it begins with, by reading the file up to it.
+        body: Text of the rows.
+        layout: How to parse the text.
+        position: Returns the first row and line of the block, by reading the file up to the block.
     """
 
     rows: None = None
@@ -177,28 +180,28 @@ class _TextBlock:
 
     @property
     def nbytes(self) -> int:
-        """Length of the text."""
+        """Length of the text in bytes."""
         return self._body.nbytes
 
     def decode(self) -> SourceBatch:
-        """Parse the rows; which row of the file is the first is not known."""
+        """Parse the rows. The position in the file is unknown, so the batch says row 0; see `located`."""
         batch = self._layout.parse(self._body, lambda: self._position()[1])
         return SourceBatch(batch, self._layout.source, 0)
 
     def located(self, batch: SourceBatch) -> SourceBatch:
-        """The batch with its first row and line, found by reading the file up to here."""
+        """Return the batch with its first row and line, found by reading the file up to this block."""
         return self._layout.place(batch.batch, self._body, *self._position())
 
 
 _Arguments: TypeAlias = tuple[FileRef, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
-"""File, dialect, where paths lead, size of a block, columns in the order of the table, and whether nobody waits any more."""
+"""File, settings, file system, block size in bytes, columns in the order of the table, and an event that is set to stop the pass."""
 
 
 class _CsvPass:
-    """One file being read.
+    """One pass over one file.
 
-    Lines and rows are not counted on the way, since that takes as long as all the rest: where a message needs them, the file is read again up
-    to there, which gives the same blocks.
+    Rows and lines are not counted while reading, because counting takes as long as everything else together. If a message needs a position,
+    the file is read again up to that block; the same arguments yield the same blocks.
     """
 
     def __init__(self, arguments: _Arguments) -> None:
@@ -237,19 +240,19 @@ class _CsvPass:
         del rows
         return 0
 
-    # What is wrong, and where
+    # Errors and their positions
 
     def _fail(self, message: str, line: int | None, hint: str = "") -> NoReturn:
         _fail(self._ref.uri, message, line, hint)
 
     def _line(self) -> int:
-        """The line that begins after the blocks given so far."""
+        """Return the number of the first line after the blocks yielded so far."""
         blocks, line = self._counted
         return line if blocks == self._blocks_returned else _find(self._arguments, self._blocks_returned)[1]
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """What decompression, decoding and the disk may raise, as our error."""
+        """Convert the errors of decompression, decoding and the disk to `SourceReadError`."""
         try:
             yield
         except EncodingError as exc:
@@ -280,7 +283,7 @@ class _CsvPass:
             text = bytes(block)
             row = text.lstrip(b"\r\n")
             match = HEADER_ROW.match(row)
-            # a CR or an open quote at the very end may go on in the next block
+            # A CR or an open quote at the very end may continue in the next block.
             if match and match[1] and (not grew or match.end() < len(row)):
                 break
             if not grew:
@@ -325,17 +328,17 @@ class _CsvPass:
     # Rows
 
     def blocks(self) -> Iterator[_TextBlock]:
-        """All rows, not parsed yet."""
+        """Yield all rows in blocks that are not parsed yet."""
         for number, body in enumerate(self.bodies()):
             if not self._is_blank(body):
                 yield _TextBlock(body, self.layout, functools.partial(_find, self._arguments, number))
 
     def _is_blank(self, body: memoryview) -> bool:
-        """There are empty lines only, which are no rows."""
+        """Whether a block has only empty lines that do not count as rows."""
         return len(self.layout.names) > 1 and body[0] in b"\r\n" and not bytes(body).strip(b"\r\n")
 
     def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBatch]:
-        """Parsed rows with their numbers and lines: all, or about the first `max_bytes` bytes of text."""
+        """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text."""
         row = done = 0
         line = self.first_line
         for body in self.bodies():
@@ -350,7 +353,9 @@ class _CsvPass:
                 return
 
     def bodies(self) -> Iterator[memoryview]:
-        """The text in blocks of whole rows."""
+        """Yield the text in blocks of whole rows."""
+        # Blocks are cut here so that all cores can parse, memory stays flat and errors are exact. Arrow's own streaming reader reads
+        # dozens of blocks ahead, fails on a row that is longer than a block, and silently accepts malformed quotes.
         size = self._block_bytes
         while len(block := self._filled(size)):
             is_last = len(block) < size
@@ -361,28 +366,32 @@ class _CsvPass:
                     self._fail(
                         f"a row of more than {MAX_ROW_BYTES} bytes begins here", self._line(), "is a quote not closed?"
                     )
-                size *= 2  # a row longer than a block
+                size *= 2  # the row is longer than a block
                 continue
             size = self._block_bytes
             self._blocks_returned += 1
             yield block[:cut]
 
     def _filled(self, size: int) -> memoryview:
-        """What is pending and what follows: `size` bytes, or all that are left."""
-        # from Arrow's pool, which keeps freed memory for the next block; the system would clear each page of it again
+        """Return the pending bytes and those that follow: at least `size` bytes, fewer only at the end of the file."""
+        # Allocate from Arrow's pool, which reuses freed memory for the next block; fresh memory from the system has to be zeroed first.
         block = memoryview(pa.allocate_buffer(max(size, len(self._pending)))).cast("B")
         start = done = len(self._pending)
         block[:done] = self._pending
         if done < size:
             with self._errors():
                 done += self._content.fill(block[done:size])
-        if done < len(block) // 2:  # a small file, or the end of one: the rest of the memory must not wait with it
+        if done < len(block) // 2:  # a small file or the end of one: copy, so that the large buffer can be freed
             block = memoryview(bytes(block[:done]))
         self._check_text(block[:done], start)
         return block[:done]
 
     def _complete_rows(self, block: memoryview, *, is_last: bool) -> int:
-        """Length of the whole rows that a block begins with. Malformed rows end here."""
+        """Return the length of the whole rows at the start of a block.
+
+        Raises:
+            SourceReadError: A row is malformed.
+        """
         dialect = self.layout.dialect
         cut = dialect.regular_cut(block, is_last=is_last)
         if cut is not None:
@@ -410,10 +419,10 @@ class _CsvPass:
 
 
 def _find(arguments: _Arguments, number: int) -> tuple[int, int]:
-    """First row and first line of a block, by reading the file up to it.
+    """Return the first row and first line of block `number`, by reading the file up to that block.
 
     Raises:
-        SourceReadError: The file is not what it was, or nobody waits for the answer any more.
+        SourceReadError: The file has changed or can no longer be read, or the pass was stopped.
     """
     with contextlib.closing(_CsvPass(arguments)) as again:
         row, line = 0, again.first_line
@@ -429,7 +438,7 @@ def _find(arguments: _Arguments, number: int) -> tuple[int, int]:
 
 
 class CsvSource(FilesSource):
-    """CSV files as one table, every column as text."""
+    """CSV files as one table, with every column as text."""
 
     is_text = True
     knows_rows = False
@@ -444,11 +453,11 @@ class CsvSource(FilesSource):
         self._is_sample_complete = False
 
     def schema(self) -> pa.Schema:
-        """All columns as strings, in the order of the first file. Reads the header line of every file.
+        """Return all columns as strings, in the order of the first file. Reads the header line of every file.
 
         Raises:
             SourceReadError: A file cannot be read or has no header line.
-            SchemaError: Names are empty or there twice, or files differ.
+            SchemaError: A column name is empty or duplicated, or the files have different columns.
         """
         if self._names is None:
             for ref in self.files:
@@ -482,7 +491,7 @@ class CsvSource(FilesSource):
         return one
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """The beginning of each file, or of an even spread of many, within `max_bytes` of text; all of a small source."""
+        """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
         self._is_sample_complete = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
@@ -494,10 +503,10 @@ class CsvSource(FilesSource):
 
 
 def open_files(refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> CsvSource:
-    """The registry's way in.
+    """Return the source over these files. Called by `registry.open_source`.
 
     Raises:
-        ConfigError: `csv_delimiter` or `csv_encoding` cannot be used.
+        ConfigError: `csv_delimiter` is not one usable ASCII character, or `csv_encoding` is unknown.
     """
     delimiter = settings.csv_delimiter
     if delimiter is not None and (not delimiter.isascii() or delimiter in '"\r\n\0'):

@@ -1,8 +1,4 @@
-"""Delimiter, quotes and line ends of a CSV file: where its rows end, and which of them are malformed.
-
-Most blocks are decided by looking at the neighbours of each quote, all at once (`Dialect.regular_cut`). The patterns, which take each field
-by itself under the interpreter lock and so cost ten times as much, are for the rest: stray quotes, lone line ends, malformed rows.
-"""
+"""Delimiter, quotes and line ends of a CSV file: where its rows end and which rows are malformed."""
 
 from __future__ import annotations
 
@@ -25,12 +21,15 @@ QUOTED_PART = re.compile(rb'(?:(?<=[,;\t|])|\A)"(?:[^"]++|"")*+"')
 
 
 def has_nul(block: memoryview) -> bool:
-    """There is a NUL byte, which no text has."""
+    """Whether a block contains a NUL byte, which never occurs in text."""
     return bool(len(block)) and not np.frombuffer(block, np.uint8).min()
 
 
 class _Positions:
-    """Where a character is, by pieces of a block: what numpy makes of one is small, so that it comes from memory at hand."""
+    """The positions of one character in a block.
+
+    They are searched segment by segment: numpy's intermediate arrays then stay small enough to come from memory already allocated.
+    """
 
     def __init__(self, characters: _Characters, character: int) -> None:
         self._segments = [
@@ -41,19 +40,19 @@ class _Positions:
         self.count = self._ends[-1] if self._ends else 0
 
     def before(self, end: int) -> int:
-        """How many of them come before a position."""
+        """Return the number of occurrences before position `end`."""
         number = end // _SEGMENT_BYTES
         if number >= len(self._segments):
             return self.count
         return self._ends[number] - len(self._segments[number]) + int(np.searchsorted(self._segments[number], end))
 
     def nth(self, index: int) -> int:
-        """Position of one of them."""
+        """Return the position of occurrence `index`, counted from 0."""
         number = bisect.bisect_right(self._ends, index)
         return int(self._segments[number][index - self._ends[number]])
 
     def segments(self, end: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
-        """Those before a position, and the index of the first of each piece."""
+        """Yield, per segment, the positions before `end` and the index of the segment's first occurrence."""
         for number, positions in enumerate(self._segments[: end // _SEGMENT_BYTES + 1]):
             yield positions[: np.searchsorted(positions, end)], self._ends[number] - len(positions)
 
@@ -65,7 +64,7 @@ def _table(*characters: int) -> npt.NDArray[np.bool_]:
 
 
 def _last(block: memoryview, character: int) -> int:
-    """Where a character is for the last time, or -1."""
+    """Return the position of the last occurrence of a character, or -1."""
     end = len(block)
     while end > 0:
         start = max(end - _TAIL_BYTES, 0)
@@ -77,7 +76,11 @@ def _last(block: memoryview, character: int) -> int:
 
 
 class Dialect:
-    """Delimiter and line end of a file, as patterns over bytes."""
+    """The delimiter and line end of a file, as patterns over bytes.
+
+    `regular_cut` handles most blocks by checking the neighbors of all quotes at once. The patterns match one field at a time under the
+    interpreter lock and cost ten times as much, so they are kept for the rest: stray quotes, lone line ends and malformed rows.
+    """
 
     def __init__(self, delimiter: str, line_end: bytes) -> None:
         self.delimiter = delimiter
@@ -96,11 +99,11 @@ class Dialect:
         self.partial_row = re.compile(rb'(?:%b%b)*+(?:%b|"(?:[^"]++|"")*+"?)\r?' % (field, d, field))
 
     def regular_cut(self, block: memoryview, *, is_last: bool) -> int | None:
-        """Length of some whole rows that a block begins with, or None where only the patterns can tell.
+        """Return the length of the whole rows at the start of a regular block, or None if only the patterns can determine it.
 
-        Regular is a block in which quotes open and close in turn, each opening one at the beginning of a field or right behind a closing one
-        (a doubled quote inside), each closing one at the end of a field or right before an opening one, and no line end is a lone CR. The
-        block begins with a row.
+        A block is regular if its quotes alternately open and close and no line end is a lone CR. Each opening quote must stand at the start
+        of a field or directly after a closing quote, each closing quote at the end of a field or directly before an opening quote (the two
+        are a doubled quote inside a field). The block must begin with the start of a row.
         """
         if self.line_end == b"\r":
             return None
@@ -109,7 +112,7 @@ class Dialect:
         quotes = _Positions(characters, _QUOTE)
         if quotes.count:
             before = quotes.before(cut)
-            while before % 2:  # the last line end is inside of quotes
+            while before % 2:  # the last line end is inside quotes
                 if is_last:
                     return None
                 cut = _last(block[: quotes.nth(before - 1)], _LF) + 1
@@ -119,7 +122,8 @@ class Dialect:
         return cut if self._has_plain_ends(characters, cut) else None
 
     def irregular_cut(self, block: bytes) -> int:
-        """Length of all whole and well-formed rows that a block begins with; step by step, since nothing else in Python runs meanwhile."""
+        """Return the length of all whole, well-formed rows at the start of a block."""
+        # Match in steps: no other Python thread runs during a match.
         cut, step = 0, _STEP_BYTES
         while True:
             matched = self.rows.match(block, cut, cut + step)
@@ -132,7 +136,11 @@ class Dialect:
                 cut, step = end, _STEP_BYTES
 
     def _are_regular(self, characters: _Characters, quotes: _Positions, cut: int) -> bool:
-        """A quote next to a quote is one half of a doubled one: whether it is the right half, the other one tells."""
+        """Whether every quote stands where it may open or close a field.
+
+        The opening and closing quotes alternate, so a quote directly before an opening quote is a closing one. The pair is a doubled
+        quote inside a field, and each of the two passes as the neighbor of the other.
+        """
         for positions, index in quotes.segments(cut):
             opening, closing = positions[index % 2 :: 2], positions[1 - index % 2 :: 2]
             if len(opening) and opening[0] == 0:
@@ -145,14 +153,14 @@ class Dialect:
 
     @staticmethod
     def _has_plain_ends(characters: _Characters, cut: int) -> bool:
-        """No CR is there without its LF. One inside of quotes is fine, but not plain."""
+        """Whether every CR is followed by LF. A lone CR inside quotes is valid, but it is left to the patterns."""
         returns = _Positions(characters[:cut], _CR)
         if returns.count and returns.nth(returns.count - 1) == len(characters) - 1:
             return False
         return all((characters[positions + 1] == _LF).all() for positions, _ in returns.segments(cut))
 
     def split(self, row: bytes) -> list[bytes] | None:
-        """Fields of one row without its line end, unquoted; None if it is malformed."""
+        """Return the unquoted fields of one row, given without its line end, or None if the row is malformed."""
         if not self.last_row.fullmatch(row):
             return None
         fields = []
@@ -164,7 +172,7 @@ class Dialect:
         return fields
 
     def iter_rows(self, block: bytes) -> Iterator[tuple[int, int]]:
-        """(offset, number of fields) of each row of a well-formed block."""
+        """Yield (offset, number of fields) for each row of a well-formed block."""
         start = fields = 0
         for match in self.field.finditer(block):
             fields += 1

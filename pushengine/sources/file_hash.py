@@ -1,6 +1,7 @@
-"""SHA-256 of the files of a push, computed beside the reading: what tells later whether a source holds what was sent.
+"""SHA-256 of the files of a push, computed while they are read. Later it shows whether a source still holds what was sent.
 
-Each file is read once more, on the encoder threads, closely behind the pass that makes chunks of it: from the page cache, not from the disk.
+Each file is read a second time, on the encoder threads and closely behind the pass that cuts chunks. The bytes are then still in the
+page cache and are not read from disk again.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ _STEP_BYTES = 8 * 1024 * 1024
 
 
 class FileHasher:
-    """Hashes files as far as they have been read.
+    """A hasher that follows the pass over the files and stays behind it.
 
     Args:
-        files: In the order in which they are read.
-        filesystem: Where they lie.
-        workers: Their encoder threads do the work.
+        files: The files, in the order in which they are read.
+        filesystem: Opens the files.
+        workers: Threads; the encoder threads do the hashing.
     """
 
     def __init__(self, files: Sequence[FileRef], *, filesystem: FileSystem, workers: Workers) -> None:
@@ -34,16 +35,16 @@ class FileHasher:
         self._progress = asyncio.Event()
 
     def follow(self, nbytes: int | None) -> None:
-        """This many bytes of all files have been read; None at the end."""
+        """Record that `nbytes` bytes of all files together have been read so far; None means that all files are read."""
         self._is_read = self._is_read or nbytes is None
         self._read_bytes = nbytes or 0
         self._progress.set()
 
     async def run(self) -> list[str]:
-        """The digests, in hex, one for each file.
+        """Hash all files and return their digests in hex, one per file.
 
         Raises:
-            SourceReadError: A file is gone or unreadable.
+            SourceReadError: A file is missing or unreadable.
         """
         digests = []
         before = 0
@@ -66,11 +67,11 @@ _READ_BYTES = 1024 * 1024
 
 
 class FileHash:
-    """SHA-256 of one file, a part after the other. Blocking; one call at a time, from any thread.
+    """The SHA-256 of one file, computed step by step. Blocking; one call at a time, from any thread.
 
     Attributes:
-        position: Bytes hashed so far.
-        is_complete: The end of the file is reached.
+        position: Number of bytes hashed so far.
+        is_complete: Whether the end of the file has been reached.
     """
 
     def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
@@ -81,10 +82,10 @@ class FileHash:
         self._hash = hashlib.sha256()
 
     def advance(self, nbytes: int) -> None:
-        """Hash the next bytes of the file.
+        """Hash the next `nbytes` bytes of the file, or fewer at its end.
 
         Raises:
-            SourceReadError: It is gone or unreadable.
+            SourceReadError: The file is missing or unreadable.
         """
         buffer = memoryview(bytearray(_READ_BYTES))
         end = self.position + nbytes
@@ -102,5 +103,5 @@ class FileHash:
             raise unreadable(self._ref.uri, error) from error
 
     def hexdigest(self) -> str:
-        """Of what was hashed so far."""
+        """Return the digest of the bytes hashed so far, in hex."""
         return self._hash.hexdigest()

@@ -1,4 +1,4 @@
-"""What sources over files share: several files read as one table, and how many of them are sampled."""
+"""Base of the sources over files: reads several files as one table and selects the files to sample."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ COMPRESSION_NAMES = ", ".join(COMPRESSIONS)
 
 
 def compression_of(ref: FileRef) -> str | None:
-    """Compression by the file's name, or None."""
+    """Return the name of the compression that the file's suffix stands for, or None."""
     return COMPRESSIONS.get(PurePath(ref.uri).suffix.lower())
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """A schema without metadata, of types whose slices tell their size."""
-    import pyarrow as pa  # noqa: PLC0415 - this module stays light
+    """Return the schema without metadata and with plain types.
+
+    Dictionary, run-end and view encodings are decoded, because Arrow does not report the true size of their slices.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
 
     from pushengine.schema.conversions import decoded_type  # noqa: PLC0415
 
@@ -33,13 +36,13 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The columns of a batch in the order and the types of `schema`.
+    """Return a batch with the columns in the order and the types of `schema`.
 
     Raises:
-        ValueError: A value does not survive the change of type.
-        NotImplementedError: There is no way from the one type to the other.
+        ValueError: A value cannot be represented in the other type.
+        NotImplementedError: Arrow cannot convert the one type to the other.
     """
-    import pyarrow as pa  # noqa: PLC0415 - this module stays light
+    import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
 
     from pushengine.schema.conversions import decoded  # noqa: PLC0415
 
@@ -52,7 +55,7 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers below `count`, evenly spread, the first and the last included."""
+    """Return at most `wanted` of the numbers below `count`, evenly spread, from the first to the last (only 0 if `wanted` is 1)."""
     if wanted >= count:
         return list(range(count))
     if wanted <= 1:
@@ -61,18 +64,18 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 class FilePass(Protocol):
-    """One file being read."""
+    """One pass over one file."""
 
     def skip(self, rows: int) -> int:
-        """Leave out at most so many rows from the start without reading them; returns how many were left out."""
+        """Skip at most `rows` rows at the start without reading them; return the number of rows skipped."""
         ...
 
     def blocks(self) -> Iterator[SourceBlock]:
-        """Its rows, without those left out."""
+        """Yield the rows in blocks, without the skipped ones."""
         ...
 
     def bytes_read(self) -> int:
-        """How far."""
+        """Return the number of bytes of the file read so far."""
         ...
 
     def close(self) -> None:
@@ -81,7 +84,7 @@ class FilePass(Protocol):
 
 
 class FilesReader(BlockReader[SourceBlock]):
-    """One pass over several files as one table; rows before `start_row` are left out where a file can do that."""
+    """One pass over several files as one table. It skips rows before `start_row` where the format can seek."""
 
     def __init__(
         self,
@@ -122,29 +125,29 @@ class FilesReader(BlockReader[SourceBlock]):
         require_rows(has_rows, self._label)
 
     def bytes_read(self) -> int:
-        """Bytes of the files as they lie, compressed where they are."""
+        """Return the bytes read so far, as stored on disk (compressed bytes of a compressed file)."""
         current = self._current
         return self._bytes_before + (0 if current is None else current.bytes_read())
 
     def stop(self) -> None:
-        """Looking for the row of an error may end."""
+        """Cancel: the search for the row of an error may stop."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Close the file that is open."""
+        """Close the current file, if one is open; safe to call twice."""
         current, self._current = self._current, None
         if current is not None:
             current.close()
 
 
 class FilesSource:
-    """What sources over files share. A kind of file adds `is_text`, `schema`, `_open` and `_sample_of`."""
+    """Base class of the sources over files. A subclass for a format adds `is_text`, `schema`, `_open` and `_sample_of`."""
 
     is_repeatable = True
     knows_rows = True
-    """Blocks tell their rows before they are decoded."""
+    """Whether blocks know their number of rows before they are decoded."""
     min_sample_bytes = 256 * 1024
-    """Of many files, no more are sampled than give each this much."""
+    """Smallest share of the sample for one file, in bytes: of many files, only as many are sampled as can each have this much."""
 
     def __init__(self, refs: Sequence[FileRef], *, label: str, filesystem: FileSystem) -> None:
         self.label = label
@@ -153,10 +156,10 @@ class FilesSource:
         self.stopped = threading.Event()
 
     def size_bytes(self) -> int:
-        """Length of all files, compressed where they are.
+        """Return the total size of all files in bytes, as stored on disk.
 
         Raises:
-            SourceReadError: A file is gone.
+            SourceReadError: A file is missing.
         """
         return sum(self._sizes())
 
@@ -170,7 +173,7 @@ class FilesSource:
         return sizes
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
-        """Begin a pass over all rows; those before `start_row` are left out where a file can do that without reading them."""
+        """Start a pass over all rows. Rows before `start_row` are skipped where the format can seek."""
         self.stopped = threading.Event()
         return FilesReader(
             self.label,
@@ -183,10 +186,10 @@ class FilesSource:
         )
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """Rows of each file, or of an even spread of many, about `max_bytes` in all.
+        """Yield rows of each file, or of an even selection if there are many: about `max_bytes` in all.
 
         Raises:
-            SourceReadError: A file cannot be read, or no file has rows.
+            SourceReadError: A file cannot be read, or no file has any rows.
         """
         chosen = spread(len(self.files), max(1, max_bytes // self.min_sample_bytes))
         rows = 0
@@ -205,10 +208,10 @@ class FilesSource:
 
 
 def require_rows(rows: int, label: str) -> None:
-    """Refuse a source without rows: a replaced table would be emptied by an extract that failed.
+    """Reject a source without rows: an extract that failed must not empty a table by replacing it.
 
     Raises:
-        SourceReadError: No rows.
+        SourceReadError: There are no rows.
     """
     if not rows:
         raise SourceReadError("no rows", source=label, hint="nothing was pushed")

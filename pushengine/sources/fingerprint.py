@@ -1,4 +1,4 @@
-"""What tells the same files from changed ones."""
+"""Fingerprints of files, which show whether files have changed without reading all of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from pushengine.runtime.files import absolute_uri
 
 FileChange = Literal["same", "touched", "changed"]
 Fingerprint = list[list[Any]]
+"""One list per file: absolute URI, size in bytes, `FileRef.version[0]`, SHA-256 of the probes in hex, `FileRef.version[1:]`."""
 _PROBE_BYTES = 64 * 1024
 
 
 def fingerprint_files(filesystem: FileSystem, refs: Sequence[FileRef]) -> Fingerprint:
-    """What tells the same files from changed ones without reading all of them. Blocking.
+    """Return the fingerprint of files; reads up to three probes of 64 KiB per file. Blocking.
 
     Raises:
-        SourceReadError: A file is gone or unreadable.
+        SourceReadError: A file is missing or unreadable.
     """
     return [_fingerprint(filesystem, ref) for ref in refs]
 
@@ -48,11 +49,12 @@ def _fingerprint(filesystem: FileSystem, ref: FileRef) -> list[Any]:
 
 
 def compare_files(before: Fingerprint | None, now: Fingerprint | None) -> FileChange:
-    """Whether files are what they were.
+    """Compare an earlier fingerprint with the current one.
 
     Returns:
-        `same`; `changed`; or `touched`: only what lies between the probes could differ, so the content has to be read to know. Touched,
-        copied, renamed and restored files look like this, and so does another content under a restored time.
+        `same`, `changed` or `touched`. Touched means that the files can differ only between the probes, so the caller must read the
+        content to be sure. This is the result for files that were touched, copied, renamed or restored, but also for content that was
+        replaced under a restored modification time.
     """
     if before == now:
         return "same"
@@ -62,14 +64,17 @@ def compare_files(before: Fingerprint | None, now: Fingerprint | None) -> FileCh
 
 
 def sizes_and_probes(files: Fingerprint) -> list[tuple[int, str]]:
-    """Size and hash of the probes of each file."""
+    """Return the size and the SHA-256 of the probes of each file."""
     return [(file[1], file[3]) for file in files]
 
 
 def in_order_of(before: Fingerprint | None, now: Fingerprint | None) -> list[str] | None:
-    """The paths of today's files in the order in which they were read before, where names have changed so that it is another one; or None.
+    """Return the paths of the current files in the order of the earlier read, if renaming has changed that order.
 
-    Files are known by their sizes and probes.
+    Files are matched by their sizes and probes.
+
+    Returns:
+        None if the order is the same, the files do not match, or a fingerprint is missing.
     """
     if before is None or now is None or sizes_and_probes(before) == sizes_and_probes(now):
         return None
@@ -83,5 +88,5 @@ def in_order_of(before: Fingerprint | None, now: Fingerprint | None) -> list[str
 
 
 def is_same_but_for_inode(before: Fingerprint | None, now: Fingerprint | None) -> bool:
-    """All but device, inode and change time: some file systems give these anew at every look."""
+    """Whether fingerprints agree in all but device, inode and change time, which some file systems report differently each time."""
     return before is not None and now is not None and [file[:4] for file in before] == [file[:4] for file in now]

@@ -1,4 +1,4 @@
-"""Parquet files as one table, row group by row group."""
+"""Source over Parquet files, read row group by row group as one table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pushengine.sources.files import FilesSource, plain_batch, plain_schema, spr
 from pushengine.text import first_line
 
 _BYTES_PER_TEXT = 32
-"""What is assumed of a text: row groups tell their encoded size only, which a dictionary makes far too small."""
+"""Assumed decoded bytes of a text value. Row groups record only their encoded size, which is far too small for a dictionary column."""
 _SAMPLE_BYTES_PER_PART = 256 * 1024
 _MAX_DECIMAL128 = 38
 _NANOS_REACH_MICROS = (2**63 - 1) // 1000
@@ -29,7 +29,7 @@ _ENCRYPTED = "encrypt"
 
 
 class _ParquetPass:
-    """One file being read."""
+    """One pass over one file."""
 
     def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
         self._ref = ref
@@ -58,17 +58,17 @@ class _ParquetPass:
     def _damaged(self, exc: Exception, row_group: int | None = None) -> SourceReadError:
         position = None if row_group is None else f"row group {row_group + 1}"
         text = first_line(exc)
-        if _ENCRYPTED in text.lower():  # Arrow has one class for both
+        if _ENCRYPTED in text.lower():  # Arrow raises the same class for damaged and encrypted files
             return SourceReadError("the file is encrypted", source=self._ref.uri, position=position)
         return damaged("Parquet", text, source=self._ref.uri, position=position)
 
     def as_table(self, schema: pa.Schema) -> _ParquetPass:
-        """Give batches of this schema, which the file's own widens to."""
+        """Yield batches in this schema, to which the file's own schema is widened. Returns the pass itself."""
         self._schema = schema
         return self
 
     def cut_stamps(self) -> None:
-        """Give INT96 timestamps in microseconds without a look at what is cut."""
+        """Yield INT96 timestamps in microseconds without checking whether finer digits are truncated."""
         self._nanos = None
 
     def bytes_read(self) -> int:
@@ -106,11 +106,11 @@ class _ParquetPass:
         return batch_rows(max(encoded, texts + fixed))
 
     def row_group(self, row_group: int, first_row: int) -> Iterator[SourceBatch]:
-        """Rows of one row group; the reader holds one batch of it decoded.
+        """Yield the rows of one row group in batches. The reader holds one decoded batch at a time.
 
         Raises:
-            SourceReadError: Damaged data, or not the rows that the footer promises.
-            SchemaError: A value that the common type of several files does not hold, or INT96 finer than a microsecond.
+            SourceReadError: The data is damaged, or the number of rows is not the one in the footer.
+            SchemaError: A value does not fit the common type of all files, or an INT96 timestamp is finer than a microsecond.
         """
         expected, rows = self.metadata.row_group(row_group).num_rows, 0
         options = {"batch_size": self._batch_rows(row_group), "row_groups": [row_group], "use_threads": False}
@@ -142,7 +142,14 @@ class _ParquetPass:
             ) from exc
 
     def _require_micros(self, raw: pa.RecordBatch, nanos: pa.RecordBatch, row: int) -> None:
-        """Arrow cuts INT96 to microseconds, or wraps around beyond the reach of nanoseconds, without a word: read both, compare."""
+        """Reject INT96 timestamps that are finer than a microsecond.
+
+        Read in microseconds, Arrow silently truncates INT96 values. Read in nanoseconds, values that do not fit in 64 bits silently wrap
+        around. So both readings are compared, but only where the nanoseconds fit.
+
+        Raises:
+            SchemaError: The readings differ.
+        """
         for name, fine in zip(nanos.schema.names, nanos.columns, strict=True):
             coarse = raw.column(name).view(pa.int64())
             coarse = coarse.filter(in_reach := pc.less(pc.abs(coarse), _NANOS_REACH_MICROS))
@@ -167,7 +174,7 @@ def _width(arrow_type: pa.DataType) -> int:
 
 
 def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:  # noqa: PLR0911 - one line per family of types
-    """The type that holds all values of both, or None; never from integers to floats."""
+    """Return the type that holds all values of both types, or None if there is none. Integers are never widened to floats."""
     t = pa.types
     if one == other or t.is_null(other):
         return one
@@ -214,7 +221,7 @@ def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: File
 
 
 class ParquetSource(FilesSource):
-    """Parquet files as one table of the types that hold all their values."""
+    """Parquet files as one table. Each column has the type that holds the values of all files."""
 
     is_text = False
     min_sample_bytes = _SAMPLE_BYTES_PER_PART
@@ -229,11 +236,11 @@ class ParquetSource(FilesSource):
         self._is_passthrough = False
 
     def schema(self) -> pa.Schema:
-        """The common schema. Reads the footer of every file.
+        """Return the common schema of all files. Reads the footer of every file.
 
         Raises:
-            SourceReadError: A file is no Parquet file, damaged or encrypted.
-            SchemaError: Files differ in columns, or in types that no type holds together.
+            SourceReadError: A file is damaged, encrypted or not a Parquet file.
+            SchemaError: A file has a duplicate column name, or the files have different columns or types without a common type.
         """
         if self._schema is None:
             common: pa.Schema | None = None
@@ -246,10 +253,10 @@ class ParquetSource(FilesSource):
         return self._schema
 
     def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock]:
-        """The files as blocks that need no decoding.
+        """Return the files as blocks for passthrough, which are not decoded.
 
         Raises:
-            ReencodeError: They have to be decoded.
+            ReencodeError: The files must be decoded and encoded again; the message is the reason.
         """
         self._is_passthrough = False
         layouts = self._passthrough_layouts()
@@ -278,11 +285,11 @@ class ParquetSource(FilesSource):
             one.close()
             raise
         if self._is_passthrough:
-            one.cut_stamps()  # types and lengths are learned from these rows, but the file is sent, which keeps its nanoseconds
+            one.cut_stamps()  # these rows serve schema inference only; the file itself is sent and keeps its nanoseconds
         return one.as_table(schema)
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """Beginnings of row groups, evenly spread over files and row groups; all of a small source."""
+        """Yield the first rows of row groups, evenly spread over all files: about `max_bytes` in all, or all rows of a small source."""
         self._is_passthrough = not isinstance(self._passthrough_layouts(), ReencodeError)
         yield from super().sample(max_bytes)
 
@@ -312,5 +319,5 @@ def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
 def open_files(
     refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem
 ) -> ParquetSource:
-    """The registry's way in."""
+    """Return the source over these files. Called by `registry.open_source`."""
     return ParquetSource(refs, label=label, settings=settings, filesystem=filesystem)

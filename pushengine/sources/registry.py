@@ -1,4 +1,4 @@
-"""File formats, and the source that a specification means."""
+"""File formats, and the choice of the source that a specification describes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Format:
-    """A file format: `module` has `open_files(files, *, label, settings, filesystem) -> Source`; empty if not supported yet."""
+    """A file format. `module` defines `open_files(files, *, label, settings, filesystem) -> Source`; empty if the format is unsupported."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -42,24 +42,24 @@ FORMATS = (
 def open_source(
     spec: Any,
     *,
-    format: str | None = None,  # noqa: A002 - the word of the command line
+    format: str | None = None,  # noqa: A002 - named like the command line option
     schema: pa.Schema | None = None,
     settings: EngineSettings,
     filesystem: FileSystem,
 ) -> Source | IteratorSource:
-    """Find out what `spec` is. Blocking: looks at file names, not into files.
+    """Return the source that `spec` describes. Blocking: lists files, but does not read them.
 
     Args:
         spec: A path, glob or directory or a list of them; an object with `__arrow_c_stream__` or `__arrow_c_array__`; a pyarrow
             table, batch, reader or dataset; or an async iterator of record batches.
-        format: Format of files whose names do not tell it.
-        schema: Arrow schema of an async iterator, for when it may be empty or is known before.
-        settings: CSV dialect.
-        filesystem: Where paths lead.
+        format: Name of the file format, needed if the file names do not show it.
+        schema: Arrow schema of an async iterator, if it is known beforehand or the iterator may be empty.
+        settings: Settings for the source, such as the CSV dialect.
+        filesystem: Lists and opens the files that paths refer to.
 
     Raises:
-        ConfigError: Not a source, an empty word, an unknown format, several formats at once, or a file named twice.
-        SourceReadError: No such file.
+        ConfigError: `spec` is not a source, is an empty text, names a file twice or mixes formats; or the format is unknown.
+        SourceReadError: A file does not exist.
     """
     check_words(spec)
     if isinstance(spec, str | os.PathLike):
@@ -120,7 +120,7 @@ def _listed(word: str | os.PathLike[str], filesystem: FileSystem) -> list[FileRe
     if Path(pattern).is_dir():
         raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")
     if isinstance(word, PurePath) and (scheme := scheme_of(address := pattern.replace(":/", "://", 1))):
-        raise _no_such_scheme(address, scheme)  # `pathlib` has made one slash of two
+        raise _no_such_scheme(address, scheme)  # `pathlib` collapses `//` into `/`
     raise SourceReadError("no such file", source=pattern)
 
 
@@ -162,11 +162,11 @@ def _format_of(file: FileRef) -> Format:
 
 
 def check_words(spec: Any) -> None:
-    """Refuse what is no path of this machine. Looks at words only, not at files.
+    """Reject texts that are not paths on this machine. Checks the texts only, without access to files.
 
     Raises:
-        ConfigError: An empty text, which would become the current directory, or the address of an object store or a web server.
-            (`Path("")` is `Path(".")` already when it gets here.)
+        ConfigError: A text is empty and would mean the current directory, or is the address of an object store or a web server.
+            (An empty `Path("")` cannot be recognized here: it is already `Path(".")`.)
     """
     for word in spec if isinstance(spec, list | tuple) else (spec,):
         text = os.fspath(word) if isinstance(word, str | os.PathLike) else None

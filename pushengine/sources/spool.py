@@ -1,9 +1,8 @@
-"""Sources that can be read only once, kept on disk until the platform has loaded them.
+"""The spool: copies on disk of sources that can be read only once, kept until the platform has loaded them.
 
-An iterator, a stream of batches or standard input is written to `spool/<push_id>.<suffix>` in the state folder and pushed from there: it can
-then be read again, by a restart with a better schema or by another process after a crash. The file is complete and on the disk
-(written under another name, fsync, rename, fsync of the folder) before the push is in the journal. It is deleted when the push is
-over; at the next start also by age, unless a push needs it (`push/cleanup.py`). Who works on it holds it meanwhile (`SpoolHold`).
+An iterator, a stream of batches or standard input is written to `spool/<push_id>.<suffix>` in the state folder and pushed from there.
+A restart with a better schema, or another process after a crash, can then read it again. The file is deleted when the push is over; the
+next start deletes old files that no push needs (`push/cleanup.py`). A process holds a spool file while it uses it (`SpoolHold`).
 """
 
 from __future__ import annotations
@@ -28,27 +27,27 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "arrow": ".arrow"}
 
 
 class ByteStream(Protocol):
-    """Standard input, a pipe, a socket's file."""
+    """A blocking stream of bytes, such as standard input, a pipe or the file object of a socket."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end. Blocks."""
+        """Return at most `size` bytes; empty at the end. Blocks."""
         ...
 
 
 class Spooled(NamedTuple):
-    """A file of the spool, and the SHA-256 of what is in it, in hex."""
+    """A spool file and the SHA-256 of its content, in hex."""
 
     path: Path
     sha256: str
 
 
 def is_byte_stream(source: Any) -> bool:
-    """Whether this is a file object open for reading, rather than rows."""
+    """Whether `source` is a file object to read bytes from, rather than a source of rows."""
     return hasattr(source, "read") and not hasattr(source, "__arrow_c_stream__") and not hasattr(source, "__aiter__")
 
 
 async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
-    """Write what a stream has to the spool.
+    """Write all bytes of a stream to the spool.
 
     Raises:
         JournalError: The spool cannot be written.
@@ -62,10 +61,10 @@ async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop:
 
 
 async def spool_rows(source: AsyncSource, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
-    """Write the batches of a source to the spool, as an Arrow stream.
+    """Write the batches of a source to the spool, as an Arrow IPC stream.
 
     Raises:
-        SourceError: From the source.
+        SourceError: The source raised it.
         JournalError: The spool cannot be written.
     """
     async with contextlib.aclosing(source), contextlib.aclosing(await source.open()) as blocks:
@@ -73,7 +72,7 @@ async def spool_rows(source: AsyncSource, path: Path, hold: SpoolHold, off_loop:
 
 
 class _Pieces:
-    """A sink for the IPC writer whose bytes are taken away after each batch."""
+    """A sink for the IPC writer; the caller takes the written bytes after each batch."""
 
     closed = False
 
@@ -85,7 +84,7 @@ class _Pieces:
         return len(self._pieces[-1])
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: there is no buffer to flush."""
 
     def take(self) -> bytes:
         pieces, self._pieces = self._pieces, []
@@ -107,13 +106,15 @@ async def _ipc_pieces(blocks: BlockStream[SourceBlock], off_loop: OffLoop) -> As
 
 
 class SpoolHold:
-    """Keeps a spool file from being deleted while a push needs it; use with `with`. Holds one file, or none.
+    """A lock that keeps a spool file from being deleted while a push needs it; a context manager. Holds at most one file.
 
-    It is an OS lock on the file itself: it goes along when `.part` is renamed, and the system gives it back however the process ends.
-    Pushes share it, because a push may be resumed while another one reads the file. Who deletes takes it alone, or not at all. On Windows an
-    open file can be neither renamed nor deleted: it is let go for that moment (`release_name`), in which whoever opens it prevents the deletion.
+    It is an operating system lock on the file itself, so it survives the rename of `.part`, and the system releases it however the process
+    ends. Pushes share the lock, because one push may be resumed while another reads the file; a deletion needs it exclusively. Windows can
+    neither rename nor delete an open file, so the lock is released just before (`release_name`). A process that opens the file in between
+    prevents the deletion.
 
-    The calls do not wait and are made on the event loop: a thread's answer would be lost with a cancellation, and the lock kept for good.
+    The methods do not block and must be called on the event loop. If a thread took the lock while the awaiting task was cancelled, the
+    result would be lost and the lock never released.
     """
 
     def __init__(self) -> None:
@@ -126,10 +127,10 @@ class SpoolHold:
         self.release()
 
     def create(self, path: Path) -> BinaryIO:
-        """Make a new private file and hold it; the file object is for the caller to close, the hold outlives it.
+        """Create a private file and hold it. The caller must close the returned file object; the hold outlives it.
 
         Raises:
-            OSError: It cannot be made.
+            OSError: The file cannot be created or locked.
         """
         file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         try:
@@ -140,21 +141,24 @@ class SpoolHold:
         return file
 
     def take(self, path: Path) -> bool:
-        """Hold an existing file, beside others who do; False if it is gone or being deleted. Keeps what is held already."""
+        """Hold an existing file, shared with other holders. Returns False if it is missing or being deleted.
+
+        If a file is held already, that one is kept and the result is True.
+        """
         return self._lock is not None or self._try(path, is_exclusive=False)
 
     def take_exclusively(self, path: Path) -> bool:
-        """Hold an existing file that nobody else holds; False if that cannot be."""
+        """Hold an existing file exclusively. Returns False if that is impossible, for example because a push holds the file."""
         return self._try(path, is_exclusive=True)
 
     def release(self) -> None:
-        """Let it go; safe to call twice."""
+        """Release the file, if one is held; safe to call twice."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def release_name(self) -> None:
-        """Let the file be renamed or deleted by its holder: where that needs it closed, it is let go."""
+        """Allow the holder to rename or delete the file: releases it on systems where an open file cannot be renamed."""
         if not MOVES_WHILE_OPEN:
             self.release()
 
@@ -172,6 +176,7 @@ class SpoolHold:
 
 
 async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
+    # Write to another name, fsync, rename, fsync the folder: the file is complete and durable before the push is in the journal.
     part = path.with_name(path.name + ".part")
     digest = hashlib.sha256()
     try:
@@ -183,7 +188,7 @@ async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_
                     await off_loop(_write, file, piece, digest)
                 await off_loop(_flush, file)
             finally:
-                with contextlib.suppress(OSError):  # what could not be written was told by then
+                with contextlib.suppress(OSError):  # a failed write has already raised
                     file.close()
             hold.release_name()
             await finish(off_loop(_publish, part, path))
@@ -219,7 +224,7 @@ def _flush(file: BinaryIO) -> None:
 
 def _publish(part: Path, path: Path) -> None:
     part.replace(path)
-    if not MOVES_WHILE_OPEN:  # nor can a folder be opened there, to be flushed
+    if not MOVES_WHILE_OPEN:  # Windows cannot open a folder to flush it either
         return
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
@@ -229,7 +234,7 @@ def _publish(part: Path, path: Path) -> None:
 
 
 def list_old_spools(folder: Path, before: float) -> list[Path]:
-    """Files of the spool that were last changed before this time (seconds UTC). Blocking; another process may delete them meanwhile."""
+    """Return spool files last modified before `before` (seconds UTC). Blocking. Another process may delete them meanwhile."""
     old = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
@@ -249,11 +254,11 @@ async def spool_source(
     open_rows: Callable[[], Awaitable[AsyncSource]],
     off_loop: OffLoop,
 ) -> Spooled:
-    """Write any source that can be read once to the spool; the file to push from, which `hold` holds.
+    """Write a source of any kind that can be read only once to the spool; return the file to push from, which `hold` then holds.
 
     Raises:
-        ConfigError: A byte stream without a format.
-        SourceError: From the source.
+        ConfigError: A byte stream has no format, or one that cannot be read from the spool.
+        SourceError: The source raised it.
         JournalError: The spool cannot be written.
     """
     if not is_byte_stream(source):

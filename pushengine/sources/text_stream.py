@@ -1,4 +1,4 @@
-"""The content of a text file as UTF-8, whatever its compression and encoding."""
+"""Reads text files of any supported compression and encoding as UTF-8."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import pyarrow as pa
 
 PIECE_BYTES = 256 * 1024
-"""What is read at once. Larger results are new pages from the system each time, which costs more than the calls."""
+"""Bytes read at once. Larger results need fresh pages from the system each time, which costs more than the extra calls."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -31,15 +31,15 @@ _MEMBER_DECODERS: dict[str, Callable[[], _MemberDecoder]] = {
 
 
 class Readable(Protocol):
-    """Bytes from a file, or what becomes of them."""
+    """A stream of bytes: a file, or the result of decompressing or recoding one."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many (files of other encodings may give a little more); none at the end only."""
+        """Return at most `size` bytes (a little more if the text is recoded); empty only at the end."""
         ...
 
 
 class CountedFile(io.RawIOBase):
-    """A file that knows how much was read of it. Whoever opened the file closes it."""
+    """A file that counts the bytes read from it. The code that opened the file must close it."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()
@@ -47,11 +47,11 @@ class CountedFile(io.RawIOBase):
         self.bytes_read = 0
 
     def readable(self) -> bool:
-        """Asked by `io.BufferedReader`."""
+        """Return True; `io.BufferedReader` requires it."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Exactly `size` bytes, or all that are left; short reads are completed."""
+        """Return exactly `size` bytes, or all that are left; a short read of the file is continued."""
         if size < 0:
             return self.readall()
         parts = []
@@ -65,17 +65,17 @@ class CountedFile(io.RawIOBase):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def readinto(self, target: Any, /) -> int:
-        """Some bytes; none at the end only."""
+        """Read some bytes into `target` and return their number; 0 only at the end."""
         count = self._file.readinto(target) or 0  # type: ignore[attr-defined]
         self.bytes_read += count
         return int(count)
 
 
 class _Members(io.RawIOBase):
-    """The content of a bzip2 or xz file: members with zero bytes between them and nothing else.
+    """The content of a bzip2 or xz file: members, with nothing but zero bytes between and after them.
 
-    Not `bz2.BZ2File` and `lzma.LZMAFile`: to them, whatever does not begin like a member is the end of the file. They lose every row behind
-    padding, or of a second member whose first bytes are damaged, without an error.
+    Used instead of `bz2.BZ2File` and `lzma.LZMAFile`, which take any bytes that do not start like a member for the end of the file. They
+    silently lose all rows after padding, and the rows of a second member whose first bytes are damaged.
     """
 
     def __init__(self, file: Readable, kind: str) -> None:
@@ -85,11 +85,15 @@ class _Members(io.RawIOBase):
         self._decoder: _MemberDecoder | None = None
 
     def readable(self) -> bool:
-        """Asked by `io.BufferedReader`."""
+        """Return True; `io.BufferedReader` requires it."""
         return True
 
     def readinto(self, target: Any, /) -> int:
-        """Some bytes; none at the end only."""
+        """Decompress some bytes into `target` and return their number; 0 only at the end.
+
+        Raises:
+            EOFError: The file ends within a member.
+        """
         data = b""
         while not data:
             if self._decoder is None or self._decoder.eof:
@@ -106,7 +110,7 @@ class _Members(io.RawIOBase):
         return len(data)
 
     def _next_member(self) -> bytes:
-        """The first bytes of the next member; none at the end of the file."""
+        """Return the first bytes of the next member; empty at the end of the file."""
         if self._decoder is None:
             return self._file.read(PIECE_BYTES)
         trailing = self._decoder.unused_data.lstrip(b"\0")
@@ -127,7 +131,7 @@ class _ArrowInflated:
 
 
 class _Raw:
-    """A counted file with what Arrow asks of a file object."""
+    """A counted file with the interface that Arrow expects of a file object."""
 
     closed = False
 
@@ -138,11 +142,11 @@ class _Raw:
         return self._file.read(size)
 
     def close(self) -> None:
-        """The pass owns the file."""
+        """Do nothing: the pass that opened the file closes it."""
 
 
 class _Recoded:
-    """Text of another encoding as UTF-8."""
+    """Text in another encoding, recoded to UTF-8."""
 
     def __init__(self, file: Readable, encoding: str, head: bytes) -> None:
         self._file = file
@@ -168,7 +172,7 @@ class _Recoded:
 
 
 class EncodingError(ValueError):
-    """Bytes that are no text in the encoding; `line` is where."""
+    """Bytes that are not valid in the encoding of the text; `line` is the number of the line."""
 
     def __init__(self, line: int, encoding: str, exc: UnicodeDecodeError) -> None:
         super().__init__(f"not {encoding} text: {exc.reason}")
@@ -176,11 +180,11 @@ class EncodingError(ValueError):
 
 
 class Content:
-    """The content of a file, read into memory that the reader brings along.
+    """The content of a file, read into memory that the caller provides.
 
     Args:
-        file: Where it comes from.
-        rest: What was read before and belongs in front.
+        file: The stream to read.
+        rest: Bytes that were already read and come first.
     """
 
     def __init__(self, file: Readable, rest: bytes = b"") -> None:
@@ -189,7 +193,7 @@ class Content:
         self._read_into = getattr(file, "readinto", None)
 
     def fill(self, target: memoryview) -> int:
-        """Fill it from the start; returns how far: less than its length at the end of the content only."""
+        """Fill `target` from its start and return the number of bytes written: fewer than its length only at the end of the content."""
         done = 0
         while done < len(target):
             if not self._rest and self._read_into is None:
@@ -207,22 +211,22 @@ class Content:
 
 
 def open_content(file: CountedFile, compression: str | None, encoding: str) -> Content:
-    """UTF-8 without byte order mark, whatever the file has.
+    """Return the content of a file as UTF-8 without a byte order mark.
 
     Args:
-        file: The bytes as they lie.
-        compression: One of `sources.base.COMPRESSIONS`, or None.
-        encoding: What the text is said to be in; a byte order mark wins over it.
+        file: The file as stored on disk.
+        compression: A value of `sources.files.COMPRESSIONS`, or None if the file is not compressed.
+        encoding: Declared encoding of the text; a byte order mark takes precedence over it.
 
     Raises:
-        EncodingError: Also while reading: not text in that encoding.
-        EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException: Also while reading: the file is damaged.
+        EncodingError: The text is not valid in that encoding. Reading the content may raise this too.
+        EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException: The file is damaged. Reading the content may raise these too.
     """
     plain: Readable = file
     if compression in ("zstd", "lz4"):
         plain = _ArrowInflated(file, compression)
     elif compression == "gzip":
-        # reads of 8 KiB and of single bytes of padding must not each be one of the disk
+        # Buffered, so that gzip's reads of 8 KiB, and of padding byte by byte, do not each become a read from disk.
         plain = gzip.GzipFile(fileobj=io.BufferedReader(file, PIECE_BYTES), mode="rb")
     elif compression is not None:
         plain = io.BufferedReader(_Members(file, compression))

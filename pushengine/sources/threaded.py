@@ -1,4 +1,4 @@
-"""A blocking source for asynchronous code: its calls run on the reader thread, one after another."""
+"""Adapter of a blocking source for asynchronous code: all calls run on the reader thread, one after another."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ async def open_async_source(
     spec: Any,
     *,
     read: OffLoop,
-    format: str | None = None,  # noqa: A002 - the word of the command line
+    format: str | None = None,  # noqa: A002 - named like the command line option
     schema: pa.Schema | None = None,
     settings: EngineSettings,
     filesystem: FileSystem,
 ) -> AsyncSource:
-    """`registry.open_source`, for asynchronous code.
+    """Call `registry.open_source` from asynchronous code.
 
-    `read` runs calls on one thread, one after another; the other arguments, and what is raised, are the same.
+    `read` runs calls on one thread, one after another. The other arguments and the errors raised are those of `registry.open_source`.
     """
     found = await read(open_source, spec, format=format, schema=schema, settings=settings, filesystem=filesystem)
     return found if isinstance(found, IteratorSource) else ThreadSource(found, read)
 
 
 class ThreadSource:
-    """`interfaces.AsyncSource` over a blocking source.
+    """An `interfaces.AsyncSource` over a blocking source.
 
     Args:
-        source: The source.
+        source: The blocking source.
         read: Runs calls on one thread, one after another.
 
     Attributes:
-        source: The source.
+        source: The blocking source.
     """
 
     def __init__(self, source: Source, read: OffLoop) -> None:
@@ -66,27 +66,27 @@ class ThreadSource:
         self._read = read
 
     async def size_bytes(self) -> int | None:
-        """Size on disk or in memory, or None where unknown."""
+        """Return the size in bytes, on disk or in memory, or None if it is unknown."""
         return await self._read(self.source.size_bytes)
 
     async def schema(self) -> pa.Schema:
-        """The Arrow schema of all batches."""
+        """Return the Arrow schema of all batches."""
         return await self._read(self.source.schema)
 
     async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
-        """Some batches from which a schema is inferred."""
+        """Return a stream of some batches, about `max_bytes` in all, for schema inference."""
         return ThreadStream(_SampleReader(self.source.sample(max_bytes)), self._read)
 
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:
-        """Begin a pass over all rows, or over those from `start_row` on."""
+        """Start a pass over all rows, or over those from `start_row` onwards where the source can seek."""
         return ThreadStream(await self._read(self.source.open, start_row), self._read)
 
     async def aclose(self) -> None:
-        """Nothing outlives a pass."""
+        """Do nothing: a blocking source keeps nothing open between passes."""
 
 
 class _Read(NamedTuple, Generic[B]):
-    """A block, None at the end or an error; and where its reader stood behind it."""
+    """The result of one read (a block, an error, or None at the end) and the position of the reader after it."""
 
     block: B | Exception | None
     rows_read: int | None
@@ -94,14 +94,14 @@ class _Read(NamedTuple, Generic[B]):
 
 
 class ThreadStream(Generic[B]):
-    """`interfaces.BlockStream` over a blocking reader.
+    """An `interfaces.BlockStream` over a blocking reader.
 
     Args:
-        reader: The pass.
+        reader: The blocking pass.
         read: Runs calls on one thread, one after another.
 
     Attributes:
-        rows_read, bytes_read: Where the reader stood behind the last block given.
+        rows_read, bytes_read: Position of the reader after the last block returned.
     """
 
     def __init__(self, reader: BlockReader[B], read: OffLoop) -> None:
@@ -127,12 +127,12 @@ class ThreadStream(Generic[B]):
         block, self.rows_read, self.bytes_read = self._ahead[0]
         if isinstance(block, Exception):
             raise block
-        if block is not None:  # the end stays where it is, and so does an error
+        if block is not None:  # the end and an error stay in the queue, so that later calls see them too
             self._ahead.popleft()
         return block
 
     def _read_some(self) -> list[_Read[B]]:
-        """Blocks of a mebibyte in all: small ones would not be worth a hop between threads each."""
+        """Read blocks of 1 MiB in all: a small block would not be worth a thread switch of its own."""
         if self._blocks is None:
             self._blocks = iter(self._reader)
         found: list[_Read[B]] = []
@@ -141,7 +141,7 @@ class ThreadStream(Generic[B]):
             block: B | Exception | None
             try:
                 block = next(self._blocks, None)
-            except Exception as error:  # noqa: BLE001 - raised by next_block(), behind the blocks before it
+            except Exception as error:  # noqa: BLE001 - next_block() raises it, after the blocks before it
                 block = error
             found.append(_Read(block, self._reader.rows_read, self._reader.bytes_read()))
             if block is None or isinstance(block, Exception):
@@ -150,12 +150,12 @@ class ThreadStream(Generic[B]):
         return found
 
     def stop(self) -> None:
-        """Give no more blocks: `next_block()` returns None from now on, and reading ends after the block at hand."""
+        """Stop the pass: from now on `next_block()` returns None, and reading ends after the current block."""
         self._is_stopped = True
         self._reader.stop()
 
     async def aclose(self) -> None:
-        """Stop, and close on the reader thread, behind whatever read is still running there."""
+        """Stop the pass and close the reader on the reader thread, once the read that may still run there has ended."""
         self.stop()
         self._ahead.clear()
         await finish(self._read(self._close))
@@ -170,7 +170,7 @@ class ThreadStream(Generic[B]):
 
 
 class _SampleReader(BlockReader[SourceBlock]):
-    """A sample as a pass that knows nothing of where it is."""
+    """A sample in the form of a pass whose position is unknown."""
 
     rows_read = None
 
@@ -181,10 +181,10 @@ class _SampleReader(BlockReader[SourceBlock]):
         return iter(self._batches)
 
     def bytes_read(self) -> None:
-        """Not known."""
+        """Return None: the position is unknown."""
 
     def stop(self) -> None:
-        """Rows are known."""
+        """Do nothing: the position of each batch is known, so there is no search to stop."""
 
     def close(self) -> None:
-        """Closed with its iterator."""
+        """Do nothing: closing the iterator of batches releases the files."""

@@ -1,1 +1,1 @@
-"""The state folder: paths, durable SQLite files and locks."""
+"""The state folder: its paths, durable SQLite files and file locks."""

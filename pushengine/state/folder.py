@@ -1,4 +1,4 @@
-"""The state folder: journal, quota ledger, locks and spool."""
+"""The state folder, which holds the journal, the quota ledger, the locks and the spool."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from pushengine.errors import ConfigError, JournalError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StateFolder:
-    """Where this user's state on this host lies. Nothing has to be there yet."""
+    """The paths of this user's state on this host. None of them has to exist yet."""
 
     path: Path
 
     @property
     def journal(self) -> Path:
-        """What was intended and learned of each push."""
+        """The journal: the SQLite file that records each push."""
         return self.path / "journal.sqlite3"
 
     @property
     def quota(self) -> Path:
-        """The ledger of submits."""
+        """The quota ledger: the SQLite file that counts submits."""
         return self.path / "quota.sqlite3"
 
     @property
     def locks(self) -> Path:
-        """Folder with a lock file for each push that is under way."""
+        """The folder of lock files, one for each push identity."""
         return self.path / "locks"
 
     @property
     def spool(self) -> Path:
-        """Folder of sources that can be read only once; absolute, since the journal names its files."""
+        """The folder for copies of sources that can be read only once. Absolute, because the journal stores paths of its files."""
         return (self.path / "spool").absolute()
 
     def make(self) -> None:
-        """Make the folder, private to the user, if it is not there.
+        """Create the folder, private to the user, if it does not exist.
 
         Raises:
-            ConfigError: It cannot be made.
+            ConfigError: The folder cannot be created.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,9 +55,22 @@ class StateFolder:
 
 
 def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """`PUSHENGINE_STATE_DIR`, else the platform's folder for the state of a user's programs."""
+    """Return `PUSHENGINE_STATE_DIR` if it is set, otherwise the operating system's standard folder for a user's program state."""
     variable = (os.environ if environ is None else environ).get("PUSHENGINE_STATE_DIR")
     return Path(variable).expanduser() if variable else platformdirs.user_state_path("pushengine")
+
+
+def resolve_state_dir(state_dir: str | os.PathLike[str] | None) -> Path:
+    """Return the state folder that a caller names, `~` expanded; None means the default.
+
+    Raises:
+        ConfigError: The name is empty.
+    """
+    if state_dir is None:
+        return default_state_dir()
+    if not os.fspath(state_dir).strip():
+        raise ConfigError("state_dir is empty", key="state_dir", hint="leave it out for the default folder")
+    return Path(state_dir).expanduser()
 
 
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -66,10 +79,13 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 
 
 def refuse_network_file_system(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
-    """WAL needs memory shared by all processes, which network file systems do not give.
+    """Raise an error if the folder is on a network file system.
+
+    SQLite's write-ahead log needs memory shared by all processes, which network file systems do not provide. Does nothing where `mountinfo`
+    cannot be read.
 
     Raises:
-        JournalError: The folder is on one.
+        JournalError: The folder is on a network file system.
     """
     try:
         mounts = mountinfo.read_text(encoding="utf-8").splitlines()

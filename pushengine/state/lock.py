@@ -1,10 +1,11 @@
-"""Locks of the operating system on files of the state folder.
+"""Operating system locks on files in the state folder.
 
-The system gives a lock back however its process ends: that a lock file is there says nothing.
+The operating system releases a lock however its process ends, so the existence of a lock file does not mean that it is locked.
 
-    POSIX      `flock` on the file
-    Windows    bytes of the file, far beyond what any file holds, because nobody else can read or write a byte that is locked. They cannot be
-               shared: who shares takes any one of a range, who is alone all of them. An open file can be neither renamed nor deleted.
+    POSIX      `flock` on the file.
+    Windows    A lock on a range of bytes, far beyond the end of any file, because other processes can neither read nor write locked bytes.
+               Byte locks are always exclusive: a shared lock takes any one byte of the range, an exclusive lock takes all of them.
+               An open file can be neither renamed nor deleted.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ _fcntl: Any = _module_if_there("fcntl")
 _msvcrt: Any = None if _fcntl is not None else _module_if_there("msvcrt")
 
 MOVES_WHILE_OPEN = _fcntl is not None
-"""Whether a file can be renamed and deleted while it is open."""
+"""Whether this system can rename and delete a file while it is open."""
 
 _FIRST_LOCKED_BYTE = 1 << 43
 _LOCKED_BYTES = 64
-"""How many can share a lock on Windows."""
+"""Maximum number of holders of a shared lock on Windows."""
 
 
 class FileLock:
-    """A lock on an open file, which belongs to it from now on: it is closed by `release()`, or at once if the lock cannot be had.
+    """A lock on an open file. It takes over the file and closes it in `release()`, or at once if the file cannot be locked.
 
     Args:
-        descriptor: Of the open file.
-        is_shared: Others may share it.
+        descriptor: File descriptor of the open file.
+        is_shared: Whether others may hold a shared lock at the same time.
 
     Raises:
-        BlockingIOError: Somebody else holds it.
+        BlockingIOError: Another holder has a conflicting lock.
         OSError: The system cannot lock this file.
-        JournalError: This system knows no locks.
+        JournalError: This system does not support file locks.
     """
 
     def __init__(self, descriptor: int, *, is_shared: bool = False) -> None:
@@ -88,10 +89,10 @@ class FileLock:
         _msvcrt.locking(self.descriptor, mode, len(some))
 
     def release(self) -> None:
-        """Let others have it, and close the file; safe to call twice."""
+        """Release the lock and close the file; safe to call twice."""
         if self.descriptor < 0:
             return
-        if self._bytes:  # Windows gives back what is locked when the file is closed, but not necessarily at once
+        if self._bytes:  # closing the file also unlocks on Windows, but not necessarily at once
             with contextlib.suppress(OSError):
                 self._lock_bytes(_msvcrt.LK_UNLCK, self._bytes)
         os.close(self.descriptor)
@@ -99,10 +100,10 @@ class FileLock:
 
 
 class PushLock:
-    """One process per push: a lock on `locks/<identity>.lock`, which holds the pid.
+    """An exclusive lock that lets only one process work on a push: on `locks/<identity>.lock`, which contains that process's pid.
 
     Raises:
-        JournalLockedError: Another process works on the same push.
+        JournalLockedError: Another process is working on the same push.
         JournalError: The lock cannot be taken for another reason.
     """
 
@@ -128,15 +129,17 @@ class PushLock:
         os.write(self._lock.descriptor, str(os.getpid()).encode("ascii"))
 
     def release(self) -> None:
-        """Let others have it; safe to call twice."""
+        """Release the lock; safe to call twice."""
         self._lock.release()
 
 
 def holder_of(folder: Path, identity: str) -> int | None:
-    """The process that works on a push at this moment, or None: asks the operating system for the push's lock.
+    """Return the pid of the process that holds the push's lock, or None if there is none or it cannot be determined.
+
+    Checks by taking a shared lock for an instant.
 
     Raises:
-        JournalError: This system knows no locks.
+        JournalError: This system does not support file locks.
     """
     path = _path_of(folder, identity)
     try:

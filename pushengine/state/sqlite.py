@@ -1,4 +1,4 @@
-"""SQLite as journal and ledger use it: a write-ahead log, every commit on the disk before anyone hears of it."""
+"""SQLite as the journal and the quota ledger use it: with a write-ahead log, and commits on disk before they are reported."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def result_code(error: BaseException | None) -> int | None:
-    """SQLite's primary result code, without what an extended one adds; None for an error that is not SQLite's."""
+    """Return SQLite's primary result code (without the extended bits), or None for an error that has none."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether the file is no sound database."""
+    """Return whether the error means that the file is damaged or not a database."""
     if isinstance(error, sqlite3.OperationalError) and result_code(error) is None:
-        # Of Python's module, not of SQLite. In reading it has one such error, and no class for it: a text is no UTF-8.
+        # Raised by Python's sqlite3 module, not by SQLite. When reading there is only one such error: a text is not valid UTF-8.
         return True
     return result_code(error) in _DAMAGED
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether it may work later, without a change of command or configuration: others keep the file locked, or the disk is full."""
+    """Return whether a later try may succeed without a changed command or configuration: the file is locked or the disk is full."""
     code = result_code(error)
     return code in _LOCKED or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
 
 
 class PatientConnection(sqlite3.Connection):
-    """Waits for other processes, at every statement.
+    """A connection that waits for the locks of other processes at every statement.
 
-    SQLite's own way of waiting sleeps longer and longer, up to 100 ms, while whoever came later and asks at the right moment overtakes; and
-    it does not wait at all where several make the same new file. Transactions here take a fraction of a millisecond, and writing ones begin
-    with `BEGIN IMMEDIATE`: asking again soon is fair and cheap, and never a deadlock.
+    SQLite's own busy handler sleeps longer and longer, up to 100 ms, so a later process can overtake; and it does not wait at all while
+    several processes create the same new file. Transactions here take a fraction of a millisecond, and writing ones start with
+    `BEGIN IMMEDIATE`, so retrying soon is fair and cheap and cannot deadlock.
     """
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        """Run a statement as soon as the file is not locked.
+        """Run a statement, waiting as long as the file is locked.
 
         Raises:
-            sqlite3.Error: As usual; `OperationalError` where it is locked for longer than `BUSY_TIMEOUT_SECONDS`.
+            sqlite3.Error: As usual; `OperationalError` if the file stays locked for longer than `BUSY_TIMEOUT_SECONDS`.
         """
         start: float | None = None
         while True:
@@ -61,7 +61,7 @@ class PatientConnection(sqlite3.Connection):
             except sqlite3.OperationalError as error:
                 if result_code(error) not in _LOCKED:
                     raise
-                now = time.monotonic()  # a lock wait of the system's, outside any clock of ours
+                now = time.monotonic()  # a real wait for a lock, which an injected `Clock` does not control
                 start = now if start is None else start
                 if now - start > BUSY_TIMEOUT_SECONDS:
                     raise
@@ -69,11 +69,11 @@ class PatientConnection(sqlite3.Connection):
 
 
 def open_durable(path: Path) -> sqlite3.Connection:
-    """Open or make a database; private to the user, in autocommit mode, usable from any one thread at a time.
+    """Open or create a database, private to the user, in autocommit mode, usable from any thread but only one at a time.
 
     Raises:
-        sqlite3.Error: It cannot be opened.
-        OSError: It cannot be made private.
+        sqlite3.Error: The database cannot be opened.
+        OSError: Its file permissions cannot be set.
     """
     connection = sqlite3.connect(
         path, timeout=0, isolation_level=None, check_same_thread=False, factory=PatientConnection
@@ -90,28 +90,29 @@ def open_durable(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the block is committed at its end, or nothing of it.
+    """Run the block in a transaction: commit it at the end, or roll it back if the block raises.
 
     Raises:
-        sqlite3.Error: It could not begin or be committed; nothing of it was.
+        sqlite3.Error: The transaction could not be started or committed; nothing was written.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # after a full disk or an I/O error SQLite has rolled back by itself
+        if connection.in_transaction:  # after a full disk or an I/O error SQLite has already rolled back
             connection.execute("ROLLBACK")
         raise
 
 
 def flush_log(path: Path) -> None:
-    """Have the disk hold all that was committed to the database so far, by any process: for `synchronous=NORMAL`, outside of its lock.
+    """Flush to disk everything that any process has committed so far. For `synchronous=NORMAL`; call it without holding the database lock.
 
-    The caller has the database open, or its log would be gone. What a checkpoint took out of the log before, SQLite has flushed itself.
+    The caller must have the database open, because SQLite deletes the log when the last connection closes. What a checkpoint has already
+    moved out of the log, SQLite has flushed itself.
 
     Raises:
-        OSError: It cannot be flushed; what was committed may be lost when the power fails.
+        OSError: The log cannot be flushed; committed data may be lost in a power failure.
     """
     descriptor = os.open(f"{path}-wal", os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -124,13 +125,14 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open a database without the right to change it.
+    """Open a database read-only.
 
-    Where not even the files of the write-ahead log can be made beside it, it is opened as a file that nobody changes.
+    If SQLite cannot create the files of the write-ahead log next to the database, and there is no log with content, the database is
+    opened as immutable.
 
     Raises:
-        sqlite3.Error: It cannot be opened, or is no database (`SQLITE_NOTADB`).
-        OSError: It is missing or unreadable.
+        sqlite3.Error: The file cannot be opened, or is not a database (`SQLITE_NOTADB`).
+        OSError: The file is missing or unreadable.
     """
     if not path.is_file():
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -159,5 +161,5 @@ def _tried(db: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def wal_of(path: Path) -> Path:
-    """The write-ahead log beside a database file."""
+    """Return the path of the write-ahead log of a database file."""
     return path.with_name(f"{path.name}-wal")

@@ -1,6 +1,6 @@
-"""The commands, a module for each family. `pushengine.cli.app` gives them their names.
+"""The commands, one module per group. `pushengine.cli.app` registers them under their names.
 
-A command is a plain function of its options: it defines `body(interrupts)`, which opens what it needs with `pushengine.cli.session`, asks the
-library, and tells the result with `pushengine.cli.terminal`; `runner.run(body)` makes an exit code of it. Heavy modules (pyarrow, aiohttp,
-rich, pydantic) are imported inside of `body`.
+A command is a plain function of its options. It defines `body(interrupts)`, which opens what it needs with `pushengine.cli.session`, calls
+the library and prints the result with `pushengine.cli.terminal`. `runner.run(body)` runs it and sets the exit code. Heavy libraries
+(pyarrow, aiohttp, rich, pydantic) are imported inside `body`.
 """

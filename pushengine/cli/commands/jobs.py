@@ -102,14 +102,14 @@ def delete_jobs(
 
 
 async def _delete_job(engine: PushEngine, job_id: str) -> bool:
-    """Delete a job; whether there was one."""
+    """Delete a job and return whether it existed."""
     try:
-        await engine.get_job(job_id)  # deleting does not tell: a job that is gone already is no error to the engine
+        await engine.get_job(job_id)  # `delete_job` does not fail for a job that does not exist
     except NotFoundError:
         return False
     try:
         await engine.delete_job(job_id)
     except (TransportError, ServerError):
-        # It may be deleted, and a second run of the command would take it for one that never existed.
+        # The job may be deleted already. Try again here: a second run of the command would report that there is no such job.
         await engine.delete_job(job_id)
     return True

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _PushWords:
-    """What the command line says about the rows, the same for `push` and `plan`."""
+    """The arguments that `push` and `plan` share: source, target and types of the rows."""
 
     sources: list[str]
     table: str
@@ -53,11 +53,18 @@ class _PushWords:
         )
 
     def source(self) -> Any:
-        """What to push from: the words, or standard input for `-` alone (kept in the state folder until it is loaded)."""
+        """Return the source to push: the arguments, or standard input for a single `-`.
+
+        The engine spools standard input to the state folder until it is loaded.
+        """
         return sys.stdin.buffer if self.sources == ["-"] else self.sources
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `PushEngine.push` and `plan_source`."""
+        """Return the keyword arguments of `PushEngine.push` and `plan_source`.
+
+        Raises:
+            ConfigError: A `--column` value is bad.
+        """
         return {
             "table": self.table,
             "mode": self.mode,
@@ -113,7 +120,7 @@ def push(
             with display:
                 receipt = await engine.push(words.source(), **arguments)
             quota = await quota_if_known(engine)
-            # Told while the engine is open: when it closes, the journal takes the same command for a new push.
+            # Print before the engine closes: closing it marks the push as reported, and the same command then means a new push.
             if as_json:
                 terminal.print_json(receipt.to_dict())
             elif not quiet:
@@ -131,10 +138,10 @@ def push(
 
 
 def _open_engine(loaded: Config, sinks: list[EventSink]) -> PushEngine:
-    """An engine for the configured team; where none is, the error knows a way to do without.
+    """Return an engine for the configured team. If no team is configured, the error suggests `--emulator`.
 
     Raises:
-        ConfigError: No team, pool or credentials, or bad ones.
+        ConfigError: Team, pool or credentials are missing or bad.
     """
     try:
         return session.open_engine(loaded, sinks=sinks)
@@ -146,7 +153,7 @@ def _open_engine(loaded: Config, sinks: list[EventSink]) -> PushEngine:
 
 
 async def quota_if_known(engine: PushEngine) -> QuotaStatus | None:
-    """For the receipt of a push that is done: what fails now must not make it a failure."""
+    """Return the quota for a receipt, or None if it cannot be read: the push is done, and an error now must not fail the command."""
     with contextlib.suppress(PushEngineError):
         return await engine.quota()
     return None

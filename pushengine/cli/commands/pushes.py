@@ -75,13 +75,13 @@ def _full_id(loaded: Config, prefix: str) -> str:
 
 
 class _Resumption:
-    """Goes on with pushes, one after another, and remembers what to say about each.
+    """Resumes pushes one after another, and collects their results.
 
     Attributes:
-        last: To be among the engine's sinks.
-        receipts: Of pushes that are DONE, as lines.
-        details: What `--json` prints, an object for each push.
-        code: The worst exit code.
+        last: An event sink that must be among the sinks of the engine.
+        receipts: Receipts of the pushes that are DONE, each with what an earlier process had already done.
+        details: What `--json` prints: one object per push.
+        code: The most severe exit code so far.
     """
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
@@ -93,7 +93,15 @@ class _Resumption:
         self.code = 0
 
     async def run(self, engine: PushEngine, push_id: str | None) -> None:
-        """Resume one push, whose failure is raised, or all that are open, whose failures are told here."""
+        """Resume one push, or every open push if `push_id` is None.
+
+        Failures while resuming every push are printed and collected, not raised. A refusal of the credentials or an interruption ends the
+        run early, because it would stop the other pushes too.
+
+        Raises:
+            PushEngineError: The push `push_id` failed.
+            ExceptionGroup: The push `push_id` failed for several reasons.
+        """
         if push_id is not None:
             self._done(await engine.resume(push_id))
             return
@@ -112,7 +120,7 @@ class _Resumption:
         self.details.append(receipt.to_dict())
 
     def _failed(self, error: BaseException, push_id: str, table: str) -> None:
-        if isinstance(error, ConfigError) and error.key == "push_id":  # nothing is left of it to go on with
+        if isinstance(error, ConfigError) and error.key == "push_id":  # this push cannot be resumed
             if not self._quiet:
                 terminal.print_error([f"left alone: {error}"])
             return
@@ -123,7 +131,7 @@ class _Resumption:
         self.details.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
 
     def tell(self, quota: Any, *, is_one: bool) -> None:
-        """Say the results."""
+        """Print the results. If `is_one`, JSON output is a single object instead of a list."""
         if self._as_json:
             terminal.print_json(self.details[0] if is_one else self.details)
             return

@@ -43,7 +43,11 @@ def check(
 
 
 async def _check(loaded: Config) -> list[CheckResult]:
-    """The lines; a missing or wrong setting is one of them too."""
+    """Run the checks. A missing or wrong setting becomes a failed check.
+
+    Raises:
+        ConfigError: Another setting is bad, which no check covers.
+    """
     from pushengine.celonis.checks import failed_setting
 
     try:
@@ -63,7 +67,7 @@ def quota(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what is left of this hour's submits, and what blocks them. As far as this host knows; asks nobody."""
-    if context.invoked_subcommand is not None:  # it finds these options in its context
+    if context.invoked_subcommand is not None:  # the subcommand reads these options from its parent context
         return
 
     async def body(_interrupts: runner.Interrupts) -> None:
@@ -113,7 +117,7 @@ def reset_quota(
 
 @contextlib.contextmanager
 def _ledger_of_team(url: str | None, config: Path | None) -> Iterator[tuple[SqliteLedger, str, float]]:
-    """The quota ledger of this host, the team, and the time."""
+    """Open the quota ledger of this host; yield it with the team and the current time (seconds since 1970)."""
     from pushengine.celonis.wire import parse_team_url
     from pushengine.quota.ledger import open_ledger
     from pushengine.runtime.clock import SystemClock

@@ -1,1 +1,1 @@
-"""Uploaded files: how they arrive and what makes one valid."""
+"""Uploaded files: receiving and validating them."""

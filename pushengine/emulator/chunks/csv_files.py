@@ -1,8 +1,8 @@
-"""CSV chunks: a header row, then rows of text, read by the job's `csvParsingOptions`.
+"""CSV chunks: a header row, then rows of text, parsed with the job's `csvParsingOptions`.
 
-An empty field is NULL, a quoted empty one is an empty string. A quote inside a quoted field is doubled; where the
-escape sequence is another character than the quote, escaping with it works as well. Types come from the job's table
-schema, and without one every column is STRING. Dates follow Java patterns.
+An empty field is NULL; a quoted empty field is an empty string. A quote inside a quoted field is doubled; if the escape
+sequence is not the quote character itself, it can escape a quote too. Column types come from the job's table schema;
+without a schema, every column is STRING. Date formats are Java patterns.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ _JAVA_LETTERS = {
 
 
 def inspect_csv(path: Path, options: CsvOptions, keys: Sequence[str]) -> tuple[FileColumn, ...]:
-    """The columns of a CSV file, all of whose rows are read once to see that they parse.
+    """Return the columns of a CSV file, after reading all rows once to check that they parse.
 
     Raises:
         Refusal: 400 that says what is wrong with the file.
@@ -66,7 +66,7 @@ def inspect_csv(path: Path, options: CsvOptions, keys: Sequence[str]) -> tuple[F
 
 @contextlib.contextmanager
 def open_csv(path: Path, options: CsvOptions) -> Iterator[Any]:
-    """A reader of record batches with every column as text."""
+    """Open a CSV file as a reader of record batches in which every column is text."""
     names = _header(path, options)
     convert = pc.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()),
@@ -79,10 +79,10 @@ def open_csv(path: Path, options: CsvOptions) -> Iterator[Any]:
 
 
 def strptime_format(java_pattern: str) -> str:
-    """The strptime format of DuckDB for a Java date pattern.
+    """Return the strptime format of DuckDB that is equivalent to a Java date pattern.
 
     Raises:
-        ValueError: A letter of the pattern has no counterpart.
+        ValueError: A letter group of the pattern has no equivalent.
     """
     return "".join(_strptime_token(match) for match in _JAVA_PATTERN.finditer(java_pattern))
 

@@ -1,10 +1,11 @@
-r"""The one multipart form this API takes: a single part named `file`.
+r"""Parser for the only multipart form that this API accepts: a single part named `file`.
 
     [preamble CRLF] --boundary CRLF
     Content-Disposition: form-data; name="file"; filename="..." CRLF [other headers CRLF] CRLF
     <bytes of the file> CRLF --boundary-- [epilogue]
 
-Read incrementally by `python_multipart`: what is held back is never more than one delimiter or one header of the part.
+`python_multipart` parses the form incrementally. Beyond the preamble, at most one delimiter or one header of the part is
+held in memory.
 """
 
 import logging
@@ -15,20 +16,21 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 MAX_HEADER_BYTES = 16 * 1024
 PART_NAME = "file"
 
-# The parser logs each error that it raises. The caller is told, and nothing else has to be on stderr of `pushengine emulator`.
+# The parser also logs each error that it raises. The client gets the error in the response, so the log would only clutter
+# the stderr of `pushengine emulator`.
 _log = logging.getLogger("pushengine.emulator.multipart")
 _log.setLevel(logging.CRITICAL)
 
 
 class MultipartError(ValueError):
-    """The body is not the form that is asked for."""
+    """A body that is not the form that the API requires."""
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary that a Content-Type header declares.
+    """Return the boundary that a Content-Type header declares.
 
     Raises:
-        MultipartError: The type is not multipart/form-data, or has no boundary.
+        MultipartError: The type is not multipart/form-data, or the boundary is missing.
     """
     kind, options = parse_options_header(content_type.encode("latin-1", "replace"))
     if kind != b"multipart/form-data":
@@ -40,7 +42,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class SingleFileForm:
-    """Takes the body piece by piece and gives back the bytes of the file.
+    """An incremental parser that takes the body piece by piece and returns the bytes of the file.
 
     Raises:
         MultipartError: The boundary is too long.
@@ -48,7 +50,7 @@ class SingleFileForm:
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
-        self._preamble: bytes | None = b"\r\n"  # so that a delimiter in the first line looks like any other
+        self._preamble: bytes | None = b"\r\n"  # makes a delimiter on the first line match like any other
         self._header_name = b""
         self._header_value = b""
         self._disposition = b""
@@ -74,10 +76,10 @@ class SingleFileForm:
         self._parser.logger = _log
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes of the file that are certain after this piece of the body.
+        """Parse the next piece of the body, and return the bytes of the file that it completes.
 
         Raises:
-            MultipartError: The form is malformed, or holds anything but one part named `file`.
+            MultipartError: The form is malformed, or contains anything but one part named `file`.
         """
         if self._preamble is not None:
             data = self._skip_preamble(self._preamble + data)
@@ -89,16 +91,16 @@ class SingleFileForm:
         return b"".join(content)
 
     def finish(self) -> None:
-        """Say that the body has ended.
+        """Check, at the end of the body, that the form is complete.
 
         Raises:
-            MultipartError: It ended before the closing delimiter.
+            MultipartError: The body ended before the closing delimiter.
         """
         if not self._is_ended:
             raise MultipartError("The multipart body is incomplete.")
 
     def _skip_preamble(self, data: bytes) -> bytes:
-        """Return the data from the first delimiter on; the parser accepts blank lines before it, and nothing else."""
+        """Return the data from the first delimiter onwards; before it, the parser would accept only blank lines."""
         index = data.find(self._delimiter)
         if index >= 0:
             self._preamble = None
@@ -108,7 +110,7 @@ class SingleFileForm:
         self._preamble = data
         return b""
 
-    # What the parser found
+    # Callbacks of the parser
 
     def _begin_part(self) -> None:
         if self._has_part:

@@ -1,7 +1,7 @@
-"""Validation of uploaded Parquet files, from their metadata alone but for the key columns.
+"""Validation of uploaded Parquet files from their metadata and page headers; only key columns are decoded.
 
-Accepted are the types that clients in production are known to send: BOOLEAN, signed INT32 and INT64, FLOAT and DOUBLE,
-UTF-8 strings and INT96 timestamps. Whatever nobody has seen working is refused unless a setting lets it in.
+The accepted types are those that clients in production are known to send: BOOLEAN, signed INT32 and INT64, FLOAT and
+DOUBLE, UTF-8 strings and INT96 timestamps. A type that is not known to work is rejected unless a setting accepts it.
 """
 
 import json
@@ -16,7 +16,7 @@ from pushengine.emulator.jobs.model import ColumnType, FileColumn
 from pushengine.emulator.refusals import invalid_file
 from pushengine.emulator.settings import EmulatorSettings
 
-# A page header begins with its type: field 1, an i32, zigzag-encoded; DATA_PAGE_V2 is 3.
+# A page header starts with the page type: Thrift field 1, an i32, zigzag-encoded; DATA_PAGE_V2 is 3.
 _DATA_PAGE_V2_HEADER = b"\x15\x06"
 
 _PLAIN_TYPES = {
@@ -30,7 +30,7 @@ _PLAIN_TYPES = {
 
 
 def inspect_parquet(path: Path, settings: EmulatorSettings) -> tuple[FileColumn, ...]:
-    """The columns of a Parquet file.
+    """Return the columns of a Parquet file, after validating their types and storage.
 
     Raises:
         Refusal: 400 that says what is wrong with the file.
@@ -45,10 +45,10 @@ def inspect_parquet(path: Path, settings: EmulatorSettings) -> tuple[FileColumn,
 
 
 def refuse_null_keys(path: Path, keys: Sequence[str]) -> None:
-    """Read the key columns of a file that has been inspected.
+    """Check that the key columns of an inspected file contain no nulls.
 
     Raises:
-        Refusal: 400 when one holds a null, or cannot be read.
+        Refusal: 400 if a key column contains a null or cannot be read.
     """
     try:
         with pq.ParquetFile(path) as file:

@@ -1,4 +1,4 @@
-"""Uploaded files on disk: written and hashed off the event loop while the rest of the body is still arriving."""
+"""Uploaded files on disk, written and hashed off the event loop while the rest of the body is still arriving."""
 
 import base64
 import hashlib
@@ -14,22 +14,22 @@ from pushengine.emulator.settings import EmulatorSettings
 
 
 class TooLargeError(ValueError):
-    """The file passes the limit of one upload."""
+    """A file that exceeds the size limit of one upload."""
 
 
 class Spool:
-    """The folder of uploaded files; it goes away with the emulator."""
+    """The temporary folder of uploaded files; it is deleted when the emulator closes."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pushengine-emulator-")
 
     @property
     def path(self) -> Path:
-        """Where the files are."""
+        """The path of the folder."""
         return Path(self._folder.name)
 
     def new_file(self) -> Path:
-        """A path that is not in use."""
+        """Return an unused path for a new file."""
         return self.path / f"{uuid.uuid4().hex}.chunk"
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class Spool:
 
 
 class Upload:
-    """One multipart body on its way to a spool file; every method but `abandon` blocks."""
+    """One multipart body that is written to a spool file; every method but `abandon` blocks."""
 
     def __init__(self, path: Path, boundary: bytes, settings: EmulatorSettings) -> None:
         self.path = path
@@ -56,11 +56,11 @@ class Upload:
             self._stream.close()
 
     def write(self, data: bytes) -> None:
-        """Take the next piece of the body.
+        """Parse the next piece of the body, and write and hash its content.
 
         Raises:
             MultipartError: The form is malformed.
-            TooLargeError: The file is larger than one chunk may be.
+            TooLargeError: The file is larger than `max_chunk_bytes`.
         """
         content = self._form.feed(data)
         self.size_bytes += len(content)
@@ -72,18 +72,18 @@ class Upload:
         self._stream.write(content)
 
     def finish(self) -> str | None:
-        """The body has ended; returns the checksum, None when the platform makes one up.
+        """Close the file at the end of the body and return its checksum, or None if checksums are `opaque`.
 
         Raises:
-            MultipartError: It ended too early.
+            MultipartError: The body ended too early.
         """
         self._form.finish()
         self._close()
         return self._digest.text()
 
     def abandon(self) -> None:
-        """Close the file, whatever another thread is doing with it; harmless at any time and more than once."""
-        self._is_abandoned = True  # set first: an open() under way sees either this or its stream being closed
+        """Close the file, even while another thread uses it; safe at any time and more than once."""
+        self._is_abandoned = True  # set first: a concurrent open() either sees this flag or has its stream closed here
         self._close()
 
     def _close(self) -> None:
@@ -116,7 +116,7 @@ _HASHES: dict[str, Callable[[], _Hash]] = {
 
 
 class _Digest:
-    """The checksum of a chunk as the settings want it."""
+    """The checksum of a chunk, computed and encoded as the settings specify."""
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self._hash = None if settings.checksum == "opaque" else _HASHES[settings.checksum]()

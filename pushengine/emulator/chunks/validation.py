@@ -1,4 +1,4 @@
-"""What an uploaded file must be to become a chunk of its job; the platform checks this while the client waits."""
+"""Checks that an uploaded file can become a chunk of its job; the platform makes them while the client waits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ _READABLE_AS = {
 def inspect_file(
     path: Path, spec: JobSpec, chunk_type: ChunkType, settings: EmulatorSettings
 ) -> tuple[FileColumn, ...]:
-    """The columns of an uploaded file that the job can take; blocking.
+    """Return the columns of an uploaded file, after checking that the job can take it; blocks.
 
     Raises:
         Refusal: 400 that says what is wrong with the file.

@@ -1,1 +1,1 @@
-"""The API over HTTP: routes, messages, and faults on demand."""
+"""The API over HTTP: routes, messages and fault injection."""

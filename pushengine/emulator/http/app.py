@@ -1,8 +1,4 @@
-"""The HTTP side: routes, reading requests, writing responses. Decisions are the service's.
-
-Every operation passes through `EmulatorApp._dispatch`, by name, before anything of it has happened and after all of it
-has: the one place where faults are put between the wire and the service.
-"""
+"""The HTTP layer: routes, reading requests, writing responses. `EmulatorService` makes the decisions."""
 
 import functools
 import json
@@ -44,10 +40,10 @@ _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class RunBlocking(Protocol):
-    """Runs a function on another thread."""
+    """A callable that runs a blocking function on another thread."""
 
     async def __call__(self, function: Callable[..., _Result], *args: Any) -> _Result:
-        """Await the function's result."""
+        """Run the function and return its result."""
         ...
 
 
@@ -55,12 +51,12 @@ class EmulatorApp:
     """The aiohttp application of an emulator.
 
     Args:
-        service: Decides.
-        spool: Where uploads are written.
+        service: The state machine, which makes all decisions.
+        spool: Folder that uploads are written to.
         run_blocking: Runs file work off the event loop.
         execute: Starts the execution of a queued job.
-        sweep: Deletes the files that a request has made superfluous.
-        injection: Does the faults.
+        sweep: Deletes the spool files that are no longer needed after a request.
+        injection: Applies the faults.
     """
 
     def __init__(
@@ -104,12 +100,15 @@ class EmulatorApp:
         self.application.router.add_route(method, path, dispatched, expect_handler=expect_nothing)
 
     async def _dispatch(self, operation: Operation, handler: _Handler, request: web.Request) -> web.StreamResponse:
-        """Every request of every operation comes through here."""
+        """Handle a request of any operation, together with the faults and the cleanup.
+
+        This is the only place where faults are injected between the wire and the service: all processing happens inside.
+        """
         process = functools.partial(self._process, operation, handler, request)
         try:
             response = await self._injection.run(operation, request, process)
         except (aiohttp.ClientError, ConnectionError) as exc:
-            # The caller went away, or sent less than announced; nothing of it was kept.
+            # The caller disconnected or sent fewer bytes than announced; nothing of the request was kept.
             _log.info("request_broken operation=%s error=%s", operation, type(exc).__name__)
             response = response_of(refusal(400, "The request body is incomplete.", "Bad request"))
             response.force_close()
@@ -205,7 +204,7 @@ class EmulatorApp:
         return _json(self._service.style.chunk(chunk, request.match_info["job_id"]))
 
     async def _receive(self, request: web.Request, chunk_type: ChunkType) -> Chunk:
-        """Spool, validate and add one file; whatever goes wrong, nothing of it stays."""
+        """Spool, validate and add one file; after any failure, nothing of it remains."""
         settings = self._service.settings
         pool_id, job_id = _ids(request)
         spec = self._service.get(pool_id, job_id).spec
@@ -234,7 +233,7 @@ class EmulatorApp:
             raise
 
     async def _spool_body(self, request: web.Request, upload: Upload) -> None:
-        """Copy the body in large pieces: each hand-over to a thread costs more than a small piece is worth."""
+        """Copy the body in large pieces: a thread switch costs more than writing a small piece."""
         pieces: list[bytes] = []
         held_bytes = 0
         async for data in iter_body(request):

@@ -1,6 +1,6 @@
-"""What faults do to a request on the wire; which of them happen is decided in `faults.py`.
+"""Applies faults to requests on the wire; `faults.py` decides which faults fire.
 
-Waiting ends at once when the emulator closes: delays are over, and calls that were to be committed late are dropped.
+When the emulator closes, all waits end at once: delays are cut short, and late commits that still wait are dropped.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from pushengine.emulator.jobs.service import EmulatorService
 from pushengine.emulator.refusals import gateway
 
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-_NOTHING = b"{}"  # what is cut in half when the answer has no body
+_NOTHING = b"{}"  # cut in half instead when the response has no body
 
 _log = logging.getLogger("pushengine.emulator")
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A call, the request behind it, and the way to process it, which may be gone any number of times."""
+    """A call, its request, and the function that processes it, which may be called repeatedly once the body is held."""
 
     call: Call
     request: web.Request
@@ -39,15 +39,15 @@ class Exchange:
 
 
 class Injection:
-    """Stands between the wire and the processing of every request.
+    """A layer between the wire and the processing of every request, which applies the faults.
 
     Args:
         service: The state machine.
-        pause: Waits; returns False at once when the emulator closes.
-        sweep: Deletes the files that a request has made superfluous.
+        pause: Waits for a number of seconds; returns False, without further waiting, when the emulator closes.
+        sweep: Deletes the spool files that are no longer needed after a request.
 
     Attributes:
-        faults: The plan at work; may be replaced at any time.
+        faults: The plan in use; may be replaced at any time.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Injection:
 
     @property
     def pending(self) -> int:
-        """Calls whose caller was cut off and that are still to be processed."""
+        """Number of calls that were cut off from their caller and are still to be processed."""
         return len(self._late)
 
     async def run(
         self, operation: Operation, request: web.Request, process: Callable[[], Awaitable[web.Response]]
     ) -> web.StreamResponse:
-        """Process a request, with the fault that is due."""
+        """Process a request and apply the fault that is due, if there is one."""
         call = await self._call(operation, request)
         action = self.faults.pick(call)
         if action is None:
@@ -96,7 +96,7 @@ class Injection:
         return await self._perform[type(action)](action, Exchange(call, request, process))
 
     async def finish(self) -> None:
-        """Wait for the late calls that are being processed while the emulator closes."""
+        """Wait for late calls that are still being processed while the emulator closes."""
         while self._late:
             await asyncio.wait(self._late)
 
@@ -194,7 +194,7 @@ class Injection:
         self._service.vanish(job_id, runs=action.runs)
         return response
 
-    # Answers
+    # Changed responses
 
     async def _truncated(self, _action: f.Truncated, exchange: Exchange) -> web.StreamResponse:
         whole = await exchange.process()
@@ -235,13 +235,13 @@ def _body(response: web.Response) -> bytes:
 
 
 def _with_body(response: web.Response, body: bytes) -> web.Response:
-    """The same answer with another body."""
+    """Return the same response with another body."""
     headers = {name: value for name, value in response.headers.items() if name != hdrs.CONTENT_LENGTH}
     return web.Response(status=response.status, headers=headers, body=body)
 
 
 def _cut_off(request: web.Request, *, reset: bool) -> web.Response:
-    """End the connection; the response that is returned goes nowhere."""
+    """Close the connection; the returned response cannot be sent anymore."""
     transport = request.transport
     if transport is not None and reset:
         connection = transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Request bodies: read from the wire as they come, thrown away, or held so that a request can be processed later."""
+"""Request bodies, streamed, discarded, or held in memory for later processing; and the responses for refusals."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qsl
@@ -12,19 +12,19 @@ _CONTINUED = web.RequestKey("continued", bool)
 
 
 async def expect_nothing(_request: web.Request) -> None:
-    """Leave `Expect: 100-continue` to the moment the body is wanted, so that a refusal comes instead of it."""
+    """Postpone `100 Continue` until the body is needed, so that a refusal can be sent instead."""
 
 
 async def send_continue(request: web.Request) -> None:
-    """Say once that the body is wanted, if the caller waits for that."""
+    """Send `100 Continue`, once per request, if the caller waits for it."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and _CONTINUED not in request:
         request[_CONTINUED] = True
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the response proper has not begun
+        request.writer.output_size = 0  # aiohttp takes any other value to mean that the final response has started
 
 
 async def iter_body(request: web.Request) -> AsyncIterator[bytes]:
-    """The pieces of the body."""
+    """Yield the pieces of the body; a held body is one piece."""
     if _HELD in request:
         yield request[_HELD]
         return
@@ -33,13 +33,17 @@ async def iter_body(request: web.Request) -> AsyncIterator[bytes]:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body."""
+    """Return the whole body."""
     await send_continue(request)
     return request[_HELD] if _HELD in request else await request.read()
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
-    """The fields of a form; of a held body, only those of an urlencoded one."""
+    """Return the text fields of a form; a held body is always read as URL-encoded.
+
+    Raises:
+        Refusal: 400 if the form is malformed.
+    """
     await send_continue(request)
     try:
         if _HELD in request:
@@ -51,14 +55,14 @@ async def read_form(request: web.Request) -> dict[str, str]:
 
 
 async def hold_body(request: web.Request) -> bytes:
-    """Keep the whole body in memory: from now on it can be read any number of times, with or without a connection."""
+    """Read the whole body into memory; it can then be read any number of times, even without a connection."""
     await send_continue(request)
     request[_HELD] = b"".join([piece async for piece in iter_body(request)])
     return request[_HELD]
 
 
 async def drain_body(request: web.Request, up_to_bytes: int | None) -> None:
-    """Read the body, or this much of it, and throw it away."""
+    """Read and discard the body; with `up_to_bytes`, stop once this number of bytes was read."""
     if up_to_bytes == 0:
         return
     await send_continue(request)
@@ -70,7 +74,7 @@ async def drain_body(request: web.Request, up_to_bytes: int | None) -> None:
 
 
 def response_of(refused: Refusal) -> web.Response:
-    """The response that says it."""
+    """Return the response for a refusal."""
     if refused.body is None:
         return web.Response(status=refused.status, headers=refused.headers)
     if isinstance(refused.body, str):

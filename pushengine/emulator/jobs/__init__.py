@@ -1,1 +1,1 @@
-"""Push jobs and their rules; nothing here does I/O."""
+"""Push jobs and their rules; nothing in this package does I/O."""

@@ -1,4 +1,4 @@
-"""Push jobs: the fields a client may set, their validation, and the JSON they are shown as."""
+"""Push jobs and their chunks: the fields, the statuses, the limits, and the JSON in which the API shows them."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ CHANGE_DATE_COLUMN = "_CELONIS_CHANGE_DATE"
 
 
 class JobStatus(StrEnum):
-    """What the server says a job is."""
+    """The status of a job, as the server reports it."""
 
     NEW = "NEW"
     QUEUED = "QUEUED"
@@ -26,12 +26,12 @@ class JobStatus(StrEnum):
 
     @property
     def is_at_work(self) -> bool:
-        """Submitted and not finished."""
+        """Whether the job has been submitted and has not finished."""
         return self in {JobStatus.QUEUED, JobStatus.RUNNING}
 
 
 class ColumnType(StrEnum):
-    """Column types of a table schema."""
+    """The column types of a table schema."""
 
     INTEGER = "INTEGER"
     DATE = "DATE"
@@ -43,7 +43,7 @@ class ColumnType(StrEnum):
 
 
 class ChunkType(StrEnum):
-    """What the rows of a chunk are for."""
+    """The operation that a chunk applies with its rows."""
 
     UPSERT = "UPSERT"
     DELETE = "DELETE"
@@ -60,7 +60,7 @@ class SchemaColumn:
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """A job's `csvParsingOptions`; what the platform assumes for absent ones is not published."""
+    """A job's `csvParsingOptions`. The defaults are assumptions: the platform does not publish its own."""
 
     charset: str = "UTF-8"
     separator: str = ","
@@ -75,7 +75,7 @@ class CsvOptions:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What a client asked for; `raw` is its JSON, from which the answer is made."""
+    """The job that a client asked for; `raw` is the JSON of the request, from which responses are built."""
 
     target_name: str
     type: Literal["REPLACE", "DELTA"]
@@ -92,7 +92,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class FileColumn:
-    """A column as an uploaded file has it; CSV columns are all STRING until the table's types are known."""
+    """A column of an uploaded file; CSV columns are all STRING until the types of the table are known."""
 
     name: str
     type: ColumnType
@@ -113,7 +113,7 @@ class Chunk:
 
 @dataclass(kw_only=True)
 class Job:
-    """A push job and everything that happened to it; one that is lost is not executed any more."""
+    """A push job and its history; with `is_lost` set, it is not executed."""
 
     id: str
     pool_id: str
@@ -131,18 +131,18 @@ class Job:
 
     @property
     def target(self) -> tuple[str, str | None, str]:
-        """Pool, connection and table: what two jobs may not write at the same time."""
+        """The pool, connection and table that the job writes to, for detecting jobs that write to the same table."""
         return self.pool_id, self.spec.connection_id, self.spec.target_name.casefold()
 
 
 @dataclass(frozen=True)
 class JsonStyle:
-    """How jobs and chunks are written; the platform's datetime format is not published."""
+    """The JSON form of jobs and chunks. The datetime format is a setting because the platform's is not published."""
 
     datetime_format: Literal["iso", "epoch_ms"]
 
     def time(self, seconds: float) -> str | int:
-        """A point in time, cut to milliseconds."""
+        """Return the JSON form of a point in time (Unix seconds), truncated to milliseconds."""
         milliseconds = math.floor(seconds * 1000)
         if self.datetime_format == "epoch_ms":
             return milliseconds
@@ -150,7 +150,7 @@ class JsonStyle:
         return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def job(self, job: Job) -> dict[str, Any]:
-        """A job as the API shows it: what the client sent, then what the server knows."""
+        """Return a job as the API shows it: the fields that the client sent, then those that the server sets."""
         return {name: job.spec.raw.get(name) for name in _CLIENT_FIELDS} | {
             "id": job.id,
             "dataPoolId": job.pool_id,
@@ -166,7 +166,7 @@ class JsonStyle:
         }
 
     def chunk(self, chunk: Chunk, job_id: str) -> dict[str, Any]:
-        """A chunk as the API shows it."""
+        """Return a chunk as the API shows it."""
         return {
             "id": chunk.id,
             "creationDate": self.time(chunk.created_at),
@@ -191,7 +191,7 @@ _CLIENT_FIELDS = (
 
 
 def first_duplicate(names: list[str]) -> str | None:
-    """The first name that equals an earlier one when case is ignored, as the platform does."""
+    """Return the first name that equals an earlier one; case is ignored, as on the platform."""
     seen: set[str] = set()
     for name in names:
         if name.casefold() in seen:

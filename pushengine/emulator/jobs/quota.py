@@ -1,4 +1,4 @@
-"""The submit quota of a team: so many in any second, so many in a UTC hour."""
+"""The submit quota of a team: one limit for any second and one for each UTC hour."""
 
 import math
 from collections import deque
@@ -10,7 +10,7 @@ SECONDS_PER_HOUR = 3600
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the quota says to one submit, and what is left of the window that decided."""
+    """The decision of the quota on one submit, with the state of the window that decided it."""
 
     granted: bool
     limit: int
@@ -19,10 +19,10 @@ class Verdict:
 
 
 class SubmitQuota:
-    """Counts submits as they arrive.
+    """A quota that counts submits as they arrive.
 
-    The hour is a fixed window that begins at the full UTC hour. The second slides: no interval of one second, wherever
-    it begins, holds more than `per_second` granted submits.
+    The hour is a fixed window that starts on the full UTC hour. The second is a sliding window: no one-second interval,
+    wherever it starts, contains more than `per_second` granted submits.
     """
 
     def __init__(self, *, per_second: int, per_hour: int, refused_count: bool, now: Callable[[], float]) -> None:
@@ -36,11 +36,11 @@ class SubmitQuota:
 
     @property
     def spent_in_hour(self) -> int:
-        """Submits counted in the hour of the last arrival."""
+        """Number of submits counted in the UTC hour of the latest submit."""
         return self._spent_in_hour
 
     def arrive(self) -> Verdict:
-        """Judge a submit that arrives now, and count it."""
+        """Decide on a submit that arrives now, and count it; a refused submit counts only with `refused_count`."""
         now = self._now()
         self._roll(now)
         hour_is_open = self._spent_in_hour < self._per_hour
@@ -58,7 +58,7 @@ class SubmitQuota:
         )
 
     def release(self, verdict: Verdict) -> Verdict:
-        """Take the latest granted submit back, as if it had not arrived."""
+        """Undo the latest granted submit, as if it had not arrived, and return its updated verdict."""
         self._recent.pop()
         self._spent_in_hour -= 1
         return replace(verdict, remaining=verdict.remaining + 1)

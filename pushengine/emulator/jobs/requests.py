@@ -1,4 +1,4 @@
-"""The body of a create request: the fields a client may set, and their validation."""
+"""Parsing of create requests: the fields that a client may set, and their validation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _UPSERT_STRATEGIES = ("UPSERT_WITH_UNCHANGED_METADATA", _NULLIFICATION)
 
 
 def parse_job(body: Any, pool_id: str) -> JobSpec:
-    """Read the body of a create request; unknown keys are ignored, as the platform does.
+    """Parse the body of a create request; unknown keys are ignored, as on the platform.
 
     Raises:
-        Refusal: 400 that names the first bad field.
+        Refusal: 400 that names the first invalid field.
     """
     if not isinstance(body, dict):
         raise invalid_field("body", "must be a JSON object", "INVALID_BODY")
@@ -51,7 +51,7 @@ def parse_job(body: Any, pool_id: str) -> JobSpec:
 
 
 def _typed(body: Mapping[str, Any], name: str, kind: type, words: str, prefix: str = "") -> Any:
-    """The value of a field, None when it is absent or null."""
+    """Return the value of a field, or None if it is absent or null; `words` describes the type in the error."""
     value = body.get(name)
     if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise invalid_field(prefix + name, f"must be {words}", "INVALID_TYPE")
@@ -173,7 +173,7 @@ def _column_options(options: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         name = _text(entry, "columnName", f"{prefix}.")
         if not name:
             raise _bad_column_options(prefix)
-        # Here the platform spells "thousands", while the option for all columns is "thousand".
+        # The platform spells this option "thousands" here, but "thousand" in the option for all columns.
         values = {
             key: _text(entry, key, f"{prefix}.") for key in ("dateFormat", "thousandsSeparator", "decimalSeparator")
         }

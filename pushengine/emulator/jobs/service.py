@@ -1,10 +1,10 @@
-r"""The state machine of push jobs: what is allowed when, and what each request changes.
+r"""The state machine of push jobs: which requests each status allows, and what each request changes.
 
     NEW --submit--> QUEUED --> RUNNING --> DONE | ERROR
      \--age, delete--> gone               \--delete--> gone
 
-Nothing here does I/O or waits: the server asks, gets a decision, and carries it out. Every method runs on the event
-loop and is one step that no other request can interleave with.
+Nothing here does I/O or waits: the server calls a method, gets a decision and carries it out. Every method runs on the
+event loop and never awaits, so no other request can interleave with it.
 """
 
 import logging
@@ -25,12 +25,12 @@ _log = logging.getLogger("pushengine.emulator")
 
 
 class EmulatorService:
-    """The jobs, the quota and the callers of one emulated team.
+    """The jobs, the submit quota and the authentication of one emulated team.
 
     Attributes:
-        jobs: Every job that exists, by id, oldest first.
-        created: Number, from 1, and table of every job there ever was, by id.
-        garbage: Spool files that nothing refers to any more; the server deletes them.
+        jobs: Every existing job, by id, oldest first.
+        created: Number (from 1) and table of every job ever created, by id.
+        garbage: Spool files that are no longer needed; the server deletes them.
     """
 
     def __init__(self, settings: EmulatorSettings) -> None:
@@ -51,7 +51,7 @@ class EmulatorService:
     # Jobs
 
     def create(self, pool_id: str, body: Any) -> Job:
-        """A new job from the body of a create request."""
+        """Create a job from the body of a create request."""
         now = self.settings.now()
         job = Job(
             id=str(uuid.uuid4()), pool_id=pool_id, spec=parse_job(body, pool_id), created_at=now, last_modified=now
@@ -63,19 +63,23 @@ class EmulatorService:
         return job
 
     def schema_name(self, job: Job) -> str:
-        """The DuckDB schema of a job's table: the first pool owns `main`, the others carry their id in front."""
+        """Return the DuckDB schema of a job's table.
+
+        In the first pool that gets a job, it is the connection id, or `main` without one. In any other pool, it is the
+        pool id, followed by the connection id if there is one.
+        """
         connection_id = job.spec.connection_id
         if job.pool_id == self._main_pool_id:
             return connection_id or "main"
         return f"{job.pool_id}_{connection_id}" if connection_id else job.pool_id
 
     def list_jobs(self, pool_id: str) -> list[Job]:
-        """Every job of the pool, oldest first."""
+        """Return every job of the pool, oldest first."""
         self._expire()
         return [job for job in self.jobs.values() if job.pool_id == pool_id]
 
     def get(self, pool_id: str, job_id: str) -> Job:
-        """The job, or a Refusal with 404."""
+        """Return the job, or raise a Refusal with 404."""
         self._expire()
         job = self.jobs.get(job_id)
         if job is None or job.pool_id != pool_id:
@@ -83,7 +87,10 @@ class EmulatorService:
         return job
 
     def delete(self, pool_id: str, job_id: str) -> None:
-        """Forget a job and its chunks; one that is at work cannot be deleted, one that is NEW as the settings say."""
+        """Delete a job and its chunks.
+
+        A QUEUED or RUNNING job cannot be deleted. The effect on a NEW job depends on the setting `delete_unsubmitted`.
+        """
         job = self.get(pool_id, job_id)
         effect = self.settings.delete_unsubmitted if job.status is JobStatus.NEW else "remove"
         if job.status.is_at_work or effect == "refuse":
@@ -94,18 +101,18 @@ class EmulatorService:
             self._forget(job)
 
     def vanish(self, job_id: str, *, runs: bool) -> None:
-        """Lose a job, at work or not; `runs` tells whether an execution under way still loads its rows."""
+        """Make a job disappear in any status; with `runs`, an execution in progress still loads its rows."""
         job = self.jobs.get(job_id)
         if job is None:
             return
         if not job.status.is_at_work:
             self._forget(job)
             return
-        del self.jobs[job_id]  # its files are needed until the execution has ended
+        del self.jobs[job_id]  # its files stay: they are needed until the execution has ended
         job.is_lost = not runs
 
     def team_limits(self) -> dict[str, Any]:
-        """The part of the team object that tells the submit limits."""
+        """Return the submit limits, as fields of the team object."""
         return {
             "dataPushJobSubmissionLimitPerSec": self.settings.submits_per_second,
             "dataPushJobSubmissionLimitPerHour": self.settings.submits_per_hour,
@@ -115,7 +122,7 @@ class EmulatorService:
     # Chunks
 
     def check_upload(self, pool_id: str, job_id: str, chunk_type: ChunkType) -> Job:
-        """The job, if it takes a chunk of this type now."""
+        """Return the job if it accepts a chunk of this type now; raise a Refusal otherwise."""
         job = self.get(pool_id, job_id)
         if job.status is not JobStatus.NEW:
             raise _conflict(f"Push job {job_id} is {job.status}; chunks can only be added while it is NEW.")
@@ -134,7 +141,7 @@ class EmulatorService:
         size_bytes: int,
         checksum: str | None,
     ) -> Chunk:
-        """Add an uploaded and validated file to its job; the upload took time, so everything is checked again."""
+        """Add an uploaded and validated file to its job, after checking again: the job may have changed during the upload."""
         job = self.check_upload(pool_id, job_id, chunk_type)
         _check_same_schema(job, chunk_type, columns)
         now = self.settings.now()
@@ -153,7 +160,7 @@ class EmulatorService:
         return chunk
 
     def list_chunks(self, pool_id: str, job_id: str, page: int = 0) -> list[Chunk]:
-        """The chunks of a job that its list shows already, or one page of them, counted from 0."""
+        """Return the chunks that the chunk list of a job already shows, or one page of them; pages count from 0."""
         visible_until = self.settings.now() - self.settings.chunk_list_lag_seconds
         visible = [chunk for chunk in self.get(pool_id, job_id).chunks if chunk.created_at <= visible_until]
         page_size = self.settings.chunk_list_page_size
@@ -162,15 +169,15 @@ class EmulatorService:
     # Submit and execution
 
     def spend_submit(self) -> Verdict:
-        """Count a submit that arrives now; the quota comes before every other check."""
+        """Count a submit that arrives now; the quota is checked before the job."""
         return self.quota.arrive()
 
     def release_submit(self, verdict: Verdict) -> Verdict:
-        """A submit within quota failed; it may turn out not to have been one."""
+        """Undo the count of a submit that failed within quota, unless `failed_submits_count` is set; return its verdict."""
         return verdict if self.settings.failed_submits_count else self.quota.release(verdict)
 
     def refuse_submit(self, verdict: Verdict) -> Refusal:
-        """The 429 for a submit over quota: documented without content, optionally with the gateway's usual words."""
+        """Build the 429 for a submit over quota: empty, as documented, or a gateway error if `rate_limit_headers` is set."""
         _log.info("submit_refused reset_seconds=%d", verdict.reset_seconds)
         if not self.settings.rate_limit_headers:
             return Refusal(429)
@@ -181,7 +188,7 @@ class EmulatorService:
         return refused
 
     def submit(self, pool_id: str, job_id: str, duplicate_removal_column: str | None) -> Job | None:
-        """Queue a job; returns it when it has to be executed, None when an earlier submit already did that."""
+        """Queue a job and return it for execution; return None if it is not NEW and the submit has no effect."""
         job = self.get(pool_id, job_id)
         job.submits += 1
         if job.status is not JobStatus.NEW and not self._may_run_again(job):
@@ -196,23 +203,23 @@ class EmulatorService:
         return job
 
     def begin(self, job: Job) -> None:
-        """The job has left the queue."""
+        """Record that the job has left the queue and is RUNNING."""
         self._set_status(job, JobStatus.RUNNING)
 
     def finish(self, job: Job, status: JobStatus, logs: Sequence[str]) -> None:
-        """The job has ended; its chunks are not needed again unless jobs may be run twice."""
+        """Record the end of a job; its chunk files become garbage unless the settings allow it to run again."""
         job.logs.extend(logs)
         self._set_status(job, status)
         if self.settings.resubmit != "rerun":
             self.garbage.extend(chunk.path for chunk in job.chunks)
 
     def discard(self, job: Job) -> None:
-        """A lost job will not be executed."""
+        """Discard the chunk files of a lost job, which is not executed."""
         _log.info("job_lost job_id=%s", job.id)
         self.garbage.extend(chunk.path for chunk in job.chunks)
 
     def take_garbage(self) -> list[Path]:
-        """The spool files that may be deleted now; the caller has to."""
+        """Return the spool files that the caller must delete now."""
         garbage, self.garbage = self.garbage, []
         return garbage
 
@@ -248,7 +255,7 @@ def _conflict(message: str) -> Refusal:
 
 
 def _check_same_schema(job: Job, chunk_type: ChunkType, columns: tuple[FileColumn, ...]) -> None:
-    """All chunks of a kind have one schema; upserted and deleted ones agree on the types of what they share."""
+    """Check that chunks of one type have the same schema, and that all chunks agree on the types of shared columns."""
     incoming = {column.name: column.type for column in columns}
     for chunk in job.chunks:
         earlier = {column.name: column.type for column in chunk.columns}

@@ -1,6 +1,6 @@
-"""Columns of target tables: their DuckDB types, the SQL that reads a file's column into them, and the silent cut.
+"""Columns of target tables: their DuckDB types, and the SQL that converts and silently truncates values for them.
 
-DuckDB keeps no VARCHAR lengths, so that the declared length of a column is its comment: `VARCHAR(80)`.
+DuckDB does not keep VARCHAR lengths, so the declared length of a column is stored in its comment: `VARCHAR(80)`.
 """
 
 import re
@@ -28,7 +28,7 @@ _LENGTH_COMMENT = re.compile(r"VARCHAR\((\d+)\)")
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """A column of a target table; `length` is the number of characters a VARCHAR keeps, None for no limit."""
+    """A column of a target table; `length` is the number of characters that a VARCHAR keeps, None for no limit."""
 
     name: str
     duckdb_type: str
@@ -36,28 +36,28 @@ class TargetColumn:
 
     @property
     def comment(self) -> str | None:
-        """Where the length is remembered."""
+        """The column comment that stores the length; None without a length."""
         return None if self.length is None else f"VARCHAR({self.length})"
 
 
 def length_of_comment(comment: str | None) -> int | None:
-    """The length a column was declared with, from its comment."""
+    """Return the length that a column was declared with, parsed from its comment; None without one."""
     match = _LENGTH_COMMENT.fullmatch(comment or "")
     return int(match[1]) if match else None
 
 
 def quote(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Quote a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text as an SQL literal."""
+    """Quote a text as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def declared_columns(columns: Sequence[FileColumn], spec: JobSpec, default_length: int) -> list[TargetColumn]:
-    """What a job says its table looks like, in the order of the file."""
+    """Return the columns that a job declares for its table, in the order of the file."""
     schema = {column.name.casefold(): column for column in spec.schema or ()}
     fallback = spec.fallback_varchar_length or default_length
     targets = []
@@ -76,15 +76,15 @@ def declared_columns(columns: Sequence[FileColumn], spec: JobSpec, default_lengt
 
 
 def parquet_expression(source: str, file_type: ColumnType, target: TargetColumn) -> str:
-    """The SQL value of a Parquet column in its target column."""
+    """Return the SQL expression that converts a Parquet column to its target column."""
     if file_type is ColumnType.DATETIME:
-        # By way of microseconds, since INT64 timestamps may come with a unit or a time zone of their own.
+        # Convert via microseconds, because INT64 timestamps can have other units and a time zone.
         source = _within_calendar(f"make_timestamp(epoch_us({source}))")
     return _cast(source, target)
 
 
 def csv_expression(source: str, column_name: str, target: TargetColumn, options: CsvOptions) -> str:
-    """The SQL value of a CSV column's text in its target column.
+    """Return the SQL expression that converts the text of a CSV column to its target column.
 
     Raises:
         ValueError: The date format is not supported.
@@ -113,7 +113,7 @@ def _cast(value: str, target: TargetColumn) -> str:
 
 
 def _within_calendar(moment: str) -> str:
-    """Only the years 1400 to 9999 exist."""
+    """Return SQL that turns timestamps outside the years 1400 to 9999 into NULL, as the platform does."""
     return f"CASE WHEN {moment} >= {_FIRST_DAY} AND {moment} < {_DAY_AFTER_LAST} THEN {moment} END"
 
 
@@ -124,7 +124,7 @@ def _plain_number(text: str, thousands: str, decimal: str) -> str:
 
 
 def _integer(number: str, column_name: str) -> str:
-    """A cast that refuses fractions instead of rounding them."""
+    """Return a cast to BIGINT that rejects fractions instead of rounding them."""
     message = literal(f"Column '{column_name}' cannot be read as INTEGER: ")
     return (
         f"CASE WHEN {number} IS NULL OR regexp_full_match({number}, '[+-]?[0-9]+') THEN CAST({number} AS BIGINT) "

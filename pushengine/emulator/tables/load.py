@@ -1,8 +1,9 @@
-"""Applying the chunks of a job to its table, in one transaction.
+"""Applies the chunks of a job to its table, in one transaction.
 
-REPLACE makes the table anew; DELTA appends, or with keys replaces the rows whose keys are equal. Chunks count in the
-order of their upload: a deleted row takes away what was there before it, an upserted one comes back. Among upserted
-rows with equal keys the highest value of the duplicate removal column wins, without one the last uploaded.
+REPLACE recreates the table. DELTA appends rows or, with keys, replaces the rows whose keys are equal. Chunks apply in the
+order of their upload: a deleted row removes earlier rows with the same keys, and a later upserted row adds them again.
+Among upserted rows with equal keys, the one with the highest value in the duplicate removal column wins. Without such a
+column, the last uploaded row wins, unless the job allows duplicates.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ _CSV_RELATION = "csv_chunk"
 
 
 class LoadError(Exception):
-    """The job ends in ERROR with this message in its logs."""
+    """A job that cannot be loaded: it ends with ERROR, and its logs contain this message."""
 
 
 class Load:
@@ -50,7 +51,7 @@ class Load:
         self._keys: list[int] = []
 
     def run(self) -> list[str]:
-        """Apply the job; returns its logs.
+        """Apply the job and return its logs.
 
         Raises:
             LoadError: The job cannot be applied.
@@ -74,7 +75,7 @@ class Load:
     # The table
 
     def _find_table(self) -> None:
-        """Names are case-insensitive in every script, which DuckDB's own are not."""
+        """Find the existing table and its columns; names are casefolded, because DuckDB ignores case only in ASCII."""
         rows = self._connection.execute(
             "SELECT schema_name, table_name, column_name, data_type, comment FROM duckdb_columns() "
             "WHERE database_name = current_database() AND NOT internal ORDER BY table_oid, column_index"
@@ -93,7 +94,7 @@ class Load:
 
     def _determine_columns(self, chunk: Chunk) -> None:
         columns = chunk.columns
-        if chunk.type is ChunkType.DELETE:  # a job that only deletes: nothing but its keys matters
+        if chunk.type is ChunkType.DELETE:  # the job only deletes, so only its keys matter
             keys = {key.casefold() for key in self._spec.keys}
             columns = tuple(column for column in columns if column.name.casefold() in keys)
         declared = declared_columns(columns, self._spec, self._settings.default_varchar_length)
@@ -104,7 +105,11 @@ class Load:
         self._keys = [folded.index(key.casefold()) for key in self._spec.keys]
 
     def _as_in_table(self, column: TargetColumn) -> TargetColumn:
-        """A table keeps its types and lengths when rows are added to it."""
+        """Return the existing column of the table, which keeps its type and length when rows are added.
+
+        Raises:
+            LoadError: The table has no such column, or its type differs.
+        """
         existing = {known.name.casefold(): known for known in self._existing}.get(column.name.casefold())
         if existing is None:
             raise LoadError(f"Column '{column.name}' does not exist in the table {self._spec.target_name}.")
@@ -135,7 +140,7 @@ class Load:
         self._existing = columns
 
     def _target(self) -> str:
-        """The head of an INSERT that takes the job's columns and the change date."""
+        """Return the target of an INSERT: the table with the job's columns and, if it has one, the change date."""
         return f"{self._table} ({', '.join([*(quote(c.name) for c in self._columns), *self._change_date_name()])})"
 
     def _change_date_name(self) -> list[str]:
@@ -145,7 +150,7 @@ class Load:
     # Rows without keys
 
     def _insert(self, target: str, chunk: Chunk, extra: Sequence[str] | None = None) -> int:
-        """Read a chunk into a table; returns the number of rows."""
+        """Insert the rows of a chunk into a table and return their number."""
         last = extra if extra is not None else [literal(str(self._change_date))] * len(self._change_date_name())
         with self._source(chunk) as (relation, values):
             sql = f"INSERT INTO {target} SELECT {', '.join([*values, *last])} FROM {relation}"  # noqa: S608
@@ -154,7 +159,7 @@ class Load:
 
     @contextlib.contextmanager
     def _source(self, chunk: Chunk) -> Iterator[tuple[str, list[str]]]:
-        """The relation of a chunk's file, and the SQL value of each of the job's columns in it."""
+        """Yield the relation that reads a chunk's file, and an SQL expression on it for each column of the job."""
         by_name = {column.name.casefold(): column for column in chunk.columns}
         values = []
         for target in self._columns:
@@ -173,13 +178,13 @@ class Load:
             try:
                 yield _CSV_RELATION, values
             finally:
-                with contextlib.suppress(duckdb.Error):  # refused in a failed transaction, whose error matters more
+                with contextlib.suppress(duckdb.Error):  # fails in an aborted transaction, whose own error matters more
                     self._connection.unregister(_CSV_RELATION)
 
     # Rows with keys
 
     def _merge(self, removal: int | None) -> list[str]:
-        """Find what the chunks mean for each key, then apply it."""
+        """Stage all rows, determine which deletes and upserts take effect for each key, apply them and return the logs."""
         self._stage()
         deleted = self._delete_deleted()
         self._choose_winners(removal)
@@ -187,7 +192,7 @@ class Load:
         return [f"{upserted} rows were upserted into {self._spec.target_name}, {deleted} deleted."]
 
     def _stage(self) -> None:
-        """Every row in upload order, so that the row id of the staging table is that order."""
+        """Copy every row to the staging table in upload order, so that its row ids give that order."""
         columns = ", ".join(f"c{index} {column.duckdb_type}" for index, column in enumerate(self._columns))
         self._connection.execute(f"CREATE TEMP TABLE staged ({columns}, is_delete BOOLEAN)")
         for chunk in self._job.chunks:
@@ -197,7 +202,7 @@ class Load:
         return ", ".join(f"c{index}" for index in self._keys)
 
     def _keys_equal(self, left: str) -> str:
-        """Staged keys equal those of the target table `t`."""
+        """Return the SQL condition that keys of the relation `left` equal those of the target table `t`."""
         return " AND ".join(f"{left}.c{index} = t.{quote(self._columns[index].name)}" for index in self._keys)
 
     def _delete_deleted(self) -> int:
@@ -247,7 +252,7 @@ class Load:
         return count
 
     def _kept_columns(self) -> list[str]:
-        """Columns of the table that the file does not have and an upsert leaves as they are."""
+        """Return the table columns that the chunks lack and whose values an upsert keeps."""
         if self._spec.nullifies_absent_columns:
             return []
         written = {column.name.casefold() for column in self._columns} | {CHANGE_DATE_COLUMN.casefold()}

@@ -1,7 +1,7 @@
 """The tables of an emulated team, in a DuckDB file or in memory.
 
-A file is held open only while something runs on it, so that other processes can look at it in between; an in-memory
-database lives as long as the store. Every method blocks and may be called from any thread.
+A file is open only while an operation uses it, so that other processes can read it in between. An in-memory database
+lives as long as the store. Every method blocks and may be called from any thread.
 """
 
 import contextlib
@@ -32,31 +32,31 @@ class Store:
         self._users = 0
 
     def open(self) -> None:
-        """Create the database, or see that it can be opened."""
+        """Create the database, or check that it can be opened."""
         with self._connection():
             pass
 
     def query(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement; it sees committed loads only."""
+        """Run one statement and return its rows; it sees committed loads only."""
         with self._connection() as connection:
             rows: list[tuple[Any, ...]] = connection.execute(sql, parameters).fetchall()
         return rows
 
     def transact(self, work: Callable[[Any], _Result]) -> _Result:
-        """Run `work` in one transaction of its own; loads take turns."""
+        """Run `work` in a transaction of its own and return its result; only one runs at a time."""
         with self._writing, self._connection() as connection:
             connection.execute("BEGIN")
             try:
                 result = work(connection)
                 connection.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(duckdb.Error):  # an aborted commit has rolled back already
+                with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already rolled back
                     connection.execute("ROLLBACK")
                 raise
         return result
 
     def close(self) -> None:
-        """Close what is still open; the file has been checkpointed by then."""
+        """Close the database if it is still open; a file was already checkpointed and closed by its last user."""
         with self._lock:
             if self._root is not None:
                 self._root.close()
@@ -94,8 +94,8 @@ class Store:
             try:
                 return duckdb.connect(str(self._database))
             except duckdb.IOException as exc:
-                # Another process holds the file, for a moment as we do, or for good. DuckDB has one class for this and for a file that
-                # cannot be opened at all, and no code: only its text tells them apart.
+                # Another process has the file open, either briefly, as this class does, or permanently. DuckDB raises the same class
+                # for a file that cannot be opened at all, without a code: only the text of the error distinguishes them.
                 if time.monotonic() > deadline or not any(word in str(exc) for word in _HELD_BY_ANOTHER):
                     raise
                 time.sleep(_OPEN_RETRY_SECONDS)

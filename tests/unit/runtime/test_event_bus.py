@@ -1,0 +1,39 @@
+"""Events reach sinks and subscribers."""
+
+from pushengine.events import WaitStarted
+from pushengine.runtime.event_bus import EventBus
+from pushengine.testing import RecordingSink
+
+
+def event(reason):
+    return WaitStarted(push_id="p", reason=reason)
+
+
+async def test_a_subscription_begins_with_the_call_and_not_with_its_first_step():
+    """A caller may subscribe, await a push, and only then iterate."""
+    bus = EventBus()
+    bus.emit(event("before"))
+    stream = bus.subscribe()
+    bus.emit(event("after"))
+    bus.close()
+    assert [one.reason async for one in stream] == ["after"]
+
+
+async def test_a_subscription_to_a_closed_bus_is_empty():
+    bus = EventBus()
+    bus.close()
+    assert [one async for one in bus.subscribe()] == []
+
+
+def test_a_sink_that_removes_itself_takes_no_event_from_the_next_one():
+    bus = EventBus()
+
+    class Once:
+        def emit(self, _event):
+            bus.remove(self)
+
+    last = RecordingSink()
+    bus.add(Once())
+    bus.add(last)
+    bus.emit(event("one"))
+    assert [one.reason for one in last.events] == ["one"]
