@@ -81,7 +81,7 @@ class Platform:
     def judge_submit(self) -> None:
         """Refuse a submit that arrives now, if the quota is spent."""
         self.arrivals.append(self.now())
-        if not self._quota.arrive().granted:
+        if not self._quota.admit().granted:
             self.refused += 1
             raise RateLimitedError("submit job: 429", status=429)
 

@@ -118,7 +118,7 @@ def cut(job: dict[str, Any]) -> dict[str, Any]:
     inference = SchemaInference(source.schema(), is_text=False)
     for batch in source.sample(harness.MIB):
         inference.observe(batch)
-    schema = inference.settle()
+    schema = inference.infer_schema()
     with Meter() as meter:
         for piece in source.passthrough_blocks(schema):
             checked_payload("000000", piece, schema, digests=(), filesystem=filesystem)

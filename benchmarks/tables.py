@@ -49,7 +49,7 @@ def encode(job: dict[str, Any]) -> dict[str, Any]:
     inference = SchemaInference(source.schema(), is_text=True)
     for batch in source.open():
         inference.observe(batch.decode())
-    schema = inference.settle()
+    schema = inference.infer_schema()
     options = encoding.EncodingOptions(compression="ZSTD" if variant == "zstd" else "SNAPPY")
     cpu = payload = nbytes = chunks = 0.0
 

@@ -36,7 +36,7 @@ from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime, system_runtime
-from pushengine.sources import check_words
+from pushengine.sources import check_paths
 from pushengine.sources.spool import SpoolHold, is_byte_stream
 from pushengine.text import utc
 
@@ -186,7 +186,7 @@ class PushEngine:
             JobError: The job failed, timed out or vanished.
             EngineClosedError: The engine was drained or closed.
         """
-        check_words(source)
+        check_paths(source)
         target = build_target(
             table,
             mode=mode,
@@ -195,7 +195,7 @@ class PushEngine:
             settings=self._settings,
             duplicate_removal_column=duplicate_removal_column,
         )
-        shared = self._opened()
+        shared = self._require_open()
         push_id = self._new_push_id()
         keeper = SpoolKeeper(self._resources.spool_folder, shared)
         with self._running(), SpoolHold() as hold:
@@ -239,7 +239,7 @@ class PushEngine:
             ConfigError: The push does not exist, is over, or belongs to another team or pool.
             PushEngineError: As for `push()`.
         """
-        shared = self._opened()
+        shared = self._require_open()
         found = await find_request(shared, push_id)
         if isinstance(found, Receipt):
             shared.finished.add(push_id)
@@ -252,7 +252,7 @@ class PushEngine:
 
     async def open_pushes(self) -> list[PushRow]:
         """Return the pushes into this pool that a killed or interrupted process left unfinished, oldest first."""
-        shared = self._opened()
+        shared = self._require_open()
         rows = await shared.journal.read(lambda file: file.pushes(state="open"))
         return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
 
@@ -268,35 +268,35 @@ class PushEngine:
 
     async def list_jobs(self) -> list[Job]:
         """Return all push jobs of the pool, including those created by other tools."""
-        self._opened()
+        self._require_open()
         return await self._client.list_jobs()
 
     async def get_job(self, job_id: str) -> Job:
         """Return one push job with its logs."""
-        self._opened()
+        self._require_open()
         return await self._client.get_job(JobId(job_id))
 
     async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
         """Return the chunks that a job holds."""
-        self._opened()
+        self._require_open()
         return await self._client.list_chunks(JobId(job_id))
 
     async def delete_job(self, job_id: str) -> None:
         """Delete a job and its chunks. A job that no longer exists is not an error."""
-        self._opened()
+        self._require_open()
         await self._client.delete_job(JobId(job_id))
 
     async def quota(self) -> QuotaStatus:
         """Return what is left of this hour's submit quota, as far as this host's ledger knows."""
-        self._opened()
+        self._require_open()
         return await self._resources.quota()
 
     async def check(self) -> list[CheckResult]:
         """Check URL, TLS, credentials, scope and pool permission, with a remedy for each failure. Changes nothing on the platform."""
-        self._opened()
+        self._require_open()
         return await run_checks(self._client, self._url, self._auth)
 
-    def _opened(self) -> Shared:
+    def _require_open(self) -> Shared:
         if self._shared is None or self._is_closed:
             state = "closed" if self._is_closed else "not open"
             raise EngineClosedError(f"this engine is {state}", hint="use it with `async with`")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
-_NUMBERS: Mapping[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVEL_NUMBERS: Mapping[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _DEBUG = (events.ChunkRead, events.ChunkEncoded, events.UploadStarted, events.ConcurrencyChanged)
 _WARNING = (
     events.RetryScheduled,
@@ -87,7 +87,7 @@ def configure_logging(format: LogFormat = "console", level: LogLevel = "info") -
             mask_secrets,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_NUMBERS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVEL_NUMBERS[level]),
         logger_factory=_StderrLogger,
         cache_logger_on_first_use=False,
     )
@@ -102,7 +102,7 @@ class LogSink:
     def emit(self, event: events.Event) -> None:
         """Log one event. A line that cannot be written is dropped: it must not fail the push."""
         try:
-            self._logger.log(_NUMBERS[level_of(event)], event.name, **event.fields())
+            self._logger.log(_LEVEL_NUMBERS[level_of(event)], event.name, **event.fields())
         except (OSError, ValueError):  # stderr is closed or full
             return
 

@@ -46,12 +46,12 @@ class Secret:
 
 def remember_secrets(secrets: Iterable[Secret]) -> None:
     """Make `mask` and the log lines of this process hide these values from now on."""
-    _secrets.update(_forms_of(text for secret in secrets if len(text := secret.reveal()) >= _SHORTEST_MASKED))
+    _secrets.update(_encodings_of(text for secret in secrets if len(text := secret.reveal()) >= _SHORTEST_MASKED))
 
 
 def mask(text: str) -> str:
     """Return the text with every secret known to this process masked."""
-    return _without(text, _secrets)
+    return _masked(text, _secrets)
 
 
 def clean_text(text: str) -> str:
@@ -62,10 +62,10 @@ def clean_text(text: str) -> str:
 
 def redact(text: str, secrets: Collection[str]) -> str:
     """Return the text with these values masked, including their base64 and URL-quoted forms."""
-    return _without(text, _forms_of(secret for secret in secrets if secret))
+    return _masked(text, _encodings_of(secret for secret in secrets if secret))
 
 
-def _forms_of(secrets: Iterable[str]) -> set[str]:
+def _encodings_of(secrets: Iterable[str]) -> set[str]:
     """Return each secret in plain form, in base64, and quoted as in URLs and in form bodies."""
     return {
         form
@@ -79,7 +79,7 @@ def _forms_of(secrets: Iterable[str]) -> set[str]:
     }
 
 
-def _without(text: str, forms: Collection[str]) -> str:
+def _masked(text: str, forms: Collection[str]) -> str:
     for form in sorted(forms, key=len, reverse=True):  # longest first: a shorter form may be part of a longer one
         text = text.replace(form, MASKED)
     return text

@@ -77,12 +77,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` jumps to the next timer whenever nothing else is ready."""
 
     def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
+        self._time_selector = _JumpingSelector()
+        super().__init__(self._time_selector)
 
     def time(self) -> float:
         """Return the virtual seconds since the loop was created."""
-        return self._jumping.elapsed
+        return self._time_selector.elapsed
 
 
 class VirtualClock:
@@ -312,7 +312,7 @@ class EmulatorThread:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Future[None] = Future()
-        self._end: Future[None] = Future()
+        self._outcome: Future[None] = Future()
 
     def __enter__(self) -> Self:
         self.start()
@@ -353,7 +353,7 @@ class EmulatorThread:
         if self._thread is not None:
             raise RuntimeError("the emulator is running already")
         listening: Future[None] = Future()
-        self._stop, self._end = Future(), Future()
+        self._stop, self._outcome = Future(), Future()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="pushengine-emulator-loop")
         self._thread.start()
         try:
@@ -369,16 +369,16 @@ class EmulatorThread:
             return
         self._stop.set_result(None)
         thread.join()
-        self._end.result()
+        self._outcome.result()
 
     def _run(self, listening: Future[None]) -> None:
         try:
             with asyncio.Runner() as runner:
                 runner.run(self._serve(listening))
         except BaseException as exc:  # noqa: BLE001 - re-raised by close()
-            self._end.set_exception(exc)
+            self._outcome.set_exception(exc)
         else:
-            self._end.set_result(None)
+            self._outcome.set_result(None)
 
     async def _serve(self, listening: Future[None]) -> None:
         """Run the emulator until `close()`; a failure to start is passed to `start()` through `listening`."""

@@ -47,8 +47,10 @@ _SETTINGS = {
     "PUSHENGINE_POOL_ID": "pool permission",
     "pool_id": "pool permission",
 }
-_CLOSED = "nothing listens there: check host and port of the URL, and whether a firewall or a proxy is in between"
-_NO_TLS = "the server does not speak TLS as we do on this port: check the port of the URL, and what a proxy in between makes of it"
+_REFUSED_REMEDY = (
+    "nothing listens there: check host and port of the URL, and whether a firewall or a proxy is in between"
+)
+_TLS_REMEDY = "the server does not speak TLS as we do on this port: check the port of the URL, and what a proxy in between makes of it"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class _Probes:
     team: _CheckResponse | None = None
     jobs: _CheckResponse | None = None
 
-    def at_team(self) -> list[_CheckResponse]:
+    def team_outcomes(self) -> list[_CheckResponse]:
         """Return the outcomes of the calls to the team's own address, in the order of the calls."""
         token_url = self.credentials.token_url if isinstance(self.credentials, OAuthClient) else None
         is_elsewhere = token_url and urllib.parse.urlsplit(token_url).netloc != self.url.netloc
@@ -101,7 +103,7 @@ async def run_checks(client: DataPushClient, url: str, credentials: Credentials)
     return [_check_url(probes), _check_tls(probes), *_check_access(probes)]
 
 
-def failed_setting(error: ConfigError) -> list[CheckResult] | None:
+def results_for_bad_setting(error: ConfigError) -> list[CheckResult] | None:
     """Return the lines for a missing or invalid setting that prevents all calls; None if the error is about any other setting."""
     name = _SETTINGS.get(error.key or "")
     return (name and [_failed(name, error) if check == name else _unchecked(check) for check in CHECKS]) or None
@@ -120,7 +122,7 @@ async def _call(call: Awaitable[Any]) -> _CheckResponse:
 
 
 def _check_url(probes: _Probes) -> CheckResult:
-    responses = probes.at_team()
+    responses = probes.team_outcomes()
     if any(response.was_answered for response in responses):
         return _passed("URL", f"{probes.team_name} answers")
     if not responses:
@@ -129,20 +131,20 @@ def _check_url(probes: _Probes) -> CheckResult:
     if _tls_error(error) is not None:
         return _passed("URL", f"{probes.team_name} accepts connections")
     is_closed = any(getattr(link, "errno", None) == errno.ECONNREFUSED for link in iter_causes(error))
-    return _failed("URL", error, remedy=_CLOSED if is_closed else None)
+    return _failed("URL", error, remedy=_REFUSED_REMEDY if is_closed else None)
 
 
 def _check_tls(probes: _Probes) -> CheckResult:
     if probes.url.scheme == "http":
         return _passed("TLS", "not used (loopback)")
-    responses = probes.at_team()
+    responses = probes.team_outcomes()
     if any(response.was_answered for response in responses):
         return _passed("TLS", "the certificate is verified")
     broken = _tls_error(responses[0].error) if responses else None
     if broken is None:
         return _unchecked("TLS")
     is_certificate = isinstance(broken, ssl.SSLCertVerificationError)
-    return _failed("TLS", responses[0].error, remedy=None if is_certificate else _NO_TLS)
+    return _failed("TLS", responses[0].error, remedy=None if is_certificate else _TLS_REMEDY)
 
 
 def _check_access(probes: _Probes) -> list[CheckResult]:
@@ -163,7 +165,7 @@ def _check_client(who: OAuthClient, probes: _Probes) -> CheckResult:
             return _passed("credentials", f"OAuth client {who.client_id} is known")
         return _failed("credentials", refused)
     if refused is not None:
-        return _unchecked("credentials") if probes.at_team() else _failed("credentials", refused)
+        return _unchecked("credentials") if probes.team_outcomes() else _failed("credentials", refused)
     if probes.jobs is not None and isinstance(probes.jobs.error, AuthenticationError):
         return _failed(
             "credentials",
@@ -205,13 +207,13 @@ def _check_scope(who: OAuthClient, probes: _Probes) -> CheckResult:
     if set(who.scope.split()) <= granted and (granted & _PUSH_SCOPES or not is_denied):
         return _passed("scope", f"granted: {granted_scopes}")
     wanted = who.scope if not set(who.scope.split()) <= granted else " or ".join(sorted(_PUSH_SCOPES))
-    lacking = AuthenticationError(
+    missing_scope = AuthenticationError(
         f"granted: {granted_scopes}; needed: {wanted}",
         status=200,
         code="invalid_scope",
         hint="give the OAuth client that scope in the team's settings, and ask for it: [auth] scope in the config file",
     )
-    return _failed("scope", lacking)
+    return _failed("scope", missing_scope)
 
 
 def _check_pool(who: Credentials, probes: _Probes) -> CheckResult:

@@ -55,7 +55,7 @@ def environment_proxy(url: str) -> dict[str, Any]:
         return {}
     address = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if address.scheme not in ("http", "https") or not address.hostname:
-        _refuse_proxy()
+        _raise_bad_proxy()
     login, password = urllib.parse.unquote(address.username or ""), urllib.parse.unquote(address.password or "")
     options: dict[str, Any] = {"proxy": f"{address.scheme}://{address.netloc.rpartition('@')[2]}"}
     if login:
@@ -63,7 +63,7 @@ def environment_proxy(url: str) -> dict[str, Any]:
     return options
 
 
-def _refuse_proxy() -> NoReturn:
+def _raise_bad_proxy() -> NoReturn:
     raise ConfigError(
         "the proxy that the environment names cannot be used",
         key="HTTPS_PROXY",
@@ -91,15 +91,15 @@ def open_socket(address: tuple[Any, ...], *, stall_timeout_seconds: float) -> so
     return sock
 
 
-def forget_closed(sockets: list[socket.socket]) -> None:
+def remove_closed(sockets: list[socket.socket]) -> None:
     """Remove the closed sockets from the list, in place."""
     sockets[:] = [sock for sock in sockets if sock.fileno() != -1]
 
 
-async def end_sockets(sockets: list[socket.socket]) -> None:
+async def shut_down_sockets(sockets: list[socket.socket]) -> None:
     """Shut down connections that aiohttp has released but that still wait for the peer to close (TLS: up to 30 s); empty the list."""
     for _ in range(50):
-        forget_closed(sockets)
+        remove_closed(sockets)
         if not sockets:
             return
         for sock in sockets:

@@ -186,7 +186,7 @@ class DataPushClient:
             return await self.get_job(JobId(job_id))
         server_now = wire.parse_http_date(wire.header(response.headers, "date")) or self._clock.now()
         earliest = server_now - elapsed_seconds - _CLOCK_SLACK_SECONDS
-        fitting = [
+        candidates = [
             job
             for job in await self.list_jobs()
             if job.target_name == target.table
@@ -195,12 +195,12 @@ class DataPushClient:
             and job.last_modified is not None
             and job.last_modified.timestamp() >= earliest
         ]
-        if len(fitting) != 1:
+        if len(candidates) != 1:
             raise OutcomeUnknownError(
-                f"{call.operation}: the answer names no job, and {len(fitting)} new jobs of the pool could be it",
+                f"{call.operation}: the answer names no job, and {len(candidates)} new jobs of the pool could be it",
                 hint="an unused job does no harm: the platform deletes it in time",
             )
-        return fitting[0]
+        return candidates[0]
 
     async def _request(
         self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None = None
@@ -259,4 +259,4 @@ async def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call
             return await asyncio.to_thread(parse, response.body, operation=call.operation, status=response.status)
         return parse(response.body, operation=call.operation, status=response.status)
     except UnexpectedResponseError as error:
-        raise error.replace(disposition=call.if_unclear) from error.__cause__
+        raise error.replace(disposition=call.unclear_disposition) from error.__cause__

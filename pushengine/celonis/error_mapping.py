@@ -7,7 +7,7 @@ What a failure proves (create, upload and submit are the calls that are not idem
     no response to create, upload or submit                  OutcomeUnknownError: the call may have taken effect
     4xx, except 408 and 425                                  the request was refused
     5xx, 408, 425 or an unusable response to these three     disposition `outcome_unknown`
-    3xx, or HTML or another body not from the platform       proves nothing: handled like an unusable response (but see `_FROM_PROXIES_TOO`)
+    3xx, or HTML or another body not from the platform       proves nothing: handled like an unusable response (but see `_PROXY_STATUSES`)
 
 Whether a failed call may have taken effect depends on both the call and the failure, so these functions take both. Messages quote
 nothing that could contain a secret.
@@ -44,10 +44,16 @@ _RUN_AGAIN = "check network and proxy, and run again"
 _NO_REASON = "it was reset or closed"
 _CHECK_FIRST = "it may have been done: it is looked up before anything is sent again"
 
-_FROM_PROXIES_TOO = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
+_PROXY_STATUSES = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
 """Statuses that mean the same whether a proxy or the platform sends them. With any other, above all 404, an HTML page proves nothing."""
 
-BORDER_ERRORS = (aiohttp.ClientError, HttpProcessingError, aiohttp.EofStream, aiohttp.WSMessageTypeError, OSError)
+TRANSPORT_EXCEPTIONS = (
+    aiohttp.ClientError,
+    HttpProcessingError,
+    aiohttp.EofStream,
+    aiohttp.WSMessageTypeError,
+    OSError,
+)
 """The exceptions that aiohttp, the OS and asyncio raise (`asyncio.TimeoutError` is an OSError)."""
 _UNSENT = (
     aiohttp.ClientConnectorError,  # DNS, TCP, TLS, certificate, proxy
@@ -79,7 +85,7 @@ class Call:
     max_response_bytes: int = _MAX_RESPONSE_BYTES
 
     @property
-    def if_unclear(self) -> Disposition:
+    def unclear_disposition(self) -> Disposition:
         """Disposition of a failure that leaves open whether the call took effect."""
         return "transient" if self.is_idempotent else "outcome_unknown"
 
@@ -92,10 +98,10 @@ def response_error(response: wire.ApiResponse, call: Call, *, now: float, secret
             location = urllib.parse.urlsplit(location).hostname or "the same host"
         where = clip_text(redact(clean_text(location), secrets), 200)
         what = f"is a redirect to {where}, which is not followed"
-        return _impostor(response, call, what, hint="set the URL to the address of the team itself")
-    if response.status not in _FROM_PROXIES_TOO and response.body.lstrip()[:1] == b"<":
+        return _foreign_response(response, call, what, hint="set the URL to the address of the team itself")
+    if response.status not in _PROXY_STATUSES and response.body.lstrip()[:1] == b"<":
         hint = "does a proxy stand between here and the platform, and is the URL that of a Celonis team?"
-        return _impostor(response, call, "came with a page that is not the platform's", hint=hint)
+        return _foreign_response(response, call, "came with a page that is not the platform's", hint=hint)
     return error_responses.parse_error(
         response.status,
         response.headers,
@@ -103,7 +109,7 @@ def response_error(response: wire.ApiResponse, call: Call, *, now: float, secret
         operation=call.operation,
         now=now,
         secrets=secrets,
-        if_unclear=call.if_unclear,
+        unclear_disposition=call.unclear_disposition,
     )
 
 
@@ -115,23 +121,23 @@ def require_genuine(response: wire.ApiResponse, call: Call) -> None:
     """
     if call.optional_response is None or not response.body.strip():
         return
-    problem = wire.find_impostor(response, call.optional_response, call.job_id)
+    problem = wire.find_foreign_body(response, call.optional_response, call.job_id)
     if problem is not None:
         hint = "does a proxy or a login page stand between here and the platform?"
-        raise _impostor(response, call, f"came with an answer that is not the platform's: {problem}", hint=hint)
+        raise _foreign_response(response, call, f"came with an answer that is not the platform's: {problem}", hint=hint)
 
 
-def _impostor(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
+def _foreign_response(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
     """Build the error for a response that is not from the platform. Such a response does not prove whether the call took effect."""
     return UnexpectedResponseError(
         f"{call.operation}: status {response.status} {what}",
         status=response.status,
         hint=hint,
-        disposition=call.if_unclear,
+        disposition=call.unclear_disposition,
     )
 
 
-def border_error(
+def translate_error(
     exc: BaseException, call: Call, *, is_sent: bool = True, upload: Upload | None = None
 ) -> PushEngineError:
     """Translate an exception of aiohttp, the OS or asyncio. Its text is not quoted, since it may contain addresses with secrets."""
@@ -146,7 +152,7 @@ def border_error(
             f"{call.operation}: the answer is no proper HTTP",
             status=getattr(exc, "status", 0),
             hint="is a proxy in between?",
-            disposition=call.if_unclear,
+            disposition=call.unclear_disposition,
         )
     if upload is not None and not upload.body.is_started:
         return ConnectionFailedError(
@@ -216,7 +222,7 @@ def _reason(exc: BaseException) -> str:
     return clean_text(reason) if isinstance(reason, str) and reason else _NO_REASON
 
 
-def defused(exc: BaseException) -> BaseException:
+def without_secrets(exc: BaseException) -> BaseException:
     """Remove from an exception and its causes, in place, what could reveal secrets: request headers, proxy passwords, server text.
 
     Server text may repeat what was sent. The parts of responses that messages quote go through `redact`.

@@ -31,14 +31,14 @@ from pushengine.redaction import clean_text, clip_text, redact
 
 _MAX_ERROR_SCAN_BYTES = 64 * 1024
 _MAX_WAIT_SECONDS = 24 * 3600.0
-_LEAST_EPOCH = 1e9
+_MIN_EPOCH_SECONDS = 1e9
 _HALF_DAY_SECONDS = 12 * 3600
 _DAY_SECONDS = 24 * 3600
 
-_UNCLEAR = frozenset({408, 425})
+_UNCLEAR_STATUSES = frozenset({408, 425})
 """Statuses as unclear as 5xx: the server may not have read the whole request (408) or not have processed it yet (425)."""
 
-_KINDS: Mapping[int, tuple[type[ApiError], str]] = {
+_ERROR_CLASSES: Mapping[int, tuple[type[ApiError], str]] = {
     401: (
         AuthenticationError,
         (
@@ -68,7 +68,7 @@ def parse_error(
     operation: str,
     now: float,
     secrets: Collection[str] = (),
-    if_unclear: Disposition | None = None,
+    unclear_disposition: Disposition | None = None,
 ) -> ApiError:
     """Build the error for a response that is not 2xx.
 
@@ -79,7 +79,7 @@ def parse_error(
         operation: Description for the message: what was attempted, on what.
         now: Seconds UTC, to convert a clock time into a wait.
         secrets: Values to mask, in case the response repeats them.
-        if_unclear: Disposition of a response that leaves open whether the call took effect; None means the default of the error class.
+        unclear_disposition: Disposition of a response that leaves open whether the call took effect; None means the default of the error class.
     """
     found = _explain(body)
     text = clip_text(redact(clean_text(found.text), secrets))
@@ -93,7 +93,7 @@ def parse_error(
         + (f", {text}" if text else "")
         + (f" [{', '.join(details)}]" if details else "")
     )
-    kind, hint = _KINDS.get(status, (None, ""))
+    kind, hint = _ERROR_CLASSES.get(status, (None, ""))
     if kind is RateLimitedError:
         return RateLimitedError(
             message,
@@ -104,15 +104,15 @@ def parse_error(
             retry_after_seconds=retry_after_seconds(headers, body, now),
         )
     if kind is None:
-        kind, hint = _kind_of_range(status)
-    is_unclear = status in _UNCLEAR or status >= 500  # noqa: PLR2004 - HTTP status class
+        kind, hint = _class_of_status(status)
+    is_unclear = status in _UNCLEAR_STATUSES or status >= 500  # noqa: PLR2004 - HTTP status class
     return kind(
         message,
         status=status,
         code=code,
         request_id=request_id,
         hint=hint,
-        disposition=if_unclear if is_unclear else None,
+        disposition=unclear_disposition if is_unclear else None,
     )
 
 
@@ -160,7 +160,7 @@ def token_error_code(response: ApiResponse) -> str | None:
     return "invalid_client" if response.status == 401 else None  # noqa: PLR2004 - an HTTP status
 
 
-def _kind_of_range(status: int) -> tuple[type[ApiError], str]:
+def _class_of_status(status: int) -> tuple[type[ApiError], str]:
     if 400 <= status < 500:  # noqa: PLR2004 - HTTP status classes
         return InvalidRequestError, "the platform refuses the request as it is"
     if status >= 500:  # noqa: PLR2004
@@ -189,7 +189,7 @@ def retry_after_seconds(headers: Mapping[str, str], body: bytes, now: float) -> 
             return _wait(seconds if seconds is not None else (date or now) - now)
     seconds = parse_seconds(header(headers, "x-ratelimit-reset"))
     if seconds is not None:
-        return _wait(seconds - now if seconds >= _LEAST_EPOCH else seconds)
+        return _wait(seconds - now if seconds >= _MIN_EPOCH_SECONDS else seconds)
     return _clock_time(_explain(body).text, now)
 
 

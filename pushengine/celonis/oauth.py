@@ -11,7 +11,7 @@ from typing import Literal
 
 from pushengine.celonis import wire
 from pushengine.celonis.error_responses import parse_token_error, token_error_code
-from pushengine.celonis.wire import parse_object, parse_seconds, refuse
+from pushengine.celonis.wire import parse_object, parse_seconds, raise_unusable
 from pushengine.credentials import AppKey, Credentials, OAuthClient
 from pushengine.errors import EngineClosedError, PushEngineError, UnexpectedResponseError
 from pushengine.runtime.clock import Clock
@@ -66,12 +66,12 @@ def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant
     raw = parse_object(body, operation=operation, status=status)
     token = raw.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token or " " in token:
-        refuse(operation, status, "it holds no usable access_token")
+        raise_unusable(operation, status, "it holds no usable access_token")
     if str(raw.get("token_type") or "Bearer").lower() != "bearer":
-        refuse(operation, status, "its token_type is not Bearer")
+        raise_unusable(operation, status, "its token_type is not Bearer")
     lifetime = parse_seconds(raw.get("expires_in", 300))
     if lifetime is None or lifetime <= 0:
-        refuse(operation, status, "its expires_in is no positive number")
+        raise_unusable(operation, status, "its expires_in is no positive number")
     return TokenGrant(token, lifetime, str(raw.get("scope") or ""))
 
 

@@ -21,8 +21,14 @@ from typing import Any
 import aiohttp
 
 from pushengine.celonis import wire
-from pushengine.celonis.connections import build_ssl_context, end_sockets, environment_proxy, forget_closed, open_socket
-from pushengine.celonis.error_mapping import BORDER_ERRORS, Call, border_error, defused
+from pushengine.celonis.connections import (
+    build_ssl_context,
+    environment_proxy,
+    open_socket,
+    remove_closed,
+    shut_down_sockets,
+)
+from pushengine.celonis.error_mapping import TRANSPORT_EXCEPTIONS, Call, translate_error, without_secrets
 from pushengine.celonis.upload import Upload, UploadBody
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import EngineClosedError, UnexpectedResponseError
@@ -44,11 +50,11 @@ class _Sending:
 
 
 def _trace_sending() -> aiohttp.TraceConfig:
-    async def note(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
+    async def mark_started(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
         context.trace_request_ctx.is_started = True
 
     trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(note)
+    trace.on_request_headers_sent.append(mark_started)
     return trace
 
 
@@ -134,10 +140,10 @@ class Transport:
                 if upload is not None and upload.body.is_complete:
                     upload.is_finished = True
                 return wire.ApiResponse(response.status, response.headers, body, is_complete=is_complete)
-        except BORDER_ERRORS as exc:
+        except TRANSPORT_EXCEPTIONS as exc:
             if upload is not None and upload.body.error is not None:
                 raise upload.body.error from upload.body.error.__cause__
-            raise border_error(defused(exc), call, is_sent=sending.is_started, upload=upload) from exc
+            raise translate_error(without_secrets(exc), call, is_sent=sending.is_started, upload=upload) from exc
         except RuntimeError as exc:
             if self._is_closed:
                 raise EngineClosedError(f"{call.operation}: the client was closed") from exc
@@ -183,7 +189,7 @@ class Transport:
         )
 
     def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        forget_closed(self._sockets)
+        remove_closed(self._sockets)
         self._sockets.append(open_socket(address, stall_timeout_seconds=self._settings.stall_timeout_seconds))
         return self._sockets[-1]
 
@@ -206,7 +212,7 @@ class Transport:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._http.close()
-        await end_sockets(self._sockets)
+        await shut_down_sockets(self._sockets)
 
 
 async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> tuple[bytes, bool]:
@@ -222,7 +228,7 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
                 if len(data) > call.max_response_bytes:
                     _refuse_size(response.status, call, is_status_enough=is_status_enough)
                     return bytes(data), False
-    except BORDER_ERRORS:
+    except TRANSPORT_EXCEPTIONS:
         if not is_status_enough:
             raise
         return bytes(data), False

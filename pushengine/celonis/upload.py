@@ -102,12 +102,12 @@ class UploadBody(aiohttp.payload.Payload):
         self._transport = writer.transport
         if self._transport is None or self._transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was closed before the body began")
-        await self._hand_over(writer, self._head)
+        await self._write_piece(writer, self._head)
         if isinstance(self._source, FileParts):
             await self._write_parts(writer, self._source)
         else:
             await self._write_slices(writer, self._source)
-        await self._hand_over(writer, self._tail)
+        await self._write_piece(writer, self._tail)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Call `write`. `content_length` is ignored, because the body knows its length."""
@@ -130,7 +130,7 @@ class UploadBody(aiohttp.payload.Payload):
         # Given a whole payload, asyncio copies it and, over TLS, encrypts the remainder over and over: gigabytes of memory, and
         # seconds in which the loop does nothing else. The slices are views, and the loop runs after each one.
         for start in range(0, view.nbytes, SLICE_BYTES):
-            await self._hand_over(writer, view[start : start + SLICE_BYTES])
+            await self._write_piece(writer, view[start : start + SLICE_BYTES])
 
     async def _write_parts(self, writer: AbstractStreamWriter, source: FileParts) -> None:
         async with contextlib.aclosing(self._pieces(source)) as pieces:
@@ -167,7 +167,7 @@ class UploadBody(aiohttp.payload.Payload):
         self.error = SourceReadError(what, source=file.uri)
         raise self.error from cause
 
-    async def _hand_over(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
+    async def _write_piece(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
         self.bytes_sent += len(piece)  # before the write: some bytes may be sent even if the call fails
         await writer.write(piece)
         if self.is_complete:

@@ -295,7 +295,7 @@ def parse_http_date(value: str | None) -> float | None:
         return None
 
 
-def find_impostor(response: ApiResponse, expected: OptionalResponse, job_id: str | None) -> str | None:
+def find_foreign_body(response: ApiResponse, expected: OptionalResponse, job_id: str | None) -> str | None:
     """Return why a non-empty body cannot be from the platform, or None if it can.
 
     The platform's responses to submit, upload and delete are not documented (fact sheet 1.2), so this requires little: JSON that reports no
@@ -345,13 +345,13 @@ def _load(body: bytes, operation: str, status: int) -> Any:
 def _load_list(body: bytes, operation: str, status: int) -> list[Any]:
     raw = _load(body, operation, status)
     if not isinstance(raw, list):
-        refuse(operation, status, "it is no list")
+        raise_unusable(operation, status, "it is no list")
     return raw
 
 
 def _require_object(raw: Any, operation: str, status: int) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        refuse(operation, status, "it is no JSON object")
+        raise_unusable(operation, status, "it is no JSON object")
     return raw
 
 
@@ -359,11 +359,11 @@ def _job(raw: Any, operation: str, status: int) -> Job:
     raw = _require_object(raw, operation, status)
     job_id = raw.get("id")
     if not isinstance(job_id, str) or not job_id:
-        refuse(operation, status, "a job in it has no id")
+        raise_unusable(operation, status, "a job in it has no id")
     try:
         job_status = JobStatus(raw.get("status"))
     except ValueError:
-        refuse(
+        raise_unusable(
             operation,
             status,
             f"job {clean_text(job_id)} has the unknown status {clean_text(str(raw.get('status')))[:40]!r}",
@@ -383,12 +383,12 @@ def _chunk(raw: Any, operation: str, status: int) -> RemoteChunk:
     raw = _require_object(raw, operation, status)
     chunk_id = raw.get("id")
     if not isinstance(chunk_id, str) or not chunk_id:
-        refuse(operation, status, "a chunk in it has no id")
+        raise_unusable(operation, status, "a chunk in it has no id")
     checksum = raw.get("checksum")
     return RemoteChunk(chunk_id, str(raw.get("type") or ""), str(checksum) if checksum else None)
 
 
-def refuse(operation: str, status: int, reason: str) -> NoReturn:
+def raise_unusable(operation: str, status: int, reason: str) -> NoReturn:
     """Raise the error for a response that does not parse.
 
     Raises:

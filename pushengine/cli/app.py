@@ -17,12 +17,12 @@ from pushengine.cli import options, runner, terminal
 from pushengine.cli.commands import jobs, journal, local, push, pushes, team
 from pushengine.cli.exit_codes import EXIT_USAGE
 
-_ENDING = "Exit codes: 0 done, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
+_EPILOG = "Exit codes: 0 done, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
 
 app = typer.Typer(
     name="pushengine",
     help="Tables into Celonis data pools: fast, in bounded memory, inside the submit quota.",
-    epilog=_ENDING,
+    epilog=_EPILOG,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -15,7 +15,7 @@ from pushengine.cli.options import DATABASE_SUFFIXES
 from pushengine.errors import ConfigError
 
 _NO_FILE = re.compile(r":memory:|\w{2,}:")  # a single letter before the colon is a Windows drive
-_MAGIC_PLACE = slice(8, 12)
+_MAGIC_SLICE = slice(8, 12)
 _MAGIC = b"DUCK"
 
 
@@ -57,7 +57,7 @@ def check_database(database: Path, option: str) -> None:
 
 def _is_duckdb(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(_MAGIC_PLACE.stop)[_MAGIC_PLACE] == _MAGIC
+        return file.read(_MAGIC_SLICE.stop)[_MAGIC_SLICE] == _MAGIC
 
 
 @contextlib.contextmanager

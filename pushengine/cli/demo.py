@@ -223,7 +223,7 @@ async def run(
         ):
             receipt = await engine.push(path, table=TABLE)
             quota = await engine.quota()
-            found, cases_found, vendor_id = await _look(emulator)
+            found, cases_found, vendor_id = await _query_table(emulator)
     if found != expected:
         raise PushEngineError(
             f"the table holds {found.total():,} rows, {expected.total():,} were generated, or their activities differ",
@@ -238,7 +238,7 @@ def _write_log(path: Path, cases: int, seed: int) -> collections.Counter[str]:
     return collections.Counter(table["ACTIVITY"].to_pylist())
 
 
-async def _look(emulator: Emulator) -> tuple[collections.Counter[str], int, str]:
+async def _query_table(emulator: Emulator) -> tuple[collections.Counter[str], int, str]:
     counts = await emulator.query(f'SELECT "ACTIVITY", count(*) FROM "{TABLE}" GROUP BY 1')  # noqa: S608 - the table name is a constant
     [(cases, vendor_id)] = await emulator.query(
         f'SELECT count(DISTINCT "CASE_ID"), min("VENDOR_ID") FROM "{TABLE}"'  # noqa: S608 - the table name is a constant

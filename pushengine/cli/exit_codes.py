@@ -51,16 +51,16 @@ def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat tabl
     if isinstance(cause, errors.ConfigError):
         return EXIT_USAGE
     if isinstance(cause, errors.LedgerError | errors.JournalError):
-        return EXIT_TEMPORARY if _may_pass(cause) else EXIT_USAGE
+        return EXIT_TEMPORARY if _is_temporary(cause) else EXIT_USAGE
     if isinstance(cause, _TEMPORARY):
         return EXIT_TEMPORARY
     return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
 
 
-def _may_pass(error: errors.LedgerError | errors.JournalError) -> bool:
-    from pushengine.state.sqlite import may_pass
+def _is_temporary(error: errors.LedgerError | errors.JournalError) -> bool:
+    from pushengine.state.sqlite import is_temporary
 
-    return isinstance(error, errors.JournalLockedError) or may_pass(error.__cause__)
+    return isinstance(error, errors.JournalLockedError) or is_temporary(error.__cause__)
 
 
 def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[str, str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pushengine.cli.push_sessions import ByOthers, Session
+from pushengine.cli.push_sessions import RecordedByOthers, Session
 from pushengine.journal import facts
 from pushengine.journal.facts import Fact, FactRow, SessionStarted
 from pushengine.journal.state import ChunkRecord, JobRecord, PushHistory
@@ -80,52 +80,54 @@ class Narrator:
         self._reconciled: list[tuple[float, facts.ChunkReconciled]] = []
         self._refusals: list[tuple[float, str]] = []
         self._polls: list[tuple[float, str]] = []
-        self._creates = 0
+        self._create_attempts = 0
 
-    def tell(self, rows: Iterable[FactRow]) -> None:
+    def add_facts(self, rows: Iterable[FactRow]) -> None:
         """Convert all facts to lines. Facts of unknown kinds, written by a newer version, are skipped."""
         for row in rows:
             if row.fact is None:
                 continue
-            if self._is_open and (isinstance(row.fact, SessionStarted) or self._is_by_others(row.fact, row.at)):
+            if self._is_open and (
+                isinstance(row.fact, SessionStarted) or self._is_recorded_by_others(row.fact, row.at)
+            ):
                 self._end_session()
-            self._write_held_back(row.fact)
+            self._flush_held_back(row.fact)
             self.history.apply(row.fact, row.at)
             self._write_fact(row.fact, row.at)
-        self._write_held_back(None)
+        self._flush_held_back(None)
         if self._is_open:
             self._end_session()
 
-    def _is_by_others(self, fact: Fact, at: float) -> bool:
+    def _is_recorded_by_others(self, fact: Fact, at: float) -> bool:
         session = self._sessions[self._number - 1]
-        return session.ended == "killed" and isinstance(fact, ByOthers) and at > session.ended_at
+        return session.ended == "killed" and isinstance(fact, RecordedByOthers) and at > session.ended_at
 
     def _write_fact(self, fact: Fact, at: float) -> None:  # noqa: C901, PLR0912 - one flat table
         match fact:
             case facts.PushPlanned():
                 columns = len((fact.schema or {}).get("columns", ()))
-                self._say(at, f"planned: {_plan_in_words(fact.target)}, {format_count(columns, 'column')}")
+                self._add_line(at, f"planned: {_plan_in_words(fact.target)}, {format_count(columns, 'column')}")
             case facts.SessionStarted():
                 self._begin_session(fact, at)
             case facts.PushInterrupted():
                 self._write_interruption(fact, at)
             case facts.PushFailed():
                 self._is_open = False
-                self._say(at, f"failed: {fact.error}")
+                self._add_line(at, f"failed: {fact.error}")
             case facts.PushFinished(receipt=receipt):
                 self._is_open = False
                 count = format_count(receipt["chunks"], "chunk")
                 sent = format_bytes(receipt["payload_bytes"])
-                self._say(at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
+                self._add_line(at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
             case facts.PushSuperseded(reason=reason):
-                self._say(
+                self._add_line(
                     at,
                     f"given up: {reason}" + ("" if reason == facts.NOBODY_RESUMED else "; a new push took its place"),
                 )
             case facts.PushRestarted():
-                self._say(at, f"started again in a fresh job: {fact.reason}")
+                self._add_line(at, f"started again in a fresh job: {fact.reason}")
             case facts.JobIntended():
-                self._creates += 1
+                self._create_attempts += 1
             case facts.JobCreated():
                 self._write_job_created(fact, at)
             case facts.JobDiscarded():
@@ -141,7 +143,7 @@ class Narrator:
             case facts.SubmitRefused():
                 self._refusals.append((at, fact.error))
             case facts.SubmitUnknown():
-                self._say(at, f"submit without an answer, so unknown: {fact.error}")
+                self._add_line(at, f"submit without an answer, so unknown: {fact.error}")
             case facts.SubmitAccepted():
                 self._write_submit_accepted(fact, at)
             case facts.JobPolled():
@@ -149,14 +151,14 @@ class Narrator:
             case facts.JobSettled():
                 self._write_job_settled(fact, at)
 
-    def _say(self, at: float, text: str) -> None:
+    def _add_line(self, at: float, text: str) -> None:
         time = utc(at)
         if f"{time:%Y-%m-%d}" != self._day:
             self._day = f"{time:%Y-%m-%d}"
             self.lines.append(f"{self._day}, UTC")
         self.lines.append(f"  {time:%H:%M:%S}  {text}")
 
-    def _write_held_back(self, coming: Fact | None) -> None:
+    def _flush_held_back(self, coming: Fact | None) -> None:
         if not isinstance(coming, UploadFact):
             self._write_uploads()
         if not isinstance(coming, facts.ChunkReconciled):
@@ -175,43 +177,43 @@ class Narrator:
             self.lines.append("")
         who = f"session {self._number}: process {fact.pid}"
         if not fact.resumed:
-            self._say(at, f"{who} began")
+            self._add_line(at, f"{who} began")
             return
         job = self.history.state.job
         if job is None:
-            self._say(at, f"{who} went on; there was no job yet")
+            self._add_line(at, f"{who} went on; there was no job yet")
             return
         count, rows = len(job.acked), format_rows(sum(chunk.rows for chunk in job.acked))
         what = f"{format_count(count, 'chunk')}, {rows}, already acknowledged" if count else "nothing acknowledged yet"
-        self._say(at, f"{who} went on with job {job.job_id}: {what}")
+        self._add_line(at, f"{who} went on with job {job.job_id}: {what}")
 
     def _end_session(self) -> None:
         """End a session whose process recorded no end: it is still running, or it was killed."""
-        self._write_held_back(None)
+        self._flush_held_back(None)
         self._is_open = False
         session = self._sessions[self._number - 1]
         if session.ended == "running":
-            self._say(session.ended_at, f"process {session.pid} is at work{self._under_way()}")
+            self._add_line(session.ended_at, f"process {session.pid} is at work{self._in_flight()}")
         else:
             text = f"killed: process {session.pid} ended without a word"
-            self._say(session.ended_at, text + self._left_unknown())
+            self._add_line(session.ended_at, text + self._left_unknown())
 
     def _left_unknown(self) -> str:
         """Describe the requests whose outcome was unknown when the process ended; empty if there were none."""
-        left = self._under_way()
+        left = self._in_flight()
         return f"{left}; whether that had arrived was unknown" if left else ""
 
-    def _under_way(self) -> str:
+    def _in_flight(self) -> str:
         left = []
         job = self.history.state.job
-        flying = [] if job is None else [chunk for chunk in job.chunks.values() if chunk.is_open]
-        if flying:
-            left.append(f"{_chunks(chunk.chunk_id for chunk in flying)} under way")
+        open_chunks = [] if job is None else [chunk for chunk in job.chunks.values() if chunk.is_open]
+        if open_chunks:
+            left.append(f"{_chunks(chunk.chunk_id for chunk in open_chunks)} under way")
         if job is not None and job.submit in ("intended", "unknown"):
             left.append("a submit under way")
-        if self._creates:
+        if self._create_attempts:
             left.append("the creation of a job under way")
-            self._creates = 0
+            self._create_attempts = 0
         if not left:
             return ""
         return f" with {' and '.join(left)}"
@@ -223,24 +225,24 @@ class Narrator:
             text = f"interrupted: process {pid} was told to stop and left the rest for later"
         else:
             text = f"stopped: process {pid} left the rest for later: {fact.error}"
-        self._say(at, text + self._left_unknown())
+        self._add_line(at, text + self._left_unknown())
 
     # Jobs
 
     def _write_job_created(self, fact: facts.JobCreated, at: float) -> None:
-        lost = self._creates - 1
-        self._creates = 0
+        lost = self._create_attempts - 1
+        self._create_attempts = 0
         details = (
             f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
         )
-        self._say(at, f"job {fact.job_id} created{details}")
+        self._add_line(at, f"job {fact.job_id} created{details}")
 
     def _write_job_discarded(self, fact: facts.JobDiscarded, at: float) -> None:
         job_id, error = fact.job_id, fact.error
         if error is None:
-            self._say(at, f"unsubmitted job {job_id} deleted")
+            self._add_line(at, f"unsubmitted job {job_id} deleted")
         else:
-            self._say(at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
+            self._add_line(at, f"unsubmitted job {job_id} could not be deleted and is never used again: {error}")
 
     def _write_job_sealed(self, fact: facts.JobSealed, at: float) -> None:
         job = self._job(fact)
@@ -250,7 +252,7 @@ class Narrator:
         if since is not None:
             waited = format_seconds(max(at - since, 0.0))
             text += f"; looked {waited} after the last upload was missed, when it could not arrive late any more"
-        self._say(at, text)
+        self._add_line(at, text)
 
     # Chunks
 
@@ -260,7 +262,7 @@ class Narrator:
         if job is None:
             return
         for at, text in uploads.lines(job):
-            self._say(at, text)
+            self._add_line(at, text)
 
     def _write_reconciled(self) -> None:
         reconciled, self._reconciled = self._reconciled, []
@@ -274,7 +276,7 @@ class Narrator:
         if missed:
             parts.append(f"missed {_chunks(missed)}, to be sent again")
         at, last = reconciled[-1]
-        self._say(at, f"settled by {last.how} from the job's chunk list: {'; '.join(parts)}")
+        self._add_line(at, f"settled by {last.how} from the job's chunk list: {'; '.join(parts)}")
 
     # Submit and poll
 
@@ -283,29 +285,29 @@ class Narrator:
         if refusals:
             times = "" if len(refusals) == 1 else f" {len(refusals)} times, the last time"
             at, error = refusals[-1]
-            self._say(at, f"submit refused{times}: {error}")
+            self._add_line(at, f"submit refused{times}: {error}")
 
     def _write_submit_accepted(self, fact: facts.SubmitAccepted, at: float) -> None:
         repeats = self._job(fact).repeats
         if repeats:
             times = "again" if repeats == 1 else f"again, {repeats} times by now"
-            self._say(at, f"the job was still NEW: submitted {times}, and accepted")
+            self._add_line(at, f"the job was still NEW: submitted {times}, and accepted")
         elif self._job(fact).has_unknown_submit or self._submit_session != self._number:
-            self._say(at, "the job is not NEW any more: the submit was accepted after all")
+            self._add_line(at, "the job is not NEW any more: the submit was accepted after all")
         else:
-            self._say(at, "submitted: the platform accepted the job")
+            self._add_line(at, "submitted: the platform accepted the job")
 
     def _write_job_settled(self, fact: facts.JobSettled, at: float) -> None:
         seen = [status for _, status in self._polls if status != fact.status]
         self._polls = []
         after = f", after {', '.join(seen)}" if seen else ""
-        self._say(at, f"the job ended with {fact.status}{after}")
+        self._add_line(at, f"the job ended with {fact.status}{after}")
         self.lines += [f"            {line}" for line in fact.logs]
 
     def _write_polls(self) -> None:
         polls, self._polls = self._polls, []
         if polls:
-            self._say(polls[-1][0], f"the job was {', '.join(status for _, status in polls)}")
+            self._add_line(polls[-1][0], f"the job was {', '.join(status for _, status in polls)}")
 
     def _job(self, fact: facts.JobSealed | facts.SubmitAccepted) -> JobRecord:
         return self.history.state.job_of(fact.job_id)

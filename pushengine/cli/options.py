@@ -77,7 +77,7 @@ PushIdArgument = Annotated[str, typer.Argument(metavar="PUSH_ID", help="Or a beg
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
 
 
-def _refuse_empty_words(command: Any, ctx: Any, args: list[str]) -> None:
+def _reject_empty_arguments(command: Any, ctx: Any, args: list[str]) -> None:
     """Reject empty arguments and option values.
 
     An unset shell variable leaves an empty argument, which would silently mean something else: the current directory, or the value from the
@@ -100,7 +100,7 @@ class Command(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after checking that none is empty."""
-        _refuse_empty_words(self, ctx, args)
+        _reject_empty_arguments(self, ctx, args)
         return super().parse_args(ctx, args)
 
 
@@ -109,7 +109,7 @@ class Group(typer.core.TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after checking that none is empty."""
-        _refuse_empty_words(self, ctx, args)
+        _reject_empty_arguments(self, ctx, args)
         return super().parse_args(ctx, args)
 
 

@@ -24,7 +24,7 @@ from pushengine.text import iso_utc
 
 SessionEnd = Literal["killed", "interrupted", "stopped", "failed", "done", "running"]
 Ending = PushInterrupted | PushFailed | PushFinished
-ByOthers = JobDiscarded | PushSuperseded
+RecordedByOthers = JobDiscarded | PushSuperseded
 """Facts that another process may record about a push after its own process was killed."""
 
 
@@ -64,7 +64,9 @@ def sessions_of(rows: Sequence[FactRow], *, holder: int | None = None) -> list[S
         if last is not None:
             ended = _ended(last.fact)
         # Other processes may clean up after the latest session: their facts do not extend it.
-        own = [row for row in group if not isinstance(row.fact, ByOthers)] if last is None and is_last else group
+        own = (
+            [row for row in group if not isinstance(row.fact, RecordedByOthers)] if last is None and is_last else group
+        )
         sessions.append(Session(start.pid, start.resumed, group[0].at, (last or own[-1]).at, ended))
     return sessions
 

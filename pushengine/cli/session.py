@@ -49,8 +49,8 @@ def load_config(
     )
     loaded = settings.load_config(flags, wants_credentials=wants_credentials)
     if loaded.credentials is not None:
-        who = loaded.credentials
-        remember_secrets([who.client_secret if isinstance(who, OAuthClient) else who.key])
+        credentials = loaded.credentials
+        remember_secrets([credentials.client_secret if isinstance(credentials, OAuthClient) else credentials.key])
     return loaded
 
 

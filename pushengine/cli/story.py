@@ -83,19 +83,19 @@ def describe_push_story(push: PushRow, rows: Sequence[FactRow], *, holder: int |
     """
     sessions = sessions_of(rows, holder=holder)
     narrator = Narrator(sessions)
-    narrator.tell(rows)
+    narrator.add_facts(rows)
     head = f"push {push.push_id}  {state_in_words(push.state, holder=holder)}"
-    outlook = _outlook(push, narrator.history, holder)
+    outlook = _next_steps(push, narrator.history, holder)
     return [
         head,
-        *_who_and_what(push, narrator.history, sessions),
+        *_summary_lines(push, narrator.history, sessions),
         "",
         *narrator.lines,
         *(["", *outlook] if outlook else []),
     ]
 
 
-def _who_and_what(push: PushRow, history: PushHistory, sessions: Sequence[Session]) -> list[str]:
+def _summary_lines(push: PushRow, history: PushHistory, sessions: Sequence[Session]) -> list[str]:
     state = history.state
     acked = state.jobs[-1].acked if state.jobs else []
     size = state.planned.source_bytes if state.planned else None
@@ -114,11 +114,11 @@ def _who_and_what(push: PushRow, history: PushHistory, sessions: Sequence[Sessio
     return [f"  {label:<10}{value}" for label, value in rows]
 
 
-def _outlook(push: PushRow, history: PushHistory, holder: int | None) -> list[str]:
+def _next_steps(push: PushRow, history: PushHistory, holder: int | None) -> list[str]:
     """Describe what can be done now; empty if there is nothing to do."""
     state = history.state
     if push.state == "unknown":
-        return _how_a_person_decides(push, history)
+        return _steps_to_resolve(push, history)
     if push.state == "open":
         return [_next_step(push, state.planned, holder)]
     if push.state in ("failed", "superseded") and not any(job.may_have_run for job in state.jobs):
@@ -136,7 +136,7 @@ def _next_step(push: PushRow, planned: PushPlanned | None, holder: int | None) -
     return f"It can go on: pushengine resume {push.push_id}, or the same push command again."
 
 
-def _how_a_person_decides(push: PushRow, history: PushHistory) -> list[str]:
+def _steps_to_resolve(push: PushRow, history: PushHistory) -> list[str]:
     state = history.state
     job = state.jobs[-1]
     rows = format_count(sum(chunk.rows for chunk in job.acked), "row")

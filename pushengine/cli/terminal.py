@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 def print_result(lines: Sequence[str]) -> None:
     """Print the result of a command for people."""
-    with outliving_its_reader():
+    with ignoring_broken_pipe():
         _write(lines, sys.stdout)
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print the result of a command as JSON: indented on a terminal, otherwise on one line."""
-    with outliving_its_reader():
+    with ignoring_broken_pipe():
         sys.stdout.write(f"{json.dumps(value, indent=2 if sys.stdout.isatty() else None)}\n")
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def outliving_its_reader() -> Iterator[None]:
+def ignoring_broken_pipe() -> Iterator[None]:
     """Ignore that the reader of stdout has gone (`| head`): this must not change the exit code."""
     try:
         yield

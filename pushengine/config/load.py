@@ -186,14 +186,14 @@ def load_config(
     path = _find_file(flags.config, variables)
     file = _read_file(path) if path else ConfigFile()
     folder = path.parent if path else Path()
-    where, log = file.connection, file.log.model_dump()
+    connection, log = file.connection, file.log.model_dump()
     if log_format := flags.log_format or variables.get("PUSHENGINE_LOG"):
         log["format"] = log_format
     return Config(
         path=path,
-        url=flags.url or variables.get("PUSHENGINE_URL") or where.url,
-        pool_id=flags.pool_id or variables.get("PUSHENGINE_POOL_ID") or where.pool_id,
-        connection_id=flags.connection_id or variables.get("PUSHENGINE_CONNECTION_ID") or where.connection_id,
+        url=flags.url or variables.get("PUSHENGINE_URL") or connection.url,
+        pool_id=flags.pool_id or variables.get("PUSHENGINE_POOL_ID") or connection.pool_id,
+        connection_id=flags.connection_id or variables.get("PUSHENGINE_CONNECTION_ID") or connection.connection_id,
         credentials=_credentials(variables, file.auth, folder, path) if wants_credentials else None,
         engine=_resolve_ca_file(file.engine, folder),
         log=_checked(LogSettings, log, "PUSHENGINE_LOG"),
@@ -267,7 +267,7 @@ def _resolve_ca_file(engine: EngineSettings, folder: Path) -> EngineSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Place:
+class _CredentialSource:
     """One place where credentials can be configured: the environment or the config file."""
 
     values: Mapping[str, str]
@@ -342,13 +342,13 @@ def _credentials(
     variables: Mapping[str, str], auth: AuthSection, folder: Path, path: Path | None
 ) -> Credentials | None:
     found = {name: variables.get(f"PUSHENGINE_{name.upper()}") for name in AuthSection.model_fields if name != "method"}
-    here = _Place(_set_values(found), Path(), lambda name: f"PUSHENGINE_{name.upper()}")
-    file = _Place(_set_values(auth.model_dump()), folder, lambda name: f"[auth] {name} in {path}")
+    environment = _CredentialSource(_set_values(found), Path(), lambda name: f"PUSHENGINE_{name.upper()}")
+    file = _CredentialSource(_set_values(auth.model_dump()), folder, lambda name: f"[auth] {name} in {path}")
     in_file = file.method()  # checked even if the environment wins: the next run may lack those variables
-    method = here.method() or in_file
+    method = environment.method() or in_file
     if method is None:
         return None
-    places = (here, file) if in_file == method else (here,)
+    places = (environment, file) if in_file == method else (environment,)
     if method != "client":
         key = next(secret for place in places if (secret := place.secret(method)))
         return UserApiKey(key) if method == "api_key" else AppKey(key)
@@ -362,7 +362,7 @@ def _credentials(
             "PUSHENGINE_CLIENT_SECRET (or PUSHENGINE_CLIENT_SECRET_FILE)",
             "[auth] client_secret",
         )
-    scope = here.values.get("scope", auth.scope)
+    scope = environment.values.get("scope", auth.scope)
     return OAuthClient(client_id, client_secret, scope=scope, method=auth.method)
 
 

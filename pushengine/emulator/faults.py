@@ -44,9 +44,9 @@ class Operation(StrEnum):
 
 
 ANY_OPERATION = "*"
-_EVERY = frozenset(Operation)
-_OF_A_JOB = _EVERY - {Operation.CREATE, Operation.LIST, Operation.TOKEN, Operation.TEAM}
-_WITH_A_TABLE = _OF_A_JOB | {Operation.CREATE}
+_ALL_OPERATIONS = frozenset(Operation)
+_JOB_OPERATIONS = _ALL_OPERATIONS - {Operation.CREATE, Operation.LIST, Operation.TOKEN, Operation.TEAM}
+_TABLE_OPERATIONS = _JOB_OPERATIONS | {Operation.CREATE}
 
 
 class FaultPlanError(ValueError):
@@ -66,7 +66,7 @@ class Action:
     """
 
     name: ClassVar[str]
-    operations: ClassVar[frozenset[Operation]] = _EVERY
+    operations: ClassVar[frozenset[Operation]] = _ALL_OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Vanish(Action):
     """
 
     name: ClassVar[str] = "vanish"
-    operations: ClassVar[frozenset[Operation]] = _OF_A_JOB
+    operations: ClassVar[frozenset[Operation]] = _JOB_OPERATIONS
     when: Literal["before", "after"] = "before"
     runs: bool = True
 
@@ -283,8 +283,8 @@ class Fault:
         if self.operation != ANY_OPERATION:
             return frozenset({Operation(self.operation)})
         if self.job is not None:
-            return self.action.operations & _OF_A_JOB
-        return self.action.operations & _WITH_A_TABLE if self.table is not None else self.action.operations
+            return self.action.operations & _JOB_OPERATIONS
+        return self.action.operations & _TABLE_OPERATIONS if self.table is not None else self.action.operations
 
     def matches(self, call: Call) -> bool:
         """Return whether the rule counts the call: its operation, job and table match."""
@@ -339,8 +339,10 @@ class Fault:
         _require(
             self.operations <= self.action.operations, "action", f"{self.action.name} is impossible on {self.operation}"
         )
-        _require(self.job is None or self.operations <= _OF_A_JOB, "job", f"{self.operation} names no job")
-        _require(self.table is None or self.operations <= _WITH_A_TABLE, "table", f"{self.operation} names no table")
+        _require(self.job is None or self.operations <= _JOB_OPERATIONS, "job", f"{self.operation} names no job")
+        _require(
+            self.table is None or self.operations <= _TABLE_OPERATIONS, "table", f"{self.operation} names no table"
+        )
 
 
 @dataclass(frozen=True)

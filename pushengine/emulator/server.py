@@ -144,7 +144,7 @@ class Emulator:
             try:
                 await asyncio.get_running_loop().run_in_executor(threads, self._close_storage)
             finally:
-                await _end(threads)
+                await _join_threads(threads)
 
     async def query(self, sql: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run SQL on the tables, off the event loop; it sees the rows of a job only after they are committed."""
@@ -231,7 +231,7 @@ class Emulator:
             self._spool = None
 
 
-async def _end(threads: ThreadPoolExecutor) -> None:
+async def _join_threads(threads: ThreadPoolExecutor) -> None:
     """Wait for the threads to end without blocking the event loop, which other servers and clients may share."""
     waiting = threading.Thread(target=threads.shutdown, name="pushengine-emulator-end")
     waiting.start()

@@ -100,12 +100,12 @@ class PushLog:
                 if isinstance(fact, facts.ChunkReconciled | facts.SubmitAccepted):  # `seconds_since` needs these
                     self._recorded_at[at] = self._clock.monotonic()
                 self._history.apply(fact, at)
-                self.tell(fact)
+                self.emit_events_of(fact)
 
         # Finish even if the caller is cancelled meanwhile: the fact is true, and clean-up relies on it.
         await finish(write_and_apply())
 
-    def tell(self, fact: Fact) -> None:
+    def emit_events_of(self, fact: Fact) -> None:
         """Emit the events of a fact that was just recorded, or that an earlier process recorded."""
         for event in events_of(fact, self.push_id, self.state):
             self._sink.emit(event)

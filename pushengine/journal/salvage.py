@@ -133,7 +133,7 @@ class Salvage:
             return
         back = [row for row in self._scan("DESC", last) if row is not None]
         for seq in self._between(last, back[-1][0] if back else None):
-            yield from self._one(seq)
+            yield from self._read_fact(seq)
         for row in reversed(back):
             yield from self._decoded(row)
 
@@ -158,7 +158,7 @@ class Salvage:
         except sqlite3.Error:
             return range(last + 1, end or last + 1)
 
-    def _one(self, seq: int) -> Iterator[tuple[int, str, float, str, Any]]:
+    def _read_fact(self, seq: int) -> Iterator[tuple[int, str, float, str, Any]]:
         assert self._db is not None  # noqa: S101 - facts() has checked it
         try:
             row = self._db.execute(

@@ -27,9 +27,9 @@ def translation(path: Path, error: BaseException) -> BaseException:
     """
     if not isinstance(error, sqlite3.DatabaseError | OSError):
         return error
-    ours = corrupt(path, str(error)) if is_damage(error) else unusable(path, error)
-    ours.__cause__ = error
-    return ours
+    translated_error = corrupt(path, str(error)) if is_damage(error) else unusable(path, error)
+    translated_error.__cause__ = error
+    return translated_error
 
 
 def unusable(path: Path, error: Exception) -> JournalError:

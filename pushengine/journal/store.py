@@ -40,7 +40,7 @@ from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable, transact
 
 T = TypeVar("T")
 
-_LEAST_PAGE_BYTES = 512
+_MIN_PAGE_BYTES = 512
 
 _SCHEMA = """
 CREATE TABLE pushes (
@@ -186,7 +186,7 @@ def _check(path: Path) -> None:
     size = path.stat().st_size if path.exists() else 0
     if not size:
         return
-    if size < _LEAST_PAGE_BYTES:  # SQLite would treat it as an empty database
+    if size < _MIN_PAGE_BYTES:  # SQLite would treat it as an empty database
         raise corrupt(path, f"it is cut off after {size} bytes")
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as db:
@@ -244,7 +244,7 @@ class Journal:
         Raises:
             JournalError: The file cannot be read or written (such as a full disk or a read-only folder); nothing was recorded.
         """
-        return await self._ask(call, is_write=True)
+        return await self._enqueue(call, is_write=True)
 
     async def read(self, call: Callable[[JournalFile], T]) -> T:
         """Run a call that only reads, on the journal's thread. It does not wait for writes of other processes.
@@ -252,9 +252,9 @@ class Journal:
         Raises:
             JournalError: The file cannot be read, or the call tried to write.
         """
-        return await self._ask(call, is_write=False)
+        return await self._enqueue(call, is_write=False)
 
-    def _ask(self, call: Callable[[JournalFile], T], *, is_write: bool) -> asyncio.Future[T]:
+    def _enqueue(self, call: Callable[[JournalFile], T], *, is_write: bool) -> asyncio.Future[T]:
         if self._is_closed:
             raise JournalError("the journal is closed", path=str(self.path))
         future: Future[T] = Future()
@@ -302,7 +302,7 @@ class Journal:
         else:
             self.commits += 1
         for one, outcome in zip(waiting, outcomes, strict=True):
-            self._answer(one.future, outcome)
+            self._resolve(one.future, outcome)
 
     def _read(self, file: JournalFile, one: _Call) -> None:
         if not one.future.set_running_or_notify_cancel():
@@ -312,9 +312,9 @@ class Journal:
                 outcome = Outcome(one.run(file), None)
         except BaseException as error:  # noqa: BLE001 - raised to the caller
             outcome = Outcome(None, error)
-        self._answer(one.future, outcome)
+        self._resolve(one.future, outcome)
 
-    def _answer(self, future: Future[Any], outcome: Outcome) -> None:
+    def _resolve(self, future: Future[Any], outcome: Outcome) -> None:
         if outcome.error is None:
             future.set_result(outcome.result)
         else:

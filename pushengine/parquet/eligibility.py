@@ -43,13 +43,13 @@ _SCHEMA_TYPES: dict[str, tuple[ColumnType, pa.DataType]] = {
     "INT96": ("DATETIME", pa.timestamp("us")),
     **{f"INT64 TIMESTAMP({unit})": ("DATETIME", pa.timestamp(unit)) for unit in ("ms", "us", "ns")},
 }
-_STAMPS = {
+_TIMESTAMPS = {
     "INT96": {"INT96"},
     "INT64": {f"INT64 TIMESTAMP({unit})" for unit in ("ms", "us", "ns")},
 }
-_ALL_STAMPS = _STAMPS["INT96"] | _STAMPS["INT64"]
-_MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
-_MR_RECORDS_SIZES = (1, 2, 9)
+_ALL_TIMESTAMPS = _TIMESTAMPS["INT96"] | _TIMESTAMPS["INT64"]
+_PARQUET_MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
+_PARQUET_MR_RECORDS_SIZES = (1, 2, 9)
 """Version 1.2.9. Before it, the size of a column did not include the header of its dictionary (PARQUET-816)."""
 
 
@@ -123,7 +123,7 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
             data_end = ref.size - TAIL_BYTES - length
             count = 0 if footer.is_empty else footer.group_count
             groups = [
-                _checked_group(file, footer.group(i), leaves, data_end, settings, is_border=i in (0, count - 1))
+                _checked_group(file, footer.group(i), leaves, data_end, settings, is_first_or_last=i in (0, count - 1))
                 for i in range(count)
             ]
     except FooterError as exc:
@@ -140,14 +140,14 @@ def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...
         raise ReencodeError("there are encrypted columns")
     if footer.leaves is None:
         raise ReencodeError("there are nested columns")
-    if (writer := _MR.match(footer.created_by)) and tuple(
+    if (writer := _PARQUET_MR.match(footer.created_by)) and tuple(
         int(part or 0) for part in writer.groups()
-    ) < _MR_RECORDS_SIZES:
+    ) < _PARQUET_MR_RECORDS_SIZES:
         raise ReencodeError("it was written by parquet-mr before 1.2.9, which told wrong sizes")
     for leaf in footer.leaves:
         if leaf.kind not in _SCHEMA_TYPES:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}")
-        if leaf.kind in _ALL_STAMPS and leaf.kind not in _STAMPS[settings.timestamps]:
+        if leaf.kind in _ALL_TIMESTAMPS and leaf.kind not in _TIMESTAMPS[settings.timestamps]:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}, but timestamps is {settings.timestamps}")
     return footer.leaves
 
@@ -159,7 +159,7 @@ def _checked_group(
     data_end: int,
     settings: EngineSettings,
     *,
-    is_border: bool,
+    is_first_or_last: bool,
 ) -> tuple[int, int]:
     if [chunk.name for chunk in group.chunks] != [leaf.name for leaf in leaves]:
         raise ReencodeError("a row group has other columns")
@@ -167,7 +167,7 @@ def _checked_group(
         reason = _why_not_chunk(chunk, group.rows, data_end, settings)
         # The footer is trusted, but some writers record a wrong version of pages, or none. So check the first data page of each column
         # in the first and the last row group, and wherever the footer lists no data pages.
-        if not reason and (is_border or not any(kind == "DATA_PAGE" for kind, _ in chunk.pages)):
+        if not reason and (is_first_or_last or not any(kind == "DATA_PAGE" for kind, _ in chunk.pages)):
             reason = _why_not_page(file, chunk, leaf)
         if reason:
             raise ReencodeError(f"column {chunk.name} {reason}")
@@ -180,7 +180,7 @@ def _why_not_chunk(chunk: ColumnChunk, rows: int, data_end: int, settings: Engin
     codec = "UNCOMPRESSED" if settings.compression == "NONE" else settings.compression
     pages = {kind for kind, _ in chunk.pages} - {"DATA_PAGE", "DICTIONARY_PAGE"}
     encodings = (chunk.encodings - _ENCODINGS) | ({encoding for _, encoding in chunk.pages} - _PLAIN_OR_DICTIONARY)
-    if not chunk.is_here:
+    if not chunk.is_readable:
         return "is encrypted or in another file"
     if chunk.codec not in ("UNCOMPRESSED", codec):
         return f"is compressed with {chunk.codec}"

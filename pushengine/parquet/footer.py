@@ -30,9 +30,9 @@ from pushengine.parquet.thrift_compact import (
     FooterError,
     elements_of,
     integers_of,
-    needed_number,
     number_of,
     read_struct,
+    required_number,
     struct_of,
     text_of,
     write_integer,
@@ -114,7 +114,7 @@ class ColumnChunk:
         start: Offset of its first byte in the file; if it has a dictionary, that is where the dictionary starts.
         data_start: Offset of the first data page.
         end: Offset after its last byte.
-        is_here: Whether the data is in this file and is not encrypted.
+        is_readable: Whether the data is in this file and is not encrypted.
     """
 
     name: str
@@ -125,7 +125,7 @@ class ColumnChunk:
     start: int
     data_start: int
     end: int
-    is_here: bool
+    is_readable: bool
 
     @property
     def is_dictionary(self) -> bool:
@@ -178,10 +178,10 @@ class Footer:
             FooterError: The bytes are not a valid footer.
         """
         groups: list[bytes] = []
-        self._fields, _ = read_struct(data, taken={4: groups})
+        self._fields, _ = read_struct(data, extracted={4: groups})
         self._groups = tuple(groups)
         self.nbytes = len(data)
-        self.rows = needed_number(self._fields, 3)
+        self.rows = required_number(self._fields, 3)
         self.leaves = _leaves(self._fields)
         self.created_by = text_of(self._fields, 6) if 6 in self._fields else ""  # noqa: PLR2004 - created_by
         self._metadata = _metadata(self._fields)
@@ -195,7 +195,7 @@ class Footer:
     @property
     def is_empty(self) -> bool:
         """Whether no row group has any rows."""
-        return self.rows == 0 and not any(needed_number(read_struct(raw)[0], 3) for raw in self._groups)
+        return self.rows == 0 and not any(required_number(read_struct(raw)[0], 3) for raw in self._groups)
 
     def group(self, index: int) -> RowGroup:
         """Return the row group at `index`.
@@ -204,8 +204,8 @@ class Footer:
             FooterError: The row group is invalid.
         """
         columns: list[bytes] = []
-        fields, _ = read_struct(self._groups[index], taken={1: columns})
-        rows = needed_number(fields, 3)
+        fields, _ = read_struct(self._groups[index], extracted={1: columns})
+        rows = required_number(fields, 3)
         return RowGroup(rows, tuple(_chunk(read_struct(raw)[0]) for raw in columns))
 
     def is_like(self, other: Footer) -> bool:
@@ -217,7 +217,7 @@ class Footer:
         """Return the bytes of the row group at `index`, as written in the footer."""
         return self._groups[index]
 
-    def built(self, rows: int, groups: Sequence[bytes]) -> bytes:
+    def with_groups(self, rows: int, groups: Sequence[bytes]) -> bytes:
         """Return the bytes of this footer with other row groups."""
         new = dict(self._fields)
         new[3] = (I64, write_integer(rows))
@@ -239,7 +239,7 @@ def _leaves(footer: Fields) -> tuple[Leaf, ...] | None:
 
 
 def _kind(element: Fields) -> str:
-    index = needed_number(element, 1)
+    index = required_number(element, 1)
     if not 0 <= index < len(PHYSICAL_TYPES):
         raise FooterError(f"unknown type {index}")
     physical = PHYSICAL_TYPES[index]
@@ -281,21 +281,21 @@ def _chunk(fields: Fields) -> ColumnChunk:
     if meta is None:
         raise FooterError("a column of a row group without metadata")
     path = list(elements_of(meta, 3, BINARY))
-    first, size = needed_number(meta, 9), needed_number(meta, 7)
+    first, size = required_number(meta, 9), required_number(meta, 7)
     dictionary = number_of(meta, 11)
     start = min(first, dictionary) if dictionary is not None and dictionary > 0 else first
     if start < len(MAGIC) or size < 0:
         raise FooterError("a column that begins before its file")
     return ColumnChunk(
         name=text_of({1: (BINARY, path[0])}, 1) if len(path) == 1 else "",
-        codec=_name_of(CODECS, needed_number(meta, 4)),
-        encodings=_encodings(_short(meta, 2)),
-        pages=_pages(_short(meta, 13)),
-        values=needed_number(meta, 5),
+        codec=_name_of(CODECS, required_number(meta, 4)),
+        encodings=_encodings(_cacheable_field(meta, 2)),
+        pages=_pages(_cacheable_field(meta, 13)),
+        values=required_number(meta, 5),
         start=start,
         data_start=first,
         end=start + size,
-        is_here=not fields.keys() & {1, 8, 9},
+        is_readable=not fields.keys() & {1, 8, 9},
     )
 
 
@@ -303,7 +303,7 @@ _Field = tuple[int, bytes] | None
 _MAX_ENCODINGS_BYTES = 1024
 
 
-def _short(fields: Fields, number: int) -> _Field:
+def _cacheable_field(fields: Fields, number: int) -> _Field:
     """Return a field after checking its size, because caches keep it as a key."""
     field = fields.get(number)
     if field is not None and len(field[1]) > _MAX_ENCODINGS_BYTES:
@@ -325,7 +325,7 @@ def _pages(field: _Field) -> frozenset[tuple[str, str]]:
 
 
 def _page_kind(stats: Fields) -> tuple[str, str]:
-    return _name_of(PAGES, needed_number(stats, 1)), _name_of(ENCODINGS, needed_number(stats, 2))
+    return _name_of(PAGES, required_number(stats, 1)), _name_of(ENCODINGS, required_number(stats, 2))
 
 
 # --- Pages --------------------------------------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def parse_page(data: bytes) -> Page:
         FooterError: The bytes are not a page header, or the header is longer than `data`.
     """
     fields, end = read_struct(data)
-    kind = _name_of(PAGES, needed_number(fields, 1))
+    kind = _name_of(PAGES, required_number(fields, 1))
     inside = struct_of(fields, {"DATA_PAGE": 5, "DICTIONARY_PAGE": 7}.get(kind, 0)) or {}
     encoding, level = number_of(inside, 2), number_of(inside, 3) if kind == "DATA_PAGE" else None
     page = Page(
@@ -372,8 +372,8 @@ def parse_page(data: bytes) -> Page:
         level_encoding="" if level is None else _name_of(ENCODINGS, level),
         values=number_of(inside, 1) or 0,
         header_bytes=end,
-        stored_bytes=needed_number(fields, 3),
-        bytes=needed_number(fields, 2),
+        stored_bytes=required_number(fields, 3),
+        bytes=required_number(fields, 2),
         crc=number_of(fields, 4),
     )
     if min(page.values, page.stored_bytes, page.bytes) < 0:
@@ -424,7 +424,7 @@ def moved_group(raw: bytes, ordinal: int, spans_at: Mapping[tuple[int, int], int
         spans_at: Byte range in the old file (first, after the last) -> its offset in the new one.
     """
     raw_columns: list[bytes] = []
-    new, _ = read_struct(raw, taken={1: raw_columns})
+    new, _ = read_struct(raw, extracted={1: raw_columns})
     columns = [_moved_chunk(read_struct(column)[0], spans_at) for column in raw_columns]
     new[1] = (LIST, write_structs([column for column, _ in columns]))
     if 5 in new:  # noqa: PLR2004 - file_offset
@@ -434,11 +434,11 @@ def moved_group(raw: bytes, ordinal: int, spans_at: Mapping[tuple[int, int], int
     return write_struct(new)
 
 
-_ELSEWHERE_OF_CHUNK = (4, 5, 6, 7)
+_CHUNK_POINTERS_OUTSIDE = (4, 5, 6, 7)
 """Fields offset_index_offset, offset_index_length, column_index_offset and column_index_length."""
-_ELSEWHERE_OF_META = (14, 15)
+_META_POINTERS_OUTSIDE = (14, 15)
 """Fields bloom_filter_offset and bloom_filter_length."""
-_OFFSETS_OF_META = (9, 10, 11)
+_META_OFFSETS = (9, 10, 11)
 """Fields data_page_offset, index_page_offset and dictionary_page_offset."""
 
 
@@ -446,12 +446,14 @@ def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> tup
     """Return the rewritten column of a row group, and the offset of its data in the new file."""
     chunk = _chunk(fields)
     shift = next(at - start for (start, end), at in spans_at.items() if start <= chunk.start and chunk.end <= end)
-    meta = {number: value for number, value in (struct_of(fields, 3) or {}).items() if number not in _ELSEWHERE_OF_META}
-    for number in _OFFSETS_OF_META:
+    meta = {
+        number: value for number, value in (struct_of(fields, 3) or {}).items() if number not in _META_POINTERS_OUTSIDE
+    }
+    for number in _META_OFFSETS:
         offset = number_of(meta, number)
         if offset is not None and offset > 0:
             meta[number] = (I64, write_integer(offset + shift))
-    new = {number: value for number, value in fields.items() if number not in _ELSEWHERE_OF_CHUNK}
+    new = {number: value for number, value in fields.items() if number not in _CHUNK_POINTERS_OUTSIDE}
     new[3] = (STRUCT, write_struct(meta))
     offset = number_of(new, 2)
     # Deprecated file_offset: writers disagree on where it points, but it is always in the column or at its end.
@@ -460,7 +462,7 @@ def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> tup
     return write_struct(new), chunk.start + shift
 
 
-def framed(footer: bytes) -> bytes:
+def with_trailer(footer: bytes) -> bytes:
     """Return the end of a file: the footer, its length and the magic bytes."""
     return footer + len(footer).to_bytes(4, "little") + MAGIC
 

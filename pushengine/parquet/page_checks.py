@@ -18,23 +18,23 @@ from pushengine.parquet.thrift_compact import FooterError
 _MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Largest page checked here. A page is held twice: compressed and decompressed, or with and without its levels. `slices.MEMORY_BYTES`
 relies on this limit."""
-_MAX_COUNTED_TEXTS = 5_000
+_MAX_STRINGS_ONE_BY_ONE = 5_000
 """Most strings of a page that are checked one by one; Arrow is faster for more."""
 _CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd"}
-_SURE_DAYS = bytes(range(0x24, 0x50))
+_SAFE_DAYS = bytes(range(0x24, 0x50))
 """Third bytes of the Julian days from 1747-06-07 to 9642-05-31. The time of day is a 64-bit number of nanoseconds: even a wrong one moves
 the date by at most 292 years, which stays within 1400 to 9999."""
 _INT96_BYTES = 12
 
 
-def has_short_texts(file: BinaryIO, chunk: ColumnChunk, max_length: int, *, is_required: bool) -> bool:
+def has_short_strings(file: BinaryIO, chunk: ColumnChunk, max_length: int, *, is_required: bool) -> bool:
     """Return whether all values are certainly UTF-8 strings of at most `max_length` bytes."""
-    return _all_pages(file, chunk, lambda values: _are_short_texts(values, max_length), is_required=is_required)
+    return _all_pages(file, chunk, lambda values: _are_short_strings(values, max_length), is_required=is_required)
 
 
-def has_sure_stamps(file: BinaryIO, chunk: ColumnChunk, *, is_required: bool) -> bool:
+def has_safe_timestamps(file: BinaryIO, chunk: ColumnChunk, *, is_required: bool) -> bool:
     """Return whether all INT96 timestamps are certainly in years that the platform can hold."""
-    return _all_pages(file, chunk, _are_sure_stamps, is_required=is_required)
+    return _all_pages(file, chunk, _are_safe_timestamps, is_required=is_required)
 
 
 def _all_pages(file: BinaryIO, chunk: ColumnChunk, are_fine: Callable[[bytes], bool], *, is_required: bool) -> bool:
@@ -93,7 +93,7 @@ def _without_levels(page: Page, payload: bytes) -> bytes:
     return payload[start:]
 
 
-def _are_short_texts(values: bytes, max_length: int) -> bool:
+def _are_short_strings(values: bytes, max_length: int) -> bool:
     if not values:
         return True
     length = int.from_bytes(values[:4], "little")
@@ -102,13 +102,13 @@ def _are_short_texts(values: bytes, max_length: int) -> bool:
     if length > max_length or stride > len(values):
         return False
     count, rest = divmod(len(values), stride)
-    is_even = not rest and all(values[at::stride] == values[at : at + 1] * count for at in range(4))
-    if is_even and values.isascii():  # includes the length bytes: one above 127 leads to the slower check
+    has_equal_lengths = not rest and all(values[at::stride] == values[at : at + 1] * count for at in range(4))
+    if has_equal_lengths and values.isascii():  # includes the length bytes: one above 127 leads to the slower check
         return True
-    return len(values) // 4 <= _MAX_COUNTED_TEXTS * 8 and _are_texts(values, max_length)
+    return len(values) // 4 <= _MAX_STRINGS_ONE_BY_ONE * 8 and _are_valid_strings(values, max_length)
 
 
-def _are_texts(values: bytes, max_length: int) -> bool:
+def _are_valid_strings(values: bytes, max_length: int) -> bool:
     """Check strings one by one."""
     is_ascii = values.isascii()
     at = count = 0
@@ -116,7 +116,7 @@ def _are_texts(values: bytes, max_length: int) -> bool:
         start = at + 4
         at = start + int.from_bytes(values[at:start], "little")
         count += 1
-        if at - start > max_length or at > len(values) or count > _MAX_COUNTED_TEXTS:
+        if at - start > max_length or at > len(values) or count > _MAX_STRINGS_ONE_BY_ONE:
             return False
         if not is_ascii:
             try:
@@ -126,9 +126,9 @@ def _are_texts(values: bytes, max_length: int) -> bool:
     return True
 
 
-def _are_sure_stamps(values: bytes) -> bool:
+def _are_safe_timestamps(values: bytes) -> bool:
     return (
         len(values) % _INT96_BYTES == 0
         and not values[11::_INT96_BYTES].strip(b"\0")
-        and not values[10::_INT96_BYTES].translate(None, _SURE_DAYS)
+        and not values[10::_INT96_BYTES].translate(None, _SAFE_DAYS)
     )

@@ -19,7 +19,7 @@ from pushengine.errors import SourceChangedError, SourceReadError
 from pushengine.interfaces import BlockReader, FileSystem
 from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
 from pushengine.parquet.decoding import reading
-from pushengine.parquet.footer import MAGIC, MAX_FOOTER_BYTES, framed, moved_group, spans
+from pushengine.parquet.footer import MAGIC, MAX_FOOTER_BYTES, moved_group, spans, with_trailer
 from pushengine.parquet.value_checks import Run, check_values
 from pushengine.schema.columns import TableSchema
 
@@ -202,7 +202,7 @@ def parts_of(block: PassthroughBlock) -> FileParts:
             at += end - start
         for number in numbers:
             groups.append(moved_group(footer.raw_group(number), len(groups), places))
-    return FileParts((*parts, framed(first.layout.footer.built(block.rows, groups))))
+    return FileParts((*parts, with_trailer(first.layout.footer.with_groups(block.rows, groups))))
 
 
 def _digests(data: FileParts, names: Sequence[str], filesystem: FileSystem) -> dict[str, str]:

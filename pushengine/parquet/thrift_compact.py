@@ -44,7 +44,7 @@ def _signed(value: int) -> int:
     return (value >> 1) ^ -(value & 1)
 
 
-def _written(value: int) -> bytes:
+def _encode_varint(value: int) -> bytes:
     """Encode a number as a varint."""
     out = bytearray()
     while value > 0x7F:  # noqa: PLR2004
@@ -56,7 +56,7 @@ def _written(value: int) -> bytes:
 
 def write_integer(value: int) -> bytes:
     """Encode an integer of any kind but `I8`."""
-    return _written(value << 1 if value >= 0 else (-value << 1) - 1)
+    return _encode_varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
 def _bounded(data: bytes, at: int, size: int) -> int:
@@ -132,13 +132,13 @@ Fields = dict[int, tuple[int, bytes]]
 """Field number -> kind and raw bytes, in wire order. The kind of a boolean is its value; it has no bytes."""
 
 
-def read_struct(data: bytes, at: int = 0, *, taken: dict[int, list[bytes]] | None = None) -> tuple[Fields, int]:
+def read_struct(data: bytes, at: int = 0, *, extracted: dict[int, list[bytes]] | None = None) -> tuple[Fields, int]:
     """Parse one struct, one level deep, and return its fields and the offset after it.
 
     Args:
         data: Bytes that contain the struct.
         at: Offset at which the struct begins.
-        taken: Field number of a list of structs -> list to which its raw elements are appended. The returned struct has an empty list
+        extracted: Field number of a list of structs -> list to which its raw elements are appended. The returned struct has an empty list
             instead, so that long lists are scanned once and held once.
 
     Raises:
@@ -157,8 +157,8 @@ def read_struct(data: bytes, at: int = 0, *, taken: dict[int, list[bytes]] | Non
                 number = _signed(raw)
             if number in fields:
                 raise FooterError(f"field {number} is there twice")
-            if taken is not None and number in taken:
-                at = _take(data, at, kind, taken[number])
+            if extracted is not None and number in extracted:
+                at = _extract_list(data, at, kind, extracted[number])
                 fields[number] = (LIST, write_structs([]))
                 continue
             end = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
@@ -169,7 +169,7 @@ def read_struct(data: bytes, at: int = 0, *, taken: dict[int, list[bytes]] | Non
     return fields, at + 1
 
 
-def _take(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
+def _extract_list(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
     if kind != LIST:
         raise FooterError("a field is no list")
     element, size, at = _list_head(data, at)
@@ -209,7 +209,7 @@ def number_of(fields: Fields, number: int) -> int | None:
     return _signed(_varint(raw, 0)[0])
 
 
-def needed_number(fields: Fields, number: int) -> int:
+def required_number(fields: Fields, number: int) -> int:
     """Return an integer field, which must be present."""
     value = number_of(fields, number)
     if value is None:
@@ -253,7 +253,7 @@ def elements_of(fields: Fields, number: int, kind: int) -> Iterator[bytes]:
 def write_structs(elements: Sequence[bytes]) -> bytes:
     """Encode a list of structs that are encoded already."""
     size = len(elements)
-    head = bytes([size << 4 | STRUCT]) if size < _LONG_LIST else bytes([0xF0 | STRUCT]) + _written(size)
+    head = bytes([size << 4 | STRUCT]) if size < _LONG_LIST else bytes([0xF0 | STRUCT]) + _encode_varint(size)
     return head + b"".join(elements)
 
 

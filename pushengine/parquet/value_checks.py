@@ -24,7 +24,7 @@ from pushengine.model import MAX_PAYLOAD_BYTES
 from pushengine.parquet.decoding import batch_rows, open_parquet, reading
 from pushengine.parquet.eligibility import ParquetLayout
 from pushengine.parquet.footer import MAGIC, TAIL_BYTES, ColumnChunk
-from pushengine.parquet.page_checks import has_short_texts, has_sure_stamps
+from pushengine.parquet.page_checks import has_safe_timestamps, has_short_strings
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conform import conform
 from pushengine.text import first_line
@@ -144,16 +144,16 @@ class _Check:
             return True
         if column.type != "DATETIME":
             return False
-        told = self._plain.metadata.row_group(number).column(index).statistics
-        return told is None or not _holds(column, told)
+        recorded = self._plain.metadata.row_group(number).column(index).statistics
+        return recorded is None or not _are_bounds_valid(column, recorded)
 
     def _passes_page_checks(self, index: int, chunk: ColumnChunk) -> bool:
         column, leaf = self._schema.columns[index], self._leaves[index]
         if self._may_lack_key(index):
             return False
         if leaf.kind == "STRING":
-            return has_short_texts(self._file, chunk, column.length or 0, is_required=leaf.is_required)
-        return leaf.kind == "INT96" and has_sure_stamps(self._file, chunk, is_required=leaf.is_required)
+            return has_short_strings(self._file, chunk, column.length or 0, is_required=leaf.is_required)
+        return leaf.kind == "INT96" and has_safe_timestamps(self._file, chunk, is_required=leaf.is_required)
 
     def _may_lack_key(self, index: int) -> bool:
         """Return whether this is a key column that may contain NULL. Statistics are ignored: they may be wrong, and keys are few."""
@@ -166,10 +166,10 @@ class _Check:
             column = dataclasses.replace(column, arrow_type=pa.timestamp("ms"))
         schema = TableSchema((column,), tuple(key for key in self._schema.keys if key == column.name))
         file = self._dictionaries if leaf.kind == "STRING" and chunk.is_dictionary else self._plain
-        told = self._plain.metadata.row_group(number).column(index)
+        recorded = self._plain.metadata.row_group(number).column(index)
         rows = 0
         for batch in file.iter_batches(
-            batch_size=batch_rows(max(told.total_uncompressed_size, 1) / max(told.num_values, 1)),
+            batch_size=batch_rows(max(recorded.total_uncompressed_size, 1) / max(recorded.num_values, 1)),
             row_groups=[number],
             columns=[column.name],
             use_threads=False,
@@ -184,22 +184,24 @@ class _Check:
         if pa.types.is_dictionary(array.type) and not (schema.keys and array.null_count):
             # An invalid entry is found again below, with its row, unless no row uses it.
             with contextlib.suppress(SchemaError):
-                conform(TableSchema(schema.columns), SourceBatch(_named(name, array.dictionary), self._source, 0))
+                conform(
+                    TableSchema(schema.columns), SourceBatch(_one_column_batch(name, array.dictionary), self._source, 0)
+                )
                 return
-        conform(schema, SourceBatch(_named(name, array), self._source, first_row))
+        conform(schema, SourceBatch(_one_column_batch(name, array), self._source, first_row))
 
 
-def _holds(column: Column, told: Any) -> bool:
+def _are_bounds_valid(column: Column, recorded: Any) -> bool:
     """Return whether the minimum and maximum timestamp are recorded and valid."""
-    if not told.has_min_max:
+    if not recorded.has_min_max:
         return False
-    bounds = pa.array([told.min_raw, told.max_raw], pa.int64()).view(column.arrow_type)
+    bounds = pa.array([recorded.min_raw, recorded.max_raw], pa.int64()).view(column.arrow_type)
     try:
-        conform(TableSchema((column,)), SourceBatch(_named(column.name, bounds), "", 0))
+        conform(TableSchema((column,)), SourceBatch(_one_column_batch(column.name, bounds), "", 0))
     except SchemaError:
         return False
     return True
 
 
-def _named(name: str, array: pa.Array) -> pa.RecordBatch:
+def _one_column_batch(name: str, array: pa.Array) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([array], names=[name])

@@ -177,7 +177,7 @@ class ConcurrencyController:
             return self._refused(attempt, now)
         if outcome == "acknowledged":
             self._recent.append((seconds, seconds / attempt.nbytes))
-            if now - epoch.started_at >= self._epoch_seconds() and epoch.uploads >= self._enough():
+            if now - epoch.started_at >= self._epoch_seconds() and epoch.uploads >= self._required_uploads():
                 return self._decide(epoch, now)
         return None
 
@@ -198,7 +198,7 @@ class ConcurrencyController:
         rates = [seconds_per_byte for _, seconds_per_byte in self._recent] or [1.0]
         return statistics.pstdev(rates) / max(statistics.fmean(rates), 1e-18)
 
-    def _enough(self) -> float:
+    def _required_uploads(self) -> float:
         """Return the number of acknowledged uploads that an epoch needs."""
         # Half as many are enough while doubling, which needs only a coarse measurement.
         rounds = 0.5 if self._is_doubling else 1.0
@@ -209,8 +209,8 @@ class ConcurrencyController:
     def _refused(self, attempt: RunningAttempt, now: float) -> LimitChange | None:
         tried = max(attempt.in_flight, self.limit)
         after = max(self._lowest, min(round(tried * _REFUSAL_FACTOR), tried - 1))
-        is_known = attempt.started_at <= self._refused_at or now - self._refused_at < self._epoch_seconds()
-        if after >= self.limit or is_known:
+        is_handled = attempt.started_at <= self._refused_at or now - self._refused_at < self._epoch_seconds()
+        if after >= self.limit or is_handled:
             return None
         self._refused_at = now
         self._ceiling = max(after, attempt.in_flight - 1)
@@ -226,15 +226,15 @@ class ConcurrencyController:
         if not self._avoidance:
             self._ceiling = None
         if epoch.mean_busy < _REACHED * self.limit:
-            return self._judge_nothing(epoch, goodput, now)
+            return self._judge_limit_not_reached(epoch, goodput, now)
         doubt = self._variation() / math.sqrt(epoch.uploads)
         if self.limit > self._base_limit:
-            return self._judge_more(goodput, now)
+            return self._judge_growth(goodput, now)
         if self.limit < self._base_limit:
-            return self._judge_less(goodput, now, doubt)
-        return self._judge_rest(goodput, now, doubt)
+            return self._judge_trimming(goodput, now, doubt)
+        return self._judge_no_trial(goodput, now, doubt)
 
-    def _judge_nothing(self, epoch: _Epoch, goodput: float, now: float) -> LimitChange | None:
+    def _judge_limit_not_reached(self, epoch: _Epoch, goodput: float, now: float) -> LimitChange | None:
         """End a trial in an epoch that did not reach the limit; the limit becomes the number of uploads that was sufficient."""
         # Such an epoch proves nothing: while uploaders wait for the producer, a higher limit cannot help.
         if self.limit == self._base_limit:
@@ -243,7 +243,7 @@ class ConcurrencyController:
         enough = max(min(math.ceil(epoch.mean_busy), self.limit), self._base_limit)
         return self._adopt(enough, None, "not reached", now, goodput)
 
-    def _judge_rest(self, goodput: float, now: float, doubt: float) -> LimitChange | None:
+    def _judge_no_trial(self, goodput: float, now: float, doubt: float) -> LimitChange | None:
         if self._goodput is not None and goodput < self._goodput * min(_FALL, 1 - 3 * doubt):
             if self._has_fallen:
                 return self._start_over(min(self.limit - 1, int(self.limit * _FALL_FACTOR)), "fall", now, goodput)
@@ -254,7 +254,7 @@ class ConcurrencyController:
         self._goodput = known + _SMOOTHING * (goodput - known)
         return self._try_next(now, goodput)
 
-    def _judge_more(self, goodput: float, now: float) -> LimitChange | None:
+    def _judge_growth(self, goodput: float, now: float) -> LimitChange | None:
         known = self._goodput or goodput
         gain = goodput / known
         if self._is_doubling and gain < _DOUBLING_GAIN:
@@ -272,7 +272,7 @@ class ConcurrencyController:
             return None
         return self._try_next(now, goodput)
 
-    def _judge_less(self, goodput: float, now: float, doubt: float) -> LimitChange | None:
+    def _judge_trimming(self, goodput: float, now: float, doubt: float) -> LimitChange | None:
         known = self._goodput or goodput
         if goodput < known * (1 - _TRIM_LOSS + doubt):
             self._wait_for_next(-1)

@@ -186,7 +186,7 @@ def _write_csv(chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sin
 def _csv_batch(source: SourceBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return the batch with timestamps as text; reject values that CSV cannot represent."""
     if batch.num_columns == 1 and batch.column(0).null_count:
-        raise _no_csv(
+        raise _csv_error(
             source,
             batch.schema.names[0],
             pc.is_null(batch.column(0)),
@@ -195,23 +195,23 @@ def _csv_batch(source: SourceBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if pa.types.is_floating(field.type):
-            is_word = pc.invert(pc.is_finite(column))
-            if pc.any(is_word).as_py():
-                raise _no_csv(source, field.name, is_word, "not a finite number")
-        columns.append(_csv_stamps(source, field.name, column) if pa.types.is_timestamp(field.type) else column)
+            is_not_finite = pc.invert(pc.is_finite(column))
+            if pc.any(is_not_finite).as_py():
+                raise _csv_error(source, field.name, is_not_finite, "not a finite number")
+        columns.append(_csv_timestamps(source, field.name, column) if pa.types.is_timestamp(field.type) else column)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _csv_stamps(source: SourceBatch, name: str, column: pa.Array) -> pa.Array:
+def _csv_timestamps(source: SourceBatch, name: str, column: pa.Array) -> pa.Array:
     if column.type.unit == "ns":
         has_nanos = pc.not_equal(column, column.cast(pa.timestamp("us"), safe=False).cast(column.type))
         if pc.any(has_nanos).as_py():
-            raise _no_csv(source, name, has_nanos, "finer than a microsecond")
+            raise _csv_error(source, name, has_nanos, "finer than a microsecond")
     texts = column.cast(pa.timestamp("us"), safe=False).cast(pa.string())
     return pc.replace_substring(texts, " ", "T")
 
 
-def _no_csv(source: SourceBatch, name: str, mask: pa.Array, reason: str) -> SchemaError:
+def _csv_error(source: SourceBatch, name: str, mask: pa.Array, reason: str) -> SchemaError:
     index = pc.index(mask, value=True).as_py()
     return SchemaError(
         f"cannot be written as CSV: {reason}",

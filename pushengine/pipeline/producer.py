@@ -22,7 +22,7 @@ from pushengine.pipeline.encoding import JOURNAL_DIGEST, OversizedPayloadError
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservation
 
 
-class SentBefore:
+class AlreadySent:
     """The chunks that the job already holds, from an earlier pass or an earlier process.
 
     Args:
@@ -83,7 +83,7 @@ class Producer:
         queue: asyncio.Queue[ReadyChunk],
         budget: BudgetScope,
         workers: Workers,
-        before: SentBefore,
+        before: AlreadySent,
     ) -> None:
         self._context = context
         self._chunks = chunks
@@ -92,7 +92,7 @@ class Producer:
         self._budget = budget
         self._reserve_bytes = int(chunks.chunk_bytes * RESERVE_FACTOR)
         self._workers = workers
-        self._before = before
+        self._already_sent = before
         # Read one chunk more than there are encoders, so that no encoder waits for the reader.
         self._slots = asyncio.Semaphore(context.shared.engine_settings.encoder_threads + 1)
         self.end_row = chunks.first_row
@@ -104,7 +104,7 @@ class Producer:
         Raises:
             ExceptionGroup: The first failures. All tasks started by this method have ended by then.
         """
-        begins = _Turn(self._chunks.first_row)
+        begins = _FirstRow(self._chunks.first_row)
         async with asyncio.TaskGroup() as encoders:
             while True:
                 await self._slots.acquire()
@@ -112,7 +112,7 @@ class Producer:
                 chunk = await self._read(reservation)
                 if chunk is None:
                     break
-                ends = _Turn()
+                ends = _FirstRow()
                 encoders.create_task(
                     self._encode_and_queue(chunk, reservation, begins, ends), name=f"encode {chunk.chunk_id}"
                 )
@@ -134,7 +134,9 @@ class Producer:
         )
         return chunk
 
-    async def _encode_and_queue(self, chunk: Chunk, reservation: Reservation, begins: _Turn, ends: _Turn) -> None:
+    async def _encode_and_queue(
+        self, chunk: Chunk, reservation: Reservation, begins: _FirstRow, ends: _FirstRow
+    ) -> None:
         parts = await self._encode_within_limit(chunk)
         del chunk
         row = await begins.row()
@@ -147,7 +149,7 @@ class Producer:
             row += part.rows
             ready.append(ReadyChunk(payload, self._budget.take(payload.memory_bytes)))
         del parts
-        ends.reach(row)
+        ends.set_row(row)
         self._budget.release(reservation)
         for item in ready:
             payload = item.payload
@@ -164,8 +166,8 @@ class Producer:
 
     async def _encode_within_limit(self, chunk: Chunk) -> list[Payload | int]:
         """Return the chunk's payload, or several if it had to be split. A part that the job already holds yields its row count instead."""
-        rows = self._before.rows(chunk.chunk_id)
-        if rows is not None and not self._before.rechecks:
+        rows = self._already_sent.rows(chunk.chunk_id)
+        if rows is not None and not self._already_sent.rechecks:
             return [rows]
         try:
             payload = await self._workers.encode(self._encode, chunk)
@@ -176,19 +178,19 @@ class Producer:
             return [part for half in halves for part in await self._encode_within_limit(half)]
         if rows is None:
             return [payload]
-        self._before.check(payload)
+        self._already_sent.check(payload)
         return [rows]
 
 
-class _Turn:
+class _FirstRow:
     """The first row of a chunk, known once all chunks before it are encoded. Chunks are encoded concurrently and finish in any order."""
 
     def __init__(self, row: int | None = None) -> None:
         self._row: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if row is not None:
-            self.reach(row)
+            self.set_row(row)
 
-    def reach(self, row: int) -> None:
+    def set_row(self, row: int) -> None:
         """Set the row: all chunks before this one are counted."""
         self._row.set_result(row)
 

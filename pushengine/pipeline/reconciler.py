@@ -75,10 +75,10 @@ class Reconciler:
         Raises:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
         """
-        await self.settle()
+        await self.reconcile_unknown()
         return self._context.log.state.chunk_of(self._job_id, chunk_id).state == "acked"
 
-    async def settle(self) -> None:
+    async def reconcile_unknown(self) -> None:
         """Determine and record, for every chunk of the job with an unknown outcome, whether it has arrived.
 
         Raises:
@@ -121,5 +121,5 @@ class Reconciler:
             [chunk.as_sent() for chunk in chunks if chunk.is_open],
             listed,
             known=await self._context.log.known_checksum(),
-            may_hold_late_ones=job.quarantined_since is not None,
+            may_hold_late_chunks=job.quarantined_since is not None,
         )

@@ -18,7 +18,7 @@ from pushengine.runtime.clock import Clock
 T = TypeVar("T")
 
 
-def is_undone(error: PushEngineError) -> bool:
+def had_no_effect(error: PushEngineError) -> bool:
     """Return whether an error proves that a non-idempotent call had no effect: the call was refused or never sent."""
     return error.disposition == "terminal" or isinstance(error, ConnectionFailedError | RateLimitedError)
 
@@ -107,7 +107,9 @@ class RetryPolicy:
         return RetryDecision(retry=True, wait_seconds=wait)
 
 
-def exhausted(operation: str, attempts: int, elapsed_seconds: float, error: PushEngineError) -> RetriesExhaustedError:
+def exhausted_error(
+    operation: str, attempts: int, elapsed_seconds: float, error: PushEngineError
+) -> RetriesExhaustedError:
     """Return the error to raise after the last allowed attempt failed with `error`."""
     return RetriesExhaustedError(
         f"{operation} failed {attempts} times in {elapsed_seconds:.0f} s, the last time with: {error.message}",
@@ -149,7 +151,7 @@ async def call_with_retries(
             elapsed = clock.monotonic() - start
             decision = policy.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=rng)
             if decision.is_exhausted and attempt > 1:
-                raise exhausted(operation, attempt, elapsed, error) from error
+                raise exhausted_error(operation, attempt, elapsed, error) from error
             if not decision.retry:
                 raise
             policy.budget.spend()

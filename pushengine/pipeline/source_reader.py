@@ -55,7 +55,7 @@ class SourceReader:
         files = self._source.files
         return await self._workers.read(fingerprint_files, filesystem, files) if files else None
 
-    async def settle(self, *, is_exhaustive: bool) -> TableSchema:
+    async def infer_schema(self, *, is_exhaustive: bool) -> TableSchema:
         """Infer one schema for the whole push, from a sample or from every row.
 
         Raises:
@@ -73,10 +73,10 @@ class SourceReader:
                 self.sampled_bytes += block.nbytes
         if not self.sampled_rows and not is_exhaustive:
             # The sample covers only some of the files; others may have rows.
-            return await self.settle(is_exhaustive=True)
+            return await self.infer_schema(is_exhaustive=True)
         if not self.sampled_rows:
             raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
-        return inference.settle()
+        return inference.infer_schema()
 
     async def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock] | ReencodeError | None:
         """Return the blocks for passthrough, or the reason why the files must be re-encoded; None if the source is not Parquet."""

@@ -31,7 +31,7 @@ from pushengine.pipeline.concurrency import ConcurrencyController, LimitChange, 
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk
 from pushengine.pipeline.reconciler import Reconciler
-from pushengine.pipeline.retry import exhausted, is_undone
+from pushengine.pipeline.retry import exhausted_error, had_no_effect
 from pushengine.runtime.aio import SILENT_SECONDS
 
 _OVERLOADED = (503, 504)
@@ -50,7 +50,7 @@ class UploadSlots:
         self._taken = 0
         self._is_free = asyncio.Event()
         self._under_way = 0
-        self._alarm: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -81,20 +81,20 @@ class UploadSlots:
         attempt = self._controller.started(nbytes, self._context.clock.monotonic())
         self._under_way += 1
         if self._under_way == 1:
-            self._listen()
+            self._restart_silence_timer()
         try:
             yield finish
         finally:
             self._under_way -= 1
-            self._listen()
+            self._restart_silence_timer()
             self._apply(self._controller.ended(attempt, self._context.clock.monotonic(), outcome))
 
-    def _listen(self) -> None:
+    def _restart_silence_timer(self) -> None:
         """Restart the timer that announces, once, that no upload has ended for `SILENT_SECONDS`."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
         loop = asyncio.get_running_loop()
-        self._alarm = loop.call_later(SILENT_SECONDS, self._announce_silence) if self._under_way else None
+        self._silence_timer = loop.call_later(SILENT_SECONDS, self._announce_silence) if self._under_way else None
 
     def _announce_silence(self) -> None:
         count = "1 upload is" if self._under_way == 1 else f"{self._under_way} uploads are"
@@ -174,7 +174,7 @@ class Uploader:
         operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
         attempt = 1
         while (error := await self._attempt_once(payload, attempt)) is not None:
-            is_unknown = not is_undone(error)
+            is_unknown = not had_no_effect(error)
             if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
                 break
             elapsed = self._context.clock.monotonic() - start
@@ -182,7 +182,7 @@ class Uploader:
                 error, attempt=attempt, elapsed_seconds=elapsed, rng=self._context.rng, is_reconciled=is_unknown
             )
             if decision.is_exhausted:
-                raise exhausted(operation, attempt, elapsed, error) from error
+                raise exhausted_error(operation, attempt, elapsed, error) from error
             if not decision.retry:
                 raise error
             self._context.shared.policy.budget.spend()
@@ -232,7 +232,7 @@ class Uploader:
         try:
             await self._context.destination.upload_chunk(self._job_id, payload, self._context.target.chunk_type)
         except PushEngineError as error:
-            kind = facts.ChunkRefused if is_undone(error) else facts.ChunkUnknown
+            kind = facts.ChunkRefused if had_no_effect(error) else facts.ChunkUnknown
             await self._context.log.record(kind(**ids, error=error.message))
             if isinstance(error, NotFoundError):
                 raise JobVanishedError(f"job {self._job_id} is gone before its submit", job_id=self._job_id) from error

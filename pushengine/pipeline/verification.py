@@ -72,16 +72,16 @@ def verify_chunks(
     sent_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in sent)
     listed_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in listed)
     if sent_types != listed_types:
-        return Verification(None, f"sent {_spell(sent_types)}, the job holds {_spell(listed_types)}")
+        return Verification(None, f"sent {_format_counts(sent_types)}, the job holds {_format_counts(listed_types)}")
     if not all(chunk.checksum for chunk in listed):
         return Verification("count")
-    theirs = _listed_keys(listed)
+    listed_keys = _listed_keys(listed)
     best = 0
     for algorithm in _algorithms(sent):
-        ours = collections.Counter(_key(chunk, algorithm) for chunk in sent)
-        if ours == theirs:
+        sent_keys = collections.Counter(_key(chunk, algorithm) for chunk in sent)
+        if sent_keys == listed_keys:
             return Verification("checksum", algorithm=algorithm)
-        best = max(best, (ours & theirs).total())
+        best = max(best, (sent_keys & listed_keys).total())
     if best or (known is not None and known in set(_algorithms(sent))):
         return Verification(None, f"{len(sent) - best} of {len(sent)} chunks have another checksum than what was sent")
     return Verification("count")
@@ -93,7 +93,7 @@ def reconcile(
     listed: Sequence[RemoteChunk],
     *,
     known: str | None = None,
-    may_hold_late_ones: bool = False,
+    may_hold_late_chunks: bool = False,
 ) -> Reconciliation:
     """Determine which uploads without a response have arrived.
 
@@ -102,7 +102,7 @@ def reconcile(
         unknown: Chunks whose upload had no response.
         listed: The job's chunk list, read while no upload was running.
         known: The algorithm that the platform is known to use, if any.
-        may_hold_late_ones: Whether chunks were sent again whose first upload may have arrived since. A surplus may then be one of these.
+        may_hold_late_chunks: Whether chunks were sent again whose first upload may have arrived since. A surplus may then be one of these.
     """
     ids = frozenset(chunk.chunk_id for chunk in unknown)
     if len(listed) < len(acked):
@@ -115,7 +115,7 @@ def reconcile(
         )
     algorithm = _fitting_algorithm(acked, unknown, listed, known)
     if algorithm is None:
-        return _by_count(ids, surplus=len(listed) - len(acked), may_hold_late_ones=may_hold_late_ones)
+        return _by_count(ids, surplus=len(listed) - len(acked), may_hold_late_chunks=may_hold_late_chunks)
     rest = _listed_keys(listed)
     rest.subtract(_key(chunk, algorithm) for chunk in acked)
     if any(count < 0 for count in rest.values()):
@@ -130,10 +130,10 @@ def reconcile(
     return Reconciliation(frozenset(present), ids - present)
 
 
-def _by_count(ids: frozenset[str], *, surplus: int, may_hold_late_ones: bool) -> Reconciliation:
+def _by_count(ids: frozenset[str], *, surplus: int, may_hold_late_chunks: bool) -> Reconciliation:
     if surplus == 0:
         return Reconciliation(absent=ids, how="count")
-    if surplus == len(ids) and not may_hold_late_ones:
+    if surplus == len(ids) and not may_hold_late_chunks:
         return Reconciliation(present=ids, how="count")
     return Reconciliation(taint=f"{surplus} of {len(ids)} unanswered chunks arrived, and counting cannot tell which")
 
@@ -147,9 +147,9 @@ def _fitting_algorithm(
     candidates = list(_algorithms([*acked, *unknown]))
     if known in candidates:
         return known
-    theirs = _listed_keys(listed)
+    listed_keys = _listed_keys(listed)
     for algorithm in candidates:
-        if any(_key(chunk, algorithm) in theirs for chunk in (*acked, *unknown)):
+        if any(_key(chunk, algorithm) in listed_keys for chunk in (*acked, *unknown)):
             return algorithm
     return None
 
@@ -175,5 +175,5 @@ def _normal(checksum: str) -> str:
     return checksum.lower() if all(c in "0123456789abcdefABCDEF" for c in checksum) else checksum
 
 
-def _spell(types: Mapping[str, int]) -> str:
+def _format_counts(types: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(types.items())) or "nothing"

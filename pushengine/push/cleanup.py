@@ -40,23 +40,23 @@ async def abandon_stale_pushes(
         except JournalError:  # another process works on it, or the lock is unavailable
             continue
         try:
-            ended += await journal.do(_giving_up(push, before, clock.now()))
+            ended += await journal.do(_abandon_if_stale(push, before, clock.now()))
         finally:
             lock.release()
     return ended
 
 
-def _giving_up(push: PushRow, before: float, at: float) -> Callable[[JournalFile], bool]:
+def _abandon_if_stale(push: PushRow, before: float, at: float) -> Callable[[JournalFile], bool]:
     def write(file: JournalFile) -> bool:
         if push not in file.stale_pushes(before):  # another process worked on it before this one got the lock
             return False
-        _end(file, push, at)
+        _append_superseded(file, push, at)
         return True
 
     return write
 
 
-def _end(file: JournalFile, push: PushRow, at: float) -> None:
+def _append_superseded(file: JournalFile, push: PushRow, at: float) -> None:
     file.append(FactRow.of(push.push_id, at, facts.PushSuperseded(reason=facts.NOBODY_RESUMED)))
     file.set_state(push.push_id, "superseded", at)
 
@@ -92,7 +92,7 @@ async def delete_forgotten_jobs(
                 if not await journal.read(functools.partial(_is_forgotten, push.push_id, job_id, before)):
                     continue
                 await destination.delete_job(JobId(job_id))
-                await journal.do(_deletion(push, job_id, clock.now()))
+                await journal.do(_record_deletion(push, job_id, clock.now()))
                 sink.emit(events.JobDeleted(push_id=push.push_id, job_id=job_id, error=None))
                 deleted += 1
             except TransportError:
@@ -108,11 +108,11 @@ def _is_forgotten(push_id: str, job_id: str, before: float, file: JournalFile) -
     return file.is_forgotten(push_id, job_id, before)
 
 
-def _deletion(push: PushRow, job_id: str, at: float) -> Callable[[JournalFile], None]:
+def _record_deletion(push: PushRow, job_id: str, at: float) -> Callable[[JournalFile], None]:
     def write(file: JournalFile) -> None:
         file.append(FactRow.of(push.push_id, at, facts.JobDiscarded(job_id=job_id)))
         if push.state == "open":
-            _end(file, push, at)
+            _append_superseded(file, push, at)
 
     return write
 

@@ -17,7 +17,7 @@ from pushengine.journal.state import PushState
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import JOURNAL_DIGEST
 from pushengine.pipeline.memory_budget import ReadyChunk
-from pushengine.pipeline.producer import Producer, SentBefore
+from pushengine.pipeline.producer import AlreadySent, Producer
 from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.push.delivery import payload_builder
 from pushengine.push.identity import recipe_change
@@ -72,7 +72,7 @@ class ContinuationCheck:
             # No chunk remains to be sent, so settings and versions no longer matter.
             is_same = await self._compare() == "same"
             return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
-        change = self._change()
+        change = self._file_change()
         if change == "changed":
             return Continuation("supersede", SOURCE_CHANGED)
         reason = await self._recipe_change(self._context.shared.engine_settings)
@@ -80,7 +80,7 @@ class ContinuationCheck:
             return Continuation("supersede", reason)
         return Continuation("recheck" if change == "touched" else "resume")
 
-    def _change(self) -> FileChange:
+    def _file_change(self) -> FileChange:
         """Return how the files changed since any process sent chunks of them."""
         known: list[Fingerprint | None] = [*self._state.fingerprints] or [None]
         changes = {compare_files(before, self._fingerprint) for before in known}
@@ -92,10 +92,10 @@ class ContinuationCheck:
             {} if self._state.planned is None else self._state.planned.recipe,
             settings,
             is_text=self._reader.is_text,
-            is_as_it_is=isinstance(passthrough, list),
+            is_passthrough=isinstance(passthrough, list),
         )
 
-    async def is_what_was_sent(self) -> bool:
+    async def matches_what_was_sent(self) -> bool:
         """Whether the source has exactly the content that the push sent and submitted.
 
         If that cannot be determined (the journal of an earlier version has no file digests), equal sizes and probes are enough for an
@@ -110,7 +110,7 @@ class ContinuationCheck:
 
     async def _compare(self) -> Content:
         """Compare the source with what was sent, by size and digest, whatever its files are called now."""
-        if self._change() == "same":
+        if self._file_change() == "same":
             return "same"
         before, now = next(iter(self._state.fingerprints), None), self._fingerprint
         if before is None or now is None or sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
@@ -120,7 +120,7 @@ class ContinuationCheck:
             is_same = await self._has_digests(self._state.sha256)
         elif await self._recipe_change(self._context.settings) is None:
             # The encoder is the one that encoded the chunks then. Today's settings do not matter: the settings of the push are used.
-            is_same = await self._encodes_to_what_was_sent()
+            is_same = await self._encodes_to_sent_chunks()
         else:
             return "unknown"
         return "same" if is_same else "another"
@@ -132,7 +132,7 @@ class ContinuationCheck:
         hasher.follow(None)
         return sorted(sha256) == sorted(await hasher.run())
 
-    async def _encodes_to_what_was_sent(self) -> bool:
+    async def _encodes_to_sent_chunks(self) -> bool:
         """Whether the source yields exactly the chunks whose digests are in the journal. Sends nothing."""
         context, record = self._context, self._state.jobs[-1]
         schema = load_schema(self._state.schema or {})
@@ -147,11 +147,11 @@ class ContinuationCheck:
                         queue=queue,
                         budget=budget,
                         workers=self._workers,
-                        before=SentBefore(record, self._reader.label, rechecks=True),
+                        before=AlreadySent(record, self._reader.label, rechecks=True),
                     )
                     guards = [
                         group.create_task(context.drain.when_set(chunks.stop), name="drain"),
-                        group.create_task(self._refuse_more(queue), name="compare"),
+                        group.create_task(self._fail_on_extra_chunk(queue), name="compare"),
                     ]
                     await producer.run()
                     for task in guards:
@@ -166,7 +166,7 @@ class ContinuationCheck:
         context.drain.check()
         return producer.end_row == sum(chunk.rows for chunk in record.acked) and queue.empty()
 
-    async def _refuse_more(self, queue: asyncio.Queue[ReadyChunk]) -> None:
+    async def _fail_on_extra_chunk(self, queue: asyncio.Queue[ReadyChunk]) -> None:
         """Fail at the first chunk that the job does not hold."""
         await queue.get()
         raise SourceChangedError(SOURCE_CHANGED, source=self._reader.label)

@@ -17,7 +17,7 @@ from pushengine.pipeline.concurrency import START_LIMIT, ConcurrencyController
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
 from pushengine.pipeline.memory_budget import ReadyChunk
-from pushengine.pipeline.producer import Producer, SentBefore
+from pushengine.pipeline.producer import AlreadySent, Producer
 from pushengine.pipeline.reconciler import Reconciler
 from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.pipeline.uploader import Uploader, UploadSlots
@@ -25,7 +25,7 @@ from pushengine.push.ending import end_job
 from pushengine.push.job import JobRunner
 from pushengine.schema.columns import TableSchema
 from pushengine.sources.file_hash import FileHasher
-from pushengine.sources.fingerprint import compare_files, is_same_but_for_inode
+from pushengine.sources.fingerprint import compare_files, is_same_except_inode
 
 _MAX_PASSES = 3
 """A file that is touched during each of these passes is assumed to be still being written."""
@@ -84,7 +84,7 @@ class Delivery:
                 break
             # If a pass has compared everything and found it equal, device, inode and change time need not match: some file systems
             # report new ones on every stat.
-            is_certain = change == "same" or (self._rechecks and is_same_but_for_inode(before, self._fingerprint))
+            is_certain = change == "same" or (self._rechecks and is_same_except_inode(before, self._fingerprint))
             self._rechecks = not is_certain
             if is_certain:
                 await self._context.log.record(
@@ -103,7 +103,7 @@ class Delivery:
         """
         context, settings = self._context, self._context.settings
         reconciler = Reconciler(context, record.job_id, self._jobs.list_chunks)
-        await reconciler.settle()
+        await reconciler.reconcile_unknown()
         index, first_row = (0, 0) if self._rechecks else record.resume_point()
         # Enough for uploads that end at the same time; a longer queue would only hold more memory.
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
@@ -120,7 +120,7 @@ class Delivery:
                     queue=queue,
                     budget=budget,
                     workers=self._workers,
-                    before=SentBefore(record, self._reader.label, rechecks=self._rechecks),
+                    before=AlreadySent(record, self._reader.label, rechecks=self._rechecks),
                 )
                 uploader = Uploader(
                     context, record.job_id, queue=queue, budget=budget, slots=self._slots, reconciler=reconciler

@@ -31,7 +31,7 @@ async def end_job(context: PushContext, record: JobRecord) -> Job:
         PushEngineError: The cause of the failure; the job is left as it is.
     """
     context.drain.check()
-    final = _final_before(context, record)
+    final = _recorded_final_job(context, record)
     if final is not None:
         return final
     jobs = JobRunner(context)
@@ -62,7 +62,7 @@ async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
         lock.release()
 
 
-def _final_before(context: PushContext, record: JobRecord) -> Job | None:
+def _recorded_final_job(context: PushContext, record: JobRecord) -> Job | None:
     """Return the job if the journal has its final status. The platform is not queried again: it may have forgotten the job.
 
     Raises:
@@ -70,7 +70,7 @@ def _final_before(context: PushContext, record: JobRecord) -> Job | None:
     """
     if record.status is None or not JobStatus(record.status).is_settled:
         return None
-    context.log.tell(facts.JobSettled(job_id=record.job_id, status=record.status, logs=record.logs))
+    context.log.emit_events_of(facts.JobSettled(job_id=record.job_id, status=record.status, logs=record.logs))
     return _require_done(context, Job(record.job_id, JobStatus(record.status), logs=record.logs))
 
 

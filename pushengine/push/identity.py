@@ -33,10 +33,10 @@ _SETTINGS = {
     "timestamps": "timestamps",
     "as_it_is": "parquet_as_it_is",
 }
-_CUT = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
+_CUT_SETTINGS = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
 """Settings that determine how the source is cut. A push resumes with the cut it started with, so these are never compared."""
 _CSV_SETTINGS = ("csv_delimiter", "csv_encoding")
-_AS_IT_IS_KEYS = frozenset({"chunking", "as_it_is"})
+_PASSTHROUGH_KEYS = frozenset({"chunking", "as_it_is"})
 """The only recipe keys that matter for files sent by passthrough."""
 
 
@@ -72,7 +72,7 @@ def push_identity(
     )
 
 
-def source_words(spec: Any) -> list[str] | None:
+def source_patterns(spec: Any) -> list[str] | None:
     """Return the words that name the files, as absolute paths and patterns.
 
     Return None for objects in memory, which no later process can find again.
@@ -114,12 +114,12 @@ def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> Eng
     knows; they are ignored here, and `recipe_change` reports that they differ.
     """
     options = _defaults() | dict(recipe)
-    update = {name: options[key] for key, name in (_SETTINGS | _CUT).items() if key in options}
+    update = {name: options[key] for key, name in (_SETTINGS | _CUT_SETTINGS).items() if key in options}
     return settings.model_copy(update=update | dict(zip(_CSV_SETTINGS, options["csv"], strict=False)))
 
 
 def recipe_change(
-    recipe: Mapping[str, Any], settings: EngineSettings, *, is_text: bool, is_as_it_is: bool
+    recipe: Mapping[str, Any], settings: EngineSettings, *, is_text: bool, is_passthrough: bool
 ) -> str | None:
     """Return why the remaining chunks would not match those of an earlier process; None if they match.
 
@@ -127,27 +127,27 @@ def recipe_change(
         recipe: Recipe of the earlier process.
         settings: Settings of this process.
         is_text: The source is text, so the Parquet passthrough setting does not matter.
-        is_as_it_is: The files are sent by passthrough, so nothing is encoded.
+        is_passthrough: The files are sent by passthrough, so nothing is encoded.
     """
-    before, now = _meaning(recipe), _meaning(chunk_recipe(settings))
+    before, now = _comparable_recipe(recipe), _comparable_recipe(chunk_recipe(settings))
     changed = {key for key in before | now if before.get(key) != now.get(key)}
     changed -= {"as_it_is"} if is_text else {"csv"}
-    if is_as_it_is:
-        changed &= _AS_IT_IS_KEYS
+    if is_passthrough:
+        changed &= _PASSTHROUGH_KEYS
     if changed:
         return f"its chunks would be encoded differently now, by another {' and another '.join(sorted(changed))}"
-    if not is_as_it_is and planned_settings(recipe, settings).fitting_chunk_bytes != recipe.get("chunk_bytes"):
+    if not is_passthrough and planned_settings(recipe, settings).fitting_chunk_bytes != recipe.get("chunk_bytes"):
         return "its chunks do not fit into max_memory_bytes any more"
     return None
 
 
-def _meaning(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe without its cut and without options at their default, which earlier versions recorded too."""
     defaults = _defaults()
     return {
         key: value
         for key, value in recipe.items()
-        if key not in _CUT and not (key in defaults and value == defaults[key])
+        if key not in _CUT_SETTINGS and not (key in defaults and value == defaults[key])
     }
 
 

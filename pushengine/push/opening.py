@@ -18,7 +18,7 @@ from pushengine.pipeline.source_reader import OpenedSource, SourceReader
 from pushengine.push.identity import planned_settings
 from pushengine.push.outcome import target_of
 from pushengine.schema.inference import SchemaInference
-from pushengine.sources.fingerprint import in_order_of
+from pushengine.sources.fingerprint import paths_in_earlier_order
 from pushengine.sources.threaded import open_async_source
 
 
@@ -141,7 +141,7 @@ class SourceOpener:
         keys = tuple(state.planned.target["keys"]) if state.planned is not None else ()
         async with contextlib.AsyncExitStack() as stack:
             source = await stack.enter_async_context(self.opened(settings, keys=keys))
-            files = in_order_of(next(iter(state.fingerprints), None), source.fingerprint)
+            files = paths_in_earlier_order(next(iter(state.fingerprints), None), source.fingerprint)
             if files is not None:  # renamed files sort differently: restore the order
                 source = await stack.enter_async_context(self.opened(settings, keys=keys, files=files))
             yield source

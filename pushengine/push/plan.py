@@ -97,7 +97,7 @@ async def plan_source(
             )
             source_reader = SourceReader(opened, settings, inference, workers)
             async with contextlib.aclosing(source_reader):
-                schema = await source_reader.settle(is_exhaustive=False)
+                schema = await source_reader.infer_schema(is_exhaustive=False)
                 passthrough = await source_reader.passthrough_blocks(schema)
         finally:
             await workers.aclose()

@@ -42,7 +42,7 @@ from pushengine.pipeline.context import Measures, Shared
 from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
 from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session
-from pushengine.push.identity import chunk_recipe, push_identity, source_words
+from pushengine.push.identity import chunk_recipe, push_identity, source_patterns
 from pushengine.push.opening import PushRequest, SourceOpener
 from pushengine.push.outcome import status_of
 from pushengine.push.session import PushSession
@@ -150,7 +150,7 @@ class PushRun:
             team=self._shared.destination.team,
             pool_id=self._shared.pool_id,
             target=request.target,
-            source=[request.content] if request.content else source_words(request.spec) or [self._new_id],
+            source=[request.content] if request.content else source_patterns(request.spec) or [self._new_id],
             source_format=request.source_format,
             column_types=request.column_types,
         )
@@ -171,7 +171,7 @@ class PushRun:
                 await session.end_job()
             except JobFailedError as error:
                 failure = error
-        if self._request.resumes is not None or await self._sent_the_source(session, opener, workers, failure):
+        if self._request.resumes is not None or await self._source_is_what_was_sent(session, opener, workers, failure):
             if failure is not None:
                 raise failure
             return True
@@ -193,12 +193,12 @@ class PushRun:
         touched = None if fingerprint in state.fingerprints else fingerprint
         await session.context.log.record(facts.SessionStarted(pid=os.getpid(), resumed=True, fingerprint=touched))
 
-    async def _sent_the_source(
+    async def _source_is_what_was_sent(
         self, session: PushSession, opener: SourceOpener, workers: Workers, failure: JobFailedError | None
     ) -> bool:
         try:
             async with opener.opened_as_planned(session.state) as source:
-                return await ContinuationCheck(session.context, source, workers).is_what_was_sent()
+                return await ContinuationCheck(session.context, source, workers).matches_what_was_sent()
         except (SourceError, ConfigError) as error:
             if failure is not None:
                 raise failure from error
@@ -277,7 +277,7 @@ class PushRun:
         planned = facts.PushPlanned(
             target=dataclasses.asdict(context.target),
             pool_id=self._shared.pool_id,
-            source=source_words(self._request.spec) if source.fingerprint is not None else None,
+            source=source_patterns(self._request.spec) if source.fingerprint is not None else None,
             label=reader.label,
             format=self._request.source_format,
             column_types=self._request.column_types,

@@ -88,7 +88,7 @@ class PushSession:
             cause = real_cause(error)
             is_replaced = not is_new and isinstance(cause, SourceChangedError)
             is_open = is_replaced or self._is_left_open(cause, can_resume=source.fingerprint is not None)
-            await finish(self._close(cause, is_open=is_open))
+            await finish(self._record_failure(cause, is_open=is_open))
             if not is_replaced:
                 raise
             raise cause from cause.__cause__
@@ -106,7 +106,7 @@ class PushSession:
             await end_job(self.context, record)
         except BaseException as error:  # every way out leaves the journal in order
             cause = real_cause(error)
-            await finish(self._close(cause, is_open=self._is_left_open(cause, can_resume=True)))
+            await finish(self._record_failure(cause, is_open=self._is_left_open(cause, can_resume=True)))
             raise
         await self._record_finished()
 
@@ -124,7 +124,7 @@ class PushSession:
             EngineClosedError: The engine drains.
         """
         with self.context.timed("plan"):
-            return await self.context.drain.guard(reader.settle(is_exhaustive=is_exhaustive))
+            return await self.context.drain.guard(reader.infer_schema(is_exhaustive=is_exhaustive))
 
     def receipt(self, status: ReceiptStatus) -> Receipt:
         """Build a receipt of what was done so far."""
@@ -190,7 +190,7 @@ class PushSession:
     def _is_left_open(self, cause: BaseException, *, can_resume: bool) -> bool:
         return is_running_on(self.state, cause) or (can_resume and is_resumable(cause))
 
-    async def _close(self, cause: BaseException, *, is_open: bool) -> None:
+    async def _record_failure(self, cause: BaseException, *, is_open: bool) -> None:
         """Record the final fact of a push that did not reach DONE, and delete its unsubmitted job unless the push stays open."""
         log, receipt = self.context.log, self.receipt(status_of(cause)).to_dict()
         with contextlib.suppress(JournalError):

@@ -22,7 +22,7 @@ from pushengine.errors import (
 )
 from pushengine.journal import facts
 from pushengine.model import JobId, JobStatus
-from pushengine.pipeline.retry import is_undone
+from pushengine.pipeline.retry import had_no_effect
 from pushengine.push.job import JobRunner
 from pushengine.runtime.aio import finish
 
@@ -129,7 +129,7 @@ class Submission:
                 return True
             await self._log.record(refused)
             return False
-        if not is_undone(error):
+        if not had_no_effect(error):
             await self._log.record(facts.SubmitUnknown(job_id=self._job_id, error=error.message))
             wait = _UNKNOWN_WAIT_SECONDS + self._context.backoff(attempt)
             return await self._is_accepted_after_all(attempt, error, wait)
@@ -139,13 +139,13 @@ class Submission:
         if error.disposition == "terminal":
             raise error
         if isinstance(error, RateLimitedError):
-            wait = await self._refused(error)
+            wait = await self._block_submits(error)
             self._context.on_retry(self._operation, attempt, wait, error)
         else:
             await self._wait_before_resubmit(attempt, error, self._context.backoff(attempt))
         return False
 
-    async def _refused(self, error: RateLimitedError) -> float:
+    async def _block_submits(self, error: RateLimitedError) -> float:
         """Block all submits of this host for as long as a 429 requires; return the time in seconds."""
         with self._announce_locked_ledger():
             return await self._limiter.refused(error.retry_after_seconds)
@@ -200,11 +200,11 @@ class Submission:
         try:
             await self._send()
         except PushEngineError as error:
-            is_refused = is_undone(error) and not isinstance(error, NotFoundError)
+            is_refused = had_no_effect(error) and not isinstance(error, NotFoundError)
             kind = facts.SubmitRefused if is_refused else facts.SubmitUnknown
             await self._log.record(kind(job_id=self._job_id, error=error.message))
             if isinstance(error, RateLimitedError):
-                await self._refused(error)
+                await self._block_submits(error)
         else:
             self._limiter.accepted()
             await self._log.record(facts.SubmitAccepted(job_id=self._job_id))

@@ -30,7 +30,7 @@ _SAME_WAIT_SECONDS = 5.0
 _MAX_BLOCKED_SLEEP_SECONDS = 60.0
 
 
-def _ignore(_message: str) -> None:
+def _ignore_warning(_message: str) -> None:
     """Ignore a warning; the default callback."""
 
 
@@ -64,11 +64,11 @@ class SubmitLimiter:
         self._rng = rng
         self._spacing = AsyncLimiter(1, ledger.spacing_seconds)
         self._turn = asyncio.Lock()
-        self._line: dict[object, None] = {}  # calls that wait for their turn or have it, in order of arrival
+        self._queue: dict[object, None] = {}  # calls that wait for their turn or have it, in order of arrival
         self._refusals_in_a_row = 0
 
     async def acquire(
-        self, on_wait: Callable[[dt.datetime, float, str], None], on_warning: Callable[[str], None] = _ignore
+        self, on_wait: Callable[[dt.datetime, float, str], None], on_warning: Callable[[str], None] = _ignore_warning
     ) -> int:
         """Wait for a grant for one submit, to be sent immediately.
 
@@ -85,23 +85,23 @@ class SubmitLimiter:
             LedgerError: The ledger cannot be used; nothing may be submitted.
         """
         waits = _Announcements(on_wait, self._server_clock)
-        while not (grant := await self._take_turn(on_warning, on_line=waits.announce_queue)).granted:
+        while not (grant := await self._take_turn(on_warning, on_queue=waits.announce_queue)).granted:
             wait = grant.wait_seconds + self._rng.uniform(0, min(_MAX_JITTER_SECONDS, grant.wait_seconds / 10))
             waits.announce(wait, grant.reason)
             # Ask again in between: a block may end early, by `pushengine quota reset` or because a wrong clock had set it.
             await self._clock.sleep(min(wait, _MAX_BLOCKED_SLEEP_SECONDS) if grant.reason == "server" else wait)
         return grant.spent
 
-    async def try_acquire(self, on_warning: Callable[[str], None] = _ignore) -> bool:
+    async def try_acquire(self, on_warning: Callable[[str], None] = _ignore_warning) -> bool:
         """Get a grant for one submit unless that takes a second or more; return whether it was granted.
 
         Raises:
             LedgerError: The ledger cannot be used; nothing may be submitted.
         """
-        if len(self._line) * self._ledger.spacing_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
+        if len(self._queue) * self._ledger.spacing_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
             return False
         try:
-            grant = await self._take_turn(on_warning, patience_seconds=_MIN_ANNOUNCED_WAIT_SECONDS)
+            grant = await self._take_turn(on_warning, timeout_seconds=_MIN_ANNOUNCED_WAIT_SECONDS)
         except TimeoutError:
             return False
         return grant.granted
@@ -110,52 +110,52 @@ class SubmitLimiter:
         self,
         on_warning: Callable[[str], None],
         *,
-        on_line: Callable[[float], None] | None = None,
-        patience_seconds: float | None = None,
+        on_queue: Callable[[float], None] | None = None,
+        timeout_seconds: float | None = None,
     ) -> QuotaGrant:
         """Queue, then return a grant or a refusal with a wait of a second or more. Shorter waits are slept at the head of the queue.
 
         A refused call leaves the queue, so that the others can ask too and every push can report until when it waits. With
-        `patience_seconds`, a shorter wait that would exceed it is returned as a refusal as well.
+        `timeout_seconds`, a shorter wait that would exceed it is returned as a refusal as well.
 
         Raises:
-            TimeoutError: The head of the queue was not reached within `patience_seconds`.
+            TimeoutError: The head of the queue was not reached within `timeout_seconds`.
         """
-        patience_ends_at = math.inf if patience_seconds is None else self._clock.monotonic() + patience_seconds
-        with self._standing_in_line(on_line):
-            async with asyncio.timeout(patience_seconds):
+        deadline = math.inf if timeout_seconds is None else self._clock.monotonic() + timeout_seconds
+        with self._queued(on_queue):
+            async with asyncio.timeout(timeout_seconds):
                 await self._turn.acquire()
             try:
                 await self._spacing.acquire()
-                return await self._try_once(on_warning, patience_ends_at)
+                return await self._try_once(on_warning, deadline)
             finally:
                 self._turn.release()
 
-    async def _try_once(self, on_warning: Callable[[str], None], patience_ends_at: float) -> QuotaGrant:
+    async def _try_once(self, on_warning: Callable[[str], None], deadline: float) -> QuotaGrant:
         while True:
             grant = await self._off_loop(self._ledger.reserve, self._team, self._server_clock.now(), self._clock.now())
             if grant.warning:
                 on_warning(grant.warning)
             is_long = grant.wait_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS
-            if grant.granted or is_long or self._clock.monotonic() + grant.wait_seconds >= patience_ends_at:
+            if grant.granted or is_long or self._clock.monotonic() + grant.wait_seconds >= deadline:
                 return grant
             await self._clock.sleep(max(grant.wait_seconds, _MIN_WAIT_SECONDS))
 
     @contextlib.contextmanager
-    def _standing_in_line(self, on_line: Callable[[float], None] | None) -> Iterator[None]:
-        """Hold a place in the queue. If the block takes longer than `SILENT_SECONDS`, call `on_line` with the expected wait in seconds."""
+    def _queued(self, on_queue: Callable[[float], None] | None) -> Iterator[None]:
+        """Hold a place in the queue. If the block takes longer than `SILENT_SECONDS`, call `on_queue` with the expected wait in seconds."""
         place = object()
-        self._line[place] = None
+        self._queue[place] = None
 
         def announce() -> None:
-            if on_line is not None:
-                on_line(max(list(self._line).index(place), 1) * self._ledger.spacing_seconds)
+            if on_queue is not None:
+                on_queue(max(list(self._queue).index(place), 1) * self._ledger.spacing_seconds)
 
         try:
             with announce_when_slow(announce):
                 yield
         finally:
-            del self._line[place]
+            del self._queue[place]
 
     async def refused(self, retry_after_seconds: float | None) -> float:
         """Block submits on the whole host after a submit got a 429; return the requested length in seconds, before the ledger's limits.

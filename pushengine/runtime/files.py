@@ -17,10 +17,10 @@ import aiofiles
 from pushengine.model import FileRef
 from pushengine.runtime.aio import wait_until_done
 
-_NO_DATA_PREFIXES = (".", "_")
+_IGNORED_PREFIXES = (".", "_")
 """Name prefixes of files that Spark and other tools write beside the data, such as `_SUCCESS` and `.part-0.crc`."""
 _PIECE_BYTES = 1024 * 1024
-_IS_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_MISSING_FILE_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
@@ -36,7 +36,7 @@ class LocalFileSystem:
 
         A directory stands for its own files, except those whose names start with `.` or `_`.
         """
-        return list(_regular(_expanded(pattern)))
+        return list(_regular_files(_expand_pattern(pattern)))
 
     def stat(self, file: FileRef) -> FileRef:
         """Return the file as it is now."""
@@ -49,7 +49,7 @@ class LocalFileSystem:
 
     async def read_ranges(self, file: FileRef, ranges: Sequence[tuple[int, int]]) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the ranges (offset, length), read on a thread in pieces of at most 1 MiB; stop early where the file ends."""
-        opened = await _opened(file.uri)
+        opened = await _open_file(file.uri)
         try:
             for offset, nbytes in ranges:
                 await opened.seek(offset)
@@ -79,7 +79,7 @@ def _ref(path: Path, found: os.stat_result) -> FileRef:
     return FileRef(str(path), found.st_size, (found.st_mtime_ns, found.st_dev, found.st_ino, found.st_ctime_ns))
 
 
-def _regular(paths: Iterable[Path]) -> Iterator[FileRef]:
+def _regular_files(paths: Iterable[Path]) -> Iterator[FileRef]:
     """Yield the paths that are regular files; skip those that vanished since they were listed."""
     for path in paths:
         try:
@@ -87,24 +87,24 @@ def _regular(paths: Iterable[Path]) -> Iterator[FileRef]:
         except ValueError:  # a NUL in the name
             continue
         except OSError as error:
-            if error.errno not in _IS_NO_FILE:
+            if error.errno not in _MISSING_FILE_ERRNOS:
                 raise
             continue
         if stat.S_ISREG(found.st_mode):
             yield _ref(path, found)
 
 
-def _expanded(pattern: str) -> Iterable[Path]:
+def _expand_pattern(pattern: str) -> Iterable[Path]:
     path = Path(pattern).expanduser()
     if path.is_dir():
-        return sorted(f for f in path.iterdir() if not f.name.startswith(_NO_DATA_PREFIXES))
+        return sorted(f for f in path.iterdir() if not f.name.startswith(_IGNORED_PREFIXES))
     if path.exists() or not glob.has_magic(pattern):
         return [path]
     # A pattern that contains `**` twice can match the same file several times.
     return sorted(set(map(Path, glob.glob(str(path), recursive=True))))  # noqa: PTH207 - absolute patterns
 
 
-async def _opened(path: str) -> Any:
+async def _open_file(path: str) -> Any:
     """Open a file on a thread. If this is cancelled, the thread opens the file all the same, so it is closed again."""
 
     async def opening() -> Any:

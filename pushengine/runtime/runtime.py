@@ -15,7 +15,7 @@ from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.threads import ThreadWorkers
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing: the default of `Runtime.close`."""
 
 
@@ -37,7 +37,7 @@ class Runtime:
     filesystem: FileSystem
     off_loop: OffLoop
     new_workers: Callable[[], Workers]
-    close: Callable[[], None] = _nothing
+    close: Callable[[], None] = _do_nothing
 
 
 def system_runtime(encoder_threads: int) -> Runtime:

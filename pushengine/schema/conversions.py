@@ -117,7 +117,7 @@ def _strings(array: pa.Array) -> pa.Array:
     return array if array.type == pa.string() else array.cast(pa.string())
 
 
-def _strange_bytes(strings: pa.Array, usual: bytes) -> bytes:
+def _other_bytes(strings: pa.Array, usual: bytes) -> bytes:
     """Return the bytes of all values that are not in `usual`, in one pass: far cheaper than a regular expression."""
     if not len(strings) or strings.buffers()[2] is None:
         return b""
@@ -135,18 +135,20 @@ def _require_pattern(strings: pa.Array, pattern: str, reason: str) -> None:
 def _canonical_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
     strings = _strings(array)
     values = strings.cast(to)  # also accepts "007", "-0" and "0x1F"
-    strange = _strange_bytes(strings, b"0123456789")
-    if strange.strip(b"-"):
+    unusual = _other_bytes(strings, b"0123456789")
+    if unusual.strip(b"-"):
         _require_pattern(strings, "^(?:0|-?[1-9][0-9]*)$", "not the plain text of an integer")
-    elif (strange and _any(pc.starts_with(strings, "-0"))) or largest(pc.binary_length(_beginning(strings, "0"))) > 1:
+    elif (unusual and _any(pc.starts_with(strings, "-0"))) or largest(
+        pc.binary_length(_starting_with(strings, "0"))
+    ) > 1:
         raise MisfitError("not the plain text of an integer")
     return values
 
 
-def _beginning(strings: pa.Array, start: str) -> pa.Array:
+def _starting_with(strings: pa.Array, start: str) -> pa.Array:
     """Return the strings that begin with `start`. They are usually few, so that closer checks of them are cheap."""
-    does = pc.starts_with(strings, start)
-    return strings.filter(does) if _any(does) else strings.slice(0, 0)
+    starts = pc.starts_with(strings, start)
+    return strings.filter(starts) if _any(starts) else strings.slice(0, 0)
 
 
 def _forced_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
@@ -162,15 +164,15 @@ _SCIENTIFIC = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|[eE][+-]
 def _plain_float(array: pa.Array, to: pa.DataType) -> pa.Array:
     strings = _strings(array)
     values = strings.cast(to)  # also accepts "nan", "+1", "007.5" and "5."
-    strange = _strange_bytes(strings, b"0123456789.")
-    if strange.strip(b"-"):
+    unusual = _other_bytes(strings, b"0123456789.")
+    if unusual.strip(b"-"):
         _require_pattern(strings, f"{_NUMBER}|{_SCIENTIFIC}", "not a plain number")
     elif _any(pc.ends_with(strings, ".")):
         raise MisfitError("not a plain number")
     else:
-        for start in ("0", "-0") if strange else ("0",):
-            _require_pattern(_beginning(strings, start), _NUMBER, "not a plain number")
-    _require_precision(strings, values, has_exponents=bool(strange.strip(b"-")))
+        for start in ("0", "-0") if unusual else ("0",):
+            _require_pattern(_starting_with(strings, start), _NUMBER, "not a plain number")
+    _require_precision(strings, values, has_exponents=bool(unusual.strip(b"-")))
     return values
 
 
@@ -201,7 +203,7 @@ def _require_precision(strings: pa.Array, values: pa.Array, *, has_exponents: bo
         raise MisfitError("an integer that a double does not hold")
 
 
-def _words(true: str, false: str) -> Callable[[pa.Array, pa.DataType], pa.Array]:
+def _boolean_words(true: str, false: str) -> Callable[[pa.Array, pa.DataType], pa.Array]:
     def parse(array: pa.Array, _to: pa.DataType) -> pa.Array:
         strings = _strings(array)
         is_true = pc.equal(strings, true)
@@ -212,17 +214,17 @@ def _words(true: str, false: str) -> Callable[[pa.Array, pa.DataType], pa.Array]
     return parse
 
 
-def _forced_words(array: pa.Array, to: pa.DataType) -> pa.Array:
-    return _words("true", "false")(pc.ascii_lower(_strings(array)), to)
+def _forced_boolean(array: pa.Array, to: pa.DataType) -> pa.Array:
+    return _boolean_words("true", "false")(pc.ascii_lower(_strings(array)), to)
 
 
-def _require_years(stamps: pa.Array, error: type[MisfitError]) -> pa.Array:
-    factor = _PER_SECOND[stamps.type.unit]
-    bounds = pc.min_max(stamps.view(pa.int64()))
+def _require_years(timestamps: pa.Array, error: type[MisfitError]) -> pa.Array:
+    factor = _PER_SECOND[timestamps.type.unit]
+    bounds = pc.min_max(timestamps.view(pa.int64()))
     first, last = bounds["min"].as_py(), bounds["max"].as_py()
     if first is not None and (first < _FIRST_SECOND * factor or last >= _END_SECOND * factor):
         raise error("the platform holds the years 1400 to 9999 only")
-    return stamps
+    return timestamps
 
 
 def _text_date(array: pa.Array, to: pa.DataType) -> pa.Array:
@@ -233,35 +235,37 @@ def _text_date(array: pa.Array, to: pa.DataType) -> pa.Array:
     return _require_years(strings.cast(to), MisfitError)
 
 
-_MIN_STAMP_LENGTH = len("2024-01-01T00:00")
+_MIN_TIMESTAMP_LENGTH = len("2024-01-01T00:00")
 _MICROS_LENGTH = len("2024-01-01T00:00:00.000000")
 
 
-def _text_stamp(*, zoned: bool, dates: bool = False) -> Callable[[pa.Array, pa.DataType], pa.Array]:
+def _text_timestamp(*, zoned: bool, dates: bool = False) -> Callable[[pa.Array, pa.DataType], pa.Array]:
     def parse(array: pa.Array, to: pa.DataType) -> pa.Array:
         strings = _strings(array)
         lengths = pc.binary_length(strings)
         shortest = pc.min(lengths).as_py()
-        if shortest is not None and shortest < _MIN_STAMP_LENGTH:
-            is_short = pc.less(lengths, _MIN_STAMP_LENGTH)
+        if shortest is not None and shortest < _MIN_TIMESTAMP_LENGTH:
+            is_short = pc.less(lengths, _MIN_TIMESTAMP_LENGTH)
             if not dates or _any(pc.not_equal(lengths.filter(is_short), 10)):
                 raise MisfitError("not a date and time")
         zoned_type = pa.timestamp(to.unit, "UTC" if zoned else None)
         try:
-            stamps = strings.cast(zoned_type)
+            timestamps = strings.cast(zoned_type)
         except ValueError:
             if to.unit != "us" or largest(lengths) <= _MICROS_LENGTH:
                 raise
             # .NET and SQL Server write 7 to 9 fractional digits of a second: accept them if all after the sixth are zero.
-            stamps = pc.replace_substring_regex(strings, r"(\.[0-9]{6})0{1,3}(Z|[+-].*)?$", r"\1\2").cast(zoned_type)
-        return _require_years(stamps.view(to), MisfitError)
+            timestamps = pc.replace_substring_regex(strings, r"(\.[0-9]{6})0{1,3}(Z|[+-].*)?$", r"\1\2").cast(
+                zoned_type
+            )
+        return _require_years(timestamps.view(to), MisfitError)
 
     return parse
 
 
-def _arrow_stamp(array: pa.Array, to: pa.DataType) -> pa.Array:
-    stamps = array.view(pa.timestamp(array.type.unit))  # if it has a zone, Arrow stores the UTC instant
-    return _require_years(stamps if stamps.type == to else stamps.cast(to), OutOfRangeError)
+def _arrow_timestamp(array: pa.Array, to: pa.DataType) -> pa.Array:
+    timestamps = array.view(pa.timestamp(array.type.unit))  # if it has a zone, Arrow stores the UTC instant
+    return _require_years(timestamps if timestamps.type == to else timestamps.cast(to), OutOfRangeError)
 
 
 def _arrow_date(array: pa.Array, to: pa.DataType) -> pa.Array:
@@ -324,40 +328,40 @@ _INTEGER = Conversion("integer", "INTEGER", _cast, pa.int64())
 _FLOAT = Conversion("float", "FLOAT", _cast, pa.float64())
 _BOOLEAN = Conversion("boolean", "BOOLEAN", _cast, pa.bool_())
 _DECIMAL_FLOAT = Conversion("decimal_float", "FLOAT", _decimal_float, pa.float64())
-_STAMP = Conversion("timestamp", "DATETIME", _arrow_stamp)
+_TIMESTAMP = Conversion("timestamp", "DATETIME", _arrow_timestamp)
 _DATE = Conversion("date", "DATETIME", _arrow_date, _MIDNIGHT)
 _BOOL8 = Conversion("bool8", "BOOLEAN", _bool8, pa.bool_())
 _TEXT_INTEGER = Conversion("text_integer", "INTEGER", _canonical_integer, pa.int64())
 _TEXT_FLOAT = Conversion("text_float", "FLOAT", _plain_float, pa.float64())
 _TEXT_BOOLEANS = tuple(
-    Conversion(f"text_{true}", "BOOLEAN", _words(true, false), pa.bool_())
+    Conversion(f"text_{true}", "BOOLEAN", _boolean_words(true, false), pa.bool_())
     for true, false in (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 )
 _TEXT_DATE = Conversion("text_date", "DATETIME", _text_date, _MIDNIGHT)
-_TEXT_STAMPS = (
+_TEXT_TIMESTAMPS = (
     _TEXT_DATE,
-    Conversion("text_naive_us", "DATETIME", _text_stamp(zoned=False), _MICROS),
-    Conversion("text_utc_us", "DATETIME", _text_stamp(zoned=True), _MICROS),
-    Conversion("text_naive_ns", "DATETIME", _text_stamp(zoned=False), _NANOS),
-    Conversion("text_utc_ns", "DATETIME", _text_stamp(zoned=True), _NANOS),
+    Conversion("text_naive_us", "DATETIME", _text_timestamp(zoned=False), _MICROS),
+    Conversion("text_utc_us", "DATETIME", _text_timestamp(zoned=True), _MICROS),
+    Conversion("text_naive_ns", "DATETIME", _text_timestamp(zoned=False), _NANOS),
+    Conversion("text_utc_ns", "DATETIME", _text_timestamp(zoned=True), _NANOS),
 )
 _FORCED_FROM_TEXT: dict[ColumnType, tuple[Conversion, ...]] = {
     "INTEGER": (Conversion("forced_integer", "INTEGER", _forced_integer, pa.int64()),),
     "FLOAT": (Conversion("forced_float", "FLOAT", _forced_float, pa.float64()),),
-    "BOOLEAN": (Conversion("forced_boolean", "BOOLEAN", _forced_words, pa.bool_()),),
+    "BOOLEAN": (Conversion("forced_boolean", "BOOLEAN", _forced_boolean, pa.bool_()),),
     "DATETIME": (
-        *_TEXT_STAMPS,
-        Conversion("forced_naive_us", "DATETIME", _text_stamp(zoned=False, dates=True), _MICROS),
-        Conversion("forced_naive_ns", "DATETIME", _text_stamp(zoned=False, dates=True), _NANOS),
+        *_TEXT_TIMESTAMPS,
+        Conversion("forced_naive_us", "DATETIME", _text_timestamp(zoned=False, dates=True), _MICROS),
+        Conversion("forced_naive_ns", "DATETIME", _text_timestamp(zoned=False, dates=True), _NANOS),
     ),
     "DATE": (_TEXT_DATE,),
     "STRING": (TEXT,),
 }
-_FROM_TEXT = (_TEXT_INTEGER, _TEXT_FLOAT, *_TEXT_BOOLEANS, *_TEXT_STAMPS, _PLAIN_TEXT)
+_FROM_TEXT = (_TEXT_INTEGER, _TEXT_FLOAT, *_TEXT_BOOLEANS, *_TEXT_TIMESTAMPS, _PLAIN_TEXT)
 CONVERSIONS: dict[str, Conversion] = {
     conversion.name: conversion
     for conversion in (
-        *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _STAMP, _DATE, _BOOL8, *_FROM_TEXT),
+        *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _TIMESTAMP, _DATE, _BOOL8, *_FROM_TEXT),
         *(conversion for conversions in _FORCED_FROM_TEXT.values() for conversion in conversions),
     )
 }
@@ -443,7 +447,7 @@ def conversions_of(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversio
     if t.is_boolean(arrow_type):
         return (_BOOLEAN,)
     if t.is_timestamp(arrow_type):
-        return (_STAMP,)
+        return (_TIMESTAMP,)
     if t.is_date(arrow_type):
         return (_DATE,)
     return (TEXT,) if t.is_time(arrow_type) or t.is_null(arrow_type) else ()

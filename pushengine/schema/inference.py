@@ -42,7 +42,7 @@ _SHOWN_NAMES = 20
 Locate = Callable[[SourceBatch], SourceBatch]
 
 
-def _as_it_is(source: SourceBatch) -> SourceBatch:
+def _unchanged(source: SourceBatch) -> SourceBatch:
     return source
 
 
@@ -144,19 +144,19 @@ class SchemaInference:
             self._candidates(field, type_overrides.get(field.name), is_text=is_text) for field in source_schema
         ]
 
-    def _fail(self, message: str, hint: str = "") -> SchemaError:
+    def _error(self, message: str, hint: str = "") -> SchemaError:
         return SchemaError(message, source=self._source, hint=hint)
 
     def _check_names(self, names: Sequence[str]) -> None:
         if not names:
-            raise self._fail("there are no columns")
+            raise self._error("there are no columns")
         seen: dict[str, str] = {}
         for number, name in enumerate(names, 1):
             folded = name.casefold()
             if not name.strip():
-                raise self._fail(f"column {number} has no name")
+                raise self._error(f"column {number} has no name")
             if folded in RESERVED_NAMES:
-                raise self._fail(
+                raise self._error(
                     f"column {name}: the platform adds a column of this name itself", "rename or leave it out"
                 )
             if folded in seen:
@@ -166,22 +166,22 @@ class SchemaInference:
                     if other == name
                     else f"columns {other} and {name} differ by letter case only"
                 )
-                raise self._fail(message, "column names of the platform are case-insensitive")
+                raise self._error(message, "column names of the platform are case-insensitive")
             seen[folded] = name
 
     def _check_known(self, names: Sequence[str], role: str, type_overrides: Iterable[str]) -> None:
         for name in type_overrides:
             if name not in names:
-                alike = [known for known in names if known.casefold() == name.casefold()]
+                similar = [known for known in names if known.casefold() == name.casefold()]
                 shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-                hint = f"is it {alike[0]}?" if alike else f"columns: {shown}"
-                raise self._fail(f"{role} {name} is no column of the source", hint)
+                hint = f"is it {similar[0]}?" if similar else f"columns: {shown}"
+                raise self._error(f"{role} {name} is no column of the source", hint)
 
     def _candidates(self, field: pa.Field, forced: ColumnType | None, *, is_text: bool) -> _Candidates:
         arrow_type = decoded_type(field.type)
         conversions = conversions_of(arrow_type, is_text=is_text)
         if not conversions:
-            raise self._fail(
+            raise self._error(
                 f"column {field.name}: type {field.type} cannot be held by the target",
                 "flatten, convert or leave it out"
                 if pa.types.is_nested(arrow_type)
@@ -190,17 +190,17 @@ class SchemaInference:
         if forced is not None:
             conversions = forced_conversions(arrow_type, forced)
             if not conversions:
-                raise self._fail(
+                raise self._error(
                     f"column {field.name}: {field.type} cannot become {forced}", "declare the column STRING"
                 )
         return _Candidates(pa.field(field.name, arrow_type), conversions, forced)
 
-    def observe(self, source: SourceBatch, located: Locate = _as_it_is) -> None:
+    def observe(self, source: SourceBatch, located: Locate = _unchanged) -> None:
         """Learn from a batch.
 
         Args:
             source: The rows.
-            located: Returns the batch with its exact position. Called only for a string that is too long, an error that `settle` may raise.
+            located: Returns the batch with its exact position. Called only for a string that is too long, an error that `infer_schema` may raise.
 
         Raises:
             SchemaError: A key has no value, or no schema under these overrides can hold a value.
@@ -211,7 +211,7 @@ class SchemaInference:
                 require_key(source, array, candidates.name)
             candidates.observe(source, array, located)
 
-    def settle(self) -> TableSchema:
+    def infer_schema(self) -> TableSchema:
         """Return the schema that fits everything observed.
 
         Raises:

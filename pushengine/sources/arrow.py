@@ -11,7 +11,7 @@ from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadE
 from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.sources.async_batches import IteratorSource
-from pushengine.sources.files import plain_batch, plain_schema, require_rows, spread
+from pushengine.sources.files import evenly_spread, plain_batch, plain_schema, require_rows
 from pushengine.text import first_line
 
 SLICE_ROWS = 65_536
@@ -287,7 +287,7 @@ class TableSource(ArrowSource):
         require_rows(table.num_rows, self.label)
         rows = max(1, int(table.num_rows * min(1.0, max_bytes / max(table.nbytes, 1))) // _SAMPLE_PARTS)
         is_complete = table.nbytes <= max_bytes
-        starts = [0] if is_complete else [rows * part for part in spread(table.num_rows // rows, _SAMPLE_PARTS)]
+        starts = [0] if is_complete else [rows * part for part in evenly_spread(table.num_rows // rows, _SAMPLE_PARTS)]
         for start in starts:
             row = start
             for batch in table.slice(start, None if is_complete else rows).to_batches():

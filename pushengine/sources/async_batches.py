@@ -156,16 +156,16 @@ class _IteratorStream:
         self._iteration = iteration
         self._kept = deque(kept)
         self._keep = keep
-        self._left_bytes = max_bytes
+        self._remaining_bytes = max_bytes
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def next_block(self) -> SourceBlock | None:
-        if self._stopped.done() or self._left_bytes <= 0:
+        if self._stopped.done() or self._remaining_bytes <= 0:
             return None
         batch = self._kept.popleft() if self._kept else await self._next_batch()
         if batch is not None:
             self.rows_read = (self.rows_read or 0) + batch.rows
-            self._left_bytes -= batch.nbytes
+            self._remaining_bytes -= batch.nbytes
         return batch
 
     async def _next_batch(self) -> SourceBatch | None:

@@ -248,7 +248,9 @@ class _CsvPass:
     def _line(self) -> int:
         """Return the number of the first line after the blocks yielded so far."""
         blocks, line = self._counted
-        return line if blocks == self._blocks_returned else _find(self._arguments, self._blocks_returned)[1]
+        return (
+            line if blocks == self._blocks_returned else _position_of_block(self._arguments, self._blocks_returned)[1]
+        )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -331,7 +333,7 @@ class _CsvPass:
         """Yield all rows in blocks that are not parsed yet."""
         for number, body in enumerate(self.bodies()):
             if not self._is_blank(body):
-                yield _TextBlock(body, self.layout, functools.partial(_find, self._arguments, number))
+                yield _TextBlock(body, self.layout, functools.partial(_position_of_block, self._arguments, number))
 
     def _is_blank(self, body: memoryview) -> bool:
         """Whether a block has only empty lines that do not count as rows."""
@@ -418,19 +420,19 @@ class _CsvPass:
         self._fail("text after the closing quote of a field", line, "quotes inside a field must be doubled")
 
 
-def _find(arguments: _Arguments, number: int) -> tuple[int, int]:
+def _position_of_block(arguments: _Arguments, number: int) -> tuple[int, int]:
     """Return the first row and first line of block `number`, by reading the file up to that block.
 
     Raises:
         SourceReadError: The file has changed or can no longer be read, or the pass was stopped.
     """
-    with contextlib.closing(_CsvPass(arguments)) as again:
-        row, line = 0, again.first_line
-        for body in itertools.islice(again.bodies(), number):
+    with contextlib.closing(_CsvPass(arguments)) as reread:
+        row, line = 0, reread.first_line
+        for body in itertools.islice(reread.bodies(), number):
             if arguments[-1].is_set():
                 raise SourceReadError("stopped while looking for a row", source=arguments[0].uri)
-            row += again.layout.parse(body, lambda: None).num_rows
-            line += again.layout.lines(body)
+            row += reread.layout.parse(body, lambda: None).num_rows
+            line += reread.layout.lines(body)
         return row, line
 
 

@@ -57,13 +57,13 @@ class _Positions:
             yield positions[: np.searchsorted(positions, end)], self._ends[number] - len(positions)
 
 
-def _table(*characters: int) -> npt.NDArray[np.bool_]:
+def _character_set(*characters: int) -> npt.NDArray[np.bool_]:
     table = np.zeros(256, np.bool_)
     table[list(characters)] = True
     return table
 
 
-def _last(block: memoryview, character: int) -> int:
+def _last_position(block: memoryview, character: int) -> int:
     """Return the position of the last occurrence of a character, or -1."""
     end = len(block)
     while end > 0:
@@ -85,8 +85,8 @@ class Dialect:
     def __init__(self, delimiter: str, line_end: bytes) -> None:
         self.delimiter = delimiter
         self.line_end = line_end
-        self._may_open = _table(_QUOTE, _LF, ord(delimiter))
-        self._may_close = _table(_QUOTE, _LF, _CR, ord(delimiter))
+        self._may_open = _character_set(_QUOTE, _LF, ord(delimiter))
+        self._may_close = _character_set(_QUOTE, _LF, _CR, ord(delimiter))
         d = re.escape(delimiter.encode())
         end = rb"\r" if line_end == b"\r" else rb"\r?\n"
         quoted = rb'"(?:[^"]++|"")*+"'
@@ -108,18 +108,18 @@ class Dialect:
         if self.line_end == b"\r":
             return None
         characters = np.frombuffer(block, np.uint8)
-        cut = len(block) if is_last else _last(block, _LF) + 1
+        cut = len(block) if is_last else _last_position(block, _LF) + 1
         quotes = _Positions(characters, _QUOTE)
         if quotes.count:
             before = quotes.before(cut)
             while before % 2:  # the last line end is inside quotes
                 if is_last:
                     return None
-                cut = _last(block[: quotes.nth(before - 1)], _LF) + 1
+                cut = _last_position(block[: quotes.nth(before - 1)], _LF) + 1
                 before = quotes.before(cut)
             if not cut or not self._are_regular(characters, quotes, cut):
                 return None
-        return cut if self._has_plain_ends(characters, cut) else None
+        return cut if self._has_no_lone_cr(characters, cut) else None
 
     def irregular_cut(self, block: bytes) -> int:
         """Return the length of all whole, well-formed rows at the start of a block."""
@@ -152,7 +152,7 @@ class Dialect:
         return True
 
     @staticmethod
-    def _has_plain_ends(characters: _Characters, cut: int) -> bool:
+    def _has_no_lone_cr(characters: _Characters, cut: int) -> bool:
         """Whether every CR is followed by LF. A lone CR inside quotes is valid, but it is left to the patterns."""
         returns = _Positions(characters[:cut], _CR)
         if returns.count and returns.nth(returns.count - 1) == len(characters) - 1:

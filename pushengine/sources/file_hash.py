@@ -51,13 +51,13 @@ class FileHasher:
         for ref in self._files:
             one = FileHash(ref, self._filesystem)
             while not one.is_complete:
-                await self._reached(before + one.position + _STEP_BYTES)
+                await self._wait_until_read(before + one.position + _STEP_BYTES)
                 await self._workers.encode(one.advance, _STEP_BYTES)
             digests.append(one.hexdigest())
             before += one.position
         return digests
 
-    async def _reached(self, nbytes: int) -> None:
+    async def _wait_until_read(self, nbytes: int) -> None:
         while not self._is_read and self._read_bytes < nbytes:
             self._progress.clear()
             await self._progress.wait()

@@ -54,7 +54,7 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def spread(count: int, wanted: int) -> list[int]:
+def evenly_spread(count: int, wanted: int) -> list[int]:
     """Return at most `wanted` of the numbers below `count`, evenly spread, from the first to the last (only 0 if `wanted` is 1)."""
     if wanted >= count:
         return list(range(count))
@@ -191,7 +191,7 @@ class FilesSource:
         Raises:
             SourceReadError: A file cannot be read, or no file has any rows.
         """
-        chosen = spread(len(self.files), max(1, max_bytes // self.min_sample_bytes))
+        chosen = evenly_spread(len(self.files), max(1, max_bytes // self.min_sample_bytes))
         rows = 0
         for index in chosen:
             for batch in self._sample_of(self.files[index], max(max_bytes // len(chosen), 1)):

@@ -68,7 +68,7 @@ def sizes_and_probes(files: Fingerprint) -> list[tuple[int, str]]:
     return [(file[1], file[3]) for file in files]
 
 
-def in_order_of(before: Fingerprint | None, now: Fingerprint | None) -> list[str] | None:
+def paths_in_earlier_order(before: Fingerprint | None, now: Fingerprint | None) -> list[str] | None:
     """Return the paths of the current files in the order of the earlier read, if renaming has changed that order.
 
     Files are matched by their sizes and probes.
@@ -87,6 +87,6 @@ def in_order_of(before: Fingerprint | None, now: Fingerprint | None) -> list[str
     return [path for _, path in placed]
 
 
-def is_same_but_for_inode(before: Fingerprint | None, now: Fingerprint | None) -> bool:
+def is_same_except_inode(before: Fingerprint | None, now: Fingerprint | None) -> bool:
     """Whether fingerprints agree in all but device, inode and change time, which some file systems report differently each time."""
     return before is not None and now is not None and [file[:4] for file in before] == [file[:4] for file in now]

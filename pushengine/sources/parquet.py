@@ -17,14 +17,14 @@ from pushengine.parquet.decoding import batch_rows, open_parquet
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_schema
 from pushengine.parquet.slices import PassthroughBlock, cut
 from pushengine.schema.columns import TableSchema
-from pushengine.sources.files import FilesSource, plain_batch, plain_schema, spread
+from pushengine.sources.files import FilesSource, evenly_spread, plain_batch, plain_schema
 from pushengine.text import first_line
 
 _BYTES_PER_TEXT = 32
 """Assumed decoded bytes of a text value. Row groups record only their encoded size, which is far too small for a dictionary column."""
 _SAMPLE_BYTES_PER_PART = 256 * 1024
 _MAX_DECIMAL128 = 38
-_NANOS_REACH_MICROS = (2**63 - 1) // 1000
+_MAX_MICROS_IN_NANOS = (2**63 - 1) // 1000
 _ENCRYPTED = "encrypt"
 
 
@@ -62,12 +62,12 @@ class _ParquetPass:
             return SourceReadError("the file is encrypted", source=self._ref.uri, position=position)
         return damaged("Parquet", text, source=self._ref.uri, position=position)
 
-    def as_table(self, schema: pa.Schema) -> _ParquetPass:
+    def widen_to(self, schema: pa.Schema) -> _ParquetPass:
         """Yield batches in this schema, to which the file's own schema is widened. Returns the pass itself."""
         self._schema = schema
         return self
 
-    def cut_stamps(self) -> None:
+    def allow_truncated_timestamps(self) -> None:
         """Yield INT96 timestamps in microseconds without checking whether finer digits are truncated."""
         self._nanos = None
 
@@ -118,7 +118,7 @@ class _ParquetPass:
             nanos = self._nanos.iter_batches(**options, columns=self._int96_columns()) if self._nanos else None
             for raw in self.parquet.iter_batches(**options):
                 if nanos is not None:
-                    self._require_micros(raw, next(nanos), first_row + rows)
+                    self._require_whole_micros(raw, next(nanos), first_row + rows)
                 batch = self._widened(raw, first_row + rows)
                 yield SourceBatch(batch, self._ref.uri, first_row + rows)
                 rows += batch.num_rows
@@ -141,7 +141,7 @@ class _ParquetPass:
                 position=f"after row {row}",
             ) from exc
 
-    def _require_micros(self, raw: pa.RecordBatch, nanos: pa.RecordBatch, row: int) -> None:
+    def _require_whole_micros(self, raw: pa.RecordBatch, nanos: pa.RecordBatch, row: int) -> None:
         """Reject INT96 timestamps that are finer than a microsecond.
 
         Read in microseconds, Arrow silently truncates INT96 values. Read in nanoseconds, values that do not fit in 64 bits silently wrap
@@ -152,8 +152,8 @@ class _ParquetPass:
         """
         for name, fine in zip(nanos.schema.names, nanos.columns, strict=True):
             coarse = raw.column(name).view(pa.int64())
-            coarse = coarse.filter(in_reach := pc.less(pc.abs(coarse), _NANOS_REACH_MICROS))
-            differs = pc.not_equal(fine.view(pa.int64()).filter(in_reach), pc.multiply(coarse, 1000))
+            coarse = coarse.filter(in_range := pc.less(pc.abs(coarse), _MAX_MICROS_IN_NANOS))
+            differs = pc.not_equal(fine.view(pa.int64()).filter(in_range), pc.multiply(coarse, 1000))
             if pc.any(differs).as_py():
                 raise SchemaError(
                     f"column {name} has INT96 timestamps finer than a microsecond, which would be cut",
@@ -285,8 +285,8 @@ class ParquetSource(FilesSource):
             one.close()
             raise
         if self._is_passthrough:
-            one.cut_stamps()  # these rows serve schema inference only; the file itself is sent and keeps its nanoseconds
-        return one.as_table(schema)
+            one.allow_truncated_timestamps()  # these rows serve schema inference only; the file itself is sent and keeps its nanoseconds
+        return one.widen_to(schema)
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """Yield the first rows of row groups, evenly spread over all files: about `max_bytes` in all, or all rows of a small source."""
@@ -304,7 +304,7 @@ def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
     for number in range(groups):
         first_rows.append(first_rows[-1] + one.metadata.row_group(number).num_rows)
     is_small = sum(one.metadata.row_group(number).total_byte_size for number in range(groups)) <= max_bytes
-    chosen = spread(groups, groups if is_small else max(1, max_bytes // _SAMPLE_BYTES_PER_PART))
+    chosen = evenly_spread(groups, groups if is_small else max(1, max_bytes // _SAMPLE_BYTES_PER_PART))
     left = max_bytes
     for done, number in enumerate(chosen):
         share, spent = left // (len(chosen) - done), 0

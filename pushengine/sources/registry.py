@@ -61,7 +61,7 @@ def open_source(
         ConfigError: `spec` is not a source, is an empty text, names a file twice or mixes formats; or the format is unknown.
         SourceReadError: A file does not exist.
     """
-    check_words(spec)
+    check_paths(spec)
     if isinstance(spec, str | os.PathLike):
         return _open_paths([spec], format, schema, settings, filesystem)
     if isinstance(spec, list | tuple) and spec and all(isinstance(one, str | os.PathLike) for one in spec):
@@ -120,7 +120,7 @@ def _listed(word: str | os.PathLike[str], filesystem: FileSystem) -> list[FileRe
     if Path(pattern).is_dir():
         raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")
     if isinstance(word, PurePath) and (scheme := scheme_of(address := pattern.replace(":/", "://", 1))):
-        raise _no_such_scheme(address, scheme)  # `pathlib` collapses `//` into `/`
+        raise _unsupported_scheme(address, scheme)  # `pathlib` collapses `//` into `/`
     raise SourceReadError("no such file", source=pattern)
 
 
@@ -161,7 +161,7 @@ def _format_of(file: FileRef) -> Format:
     )
 
 
-def check_words(spec: Any) -> None:
+def check_paths(spec: Any) -> None:
     """Reject texts that are not paths on this machine. Checks the texts only, without access to files.
 
     Raises:
@@ -173,10 +173,10 @@ def check_words(spec: Any) -> None:
         if text == "":
             raise ConfigError("a source is an empty text", key="source", hint="give a path; is a variable unset?")
         if isinstance(text, str) and (scheme := scheme_of(text)) is not None:
-            raise _no_such_scheme(text, scheme)
+            raise _unsupported_scheme(text, scheme)
 
 
-def _no_such_scheme(word: str, scheme: str) -> ConfigError:
+def _unsupported_scheme(word: str, scheme: str) -> ConfigError:
     return ConfigError(
         f"{word} cannot be read: {scheme}:// is not supported yet",
         key="source",

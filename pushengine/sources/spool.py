@@ -19,7 +19,7 @@ import pyarrow as pa
 from pushengine.errors import ConfigError, JournalError
 from pushengine.interfaces import AsyncSource, BlockStream, OffLoop, SourceBlock
 from pushengine.runtime.aio import finish
-from pushengine.state.lock import MOVES_WHILE_OPEN, FileLock
+from pushengine.state.lock import CAN_RENAME_OPEN_FILES, FileLock
 
 _PIECE_BYTES = 1024 * 1024
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -71,7 +71,7 @@ async def spool_rows(source: AsyncSource, path: Path, hold: SpoolHold, off_loop:
         return await _spool(_ipc_pieces(blocks, off_loop), path, hold, off_loop)
 
 
-class _Pieces:
+class _IpcSink:
     """A sink for the IPC writer; the caller takes the written bytes after each batch."""
 
     closed = False
@@ -92,7 +92,7 @@ class _Pieces:
 
 
 async def _ipc_pieces(blocks: BlockStream[SourceBlock], off_loop: OffLoop) -> AsyncIterator[bytes]:
-    sink = _Pieces()
+    sink = _IpcSink()
     writer: Any = None
     while (block := await blocks.next_block()) is not None:
         batch = (await off_loop(block.decode)).batch
@@ -159,7 +159,7 @@ class SpoolHold:
 
     def release_name(self) -> None:
         """Allow the holder to rename or delete the file: releases it on systems where an open file cannot be renamed."""
-        if not MOVES_WHILE_OPEN:
+        if not CAN_RENAME_OPEN_FILES:
             self.release()
 
     def _try(self, path: Path, *, is_exclusive: bool) -> bool:
@@ -224,7 +224,7 @@ def _flush(file: BinaryIO) -> None:
 
 def _publish(part: Path, path: Path) -> None:
     part.replace(path)
-    if not MOVES_WHILE_OPEN:  # Windows cannot open a folder to flush it either
+    if not CAN_RENAME_OPEN_FILES:  # Windows cannot open a folder to flush it either
         return
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:

@@ -71,7 +71,7 @@ class CountedFile(io.RawIOBase):
         return int(count)
 
 
-class _Members(io.RawIOBase):
+class _MemberFile(io.RawIOBase):
     """The content of a bzip2 or xz file: members, with nothing but zero bytes between and after them.
 
     Used instead of `bz2.BZ2File` and `lzma.LZMAFile`, which take any bytes that do not start like a member for the end of the file. They
@@ -119,18 +119,18 @@ class _Members(io.RawIOBase):
         return trailing
 
 
-class _ArrowInflated:
+class _ArrowDecompressed:
     """The content of a zstd or lz4 file."""
 
     def __init__(self, file: Readable, kind: str) -> None:
-        self._stream = pa.CompressedInputStream(pa.PythonFile(_Raw(file), mode="r"), kind)
+        self._stream = pa.CompressedInputStream(pa.PythonFile(_ArrowFile(file), mode="r"), kind)
 
     def read(self, size: int) -> bytes:
         data: bytes = self._stream.read(size)
         return data
 
 
-class _Raw:
+class _ArrowFile:
     """A counted file with the interface that Arrow expects of a file object."""
 
     closed = False
@@ -224,12 +224,12 @@ def open_content(file: CountedFile, compression: str | None, encoding: str) -> C
     """
     plain: Readable = file
     if compression in ("zstd", "lz4"):
-        plain = _ArrowInflated(file, compression)
+        plain = _ArrowDecompressed(file, compression)
     elif compression == "gzip":
         # Buffered, so that gzip's reads of 8 KiB, and of padding byte by byte, do not each become a read from disk.
         plain = gzip.GzipFile(fileobj=io.BufferedReader(file, PIECE_BYTES), mode="rb")
     elif compression is not None:
-        plain = io.BufferedReader(_Members(file, compression))
+        plain = io.BufferedReader(_MemberFile(file, compression))
     head = plain.read(4)
     for mark, marked_encoding in _BOMS:
         if head.startswith(mark):

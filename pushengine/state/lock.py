@@ -20,17 +20,17 @@ from typing import Any
 from pushengine.errors import JournalError, JournalLockedError
 
 
-def _module_if_there(name: str) -> Any:
+def _import_or_none(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
         return None
 
 
-_fcntl: Any = _module_if_there("fcntl")
-_msvcrt: Any = None if _fcntl is not None else _module_if_there("msvcrt")
+_fcntl: Any = _import_or_none("fcntl")
+_msvcrt: Any = None if _fcntl is not None else _import_or_none("msvcrt")
 
-MOVES_WHILE_OPEN = _fcntl is not None
+CAN_RENAME_OPEN_FILES = _fcntl is not None
 """Whether this system can rename and delete a file while it is open."""
 
 _FIRST_LOCKED_BYTE = 1 << 43
@@ -73,20 +73,20 @@ class FileLock:
             )
 
     def _take_bytes(self, *, is_shared: bool) -> range:
-        every = range(_FIRST_LOCKED_BYTE, _FIRST_LOCKED_BYTE + _LOCKED_BYTES)
-        for some in [range(byte, byte + 1) for byte in every] if is_shared else [every]:
+        all_bytes = range(_FIRST_LOCKED_BYTE, _FIRST_LOCKED_BYTE + _LOCKED_BYTES)
+        for locked in [range(byte, byte + 1) for byte in all_bytes] if is_shared else [all_bytes]:
             try:
-                self._lock_bytes(_msvcrt.LK_NBLCK, some)
+                self._lock_bytes(_msvcrt.LK_NBLCK, locked)
             except OSError as error:
                 if error.errno != errno.EACCES:
                     raise
             else:
-                return some
+                return locked
         raise BlockingIOError(errno.EAGAIN, "another process has it locked")
 
-    def _lock_bytes(self, mode: int, some: range) -> None:
-        os.lseek(self.descriptor, some.start, os.SEEK_SET)
-        _msvcrt.locking(self.descriptor, mode, len(some))
+    def _lock_bytes(self, mode: int, locked: range) -> None:
+        os.lseek(self.descriptor, locked.start, os.SEEK_SET)
+        _msvcrt.locking(self.descriptor, mode, len(locked))
 
     def release(self) -> None:
         """Release the lock and close the file; safe to call twice."""

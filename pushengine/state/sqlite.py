@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 BUSY_TIMEOUT_SECONDS = 30.0
-_SHORT_WAITS_SECONDS = 0.02
+_SHORT_WAITS_PERIOD_SECONDS = 0.02
 _SHORT_WAIT_SECONDS = 0.00005
 _LONG_WAIT_SECONDS = 0.002
 _flush = getattr(os, "fdatasync", os.fsync)
@@ -34,7 +34,7 @@ def is_damage(error: BaseException) -> bool:
     return result_code(error) in _DAMAGED
 
 
-def may_pass(error: BaseException | None) -> bool:
+def is_temporary(error: BaseException | None) -> bool:
     """Return whether a later try may succeed without a changed command or configuration: the file is locked or the disk is full."""
     code = result_code(error)
     return code in _LOCKED or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
@@ -65,7 +65,7 @@ class PatientConnection(sqlite3.Connection):
                 start = now if start is None else start
                 if now - start > BUSY_TIMEOUT_SECONDS:
                     raise
-            time.sleep(_SHORT_WAIT_SECONDS if now - start < _SHORT_WAITS_SECONDS else _LONG_WAIT_SECONDS)
+            time.sleep(_SHORT_WAIT_SECONDS if now - start < _SHORT_WAITS_PERIOD_SECONDS else _LONG_WAIT_SECONDS)
 
 
 def open_durable(path: Path) -> sqlite3.Connection:
@@ -144,14 +144,14 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         raise error
     name = path.absolute().as_uri()
     try:
-        return _tried(sqlite3.connect(f"{name}?mode=ro", uri=True, isolation_level=None, timeout=30))
+        return _require_readable(sqlite3.connect(f"{name}?mode=ro", uri=True, isolation_level=None, timeout=30))
     except sqlite3.OperationalError:
         if wal_of(path).exists() and wal_of(path).stat().st_size:
             raise
-        return _tried(sqlite3.connect(f"{name}?immutable=1", uri=True, isolation_level=None))
+        return _require_readable(sqlite3.connect(f"{name}?immutable=1", uri=True, isolation_level=None))
 
 
-def _tried(db: sqlite3.Connection) -> sqlite3.Connection:
+def _require_readable(db: sqlite3.Connection) -> sqlite3.Connection:
     try:
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except BaseException:

@@ -164,8 +164,8 @@ async def submit_again_unseen(self):
 real_reconcile = reconciler.reconcile
 
 
-def count_although_late_ones_may_come(*args, may_hold_late_ones=False, **kwargs):
-    return real_reconcile(*args, **kwargs, may_hold_late_ones=False)
+def count_although_late_ones_may_come(*args, may_hold_late_chunks=False, **kwargs):
+    return real_reconcile(*args, **kwargs, may_hold_late_chunks=False)
 
 
 def reconcile_nothing_is_there(acked, unknown, listed, **kwargs):
@@ -188,11 +188,11 @@ def job_even_if_abandoned(state):
 
 async def other_files_are_another_content(self):
     """What was submitted counts for nothing once a file was touched."""
-    return self._change() == "same"
+    return self._file_change() == "same"
 
 
 async def sizes_and_probes_tell_all(self):
-    return self._change() != "changed"
+    return self._file_change() != "changed"
 
 
 def probes_tell_all(before, now):
@@ -234,11 +234,11 @@ MUTANTS = {
         dataclasses.replace(BAD, resubmit="rerun", late=0.0),
     ),
     "a touched file is another content after the submit": (
-        [(continuation.ContinuationCheck, "is_what_was_sent", other_files_are_another_content)],
+        [(continuation.ContinuationCheck, "matches_what_was_sent", other_files_are_another_content)],
         dataclasses.replace(BETWEEN, touch=1.0),
     ),
     "size and probes tell the content after the submit": (
-        [(continuation.ContinuationCheck, "is_what_was_sent", sizes_and_probes_tell_all)],
+        [(continuation.ContinuationCheck, "matches_what_was_sent", sizes_and_probes_tell_all)],
         dataclasses.replace(BETWEEN, sneak=1.0),
     ),
     "size and probes tell the content while chunks remain": (

@@ -82,7 +82,7 @@ def settled(source):
     inference = SchemaInference(source.schema(), is_text=False)
     for batch in source.sample(1 << 20):
         inference.observe(batch)
-    return inference.settle()
+    return inference.infer_schema()
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def settled(batches: list[SourceBatch], **options) -> TableSchema:
     inference = SchemaInference(pa.schema([("x", pa.string())]), is_text=True, **options)
     for one in batches:
         inference.observe(one)
-    return inference.settle()
+    return inference.infer_schema()
 
 
 def same(text: str, value) -> bool:
@@ -125,7 +125,7 @@ def test_decimals_keep_their_value(numbers):
     batch = SourceBatch(pa.RecordBatch.from_pydict({"x": pa.array(numbers, pa.decimal128(38, 6))}), "t", 0)
     inference = SchemaInference(batch.batch.schema, is_text=False)
     inference.observe(batch)
-    schema = inference.settle()
+    schema = inference.infer_schema()
     for number, value in zip(numbers, conform(schema, batch).column(0).to_pylist(), strict=True):
         assert (number is None) == (value is None)
         if isinstance(value, float):

@@ -54,7 +54,7 @@ def export(
         path = _path(config)
         if not path.exists():
             raise ConfigError(f"there is no journal: {path}", key="PUSHENGINE_STATE_DIR")
-        with terminal.outliving_its_reader():
+        with terminal.ignoring_broken_pipe():
             result = _export_to(path, output)
             terminal.print_error(describe_export(result, output))
             if result.problems:

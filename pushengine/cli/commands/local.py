@@ -85,12 +85,12 @@ def _emulator_credentials(config: Path | None) -> EmulatorCredentials:
     from pushengine.credentials import OAuthClient, UserApiKey
     from pushengine.emulator import EmulatorCredentials
 
-    who = session.load_config(config=config).require_credentials()
-    if isinstance(who, OAuthClient):
-        return EmulatorCredentials(client_id=who.client_id, client_secret=who.client_secret.reveal())
-    if isinstance(who, UserApiKey):
-        return EmulatorCredentials(api_key=who.key.reveal())
-    return EmulatorCredentials(app_key=who.key.reveal())
+    credentials = session.load_config(config=config).require_credentials()
+    if isinstance(credentials, OAuthClient):
+        return EmulatorCredentials(client_id=credentials.client_id, client_secret=credentials.client_secret.reveal())
+    if isinstance(credentials, UserApiKey):
+        return EmulatorCredentials(api_key=credentials.key.reveal())
+    return EmulatorCredentials(app_key=credentials.key.reveal())
 
 
 def _emulator_lines(url: str, database: Path | None, faults: Path | None, *, is_strict: bool) -> list[str]:

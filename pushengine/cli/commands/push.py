@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _PushWords:
+class _PushArguments:
     """The arguments that `push` and `plan` share: source, target and types of the rows."""
 
     sources: list[str]
@@ -42,7 +42,7 @@ class _PushWords:
         keys: list[str] | None,
         file_format: options.FormatName | None,
         columns: list[str] | None,
-    ) -> _PushWords:
+    ) -> _PushArguments:
         return cls(
             sources=sources,
             table=table,
@@ -93,7 +93,7 @@ def push(
     log_format: options.LogFormatOption = None,
 ) -> None:
     """Push files into one table and wait until they are loaded."""
-    words = _PushWords.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column)
+    words = _PushArguments.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column)
     if dry_run:
         _plan(words, config=config, as_json=as_json)
         return
@@ -185,13 +185,13 @@ def plan(
 ) -> None:
     """Say what a push would do; send nothing. Schema, string lengths, chunks, quota; needs no account."""
     _plan(
-        _PushWords.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column),
+        _PushArguments.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column),
         config=config,
         as_json=as_json,
     )
 
 
-def _plan(words: _PushWords, *, config: Path | None, as_json: bool) -> None:
+def _plan(words: _PushArguments, *, config: Path | None, as_json: bool) -> None:
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_plan
         from pushengine.push.plan import plan_source

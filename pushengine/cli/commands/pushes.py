@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pushengine.journal.reader import JournalReader
     from pushengine.model import Receipt
 
-_MILDEST_FIRST = (
+_BY_SEVERITY = (
     0,
     exit_codes.EXIT_TEMPORARY,
     exit_codes.EXIT_USAGE,
@@ -27,7 +27,7 @@ _MILDEST_FIRST = (
     exit_codes.EXIT_BUG,
     exit_codes.EXIT_INTERRUPTED,
 )
-_HOPELESS_FOR_ALL = (exit_codes.EXIT_AUTH, exit_codes.EXIT_INTERRUPTED)
+_STOPS_ALL = (exit_codes.EXIT_AUTH, exit_codes.EXIT_INTERRUPTED)
 
 
 def resume(
@@ -53,7 +53,7 @@ def resume(
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
                 await work.run(engine, full_id)
-            work.tell(await quota_if_known(engine) if work.receipts else None, is_one=full_id is not None)
+            work.print_results(await quota_if_known(engine) if work.receipts else None, is_one=full_id is not None)
         if work.code:
             raise typer.Exit(work.code)
 
@@ -112,7 +112,7 @@ class _Resumption:
                 self._failed(error, row.push_id, row.target)
             except ExceptionGroup as error:
                 self._failed(error, row.push_id, row.target)
-            if self.code in _HOPELESS_FOR_ALL:
+            if self.code in _STOPS_ALL:
                 return
 
     def _done(self, receipt: Receipt) -> None:
@@ -125,12 +125,12 @@ class _Resumption:
                 terminal.print_error([f"left alone: {error}"])
             return
         code = exit_codes.exit_code_for(error)
-        self.code = max(self.code, code, key=_MILDEST_FIRST.index)
+        self.code = max(self.code, code, key=_BY_SEVERITY.index)
         first, *rest = exit_codes.error_lines(error)
         terminal.print_error([f"push {push_id} ({table}): {first.removeprefix('error: ')}", *rest])
         self.details.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
 
-    def tell(self, quota: Any, *, is_one: bool) -> None:
+    def print_results(self, quota: Any, *, is_one: bool) -> None:
         """Print the results. If `is_one`, JSON output is a single object instead of a list."""
         if self._as_json:
             terminal.print_json(self.details[0] if is_one else self.details)

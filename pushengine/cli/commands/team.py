@@ -48,13 +48,13 @@ async def _check(loaded: Config) -> list[CheckResult]:
     Raises:
         ConfigError: Another setting is bad, which no check covers.
     """
-    from pushengine.celonis.checks import failed_setting
+    from pushengine.celonis.checks import results_for_bad_setting
 
     try:
         async with session.open_engine(loaded) as engine:
             return await engine.check()
     except ConfigError as error:
-        results = failed_setting(error)
+        results = results_for_bad_setting(error)
         if results is None:
             raise
         return results

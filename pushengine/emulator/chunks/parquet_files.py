@@ -53,7 +53,7 @@ def refuse_null_keys(path: Path, keys: Sequence[str]) -> None:
     try:
         with pq.ParquetFile(path) as file:
             nulls = next(
-                (name for batch in file.iter_batches(columns=list(keys)) for name in _with_nulls(batch, keys)), None
+                (name for batch in file.iter_batches(columns=list(keys)) for name in _null_columns(batch, keys)), None
             )
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise invalid_file(f"The Parquet file cannot be read: {exc}") from exc
@@ -61,7 +61,7 @@ def refuse_null_keys(path: Path, keys: Sequence[str]) -> None:
         raise invalid_file(f"The key column '{nulls}' holds nulls.")
 
 
-def _with_nulls(batch: Any, names: Sequence[str]) -> list[str]:
+def _null_columns(batch: Any, names: Sequence[str]) -> list[str]:
     return [name for name in names if batch.column(name).null_count]
 
 
@@ -87,8 +87,8 @@ def _column_type(leaf: Any, settings: EmulatorSettings) -> ColumnType:
     elif logical == "DATE" and settings.accepts_dates:
         kind = ColumnType.DATE
     if kind is None:
-        told = leaf.physical_type if logical == "NONE" else f"{leaf.physical_type} {leaf.logical_type}"
-        raise invalid_file(f"Column '{leaf.name}' has the unsupported type {told}.")
+        type_name = leaf.physical_type if logical == "NONE" else f"{leaf.physical_type} {leaf.logical_type}"
+        raise invalid_file(f"Column '{leaf.name}' has the unsupported type {type_name}.")
     return kind
 
 

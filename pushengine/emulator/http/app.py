@@ -16,8 +16,8 @@ from pushengine.emulator.chunks.validation import inspect_file
 from pushengine.emulator.faults import Operation
 from pushengine.emulator.http.fault_injection import Injection
 from pushengine.emulator.http.messages import (
-    expect_nothing,
     iter_body,
+    postpone_continue,
     read_body,
     read_form,
     response_of,
@@ -97,7 +97,7 @@ class EmulatorApp:
 
     def _route(self, method: str, path: str, operation: Operation, handler: _Handler) -> None:
         dispatched = functools.partial(self._dispatch, operation, handler)
-        self.application.router.add_route(method, path, dispatched, expect_handler=expect_nothing)
+        self.application.router.add_route(method, path, dispatched, expect_handler=postpone_continue)
 
     async def _dispatch(self, operation: Operation, handler: _Handler, request: web.Request) -> web.StreamResponse:
         """Handle a request of any operation, together with the faults and the cleanup.

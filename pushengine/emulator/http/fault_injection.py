@@ -24,7 +24,7 @@ from pushengine.emulator.jobs.service import EmulatorService
 from pushengine.emulator.refusals import gateway
 
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-_NOTHING = b"{}"  # cut in half instead when the response has no body
+_STAND_IN_BODY = b"{}"  # cut in half instead when the response has no body
 
 _log = logging.getLogger("pushengine.emulator")
 
@@ -198,7 +198,7 @@ class Injection:
 
     async def _truncated(self, _action: f.Truncated, exchange: Exchange) -> web.StreamResponse:
         whole = await exchange.process()
-        body = _body(whole) or _NOTHING
+        body = _body(whole) or _STAND_IN_BODY
         response = web.StreamResponse(status=whole.status, headers=whole.headers)
         response.content_length = len(body)
         await response.prepare(exchange.request)

@@ -11,7 +11,7 @@ _HELD = web.RequestKey("held", bytes)
 _CONTINUED = web.RequestKey("continued", bool)
 
 
-async def expect_nothing(_request: web.Request) -> None:
+async def postpone_continue(_request: web.Request) -> None:
     """Postpone `100 Continue` until the body is needed, so that a refusal can be sent instead."""
 
 

@@ -39,7 +39,7 @@ class SubmitQuota:
         """Number of submits counted in the UTC hour of the latest submit."""
         return self._spent_in_hour
 
-    def arrive(self) -> Verdict:
+    def admit(self) -> Verdict:
         """Decide on a submit that arrives now, and count it; a refused submit counts only with `refused_count`."""
         now = self._now()
         self._roll(now)

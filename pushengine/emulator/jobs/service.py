@@ -170,7 +170,7 @@ class EmulatorService:
 
     def spend_submit(self) -> Verdict:
         """Count a submit that arrives now; the quota is checked before the job."""
-        return self.quota.arrive()
+        return self.quota.admit()
 
     def release_submit(self, verdict: Verdict) -> Verdict:
         """Undo the count of a submit that failed within quota, unless `failed_submits_count` is set; return its verdict."""

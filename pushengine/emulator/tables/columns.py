@@ -112,9 +112,9 @@ def _cast(value: str, target: TargetColumn) -> str:
     return f"CAST({value} AS {target.duckdb_type})"
 
 
-def _within_calendar(moment: str) -> str:
+def _within_calendar(timestamp: str) -> str:
     """Return SQL that turns timestamps outside the years 1400 to 9999 into NULL, as the platform does."""
-    return f"CASE WHEN {moment} >= {_FIRST_DAY} AND {moment} < {_DAY_AFTER_LAST} THEN {moment} END"
+    return f"CASE WHEN {timestamp} >= {_FIRST_DAY} AND {timestamp} < {_DAY_AFTER_LAST} THEN {timestamp} END"
 
 
 def _plain_number(text: str, thousands: str, decimal: str) -> str:

@@ -20,7 +20,7 @@ from yarl import URL
 
 from pushengine import errors
 from pushengine.celonis.data_push import DataPushClient
-from pushengine.celonis.error_mapping import Call, border_error, defused
+from pushengine.celonis.error_mapping import Call, translate_error, without_secrets
 from pushengine.celonis.upload import Upload
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import AppKey, OAuthClient, UserApiKey
@@ -174,7 +174,7 @@ def test_every_exception_class_of_aiohttp_is_in_the_table():
 @pytest.mark.parametrize("name", [*BORDER, *OTHERS])
 def test_every_exception_has_its_error(name):
     build, what = (BORDER | OTHERS)[name]
-    safe, unsafe = border_error(defused(build()), SAFE), border_error(defused(build()), UNSAFE)
+    safe, unsafe = translate_error(without_secrets(build()), SAFE), translate_error(without_secrets(build()), UNSAFE)
     assert type(safe) is SAFE_KINDS[what]
     assert type(unsafe) is UNSAFE_KINDS[what]
     if what == STRANGE:
@@ -188,7 +188,7 @@ def test_every_exception_has_its_error(name):
     "name", [name for name, (_, what) in (BORDER | OTHERS).items() if what in (LOST, TIMED, STRANGE)]
 )
 def test_before_the_head_is_sent_nothing_is_sent(name):
-    error = border_error(defused((BORDER | OTHERS)[name][0]()), UNSAFE, is_sent=False)
+    error = translate_error(without_secrets((BORDER | OTHERS)[name][0]()), UNSAFE, is_sent=False)
     assert type(error) is errors.ConnectionFailedError
 
 
@@ -197,15 +197,15 @@ def test_before_the_body_begins_an_upload_is_not_sent():
         memoryview(b"x"), files=LocalFileSystem(), stall_timeout_seconds=1, read_timeout_seconds=1, clock=SystemClock()
     )
     broken = client_exceptions.ClientOSError(None, "Can not write request body for https://h")
-    assert type(border_error(broken, UNSAFE, upload=upload)) is errors.ConnectionFailedError
+    assert type(translate_error(broken, UNSAFE, upload=upload)) is errors.ConnectionFailedError
     upload.body.bytes_sent = 1
-    assert type(border_error(broken, UNSAFE, upload=upload)) is errors.OutcomeUnknownError
+    assert type(translate_error(broken, UNSAFE, upload=upload)) is errors.OutcomeUnknownError
 
 
 def test_the_word_for_a_lost_connection_is_the_systems_whatever_aiohttp_says_around_it():
     def told(exc, cause=None):
         exc.__cause__ = cause
-        return str(border_error(exc, SAFE))
+        return str(translate_error(exc, SAFE))
 
     wrapped = client_exceptions.ClientOSError(104, "Some words about https://h")
     assert "https://h" not in told(wrapped)
@@ -217,7 +217,7 @@ def test_the_word_for_a_lost_connection_is_the_systems_whatever_aiohttp_says_aro
 
 @pytest.mark.parametrize("name", BORDER)
 def test_the_cause_shows_no_credentials(name):
-    exc = defused(BORDER[name][0]())
+    exc = without_secrets(BORDER[name][0]())
     text = repr(exc) + str(exc) + "".join(traceback.format_exception(exc))
     assert MARKER not in text
     assert isinstance(exc, getattr(client_exceptions, name))

@@ -75,6 +75,6 @@ async def test_demo_that_lost_a_row_is_an_error(monkeypatch):
     async def look(_emulator):
         return collections.Counter({"Clear Invoice": 1}), 1, "0"
 
-    monkeypatch.setattr(demo, "_look", look)
+    monkeypatch.setattr(demo, "_query_table", look)
     with pytest.raises(PushEngineError, match="the table holds 1 rows"):
         await demo.run(cases=20)

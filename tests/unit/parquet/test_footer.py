@@ -14,12 +14,12 @@ from pushengine.parquet.footer import (
     MAX_FOOTER_BYTES,
     TAIL_BYTES,
     Footer,
-    _short,
+    _cacheable_field,
     footer_length,
-    framed,
     moved_group,
     parse_page,
     spans,
+    with_trailer,
 )
 from pushengine.parquet.thrift_compact import LIST, FooterError, _list_head
 
@@ -47,7 +47,7 @@ def cut(data, first, end, *, max_gap=0):
         places[start, stop] = len(out)
         out += data[start:stop]
     moved = [moved_group(footer.raw_group(number), number - first, places) for number in numbers]
-    return bytes(out) + framed(footer.built(sum(group.rows for group in groups), moved))
+    return bytes(out) + with_trailer(footer.with_groups(sum(group.rows for group in groups), moved))
 
 
 TABLE = pa.table(
@@ -80,7 +80,7 @@ def test_a_footer_is_written_again_byte_for_byte(way):
     except TypeError:
         pytest.skip("this pyarrow cannot write it")
     footer = Footer(raw)
-    assert footer.built(footer.rows, [footer.raw_group(i) for i in range(footer.group_count)]) == raw
+    assert footer.with_groups(footer.rows, [footer.raw_group(i) for i in range(footer.group_count)]) == raw
 
 
 @pytest.mark.parametrize("max_gap", [0, 1 << 20])
@@ -236,8 +236,8 @@ def test_hostile_tails_are_refused():
 
 def test_what_is_remembered_of_columns_is_bounded():
     with pytest.raises(FooterError, match="hundreds of encodings"):
-        _short({2: (LIST, bytes(1025))}, 2)
-    assert _short({2: (LIST, bytes(1024))}, 2) == (LIST, bytes(1024))
+        _cacheable_field({2: (LIST, bytes(1025))}, 2)
+    assert _cacheable_field({2: (LIST, bytes(1024))}, 2) == (LIST, bytes(1024))
 
 
 def test_long_lists_of_anything_are_bounded_by_the_bytes_that_are_there():
@@ -263,5 +263,5 @@ def test_fields_of_later_versions_are_kept():
     unknown = b"\x0b\xc6\x01\x01\x88\x01A\x01B"  # long form, a map of texts
     later = raw[:-1] + unknown + STOP
     footer = Footer(later)
-    assert footer.built(footer.rows, [footer.raw_group(i) for i in range(3)]) == later
+    assert footer.with_groups(footer.rows, [footer.raw_group(i) for i in range(3)]) == later
     assert json.dumps([leaf.name for leaf in footer.leaves]) == '["I", "S", "X", "T", "B"]'

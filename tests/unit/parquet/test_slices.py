@@ -15,7 +15,7 @@ from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, 
 from pushengine.model import FileSlice
 from pushengine.parquet import eligibility, page_checks
 from pushengine.parquet.eligibility import ReencodeError
-from pushengine.parquet.footer import MAX_FOOTER_BYTES, TAIL_BYTES, Footer, footer_length, framed
+from pushengine.parquet.footer import MAX_FOOTER_BYTES, TAIL_BYTES, Footer, footer_length, with_trailer
 from pushengine.parquet.slices import MEMORY_BYTES, PassthroughReader, checked_payload
 from pushengine.parquet.thrift_compact import (
     BINARY,
@@ -40,7 +40,7 @@ def settled(source, **options):
     inference = SchemaInference(source.schema(), is_text=False, **options)
     for batch in source.sample(1 << 20):
         inference.observe(batch)
-    return inference.settle()
+    return inference.infer_schema()
 
 
 def opened(paths, **settings):
@@ -96,7 +96,7 @@ def change_footer(path, fields=None, *, junk=b""):
     length = footer_length(data[-TAIL_BYTES:], len(data))
     old, _ = read_struct(data[-TAIL_BYTES - length : -TAIL_BYTES])
     new = dict(sorted((old | (fields or {})).items()))
-    path.write_bytes(data[: -TAIL_BYTES - length] + junk + framed(write_struct(new)))
+    path.write_bytes(data[: -TAIL_BYTES - length] + junk + with_trailer(write_struct(new)))
     return path
 
 
@@ -569,7 +569,7 @@ def test_huge_pages_are_not_held_for_a_glance(write, rows, is_certain, compressi
     (layout,) = opened(path)._passthrough_layouts()
     (chunk,) = layout.footer.group(0).chunks
     with path.open("rb") as file:
-        assert page_checks.has_short_texts(file, chunk, 80, is_required=False) is is_certain
+        assert page_checks.has_short_strings(file, chunk, 80, is_required=False) is is_certain
 
 
 def test_statistics_are_not_asked_whether_a_key_is_missing(write, monkeypatch):
@@ -608,4 +608,4 @@ def test_statistics_are_not_asked_whether_a_key_is_missing(write, monkeypatch):
     ],
 )
 def test_texts_of_a_page_are_short_for_certain(values, is_fine):
-    assert page_checks._are_short_texts(values, 3) is is_fine
+    assert page_checks._are_short_strings(values, 3) is is_fine

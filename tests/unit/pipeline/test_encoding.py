@@ -34,7 +34,7 @@ def schema_of(chunk, **options):
     inference = SchemaInference(chunk.blocks[0].batch.schema, is_text=False, **options)
     for one in chunk.blocks:
         inference.observe(one)
-    return inference.settle()
+    return inference.infer_schema()
 
 
 def parquet_of(payload):

@@ -110,7 +110,7 @@ def test_by_count(case, spelled):
     chunks = listed(names[:there], None)
     if spelled == "opaque":
         chunks = [dataclasses.replace(chunk, checksum=f"etag-{chunk.id}-x") for chunk in chunks]
-    found = reconcile(sent(names[:acked]), open_ones, chunks, may_hold_late_ones=late)
+    found = reconcile(sent(names[:acked]), open_ones, chunks, may_hold_late_chunks=late)
     everything = frozenset(chunk.chunk_id for chunk in open_ones)
     if verdict == "taint":
         assert found.taint is not None
@@ -155,7 +155,7 @@ def test_a_verdict_never_invents_chunks(acked, unknown, there, late, known):
     """Whatever is listed: what is taken for present, with what is acknowledged, is exactly the list; or the job is given up."""
     open_ones = sent(unknown, len(acked))
     found = reconcile(
-        sent(acked), open_ones, listed(there), known="md5/hex" if known else None, may_hold_late_ones=late
+        sent(acked), open_ones, listed(there), known="md5/hex" if known else None, may_hold_late_chunks=late
     )
     if found.taint is not None:
         return

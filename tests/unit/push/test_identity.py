@@ -13,7 +13,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import Target
-from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, recipe_change, source_words
+from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, recipe_change, source_patterns
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.schema.columns import dump_schema, load_schema
 from pushengine.schema.inference import SchemaInference
@@ -64,15 +64,15 @@ def test_what_means_the_same_has_the_same_identity():
 
 def test_words_name_files_wherever_the_command_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert source_words("a.csv") == source_words(tmp_path / "a.csv") == [str(tmp_path / "a.csv")]
-    assert source_words(["a.csv", "b/*.csv"]) == [str(tmp_path / "a.csv"), str(tmp_path / "b/*.csv")]
+    assert source_patterns("a.csv") == source_patterns(tmp_path / "a.csv") == [str(tmp_path / "a.csv")]
+    assert source_patterns(["a.csv", "b/*.csv"]) == [str(tmp_path / "a.csv"), str(tmp_path / "b/*.csv")]
 
 
 @pytest.mark.parametrize(
     "make", [lambda: pa.table({"A": [1]}), list, lambda: [pa.table({"A": [1]})], lambda: iter("a")]
 )
 def test_objects_have_no_words(make):
-    assert source_words(make()) is None
+    assert source_patterns(make()) is None
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_recipe_does_not_tell_what_does_not():
     assert json.loads(json.dumps(chunk_recipe(EngineSettings()))) == chunk_recipe(EngineSettings())
 
 
-def change_of(before, now, *, is_text=True, is_as_it_is=False):
-    return recipe_change(json.loads(json.dumps(before)), now, is_text=is_text, is_as_it_is=is_as_it_is)
+def change_of(before, now, *, is_text=True, is_passthrough=False):
+    return recipe_change(json.loads(json.dumps(before)), now, is_text=is_text, is_passthrough=is_passthrough)
 
 
 PLAIN = chunk_recipe(EngineSettings())
@@ -122,7 +122,7 @@ PLAIN = chunk_recipe(EngineSettings())
 def test_recipes_are_compared_by_what_they_mean(change, told):
     found = change_of(PLAIN, EngineSettings(**change))
     assert found == (None if told is None else f"its chunks would be encoded differently now, by another {told}")
-    back = recipe_change(chunk_recipe(EngineSettings(**change)), EngineSettings(), is_text=True, is_as_it_is=False)
+    back = recipe_change(chunk_recipe(EngineSettings(**change)), EngineSettings(), is_text=True, is_passthrough=False)
     assert (back is None) == (told is None)
 
 
@@ -130,8 +130,8 @@ def test_another_version_of_the_library_matters_only_where_chunks_are_encoded():
     older = PLAIN | {"pyarrow": "1.0", "machine": "vax"}
     assert "machine and another pyarrow" in change_of(older, EngineSettings())
     assert "pyarrow" in change_of(older, EngineSettings(), is_text=False)
-    assert change_of(older, EngineSettings(), is_text=False, is_as_it_is=True) is None
-    assert "chunking" in change_of(older | {"chunking": 1}, EngineSettings(), is_text=False, is_as_it_is=True)
+    assert change_of(older, EngineSettings(), is_text=False, is_passthrough=True) is None
+    assert "chunking" in change_of(older | {"chunking": 1}, EngineSettings(), is_text=False, is_passthrough=True)
 
 
 def test_the_recipe_of_an_earlier_version_names_defaults_and_means_the_same():
@@ -158,7 +158,7 @@ def test_a_cut_that_does_not_fit_into_memory_any_more_is_given_up():
     before = chunk_recipe(EngineSettings(chunk_bytes=16 * 1024 * 1024))
     less = EngineSettings(max_memory_bytes=32 * 1024 * 1024)
     assert "max_memory_bytes" in change_of(before, less)
-    assert change_of(before, less, is_text=False, is_as_it_is=True) is None  # files stay on disk
+    assert change_of(before, less, is_text=False, is_passthrough=True) is None  # files stay on disk
 
 
 def test_the_digest_of_a_file_is_that_of_its_bytes_however_it_is_read(tmp_path):
@@ -280,7 +280,7 @@ def test_schema_comes_back_as_it_was(arrow_type):
     batch = pa.RecordBatch.from_arrays([pa.nulls(3, arrow_type)], schema=schema)
     try:
         inference.observe(SourceBatch(batch, "test", 0))
-        settled = inference.settle()
+        settled = inference.infer_schema()
     except SchemaError as error:  # a type that cannot be pushed is never journaled
         pytest.skip(f"refused: {error}")
     assert load_schema(json.loads(json.dumps(dump_schema(settled)))) == settled
@@ -291,7 +291,7 @@ def test_schema_of_text_comes_back_as_it_was(text):
     batch = pa.record_batch({"A": [text, None, text], "K": ["a", "b", "c"]})
     inference = SchemaInference(batch.schema, is_text=True, overrides={}, keys=("K",), source="test")
     inference.observe(SourceBatch(batch, "test", 0))
-    settled = inference.settle()
+    settled = inference.infer_schema()
     again = load_schema(json.loads(json.dumps(dump_schema(settled))))
     assert again == settled
     assert again.keys == ("K",)

@@ -30,7 +30,7 @@ def settled(*batches: SourceBatch, is_text=True, **options) -> TableSchema:
     inference = SchemaInference(batches[0].batch.schema, is_text=is_text, **options)
     for one in batches:
         inference.observe(one)
-    return inference.settle()
+    return inference.infer_schema()
 
 
 def values(schema: TableSchema, batch: SourceBatch) -> list:

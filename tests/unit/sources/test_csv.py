@@ -555,7 +555,7 @@ def test_public_event_logs_keep_every_row_and_instant(name, count):
     inference = SchemaInference(source.schema(), is_text=True)
     for one in source.sample(1 << 20):
         inference.observe(one)
-    schema = inference.settle()
+    schema = inference.infer_schema()
     stamps = [column.name for column in schema.columns if column.type == "DATETIME"]
     assert "time:timestamp" in stamps
     with (gzip.open if name.endswith("gz") else open)(path, "rt", newline="", encoding="utf-8") as file:

@@ -9,14 +9,14 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SourceReadError
 from pushengine.push.plan import plan_source
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.sources import check_words, open_source
+from pushengine.sources import check_paths, open_source
 
 
 @pytest.mark.parametrize("spec", ["", [""], ["a.csv", ""], ("", "a.csv"), [Path("a.csv"), ""]], ids=repr)
 def test_an_empty_word_names_no_source(spec):
     """`Path("")` is "." to everybody; the empty text would become that too."""
     with pytest.raises(ConfigError, match=r"empty.*unset") as caught:
-        check_words(spec)
+        check_paths(spec)
     assert caught.value.key == "source"
     with pytest.raises(ConfigError, match="empty"):
         open_source(spec, settings=EngineSettings(), filesystem=LocalFileSystem())
@@ -56,7 +56,7 @@ def test_an_address_of_another_system_is_refused_by_name(spec, address, tmp_path
 
 def test_a_file_address_says_to_give_the_path():
     with pytest.raises(ConfigError, match="file://") as caught:
-        check_words("file:///tmp/a.csv")
+        check_paths("file:///tmp/a.csv")
     assert caught.value.hint == "give its path"
 
 
@@ -99,7 +99,7 @@ def test_a_directory_whose_name_looks_like_a_scheme_is_a_directory(tmp_path, mon
     ids=repr,
 )
 def test_whatever_else_it_is_others_judge(spec):
-    check_words(spec)
+    check_paths(spec)
 
 
 async def test_a_plan_of_nothing_is_refused(tmp_path, monkeypatch):
