@@ -48,7 +48,7 @@ class OAuthClient:
     ) -> None:
         if method not in ("auto", "basic", "post"):
             raise ConfigError(
-                f"unknown client authentication method {method!r}", key="method", hint="auto, basic or post"
+                f"unknown client authentication method {method!r}", key="method", hint="use auto, basic or post"
             )
         object.__setattr__(self, "client_id", _clean(client_id, "client_id"))
         object.__setattr__(self, "client_secret", Secret(_clean(client_secret, "client_secret")))
@@ -91,9 +91,9 @@ def _clean(value: str | Secret, name: str) -> str:
 def _printable(text: str, name: str) -> str:
     if any(character.isspace() for character in text):
         raise ConfigError(
-            f"{name} has white space inside it",
+            f"{name} contains whitespace",
             key=name,
-            hint="give the value alone, without 'Bearer' or 'AppKey' before it",
+            hint="give only the value, without a leading 'Bearer' or 'AppKey'",
         )
     if not text.isprintable():
         raise ConfigError(
@@ -106,6 +106,8 @@ def _header_value(value: str | Secret, name: str) -> str:
     text = _clean(value, name)
     if not text.isascii():
         raise ConfigError(
-            f"{name} contains characters that no key has", key=name, hint="copy it again from where it was issued"
+            f"{name} contains characters that a key cannot contain",
+            key=name,
+            hint="copy it again from where it was issued",
         )
     return text

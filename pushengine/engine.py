@@ -105,7 +105,7 @@ class PushEngine:
 
     async def __aenter__(self) -> Self:
         if self._is_closed:
-            raise EngineClosedError("this engine is closed", hint="make a new one")
+            raise EngineClosedError("this engine is closed", hint="create a new PushEngine")
         try:
             self._shared = await self._resources.open(self._drain)
         except BaseException:
@@ -201,7 +201,7 @@ class PushEngine:
         with self._running(), SpoolHold() as hold:
             content = None
             if spool or is_byte_stream(source):
-                with self._resources.announce_when_slow("the stream is read and kept on disk first", push_id):
+                with self._resources.announce_when_slow("the stream is written to disk first", push_id):
                     source, digest = await keeper.keep(source, push_id, hold, source_format=format, schema=schema)
                 # The digest is part of the identity: the same command with the same content continues the same push.
                 content = f"stream {source.suffix} {digest}"

@@ -173,7 +173,7 @@ def unreadable(source: str, exc: OSError) -> SourceReadError:
 def damaged(kind: str, what: str, *, source: str, position: str | None = None) -> SourceReadError:
     """Build the error for a file that violates its format. `kind` is the format, `what` the message of the parsing library."""
     return SourceReadError(
-        f"not a readable {kind} file: {what}", source=source, position=position, hint="is it complete?"
+        f"not a readable {kind} file: {what}", source=source, position=position, hint="check that the file is complete"
     )
 
 

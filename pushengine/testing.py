@@ -199,7 +199,7 @@ class MemoryDestination:
             NotFoundError: The job does not exist.
         """
         if job_id not in self.jobs:
-            raise NotFoundError(f"no job {job_id}", status=404)
+            raise NotFoundError(f"job {job_id} does not exist", status=404)
         return self.jobs[job_id]
 
     def read(self, job_id: str) -> Job:
@@ -351,7 +351,7 @@ class EmulatorThread:
     def start(self) -> None:
         """Start the thread and listen; raise whatever starting the emulator raises."""
         if self._thread is not None:
-            raise RuntimeError("the emulator is running already")
+            raise RuntimeError("the emulator is already running")
         listening: Future[None] = Future()
         self._stop, self._outcome = Future(), Future()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="pushengine-emulator-loop")

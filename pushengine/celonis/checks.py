@@ -48,9 +48,9 @@ _SETTINGS = {
     "pool_id": "pool permission",
 }
 _REFUSED_REMEDY = (
-    "nothing listens there: check host and port of the URL, and whether a firewall or a proxy is in between"
+    "the connection was refused: check the host and port of the URL, and whether a firewall or proxy is in between"
 )
-_TLS_REMEDY = "the server does not speak TLS as we do on this port: check the port of the URL, and what a proxy in between makes of it"
+_TLS_REMEDY = "the TLS handshake failed on this port: check the port of the URL, and any proxy in between"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ async def _call(call: Awaitable[Any]) -> _CheckResponse:
 def _check_url(probes: _Probes) -> CheckResult:
     responses = probes.team_outcomes()
     if any(response.was_answered for response in responses):
-        return _passed("URL", f"{probes.team_name} answers")
+        return _passed("URL", f"{probes.team_name} responds")
     if not responses:
         return _unchecked("URL")
     error = responses[0].error
@@ -162,7 +162,7 @@ def _check_client(who: OAuthClient, probes: _Probes) -> CheckResult:
     refused = probes.token.error if probes.token else None
     if isinstance(refused, ApiError):
         if refused.code in _SCOPE_CODES:
-            return _passed("credentials", f"OAuth client {who.client_id} is known")
+            return _passed("credentials", f"OAuth client {who.client_id} is accepted")
         return _failed("credentials", refused)
     if refused is not None:
         return _unchecked("credentials") if probes.team_outcomes() else _failed("credentials", refused)
@@ -170,7 +170,7 @@ def _check_client(who: OAuthClient, probes: _Probes) -> CheckResult:
         return _failed(
             "credentials",
             probes.jobs.error,
-            remedy="a token was granted and is refused: is the token endpoint (token_url) that of this team?",
+            remedy="the team refuses the token that was granted: check that the token endpoint (token_url) belongs to this team",
         )
     return _passed("credentials", f"OAuth client {who.client_id} was granted an access token")
 
@@ -187,12 +187,12 @@ def _check_key(who: Credentials, probes: _Probes) -> CheckResult:
         return _failed("credentials", refused)
     if any(error is None or isinstance(error, PermissionDeniedError) for error in errors):
         return _passed("credentials", f"the {kind} is accepted")
-    return _unchecked("credentials", "no answer tells")
+    return _unchecked("credentials", "the responses are inconclusive")
 
 
 def _no_scope(who: Credentials) -> str:
     if isinstance(who, AppKey):
-        return "not applicable: the key has the permissions that it was given"
+        return "not applicable: the key has the permissions that it was granted"
     return "not applicable: the key has its owner's permissions"
 
 
@@ -202,7 +202,7 @@ def _check_scope(who: OAuthClient, probes: _Probes) -> CheckResult:
     if probes.token.error is not None:
         return _failed("scope", probes.token.error)
     granted = set((probes.token.value or who.scope).split())
-    granted_scopes = " ".join(sorted(granted)) or "nothing is said of it"
+    granted_scopes = " ".join(sorted(granted)) or "not reported"
     is_denied = probes.jobs is not None and isinstance(probes.jobs.error, PermissionDeniedError)
     if set(who.scope.split()) <= granted and (granted & _PUSH_SCOPES or not is_denied):
         return _passed("scope", f"granted: {granted_scopes}")
@@ -211,7 +211,7 @@ def _check_scope(who: OAuthClient, probes: _Probes) -> CheckResult:
         f"granted: {granted_scopes}; needed: {wanted}",
         status=200,
         code="invalid_scope",
-        hint="give the OAuth client that scope in the team's settings, and ask for it: [auth] scope in the config file",
+        hint="grant the OAuth client that scope in the team's settings, and request it: [auth] scope in the config file",
     )
     return _failed("scope", missing_scope)
 
@@ -224,9 +224,9 @@ def _check_pool(who: Credentials, probes: _Probes) -> CheckResult:
         return _passed("pool permission", "push jobs of the pool can be listed")
     remedy = None
     if isinstance(error, PermissionDeniedError):
-        remedy = f"in the permissions of this data pool give 'Data Push API' to {_holder(who)}"
+        remedy = f"in the permissions of this data pool, grant 'Data Push API' to {_holder(who)}"
         if error.code is None:
-            remedy += "; a refusal without a reason may also mean that the team's API is switched off"
+            remedy += "; a refusal without a reason may also mean that the team's API is disabled"
     elif isinstance(error, NotFoundError):
         remedy = (
             "the team has no such data pool, or hides it from these credentials: compare pool_id with the last part of the pool's"

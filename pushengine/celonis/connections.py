@@ -36,7 +36,9 @@ def build_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
                 if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError)
                 else "it holds no certificate"
             )
-            raise ConfigError(f"ca_file {ca_file} cannot be used: {reason}", key="ca_file", hint="a PEM file") from exc
+            raise ConfigError(
+                f"ca_file {ca_file} cannot be used: {reason}", key="ca_file", hint="it must be a PEM file"
+            ) from exc
     return context
 
 
@@ -65,9 +67,9 @@ def environment_proxy(url: str) -> dict[str, Any]:
 
 def _raise_bad_proxy() -> NoReturn:
     raise ConfigError(
-        "the proxy that the environment names cannot be used",
+        "the proxy set in the environment cannot be used",
         key="HTTPS_PROXY",
-        hint="http://host:port; SOCKS is not supported",
+        hint="use http://host:port; SOCKS is not supported",
     )
 
 

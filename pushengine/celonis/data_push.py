@@ -71,7 +71,7 @@ class DataPushClient:
         self._pool_id = pool_id.strip()
         if not self._pool_id or not self._pool_id.isprintable() or "/" in self._pool_id:
             raise ConfigError(
-                "pool_id is no data pool id", key="pool_id", hint="it is the last part of the pool's address"
+                "pool_id is not a valid data pool id", key="pool_id", hint="it is the last part of the pool's address"
             )
         self._settings = settings or EngineSettings()
         self._clock = clock or SystemClock()
@@ -197,8 +197,8 @@ class DataPushClient:
         ]
         if len(candidates) != 1:
             raise OutcomeUnknownError(
-                f"{call.operation}: the answer names no job, and {len(candidates)} new jobs of the pool could be it",
-                hint="an unused job does no harm: the platform deletes it in time",
+                f"{call.operation}: the response names no job, and {len(candidates)} new jobs of the pool match",
+                hint="an unused job does no harm: the platform eventually deletes it",
             )
         return candidates[0]
 
@@ -235,7 +235,7 @@ class DataPushClient:
             raise UnexpectedResponseError(
                 f"{call.operation}: status {response.status} before the whole body was sent",
                 status=response.status,
-                hint="something between here and the platform answers for it",
+                hint="something between this host and the platform responds in its place",
             )
         require_genuine(response, call)
         return response

@@ -40,9 +40,9 @@ from pushengine.model import JobId
 from pushengine.redaction import clean_text, clip_text, redact
 
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024
-_RUN_AGAIN = "check network and proxy, and run again"
+_RUN_AGAIN = "check the network and the proxy, then run it again"
 _NO_REASON = "it was reset or closed"
-_CHECK_FIRST = "it may have been done: it is looked up before anything is sent again"
+_CHECK_FIRST = "the request may have succeeded; pushengine checks before re-sending"
 
 _PROXY_STATUSES = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
 """Statuses that mean the same whether a proxy or the platform sends them. With any other, above all 404, an HTML page proves nothing."""
@@ -100,8 +100,8 @@ def response_error(response: wire.ApiResponse, call: Call, *, now: float, secret
         what = f"is a redirect to {where}, which is not followed"
         return _foreign_response(response, call, what, hint="set the URL to the address of the team itself")
     if response.status not in _PROXY_STATUSES and response.body.lstrip()[:1] == b"<":
-        hint = "does a proxy stand between here and the platform, and is the URL that of a Celonis team?"
-        return _foreign_response(response, call, "came with a page that is not the platform's", hint=hint)
+        hint = "check that the URL is that of a Celonis team, and for a proxy between this host and the platform"
+        return _foreign_response(response, call, "came with an HTML page that is not from the platform", hint=hint)
     return error_responses.parse_error(
         response.status,
         response.headers,
@@ -123,8 +123,8 @@ def require_genuine(response: wire.ApiResponse, call: Call) -> None:
         return
     problem = wire.find_foreign_body(response, call.optional_response, call.job_id)
     if problem is not None:
-        hint = "does a proxy or a login page stand between here and the platform?"
-        raise _foreign_response(response, call, f"came with an answer that is not the platform's: {problem}", hint=hint)
+        hint = "check for a proxy or a login page between this host and the platform"
+        raise _foreign_response(response, call, f"came with a body that is not from the platform: {problem}", hint=hint)
 
 
 def _foreign_response(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
@@ -149,9 +149,9 @@ def translate_error(
         return _connection_failed(exc, call)
     if isinstance(exc, _BAD_RESPONSE):
         return UnexpectedResponseError(
-            f"{call.operation}: the answer is no proper HTTP",
+            f"{call.operation}: the response is not valid HTTP",
             status=getattr(exc, "status", 0),
-            hint="is a proxy in between?",
+            hint="check for a proxy between this host and the platform",
             disposition=call.unclear_disposition,
         )
     if upload is not None and not upload.body.is_started:
@@ -181,11 +181,11 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
     elif isinstance(exc, aiohttp.ClientProxyConnectionError):
         what, hint = "the proxy cannot be reached", "check HTTPS_PROXY and NO_PROXY"
     elif isinstance(exc, aiohttp.ClientConnectorDNSError):
-        what, hint = "the host name is not known", "check the team in the URL, and the network"
+        what, hint = "the host name cannot be resolved", "check the team in the URL, and the network"
     elif isinstance(exc, aiohttp.ClientConnectorSSLError):
-        what = f"no TLS, {_reason(exc.os_error)}"
+        what = f"the TLS handshake failed, {_reason(exc.os_error)}"
     elif isinstance(exc, TimeoutError):
-        what = "no connection in time"
+        what = "could not connect in time"
     elif isinstance(exc, aiohttp.ClientConnectorError):
         what = f"no connection, {_reason(exc.os_error)}"
     return ConnectionFailedError(f"{call.operation}: {what}", hint=hint, disposition="terminal" if is_final else None)
@@ -193,23 +193,23 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
 
 def _describe(exc: BaseException, upload: Upload | None) -> str:
     sent = (
-        f"{upload.body.bytes_sent - upload.body.unsent_bytes()} of {upload.body.size} bytes had been taken"
+        f"{upload.body.bytes_sent - upload.body.unsent_bytes()} of {upload.body.size} bytes had been accepted"
         if upload
         else ""
     )
     if upload is not None and upload.timed_out is not None:
         silence = f"{upload.limit_seconds:g} s"
         return (
-            f"no answer within {silence}"
+            f"no response within {silence}"
             if upload.timed_out == "read"
-            else f"nothing was taken for {silence}, after {sent}"
+            else f"no data was accepted for {silence}, after {sent}"
         )
     if isinstance(exc, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     if isinstance(exc, aiohttp.ClientPayloadError | aiohttp.EofStream):
-        return "the answer broke off"
+        return "the response was cut off"
     reason = "the server closed it" if isinstance(exc, aiohttp.ServerDisconnectedError) else _reason(exc)
-    return f"the connection was lost before the answer, {reason}" + (f" ({sent})" if sent else "")
+    return f"the connection was lost before the response, {reason}" + (f" ({sent})" if sent else "")
 
 
 def _reason(exc: BaseException) -> str:

@@ -42,19 +42,19 @@ _ERROR_CLASSES: Mapping[int, tuple[type[ApiError], str]] = {
     401: (
         AuthenticationError,
         (
-            "the credentials are wrong or have expired: check that the key was pasted whole and without spaces, and that a user "
-            "API key is given as api_key (sent as Bearer) and an application key as app_key (sent as AppKey), not the other way round"
+            "the credentials are wrong or have expired: check that the key was pasted completely and without spaces, and that a user "
+            "API key is given as api_key (sent as Bearer) and an application key as app_key (sent as AppKey), not vice versa"
         ),
     ),
     403: (
         PermissionDeniedError,
         (
-            "the credentials are good and may not do this: give the OAuth client the scope integration.data-pools:data_push (or "
-            "integration.data-pools), and give it, or the key, the 'Data Push API' permission on this data pool"
+            "the credentials are valid but lack permission for this: grant the OAuth client the scope integration.data-pools:data_push (or "
+            "integration.data-pools), and grant it, or the key, the 'Data Push API' permission on this data pool"
         ),
     ),
     404: (NotFoundError, "check the team URL and the data pool id, and that the job has not been deleted"),
-    409: (ConflictError, "the job is not in a state for this, or another job of the table is being submitted"),
+    409: (ConflictError, "the job is in the wrong state, or another job for the table is being submitted"),
     413: (PayloadTooLargeError, "set a smaller chunk_bytes"),
     429: (RateLimitedError, "the team's request quota is spent; run again later"),
 }
@@ -128,7 +128,7 @@ def parse_token_error(
         return error
     if code in ("invalid_scope", "access_denied"):
         hint = (
-            f"the OAuth client does not hold the scope that was asked for, {scope!r}: give it that scope in the team's settings, "
+            f"the OAuth client does not hold the requested scope, {scope!r}: grant it that scope in the team's settings, "
             "or set the scope to the one it holds (integration.data-pools:data_push or integration.data-pools)"
         )
     elif code == "invalid_client":
@@ -162,10 +162,10 @@ def token_error_code(response: ApiResponse) -> str | None:
 
 def _class_of_status(status: int) -> tuple[type[ApiError], str]:
     if 400 <= status < 500:  # noqa: PLR2004 - HTTP status classes
-        return InvalidRequestError, "the platform refuses the request as it is"
+        return InvalidRequestError, "the platform rejects the request"
     if status >= 500:  # noqa: PLR2004
         return ServerError, "the platform or something in front of it failed; run again later"
-    return UnexpectedResponseError, "is the URL that of a Celonis team?"
+    return UnexpectedResponseError, "check that the URL is that of a Celonis team"
 
 
 # ------------------------------------------------------------------------------------------------------------------- waits

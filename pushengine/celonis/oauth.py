@@ -71,7 +71,7 @@ def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant
         raise_unusable(operation, status, "its token_type is not Bearer")
     lifetime = parse_seconds(raw.get("expires_in", 300))
     if lifetime is None or lifetime <= 0:
-        raise_unusable(operation, status, "its expires_in is no positive number")
+        raise_unusable(operation, status, "its expires_in is not a positive number")
     return TokenGrant(token, lifetime, str(raw.get("scope") or ""))
 
 

@@ -238,7 +238,7 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
 def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:
     if not is_status_enough:
         raise UnexpectedResponseError(
-            f"{call.operation}: the answer is larger than {call.max_response_bytes} bytes",
+            f"{call.operation}: the response is larger than {call.max_response_bytes} bytes",
             status=status,
             disposition="terminal" if call.is_idempotent else "outcome_unknown",
         )

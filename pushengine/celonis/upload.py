@@ -97,11 +97,11 @@ class UploadBody(aiohttp.payload.Payload):
             SourceReadError: A file is shorter than expected or cannot be read; the request must be aborted.
         """
         if self._consumed:
-            raise RuntimeError("an upload body is sent once")
+            raise RuntimeError("an upload body can be sent only once")
         self._consumed = True
         self._transport = writer.transport
         if self._transport is None or self._transport.is_closing():
-            raise aiohttp.ClientConnectionResetError("the connection was closed before the body began")
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the body was sent")
         await self._write_piece(writer, self._head)
         if isinstance(self._source, FileParts):
             await self._write_parts(writer, self._source)
@@ -161,7 +161,7 @@ class UploadBody(aiohttp.payload.Payload):
             except OSError as exc:
                 self._fail(file, f"the file cannot be read: {exc.strerror or exc}", exc)
             if left:
-                self._fail(file, f"the file ended {left} bytes early: it changed while it was sent")
+                self._fail(file, f"the file ended {left} bytes early: it changed while it was being sent")
 
     def _fail(self, file: FileRef, what: str, cause: BaseException | None = None) -> NoReturn:
         self.error = SourceReadError(what, source=file.uri)

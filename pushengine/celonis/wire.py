@@ -103,12 +103,12 @@ def parse_url(url: str, *, key: str = "url") -> urllib.parse.SplitResult:
         raise ConfigError(f"{key} is not a URL", key=key, hint="https://<team>.<cluster>.celonis.cloud") from None
     if parts.scheme not in ("https", "http") or not host:
         raise ConfigError(
-            f"{key} is not a URL", key=key, hint="begin with https://, as in https://acme.eu-1.celonis.cloud"
+            f"{key} is not a URL", key=key, hint="start with https://, as in https://acme.eu-1.celonis.cloud"
         )
     if "@" in parts.netloc:
-        raise ConfigError(f"{key} has credentials in it", key=key, hint="give keys as settings of their own")
+        raise ConfigError(f"{key} contains credentials", key=key, hint="pass credentials in their own settings")
     if not text.isprintable() or any(character.isspace() for character in text):
-        raise ConfigError(f"{key} contains white space or control characters", key=key)
+        raise ConfigError(f"{key} contains whitespace or control characters", key=key)
     if parts.scheme == "http" and not _is_loopback(host):
         raise ConfigError(f"{key}: http:// would send credentials in the clear to {host}", key=key, hint="use https://")
     return parts
@@ -122,7 +122,7 @@ def parse_team_url(url: str) -> tuple[str, str]:
     """
     parts = parse_url(url)
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigError("url has more than a host", key="url", hint=f"{parts.scheme}://{parts.netloc} alone")
+        raise ConfigError("url must contain only a host", key="url", hint=f"use {parts.scheme}://{parts.netloc}")
     default = 443 if parts.scheme == "https" else 80
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -307,9 +307,9 @@ def find_foreign_body(response: ApiResponse, expected: OptionalResponse, job_id:
     except (ValueError, RecursionError):
         if not response.is_complete and start == b"{":
             return None
-        return "HTML" if start == b"<" else "no JSON"
+        return "HTML" if start == b"<" else "not JSON"
     if not isinstance(raw, dict):
-        return None if expected == "any" else "no JSON object"
+        return None if expected == "any" else "not a JSON object"
     return _object_problem(raw, expected, job_id)
 
 
@@ -338,20 +338,20 @@ def _load(body: bytes, operation: str, status: int) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        error = _unusable(operation, status, "it is no JSON")
+        error = _unusable(operation, status, "it is not JSON")
     raise error  # outside the handler: a chained JSONDecodeError would hold the whole body
 
 
 def _load_list(body: bytes, operation: str, status: int) -> list[Any]:
     raw = _load(body, operation, status)
     if not isinstance(raw, list):
-        raise_unusable(operation, status, "it is no list")
+        raise_unusable(operation, status, "it is not a list")
     return raw
 
 
 def _require_object(raw: Any, operation: str, status: int) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        raise_unusable(operation, status, "it is no JSON object")
+        raise_unusable(operation, status, "it is not a JSON object")
     return raw
 
 
@@ -399,7 +399,7 @@ def raise_unusable(operation: str, status: int, reason: str) -> NoReturn:
 
 def _unusable(operation: str, status: int, reason: str) -> UnexpectedResponseError:
     return UnexpectedResponseError(
-        f"{operation}: the answer cannot be used, {reason}",
+        f"{operation}: the response cannot be used, {reason}",
         status=status,
-        hint="is the URL that of a Celonis team, and does something between here and there change answers?",
+        hint="check that the URL is that of a Celonis team, and that nothing in between modifies responses",
     )

@@ -21,7 +21,7 @@ _EPILOG = "Exit codes: 0 done, 2 usage or config, 3 failed, 4 authentication, 6 
 
 app = typer.Typer(
     name="pushengine",
-    help="Tables into Celonis data pools: fast, in bounded memory, inside the submit quota.",
+    help="Load tables into Celonis data pools: fast, in bounded memory, within the submit quota.",
     epilog=_EPILOG,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -86,7 +86,7 @@ def _show_version(is_asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks  [PUSHENGINE_DEBUG=1]")] = False,
 ) -> None:

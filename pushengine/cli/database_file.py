@@ -76,7 +76,7 @@ def database_errors(database: Path | None, option: str) -> Iterator[None]:
         raise ConfigError(
             f"{option}: cannot use {database}: {reason}",
             key=option,
-            hint="name a DuckDB file, or a new one in a folder that exists; one process at a time may use it",
+            hint="name a DuckDB file, or a new one in a folder that exists; only one process at a time can use it",
         ) from error
 
 

@@ -52,19 +52,23 @@ def describe_receipt(
 
 def _verification(receipt: Receipt) -> str:
     if receipt.verified == "checksum":
-        return "the platform's checksum of every chunk equals ours"
+        return "the platform's checksum of every chunk matches"
     if receipt.verified == "count":
-        return f"the platform holds {format_count(receipt.chunks, 'chunk')}, as sent (it gave no checksum to compare)"
+        return (
+            f"the platform holds {format_count(receipt.chunks, 'chunk')}, as sent (it returned no checksum to compare)"
+        )
     return "no"
 
 
 def _resumption(receipt: Receipt, resumed: events.PushResumed | None) -> str:
     if resumed is None or resumed.push_id != receipt.push_id:
-        return f"push {receipt.push_id}, which an earlier process began"
+        return f"push {receipt.push_id}, which an earlier process started"
     if resumed.chunks_acknowledged > receipt.chunks:
-        return f"push {receipt.push_id}; its chunks of before could not be used"
+        return f"push {receipt.push_id}; its earlier chunks could not be reused"
     before, rows = resumed.chunks_acknowledged, format_count(resumed.rows_acknowledged, "row")
-    return f"push {receipt.push_id}: {before:,} of {format_count(receipt.chunks, 'chunk')}, {rows}, were there already"
+    return (
+        f"push {receipt.push_id}: {before:,} of {format_count(receipt.chunks, 'chunk')}, {rows}, had already been sent"
+    )
 
 
 def describe_plan(plan: Plan) -> list[str]:
@@ -73,7 +77,7 @@ def describe_plan(plan: Plan) -> list[str]:
     sample = f"{format_count(plan.sampled_rows, 'row')}" + (
         ", the whole source" if plan.is_sample_complete else " sampled"
     )
-    chunks = "number found out while reading" if plan.estimated_chunks is None else f"about {plan.estimated_chunks:,}"
+    chunks = "number known after reading" if plan.estimated_chunks is None else f"about {plan.estimated_chunks:,}"
     files = plan.files[:5]
     rows = [("files" if number == 0 else "", name) for number, name in enumerate(files)]
     if len(plan.files) > len(files):
@@ -106,7 +110,7 @@ def describe_quota(quota: QuotaStatus) -> list[str]:
         reason = quota.blocked_reason or "the server refused a submit"
         lines.append(f"  no submits until {until}: {reason}")
         lines.append("  if that is wrong: `pushengine quota reset`")
-    return [*lines, "  as this host knows it: other hosts and tools of the team spend from the same quota"]
+    return [*lines, "  as known to this host: other hosts and tools of the team use the same quota"]
 
 
 def describe_checks(results: Sequence[CheckResult]) -> list[str]:

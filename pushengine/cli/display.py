@@ -177,36 +177,34 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
         case events.JobCreated():
             return f"job {event.job_id} created"
         case events.PushResumed():
-            return f"going on with push {event.push_id}: {_acknowledged(event)}"
+            return f"resuming push {event.push_id}: {_acknowledged(event)}"
         case events.PushSuperseded():
-            return f"the unfinished push {event.push_id} cannot go on, a new one takes its place: {event.reason}"
+            return f"the unfinished push {event.push_id} cannot be resumed, a new one replaces it: {event.reason}"
         case events.EarlierPushSettled():
             return _earlier_push_settled(event)
         case events.EarlierPushLeft():
             return (
-                f"another push ({event.mode}) into table {event.table} was left unfinished and stays as it is:"
+                f"another push ({event.mode}) into table {event.table} was left unfinished; to finish it:"
                 f" pushengine resume {event.push_id}"
             )
         case events.WaitStarted():
             until = "" if event.seconds is None else f", at most {format_seconds(event.seconds)}"
             return f"waiting: {event.reason}{until}"
         case events.JobStayedNew():
-            then = "it is submitted again" if event.is_submitted_again else "it is only polled from now on"
+            then = "submitting it again" if event.is_submitted_again else "only polling it from now on"
             return (
                 f"job {event.job_id} is still NEW {format_seconds(event.seconds)} after its submit was acknowledged: {then}"
                 f" ({format_count(event.submits, 'submit')} so far)"
             )
         case events.ChunkReconciled():
-            found = "has arrived" if event.is_present else "has not arrived, it is sent again"
+            found = "has arrived" if event.is_present else "has not arrived, sending it again"
             return f"chunk {event.chunk_id}, whose upload was not acknowledged, {found} (by {event.how})"
         case events.RetryScheduled():
-            return (
-                f"{event.operation}: attempt {event.attempt} failed, next in {event.wait_seconds:.1f} s: {event.error}"
-            )
+            return f"{event.operation}: attempt {event.attempt} failed, retrying in {event.wait_seconds:.1f} s: {event.error}"
         case events.PushRestarted():
-            return f"starting again in a fresh job: {event.reason}"
+            return f"restarting in a fresh job: {event.reason}"
         case events.SchemaLearned():
-            return f"the whole source was read for its types; changed: {', '.join(event.changes)}"
+            return f"the whole source was read to infer its types; changed: {', '.join(event.changes)}"
         case events.JobVerified():
             return f"{progress.transfer()}; chunk list verified by {event.verified}"
         case events.QuotaWaited(reason="quarantine"):
@@ -235,11 +233,11 @@ def _acknowledged(event: events.PushResumed) -> str:
 def _earlier_push_settled(event: events.EarlierPushSettled) -> str:
     ended = f"push {event.push_id} of the same command had been submitted and ended with {event.status}"
     if event.status != "DONE":
-        return f"{ended}; {event.reason}, and a new push begins"
+        return f"{ended}; {event.reason}, and a new push starts"
     rows = format_rows(event.rows)
     if event.mode == "append":
-        return f"{ended}: its {rows} are in table {event.table} and stay there; {event.reason}, and all that it holds now is appended"
-    return f"{ended}, with {rows}; {event.reason}, and a new push begins"
+        return f"{ended}: its {rows} are in table {event.table} and stay there; {event.reason}, and all of its current rows are appended"
+    return f"{ended}, with {rows}; {event.reason}, and a new push starts"
 
 
 _SCROLLING = (
@@ -258,10 +256,10 @@ _SCROLLING = (
 )
 
 _QUOTA_REASONS = {
-    "second": "submits are spaced",
-    "hour": "this hour's submits are spent",
-    "boundary": "too near to the full hour",
-    "server": "the platform asked for it",
+    "second": "minimum interval between submits",
+    "hour": "this hour's quota is used up",
+    "boundary": "too close to the full hour",
+    "server": "requested by the platform",
 }
 
 

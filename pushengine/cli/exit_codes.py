@@ -99,7 +99,7 @@ def _hint_after_interrupt(cause: BaseException, *, keeps_pushes: bool) -> str:
 
 
 def _hint_to_resume(receipt: Receipt) -> str:
-    what = f" (it looks at job {receipt.job_id} first)" if receipt.submits else ""
+    what = f" (it checks job {receipt.job_id} first)" if receipt.submits else ""
     return f"run the same command again, or: pushengine resume {receipt.push_id}{what}"
 
 
@@ -129,7 +129,7 @@ def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]
 
 def _state_of_table(receipt: Receipt) -> str:
     if not receipt.submits:
-        return "nothing was submitted, the table is as it was"
+        return "nothing was submitted, the table is unchanged"
     return f"a submit of job {receipt.job_id} of push {receipt.push_id} was sent"
 
 

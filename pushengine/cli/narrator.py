@@ -45,10 +45,10 @@ class _Uploads:
             details.append(self._acknowledged(job))
         if self.refused:
             at, error = max(self.refused.values())
-            details.append((at, f"{_chunks(self.refused)} refused, so certainly not stored: {_reason(error)}"))
+            details.append((at, f"{_chunks(self.refused)} refused, so not stored: {_reason(error)}"))
         if self.unknown:
             at, error = max(self.unknown.values())
-            details.append((at, f"{_chunks(self.unknown)} without an answer, so unknown: {_reason(error)}"))
+            details.append((at, f"{_chunks(self.unknown)} without a response, outcome unknown: {_reason(error)}"))
         return sorted(details)
 
     def _acknowledged(self, job: JobRecord) -> tuple[float, str]:
@@ -122,10 +122,10 @@ class Narrator:
             case facts.PushSuperseded(reason=reason):
                 self._add_line(
                     at,
-                    f"given up: {reason}" + ("" if reason == facts.NOBODY_RESUMED else "; a new push took its place"),
+                    f"abandoned: {reason}" + ("" if reason == facts.NOBODY_RESUMED else "; a new push replaced it"),
                 )
             case facts.PushRestarted():
-                self._add_line(at, f"started again in a fresh job: {fact.reason}")
+                self._add_line(at, f"restarted in a fresh job: {fact.reason}")
             case facts.JobIntended():
                 self._create_attempts += 1
             case facts.JobCreated():
@@ -143,7 +143,7 @@ class Narrator:
             case facts.SubmitRefused():
                 self._refusals.append((at, fact.error))
             case facts.SubmitUnknown():
-                self._add_line(at, f"submit without an answer, so unknown: {fact.error}")
+                self._add_line(at, f"submit without a response, outcome unknown: {fact.error}")
             case facts.SubmitAccepted():
                 self._write_submit_accepted(fact, at)
             case facts.JobPolled():
@@ -177,15 +177,15 @@ class Narrator:
             self.lines.append("")
         who = f"session {self._number}: process {fact.pid}"
         if not fact.resumed:
-            self._add_line(at, f"{who} began")
+            self._add_line(at, f"{who} started")
             return
         job = self.history.state.job
         if job is None:
-            self._add_line(at, f"{who} went on; there was no job yet")
+            self._add_line(at, f"{who} resumed; there was no job yet")
             return
         count, rows = len(job.acked), format_rows(sum(chunk.rows for chunk in job.acked))
         what = f"{format_count(count, 'chunk')}, {rows}, already acknowledged" if count else "nothing acknowledged yet"
-        self._add_line(at, f"{who} went on with job {job.job_id}: {what}")
+        self._add_line(at, f"{who} resumed with job {job.job_id}: {what}")
 
     def _end_session(self) -> None:
         """End a session whose process recorded no end: it is still running, or it was killed."""
@@ -193,26 +193,26 @@ class Narrator:
         self._is_open = False
         session = self._sessions[self._number - 1]
         if session.ended == "running":
-            self._add_line(session.ended_at, f"process {session.pid} is at work{self._in_flight()}")
+            self._add_line(session.ended_at, f"process {session.pid} is running{self._in_flight()}")
         else:
-            text = f"killed: process {session.pid} ended without a word"
+            text = f"killed: process {session.pid} ended without recording why"
             self._add_line(session.ended_at, text + self._left_unknown())
 
     def _left_unknown(self) -> str:
         """Describe the requests whose outcome was unknown when the process ended; empty if there were none."""
         left = self._in_flight()
-        return f"{left}; whether that had arrived was unknown" if left else ""
+        return f"{left}; it was unknown whether that had arrived" if left else ""
 
     def _in_flight(self) -> str:
         left = []
         job = self.history.state.job
         open_chunks = [] if job is None else [chunk for chunk in job.chunks.values() if chunk.is_open]
         if open_chunks:
-            left.append(f"{_chunks(chunk.chunk_id for chunk in open_chunks)} under way")
+            left.append(f"{_chunks(chunk.chunk_id for chunk in open_chunks)} in flight")
         if job is not None and job.submit in ("intended", "unknown"):
-            left.append("a submit under way")
+            left.append("a submit in flight")
         if self._create_attempts:
-            left.append("the creation of a job under way")
+            left.append("a job creation in flight")
             self._create_attempts = 0
         if not left:
             return ""
@@ -222,9 +222,9 @@ class Narrator:
         self._is_open = False
         pid = self._sessions[self._number - 1].pid
         if fact.receipt["status"] == "INTERRUPTED":
-            text = f"interrupted: process {pid} was told to stop and left the rest for later"
+            text = f"interrupted: process {pid} was asked to stop before the push was complete"
         else:
-            text = f"stopped: process {pid} left the rest for later: {fact.error}"
+            text = f"stopped: process {pid} ended before the push was complete: {fact.error}"
         self._add_line(at, text + self._left_unknown())
 
     # Jobs
@@ -233,7 +233,7 @@ class Narrator:
         lost = self._create_attempts - 1
         self._create_attempts = 0
         details = (
-            f"; {format_count(lost, 'attempt')} before may have left an empty job, which expires" if lost > 0 else ""
+            f"; {format_count(lost, 'attempt')} before it may have left an empty job, which expires" if lost > 0 else ""
         )
         self._add_line(at, f"job {fact.job_id} created{details}")
 
@@ -251,7 +251,7 @@ class Narrator:
         since = job.quarantined_since
         if since is not None:
             waited = format_seconds(max(at - since, 0.0))
-            text += f"; looked {waited} after the last upload was missed, when it could not arrive late any more"
+            text += f"; listed {waited} after the last upload was found missing, when it could no longer arrive late"
         self._add_line(at, text)
 
     # Chunks
@@ -274,9 +274,9 @@ class Narrator:
         if found:
             parts.append(f"found {_chunks(found)}, not sent again")
         if missed:
-            parts.append(f"missed {_chunks(missed)}, to be sent again")
+            parts.append(f"did not find {_chunks(missed)}, to be sent again")
         at, last = reconciled[-1]
-        self._add_line(at, f"settled by {last.how} from the job's chunk list: {'; '.join(parts)}")
+        self._add_line(at, f"reconciled by {last.how} from the job's chunk list: {'; '.join(parts)}")
 
     # Submit and poll
 
@@ -293,7 +293,7 @@ class Narrator:
             times = "again" if repeats == 1 else f"again, {repeats} times by now"
             self._add_line(at, f"the job was still NEW: submitted {times}, and accepted")
         elif self._job(fact).has_unknown_submit or self._submit_session != self._number:
-            self._add_line(at, "the job is not NEW any more: the submit was accepted after all")
+            self._add_line(at, "the job is no longer NEW: the submit was accepted after all")
         else:
             self._add_line(at, "submitted: the platform accepted the job")
 

@@ -44,13 +44,13 @@ class LogFormatName(enum.StrEnum):
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", help="Files, globs or folders, all one table; - is standard input."),
+    typer.Argument(metavar="SOURCE", help="Files, globs or folders for one table; - is standard input."),
 ]
 Table = Annotated[str, typer.Option("--table", metavar="NAME", help="Target table.")]
 ModeOption = Annotated[ModeName, typer.Option("--mode", help="upsert and delete need --key.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="COL", help="Primary key column; repeatable.")]
 Format = Annotated[
-    FormatName | None, typer.Option("--format", help="Format of the files; by their names if not given.")
+    FormatName | None, typer.Option("--format", help="Format of the files; detected from their names if not given.")
 ]
 Columns = Annotated[
     list[str] | None,
@@ -62,8 +62,8 @@ Connection = Annotated[
     str | None, typer.Option("--connection", metavar="ID", help="Data connection  [PUSHENGINE_CONNECTION_ID]")
 ]
 ConfigPath = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Config file  [PUSHENGINE_CONFIG]")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only errors.")]
 LogFormatOption = Annotated[
     LogFormatName | None, typer.Option("--log-format", help="Progress, or a JSON line per event  [PUSHENGINE_LOG]")
 ]
@@ -73,7 +73,7 @@ EmulatorOption = Annotated[
         "--emulator", metavar="[DATABASE]", help="Push into an embedded emulator; a .duckdb file keeps its tables."
     ),
 ]
-PushIdArgument = Annotated[str, typer.Argument(metavar="PUSH_ID", help="Or a beginning of it that no other has.")]
+PushIdArgument = Annotated[str, typer.Argument(metavar="PUSH_ID", help="Id of the push, or a unique prefix of it.")]
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
 
 

@@ -45,7 +45,7 @@ class Progress:
         match event:
             case events.PushResumed():
                 self._begin(event.push_id)
-                self.chunks_before, self.job_id, self.phase = event.chunks_acknowledged, event.job_id, "going on"
+                self.chunks_before, self.job_id, self.phase = event.chunks_acknowledged, event.job_id, "resuming"
             case events.PushStarted():
                 if event.push_id != self.push_id:
                     self._begin(event.push_id)
@@ -97,7 +97,7 @@ class Progress:
         self.source_bytes_read = self.first_upload_at = self.last_upload_at = None
         self.in_flight.clear()
         self.restarts = restarts
-        self.phase = "starting again"
+        self.phase = "restarting"
 
     @property
     def payload_rate(self) -> float | None:
@@ -118,7 +118,7 @@ class Progress:
         parts = [format_count(self.rows_read, "row") + " read", f"{format_count(self.chunks_sent, 'chunk')} sent"]
         waiting = self.chunks_encoded - self.chunks_sent - len(self.in_flight)
         if self.chunks_before:
-            parts[-1] += f" after {self.chunks_before:,} before"
+            parts[-1] += f" after {self.chunks_before:,} sent earlier"
         if self.in_flight:
             most = f" of {self.upload_limit}" if self.upload_limit and self.upload_limit > len(self.in_flight) else ""
             parts.append(f"{len(self.in_flight)}{most} in flight")

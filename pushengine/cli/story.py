@@ -17,7 +17,7 @@ _STATES = {
     "finished": "DONE",
     "done": "DONE",
     "failed": "FAILED",
-    "superseded": "GIVEN UP",
+    "superseded": "ABANDONED",
     "unknown": "OUTCOME UNKNOWN",
 }
 
@@ -122,7 +122,7 @@ def _next_steps(push: PushRow, history: PushHistory, holder: int | None) -> list
     if push.state == "open":
         return [_next_step(push, state.planned, holder)]
     if push.state in ("failed", "superseded") and not any(job.may_have_run for job in state.jobs):
-        return ["Nothing was submitted: the table is as it was."]
+        return ["Nothing was submitted: the table is unchanged."]
     return []
 
 
@@ -130,10 +130,10 @@ def _next_step(push: PushRow, planned: PushPlanned | None, holder: int | None) -
     if holder is not None:
         return f"Process {holder} is working on it."
     if planned is None:
-        return "It ended before it sent anything: run its command again."
+        return "It ended before it had sent anything: run its command again."
     if not planned.source:
         return "It read an object in memory, which is gone: push it again. Its unsubmitted job is deleted later."
-    return f"It can go on: pushengine resume {push.push_id}, or the same push command again."
+    return f"To continue it: pushengine resume {push.push_id}, or the same push command again."
 
 
 def _steps_to_resolve(push: PushRow, history: PushHistory) -> list[str]:
@@ -144,10 +144,10 @@ def _steps_to_resolve(push: PushRow, history: PushHistory) -> list[str]:
     if mode == "append":
         then = "If they are, leave it: pushing again would add them a second time. If they are not, push again."
     else:
-        then = f"If they are, leave it. If not, or if you cannot tell, push again: mode {mode} may run twice and gives the same table."
+        then = f"If they are, leave it. If not, or if you cannot tell, push again: mode {mode} may run twice and yields the same table."
     return [
-        f"Nobody can say whether job {job.job_id} ran: it was gone after a submit whose answer was lost. A person decides:",
-        f"  1. Look at table {push.target}: its row count, and its highest _CELONIS_CHANGE_DATE.",
+        f"It is unknown whether job {job.job_id} ran: it was gone after a submit whose response was lost. A person has to decide:",
+        f"  1. Check table {push.target}: its row count, and its highest _CELONIS_CHANGE_DATE.",
         f"  2. The push had {rows}. Are they there, with a change date after the submit?",
         f"     {then}",
     ]

@@ -55,10 +55,10 @@ class AuthSection(_Section):
     """The `[auth]` table: the credentials; exactly one of OAuth client, user API key or application key."""
 
     client_id: Annotated[str | None, Field(description="OAuth client")] = None
-    client_secret: Annotated[str | None, Field(repr=False, description="its secret")] = None
+    client_secret: Annotated[str | None, Field(repr=False, description="secret of the OAuth client")] = None
     client_secret_file: Annotated[str | None, Field(description="file that holds the client secret")] = None
-    scope: Annotated[str, Field(description="OAuth scope to ask for")] = DEFAULT_SCOPE
-    method: Annotated[ClientAuthMethod, Field(description="how the client shows its secret to the token endpoint")] = (
+    scope: Annotated[str, Field(description="OAuth scope to request")] = DEFAULT_SCOPE
+    method: Annotated[ClientAuthMethod, Field(description="how the client sends its secret to the token endpoint")] = (
         "auto"
     )
     api_key: Annotated[str | None, Field(repr=False, description="user API key")] = None
@@ -73,7 +73,7 @@ class LogSettings(_Section):
     format: Annotated[LogFormat, Field(description="console: progress for people; json: one object per event")] = (
         "console"
     )
-    level: Annotated[LogLevel | None, Field(description="least level of log lines")] = None
+    level: Annotated[LogLevel | None, Field(description="minimum level of log lines")] = None
 
 
 class StateSection(_Section):
@@ -245,7 +245,7 @@ def _describe_problem(model: type[BaseModel], loc: tuple[int | str, ...], kind: 
     for part in loc[:-1]:
         known = known[str(part)].annotation.model_fields
     close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"unknown key {key}" + (f" (is it {close[0]}?)" if close else "")
+    return f"unknown key {key}" + (f" (did you mean {close[0]}?)" if close else "")
 
 
 def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) -> Path:
@@ -333,7 +333,7 @@ def _checked_secret(text: str, label: str) -> Secret:
         raise ConfigError(
             f"{label}: the secret is empty, or has white space or control characters inside it",
             key=label,
-            hint="give the value alone, as it was issued",
+            hint="give only the value, exactly as it was issued",
         )
     return Secret(text)
 

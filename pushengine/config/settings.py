@@ -46,7 +46,7 @@ class EngineSettings(BaseModel):
     ca_file: Annotated[Path | None, Field(description="PEM file of a private CA, added to the system's")] = None
     max_memory_bytes: Annotated[int, Field(ge=32 * MIB, description="rows and payloads in flight, bytes")] = 1024 * MIB
     chunk_bytes: Annotated[
-        int, Field(ge=64 * 1024, le=256 * MIB, description="bytes of rows in one chunk as the source has them")
+        int, Field(ge=64 * 1024, le=256 * MIB, description="bytes of rows in one chunk, before encoding")
     ] = 16 * MIB
     min_uploads: Annotated[int, Field(ge=1, le=32, description="fewest concurrent chunk uploads of one push")] = 1
     max_uploads: Annotated[
@@ -57,53 +57,61 @@ class EngineSettings(BaseModel):
     )
     file_type: Annotated[Literal["PARQUET", "CSV"], Field(description="encoding of chunks")] = "PARQUET"
     compression: Annotated[
-        Literal["SNAPPY", "ZSTD", "NONE"], Field(description="Parquet codec; SNAPPY is proven on the platform")
+        Literal["SNAPPY", "ZSTD", "NONE"], Field(description="Parquet codec; SNAPPY is known to work on the platform")
     ] = "SNAPPY"
     timestamps: Annotated[
-        Literal["INT96", "INT64"], Field(description="Parquet timestamps; INT96 is proven on the platform")
+        Literal["INT96", "INT64"], Field(description="Parquet timestamps; INT96 is known to work on the platform")
     ] = "INT96"
     parquet_as_it_is: Annotated[
-        bool, Field(description="send Parquet files that suit the platform as they are, without decoding and encoding")
+        bool, Field(description="send suitable Parquet files unchanged, without decoding and re-encoding")
     ] = True
     sample_bytes: Annotated[
-        int, Field(ge=64 * 1024, description="how much of a source is read to settle types and string lengths, bytes")
+        int, Field(ge=64 * 1024, description="how much of a source is read to infer types and string lengths, bytes")
     ] = 4 * MIB
     connect_timeout_seconds: Annotated[float, Field(gt=0, description="TCP and TLS set-up of one connection")] = 15.0
-    read_timeout_seconds: Annotated[float, Field(gt=0, description="silence while an answer is awaited")] = 120.0
-    stall_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="silence while a body is sent")] = 50.0
+    read_timeout_seconds: Annotated[float, Field(gt=0, description="longest silence while waiting for a response")] = (
+        120.0
+    )
+    stall_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="longest silence while sending a body")] = (
+        50.0
+    )
     max_attempts: Annotated[int, Field(ge=1, le=20, description="attempts of a call that is safe to repeat")] = 10
     retry_max_wait_seconds: Annotated[float, Field(gt=0, description="longest wait between two attempts")] = 30.0
     poll_max_interval_seconds: Annotated[float, Field(gt=0, description="longest wait between two polls of a job")] = (
         15.0
     )
-    job_deadline_seconds: Annotated[float, Field(gt=0, description="how long a submitted job is awaited")] = 6 * 3600.0
+    job_deadline_seconds: Annotated[float, Field(gt=0, description="longest wait for a submitted job to end")] = (
+        6 * 3600.0
+    )
     conflict_wait_seconds: Annotated[
         float, Field(gt=0, description="wait after a 409 on submit while the job is still NEW")
     ] = 30.0
     settle_seconds: Annotated[
         float,
-        Field(ge=0, le=60, description="wait before a job's chunks are listed to find an upload without an answer"),
+        Field(ge=0, le=60, description="wait before listing a job's chunks to find an upload without a response"),
     ] = 1.0
     quarantine_seconds: Annotated[
         float,
         Field(
-            ge=0, le=3600, description="how long an upload without an answer may still arrive after it was sent again"
+            ge=0, le=3600, description="how long an upload without a response may still arrive after it was sent again"
         ),
     ] = 60.0
     stale_hours: Annotated[
         float,
-        Field(gt=0, description="an interrupted push that nobody resumed for so long is given up, its job deleted"),
+        Field(
+            gt=0, description="an interrupted push that is not resumed for this long is abandoned and its job deleted"
+        ),
     ] = 24.0
     history_days: Annotated[int, Field(ge=1, description="how long finished pushes stay in the journal")] = 90
     submits_per_second: Annotated[int, Field(ge=1, description="submit quota of the team in any second")] = 10
     submits_per_hour: Annotated[int, Field(ge=1, description="submit quota of the team in a UTC hour")] = 250
     hour_guard_seconds: Annotated[
-        float, Field(ge=0, le=60, description="no submit this near to a full hour, on either side")
+        float, Field(ge=0, le=60, description="no submit this close to a full hour, before or after")
     ] = 2.0
     csv_delimiter: Annotated[
         str | None,
         Field(
-            min_length=1, max_length=1, description="field delimiter of CSV sources; found out from the header if unset"
+            min_length=1, max_length=1, description="field delimiter of CSV sources; detected from the header if unset"
         ),
     ] = None
     csv_encoding: Annotated[str, Field(description="character encoding of CSV sources")] = "utf-8"

@@ -90,7 +90,9 @@ class Status(Action):
 
     def __post_init__(self) -> None:
         _require(200 <= self.code <= 599, "code", "must be between 200 and 599")  # noqa: PLR2004 - a 1xx status is not a final response
-        _require(not self.after_commit or self.after_bytes is None, "after_bytes", "makes no sense with after_commit")
+        _require(
+            not self.after_commit or self.after_bytes is None, "after_bytes", "cannot be combined with after_commit"
+        )
         _require_amount(self.after_bytes, "after_bytes")
 
 
@@ -326,8 +328,12 @@ class Fault:
     def _check_calls(self) -> None:
         if self.nth is not None:
             numbers = (self.nth,) if isinstance(self.nth, int) else self.nth
-            _require(bool(numbers) and all(number >= 1 for number in numbers), "nth", "counts from 1")
-            _require(self.after == 0 and self.every == 1, "nth", "excludes after and every")
+            _require(
+                bool(numbers) and all(number >= 1 for number in numbers),
+                "nth",
+                "must name at least one call, counted from 1",
+            )
+            _require(self.after == 0 and self.every == 1, "nth", "cannot be combined with after or every")
         _require_amount(self.after, "after")
         _require(self.every >= 1, "every", "must be at least 1")
         _require(self.times is None or self.times >= 1, "times", "must be at least 1")
@@ -337,11 +343,15 @@ class Fault:
         known = [*Operation, ANY_OPERATION]
         _require(self.operation in known, "operation", f"must be one of {', '.join(known)}")
         _require(
-            self.operations <= self.action.operations, "action", f"{self.action.name} is impossible on {self.operation}"
+            self.operations <= self.action.operations,
+            "action",
+            f"{self.action.name} cannot be applied to {self.operation}",
         )
-        _require(self.job is None or self.operations <= _JOB_OPERATIONS, "job", f"{self.operation} names no job")
+        _require(self.job is None or self.operations <= _JOB_OPERATIONS, "job", f"{self.operation} does not name a job")
         _require(
-            self.table is None or self.operations <= _TABLE_OPERATIONS, "table", f"{self.operation} names no table"
+            self.table is None or self.operations <= _TABLE_OPERATIONS,
+            "table",
+            f"{self.operation} does not name a table",
         )
 
 
@@ -381,7 +391,7 @@ class FaultPlan:
         if not isinstance(plan, Mapping):
             raise FaultPlanError("a fault plan must be an object or a list")
         for key in plan:
-            _require(key in {"seed", "faults"}, key, "is not known; a plan has seed and faults")
+            _require(key in {"seed", "faults"}, key, "is unknown; a plan has only seed and faults")
         seed: Any = plan.get("seed", 0)
         rules: Any = plan.get("faults", [])
         _require(isinstance(seed, int) and not isinstance(seed, bool), "seed", "must be a whole number")

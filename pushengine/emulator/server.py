@@ -114,7 +114,7 @@ class Emulator:
     async def start(self) -> None:
         """Open the database and start listening."""
         if self._runner is not None:
-            raise RuntimeError("the emulator is running already")
+            raise RuntimeError("the emulator is already running")
         self._closing = asyncio.Event()  # a new one: an Event stays bound to the loop that first waited on it
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pushengine-emulator")
         try:

@@ -60,7 +60,7 @@ class Fact:
             TypeError: `body` is not an object, or it lacks a key that every version has written.
         """
         if not isinstance(body, Mapping):
-            raise TypeError(f"{cls.kind} is no object")
+            raise TypeError(f"{cls.kind} is not an object")
         known = cls.__dataclass_fields__
         if body.keys() <= known.keys():
             return cls(**body)

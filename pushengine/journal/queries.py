@@ -64,7 +64,7 @@ class JournalQueries:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > FORMAT_VERSION:
             raise JournalVersionError(
-                f"the journal has format {version}, this version knows {FORMAT_VERSION}",
+                f"the journal has format {version}, this version supports up to {FORMAT_VERSION}",
                 path=str(self.path),
                 hint="use the newer pushengine that wrote it, or another state folder",
             )

@@ -61,7 +61,7 @@ class JournalReader(JournalQueries):
             return (exact or found)[0]
         if not found:
             raise ConfigError(
-                f"the journal knows no push {prefix}", key="push_id", hint="`pushengine history` lists pushes"
+                f"the journal has no push {prefix}", key="push_id", hint="`pushengine history` lists pushes"
             )
         some = ", ".join(row.push_id for row in found[:_MAX_SHOWN])
-        raise ConfigError(f"{len(found)} pushes begin with {prefix!r}", key="push_id", hint=f"which one: {some}")
+        raise ConfigError(f"{len(found)} pushes start with {prefix!r}", key="push_id", hint=f"choose one: {some}")

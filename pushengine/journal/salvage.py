@@ -66,7 +66,7 @@ def check_journal(path: Path) -> JournalCheck:
     if salvage.unreadable and not problems:
         problems = [f"{salvage.unreadable} facts cannot be read"]
     if version is not None and version > FORMAT_VERSION and not problems:
-        problems = [f"format {version} is newer than {FORMAT_VERSION}, which this version knows"]
+        problems = [f"format {version} is newer than {FORMAT_VERSION}, the newest that this version supports"]
     return JournalCheck(
         path=path,
         size_bytes=path.stat().st_size,

@@ -37,7 +37,7 @@ def unusable(path: Path, error: Exception) -> JournalError:
     return JournalError(
         f"cannot use the journal: {error}",
         path=str(path),
-        hint="the state folder must be on a local disk, writable and not full; PUSHENGINE_STATE_DIR names another",
+        hint="the state folder must be on a local disk, writable and not full; set PUSHENGINE_STATE_DIR to use another",
     )
 
 
@@ -46,5 +46,5 @@ def corrupt(path: Path, verdict: str) -> JournalCorruptError:
     return JournalCorruptError(
         f"the journal is damaged: {verdict}",
         path=str(path),
-        hint="it is kept as it is: `pushengine journal check` says what can be read, `pushengine journal export` saves it",
+        hint="the file is left unchanged: `pushengine journal check` reports what can be read, `pushengine journal export` saves it",
     )

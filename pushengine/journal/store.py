@@ -187,7 +187,7 @@ def _check(path: Path) -> None:
     if not size:
         return
     if size < _MIN_PAGE_BYTES:  # SQLite would treat it as an empty database
-        raise corrupt(path, f"it is cut off after {size} bytes")
+        raise corrupt(path, f"it is truncated to {size} bytes")
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as db:
         require_sound(db, path)

@@ -105,7 +105,7 @@ def require_schema(layouts: Sequence[ParquetLayout], schema: TableSchema) -> Non
     """
     leaves = layouts[0].footer.leaves or ()
     if [leaf.name for leaf in leaves] != [column.name for column in schema.columns]:
-        raise ReencodeError("the columns have other names in the file than in the schema")
+        raise ReencodeError("the column names in the file differ from those in the schema")
     for leaf, column in zip(leaves, schema.columns, strict=True):
         if (column.type, column.arrow_type) != _SCHEMA_TYPES[leaf.kind]:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind} and is sent as {column.type}")
@@ -127,11 +127,11 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
                 for i in range(count)
             ]
     except FooterError as exc:
-        raise ReencodeError(f"the footer of {ref.uri} is of an unknown kind: {exc}") from exc
+        raise ReencodeError(f"the footer of {ref.uri} is not understood: {exc}") from exc
     except ReencodeError as exc:
         raise ReencodeError(f"{exc} in {ref.uri}") from None
     if sum(rows for rows, _ in groups) != footer.rows:
-        raise ReencodeError(f"row groups and footer tell different numbers of rows in {ref.uri}")
+        raise ReencodeError(f"row groups and footer record different numbers of rows in {ref.uri}")
     return ParquetLayout(ref, footer, tuple(groups))
 
 
@@ -143,7 +143,7 @@ def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...
     if (writer := _PARQUET_MR.match(footer.created_by)) and tuple(
         int(part or 0) for part in writer.groups()
     ) < _PARQUET_MR_RECORDS_SIZES:
-        raise ReencodeError("it was written by parquet-mr before 1.2.9, which told wrong sizes")
+        raise ReencodeError("there may be wrong sizes, as written by parquet-mr before 1.2.9,")
     for leaf in footer.leaves:
         if leaf.kind not in _SCHEMA_TYPES:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}")
@@ -162,7 +162,7 @@ def _checked_group(
     is_first_or_last: bool,
 ) -> tuple[int, int]:
     if [chunk.name for chunk in group.chunks] != [leaf.name for leaf in leaves]:
-        raise ReencodeError("a row group has other columns")
+        raise ReencodeError("a row group has different columns")
     for chunk, leaf in zip(group.chunks, leaves, strict=True):
         reason = _why_not_chunk(chunk, group.rows, data_end, settings)
         # The footer is trusted, but some writers record a wrong version of pages, or none. So check the first data page of each column

@@ -377,7 +377,7 @@ def parse_page(data: bytes) -> Page:
         crc=number_of(fields, 4),
     )
     if min(page.values, page.stored_bytes, page.bytes) < 0:
-        raise FooterError("a page of less than no bytes")
+        raise FooterError("a page with a negative size")
     return page
 
 
@@ -395,7 +395,7 @@ def read_page(file: BinaryIO, at: int, end: int) -> Page:
             return parse_page(file.read(min(nbytes, end - at)))
         except FooterError:  # the header may be longer: it contains the minimum and the maximum value
             continue
-    raise FooterError("no page")
+    raise FooterError("no page header")
 
 
 # --- Cutting ------------------------------------------------------------------------------------------------------------------------

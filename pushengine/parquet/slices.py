@@ -135,7 +135,7 @@ class PassthroughReader(BlockReader[PassthroughBlock]):
     def __init__(self, blocks: Sequence[PassthroughBlock], *, label: str, start_row: int = 0) -> None:
         starts = [*(block.source_rows[0] for block in blocks), blocks[-1].source_rows[1] if blocks else 0]
         if start_row not in starts:
-            raise SourceChangedError(f"cannot go on at row {start_row + 1}", source=label, hint="push it again")
+            raise SourceChangedError(f"cannot continue at row {start_row + 1}", source=label, hint="push it again")
         first = starts.index(start_row)
         self.rows_read = start_row
         self._blocks = blocks[first:]

@@ -156,7 +156,7 @@ def read_struct(data: bytes, at: int = 0, *, extracted: dict[int, list[bytes]] |
                 raw, at = _varint(data, at)
                 number = _signed(raw)
             if number in fields:
-                raise FooterError(f"field {number} is there twice")
+                raise FooterError(f"field {number} appears twice")
             if extracted is not None and number in extracted:
                 at = _extract_list(data, at, kind, extracted[number])
                 fields[number] = (LIST, write_structs([]))
@@ -171,10 +171,10 @@ def read_struct(data: bytes, at: int = 0, *, extracted: dict[int, list[bytes]] |
 
 def _extract_list(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
     if kind != LIST:
-        raise FooterError("a field is no list")
+        raise FooterError("a field is not a list")
     element, size, at = _list_head(data, at)
     if size and element != STRUCT:
-        raise FooterError("a list of something else")
+        raise FooterError("a list of another kind")
     for _ in range(size):
         end = _skip_struct(data, at, 1)
         elements.append(data[at:end])
@@ -205,7 +205,7 @@ def number_of(fields: Fields, number: int) -> int | None:
     if not kind:
         return None
     if kind not in _INTEGERS:
-        raise FooterError(f"field {number} is no integer")
+        raise FooterError(f"field {number} is not an integer")
     return _signed(_varint(raw, 0)[0])
 
 
@@ -221,7 +221,7 @@ def text_of(fields: Fields, number: int) -> str:
     """Return a text field, which must be present."""
     kind, raw = fields.get(number, (0, b""))
     if kind != BINARY:
-        raise FooterError(f"field {number} is no text")
+        raise FooterError(f"field {number} is not text")
     try:
         return raw[_varint(raw, 0)[1] :].decode()
     except UnicodeDecodeError:
@@ -240,10 +240,10 @@ def elements_of(fields: Fields, number: int, kind: int) -> Iterator[bytes]:
     if not found:
         return
     if found != LIST:
-        raise FooterError(f"field {number} is no list")
+        raise FooterError(f"field {number} is not a list")
     element, size, at = _list_head(raw, 0)
     if size and element != kind:
-        raise FooterError(f"field {number} is a list of something else")
+        raise FooterError(f"field {number} is a list of another kind")
     for _ in range(size):
         end = _skip_element(raw, at, kind, 0)
         yield raw[at:end]

@@ -117,7 +117,7 @@ class _Check:
                 self._row_group(number, row)
             except IndexError as exc:  # the file was replaced by one with fewer row groups
                 raise SourceChangedError(
-                    "changed while it was read", source=self._source, hint="push it when it is complete"
+                    "changed while it was being read", source=self._source, hint="push it when it is complete"
                 ) from exc
             except (pa.ArrowException, OSError) as exc:
                 raise self._damaged(first_line(exc), number) from exc

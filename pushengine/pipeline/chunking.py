@@ -256,7 +256,7 @@ class Chunker:
 
 def _last_rows(block: Block, rows: int) -> SourceBatch:
     if isinstance(block, PassthroughBlock):
-        raise AssertionError("a pass over such blocks begins with one")  # noqa: TRY004 - an internal error
+        raise AssertionError("a pass over passthrough blocks must begin at a block boundary")  # noqa: TRY004 - an internal error
     batch = block.decode()
     return _slice(batch, batch.rows - rows, rows)
 

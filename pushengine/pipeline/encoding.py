@@ -190,7 +190,7 @@ def _csv_batch(source: SourceBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
             source,
             batch.schema.names[0],
             pc.is_null(batch.column(0)),
-            "a NULL in a table of one column is an empty line",
+            "a NULL in a single-column table would be an empty line",
         )
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):

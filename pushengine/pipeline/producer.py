@@ -53,7 +53,7 @@ class AlreadySent:
                 "changed since its first rows were sent",
                 source=self._label,
                 position=f"rows {sent.source_rows[0] + 1} to {sent.source_rows[1]}",
-                hint="push it when it is complete",
+                hint="push it again once it is complete",
             )
 
 

@@ -92,16 +92,14 @@ class Reconciler:
                 return
             for retry in range(_MAX_LISTINGS):
                 wait = settle_seconds * 2**retry
-                self._context.emit_wait(
-                    f"before the chunks of job {self._job_id} are listed: the list may lag behind", wait
-                )
+                self._context.emit_wait(f"the chunk list of job {self._job_id} may lag behind", wait)
                 await self._context.clock.sleep(wait)
                 result = await self._list_and_compare(job)
                 if not result.is_behind:
                     break
             if result.taint is not None:
                 raise JobTaintedError(
-                    f"what job {self._job_id} holds cannot be trusted: {result.taint}", job_id=self._job_id
+                    f"the contents of job {self._job_id} cannot be trusted: {result.taint}", job_id=self._job_id
                 )
             for chunk in unknown:
                 await log.record(

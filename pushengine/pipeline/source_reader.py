@@ -75,7 +75,7 @@ class SourceReader:
             # The sample covers only some of the files; others may have rows.
             return await self.infer_schema(is_exhaustive=True)
         if not self.sampled_rows:
-            raise SourceReadError("no rows", source=self.label, hint="an empty source is not pushed")
+            raise SourceReadError("no rows", source=self.label, hint="empty sources are not pushed")
         return inference.infer_schema()
 
     async def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock] | ReencodeError | None:

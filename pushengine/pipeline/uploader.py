@@ -98,7 +98,7 @@ class UploadSlots:
 
     def _announce_silence(self) -> None:
         count = "1 upload is" if self._under_way == 1 else f"{self._under_way} uploads are"
-        self._context.emit_wait(f"no response yet, {count} under way")
+        self._context.emit_wait(f"no response yet, {count} in flight")
 
     def _apply(self, change: LimitChange | None) -> None:
         if change is None:
@@ -235,7 +235,9 @@ class Uploader:
             kind = facts.ChunkRefused if had_no_effect(error) else facts.ChunkUnknown
             await self._context.log.record(kind(**ids, error=error.message))
             if isinstance(error, NotFoundError):
-                raise JobVanishedError(f"job {self._job_id} is gone before its submit", job_id=self._job_id) from error
+                raise JobVanishedError(
+                    f"job {self._job_id} disappeared before it was submitted", job_id=self._job_id
+                ) from error
             return error
         await self._context.log.record(facts.ChunkAcked(**ids))
         return None

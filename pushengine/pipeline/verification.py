@@ -83,7 +83,9 @@ def verify_chunks(
             return Verification("checksum", algorithm=algorithm)
         best = max(best, (sent_keys & listed_keys).total())
     if best or (known is not None and known in set(_algorithms(sent))):
-        return Verification(None, f"{len(sent) - best} of {len(sent)} chunks have another checksum than what was sent")
+        return Verification(
+            None, f"{len(sent) - best} of {len(sent)} chunks have a different checksum from what was sent"
+        )
     return Verification("count")
 
 
@@ -126,7 +128,9 @@ def reconcile(
             rest[_key(chunk, algorithm)] -= 1
             present.add(chunk.chunk_id)
     if rest.total():
-        return Reconciliation(taint=f"the job holds {rest.total()} chunks that are not ours or are there twice")
+        return Reconciliation(
+            taint=f"the job holds {rest.total()} chunks that this push did not send or that are duplicates"
+        )
     return Reconciliation(frozenset(present), ids - present)
 
 
@@ -135,7 +139,9 @@ def _by_count(ids: frozenset[str], *, surplus: int, may_hold_late_chunks: bool) 
         return Reconciliation(absent=ids, how="count")
     if surplus == len(ids) and not may_hold_late_chunks:
         return Reconciliation(present=ids, how="count")
-    return Reconciliation(taint=f"{surplus} of {len(ids)} unanswered chunks arrived, and counting cannot tell which")
+    return Reconciliation(
+        taint=f"{surplus} of {len(ids)} unacknowledged chunks arrived, and counting cannot show which"
+    )
 
 
 def _fitting_algorithm(

@@ -115,7 +115,7 @@ class ContinuationCheck:
         before, now = next(iter(self._state.fingerprints), None), self._fingerprint
         if before is None or now is None or sorted(sizes_and_probes(before)) != sorted(sizes_and_probes(now)):
             return "another"
-        self._context.emit_wait(f"the files look touched, and are compared with what push {self._context.push_id} sent")
+        self._context.emit_wait(f"the files look touched; comparing them with what push {self._context.push_id} sent")
         if self._state.sha256 is not None:
             is_same = await self._has_digests(self._state.sha256)
         elif await self._recipe_change(self._context.settings) is None:

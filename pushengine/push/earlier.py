@@ -151,7 +151,7 @@ class EarlierPushes:
         earlier = await self._load(push_id, Measures(self._context.clock.monotonic()))
         earlier_target = earlier.context.target
         if earlier.state.planned is None:  # it sent nothing, so its target does not matter
-            await earlier.supersede("it was never planned to its end")
+            await earlier.supersede("its planning never finished")
             return
         if earlier_target.connection_id != target.connection_id:
             return
@@ -159,10 +159,10 @@ class EarlierPushes:
             self._context.emit(events.EarlierPushLeft(push_id=push_id, table=target.table, mode=earlier_target.mode))
             return
         if not earlier.state.may_have_run:
-            await earlier.supersede(f"a newer push into table {target.table} began")
+            await earlier.supersede(f"a newer push into table {target.table} was started")
             return
         self._context.emit_wait(
-            f"push {push_id} into table {target.table} was submitted before: it comes to its end first"
+            f"push {push_id} into table {target.table} was submitted earlier and has to finish first"
         )
         # Either outcome is in the journal, and this push runs after it.
         with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):

@@ -54,7 +54,7 @@ async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
     target = context.target
     name = f"{target.connection_id or ''}/{target.table}".casefold()
     lock = context.shared.table_locks.setdefault(name, asyncio.Lock())
-    with context.announce_when_slow(f"another push into table {target.table} comes to its end first"):
+    with context.announce_when_slow(f"another push into table {target.table} has to finish first"):
         await lock.acquire()
     try:
         yield
@@ -88,7 +88,7 @@ def _require_done(context: PushContext, job: Job) -> Job:
         job_id=job.id,
         status=job.status.value,
         server_message=message,
-        hint="the table is unchanged; fix what the logs name and push again",
+        hint="the table is unchanged; fix the problem named in the logs and push again",
     )
 
 
@@ -135,7 +135,7 @@ class Polling:
                     f"job {self._job_id} is {seen.value if seen else 'not readable'} after"
                     f" {settings.job_deadline_seconds:.0f} s",
                     job_id=self._job_id,
-                    hint=f"it goes on without us: pushengine jobs show {self._job_id}",
+                    hint=f"it keeps running on the platform: pushengine jobs show {self._job_id}",
                 )
             await self._context.sleep(interval)
             interval = min(interval * _POLL_GROWTH, settings.poll_max_interval_seconds)

@@ -135,9 +135,9 @@ def recipe_change(
     if is_passthrough:
         changed &= _PASSTHROUGH_KEYS
     if changed:
-        return f"its chunks would be encoded differently now, by another {' and another '.join(sorted(changed))}"
+        return f"its chunks would be encoded differently now: changed {', '.join(sorted(changed))}"
     if not is_passthrough and planned_settings(recipe, settings).fitting_chunk_bytes != recipe.get("chunk_bytes"):
-        return "its chunks do not fit into max_memory_bytes any more"
+        return "its chunks no longer fit into max_memory_bytes"
     return None
 
 

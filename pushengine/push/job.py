@@ -54,7 +54,7 @@ class JobRunner:
                 raise error.replace(disposition="transient") from error.__cause__
 
         job = await context.repeat(
-            attempt, f"create of a push job for table {context.target.table}", max_attempts=_CREATE_ATTEMPTS
+            attempt, f"creating a push job for table {context.target.table}", max_attempts=_CREATE_ATTEMPTS
         )
         await context.log.record(facts.JobCreated(job_id=job.id))
         return job
@@ -79,7 +79,7 @@ class JobRunner:
             if found.verified is not None or len(listed) >= len(sent) or retry == _MAX_LISTINGS - 1:
                 break
             wait = context.settings.settle_seconds * 2**retry  # the list may lag behind
-            context.emit_wait(f"the list of chunks of job {job_id} is not complete yet", wait)
+            context.emit_wait(f"the chunk list of job {job_id} is not complete yet", wait)
             await context.sleep(wait)
         if found.verified is None:
             raise VerificationError(f"job {job_id} does not hold what was sent: {found.difference}", job_id=job_id)
@@ -110,7 +110,7 @@ class JobRunner:
             except NotFoundError as error:
                 raise self.vanished(job_id) from error
 
-        return await self.context.repeat(attempt, f"listing of the chunks of job {job_id}")
+        return await self.context.repeat(attempt, f"listing the chunks of job {job_id}")
 
     async def read(self, job_id: JobId) -> Job:
         """Read the job's current status.
@@ -120,9 +120,7 @@ class JobRunner:
             SubmitOutcomeUnknownError: The job is gone after a submit that may have taken effect.
         """
         try:
-            return await self.context.repeat(
-                lambda: self.context.destination.get_job(job_id), f"reading of job {job_id}"
-            )
+            return await self.context.repeat(lambda: self.context.destination.get_job(job_id), f"reading job {job_id}")
         except NotFoundError as error:
             raise self.vanished(job_id) from error
 
@@ -130,9 +128,9 @@ class JobRunner:
         """Return the error for a job that is gone."""
         if self.context.log.state.job_of(job_id).may_have_run:
             return SubmitOutcomeUnknownError(
-                f"job {job_id} is gone after a submit whose answer was lost: whether it ran cannot be found out",
+                f"job {job_id} is gone after a submit whose response was lost: whether it ran is unknown",
                 job_id=job_id,
-                hint="look at the table's row count and _CELONIS_CHANGE_DATE before pushing again",
+                hint="check the table's row count and _CELONIS_CHANGE_DATE before pushing again",
             )
         return JobVanishedError(f"job {job_id} is gone before its submit", job_id=job_id)
 

@@ -54,15 +54,15 @@ async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
     row = await shared.journal.read(lambda file: file.push(push_id))
     if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
         raise ConfigError(
-            f"there is no push {push_id} to go on with" if row is None else f"push {push_id} is over",
+            f"there is no push {push_id} to resume" if row is None else f"push {push_id} is over",
             key="push_id",
             hint="`pushengine history` lists pushes",
         )
     if (row.team, row.pool_id) != (shared.destination.team, shared.pool_id):
         raise ConfigError(
-            f"push {push_id} goes to pool {row.pool_id} of {row.team}, not to this one",
+            f"push {push_id} belongs to pool {row.pool_id} of {row.team}, not to this one",
             key="push_id",
-            hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to those",
+            hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to match",
         )
     state = PushHistory(await shared.journal.read(lambda file: file.facts(push_id))).state
     if row.state == "finished" and state.receipt is not None:

@@ -36,21 +36,25 @@ def build_target(
         ConfigError: The table name or connection id is empty, the mode is unknown, or the mode requires or rejects keys.
     """
     if not table.strip():
-        raise ConfigError("the table needs a name", key="table")
+        raise ConfigError("the table name is empty", key="table")
     if connection_id == "":
         raise ConfigError(
-            "the data connection is an empty text", key="connection_id", hint="None is the global schema of the pool"
+            "the data connection id is an empty string",
+            key="connection_id",
+            hint="None means the global schema of the pool",
         )
     if mode not in MODES:
         raise ConfigError(f"unknown mode {mode!r}", key="mode", hint=f"one of {', '.join(MODES)}")
     if isinstance(keys, str):
-        raise ConfigError("keys is a list of column names, not one text", key="keys", hint=f'keys=["{keys}"]')
+        raise ConfigError(
+            "keys must be a list of column names, not a single string", key="keys", hint=f'keys=["{keys}"]'
+        )
     needs_keys = mode in ("upsert", "delete")
     if needs_keys and not keys:
         raise ConfigError(f"mode {mode} needs keys", key="keys", hint="name the primary key columns: --key COL")
     if keys and not needs_keys:
         raise ConfigError(
-            f"mode {mode} takes no keys", key="keys", hint="keys make rows replace older ones: --mode upsert"
+            f"mode {mode} takes no keys", key="keys", hint="to replace older rows by key, use --mode upsert"
         )
     return Target(
         table=table,
@@ -120,7 +124,7 @@ async def plan_source(
 def _passthrough_notes(passthrough: list[PassthroughBlock] | ReencodeError | None) -> list[str]:
     if passthrough is None:
         return []
-    return ["sent as it is" if isinstance(passthrough, list) else f"re-encoded: {passthrough}"]
+    return ["sent unchanged" if isinstance(passthrough, list) else f"re-encoded: {passthrough}"]
 
 
 def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
@@ -130,7 +134,7 @@ def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
     unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
     if unusual:
         notes.append(
-            f"{len(unusual)} column names hold characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
-            " the platform takes them, queries must quote them"
+            f"{len(unusual)} column names contain characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
+            " the platform accepts them, but queries must quote them"
         )
     return notes

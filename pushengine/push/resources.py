@@ -133,7 +133,7 @@ class EngineResources:
         self._is_swept = True
         with (
             contextlib.suppress(PushEngineError),
-            self.announce_when_slow("jobs that earlier pushes left behind are deleted first"),
+            self.announce_when_slow("jobs left behind by earlier pushes are being deleted first"),
         ):
             await delete_forgotten_jobs(
                 self._destination,

@@ -233,7 +233,7 @@ class PushRun:
             True if the command is done; False if the earlier push was superseded and a new one must start.
         """
         if session.state.schema is None:
-            await session.supersede("it was never planned to its end")
+            await session.supersede("its planning never finished")
             return False
         async with opener.opened_as_planned(session.state) as source:
             found = await ContinuationCheck(session.context, source, workers).find_continuation()

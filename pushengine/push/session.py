@@ -176,8 +176,7 @@ class PushSession:
             raise cause
         if not reader.is_repeatable:
             raise cause.replace(
-                hint="the push would start again in a fresh job, but this source can be read only once:"
-                " push a file or a table instead"
+                hint="a fresh job would fix this, but the source can be read only once: push a file or a table instead"
             ) from cause.__cause__
 
     # --- The last fact

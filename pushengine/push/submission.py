@@ -75,7 +75,7 @@ class Submission:
                 self._limiter.accepted()
                 await self._log.record(facts.SubmitAccepted(job_id=self._job_id))
                 return
-        reason = "" if last_error is None else f", the last time with: {last_error.message}"
+        reason = "" if last_error is None else f", last error: {last_error.message}"
         is_busy = last_error is None or isinstance(last_error, ConflictError | RateLimitedError)
         raise RetriesExhaustedError(
             f"{self._operation} was not accepted in {_MAX_SUBMIT_ATTEMPTS} attempts{reason}",
@@ -91,7 +91,7 @@ class Submission:
             return False
         if record.accepted_at is None:
             if not await self._has_left_new():
-                error = "the process ended before the answer"
+                error = "the process ended before the response"
                 await self._log.record(facts.SubmitUnknown(job_id=self._job_id, error=error))
                 return False
             await self._log.record(facts.SubmitAccepted(job_id=self._job_id))
@@ -110,7 +110,7 @@ class Submission:
         try:
             await self._log.record(facts.SubmitIntended(job_id=self._job_id))
         except asyncio.CancelledError:  # the fact is recorded, but the request was not sent
-            refused = facts.SubmitRefused(job_id=self._job_id, error="cancelled before it left")
+            refused = facts.SubmitRefused(job_id=self._job_id, error="cancelled before it was sent")
             await finish(self._log.record(refused))
             raise
 

@@ -118,7 +118,7 @@ class SqliteLedger:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > FORMAT_VERSION:
                 raise LedgerError(  # noqa: TRY301 - the connection is closed below
-                    f"the quota ledger has format {version}, this version knows {FORMAT_VERSION}",
+                    f"the quota ledger has format {version}, this version supports up to {FORMAT_VERSION}",
                     path=str(self.path),
                     hint="use the newer pushengine that wrote it, or another state folder",
                 )
@@ -166,7 +166,7 @@ class SqliteLedger:
             if refusal is None:
                 row = self._rules.granted(row, now)
             _write(connection, team, row, before)
-        warning = f"the quota ledger was written by a clock that was ahead: {'; '.join(warnings)}" if warnings else ""
+        warning = f"the quota ledger was written with a clock that was ahead: {'; '.join(warnings)}" if warnings else ""
         if refusal is not None:
             return dataclasses.replace(refusal, warning=warning)
         return QuotaGrant(granted=True, wait_seconds=0.0, reason="", spent=row.spent, warning=warning)
@@ -274,7 +274,7 @@ class SqliteLedger:
             raise LedgerError(
                 f"cannot use the quota ledger: {error}",
                 path=str(self.path),
-                hint="the state folder must be on a local disk, writable and not full; PUSHENGINE_STATE_DIR names another",
+                hint="the state folder must be on a local disk, writable and not full; set PUSHENGINE_STATE_DIR to use another",
             ) from error
 
     def __repr__(self) -> str:

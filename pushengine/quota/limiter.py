@@ -170,7 +170,7 @@ class SubmitLimiter:
         # or the hourly quota, which other tools of the team spend too and which recovers at the next full UTC hour. The first few refusals
         # in a row are attributed to the per-second quota, unless the ledger's count says that the hour is nearly spent.
         now, host_now = self._server_clock.now(), self._clock.now()
-        seconds, named = retry_after_seconds, "named no time"
+        seconds, named = retry_after_seconds, "gave no retry time"
         if seconds is None:
             spent = await self._off_loop(self._ledger.spent, self._team, now, host_now)
             is_hour_spent = spent >= self._ledger.submits_per_hour * _NEARLY_SPENT
@@ -178,7 +178,7 @@ class SubmitLimiter:
             until_next_hour = 3600.0 - now % 3600.0
             seconds = dict(enumerate(short_waits)).get(self._refusals_in_a_row, until_next_hour)
         else:
-            named = f"asked for {round(seconds, 1):g} s"
+            named = f"asked to wait {round(seconds, 1):g} s"
         self._refusals_in_a_row += 1
         await self._off_loop(
             self._ledger.block,

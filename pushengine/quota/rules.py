@@ -15,7 +15,7 @@ from pushengine.text import format_seconds, iso_utc
 
 HOUR_SECONDS = 3600.0
 MAX_NAMED_BLOCK_SECONDS = 24 * HOUR_SECONDS
-OLDER_VERSIONS_REASON = "an older version noted that the server refused a submit (429)"
+OLDER_VERSIONS_REASON = "an older version recorded that the server refused a submit (429)"
 
 # Tolerance: a clock reading that is slightly old because the thread was delayed is not a wrong clock, nor is a slower spacing that another
 # process is configured with.
@@ -170,10 +170,10 @@ class QuotaRules:
         if row.block is not None and (seconds := row.block.corrected(now).seconds_left(now)):
             cleared.append(f"a block for another {format_seconds(seconds)}: {row.block.reason}")
         if self._is_ahead(row, now):
-            cleared.append(f"a next submit {_ahead_text(row.next_grant, now)}")
+            cleared.append(f"the next submit allowed only {_ahead_text(row.next_grant, now)}")
         if row.hour > now.hour:
             cleared.append(
-                f"an hour that has not begun, {iso_utc(row.hour * HOUR_SECONDS)}; its submits count for this hour"
+                f"an hour that has not started, {iso_utc(row.hour * HOUR_SECONDS)}; its submits count for this hour"
             )
         row, _ = self.corrected(dataclasses.replace(row, block=None), now)
         return row, tuple(cleared)

@@ -25,7 +25,7 @@ def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
     if batch.num_columns > len(schema.columns):
         extra = set(batch.schema.names) - {column.name for column in schema.columns}
         raise SchemaError(
-            f"unexpected column {', '.join(sorted(extra)) or 'twice'}",
+            f"unexpected column {', '.join(sorted(extra)) or '(a duplicate)'}",
             source=source.source,
             position=f"row {source.first_row + 1}",
         )

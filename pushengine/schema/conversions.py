@@ -137,11 +137,11 @@ def _canonical_integer(array: pa.Array, to: pa.DataType) -> pa.Array:
     values = strings.cast(to)  # also accepts "007", "-0" and "0x1F"
     unusual = _other_bytes(strings, b"0123456789")
     if unusual.strip(b"-"):
-        _require_pattern(strings, "^(?:0|-?[1-9][0-9]*)$", "not the plain text of an integer")
+        _require_pattern(strings, "^(?:0|-?[1-9][0-9]*)$", "not a plain integer")
     elif (unusual and _any(pc.starts_with(strings, "-0"))) or largest(
         pc.binary_length(_starting_with(strings, "0"))
     ) > 1:
-        raise MisfitError("not the plain text of an integer")
+        raise MisfitError("not a plain integer")
     return values
 
 
@@ -200,7 +200,7 @@ def _require_precision(strings: pa.Array, values: pa.Array, *, has_exponents: bo
         raise MisfitError("too small for a double")
     large = pc.greater_equal(pc.abs(values), float(MAX_EXACT_INTEGER))
     if _any(large) and _any(pc.invert(pc.match_substring_regex(strings.filter(large), "[.eE]"))):
-        raise MisfitError("an integer that a double does not hold")
+        raise MisfitError("an integer that a double cannot represent exactly")
 
 
 def _boolean_words(true: str, false: str) -> Callable[[pa.Array, pa.DataType], pa.Array]:
@@ -223,7 +223,7 @@ def _require_years(timestamps: pa.Array, error: type[MisfitError]) -> pa.Array:
     bounds = pc.min_max(timestamps.view(pa.int64()))
     first, last = bounds["min"].as_py(), bounds["max"].as_py()
     if first is not None and (first < _FIRST_SECOND * factor or last >= _END_SECOND * factor):
-        raise error("the platform holds the years 1400 to 9999 only")
+        raise error("the platform supports only the years 1400 to 9999")
     return timestamps
 
 

@@ -100,7 +100,7 @@ class _Candidates:
             failed_at = candidate.first_misfit(array, self.physical(candidate))
             if failed_at > index:
                 index, conversion = failed_at, candidate
-        reason = "unlike the values before it"
+        reason = "no column type fits both this and the values before it"
         try:
             conversion.parse(array.slice(index, 1), self.physical(conversion))
         except ValueError as exc:
@@ -149,7 +149,7 @@ class SchemaInference:
 
     def _check_names(self, names: Sequence[str]) -> None:
         if not names:
-            raise self._error("there are no columns")
+            raise self._error("the source has no columns")
         seen: dict[str, str] = {}
         for number, name in enumerate(names, 1):
             folded = name.casefold()
@@ -157,16 +157,16 @@ class SchemaInference:
                 raise self._error(f"column {number} has no name")
             if folded in RESERVED_NAMES:
                 raise self._error(
-                    f"column {name}: the platform adds a column of this name itself", "rename or leave it out"
+                    f"column {name}: the platform adds a column of this name itself", "rename it or leave it out"
                 )
             if folded in seen:
                 other = seen[folded]
                 message = (
-                    f"column {name} is there twice"
+                    f"column {name} appears twice"
                     if other == name
-                    else f"columns {other} and {name} differ by letter case only"
+                    else f"columns {other} and {name} differ only in letter case"
                 )
-                raise self._error(message, "column names of the platform are case-insensitive")
+                raise self._error(message, "column names on the platform are case-insensitive")
             seen[folded] = name
 
     def _check_known(self, names: Sequence[str], role: str, type_overrides: Iterable[str]) -> None:
@@ -174,16 +174,16 @@ class SchemaInference:
             if name not in names:
                 similar = [known for known in names if known.casefold() == name.casefold()]
                 shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-                hint = f"is it {similar[0]}?" if similar else f"columns: {shown}"
-                raise self._error(f"{role} {name} is no column of the source", hint)
+                hint = f"did you mean {similar[0]}?" if similar else f"columns: {shown}"
+                raise self._error(f"{role} {name} is not a column of the source", hint)
 
     def _candidates(self, field: pa.Field, forced: ColumnType | None, *, is_text: bool) -> _Candidates:
         arrow_type = decoded_type(field.type)
         conversions = conversions_of(arrow_type, is_text=is_text)
         if not conversions:
             raise self._error(
-                f"column {field.name}: type {field.type} cannot be held by the target",
-                "flatten, convert or leave it out"
+                f"column {field.name}: the target cannot store type {field.type}",
+                "flatten it, convert it or leave it out"
                 if pa.types.is_nested(arrow_type)
                 else "convert it to text or a number",
             )
@@ -200,7 +200,8 @@ class SchemaInference:
 
         Args:
             source: The rows.
-            located: Returns the batch with its exact position. Called only for a string that is too long, an error that `infer_schema` may raise.
+            located: Returns the batch with its exact position. Called only for a string that is too long, since `infer_schema` may then
+                raise an error.
 
         Raises:
             SchemaError: A key has no value, or no schema under these overrides can hold a value.

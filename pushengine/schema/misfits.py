@@ -68,7 +68,7 @@ def misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, rea
 
 def reason_of(exc: ValueError) -> str:
     """Return in a few words why a conversion failed."""
-    return str(exc) if isinstance(exc, MisfitError) else "it would come back changed"
+    return str(exc) if isinstance(exc, MisfitError) else "it would not survive the conversion unchanged"
 
 
 def too_long(source: SourceBatch, strings: pa.Array, name: str, limit: int) -> SchemaError | None:
@@ -82,9 +82,9 @@ def too_long(source: SourceBatch, strings: pa.Array, name: str, limit: int) -> S
     characters = lengths[index].as_py()
     if characters <= MAX_LENGTH:
         error: type[SchemaError] = ValueMisfitError
-        reason = f"declared with {limit}"
+        reason = f"more than the declared {limit}"
     else:
-        error, reason = SchemaError, f"the platform cuts at {MAX_LENGTH}"
+        error, reason = SchemaError, f"the platform truncates at {MAX_LENGTH}"
     return error(
         f"{shown(strings[index])} has {characters} characters, {reason}",
         source=source.source,

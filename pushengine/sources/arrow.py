@@ -33,7 +33,7 @@ def open_object(spec: Any, *, schema: pa.Schema | None) -> ArrowSource | Iterato
         return IteratorSource(_iter_async(spec, schema, label), label=label, schema=schema)
     source = _open_sync(spec, label)
     if source is not None and schema is not None:
-        raise ConfigError("schema= is for async iterators; other sources have their own", key="schema")
+        raise ConfigError("schema= is only for async iterators; other sources have their own schema", key="schema")
     return source
 
 
@@ -181,7 +181,7 @@ class ArrowSource:
         except SourceError:
             raise
         except (TypeError, ValueError, NotImplementedError) as exc:
-            raise SchemaError(f"no table of typed columns: {first_line(exc)}", source=self.label) from exc
+            raise SchemaError(f"not a table of typed columns: {first_line(exc)}", source=self.label) from exc
         except Exception as exc:  # a foreign stream may raise anything
             raise _read_error(self.label, exc) from exc
         if not self.is_repeatable:
@@ -241,7 +241,7 @@ class ArrowSource:
             SourceReadError: This is the second pass over a stream that can be read only once.
         """
         if self._is_opened and not self.is_repeatable:
-            raise SourceReadError("can be read only once", source=self.label, hint="give a table instead of a reader")
+            raise SourceReadError("can be read only once", source=self.label, hint="pass a table instead of a reader")
         self._is_opened = True
         self.schema()  # reject an object without typed columns here, not at the first batch
         stream = self._connected()
@@ -330,5 +330,5 @@ def _as_batches(item: Any, label: str, row: int) -> list[pa.RecordBatch]:
         if hasattr(item, "__arrow_c_stream__"):
             return list(pa.RecordBatchReader.from_stream(item))
     except (ValueError, TypeError) as exc:
-        raise SchemaError(f"no record batch: {first_line(exc)}", source=label, position=f"after row {row}") from exc
-    raise SchemaError(f"{type(item).__name__} is no record batch", source=label, position=f"after row {row}")
+        raise SchemaError(f"not a record batch: {first_line(exc)}", source=label, position=f"after row {row}") from exc
+    raise SchemaError(f"{type(item).__name__} is not a record batch", source=label, position=f"after row {row}")

@@ -101,7 +101,7 @@ class IpcSource(FilesSource):
             self._schema = one.schema
         if one.schema != self._schema:
             one.close()
-            raise SchemaError(f"other columns or types than in {self.files[0].uri}", source=ref.uri)
+            raise SchemaError(f"columns or types differ from those in {self.files[0].uri}", source=ref.uri)
         return one
 
     def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:

@@ -272,7 +272,7 @@ class _CsvPass:
             data = bytes(block)
             before = data.count(b"\n", 0, data.index(b"\0"))
             self._fail(
-                "not text: there is a NUL byte", line + before, "is it UTF-16? set csv_encoding" if line == 1 else ""
+                "not text: it contains a NUL byte", line + before, "is it UTF-16? set csv_encoding" if line == 1 else ""
             )
 
     # Header
@@ -290,7 +290,7 @@ class _CsvPass:
                 break
             if not grew:
                 self._fail(
-                    "no header line: the file is empty" if not row else "the quotes of the header line do not match", 1
+                    "no header line: the file is empty" if not row else "the header line has unbalanced quotes", 1
                 )
             self._pending = block
             size *= 2
@@ -322,7 +322,7 @@ class _CsvPass:
         except UnicodeDecodeError:
             self._fail("the header line is not UTF-8 text", line, "set csv_encoding")
         for number, name in enumerate(names, 1):
-            problem = f"column {number} has no name" if not name.strip() else f"column {name} is there twice"
+            problem = f"column {number} has no name" if not name.strip() else f"column {name} appears twice"
             if not name.strip() or name in names[: number - 1]:
                 raise SchemaError(f"{problem} in the header line", source=self._ref.uri, position=f"line {line}")
         return names
@@ -366,7 +366,9 @@ class _CsvPass:
             if not cut:
                 if len(block) > MAX_ROW_BYTES:
                     self._fail(
-                        f"a row of more than {MAX_ROW_BYTES} bytes begins here", self._line(), "is a quote not closed?"
+                        f"a row of more than {MAX_ROW_BYTES} bytes begins here",
+                        self._line(),
+                        "is a closing quote missing?",
                     )
                 size *= 2  # the row is longer than a block
                 continue
@@ -412,7 +414,7 @@ class _CsvPass:
         line += rest.count(dialect.line_end[-1:], 0, at)
         if rest[at : at + 1] != b'"':
             end = "line feed" if dialect.line_end == b"\r" else "carriage return"
-            self._fail(f"a lone {end} outside of quotes, unlike the line ends before", line, "are line ends mixed?")
+            self._fail(f"a lone {end} outside quotes, unlike the line ends before it", line, "are line ends mixed?")
         quoted = re.compile(rb'"(?:[^"]++|"")*+"').match(rest, at)
         if quoted is None:
             self._fail("a quote opens here and is never closed", line)
@@ -430,7 +432,7 @@ def _position_of_block(arguments: _Arguments, number: int) -> tuple[int, int]:
         row, line = 0, reread.first_line
         for body in itertools.islice(reread.bodies(), number):
             if arguments[-1].is_set():
-                raise SourceReadError("stopped while looking for a row", source=arguments[0].uri)
+                raise SourceReadError("stopped while searching for the position of a row", source=arguments[0].uri)
             row += reread.layout.parse(body, lambda: None).num_rows
             line += reread.layout.lines(body)
         return row, line
@@ -475,7 +477,9 @@ class CsvSource(FilesSource):
         if missing or extra:
             parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
             raise SchemaError(
-                f"other columns than in {self.files[0].uri}: {' and '.join(parts)}", source=ref.uri, position="line 1"
+                f"columns differ from those in {self.files[0].uri}: {' and '.join(parts)}",
+                source=ref.uri,
+                position="line 1",
             )
         return self._names
 

@@ -126,7 +126,7 @@ class _ParquetPass:
             raise self._damaged(exc, row_group) from exc
         if rows != expected:
             raise SourceReadError(
-                f"{rows} rows, but the footer promises {expected}",
+                f"{rows} rows, but the footer says {expected}",
                 source=self._ref.uri,
                 position=f"row group {row_group + 1}",
             )
@@ -156,7 +156,7 @@ class _ParquetPass:
             differs = pc.not_equal(fine.view(pa.int64()).filter(in_range), pc.multiply(coarse, 1000))
             if pc.any(differs).as_py():
                 raise SchemaError(
-                    f"column {name} has INT96 timestamps finer than a microsecond, which would be cut",
+                    f"column {name} has INT96 timestamps finer than a microsecond, which would be truncated",
                     source=self._ref.uri,
                     position=f"after row {row}",
                     hint="write it as INT64 timestamps in nanoseconds",
@@ -204,7 +204,8 @@ def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: File
     if missing or extra or len(schema) != len(first):
         parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
         raise SchemaError(
-            f"other columns than in {first_file.uri}: {' and '.join(parts) or 'one is there twice'}", source=ref.uri
+            f"columns differ from those in {first_file.uri}: {' and '.join(parts) or 'one appears twice'}",
+            source=ref.uri,
         )
     fields = []
     for field in first:
@@ -214,7 +215,7 @@ def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: File
             raise SchemaError(
                 f"column {field.name} is {other}, but {field.type} in {first_file.uri}",
                 source=ref.uri,
-                hint="push them apart",
+                hint="push them separately",
             )
         fields.append(pa.field(field.name, common))
     return pa.schema(fields)
@@ -247,7 +248,7 @@ class ParquetSource(FilesSource):
             for ref in self.files:
                 with contextlib.closing(_ParquetPass(ref, self._filesystem)) as one:
                     if len(set(one.schema.names)) < len(one.schema.names):
-                        raise SchemaError("a column name is there twice", source=ref.uri)
+                        raise SchemaError("a column name appears twice", source=ref.uri)
                     common = one.schema if common is None else _unified(common, self.files[0], one.schema, ref)
             self._schema = common
         return self._schema

@@ -73,9 +73,9 @@ def open_source(
     )
     if source is None:
         raise ConfigError(
-            f"{_type_name(spec)} is no source of rows",
+            f"{_type_name(spec)} is not a source of rows",
             key="source",
-            hint="give paths, an object with __arrow_c_stream__, or an async iterator of record batches",
+            hint="pass paths, an object with __arrow_c_stream__, or an async iterator of record batches",
         )
     return source
 
@@ -93,7 +93,7 @@ def _open_paths(
     filesystem: FileSystem,
 ) -> Source:
     if schema is not None:
-        raise ConfigError("schema= is for async iterators; files have their own", key="schema")
+        raise ConfigError("schema= is only for async iterators; files have their own schema", key="schema")
     files: dict[str, FileRef] = {}
     for word in words:
         for file in _listed(word, filesystem):
@@ -139,7 +139,7 @@ def _common_format(files: Sequence[FileRef]) -> Format:
             raise ConfigError(
                 f"{files[0].uri} is {first.name} and {file.uri} is {other.name}: one push reads one format",
                 key="source",
-                hint="push them apart",
+                hint="push them separately",
             )
     return first
 
@@ -155,9 +155,9 @@ def _format_of(file: FileRef) -> Format:
             return candidate
     known = ", ".join(suffix for candidate in FORMATS if candidate.module for suffix in candidate.suffixes)
     raise ConfigError(
-        f"the name {file.uri} does not tell the format ({known}; compressed CSV: {COMPRESSION_NAMES})",
+        f"the name {file.uri} does not show the format ({known}; compressed CSV: {COMPRESSION_NAMES})",
         key="format",
-        hint="give it with --format",
+        hint="set it with --format",
     )
 
 
@@ -171,7 +171,7 @@ def check_paths(spec: Any) -> None:
     for word in spec if isinstance(spec, list | tuple) else (spec,):
         text = os.fspath(word) if isinstance(word, str | os.PathLike) else None
         if text == "":
-            raise ConfigError("a source is an empty text", key="source", hint="give a path; is a variable unset?")
+            raise ConfigError("a source is an empty string", key="source", hint="pass a path; is a variable unset?")
         if isinstance(text, str) and (scheme := scheme_of(text)) is not None:
             raise _unsupported_scheme(text, scheme)
 
@@ -180,5 +180,7 @@ def _unsupported_scheme(word: str, scheme: str) -> ConfigError:
     return ConfigError(
         f"{word} cannot be read: {scheme}:// is not supported yet",
         key="source",
-        hint="give its path" if scheme == "file" else "copy the files to this machine first, or push an Arrow object",
+        hint="pass its path instead"
+        if scheme == "file"
+        else "copy the files to this machine first, or push an Arrow object",
     )

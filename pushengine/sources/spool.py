@@ -203,7 +203,7 @@ async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_
         raise JournalError(
             f"cannot write the spool: {error.strerror or error}",
             path=str(path),
-            hint="the state folder must be writable and have room for the whole source; PUSHENGINE_STATE_DIR names another",
+            hint="the state folder must be writable and have room for the whole source; PUSHENGINE_STATE_DIR sets another",
         ) from error
     return Spooled(path, digest.hexdigest())
 
@@ -265,6 +265,6 @@ async def spool_source(
         return await spool_rows(await open_rows(), folder / f"{push_id}.arrow", hold, off_loop)
     if source_format not in _SUFFIXES:
         raise ConfigError(
-            "a stream has no name that tells its format", key="format", hint=f"--format {'|'.join(_SUFFIXES)}"
+            "a stream has no file name that shows its format", key="format", hint=f"--format {'|'.join(_SUFFIXES)}"
         )
     return await spool_bytes(source, folder / f"{push_id}{_SUFFIXES[source_format]}", hold, off_loop)

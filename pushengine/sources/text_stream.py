@@ -104,7 +104,7 @@ class _MemberFile(io.RawIOBase):
             else:
                 compressed = self._file.read(PIECE_BYTES) if self._decoder.needs_input else b""
                 if self._decoder.needs_input and not compressed:
-                    raise EOFError("the compressed file breaks off before its end")
+                    raise EOFError("the compressed file is truncated")
             data = self._decoder.decompress(compressed, len(target))
         target[: len(data)] = data
         return len(data)

@@ -48,9 +48,9 @@ class StateFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"cannot make the state folder {self.path}: {error.strerror}",
+                f"cannot create the state folder {self.path}: {error.strerror}",
                 key="PUSHENGINE_STATE_DIR",
-                hint="name a folder that this user may write",
+                hint="set it to a folder that this user can write to",
             ) from error
 
 
@@ -102,5 +102,5 @@ def refuse_network_file_system(folder: Path, mountinfo: Path = Path("/proc/self/
         raise JournalError(
             f"the state folder {folder} is on a network file system ({kind})",
             path=str(folder),
-            hint="put it on a local disk: PUSHENGINE_STATE_DIR",
+            hint="set PUSHENGINE_STATE_DIR to a folder on a local disk",
         )

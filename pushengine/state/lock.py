@@ -120,9 +120,9 @@ class PushLock:
             ) from error
         except OSError as error:
             raise JournalError(
-                f"cannot take the lock of this push: {error.strerror or error}",
+                f"cannot lock this push: {error.strerror or error}",
                 path=str(self.path),
-                hint="the state folder must be on a local disk and writable; PUSHENGINE_STATE_DIR names another",
+                hint="the state folder must be on a local disk and writable; set PUSHENGINE_STATE_DIR to use another",
             ) from error
         os.ftruncate(self._lock.descriptor, 0)
         os.lseek(self._lock.descriptor, 0, os.SEEK_SET)

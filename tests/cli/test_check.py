@@ -177,7 +177,7 @@ async def test_server_that_is_no_team_tells_nothing_of_the_key(status, code, tmp
     async with answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi") as port:
         results = await check(f"http://127.0.0.1:{port}", USER, tmp_path)
     assert marks(results) == "++?+!"
-    assert results[2].detail == "not checked: no answer tells"
+    assert results[2].detail == "not checked: the responses are inconclusive"
     assert exit_code_for(failure(results).error) == code
 
 

@@ -132,7 +132,7 @@ def test_failed_push_tells_what_became_of_the_table():
     assert error_lines(error) == [
         "error: job j1 failed",
         "  the platform: column X is missing",
-        "state: nothing was submitted, the table is as it was",
+        "state: nothing was submitted, the table is unchanged",
     ]
 
 
@@ -143,7 +143,7 @@ def test_interrupted_push_says_how_it_goes_on(kind):
     after.receipt = dataclasses.replace(RECEIPT, submits=1)
     early.receipt = dataclasses.replace(RECEIPT, job_id=None, chunks=0)
     assert error_lines(before)[-2:] == [
-        "state: nothing was submitted, the table is as it was; 1 chunk is acknowledged and kept",
+        "state: nothing was submitted, the table is unchanged; 1 chunk is acknowledged and kept",
         "hint: run the same command again, or: pushengine resume p1",
     ]
     assert error_lines(after)[-2].startswith("state: a submit of job j1 of push p1 was sent")
@@ -155,7 +155,7 @@ def test_push_into_an_embedded_emulator_leaves_nothing_to_resume():
     error = errors.EngineClosedError("interrupted")
     error.receipt = RECEIPT
     assert error_lines(error, keeps_pushes=False)[-2:] == [
-        "state: nothing was submitted, the table is as it was",
+        "state: nothing was submitted, the table is unchanged",
         "hint: run the same command again",
     ]
     assert failed_receipt(error, keeps_pushes=False)["error"]["hint"] == "run the same command again"
@@ -165,7 +165,7 @@ def test_failure_that_may_pass_says_what_is_kept():
     error = errors.ConnectionFailedError("no route", hint="check the proxy")
     error.receipt = RECEIPT
     assert error_lines(error)[-2:] == [
-        "state: nothing was submitted, the table is as it was; 1 chunk is acknowledged and kept",
+        "state: nothing was submitted, the table is unchanged; 1 chunk is acknowledged and kept",
         "hint: check the proxy; run the same command again, or: pushengine resume p1",
     ]
 

@@ -41,7 +41,7 @@ def test_a_job_that_never_existed_is_not_called_deleted(team, pushengine):
     assert (done.code, done.out) == (3, "")
     assert done.err.splitlines() == [
         f"error: there is no job nope in pool {exports['PUSHENGINE_POOL_ID']}",
-        "hint: `pushengine jobs list` shows those that there are; is it the right team and pool?",
+        "hint: `pushengine jobs list` shows the existing jobs; are team and pool right?",
     ]
 
 

@@ -130,7 +130,7 @@ def story_of(pushengine):
 def test_push_killed_twice_is_resumed_and_its_story_told(killed_twice, pushengine, team):
     push, story = story_of(pushengine)
     assert (push["state"], push["sessions"]) == ("open", 2)
-    assert f"It can go on: pushengine resume {push['push_id']}" in story
+    assert f"To continue it: pushengine resume {push['push_id']}" in story
     done = pushengine("resume", push["push_id"][:-2], "--json")
     assert done.code == 0, done.err
     assert (done.json["status"], done.json["rows"], done.json["resumed"]) == ("DONE", ROWS, True)
@@ -142,7 +142,8 @@ def test_push_killed_twice_is_resumed_and_its_story_told(killed_twice, pushengin
     ids = re.findall(r"session (\d): process (\d+) (began|went on)", story)
     assert [(number, how) for number, _, how in ids] == [("1", "began"), ("2", "went on"), ("3", "went on")]
     assert (
-        len(re.findall(r"killed: process \d+ ended without a word with chunk.* whether that had arrived", story)) == 2
+        len(re.findall(r"killed: process \d+ ended without recording why with chunk.* whether that had arrived", story))
+        == 2
     )
     for sentence in (
         r"without an answer, so unknown: the connection was lost before the answer",

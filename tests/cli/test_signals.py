@@ -31,7 +31,7 @@ def test_first_signal_finishes_what_is_in_flight_and_leaves_nothing_behind(slow_
     receipt = json.loads(out)
     assert (receipt["status"], receipt["submits"]) == ("INTERRUPTED", 0)
     assert receipt["rows"] < 3_000_000
-    assert "stopping: what is under way is finished first; Ctrl-C again to abort" in err
+    assert "stopping: requests in flight are finished first; Ctrl-C again to abort" in err
     assert "hint: run the same command again\n" in err
     assert "pushengine resume" not in out + err
     assert "Traceback" not in err
@@ -67,7 +67,7 @@ def test_interrupted_push_of_files_says_how_it_goes_on(emulator, start, pushengi
     assert (process.returncode, out) == (130, "")
     *_, state, hint = err.splitlines()
     assert re.fullmatch(
-        r"state: nothing was submitted, the table is as it was; \d+ chunks are acknowledged and kept", state
+        r"state: nothing was submitted, the table is unchanged; \d+ chunks are acknowledged and kept", state
     )
     push_id = re.fullmatch(r"hint: run the same command again, or: pushengine resume (\S+)", hint)[1]
     assert "job_deleted" not in err

@@ -562,7 +562,7 @@ class SimFiles:
         """What an upload sends of it now."""
         found = [part if isinstance(part, bytes) else self.data[part.offset :][: part.nbytes] for part in parts.parts]
         if sum(map(len, found)) != parts.nbytes:
-            raise SourceReadError("the file ended early: it changed while it was sent", source=self.name)
+            raise SourceReadError("the file ended early: it changed while it was being sent", source=self.name)
         return memoryview(b"".join(found))
 
 

@@ -1,4 +1,4 @@
-"""`jobs`: the push jobs of the pool, whoever made them."""
+"""`jobs`: list, show and delete the push jobs of the pool, whoever created them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def list_jobs(
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the push jobs of the pool, whoever made them."""
+    """List the push jobs of the pool, whoever created them."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_jobs
@@ -71,7 +71,7 @@ def delete_jobs(
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete push jobs and their chunks; what was loaded into tables stays there."""
+    """Delete push jobs and their chunks; rows that were loaded into tables stay there."""
     deleted: list[str] = []
 
     async def body(_interrupts: runner.Interrupts) -> None:
@@ -89,7 +89,7 @@ def delete_jobs(
             raise NotFoundError(
                 f"there {'is no job' if len(missing) == 1 else 'are no jobs'} {', '.join(missing)} in pool {loaded.pool_id}",
                 status=404,
-                hint="`pushengine jobs list` shows those that there are; is it the right team and pool?",
+                hint="`pushengine jobs list` shows the existing jobs; are team and pool right?",
             )
         if as_json:
             terminal.print_json({"deleted": deleted})

@@ -1,4 +1,4 @@
-"""`journal check` and `journal export`: is the record of all pushes sound, and what can be saved if it is not."""
+"""`journal check` and `journal export`: check the record of all pushes, and save what can be read of a damaged one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
-    """Say whether the journal is sound, and what can be read."""
+    """Check whether the journal is intact, and what can be read."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_journal_check
@@ -42,11 +42,11 @@ def check(config: options.ConfigPath = None, as_json: options.AsJson = False) ->
 
 def export(
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="A new file; stdout if not given.")
+        Path | None, typer.Option("--output", metavar="FILE", help="File to create; stdout if not given.")
     ] = None,
     config: options.ConfigPath = None,
 ) -> None:
-    """Write all facts that can be read as JSON lines, also from a damaged journal. The journal is not touched."""
+    """Write all readable facts as JSON lines, even from a damaged journal. The journal is not changed."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_export

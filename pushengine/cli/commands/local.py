@@ -1,4 +1,4 @@
-"""`demo` and `emulator`: everything on this machine, no account, no network."""
+"""`demo` and `emulator`: run on this machine, without an account and without a network."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def demo(
     cases: Annotated[int, typer.Option("--cases", min=1, max=2_000_000, help="Cases, about 7 rows each.")] = 20_000,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed, another log.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the generated log.")] = 1,
     database: Annotated[
         Path | None, typer.Option("--database", metavar="FILE", help="Keep the table in a DuckDB file.")
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Push a generated event log into the embedded emulator. Then look at the table; no account, no network."""
+    """Push a generated event log into the embedded emulator. Then check the table; needs no account and no network."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli import demo as demo_run
@@ -56,14 +56,15 @@ def emulator(
         Path | None, typer.Option("--database", metavar="FILE", help="Keep the tables in a DuckDB file.")
     ] = None,
     strict_auth: Annotated[
-        bool, typer.Option("--strict-auth", help="Accept only the credentials that environment or config file hold.")
+        bool, typer.Option("--strict-auth", help="Accept only the credentials from the environment or the config file.")
     ] = False,
     faults: Annotated[
-        Path | None, typer.Option("--faults", metavar="FILE", help="What goes wrong, and when: a plan in JSON or TOML.")
+        Path | None,
+        typer.Option("--faults", metavar="FILE", help="Fault plan in JSON or TOML: what goes wrong, and when."),
     ] = None,
     config: options.ConfigPath = None,
 ) -> None:
-    """Run the Data Push API on 127.0.0.1. Its tables are in DuckDB; it runs until it is interrupted."""
+    """Run the Data Push API on 127.0.0.1. Its tables are in DuckDB; it runs until interrupted."""
 
     async def body(interrupts: runner.Interrupts) -> None:
         from pushengine.emulator import EmulatorSettings
@@ -97,8 +98,8 @@ def _emulator_lines(url: str, database: Path | None, faults: Path | None, *, is_
     lines = [
         f"Data Push API emulator at {url}, tables in {database or 'memory'}; Ctrl-C stops it.",
         "Any pool id is accepted, and "
-        + ("the credentials of your environment only:" if is_strict else "any credentials:"),
-        *([f"Calls fail as {faults} says."] if faults else []),
+        + ("only the credentials of your environment or config file:" if is_strict else "any credentials:"),
+        *([f"Calls fail as specified in {faults}."] if faults else []),
         "",
         f"export PUSHENGINE_URL={url}",
         f"export PUSHENGINE_POOL_ID={session.EMULATOR_POOL}",

@@ -1,4 +1,4 @@
-"""`push` and `plan`: rows into a table, or what that would do."""
+"""`push` and `plan`: load rows into a table, or show what that would do."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def push(
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
     emulator: options.EmulatorOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; send nothing.")] = False,
     url: options.Url = None,
     pool: options.Pool = None,
     log_format: options.LogFormatOption = None,
@@ -183,7 +183,7 @@ def plan(
     as_json: options.AsJson = False,
     config: options.ConfigPath = None,
 ) -> None:
-    """Say what a push would do; send nothing. Schema, string lengths, chunks, quota; needs no account."""
+    """Show what a push would do; send nothing. Schema, string lengths, chunks, quota; needs no account."""
     _plan(
         _PushArguments.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column),
         config=config,

@@ -1,4 +1,4 @@
-"""`resume`, `history`, `show`: pushes that the journal knows."""
+"""`resume`, `history` and `show`: the pushes recorded in the journal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STOPS_ALL = (exit_codes.EXIT_AUTH, exit_codes.EXIT_INTERRUPTED)
 
 def resume(
     push_id: Annotated[
-        str | None, typer.Argument(metavar="[PUSH_ID]", help="Only this one; a beginning of it is enough.")
+        str | None, typer.Argument(metavar="[PUSH_ID]", help="Resume only this push; a unique prefix is enough.")
     ] = None,
     *,
     as_json: options.AsJson = False,
@@ -42,7 +42,7 @@ def resume(
     pool: options.Pool = None,
     log_format: options.LogFormatOption = None,
 ) -> None:
-    """Finish what a killed or interrupted process left. All unfinished pushes into the pool, oldest first, or one."""
+    """Finish what a killed or interrupted process left. Resumes all unfinished pushes into the pool, oldest first, or only one."""
     work = _Resumption(as_json=as_json, quiet=quiet)
 
     async def body(interrupts: runner.Interrupts) -> None:
@@ -122,7 +122,7 @@ class _Resumption:
     def _failed(self, error: BaseException, push_id: str, table: str) -> None:
         if isinstance(error, ConfigError) and error.key == "push_id":  # this push cannot be resumed
             if not self._quiet:
-                terminal.print_error([f"left alone: {error}"])
+                terminal.print_error([f"skipped: {error}"])
             return
         code = exit_codes.exit_code_for(error)
         self.code = max(self.code, code, key=_BY_SEVERITY.index)
@@ -149,11 +149,11 @@ class _Resumption:
 
 
 def history(
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The newest so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show only the newest N.")] = 20,
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List past pushes, newest first. From this host's journal; needs no account."""
+    """List past pushes, newest first. Reads this host's journal; needs no account."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_history
@@ -177,7 +177,7 @@ def history(
 
 
 def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
-    """Tell the story of a push: what was sent, what was unknown, how it was settled."""
+    """Show what happened in a push: what was sent, what was unknown, how it was resolved."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.push_sessions import sessions_of

@@ -1,4 +1,4 @@
-"""`check`, `quota` and `quota reset`: is the team within reach, and how much may still be submitted."""
+"""`check`, `quota` and `quota reset`: check access to the team, show and repair its submit quota."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def quota(
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what is left of this hour's submits, and what blocks them. As far as this host knows; asks nobody."""
+    """Show what is left of this hour's submits, and what blocks them. Reads only the ledger of this host; sends nothing."""
     if context.invoked_subcommand is not None:  # the subcommand reads these options from its parent context
         return
 
@@ -90,7 +90,7 @@ def reset_quota(
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Clear blocks, and times that a wrong clock wrote. It never clears the count of this hour."""
+    """Clear blocks, and times recorded while the clock was wrong. Never clears this hour's count."""
     before = context.parent.params if context.parent is not None else {}
     url, config, as_json = (
         url or before.get("url"),

@@ -122,4 +122,4 @@ def _open(path: Path, options: CsvOptions, convert: Any, *, skips_empty_lines: b
 def _refuse_null_keys(batch: Any, key_indexes: list[int]) -> None:
     for index in key_indexes:
         if batch.column(index).null_count:
-            raise invalid_file(f"The key column '{batch.schema.names[index]}' holds nulls.")
+            raise invalid_file(f"The key column '{batch.schema.names[index]}' contains nulls.")

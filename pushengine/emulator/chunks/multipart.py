@@ -72,7 +72,7 @@ class SingleFileForm:
                 max_header_size=MAX_HEADER_BYTES,
             )
         except FormParserError as exc:
-            raise MultipartError(f"The multipart boundary is not accepted: {exc}.") from exc
+            raise MultipartError(f"The multipart boundary is invalid: {exc}.") from exc
         self._parser.logger = _log
 
     def feed(self, data: bytes) -> bytes:

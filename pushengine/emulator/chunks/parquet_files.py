@@ -58,7 +58,7 @@ def refuse_null_keys(path: Path, keys: Sequence[str]) -> None:
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise invalid_file(f"The Parquet file cannot be read: {exc}") from exc
     if nulls is not None:
-        raise invalid_file(f"The key column '{nulls}' holds nulls.")
+        raise invalid_file(f"The key column '{nulls}' contains nulls.")
 
 
 def _null_columns(batch: Any, names: Sequence[str]) -> list[str]:

@@ -75,7 +75,9 @@ def _check_table_schema(columns: Sequence[FileColumn], spec: JobSpec, chunk_type
 
 def _check_type(column: FileColumn, declared: SchemaColumn) -> None:
     if column.type not in _READABLE_AS[declared.type]:
-        raise invalid_file(f"Column '{column.name}' holds {column.type} and cannot be read as {declared.type}.")
+        raise invalid_file(
+            f"Column '{column.name}' contains {column.type} values, which cannot be read as {declared.type}."
+        )
 
 
 def _key_columns(columns: Sequence[FileColumn], keys: Sequence[str]) -> list[str]:

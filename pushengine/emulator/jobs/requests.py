@@ -30,7 +30,7 @@ def parse_job(body: Any, pool_id: str) -> JobSpec:
     if not isinstance(body, dict):
         raise invalid_field("body", "must be a JSON object", "INVALID_BODY")
     if body.get("dataPoolId") not in {None, pool_id}:
-        raise invalid_field("dataPoolId", "is not the pool of the path", "INVALID_VALUE", pool_id)
+        raise invalid_field("dataPoolId", "does not match the pool in the path", "INVALID_VALUE", pool_id)
     job_type = _choice(body, "type", ("REPLACE", "DELTA"))
     if job_type is None:
         raise invalid_field("type", "must not be null", "REQUIRED")
@@ -82,7 +82,7 @@ def _target_name(body: Mapping[str, Any]) -> str:
     if name is None or not name.strip():
         raise invalid_field("targetName", "must not be blank", "REQUIRED")
     if "\x00" in name:
-        raise invalid_field("targetName", "holds a NUL character", "SPECIAL_CHAR_IN_TABLE_NAME")
+        raise invalid_field("targetName", "contains a NUL character", "SPECIAL_CHAR_IN_TABLE_NAME")
     return name
 
 
@@ -125,7 +125,7 @@ def _schema_column(column: Any, attribute: str) -> SchemaColumn:
 def _refuse_duplicates(attribute: str, names: list[str]) -> None:
     duplicate = first_duplicate(names)
     if duplicate is not None:
-        raise invalid_field(attribute, f"holds '{duplicate}' twice", "DUPLICATE_COLUMN_DETECTED", duplicate)
+        raise invalid_field(attribute, f"contains '{duplicate}' twice", "DUPLICATE_COLUMN_DETECTED", duplicate)
 
 
 def _csv_options(body: Mapping[str, Any]) -> CsvOptions:
@@ -182,4 +182,4 @@ def _column_options(options: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _bad_column_options(attribute: str) -> Refusal:
-    return invalid_field(attribute, "needs objects with a columnName", "INVALID_TYPE")
+    return invalid_field(attribute, "must be a list of objects with a columnName", "INVALID_TYPE")

@@ -274,5 +274,5 @@ def _difference(earlier: dict[str, Any], incoming: dict[str, Any]) -> str:
     missing, extra = [n for n in earlier if n not in incoming], [n for n in incoming if n not in earlier]
     changed = [n for n in incoming if n in earlier and earlier[n] is not incoming[n]]
     if not (missing or extra or changed):
-        return "the columns are in another order."
+        return "the columns are in a different order."
     return f"missing {missing}, additional {extra}, changed type {changed}."

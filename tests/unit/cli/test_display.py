@@ -124,7 +124,7 @@ def test_plain_lines_tell_the_important_events_in_order():
         "VBAK: replace from vbak.csv, 1.00 kB, 4 columns",
         "VBAK: job j1 created",
         "VBAK: 20 rows read, 2 chunks sent, 200 B, 200 kB/s; chunk list verified by checksum",
-        "VBAK: waiting for quota until 14:00:00Z (10:00 min, this hour's submits are spent)",
+        "VBAK: waiting for quota until 14:00:00Z (10:00 min, this hour's quota is used up)",
         "VBAK: job is DONE",
     ]
 
@@ -149,7 +149,7 @@ def test_warnings_of_the_engine_are_shown():
     plain.emit(events.JobDeleted(push_id="p", job_id="j", error="403"))
     assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
         "upload of 000001: attempt 1 failed, next in 0.8 s: reset",
-        "starting again in a fresh job: a longer text",
+        "restarting in a fresh job: a longer text",
         "unsubmitted job deleted",
         "job j could not be deleted: 403",
     ]
@@ -169,7 +169,7 @@ def test_resumed_push_tells_what_is_there_and_what_it_waits_for():
             events.QuotaWaited(**p, job_id="j1", until="2026-01-01T14:00:00Z", wait_seconds=60, reason="quarantine")
         )
     assert stream.getvalue().splitlines() == [
-        "pushengine: the unfinished push p0 cannot go on, a new one takes its place: the source has changed since",
+        "pushengine: the unfinished push p0 cannot be resumed, a new one replaces it: the source has changed since",
         "pushengine: going on with push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
         "T: replace from a.csv, 1 column",
         "T: chunk 000041, whose upload was not acknowledged, has arrived (by checksum)",
@@ -216,7 +216,7 @@ def test_receipt_of_a_resumed_push_counts_what_was_there():
     receipt = dataclasses.replace(RECEIPT, resumed=True)
     line = describe.describe_receipt(receipt, None, resumed)[4]
     assert line == "  resumed   push p1: 2 of 3 chunks, 1,000,000 rows, were there already"
-    assert "which an earlier process began" in describe.describe_receipt(receipt)[4]
+    assert "which an earlier process started" in describe.describe_receipt(receipt)[4]
 
 
 def test_reader_that_went_away_does_not_harm_the_push():
@@ -271,7 +271,7 @@ def test_receipt_says_what_a_person_wants_to_know():
         "DONE  VBAK  replace, 10 s",
         "  rows      1,234,567 in 3 chunks, 123,457 rows/s",
         "  bytes     100 MB read -> 20.0 MB sent, 10.0 MB/s",
-        "  verified  the platform's checksum of every chunk equals ours",
+        "  verified  the platform's checksum of every chunk matches",
         "  job       j1",
         "  quota     3 of 250 submits this hour (resets 14:00Z)",
     ]
@@ -282,7 +282,7 @@ def test_receipt_tells_repairs_and_job_logs_only_where_there_are_some():
         RECEIPT, retries=1, restarts=2, verified="count", job_logs=("one", "two"), quota_used=None
     )
     lines = describe.describe_receipt(receipt)
-    assert lines[3] == "  verified  the platform holds 3 chunks, as sent (it gave no checksum to compare)"
+    assert lines[3] == "  verified  the platform holds 3 chunks, as sent (it returned no checksum to compare)"
     assert lines[5:] == ["  repaired  1 retry, 2 restarts", "  job log   one", "            two"]
 
 

@@ -77,7 +77,7 @@ def test_killed_push_tells_what_was_under_way_and_how_it_was_settled():
         "session 1: process 1 began",
         "job j1 created",
         "chunk 000000 acknowledged, 1.0 M rows, 1.00 kB, 15:06:44-15:06:45",
-        "killed: process 1 ended without a word with chunks 000001-000002 under way; whether that had arrived was unknown",
+        "killed: process 1 ended without recording why with chunks 000001-000002 under way; it was unknown whether that had arrived",
         "session 2: process 2 went on with job j1: 1 chunk, 1.0 M rows, already acknowledged",
         "settled by checksum from the job's chunk list: found chunk 000001, not sent again; missed chunk 000002, to be sent again",
         "chunk 000002 acknowledged, 1.0 M rows, 1.00 kB, 15:06:51-15:06:52; sent again: 000002",
@@ -85,7 +85,7 @@ def test_killed_push_tells_what_was_under_way_and_how_it_was_settled():
             "sealed: the job holds 3 chunks, exactly what was sent, by checksum; looked 3.0 s after the last upload was missed,"
             " when it could not arrive late any more"
         ),
-        "killed: process 2 ended without a word",
+        "killed: process 2 ended without recording why",
     ]
 
 
@@ -95,11 +95,11 @@ def test_lost_submit_is_told_from_both_sides_of_a_kill():
     script.add("job_settled", **JOB, status="DONE", logs=["loaded"]).add("push_finished", receipt=RECEIPT)
     story = script.story("done")
     assert (
-        "killed: process 1 ended without a word with a submit under way; whether that had arrived was unknown"
+        "killed: process 1 ended without recording why with a submit under way; it was unknown whether that had arrived"
         in texts(story)
     )
     assert texts(story)[-3:] == [
-        "the job is not NEW any more: the submit was accepted after all",
+        "the job is no longer NEW: the submit was accepted after all",
         "the job ended with DONE, after RUNNING",
         "done: 30 rows in 3 chunks, 3.00 kB",
     ]
@@ -114,7 +114,12 @@ def test_unknown_outcome_says_how_a_person_decides(mode, words):
     script = Script(target={"table": "T", "mode": mode, "keys": []}).job().acked(0).add("submit_intended", **JOB)
     script.add("submit_unknown", **JOB, error="reset").add("push_failed", error="gone", error_type="X", receipt=RECEIPT)
     story = "\n".join(script.story("unknown"))
-    for part in ("OUTCOME UNKNOWN", "submit without an answer, so unknown: reset", "_CELONIS_CHANGE_DATE", "row count"):
+    for part in (
+        "OUTCOME UNKNOWN",
+        "submit without a response, outcome unknown: reset",
+        "_CELONIS_CHANGE_DATE",
+        "row count",
+    ):
         assert part in story
     assert words in story
 
@@ -140,13 +145,13 @@ def test_restart_refusals_and_deletion_are_told():
     script.add("push_failed", error="bad row", error_type="X", receipt=RECEIPT)
     story = script.story("failed")
     assert texts(story)[3:] == [
-        "chunk 000000 refused, so certainly not stored: HTTP 503",
+        "chunk 000000 refused, so not stored: HTTP 503",
         "chunk 000000 acknowledged, 1.0 M rows, 1.00 kB, 15:06:44-15:06:47; sent again: 000000",
         "unsubmitted job j1 deleted",
-        "started again in a fresh job: a longer text",
+        "restarted in a fresh job: a longer text",
         "failed: bad row",
     ]
-    assert story[-1] == "Nothing was submitted: the table is as it was."
+    assert story[-1] == "Nothing was submitted: the table is unchanged."
 
 
 def test_push_given_up_later_was_killed_before():
@@ -154,7 +159,7 @@ def test_push_given_up_later_was_killed_before():
     script.at += 86_400
     script.add("job_discarded", **JOB, error=None).add("push_superseded", reason="nobody resumed it in time")
     assert texts(script.story("superseded"))[-3:] == [
-        "killed: process 1 ended without a word",
+        "killed: process 1 ended without recording why",
         "unsubmitted job j1 deleted",
         "given up: nobody resumed it in time",
     ]
@@ -164,7 +169,7 @@ def test_push_given_up_later_was_killed_before():
 
 def test_every_kind_of_fact_that_carries_news_is_told():
     assert Script(source=None).story()[-1].startswith("It read an object in memory, which is gone")
-    assert describe_push_story(row(), [])[-1] == "It ended before it sent anything: run its command again."
+    assert describe_push_story(row(), [])[-1] == "It ended before it had sent anything: run its command again."
 
 
 def test_history_is_a_table():

@@ -396,7 +396,7 @@ def caused_by(error, cause):
         (ServerError("504", status=504), True),
         (RequestTimeoutError("no answer", phase="read"), True),
         (caused_by(OutcomeUnknownError("nothing was taken for 50 s"), TimeoutError()), True),
-        (caused_by(ConnectionFailedError("no connection in time"), TimeoutError()), True),
+        (caused_by(ConnectionFailedError("could not connect in time"), TimeoutError()), True),
         (ServerError("500", status=500), False),
         (NotFoundError("404", status=404), False),
         (caused_by(OutcomeUnknownError("reset"), ConnectionResetError()), False),

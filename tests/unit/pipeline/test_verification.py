@@ -59,7 +59,7 @@ def test_every_algorithm_in_every_spelling_is_recognised(algorithm, spelling):
 def test_a_changed_chunk_is_found_in_every_algorithm_and_spelling(algorithm, spelling):
     found = verify_chunks(sent(), listed([*CONTENTS[:3], b"changed"], algorithm=algorithm, spelling=spelling))
     assert found.verified is None
-    assert found.difference == "1 of 4 chunks have another checksum than what was sent"
+    assert found.difference == "1 of 4 chunks have a different checksum from what was sent"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_identical_chunks_are_counted():
     assert verify_chunks(sent([b"a", b"a", b"b"]), listed([b"a", b"b", b"a"])).verified == "checksum"
     found = verify_chunks(sent([b"a", b"a", b"b"]), listed([b"a", b"b", b"b"]))
     assert found.verified is None
-    assert found.difference == "1 of 3 chunks have another checksum than what was sent"
+    assert found.difference == "1 of 3 chunks have a different checksum from what was sent"
 
 
 @pytest.mark.parametrize("checksum", [None, ""], ids=["null", "empty"])

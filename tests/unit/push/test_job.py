@@ -515,7 +515,7 @@ def test_a_job_that_never_ends_is_left_at_the_deadline(tmp_path):
 
 PASSING = {
     "no connection": lambda: ConnectionFailedError("refused"),
-    "no answer in time": lambda: RequestTimeoutError("slow", phase="read"),
+    "no response in time": lambda: RequestTimeoutError("slow", phase="read"),
     "a reset": lambda: TransportError("reset"),
     "a 503": lambda: ServerError("broken", status=503),
     "a 429": lambda: RateLimitedError("no", retry_after_seconds=7.0),

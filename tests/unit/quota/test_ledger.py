@@ -216,7 +216,8 @@ def test_an_older_version_sees_our_blocks(old, ledger):
 def test_a_block_of_an_older_version_lasts_to_the_next_full_hour_and_not_to_the_one_after(old, ledger):
     old_block(old, NOON + 20 * HOUR)
     assert (
-        ledger.status(TEAM, NOON + 600).block_reason == "an older version noted that the server refused a submit (429)"
+        ledger.status(TEAM, NOON + 600).block_reason
+        == "an older version recorded that the server refused a submit (429)"
     )
     refused = ledger.reserve(TEAM, NOON + 600)
     assert (refused.reason, refused.wait_seconds, refused.warning) == ("server", HOUR - 600, "")

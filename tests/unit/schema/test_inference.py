@@ -237,7 +237,7 @@ def test_types_that_the_target_cannot_hold_are_refused_by_column(arrow_type):
     [
         ([], "no columns"),
         (["a", "a"], "a is there twice"),
-        (["Straße", "STRASSE"], "differ by letter case only"),
+        (["Straße", "STRASSE"], "differ only in letter case"),
         (["a", ""], "column 2 has no name"),
         (["a", "  "], "column 2 has no name"),
         (["_celonis_Change_Date"], "adds a column of this name itself"),
