@@ -7,6 +7,7 @@ else that cannot be part of a credential is rejected here, before any request is
 from __future__ import annotations
 
 import dataclasses
+import urllib.parse
 from typing import Literal, TypeAlias
 
 from pushengine.errors import ConfigError
@@ -56,6 +57,16 @@ class OAuthClient:
         object.__setattr__(self, "token_url", token_url)
         object.__setattr__(self, "method", method)
 
+    @property
+    def basic_pair(self) -> Secret:
+        """Id and secret as the Basic scheme joins them before it encodes them in base64 (RFC 6749, 2.3.1)."""
+        return Secret(":".join(map(urllib.parse.quote_plus, (self.client_id, self.client_secret.reveal()))))
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Everything that no message may show, in plain form or encoded: a server may echo the Basic header."""
+        return self.client_secret, self.basic_pair
+
 
 @dataclasses.dataclass(frozen=True, slots=True, init=False)
 class UserApiKey:
@@ -66,6 +77,11 @@ class UserApiKey:
     def __init__(self, key: str | Secret) -> None:
         object.__setattr__(self, "key", Secret(_header_value(key, "api_key")))
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Everything that no message may show."""
+        return (self.key,)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, init=False)
 class AppKey:
@@ -75,6 +91,11 @@ class AppKey:
 
     def __init__(self, key: str | Secret) -> None:
         object.__setattr__(self, "key", Secret(_header_value(key, "app_key")))
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Everything that no message may show."""
+        return (self.key,)
 
 
 Credentials: TypeAlias = OAuthClient | UserApiKey | AppKey

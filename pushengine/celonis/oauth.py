@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
-import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
@@ -50,11 +49,10 @@ def build_token_request(credentials: OAuthClient, method: Literal["basic", "post
     form = {"grant_type": "client_credentials"}
     if credentials.scope:
         form["scope"] = credentials.scope
-    secret = credentials.client_secret.reveal()
     if method == "post":
-        return TokenRequest({**form, "client_id": credentials.client_id, "client_secret": secret}, None)
-    pair = f"{urllib.parse.quote_plus(credentials.client_id)}:{urllib.parse.quote_plus(secret)}"  # RFC 6749, 2.3.1
-    return TokenRequest(form, "Basic " + base64.b64encode(pair.encode()).decode("ascii"))
+        pair = {"client_id": credentials.client_id, "client_secret": credentials.client_secret.reveal()}
+        return TokenRequest(form | pair, None)
+    return TokenRequest(form, "Basic " + base64.b64encode(credentials.basic_pair.reveal().encode()).decode("ascii"))
 
 
 def parse_token(body: bytes, *, operation: str, status: int = 200) -> TokenGrant:
@@ -125,10 +123,8 @@ class TokenSource:
 
     def secrets(self) -> tuple[str, ...]:
         """Return the values that no message may contain: the secrets of the credentials and the current token."""
-        if isinstance(self._credentials, OAuthClient):
-            token = self._token.header.partition(" ")[2] if self._token else ""
-            return self._credentials.client_secret.reveal(), token
-        return (self._credentials.key.reveal(),)
+        secrets = tuple(secret.reveal() for secret in self._credentials.secrets)
+        return secrets if self._token is None else (*secrets, self._token.header.partition(" ")[2])
 
     async def authorization(self) -> str:
         """Return the header value to send now.

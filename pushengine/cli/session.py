@@ -37,7 +37,6 @@ def load_config(
         ConfigError: A bad file, key or value.
     """
     from pushengine.config import load as settings
-    from pushengine.credentials import OAuthClient
     from pushengine.redaction import remember_secrets
 
     flags = settings.Flags(
@@ -49,8 +48,7 @@ def load_config(
     )
     loaded = settings.load_config(flags, wants_credentials=wants_credentials)
     if loaded.credentials is not None:
-        credentials = loaded.credentials
-        remember_secrets([credentials.client_secret if isinstance(credentials, OAuthClient) else credentials.key])
+        remember_secrets(loaded.credentials.secrets)
     return loaded
 
 

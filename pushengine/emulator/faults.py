@@ -102,9 +102,8 @@ class RateLimit(Action):
 
     Attributes:
         seconds: Seconds that the client should wait; every form but `bare` states them.
-        form: How the response states the wait: `retry_after` and `retry_after_date` send a `Retry-After` header with
-            seconds or an HTTP date, `x_ratelimit_reset` sends the three `x-ratelimit-*` headers, `body` gives a UTC time
-            in the gateway's wording, and `bare` states nothing, as documented.
+        form: How the response states the wait: `retry_after` and `retry_after_date` send a `Retry-After` header with seconds or an HTTP date,
+            `x_ratelimit_reset` sends three headers, `body` gives a UTC time in the gateway's wording, and `bare` states nothing, as documented.
     """
 
     name: ClassVar[str] = "rate_limit"
@@ -132,8 +131,7 @@ class DropBefore(Action):
     """The connection is closed and the call is not processed.
 
     Attributes:
-        after_bytes: Close once this number of bytes of the request body was read, or slightly more because the body
-            arrives in pieces; None reads the whole body.
+        after_bytes: Close once at least this number of bytes of the request body was read; None reads the whole body.
         reset: Close with a TCP reset instead of an orderly close.
     """
 
@@ -155,10 +153,7 @@ class DropAfter(Action):
 
 @dataclass(frozen=True)
 class CommitLate(Action):
-    """The whole body is received and the connection is closed; the call is processed `seconds` later.
-
-    A call that is still waiting when the emulator closes is dropped: it is never processed.
-    """
+    """The body is received and the connection closed; the call is processed `seconds` later, unless the emulator closes first."""
 
     name: ClassVar[str] = "commit_late"
     seconds: float
@@ -249,7 +244,7 @@ class Call:
 class Fault:
     """One rule of a plan: an action, and the calls that it applies to.
 
-    A call matches if its operation, job and table do. Without any limit, the rule acts on every matching call.
+    A call matches if its operation, job and table do. Without a limit, the rule acts on every matching call.
 
     Attributes:
         operation: An `Operation`, or `*` for all operations that the action can be applied to.
@@ -328,11 +323,7 @@ class Fault:
     def _check_calls(self) -> None:
         if self.nth is not None:
             numbers = (self.nth,) if isinstance(self.nth, int) else self.nth
-            _require(
-                bool(numbers) and all(number >= 1 for number in numbers),
-                "nth",
-                "must name at least one call, counted from 1",
-            )
+            _require(bool(numbers) and all(number >= 1 for number in numbers), "nth", "must be 1 or more")
             _require(self.after == 0 and self.every == 1, "nth", "cannot be combined with after or every")
         _require_amount(self.after, "after")
         _require(self.every >= 1, "every", "must be at least 1")
