@@ -47,7 +47,7 @@ Sources = Annotated[
     typer.Argument(metavar="SOURCE", help="Files, globs or folders for one table; - is standard input."),
 ]
 Table = Annotated[str, typer.Option("--table", metavar="NAME", help="Target table.")]
-ModeOption = Annotated[ModeName, typer.Option("--mode", help="upsert and delete need --key.")]
+ModeOption = Annotated[ModeName, typer.Option("--mode", help="How rows are loaded; upsert and delete need --key.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="COL", help="Primary key column; repeatable.")]
 Format = Annotated[
     FormatName | None, typer.Option("--format", help="Format of the files; detected from their names if not given.")

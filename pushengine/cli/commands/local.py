@@ -23,7 +23,7 @@ def demo(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Push a generated event log into the embedded emulator. Then check the table; needs no account and no network."""
+    """Push a generated event log into the embedded emulator. Queries the table afterwards; needs no account and no network."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli import demo as demo_run
@@ -64,7 +64,7 @@ def emulator(
     ] = None,
     config: options.ConfigPath = None,
 ) -> None:
-    """Run the Data Push API on 127.0.0.1. Its tables are in DuckDB; it runs until interrupted."""
+    """Run the Data Push API on 127.0.0.1. Stores tables in DuckDB and runs until interrupted."""
 
     async def body(interrupts: runner.Interrupts) -> None:
         from pushengine.emulator import EmulatorSettings

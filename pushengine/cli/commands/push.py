@@ -183,7 +183,7 @@ def plan(
     as_json: options.AsJson = False,
     config: options.ConfigPath = None,
 ) -> None:
-    """Show what a push would do; send nothing. Schema, string lengths, chunks, quota; needs no account."""
+    """Show what a push would do; send nothing. Shows schema, string lengths, chunks and quota; needs no account."""
     _plan(
         _PushArguments.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column),
         config=config,
