@@ -52,12 +52,12 @@ class PushEngine:
         auth: `OAuthClient` (recommended), `UserApiKey` or `AppKey`.
         connection_id: Default data connection; None means the pool's global schema.
         settings: Engine settings; None means the defaults.
-        state_dir: Folder of the journal and the quota ledger; None means `PUSHENGINE_STATE_DIR` or the platform's user state folder.
+        state_dir: Folder of the journal and the quota ledger; None means `PUSHENGINE_STATE_DIR`, or else the user's state folder.
         sinks: Receive every event. They are called on the event loop and must return quickly.
         runtime: Clock, random numbers, files and threads; tests and simulations pass their own.
 
     Raises:
-        ConfigError: The URL, the pool or a setting is invalid.
+        ConfigError: The URL, the pool or a setting is invalid, or `state_dir` is empty.
     """
 
     def __init__(

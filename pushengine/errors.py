@@ -192,7 +192,7 @@ class TransportError(PushEngineError):
 
 
 class ConnectionFailedError(TransportError):
-    """The connection failed before the request was sent, so another attempt is always safe."""
+    """The connection failed before the request, or any of its body, was sent, so another attempt is always safe."""
 
 
 class RequestTimeoutError(TransportError):

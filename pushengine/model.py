@@ -287,7 +287,7 @@ class Receipt:
     Attributes:
         verified: How the chunk list was compared before submit: `checksum` or `count`; None if the push ended before that.
         source_bytes: Size of the source on disk (compressed size for compressed files); Arrow bytes for in-memory sources.
-        elapsed_seconds: Elapsed real time from the start of the command to the end of the push.
+        elapsed_seconds: Elapsed real time of this session, from its start (after a stream was spooled) to the end of the push.
         quota_used: Submits by this team in the current UTC hour, as counted by the ledger.
     """
 

@@ -101,7 +101,9 @@ def response_error(response: wire.ApiResponse, call: Call, *, now: float, secret
         return _foreign_response(response, call, what, hint="set the URL to the address of the team itself")
     if response.status not in _PROXY_STATUSES and response.body.lstrip()[:1] == b"<":
         hint = "check that the URL is that of a Celonis team, and for a proxy between this host and the platform"
-        return _foreign_response(response, call, "came with an HTML page that is not from the platform", hint=hint)
+        return _foreign_response(
+            response, call, "came with an HTML or XML page that is not from the platform", hint=hint
+        )
     return error_responses.parse_error(
         response.status,
         response.headers,

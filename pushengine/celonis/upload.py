@@ -29,6 +29,7 @@ from pushengine.interfaces import FileSystem
 from pushengine.model import FileParts, FileRef, FileSlice
 from pushengine.runtime.aio import cancel_and_wait
 from pushengine.runtime.clock import Clock
+from pushengine.text import format_count
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -161,7 +162,9 @@ class UploadBody(aiohttp.payload.Payload):
             except OSError as exc:
                 self._fail(file, f"the file cannot be read: {exc.strerror or exc}", exc)
             if left:
-                self._fail(file, f"the file ended {left} bytes early: it changed while it was being sent")
+                self._fail(
+                    file, f"the file ended {format_count(left, 'byte')} early: it changed while it was being sent"
+                )
 
     def _fail(self, file: FileRef, what: str, cause: BaseException | None = None) -> NoReturn:
         self.error = SourceReadError(what, source=file.uri)

@@ -118,5 +118,5 @@ def _print_usage_error(error: Any, words: Sequence[str]) -> None:
     error.show()
     # The command did not start, so its parsed `--json` option is not available.
     if "--json" in words:
-        details = {"type": "UsageError", "message": error.format_message(), "hint": ""}
-        terminal.print_json({"status": "ERROR", "error": details})
+        error_json = {"type": "UsageError", "message": error.format_message(), "hint": ""}
+        terminal.print_json({"status": "ERROR", "error": error_json})

@@ -202,6 +202,6 @@ def describe_journal_check(found: JournalCheck) -> list[str]:
 
 def describe_export(result: ExportResult, output: Path | None) -> list[str]:
     """Describe what `journal export` wrote, and to which file."""
-    details = f"{format_count(result.facts, 'fact')} written{f' to {output}' if output else ''}"
-    lines = [f"{details}, {result.unreadable:,} could not be read" if result.unreadable else details]
+    summary = f"{format_count(result.facts, 'fact')} written{f' to {output}' if output else ''}"
+    lines = [f"{summary}, {result.unreadable:,} could not be read" if result.unreadable else summary]
     return [*lines, *[f"the journal is damaged: {problem}" for problem in result.problems]]

@@ -155,12 +155,12 @@ class LiveDisplay(QuietDisplay):
 
     def _details(self) -> list[Text]:
         progress = self._progress
-        details = []
+        counts = []
         if progress.restarts:
-            details.append(format_count(progress.restarts, "restart"))
+            counts.append(format_count(progress.restarts, "restart"))
         if progress.retries:
-            details.append(f"{progress.retries:,} {'retry' if progress.retries == 1 else 'retries'}")
-        lines = [progress.transfer(), ", ".join([f"job {progress.job_id or 'not created yet'}", *details])]
+            counts.append(f"{progress.retries:,} {'retry' if progress.retries == 1 else 'retries'}")
+        lines = [progress.transfer(), ", ".join([f"job {progress.job_id or 'not created yet'}", *counts])]
         return [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
@@ -184,7 +184,7 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             return _earlier_push_settled(event)
         case events.EarlierPushLeft():
             return (
-                f"another push ({event.mode}) into table {event.table} was left unfinished; to finish it:"
+                f"another push ({event.mode}) into table {event.table} was left unfinished and is not changed by this one; to resume it:"
                 f" pushengine resume {event.push_id}"
             )
         case events.WaitStarted():
@@ -236,7 +236,7 @@ def _earlier_push_settled(event: events.EarlierPushSettled) -> str:
         return f"{ended}; {event.reason}, and a new push starts"
     rows = format_rows(event.rows)
     if event.mode == "append":
-        return f"{ended}: its {rows} are in table {event.table} and stay there; {event.reason}, and all of its current rows are appended"
+        return f"{ended}: its {rows} are in table {event.table} and stay there; {event.reason}, and all rows of the source are appended"
     return f"{ended}, with {rows}; {event.reason}, and a new push starts"
 
 
@@ -260,6 +260,7 @@ _QUOTA_REASONS = {
     "hour": "this hour's quota is used up",
     "boundary": "too close to the full hour",
     "server": "requested by the platform",
+    "turn": "queued behind earlier submits",
 }
 
 

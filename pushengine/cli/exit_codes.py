@@ -105,17 +105,19 @@ def _hint_to_resume(receipt: Receipt) -> str:
 
 def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]:
     """Describe an error for people: what failed, the state of the table, and a hint, each on its own line."""
-    details = describe_error(error, keeps_pushes=keeps_pushes)
+    error_json = describe_error(error, keeps_pushes=keeps_pushes)
     code = exit_code_for(error)
     if code == EXIT_BUG:
-        return [f"bug: {details['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
+        return [f"bug: {error_json['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
     if code == EXIT_INTERRUPTED:
-        lines = [details["message"] if details["message"] == "interrupted" else f"interrupted: {details['message']}"]
+        lines = [
+            error_json["message"] if error_json["message"] == "interrupted" else f"interrupted: {error_json['message']}"
+        ]
     else:
-        lines = [f"error: {details['message']}"]
+        lines = [f"error: {error_json['message']}"]
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if receipt is not None:
-        lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in details["message"]]
+        lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in error_json["message"]]
         if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # only the holder knows the state
             lines.append(f"state: {_state_of_table(receipt)}")
         if keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
@@ -123,8 +125,8 @@ def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]
                 f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
             )
             if code == EXIT_TEMPORARY:
-                details["hint"] = "; ".join(filter(None, [details["hint"], _hint_to_resume(receipt)]))
-    return lines + ([f"hint: {details['hint']}"] if details["hint"] else [])
+                error_json["hint"] = "; ".join(filter(None, [error_json["hint"], _hint_to_resume(receipt)]))
+    return lines + ([f"hint: {error_json['hint']}"] if error_json["hint"] else [])
 
 
 def _state_of_table(receipt: Receipt) -> str:
@@ -139,7 +141,7 @@ def failed_receipt(
     """Return what `--json` prints for a failed push: the receipt, or an empty one if the push did not get that far, and the error."""
     receipt = getattr(errors.real_cause(error), "receipt", None)
     if isinstance(receipt, Receipt):
-        details = receipt.to_dict()
+        receipt_json = receipt.to_dict()
     else:
         nothing = Receipt(
             push_id="",
@@ -159,5 +161,5 @@ def failed_receipt(
             verified=None,
             job_logs=(),
         )
-        details = {**nothing.to_dict(), "push_id": None, "table": table}
-    return {**details, "error": describe_error(error, keeps_pushes=keeps_pushes)}
+        receipt_json = {**nothing.to_dict(), "push_id": None, "table": table}
+    return {**receipt_json, "error": describe_error(error, keeps_pushes=keeps_pushes)}

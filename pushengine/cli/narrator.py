@@ -40,16 +40,16 @@ class _Uploads:
 
     def lines(self, job: JobRecord) -> list[tuple[float, str]]:
         """Return the outcomes of the uploads as (time, text), sorted by time."""
-        details: list[tuple[float, str]] = []
+        lines: list[tuple[float, str]] = []
         if self.acked:
-            details.append(self._acknowledged(job))
+            lines.append(self._acknowledged(job))
         if self.refused:
             at, error = max(self.refused.values())
-            details.append((at, f"{_chunks(self.refused)} refused, so not stored: {_reason(error)}"))
+            lines.append((at, f"{_chunks(self.refused)} refused, so not stored: {_reason(error)}"))
         if self.unknown:
             at, error = max(self.unknown.values())
-            details.append((at, f"{_chunks(self.unknown)} without a response, outcome unknown: {_reason(error)}"))
-        return sorted(details)
+            lines.append((at, f"{_chunks(self.unknown)} with unknown outcome: {_reason(error)}"))
+        return sorted(lines)
 
     def _acknowledged(self, job: JobRecord) -> tuple[float, str]:
         chunks = [job.chunks[chunk_id] for chunk_id in self.acked]
@@ -143,7 +143,7 @@ class Narrator:
             case facts.SubmitRefused():
                 self._refusals.append((at, fact.error))
             case facts.SubmitUnknown():
-                self._add_line(at, f"submit without a response, outcome unknown: {fact.error}")
+                self._add_line(at, f"submit with unknown outcome: {fact.error}")
             case facts.SubmitAccepted():
                 self._write_submit_accepted(fact, at)
             case facts.JobPolled():
@@ -195,7 +195,7 @@ class Narrator:
         if session.ended == "running":
             self._add_line(session.ended_at, f"process {session.pid} is running{self._in_flight()}")
         else:
-            text = f"killed: process {session.pid} ended without recording why"
+            text = f"killed: process {session.pid} recorded no end"
             self._add_line(session.ended_at, text + self._left_unknown())
 
     def _left_unknown(self) -> str:
@@ -216,7 +216,7 @@ class Narrator:
             self._create_attempts = 0
         if not left:
             return ""
-        return f" with {' and '.join(left)}"
+        return f", with {' and '.join(left)}"
 
     def _write_interruption(self, fact: facts.PushInterrupted, at: float) -> None:
         self._is_open = False
@@ -232,10 +232,10 @@ class Narrator:
     def _write_job_created(self, fact: facts.JobCreated, at: float) -> None:
         lost = self._create_attempts - 1
         self._create_attempts = 0
-        details = (
-            f"; {format_count(lost, 'attempt')} before it may have left an empty job, which expires" if lost > 0 else ""
+        suffix = (
+            f"; {format_count(lost, 'earlier attempt')} may have left an empty job, which expires" if lost > 0 else ""
         )
-        self._add_line(at, f"job {fact.job_id} created{details}")
+        self._add_line(at, f"job {fact.job_id} created{suffix}")
 
     def _write_job_discarded(self, fact: facts.JobDiscarded, at: float) -> None:
         job_id, error = fact.job_id, fact.error

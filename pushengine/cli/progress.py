@@ -118,7 +118,7 @@ class Progress:
         parts = [format_count(self.rows_read, "row") + " read", f"{format_count(self.chunks_sent, 'chunk')} sent"]
         waiting = self.chunks_encoded - self.chunks_sent - len(self.in_flight)
         if self.chunks_before:
-            parts[-1] += f" after {self.chunks_before:,} sent earlier"
+            parts[-1] += f" (and {self.chunks_before:,} before this session)"
         if self.in_flight:
             most = f" of {self.upload_limit}" if self.upload_limit and self.upload_limit > len(self.in_flight) else ""
             parts.append(f"{len(self.in_flight)}{most} in flight")

@@ -131,10 +131,10 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
 
         from pushengine.redaction import mask
 
-        terminal.print_error([mask("".join(traceback.format_exception(error)).rstrip())])
+        terminal.print_to_stderr([mask("".join(traceback.format_exception(error)).rstrip())])
     if on_error is not None:
         on_error(error)
-    terminal.print_error(exit_codes.error_lines(error, keeps_pushes=keeps_pushes))
+    terminal.print_to_stderr(exit_codes.error_lines(error, keeps_pushes=keeps_pushes))
     raise typer.Exit(exit_codes.exit_code_for(error)) from None
 
 

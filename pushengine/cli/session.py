@@ -1,4 +1,4 @@
-"""Load the configuration, and open an engine or an emulator, for a command. Imports are inside the functions: startup stays fast."""
+"""Load the configuration, and open an engine or an emulator, for a command. Functions import what they need, which keeps startup fast."""
 
 from __future__ import annotations
 

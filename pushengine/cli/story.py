@@ -146,7 +146,7 @@ def _steps_to_resolve(push: PushRow, history: PushHistory) -> list[str]:
     else:
         then = f"If they are, leave it. If not, or if you cannot tell, push again: mode {mode} may run twice and yields the same table."
     return [
-        f"It is unknown whether job {job.job_id} ran: it was gone after a submit whose response was lost. A person has to decide:",
+        f"It is unknown whether job {job.job_id} ran: it was gone after it had been submitted. A person has to decide:",
         f"  1. Check table {push.target}: its row count, and its highest _CELONIS_CHANGE_DATE.",
         f"  2. The push had {rows}. Are they there, with a change date after the submit?",
         f"     {then}",

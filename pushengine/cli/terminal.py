@@ -38,7 +38,7 @@ def ignoring_broken_pipe() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def print_error(lines: Sequence[str]) -> None:
+def print_to_stderr(lines: Sequence[str]) -> None:
     """Print lines to stderr; ignore that its reader has gone."""
     with contextlib.suppress(OSError):
         _write(lines, sys.stderr)

@@ -10,7 +10,7 @@ Credentials
     The environment and the config file may each hold one way to authenticate: an OAuth client, a user API key or an application key. Two
     ways in the same place are an error. If the two places differ, the environment wins. For an OAuth client they may complete each other
     (the id in the file, the secret in the environment). Any secret can be read from a file named by `PUSHENGINE_<SECRET>_FILE` or
-    `<secret>_file`; surrounding white space is stripped.
+    `<secret>_file`; surrounding whitespace is stripped.
 """
 
 from __future__ import annotations
@@ -324,14 +324,14 @@ class _CredentialSource:
 
 
 def _checked_secret(text: str, label: str) -> Secret:
-    """Strip white space around a secret and reject one that cannot be sent in an HTTP header.
+    """Strip whitespace around a secret and reject one that cannot be sent in an HTTP header.
 
     A line break inside it would end the header; most likely the wrong file was given.
     """
     text = text.strip()
     if not text or not text.isprintable() or any(character.isspace() for character in text):
         raise ConfigError(
-            f"{label}: the secret is empty, or has white space or control characters inside it",
+            f"{label}: the secret is empty, or has whitespace or control characters inside it",
             key=label,
             hint="give only the value, exactly as it was issued",
         )

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 from pushengine.model import ChunkType, ColumnType
 
 NOBODY_RESUMED = "nobody resumed it in time"
-"""The reason of a `PushSuperseded` if the push was abandoned and no other push replaced it."""
+"""The reason of a `PushSuperseded` if the push was abandoned and no other push replaced it. Journals hold this text: do not reword it."""
 Fingerprint = list[list[Any]]
 """The fingerprint of the source files; `sources.fingerprint` describes its layout."""
 
@@ -164,7 +164,7 @@ class ChunkUnknown(Fact):
 class ChunkReconciled(Fact):
     """The job's chunk list showed whether the platform has the chunk."""
 
-    kind = "chunk_settled"
+    kind = "chunk_settled"  # its name in format 1, which existing journals contain: it must not change
     job_id: str
     chunk_id: str
     is_present: bool

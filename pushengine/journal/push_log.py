@@ -59,13 +59,13 @@ class PushLog:
         """
         return self._clock.monotonic() - self._recorded_at.get(at, self._opened_at)
 
-    async def begin(self, row: PushRow, *started: Fact) -> None:
+    async def begin(self, row: PushRow, *first_facts: Fact) -> None:
         """Add the push to the list of pushes together with its first facts, in one transaction.
 
         Raises:
             JournalError: The journal could not be written; nothing was recorded.
         """
-        await self._write(row.created_at, started, also=lambda file: file.begin_push(row))
+        await self._write(row.created_at, first_facts, also=lambda file: file.begin_push(row))
 
     async def record(self, fact: Fact, *, final_state: str | None = None) -> None:
         """Make one fact durable, apply it, and emit its events.

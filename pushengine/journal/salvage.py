@@ -20,6 +20,7 @@ from pushengine.errors import JournalCorruptError
 from pushengine.journal.queries import FORMAT_VERSION
 from pushengine.journal.sqlite_errors import translated
 from pushengine.state.sqlite import open_read_only, wal_of
+from pushengine.text import format_count
 
 _FACT_COLUMNS = "seq, push_id, at, kind, body"
 _MAX_PROBLEMS = 5
@@ -64,7 +65,7 @@ def check_journal(path: Path) -> JournalCheck:
         with contextlib.suppress(sqlite3.Error):
             version = db.execute("PRAGMA user_version").fetchone()[0] if db is not None else None
     if salvage.unreadable and not problems:
-        problems = [f"{salvage.unreadable} facts cannot be read"]
+        problems = [f"{format_count(salvage.unreadable, 'fact')} cannot be read"]
     if version is not None and version > FORMAT_VERSION and not problems:
         problems = [f"format {version} is newer than {FORMAT_VERSION}, the newest that this version supports"]
     return JournalCheck(

@@ -49,7 +49,7 @@ _TIMESTAMPS = {
 }
 _ALL_TIMESTAMPS = _TIMESTAMPS["INT96"] | _TIMESTAMPS["INT64"]
 _PARQUET_MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
-_PARQUET_MR_RECORDS_SIZES = (1, 2, 9)
+_FIRST_CORRECT_PARQUET_MR = (1, 2, 9)
 """Version 1.2.9. Before it, the size of a column did not include the header of its dictionary (PARQUET-816)."""
 
 
@@ -142,8 +142,8 @@ def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...
         raise ReencodeError("there are nested columns")
     if (writer := _PARQUET_MR.match(footer.created_by)) and tuple(
         int(part or 0) for part in writer.groups()
-    ) < _PARQUET_MR_RECORDS_SIZES:
-        raise ReencodeError("there may be wrong sizes, as written by parquet-mr before 1.2.9,")
+    ) < _FIRST_CORRECT_PARQUET_MR:
+        raise ReencodeError("parquet-mr before 1.2.9 may have recorded wrong column sizes")
     for leaf in footer.leaves:
         if leaf.kind not in _SCHEMA_TYPES:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}")

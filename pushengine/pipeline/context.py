@@ -54,7 +54,7 @@ class Measures:
     """What this process measures about a push, for the receipt.
 
     Attributes:
-        start: Start of the command by the monotonic clock, seconds.
+        start: Start of this session by the monotonic clock, seconds; spooling a stream is not included.
         source_bytes: Size of the source; None if unknown.
         timings: Seconds spent in each phase.
     """

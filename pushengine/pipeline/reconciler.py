@@ -92,7 +92,9 @@ class Reconciler:
                 return
             for retry in range(_MAX_LISTINGS):
                 wait = settle_seconds * 2**retry
-                self._context.emit_wait(f"the chunk list of job {self._job_id} may lag behind", wait)
+                self._context.emit_wait(
+                    f"before listing the chunks of job {self._job_id}: the list may lag behind", wait
+                )
                 await self._context.clock.sleep(wait)
                 result = await self._list_and_compare(job)
                 if not result.is_behind:

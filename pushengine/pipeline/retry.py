@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pushengine.errors import ConnectionFailedError, PushEngineError, RateLimitedError, RetriesExhaustedError
 from pushengine.runtime.clock import Clock
+from pushengine.text import format_count
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ def exhausted_error(
 ) -> RetriesExhaustedError:
     """Return the error to raise after the last allowed attempt failed with `error`."""
     return RetriesExhaustedError(
-        f"{operation} failed {attempts} times in {elapsed_seconds:.0f} s, the last time with: {error.message}",
+        f"{operation} failed in {format_count(attempts, 'attempt')} within {elapsed_seconds:.0f} s, last error: {error.message}",
         attempts=attempts,
         elapsed_seconds=elapsed_seconds,
         hint=error.hint or "run the same command again later",

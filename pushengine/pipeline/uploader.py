@@ -49,7 +49,7 @@ class UploadSlots:
         self._controller = controller
         self._taken = 0
         self._is_free = asyncio.Event()
-        self._under_way = 0
+        self._in_flight = 0
         self._silence_timer: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
@@ -74,18 +74,18 @@ class UploadSlots:
         """
         outcome: Outcome = "failed"
 
-        def finish(error: PushEngineError | None) -> None:
+        def report(error: PushEngineError | None) -> None:
             nonlocal outcome
             outcome = "acknowledged" if error is None else "refused" if is_overload(error) else "failed"
 
         attempt = self._controller.started(nbytes, self._context.clock.monotonic())
-        self._under_way += 1
-        if self._under_way == 1:
+        self._in_flight += 1
+        if self._in_flight == 1:
             self._restart_silence_timer()
         try:
-            yield finish
+            yield report
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
             self._restart_silence_timer()
             self._apply(self._controller.ended(attempt, self._context.clock.monotonic(), outcome))
 
@@ -94,10 +94,10 @@ class UploadSlots:
         if self._silence_timer is not None:
             self._silence_timer.cancel()
         loop = asyncio.get_running_loop()
-        self._silence_timer = loop.call_later(SILENT_SECONDS, self._announce_silence) if self._under_way else None
+        self._silence_timer = loop.call_later(SILENT_SECONDS, self._announce_silence) if self._in_flight else None
 
     def _announce_silence(self) -> None:
-        count = "1 upload is" if self._under_way == 1 else f"{self._under_way} uploads are"
+        count = "1 upload is" if self._in_flight == 1 else f"{self._in_flight} uploads are"
         self._context.emit_wait(f"no response yet, {count} in flight")
 
     def _apply(self, change: LimitChange | None) -> None:
@@ -208,9 +208,9 @@ class Uploader:
         """Make one attempt while holding the gate; return its error, or None if the chunk was acknowledged."""
         ids = {"job_id": self._job_id, "chunk_id": payload.chunk_id}
         async with self._reconciler.gate.upload():
-            with self._slots.attempt(payload.size) as finish:
+            with self._slots.attempt(payload.size) as report:
                 error = await self._attempt_recorded(payload, attempt, ids)
-                finish(error)
+                report(error)
         return error
 
     async def _attempt_recorded(self, payload: Payload, attempt: int, ids: Mapping[str, str]) -> PushEngineError | None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pushengine.model import RemoteChunk, SentChunk
+from pushengine.text import format_count
 
 _SPELLINGS: dict[str, Callable[[str], str]] = {
     "hex": str.lower,
@@ -84,7 +85,7 @@ def verify_chunks(
         best = max(best, (sent_keys & listed_keys).total())
     if best or (known is not None and known in set(_algorithms(sent))):
         return Verification(
-            None, f"{len(sent) - best} of {len(sent)} chunks have a different checksum from what was sent"
+            None, f"the checksums of {len(sent) - best} of {format_count(len(sent), 'chunk')} differ from what was sent"
         )
     return Verification("count")
 
@@ -129,7 +130,7 @@ def reconcile(
             present.add(chunk.chunk_id)
     if rest.total():
         return Reconciliation(
-            taint=f"the job holds {rest.total()} chunks that this push did not send or that are duplicates"
+            taint=f"the job holds {format_count(rest.total(), 'chunk')} too many: not sent by this push, or duplicated"
         )
     return Reconciliation(frozenset(present), ids - present)
 

@@ -144,7 +144,7 @@ class Delivery:
         return producer.end_row, None if hashing is None else hashing.result()
 
     def _hasher(self, chunks: Chunker) -> FileHasher | None:
-        """Return a hasher for the files of an append, else None: only append would add the same rows twice.
+        """Return a hasher for the files of an append, and None otherwise: only an append would add the same rows twice.
 
         Passthrough chunks need none, since they have digests of the files' bytes.
         """

@@ -98,7 +98,7 @@ class EarlierPushes:
             return await self._shared.journal.read(call)
 
     async def find(self, identity: str) -> PushSession | None:
-        """Return the unfinished push of this command that an earlier process left, or None."""
+        """Return the newest push of this command that is unfinished, or DONE without its receipt having reached the caller; None if none."""
         row = await self._read(lambda file: file.find_open(identity))
         if row is None:
             return None

@@ -135,7 +135,7 @@ def recipe_change(
     if is_passthrough:
         changed &= _PASSTHROUGH_KEYS
     if changed:
-        return f"its chunks would be encoded differently now: changed {', '.join(sorted(changed))}"
+        return f"its chunks would be encoded differently now, because of a changed {' and a changed '.join(sorted(changed))}"
     if not is_passthrough and planned_settings(recipe, settings).fitting_chunk_bytes != recipe.get("chunk_bytes"):
         return "its chunks no longer fit into max_memory_bytes"
     return None

@@ -128,11 +128,11 @@ class JobRunner:
         """Return the error for a job that is gone."""
         if self.context.log.state.job_of(job_id).may_have_run:
             return SubmitOutcomeUnknownError(
-                f"job {job_id} is gone after a submit whose response was lost: whether it ran is unknown",
+                f"job {job_id} is gone after it was submitted: whether it ran is unknown",
                 job_id=job_id,
                 hint="check the table's row count and _CELONIS_CHANGE_DATE before pushing again",
             )
-        return JobVanishedError(f"job {job_id} is gone before its submit", job_id=job_id)
+        return JobVanishedError(f"job {job_id} disappeared before it was submitted", job_id=job_id)
 
     async def discard(self, job_id: JobId) -> None:
         """Delete the unsubmitted job. A failure is only recorded and emitted as an event: the platform deletes the job in time anyway."""

@@ -77,7 +77,7 @@ def target_of(planned: PushPlanned) -> Target:
     return Target(**{**target, "keys": tuple(target.get("keys", ()))})
 
 
-def is_running_on(state: PushState, cause: BaseException) -> bool:
+def may_still_be_running(state: PushState, cause: BaseException) -> bool:
     """Whether the job was submitted and its end was not seen, whatever stopped this process: the next push must check it first."""
     is_submitted = state.job is not None and state.job.may_have_run
     return is_submitted and not isinstance(cause, JobFailedError | SubmitOutcomeUnknownError)

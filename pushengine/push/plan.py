@@ -19,6 +19,7 @@ from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.threads import ThreadWorkers
 from pushengine.schema.inference import SchemaInference
 from pushengine.sources.threaded import open_async_source
+from pushengine.text import format_count
 
 
 def build_target(
@@ -134,7 +135,7 @@ def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
     unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
     if unusual:
         notes.append(
-            f"{len(unusual)} column names contain characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
+            f"{format_count(len(unusual), 'column name')} with characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
             " the platform accepts them, but queries must quote them"
         )
     return notes

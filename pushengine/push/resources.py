@@ -40,6 +40,9 @@ class EngineResources:
         runtime: Clock, random numbers, files and threads.
         server_clock: The platform's time.
         sink: Receives events.
+
+    Raises:
+        ConfigError: `state_dir` is empty.
     """
 
     def __init__(
@@ -162,7 +165,7 @@ class EngineResources:
         return await self._runtime.off_loop(quota_status, self._ledger, self._destination.team, now, host_now)
 
     async def aclose(self) -> None:
-        """Close what is open; safe to call twice. No push may be running any more."""
+        """Close what is open; safe to call twice. No push may be running anymore."""
         if self._journal is not None:
             await self._mark_reported_pushes_done(self._journal)
             await self._journal.aclose()

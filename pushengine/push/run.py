@@ -12,7 +12,7 @@ again, its unsubmitted job is deleted.
 What the journal has about the same command decides what happens (`_push`):
 
     a submit may have left    end that push from its journal alone; if the source still holds what was sent, the command is done
-    nothing was submitted     resume that push if its source and chunk recipe are unchanged, else supersede it by a new push
+    nothing was submitted     resume that push if its source and chunk recipe are unchanged; otherwise start a new one
     nothing                   start a new push
 """
 
@@ -77,7 +77,7 @@ class PushRun:
             The receipt of the push, which is DONE.
 
         Raises:
-            PushEngineError: The cause of the failure; its `receipt` says what was done. Nothing of the push is running any more. The
+            PushEngineError: The cause of the failure; its `receipt` says what was done. Nothing of the push is running anymore. The
                 push is open in the journal, or its unsubmitted job is deleted.
         """
         workers = self._shared.runtime.new_workers()

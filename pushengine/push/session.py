@@ -32,7 +32,7 @@ from pushengine.push.outcome import (
     ReceiptStatus,
     build_receipt,
     is_resumable,
-    is_running_on,
+    may_still_be_running,
     schema_changes,
     status_of,
 )
@@ -176,7 +176,7 @@ class PushSession:
             raise cause
         if not reader.is_repeatable:
             raise cause.replace(
-                hint="a fresh job would fix this, but the source can be read only once: push a file or a table instead"
+                hint="the push would restart in a fresh job, but this source can be read only once: push a file or a table instead"
             ) from cause.__cause__
 
     # --- The last fact
@@ -187,7 +187,7 @@ class PushSession:
         )
 
     def _is_left_open(self, cause: BaseException, *, can_resume: bool) -> bool:
-        return is_running_on(self.state, cause) or (can_resume and is_resumable(cause))
+        return may_still_be_running(self.state, cause) or (can_resume and is_resumable(cause))
 
     async def _record_failure(self, cause: BaseException, *, is_open: bool) -> None:
         """Record the final fact of a push that did not reach DONE, and delete its unsubmitted job unless the push stays open."""

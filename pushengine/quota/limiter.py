@@ -127,11 +127,12 @@ class SubmitLimiter:
                 await self._turn.acquire()
             try:
                 await self._spacing.acquire()
-                return await self._try_once(on_warning, deadline)
+                return await self._ask_patiently(on_warning, deadline)
             finally:
                 self._turn.release()
 
-    async def _try_once(self, on_warning: Callable[[str], None], deadline: float) -> QuotaGrant:
+    async def _ask_patiently(self, on_warning: Callable[[str], None], deadline: float) -> QuotaGrant:
+        """Ask the ledger until it grants, or refuses for a second or more, or past `deadline`."""
         while True:
             grant = await self._off_loop(self._ledger.reserve, self._team, self._server_clock.now(), self._clock.now())
             if grant.warning:

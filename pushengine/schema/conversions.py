@@ -184,7 +184,7 @@ def _forced_float(array: pa.Array, to: pa.DataType) -> pa.Array:
 
 
 def _require_precision(strings: pa.Array, values: pa.Array, *, has_exponents: bool) -> None:
-    """Reject overflow, underflow, more than 17 digits, and integers from 2**53 onwards, where not each has its own double."""
+    """Reject overflow, underflow, more than 17 digits, and integers of magnitude 2**53 or more, which a double may not hold exactly."""
     if pc.all(pc.is_finite(values)).as_py() is False:
         raise MisfitError("not a finite number")
     lengths = pc.binary_length(strings)

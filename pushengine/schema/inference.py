@@ -100,7 +100,7 @@ class _Candidates:
             failed_at = candidate.first_misfit(array, self.physical(candidate))
             if failed_at > index:
                 index, conversion = failed_at, candidate
-        reason = "no column type fits both this and the values before it"
+        reason = "its format differs from that of the values before it"
         try:
             conversion.parse(array.slice(index, 1), self.physical(conversion))
         except ValueError as exc:
@@ -169,8 +169,8 @@ class SchemaInference:
                 raise self._error(message, "column names on the platform are case-insensitive")
             seen[folded] = name
 
-    def _check_known(self, names: Sequence[str], role: str, type_overrides: Iterable[str]) -> None:
-        for name in type_overrides:
+    def _check_known(self, names: Sequence[str], role: str, referenced: Iterable[str]) -> None:
+        for name in referenced:
             if name not in names:
                 similar = [known for known in names if known.casefold() == name.casefold()]
                 shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")

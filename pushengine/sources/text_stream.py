@@ -113,10 +113,10 @@ class _MemberFile(io.RawIOBase):
         """Return the first bytes of the next member; empty at the end of the file."""
         if self._decoder is None:
             return self._file.read(PIECE_BYTES)
-        trailing = self._decoder.unused_data.lstrip(b"\0")
-        while not trailing and (compressed := self._file.read(PIECE_BYTES)):
-            trailing = compressed.lstrip(b"\0")
-        return trailing
+        start = self._decoder.unused_data.lstrip(b"\0")
+        while not start and (compressed := self._file.read(PIECE_BYTES)):
+            start = compressed.lstrip(b"\0")
+        return start
 
 
 class _ArrowDecompressed:

@@ -89,7 +89,7 @@ def delete_jobs(
             raise NotFoundError(
                 f"there {'is no job' if len(missing) == 1 else 'are no jobs'} {', '.join(missing)} in pool {loaded.pool_id}",
                 status=404,
-                hint="`pushengine jobs list` shows the existing jobs; are team and pool right?",
+                hint="`pushengine jobs list` shows the existing jobs; check the team and the pool",
             )
         if as_json:
             terminal.print_json({"deleted": deleted})

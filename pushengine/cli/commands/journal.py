@@ -56,7 +56,7 @@ def export(
             raise ConfigError(f"there is no journal: {path}", key="PUSHENGINE_STATE_DIR")
         with terminal.ignoring_broken_pipe():
             result = _export_to(path, output)
-            terminal.print_error(describe_export(result, output))
+            terminal.print_to_stderr(describe_export(result, output))
             if result.problems:
                 raise typer.Exit(exit_codes.EXIT_USAGE)
 

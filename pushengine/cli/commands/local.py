@@ -42,8 +42,8 @@ def demo(
 
     def on_error(error: BaseException) -> None:
         if as_json:
-            details = exit_codes.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", keeps_pushes=False)
-            terminal.print_json(details)
+            receipt_json = exit_codes.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", keeps_pushes=False)
+            terminal.print_json(receipt_json)
 
     runner.run(body, on_error=on_error, keeps_pushes=False)
 

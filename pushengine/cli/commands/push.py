@@ -131,8 +131,8 @@ def push(
     def on_error(error: BaseException) -> None:
         last.attach_to(error)
         if as_json:
-            details = exit_codes.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
-            terminal.print_json(details)
+            receipt_json = exit_codes.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
+            terminal.print_json(receipt_json)
 
     runner.run(body, on_error=on_error, keeps_pushes=emulator is None)
 

@@ -61,7 +61,7 @@ def resume(
         work.last.attach_to(error)
         if as_json:
             failed = exit_codes.failed_receipt(error)
-            terminal.print_json(failed if push_id is not None else [*work.details, failed])
+            terminal.print_json(failed if push_id is not None else [*work.json_results, failed])
 
     runner.run(body, on_error=on_error)
 
@@ -80,7 +80,7 @@ class _Resumption:
     Attributes:
         last: An event sink that must be among the sinks of the engine.
         receipts: Receipts of the pushes that are DONE, each with what an earlier process had already done.
-        details: What `--json` prints: one object per push.
+        json_results: What `--json` prints: one object per push.
         code: The most severe exit code so far.
     """
 
@@ -89,7 +89,7 @@ class _Resumption:
         self._quiet = quiet
         self.last = runner.LastReceipt()
         self.receipts: list[tuple[Receipt, Any]] = []
-        self.details: list[dict[str, Any]] = []
+        self.json_results: list[dict[str, Any]] = []
         self.code = 0
 
     async def run(self, engine: PushEngine, push_id: str | None) -> None:
@@ -117,23 +117,23 @@ class _Resumption:
 
     def _done(self, receipt: Receipt) -> None:
         self.receipts.append((receipt, self.last.resumed))
-        self.details.append(receipt.to_dict())
+        self.json_results.append(receipt.to_dict())
 
     def _failed(self, error: BaseException, push_id: str, table: str) -> None:
         if isinstance(error, ConfigError) and error.key == "push_id":  # this push cannot be resumed
             if not self._quiet:
-                terminal.print_error([f"skipped: {error}"])
+                terminal.print_to_stderr([f"skipped: {error}"])
             return
         code = exit_codes.exit_code_for(error)
         self.code = max(self.code, code, key=_BY_SEVERITY.index)
         first, *rest = exit_codes.error_lines(error)
-        terminal.print_error([f"push {push_id} ({table}): {first.removeprefix('error: ')}", *rest])
-        self.details.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
+        terminal.print_to_stderr([f"push {push_id} ({table}): {first.removeprefix('error: ')}", *rest])
+        self.json_results.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
 
     def print_results(self, quota: Any, *, is_one: bool) -> None:
         """Print the results. If `is_one`, JSON output is a single object instead of a list."""
         if self._as_json:
-            terminal.print_json(self.details[0] if is_one else self.details)
+            terminal.print_json(self.json_results[0] if is_one else self.json_results)
             return
         if self._quiet:
             return
@@ -144,7 +144,7 @@ class _Resumption:
             terminal.print_result(
                 describe_receipt(receipt, quota if is_last else None, resumed) + ([] if is_last else [""])
             )
-        if not self.details:
+        if not self.json_results:
             terminal.print_result(["nothing to resume: no push into this pool was left unfinished"])
 
 

@@ -46,7 +46,7 @@ async def _check(loaded: Config) -> list[CheckResult]:
     """Run the checks. A missing or wrong setting becomes a failed check.
 
     Raises:
-        ConfigError: Another setting is bad, which no check covers.
+        ConfigError: A setting that no check covers is bad.
     """
     from pushengine.celonis.checks import results_for_bad_setting
 
@@ -105,12 +105,12 @@ def reset_quota(
         with _ledger_of_team(url, config) as (ledger, team, now):
             cleared = ledger.reset(team, now)
             status = quota_status(ledger, team, now)
-        details = f"cleared for {team}: {'; '.join(cleared)}" if cleared else f"nothing to clear for {team}"
+        summary = f"cleared for {team}: {'; '.join(cleared)}" if cleared else f"nothing to clear for {team}"
         if as_json:
-            terminal.print_error([details])
+            terminal.print_to_stderr([summary])
             terminal.print_json(status.to_dict())
         else:
-            terminal.print_result([details, *describe_quota(status)])
+            terminal.print_result([summary, *describe_quota(status)])
 
     runner.run(body, as_json=as_json)
 

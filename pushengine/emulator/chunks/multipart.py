@@ -4,8 +4,8 @@ r"""Parser for the only multipart form that this API accepts: a single part name
     Content-Disposition: form-data; name="file"; filename="..." CRLF [other headers CRLF] CRLF
     <bytes of the file> CRLF --boundary-- [epilogue]
 
-`python_multipart` parses the form incrementally. Beyond the preamble, at most one delimiter or one header of the part is
-held in memory.
+`python_multipart` parses the form incrementally. Held in memory are at most a preamble of `MAX_HEADER_BYTES` and one
+delimiter or header of the part.
 """
 
 import logging
