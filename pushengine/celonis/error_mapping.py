@@ -175,7 +175,7 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
     what, hint, is_final = "no connection", _RUN_AGAIN, False
     if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
         reason = getattr(getattr(exc, "certificate_error", None), "verify_message", "") or "it is not the one expected"
-        what, is_final = f"the server's certificate is not trusted, {clean_text(reason)}", True
+        what, is_final = f"the server's certificate is not trusted: {clean_text(reason)}", True
         hint = "where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off"
     elif isinstance(exc, aiohttp.ClientHttpProxyError):
         what, is_final = f"the proxy refuses the tunnel with status {exc.status}", exc.status in (401, 403, 407)
@@ -185,11 +185,12 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
     elif isinstance(exc, aiohttp.ClientConnectorDNSError):
         what, hint = "the host name cannot be resolved", "check the team in the URL, and the network"
     elif isinstance(exc, aiohttp.ClientConnectorSSLError):
-        what = f"the TLS handshake failed, {_reason(exc.os_error)}"
+        what = f"the TLS handshake failed: {_reason(exc.os_error)}"
+        hint = "check that the port in the URL speaks TLS, and any proxy in between"
     elif isinstance(exc, TimeoutError):
         what = "could not connect in time"
     elif isinstance(exc, aiohttp.ClientConnectorError):
-        what = f"no connection, {_reason(exc.os_error)}"
+        what = f"no connection: {_reason(exc.os_error)}"
     return ConnectionFailedError(f"{call.operation}: {what}", hint=hint, disposition="terminal" if is_final else None)
 
 
@@ -211,7 +212,7 @@ def _describe(exc: BaseException, upload: Upload | None) -> str:
     if isinstance(exc, aiohttp.ClientPayloadError | aiohttp.EofStream):
         return "the response was cut off"
     reason = "the server closed it" if isinstance(exc, aiohttp.ServerDisconnectedError) else _reason(exc)
-    return f"the connection was lost before the response, {reason}" + (f" ({sent})" if sent else "")
+    return f"the connection was lost before the response: {reason}" + (f" ({sent})" if sent else "")
 
 
 def _reason(exc: BaseException) -> str:

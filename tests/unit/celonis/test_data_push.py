@@ -1,4 +1,4 @@
-"""Bodies, resets, stalls and cancellation, against raw servers."""
+"""Request bodies, resets, stalls and cancellation, against raw socket servers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Raw:
 
     @staticmethod
     async def head(reader):
-        """The request's head and its content length."""
+        """Return the raw head of the request and its content length."""
         raw = await reader.readuntil(b"\r\n\r\n")
         lengths = [int(line[15:]) for line in raw.split(b"\r\n") if line.lower().startswith(b"content-length:")]
         return raw, (lengths or [0])[0]
@@ -64,7 +64,7 @@ async def raw():
     for task in raw.tasks:
         task.cancel()
     await asyncio.gather(*raw.tasks, return_exceptions=True)
-    await settle()
+    await run_pending_callbacks()
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def file_payload(path, offset, nbytes):
 
 
 def open_sockets_to(port):
-    """Our TCP connections to a port, by the kernel's table."""
+    """Return this process's TCP connections to a port: their rows in the kernel's table."""
     wanted = f"0100007F:{port:04X}"
     mine = {
         os.readlink(f"/proc/self/fd/{fd}")
@@ -106,7 +106,7 @@ def open_sockets_to(port):
     return [row for row in rows if row[2] == wanted and f"socket:[{row[9]}]" in mine]
 
 
-async def settle():
+async def run_pending_callbacks():
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -114,7 +114,7 @@ async def settle():
 # ----------------------------------------------------------------------------------------------------------------- bodies
 
 
-async def test_the_body_on_the_wire_has_a_length_and_one_part(raw, connect):
+async def test_the_request_body_has_a_content_length_and_one_part(raw, connect):
     data = os.urandom(3 * MIB + 17)
     seen = {}
 
@@ -140,8 +140,8 @@ async def test_the_body_on_the_wire_has_a_length_and_one_part(raw, connect):
     )
 
 
-async def test_a_payload_is_free_as_soon_as_it_is_acknowledged(raw, connect):
-    """Without the garbage collector, which may not come for minutes while nothing but large buffers is made."""
+async def test_a_payload_is_freed_as_soon_as_it_is_acknowledged(raw, connect):
+    """The garbage collector is off: it may not run for minutes while a process creates only large buffers."""
 
     async def handle(reader, writer):
         while True:
@@ -150,7 +150,7 @@ async def test_a_payload_is_free_as_soon_as_it_is_acknowledged(raw, connect):
             writer.write(OK)
 
     class Data(bytearray):
-        """Can be referred to weakly."""
+        """A bytearray that supports weak references."""
 
     raw.handle = handle
     client = connect()
@@ -158,10 +158,10 @@ async def test_a_payload_is_free_as_soon_as_it_is_acknowledged(raw, connect):
     try:
         for _ in range(3):
             data = Data(MIB)
-            known = weakref.ref(data)
+            reference = weakref.ref(data)
             await client.upload_chunk("job", payload_of(data), "UPSERT")
             del data
-            assert known() is None
+            assert reference() is None
     finally:
         gc.enable()
 
@@ -182,7 +182,7 @@ async def test_a_file_is_sent_from_its_offset(raw, connect, tmp_path):
     assert b"rest" not in seen[0]
 
 
-async def test_a_file_that_ends_early_is_told_and_its_connection_ended(raw, connect, tmp_path):
+async def test_a_file_that_ends_early_is_reported_and_its_connection_closed(raw, connect, tmp_path):
     (tmp_path / "chunk").write_bytes(bytes(2 * MIB))
 
     async def handle(reader, writer):
@@ -194,26 +194,26 @@ async def test_a_file_that_ends_early_is_told_and_its_connection_ended(raw, conn
     with pytest.raises(errors.SourceReadError):
         await connect().upload_chunk("J", file_payload(tmp_path / "chunk", 0, 3 * MIB), "UPSERT")
     await raw.closed.wait()
-    await settle()
+    await run_pending_callbacks()
     assert not open_sockets_to(raw.port)
 
 
 # ----------------------------------------------------------------------------------------------------------------- stalls
 
 
-async def test_a_slow_upload_that_moves_outlasts_every_timeout(raw, connect):
-    """Longer than the stall and the read timeout together, and no silence as long as either."""
+async def test_a_slow_upload_that_progresses_outlasts_every_timeout(raw, connect):
+    """The upload takes longer than the stall and read timeouts together, but no pause is as long as either."""
 
     async def handle(reader, writer):
         _, length = await raw.head(reader)
         loop = asyncio.get_running_loop()
-        left, began = length, loop.time()
+        left, started_at = length, loop.time()
         while left:
             left -= len(await reader.read(256 * 1024))
             turn = asyncio.Event()
             loop.call_later(0.02, turn.set)  # the server is slow on purpose
             await turn.wait()
-        raw.took = loop.time() - began
+        raw.took = loop.time() - started_at
         writer.write(OK)
         await writer.drain()
         await reader.read(1)
@@ -224,23 +224,23 @@ async def test_a_slow_upload_that_moves_outlasts_every_timeout(raw, connect):
     assert raw.took > 0.7
 
 
-async def test_a_peer_that_stops_reading_is_noticed(raw, connect):
+async def test_a_peer_that_stops_reading_is_detected(raw, connect):
     async def handle(reader, writer):
         await raw.head(reader)
         await asyncio.Event().wait()
 
     raw.handle = handle
     client = connect(stall_timeout_seconds=0.2, read_timeout_seconds=30)
-    began = asyncio.get_running_loop().time()
+    started_at = asyncio.get_running_loop().time()
     with pytest.raises(errors.OutcomeUnknownError) as caught:
         await client.upload_chunk("J", payload_of(bytes(64 * MIB)), "UPSERT")
-    assert asyncio.get_running_loop().time() - began < 2
-    assert "nothing was taken for 0.2 s" in str(caught.value)
-    await settle()
+    assert asyncio.get_running_loop().time() - started_at < 2
+    assert "accepted for 0.2 s" in str(caught.value)
+    await run_pending_callbacks()
     assert not open_sockets_to(raw.port)
 
 
-async def test_a_peer_that_never_answers_is_noticed(raw, connect):
+async def test_a_peer_that_never_responds_is_detected(raw, connect):
     async def handle(reader, writer):
         _, length = await raw.head(reader)
         await reader.readexactly(length)
@@ -250,7 +250,7 @@ async def test_a_peer_that_never_answers_is_noticed(raw, connect):
     client = connect(stall_timeout_seconds=30, read_timeout_seconds=0.2)
     with pytest.raises(errors.OutcomeUnknownError) as caught:
         await client.upload_chunk("J", payload_of(bytes(MIB)), "UPSERT")
-    assert "no answer within 0.2 s" in str(caught.value)
+    assert "no response within 0.2 s" in str(caught.value)
     with pytest.raises(errors.RequestTimeoutError) as caught:
         await client.get_job("J")
     assert caught.value.phase == "read"
@@ -264,15 +264,15 @@ async def test_a_peer_that_never_answers_is_noticed(raw, connect):
         await client.delete_job("J")
 
 
-async def test_a_connection_that_is_never_made_is_no_stall(connect):
-    """A listener whose queue is full: the connect timeout counts, and nothing was sent."""
+async def test_a_connection_that_is_never_established_is_not_a_stall(connect):
+    """The queue of the listener is full: the connect timeout applies, and nothing was sent."""
     full = socket.create_server(("127.0.0.1", 0), backlog=0)
     waiting = [socket.socket() for _ in range(4)]
     try:
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
-        await settle()
+        await run_pending_callbacks()
         client = connect(full.getsockname()[1], connect_timeout_seconds=0.2, stall_timeout_seconds=0.05)
         with pytest.raises(errors.ConnectionFailedError) as caught:
             await client.upload_chunk("J", payload_of(bytes(10)), "UPSERT")
@@ -293,12 +293,12 @@ def reset(writer):
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
-@pytest.mark.parametrize("when", ["while it is sent", "instead of an answer", "inside the answer"])
-async def test_a_lost_connection_in_an_upload_leaves_the_outcome_unknown(raw, connect, how, when):
+@pytest.mark.parametrize("when", ["while sending", "before the response", "inside the response"])
+async def test_a_connection_lost_during_an_upload_leaves_the_outcome_unknown(raw, connect, how, when):
     async def handle(reader, writer):
         _, length = await raw.head(reader)
-        await reader.readexactly(length if when != "while it is sent" else MIB)
-        if when == "inside the answer":
+        await reader.readexactly(length if when != "while sending" else MIB)
+        if when == "inside the response":
             writer.write(OK[:-4])
             await writer.drain()
         if how == "reset":
@@ -309,12 +309,12 @@ async def test_a_lost_connection_in_an_upload_leaves_the_outcome_unknown(raw, co
     with pytest.raises(errors.OutcomeUnknownError) as caught:
         await client.upload_chunk("J", payload_of(bytes(8 * MIB)), "UPSERT")
     assert caught.value.__cause__ is not None
-    await settle()
+    await run_pending_callbacks()
     assert not open_sockets_to(raw.port)
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
-async def test_a_lost_connection_in_other_calls(raw, connect, how):
+async def test_a_connection_lost_during_other_calls_is_a_transport_error(raw, connect, how):
     async def handle(reader, writer):
         await raw.head(reader)
         if how == "reset":
@@ -334,7 +334,7 @@ async def test_a_lost_connection_in_other_calls(raw, connect, how):
             await call
 
 
-async def test_an_answer_that_breaks_off_is_transport_where_its_body_counts(raw, connect):
+async def test_a_response_that_is_cut_off_is_a_transport_error_if_its_body_is_needed(raw, connect):
     async def handle(reader, writer):
         _, length = await raw.head(reader)
         await reader.readexactly(length)
@@ -345,20 +345,20 @@ async def test_an_answer_that_breaks_off_is_transport_where_its_body_counts(raw,
     client = connect()
     with pytest.raises(errors.TransportError) as caught:
         await client.get_job("J")
-    assert "broke off" in str(caught.value)
+    assert "cut off" in str(caught.value)
     with pytest.raises(errors.OutcomeUnknownError):
         await client.create_job(Target("T"), [TableColumn("A", "DATE")])
-    await client.upload_chunk("J", payload_of(b"x"), "UPSERT")  # the status says it all
+    await client.upload_chunk("J", payload_of(b"x"), "UPSERT")  # the status is enough
 
 
 @pytest.mark.parametrize(
-    "answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
+    "response", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
 )
-async def test_what_is_no_http_is_unexpected(raw, connect, answer):
+async def test_a_response_that_is_not_http_is_unexpected(raw, connect, response):
     async def handle(reader, writer):
         _, length = await raw.head(reader)
         await reader.readexactly(length)
-        writer.write(answer)
+        writer.write(response)
         await writer.drain()
         await reader.read(1)
 
@@ -372,7 +372,7 @@ async def test_what_is_no_http_is_unexpected(raw, connect, answer):
     assert caught.value.disposition == "outcome_unknown"
 
 
-async def test_nobody_listens(connect):
+async def test_a_refused_connection_is_transient(connect):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         client = connect(sock.getsockname()[1])
@@ -382,13 +382,13 @@ async def test_nobody_listens(connect):
             assert caught.value.disposition == "transient"
 
 
-# ---------------------------------------------------------------------------------------------------------- early answers
+# -------------------------------------------------------------------------------------------------------- early responses
 
 
 @pytest.mark.parametrize(("status", "kind"), [(413, errors.PayloadTooLargeError), (401, errors.AuthenticationError)])
 @pytest.mark.parametrize("then", ["close", "keep"])
-async def test_a_refusal_before_the_body_is_complete_is_heard(raw, connect, status, kind, then):
-    """aiohttp#6138: the write error of the closed connection hides an answer that was there first."""
+async def test_a_refusal_before_the_body_is_complete_is_reported(raw, connect, status, kind, then):
+    """aiohttp#6138: the write error of the closed connection hides a response that arrived before it."""
 
     async def handle(reader, writer):
         await raw.head(reader)
@@ -404,11 +404,11 @@ async def test_a_refusal_before_the_body_is_complete_is_heard(raw, connect, stat
     with pytest.raises(kind) as caught:
         await client.upload_chunk("J", payload_of(bytes(32 * MIB)), "UPSERT")
     assert "no!" in str(caught.value)
-    await settle()
+    await run_pending_callbacks()
     assert not open_sockets_to(raw.port)
 
 
-async def test_a_refusal_whose_body_never_ends_is_heard(raw, connect, monkeypatch):
+async def test_a_refusal_whose_body_never_ends_is_reported(raw, connect, monkeypatch):
     monkeypatch.setattr("pushengine.celonis.transport._ERROR_BODY_SECONDS", 0.1)
 
     async def handle(reader, writer):
@@ -422,7 +422,7 @@ async def test_a_refusal_whose_body_never_ends_is_heard(raw, connect, monkeypatc
     assert "too big" in str(caught.value)
 
 
-async def test_a_success_before_the_body_is_complete_is_none(raw, connect):
+async def test_a_2xx_before_the_body_is_complete_is_not_a_success(raw, connect):
     async def handle(reader, writer):
         await raw.head(reader)
         writer.write(OK)
@@ -456,9 +456,9 @@ async def test_a_cancelled_upload_leaves_no_connection(raw, connect, phase):
     upload.cancel()
     with pytest.raises(asyncio.CancelledError):
         await upload
-    await settle()
+    await run_pending_callbacks()
     assert not open_sockets_to(raw.port)
-    assert len(asyncio.all_tasks()) == 2  # this test and the server's
+    assert len(asyncio.all_tasks()) == 2  # the tasks of this test and of the server
 
 
 async def test_a_call_can_be_cancelled_at_any_step(raw, connect):
@@ -480,7 +480,7 @@ async def test_a_call_can_be_cancelled_at_any_step(raw, connect):
             await upload
     await client.upload_chunk("J", payload_of(b"x"), "UPSERT")
     await client.aclose()
-    await settle()
+    await run_pending_callbacks()
     assert not open_sockets_to(raw.port)
     assert not client._transport._bodies
 

@@ -1,4 +1,4 @@
-"""Status tables, the walk over aiohttp's exceptions, and the secrets that no error may show."""
+"""The error for each status, the translation of aiohttp's exceptions, and the secrets that no error may show."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ STATUSES = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_every_status_of_every_operation(operation):
-    """Over real connections; `test_client_status_table` has all other statuses, without a server."""
+async def test_every_operation_raises_the_error_of_each_status(operation):
+    """Uses real connections. `test_status_table` covers all other statuses, without a server."""
     call, method, path = OPERATIONS[operation]
     status = 0
     seen = set()
 
-    async def answer(request):
+    async def respond(request):
         await request.read()
         seen.add((request.method, request.path))
         return web.json_response({"message": "because"}, status=status)
 
-    server = web.Server(answer, access_log=None)
+    server = web.Server(respond, access_log=None)
     runner = web.ServerRunner(server)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -99,7 +99,7 @@ async def test_every_status_of_every_operation(operation):
     await runner.cleanup()
 
 
-# ----------------------------------------------------------------------------------------------------------- the one border
+# -------------------------------------------------------------------------------------------------------------- translation
 
 KEY = ConnectionKey("h", 443, True, True, URL("http://proxy"), ("user", MARKER), None)
 HEADERS = CIMultiDictProxy(CIMultiDict({"Authorization": f"Bearer {MARKER}"}))
@@ -111,8 +111,8 @@ def response_error(kind):
     return lambda: kind(INFO, (), status=502, message="m", headers=HEADERS)
 
 
-FAILED, LOST, TIMED, STRANGE, CONFIG = "failed", "lost", "timed out", "strange", "config"
-BORDER = {
+FAILED, LOST, TIMED, UNEXPECTED, CONFIG = "failed", "lost", "timed out", "unexpected", "config"
+AIOHTTP_EXCEPTIONS = {
     "ClientConnectionError": (lambda: client_exceptions.ClientConnectionError("gone"), LOST),
     "ClientConnectionResetError": (lambda: client_exceptions.ClientConnectionResetError("gone"), LOST),
     "ClientConnectorCertificateError": (
@@ -127,10 +127,10 @@ BORDER = {
     "ClientOSError": (lambda: client_exceptions.ClientOSError(104, "Can not write request body for https://h"), LOST),
     "ClientPayloadError": (lambda: client_exceptions.ClientPayloadError("broke off"), LOST),
     "ClientProxyConnectionError": (lambda: client_exceptions.ClientProxyConnectionError(KEY, BROKEN), FAILED),
-    "ClientResponseError": (response_error(client_exceptions.ClientResponseError), STRANGE),
+    "ClientResponseError": (response_error(client_exceptions.ClientResponseError), UNEXPECTED),
     "ClientSSLError": (lambda: client_exceptions.ClientSSLError(KEY, BROKEN), FAILED),
     "ConnectionTimeoutError": (lambda: client_exceptions.ConnectionTimeoutError("slow"), FAILED),
-    "ContentTypeError": (response_error(client_exceptions.ContentTypeError), STRANGE),
+    "ContentTypeError": (response_error(client_exceptions.ContentTypeError), UNEXPECTED),
     "InvalidURL": (lambda: client_exceptions.InvalidURL("x"), CONFIG),
     "InvalidUrlClientError": (lambda: client_exceptions.InvalidUrlClientError("x"), CONFIG),
     "InvalidUrlRedirectClientError": (lambda: client_exceptions.InvalidUrlRedirectClientError("x"), CONFIG),
@@ -142,25 +142,25 @@ BORDER = {
     "ServerFingerprintMismatch": (lambda: client_exceptions.ServerFingerprintMismatch(b"a", b"b", "h", 1), FAILED),
     "ServerTimeoutError": (lambda: client_exceptions.ServerTimeoutError("slow"), TIMED),
     "SocketTimeoutError": (lambda: client_exceptions.SocketTimeoutError("slow"), TIMED),
-    "TooManyRedirects": (response_error(client_exceptions.TooManyRedirects), STRANGE),
+    "TooManyRedirects": (response_error(client_exceptions.TooManyRedirects), UNEXPECTED),
     "UnixClientConnectorError": (lambda: client_exceptions.UnixClientConnectorError("/p", KEY, BROKEN), FAILED),
     "UploadAbortedError": (lambda: client_exceptions.UploadAbortedError("cut"), LOST),
-    "WSMessageTypeError": (lambda: client_exceptions.WSMessageTypeError("x"), STRANGE),
-    "WSServerHandshakeError": (response_error(client_exceptions.WSServerHandshakeError), STRANGE),
+    "WSMessageTypeError": (lambda: client_exceptions.WSMessageTypeError("x"), UNEXPECTED),
+    "WSServerHandshakeError": (response_error(client_exceptions.WSServerHandshakeError), UNEXPECTED),
 }
-OTHERS = {
+OTHER_EXCEPTIONS = {
     "asyncio.TimeoutError": (asyncio.TimeoutError, TIMED),
     "OSError": (lambda: BROKEN, LOST),
     "ssl.SSLError": (lambda: ssl.SSLError(1, "bad record"), LOST),
     "EofStream": (aiohttp.EofStream, LOST),
-    "HttpProcessingError": (lambda: http_exceptions.HttpProcessingError(code=400, message="m"), STRANGE),
-    "BadStatusLine": (lambda: http_exceptions.BadStatusLine("x"), STRANGE),
+    "HttpProcessingError": (lambda: http_exceptions.HttpProcessingError(code=400, message="m"), UNEXPECTED),
+    "BadStatusLine": (lambda: http_exceptions.BadStatusLine("x"), UNEXPECTED),
 }
 SAFE_KINDS = {
     FAILED: errors.ConnectionFailedError,
     LOST: errors.TransportError,
     TIMED: errors.RequestTimeoutError,
-    STRANGE: errors.UnexpectedResponseError,
+    UNEXPECTED: errors.UnexpectedResponseError,
     CONFIG: errors.ConfigError,
 }
 UNSAFE_KINDS = SAFE_KINDS | {LOST: errors.OutcomeUnknownError, TIMED: errors.OutcomeUnknownError}
@@ -168,16 +168,16 @@ UNSAFE_KINDS = SAFE_KINDS | {LOST: errors.OutcomeUnknownError, TIMED: errors.Out
 
 def test_every_exception_class_of_aiohttp_is_in_the_table():
     classes = inspect.getmembers(client_exceptions, lambda item: inspect.isclass(item) and issubclass(item, Exception))
-    assert {name for name, item in classes if item.__module__ == client_exceptions.__name__} == set(BORDER)
+    assert {name for name, item in classes if item.__module__ == client_exceptions.__name__} == set(AIOHTTP_EXCEPTIONS)
 
 
-@pytest.mark.parametrize("name", [*BORDER, *OTHERS])
-def test_every_exception_has_its_error(name):
-    build, what = (BORDER | OTHERS)[name]
+@pytest.mark.parametrize("name", [*AIOHTTP_EXCEPTIONS, *OTHER_EXCEPTIONS])
+def test_each_exception_is_translated_to_its_error(name):
+    build, what = (AIOHTTP_EXCEPTIONS | OTHER_EXCEPTIONS)[name]
     safe, unsafe = translate_error(without_secrets(build()), SAFE), translate_error(without_secrets(build()), UNSAFE)
     assert type(safe) is SAFE_KINDS[what]
     assert type(unsafe) is UNSAFE_KINDS[what]
-    if what == STRANGE:
+    if what == UNEXPECTED:
         assert (safe.disposition, unsafe.disposition) == ("transient", "outcome_unknown")
     assert "read job J at team" in str(safe)
     assert "https://h" not in str(safe) + str(unsafe)
@@ -185,14 +185,15 @@ def test_every_exception_has_its_error(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, (_, what) in (BORDER | OTHERS).items() if what in (LOST, TIMED, STRANGE)]
+    "name",
+    [name for name, (_, what) in (AIOHTTP_EXCEPTIONS | OTHER_EXCEPTIONS).items() if what in (LOST, TIMED, UNEXPECTED)],
 )
-def test_before_the_head_is_sent_nothing_is_sent(name):
-    error = translate_error(without_secrets((BORDER | OTHERS)[name][0]()), UNSAFE, is_sent=False)
+def test_a_failure_before_the_head_is_sent_means_that_nothing_was_sent(name):
+    error = translate_error(without_secrets((AIOHTTP_EXCEPTIONS | OTHER_EXCEPTIONS)[name][0]()), UNSAFE, is_sent=False)
     assert type(error) is errors.ConnectionFailedError
 
 
-def test_before_the_body_begins_an_upload_is_not_sent():
+def test_an_upload_that_fails_before_its_body_starts_was_not_sent():
     upload = Upload(
         memoryview(b"x"), files=LocalFileSystem(), stall_timeout_seconds=1, read_timeout_seconds=1, clock=SystemClock()
     )
@@ -202,22 +203,24 @@ def test_before_the_body_begins_an_upload_is_not_sent():
     assert type(translate_error(broken, UNSAFE, upload=upload)) is errors.OutcomeUnknownError
 
 
-def test_the_word_for_a_lost_connection_is_the_systems_whatever_aiohttp_says_around_it():
-    def told(exc, cause=None):
+def test_a_lost_connection_is_described_with_the_systems_reason_without_aiohttps_text():
+    def message_of(exc, cause=None):
         exc.__cause__ = cause
         return str(translate_error(exc, SAFE))
 
-    wrapped = client_exceptions.ClientOSError(104, "Some words about https://h")
-    assert "https://h" not in told(wrapped)
-    assert "before the answer, Connection reset by peer" in told(wrapped)
-    assert "before the answer, Broken pipe" in told(wrapped, OSError(32, "Broken pipe"))
-    assert "before the answer, it was reset or closed" in told(client_exceptions.ClientOSError(None, "at https://h"))
-    assert "before the answer, it was reset or closed" in told(client_exceptions.ClientOSError("at https://h"))
+    wrapped = client_exceptions.ClientOSError(104, "Some text about https://h")
+    assert "https://h" not in message_of(wrapped)
+    assert "before the response: Connection reset by peer" in message_of(wrapped)
+    assert "before the response, Broken pipe" in message_of(wrapped, OSError(32, "Broken pipe"))
+    assert "before the response, it was reset or closed" in message_of(
+        client_exceptions.ClientOSError(None, "at https://h")
+    )
+    assert "before the response, it was reset or closed" in message_of(client_exceptions.ClientOSError("at https://h"))
 
 
-@pytest.mark.parametrize("name", BORDER)
+@pytest.mark.parametrize("name", AIOHTTP_EXCEPTIONS)
 def test_the_cause_shows_no_credentials(name):
-    exc = without_secrets(BORDER[name][0]())
+    exc = without_secrets(AIOHTTP_EXCEPTIONS[name][0]())
     text = repr(exc) + str(exc) + "".join(traceback.format_exception(exc))
     assert MARKER not in text
     assert isinstance(exc, getattr(client_exceptions, name))
@@ -227,9 +230,9 @@ def test_the_cause_shows_no_credentials(name):
 
 
 class Hostile:
-    """Answers by repeating all that it was sent, or breaks in one of several ways."""
+    """A server that echoes everything it receives, or fails in one of several ways."""
 
-    WAYS = ("echo 401", "echo 403", "echo 400", "echo 500", "echo 200", "redirect", "reset", "no http", "cut", "hang")
+    WAYS = ("echo 401", "echo 403", "echo 400", "echo 500", "echo 200", "redirect", "reset", "not http", "cut", "hang")
 
     def __init__(self, way):
         self.way = way
@@ -248,11 +251,11 @@ class Hostile:
             )
             words = b" ".join([authorization, sent[-300:], MARKER.encode(), base64.b64encode(MARKER.encode())])
             text = words.replace(b"\r", b" ").replace(b"\n", b" ")
-            answers = {
+            responses = {
                 "redirect": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: https://evil/?"
                 + MARKER.encode()
                 + b"\r\n\r\n",
-                "no http": text + b"\r\n\r\n",
+                "not http": text + b"\r\n\r\n",
                 "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + text,
             }
             if self.way.startswith("echo"):
@@ -260,8 +263,8 @@ class Hostile:
                     b"HTTP/1.1 %s X\r\nX-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s"
                     % (self.way[5:].encode(), text, len(text), text)
                 )
-            elif self.way in answers:
-                writer.write(answers[self.way])
+            elif self.way in responses:
+                writer.write(responses[self.way])
             if self.way == "hang":
                 await asyncio.Event().wait()
             await writer.drain()
@@ -274,8 +277,8 @@ class Hostile:
             writer.close()
 
 
-def everything(error):
-    """All that could be printed of an error and of what led to it."""
+def all_text_of(error):
+    """Return all text that could be printed for an error and its causes."""
     seen, texts = set(), []
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -307,7 +310,7 @@ async def test_no_error_shows_a_secret(kind, operation, way, caplog):
     try:
         await OPERATIONS[operation][0](client)
     except errors.PushEngineError as error:
-        shown += everything(error)
+        shown += all_text_of(error)
     await client.aclose()
     server.close()
     await server.wait_closed()

@@ -15,7 +15,7 @@ from pushengine.credentials import AppKey, OAuthClient, UserApiKey
 CLIENT = OAuthClient("client", "the-secret", scope="some.scope")
 
 
-class HandClock:
+class ManualClock:
     def __init__(self):
         self.time = 1000.0
 
@@ -30,11 +30,11 @@ class HandClock:
 
 
 class Endpoint:
-    """A token endpoint by hand: counts, can be held, answers from a list and then with fresh tokens."""
+    """A fake token endpoint: it records requests, can hold them, and returns listed responses first, then fresh tokens."""
 
-    def __init__(self, *answers, lifetime=899):
+    def __init__(self, *responses, lifetime=899):
         self.requests = []
-        self.answers = list(answers)
+        self.responses = list(responses)
         self.lifetime = lifetime
         self.gate = asyncio.Event()
         self.gate.set()
@@ -42,11 +42,11 @@ class Endpoint:
     async def __call__(self, request):
         self.requests.append(request)
         await self.gate.wait()
-        if self.answers:
-            answer = self.answers.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+        if self.responses:
+            response = self.responses.pop(0)
+            if isinstance(response, Exception):
+                raise response
+            return response
         body = {"access_token": f"token-{len(self.requests)}", "expires_in": self.lifetime, "scope": "some.scope"}
         return ApiResponse(200, {}, json.dumps(body).encode())
 
@@ -56,9 +56,9 @@ def refusal(status, code):
 
 
 @pytest.mark.parametrize(("credentials", "header"), [(UserApiKey("k"), "Bearer k"), (AppKey("k"), "AppKey k")])
-async def test_static_keys_have_their_scheme_and_no_endpoint(credentials, header):
+async def test_a_static_key_is_sent_with_its_scheme_and_needs_no_endpoint(credentials, header):
     endpoint = Endpoint()
-    tokens = TokenSource(credentials, endpoint, HandClock())
+    tokens = TokenSource(credentials, endpoint, ManualClock())
     assert await tokens.authorization() == header
     assert not tokens.is_refreshable
     assert tokens.secrets() == ("k",)
@@ -66,8 +66,8 @@ async def test_static_keys_have_their_scheme_and_no_endpoint(credentials, header
     await tokens.aclose()
 
 
-async def test_a_token_is_kept_until_shortly_before_its_end():
-    clock, endpoint = HandClock(), Endpoint()
+async def test_a_token_is_kept_until_shortly_before_it_expires():
+    clock, endpoint = ManualClock(), Endpoint()
     tokens = TokenSource(CLIENT, endpoint, clock)
     assert tokens.scope is None
     assert await tokens.authorization() == "Bearer token-1"
@@ -78,8 +78,8 @@ async def test_a_token_is_kept_until_shortly_before_its_end():
     assert await tokens.authorization() == "Bearer token-2"
 
 
-async def test_the_margin_of_a_short_life_is_a_share_of_it():
-    clock = HandClock()
+async def test_a_short_lived_token_is_refreshed_after_a_share_of_its_lifetime():
+    clock = ManualClock()
     tokens = TokenSource(CLIENT, Endpoint(lifetime=10), clock)
     await tokens.authorization()
     clock.time += 7.9
@@ -88,8 +88,8 @@ async def test_the_margin_of_a_short_life_is_a_share_of_it():
     assert await tokens.authorization() == "Bearer token-2"
 
 
-async def test_the_life_of_a_token_counts_from_when_it_was_asked_for():
-    clock, endpoint = HandClock(), Endpoint(lifetime=100)
+async def test_the_lifetime_of_a_token_starts_when_it_is_requested():
+    clock, endpoint = ManualClock(), Endpoint(lifetime=100)
     tokens = TokenSource(CLIENT, endpoint, clock)
     endpoint.gate.clear()
     waiting = asyncio.create_task(tokens.authorization())
@@ -105,7 +105,7 @@ async def test_the_life_of_a_token_counts_from_when_it_was_asked_for():
 async def test_concurrent_callers_share_one_refresh():
     endpoint = Endpoint()
     endpoint.gate.clear()
-    tokens = TokenSource(CLIENT, endpoint, HandClock())
+    tokens = TokenSource(CLIENT, endpoint, ManualClock())
     callers = [asyncio.create_task(tokens.authorization()) for _ in range(10)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -114,10 +114,10 @@ async def test_concurrent_callers_share_one_refresh():
     assert len(endpoint.requests) == 1
 
 
-async def test_a_cancelled_caller_does_not_cancel_the_refresh_of_the_others():
+async def test_a_cancelled_caller_does_not_cancel_the_refresh_for_the_others():
     endpoint = Endpoint()
     endpoint.gate.clear()
-    tokens = TokenSource(CLIENT, endpoint, HandClock())
+    tokens = TokenSource(CLIENT, endpoint, ManualClock())
     first, second = (asyncio.create_task(tokens.authorization()) for _ in range(2))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -128,10 +128,10 @@ async def test_a_cancelled_caller_does_not_cancel_the_refresh_of_the_others():
     assert first.cancelled()
 
 
-async def test_a_refresh_that_fails_after_all_callers_left_is_silent(caplog):
+async def test_a_refresh_that_fails_after_all_callers_have_gone_is_silent(caplog):
     endpoint = Endpoint(errors.TransportError("lost"))
     endpoint.gate.clear()
-    tokens = TokenSource(CLIENT, endpoint, HandClock())
+    tokens = TokenSource(CLIENT, endpoint, ManualClock())
     caller = asyncio.create_task(tokens.authorization())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -145,9 +145,9 @@ async def test_a_refresh_that_fails_after_all_callers_left_is_silent(caplog):
     assert not caplog.records
 
 
-async def test_invalidate_drops_only_the_value_that_was_refused():
+async def test_invalidate_drops_only_the_refused_token():
     endpoint = Endpoint()
-    tokens = TokenSource(CLIENT, endpoint, HandClock())
+    tokens = TokenSource(CLIENT, endpoint, ManualClock())
     old = await tokens.authorization()
     tokens.invalidate(old)
     new = await tokens.authorization()
@@ -157,11 +157,11 @@ async def test_invalidate_drops_only_the_value_that_was_refused():
     assert len(endpoint.requests) == 2
 
 
-async def test_a_token_that_is_still_good_is_used_when_the_endpoint_is_away():
-    clock, endpoint = HandClock(), Endpoint()
+async def test_a_token_that_is_still_valid_is_used_while_the_endpoint_is_unavailable():
+    clock, endpoint = ManualClock(), Endpoint()
     tokens = TokenSource(CLIENT, endpoint, clock)
     await tokens.authorization()
-    endpoint.answers = [errors.TransportError("away"), ApiResponse(503, {}, b""), errors.TransportError("away")]
+    endpoint.responses = [errors.TransportError("down"), ApiResponse(503, {}, b""), errors.TransportError("down")]
     clock.time += 800
     assert await tokens.authorization() == "Bearer token-1"
     assert await tokens.authorization() == "Bearer token-1"
@@ -171,8 +171,8 @@ async def test_a_token_that_is_still_good_is_used_when_the_endpoint_is_away():
 
 
 @pytest.mark.parametrize("status", [400, 401])
-async def test_auto_tries_basic_then_post_and_remembers(status):
-    clock, endpoint = HandClock(), Endpoint(refusal(status, "invalid_client"))
+async def test_auto_tries_basic_then_post_and_remembers_which_one_works(status):
+    clock, endpoint = ManualClock(), Endpoint(refusal(status, "invalid_client"))
     tokens = TokenSource(CLIENT, endpoint, clock)
     await tokens.authorization()
     clock.time += 1000
@@ -182,9 +182,9 @@ async def test_auto_tries_basic_then_post_and_remembers(status):
 
 
 @pytest.mark.parametrize("method", ["basic", "post"])
-async def test_a_chosen_method_is_the_only_one(method):
+async def test_a_configured_method_is_the_only_one_tried(method):
     endpoint = Endpoint(refusal(401, "invalid_client"))
-    tokens = TokenSource(OAuthClient("c", "the-secret", method=method), endpoint, HandClock())
+    tokens = TokenSource(OAuthClient("c", "the-secret", method=method), endpoint, ManualClock())
     with pytest.raises(errors.AuthenticationError) as caught:
         await tokens.authorization()
     assert len(endpoint.requests) == 1
@@ -192,8 +192,8 @@ async def test_a_chosen_method_is_the_only_one(method):
     assert "client secret" in caught.value.hint
 
 
-async def test_a_scope_that_the_client_does_not_hold_is_named():
-    tokens = TokenSource(CLIENT, Endpoint(refusal(400, "invalid_scope")), HandClock())
+async def test_a_scope_that_the_client_does_not_have_is_named():
+    tokens = TokenSource(CLIENT, Endpoint(refusal(400, "invalid_scope")), ManualClock())
     with pytest.raises(errors.AuthenticationError) as caught:
         await tokens.authorization()
     assert "'some.scope'" in caught.value.hint
@@ -202,10 +202,10 @@ async def test_a_scope_that_the_client_does_not_hold_is_named():
 
 async def test_neither_token_nor_secret_is_shown():
     endpoint = Endpoint()
-    tokens = TokenSource(CLIENT, endpoint, HandClock())
+    tokens = TokenSource(CLIENT, endpoint, ManualClock())
     await tokens.authorization()
     shown = repr(tokens) + repr(vars(tokens))
-    endpoint.answers = [
+    endpoint.responses = [
         ApiResponse(401, {}, b"the-secret is wrong, and so is token-1 and " + base64.b64encode(b"the-secret"))
     ] * 2
     tokens.invalidate("Bearer token-1")
@@ -219,7 +219,7 @@ async def test_neither_token_nor_secret_is_shown():
 async def test_closing_ends_a_running_refresh():
     endpoint = Endpoint()
     endpoint.gate.clear()
-    tokens = TokenSource(CLIENT, endpoint, HandClock())
+    tokens = TokenSource(CLIENT, endpoint, ManualClock())
     caller = asyncio.create_task(tokens.authorization())
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Every operation under every error status that HTTP knows: which error comes of it, and whether to try again."""
+"""Every operation with every HTTP error status: which error it raises, and whether to try again."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ NAMED = {
 }
 CLASSES = {3: errors.UnexpectedResponseError, 4: errors.InvalidRequestError, 5: errors.ServerError}
 STATUSES = [status.value for status in HTTPStatus if status >= 300]
-MAY_BE_DONE = [408, 425, *(status for status in STATUSES if status >= 500 or status < 400)]
-"""The answer does not say that the request was refused: again if it may be done twice, else find out first."""
+UNCLEAR_STATUSES = [408, 425, *(status for status in STATUSES if status >= 500 or status < 400)]
+"""Statuses that do not prove a refusal. An idempotent call may be repeated; for any other, the outcome must be determined first."""
 
-# aioresponses 0.7.9 does not know the argument that aiohttp 3.14 asks the sender of a request for
+# aioresponses 0.7.9 does not pass the argument `stream_writer`, which aiohttp 3.14 requires
 Response = functools.partial(aiohttp.ClientResponse, stream_writer=SimpleNamespace(output_size=0))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_each_status_is_one_error(operation):
+async def test_each_status_raises_its_error_after_one_request(operation):
     method, call = OPERATIONS[operation]
     async with contextlib.aclosing(DataPushClient("http://localhost", "pool", UserApiKey("key"))) as client:
         for status in STATUSES:
             kind = NAMED.get(status, CLASSES[status // 100])
-            disposition = "transient" if status in (*MAY_BE_DONE, 429) else "terminal"
-            if method == "post" and status in MAY_BE_DONE:
+            disposition = "transient" if status in (*UNCLEAR_STATUSES, 429) else "terminal"
+            if method == "post" and status in UNCLEAR_STATUSES:
                 disposition = "outcome_unknown"
             with aioresponses() as team:
                 team.add(re.compile("http://localhost/"), method, status, response_class=Response)
                 if (operation, status) == ("delete", 404):
-                    await call(client)  # it is gone already
+                    await call(client)  # the job is already gone
                     continue
                 with pytest.raises(errors.ApiError) as caught:
                     await call(client)

@@ -19,7 +19,7 @@ from pushengine.model import Payload
 from pushengine.runtime.clock import SystemClock
 
 JOB = b'{"id": "J", "status": "NEW"}'
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(JOB), JOB)
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(JOB), JOB)
 MARKER = "M4RKER-password"
 
 
@@ -36,7 +36,7 @@ def ca_file(authority, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_proxy_around(monkeypatch):
+def without_environment_proxies(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -62,7 +62,7 @@ async def tls_server(cert, *, handle=None, **context_options):
                     int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
                 ]
                 await reader.readexactly((lengths or [0])[0])
-                writer.write(ANSWER)
+                writer.write(RESPONSE)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -79,7 +79,7 @@ async def tls_server(cert, *, handle=None, **context_options):
 
 
 async def end(tasks):
-    """Cancel the handlers of a server, and give their transports the turns to close."""
+    """Cancel the handlers of a server and run the loop until their transports are closed."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -108,7 +108,7 @@ async def test_a_private_ca_is_added_by_ca_file(authority, ca_file):
 
 
 @pytest.mark.parametrize("case", ["unknown CA", "another host", "expired", "not yet valid"])
-async def test_a_certificate_that_proves_nothing_is_refused(authority, ca_file, case):
+async def test_an_invalid_certificate_is_refused(authority, ca_file, case):
     now = dt.datetime.now(dt.UTC)
     certs = {
         "unknown CA": lambda: trustme.CA().issue_cert("127.0.0.1"),
@@ -146,8 +146,8 @@ def test_verification_is_always_on(ca_file):
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
-@pytest.mark.parametrize("content", [None, "", "no certificate"], ids=["missing", "empty", "text"])
-def test_a_ca_file_that_is_none_is_a_config_error(tmp_path, content):
+@pytest.mark.parametrize("content", [None, "", "not a certificate"], ids=["missing", "empty", "text"])
+def test_an_unusable_ca_file_is_a_config_error(tmp_path, content):
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
@@ -157,10 +157,10 @@ def test_a_ca_file_that_is_none_is_a_config_error(tmp_path, content):
     assert str(path) in str(caught.value)
 
 
-async def test_https_to_a_server_without_tls(ca_file):
+async def test_https_to_a_server_without_tls_is_a_failed_handshake(ca_file):
     async def serve(reader, writer):
         await reader.read(100)
-        writer.write(ANSWER)
+        writer.write(RESPONSE)
         await writer.drain()
         writer.transport.abort()
 
@@ -168,10 +168,10 @@ async def test_https_to_a_server_without_tls(ca_file):
     async with server, client_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", ca_file=ca_file) as client:
         with pytest.raises(errors.ConnectionFailedError) as caught:
             await client.get_job("J")
-    assert "no TLS" in str(caught.value)
+    assert "TLS handshake" in str(caught.value)
 
 
-async def test_a_name_that_does_not_resolve():
+async def test_a_host_name_that_does_not_resolve_is_transient():
     async with client_of("https://team.invalid") as client:
         with pytest.raises(errors.ConnectionFailedError) as caught:
             await client.get_job("J")
@@ -179,8 +179,8 @@ async def test_a_name_that_does_not_resolve():
     assert "host name" in str(caught.value)
 
 
-async def test_closing_does_not_wait_for_the_goodbye_of_a_silent_peer(authority, ca_file):
-    """aiohttp lets go of a cancelled TLS connection while asyncio waits up to 30 s for the peer's close_notify."""
+async def test_closing_does_not_wait_for_the_close_notify_of_a_silent_peer(authority, ca_file):
+    """aiohttp releases a cancelled TLS connection while asyncio still waits up to 30 s for the peer's close_notify."""
     reached = asyncio.Event()
 
     async def handle(reader, writer):
@@ -205,8 +205,8 @@ async def test_closing_does_not_wait_for_the_goodbye_of_a_silent_peer(authority,
 
 
 @contextlib.asynccontextmanager
-async def proxy(answer=None):
-    """A CONNECT proxy; keeps the heads it got."""
+async def proxy(response=None):
+    """Run a CONNECT proxy that records the heads of the requests it receives."""
     heads, relays = [], set()
 
     async def copy(reader, writer):
@@ -219,8 +219,8 @@ async def proxy(answer=None):
     async def serve(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         heads.append(head.decode())
-        if answer is not None:
-            writer.write(answer)
+        if response is not None:
+            writer.write(response)
             await writer.drain()
             writer.transport.abort()
             return
@@ -243,7 +243,7 @@ async def proxy(answer=None):
 
 
 @pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
-async def test_the_environments_proxy_is_used_and_sees_no_credentials_of_ours(
+async def test_the_environments_proxy_is_used_and_does_not_see_the_teams_credentials(
     authority, ca_file, monkeypatch, variable
 ):
     async with tls_server(authority.issue_cert("127.0.0.1")) as port, proxy() as (proxy_port, heads):
@@ -255,7 +255,7 @@ async def test_the_environments_proxy_is_used_and_sees_no_credentials_of_ours(
     assert "the-key" not in heads[0]
 
 
-async def test_no_proxy_is_honoured(authority, ca_file, monkeypatch):
+async def test_no_proxy_is_honored(authority, ca_file, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     async with (
@@ -266,7 +266,7 @@ async def test_no_proxy_is_honoured(authority, ca_file, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("answer", "text", "disposition"),
+    ("response", "text", "disposition"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "status 407", "terminal"),
         (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "status 502", "transient"),
@@ -274,8 +274,8 @@ async def test_no_proxy_is_honoured(authority, ca_file, monkeypatch):
     ],
     ids=["407", "502", "closes"],
 )
-async def test_a_proxy_that_refuses_means_that_nothing_was_sent(monkeypatch, answer, text, disposition):
-    async with proxy(answer) as (port, _):
+async def test_nothing_is_sent_if_the_proxy_refuses_the_tunnel(monkeypatch, response, text, disposition):
+    async with proxy(response) as (port, _):
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:{MARKER}@127.0.0.1:{port}")
         async with client_of("https://team.invalid") as client:
             with pytest.raises(errors.ConnectionFailedError) as caught:
@@ -285,7 +285,7 @@ async def test_a_proxy_that_refuses_means_that_nothing_was_sent(monkeypatch, ans
     assert MARKER not in repr(caught.value) + repr(caught.value.__cause__)
 
 
-async def test_a_proxy_that_is_not_there(monkeypatch):
+async def test_an_unreachable_proxy_is_reported(monkeypatch):
     async with proxy() as (port, _):
         pass
     monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")
@@ -295,7 +295,7 @@ async def test_a_proxy_that_is_not_there(monkeypatch):
     assert "the proxy cannot be reached" in str(caught.value)
 
 
-async def test_a_proxy_of_another_kind_is_a_config_error(monkeypatch):
+async def test_an_unsupported_kind_of_proxy_is_a_config_error(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", f"socks5://user:{MARKER}@127.0.0.1:1")
     async with client_of("https://team.invalid") as client:
         with pytest.raises(errors.ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""The client against a real HTTP server: what is sent, what comes of each answer."""
+"""The client against a real HTTP server: what it sends, and how it handles each response."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def payload_of(data, chunk_id="000001"):
 
 
 class Team:
-    """A server that keeps what it was sent and answers by a function."""
+    """A server that records requests and responds with the result of a function."""
 
     def __init__(self):
         self.requests = []
-        self.answer = lambda _request, _body: web.json_response({"id": "J", "status": "NEW"})
+        self.respond = lambda _request, _body: web.json_response({"id": "J", "status": "NEW"})
         self.tokens = 0
 
     async def handle(self, request):
@@ -41,8 +41,8 @@ class Team:
             return web.json_response({"access_token": f"token-{self.tokens}", "expires_in": 899, "scope": "granted"})
         body = await request.read()
         self.requests.append((request.method, request.path_qs, request.headers.copy(), body))
-        answer = self.answer(request, body)
-        return await answer if asyncio.iscoroutine(answer) else answer
+        response = self.respond(request, body)
+        return await response if asyncio.iscoroutine(response) else response
 
 
 @pytest.fixture
@@ -78,19 +78,19 @@ async def connect(team):
         yield build
 
 
-# --------------------------------------------------------------------------------------------------------- what is sent
+# ----------------------------------------------------------------------------------------------------------- requests
 
 
-async def test_every_operation_reaches_its_address(team, connect):
+async def test_every_operation_sends_its_method_and_path(team, connect):
     client = connect()
-    answers = {
+    responses = {
         ("POST", f"{JOBS}/"): {"id": "J", "status": "NEW"},
         ("GET", f"{JOBS}/"): [{"id": "J", "status": "DONE"}],
         ("GET", f"{JOBS}/J"): {"id": "J", "status": "RUNNING"},
         ("GET", f"{JOBS}/J/chunks"): [{"id": "C", "type": "UPSERT"}],
         ("GET", "/api/cloud/team"): {"domain": "acme"},
     }
-    team.answer = lambda request, _body: web.json_response(answers.get((request.method, request.path), {}))
+    team.respond = lambda request, _body: web.json_response(responses.get((request.method, request.path), {}))
     assert (await client.create_job(Target("T"), COLUMNS)).id == "J"
     assert [job.status for job in await client.list_jobs()] == [JobStatus.DONE]
     assert (await client.get_job("J")).status is JobStatus.RUNNING
@@ -118,14 +118,14 @@ async def test_every_operation_reaches_its_address(team, connect):
     assert team.requests[6][3] == b""
 
 
-async def test_ids_are_quoted_on_the_wire_and_the_old_base_path_can_be_chosen(team, connect):
+async def test_ids_are_percent_encoded_and_the_old_base_path_can_be_chosen(team, connect):
     client = connect(pool_id=" pool one ", base_path="integration")
     await client.get_job("a/b%2F?x#ü")
     assert team.requests[0][1] == "/integration/api/v1/data-push/pool%20one/jobs/a%2Fb%252F%3Fx%23%C3%BC"
 
 
 @pytest.mark.parametrize("credentials", [AppKey("app"), UserApiKey("app"), OAUTH], ids=["app key", "api key", "oauth"])
-async def test_credentials_have_their_scheme(team, connect, credentials):
+async def test_credentials_are_sent_with_their_scheme(team, connect, credentials):
     client = connect(credentials)
     await client.get_job("J")
     expected = {AppKey: "AppKey app", UserApiKey: "Bearer app", OAuthClient: "Bearer token-1"}[type(credentials)]
@@ -134,27 +134,27 @@ async def test_credentials_have_their_scheme(team, connect, credentials):
     assert team.tokens == (credentials is OAUTH)
 
 
-async def test_two_hosts_are_two_teams(connect, team):
+async def test_the_team_is_the_host_of_the_url(connect, team):
     assert connect().team == team.address
     assert DataPushClient("https://acme.eu-1.celonis.cloud", "p", OAUTH).team == "acme.eu-1.celonis.cloud"
 
 
 @pytest.mark.parametrize("pool_id", ["", " ", "a/b", "a\nb"])
-def test_what_is_no_pool_id_is_refused(pool_id):
+def test_an_invalid_pool_id_is_refused(pool_id):
     with pytest.raises(errors.ConfigError) as caught:
         DataPushClient("https://acme", pool_id, OAUTH)
     assert caught.value.key == "pool_id"
 
 
 @pytest.mark.parametrize("url", ["http://acme.example/oauth2/token", "not a url"])
-def test_a_token_url_is_checked_as_the_team_url_is(url):
+def test_a_token_url_is_validated_like_a_team_url(url):
     with pytest.raises(errors.ConfigError) as caught:
         DataPushClient("https://acme", "pool", OAuthClient("c", "s", token_url=url))
     assert caught.value.key == "token_url"
 
 
-async def test_no_credentials_come_from_netrc(team, connect, monkeypatch, tmp_path):
-    """aiohttp's trust_env would send these instead of ours, or fail because there are two."""
+async def test_no_credentials_are_taken_from_netrc(team, connect, monkeypatch, tmp_path):
+    """aiohttp's trust_env would send these instead of the configured ones, or fail because there are two."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login mallory password other\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -186,10 +186,10 @@ def listed(*, age=0.0, **changes):
         ([{"type": "DELTA"}], None),
         ([], None),
     ],
-    ids=["one that fits", "two that fit", "age unknown", "older", "of another type", "none"],
+    ids=["one match", "two matches", "unknown age", "older", "another type", "none"],
 )
-async def test_a_201_without_a_body_is_found_in_the_list_only_if_that_is_certain(team, connect, jobs, found):
-    team.answer = lambda request, _body: (
+async def test_a_job_created_by_a_201_without_a_body_is_found_only_if_exactly_one_matches(team, connect, jobs, found):
+    team.respond = lambda request, _body: (
         web.Response(status=201) if request.method == "POST" else web.json_response([listed(**job) for job in jobs])
     )
     create = connect().create_job(Target("T"), COLUMNS)
@@ -201,7 +201,7 @@ async def test_a_201_without_a_body_is_found_in_the_list_only_if_that_is_certain
 
 
 async def test_a_201_with_a_location_names_the_job(team, connect):
-    team.answer = lambda request, _body: (
+    team.respond = lambda request, _body: (
         web.Response(status=201, headers={"Location": f"{JOBS}/J%207"})
         if request.method == "POST"
         else web.json_response({"id": request.path.rpartition("/")[2], "status": "NEW"})
@@ -209,21 +209,21 @@ async def test_a_201_with_a_location_names_the_job(team, connect):
     assert (await connect().create_job(Target("T"), COLUMNS)).id == "J 7"
 
 
-async def test_a_created_job_that_cannot_be_read_is_of_unknown_outcome(team, connect):
-    team.answer = lambda _request, _body: web.json_response({"status": "NEW"})
+async def test_a_create_response_that_cannot_be_parsed_leaves_the_outcome_unknown(team, connect):
+    team.respond = lambda _request, _body: web.json_response({"status": "NEW"})
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await connect().create_job(Target("T"), COLUMNS)
     assert caught.value.disposition == "outcome_unknown"
 
 
-async def test_a_job_that_is_gone_is_deleted(team, connect):
-    team.answer = lambda _request, _body: web.Response(status=404)
+async def test_deleting_a_job_that_is_already_gone_succeeds(team, connect):
+    team.respond = lambda _request, _body: web.Response(status=404)
     await connect().delete_job("J")
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 async def test_any_2xx_accepts_upload_submit_and_delete(team, connect, status):
-    team.answer = lambda _request, _body: web.Response(status=status)
+    team.respond = lambda _request, _body: web.Response(status=status)
     client = connect()
     await client.upload_chunk("J", payload_of(b"x"), "UPSERT")
     await client.submit_job("J", duplicate_removal_column=None)
@@ -233,12 +233,12 @@ async def test_any_2xx_accepts_upload_submit_and_delete(team, connect, status):
 # -------------------------------------------------------------------------------------------------------- authentication
 
 
-async def test_a_401_gets_one_new_token_and_one_replay(team, connect):
-    def answer(request, body):
+async def test_a_401_leads_to_one_new_token_and_one_replay(team, connect):
+    def respond(request, body):
         fresh = request.headers["Authorization"] == "Bearer token-2"
         return web.json_response({"id": "J", "status": "NEW"}) if fresh else web.Response(status=401)
 
-    team.answer = answer
+    team.respond = respond
     client = connect(OAUTH)
     await client.upload_chunk("J", payload_of(b"data" * 1000), "UPSERT")
     assert len(team.requests) == 2
@@ -248,52 +248,52 @@ async def test_a_401_gets_one_new_token_and_one_replay(team, connect):
 
 
 async def test_a_second_401_is_final(team, connect):
-    team.answer = lambda _request, _body: web.Response(status=401)
+    team.respond = lambda _request, _body: web.Response(status=401)
     with pytest.raises(errors.AuthenticationError):
         await connect(OAUTH).create_job(Target("T"), COLUMNS)
     assert (len(team.requests), team.tokens) == (2, 2)
 
 
-async def test_many_calls_refused_at_once_share_one_new_token(team, connect):
-    def answer(request, body):
+async def test_concurrent_calls_that_get_a_401_share_one_new_token(team, connect):
+    def respond(request, body):
         fresh = request.headers["Authorization"] == "Bearer token-2"
         return web.json_response({"id": "J", "status": "NEW"}) if fresh else web.Response(status=401)
 
-    team.answer = answer
+    team.respond = respond
     client = connect(OAUTH)
     await asyncio.gather(*(client.get_job("J") for _ in range(20)))
     assert team.tokens == 2
 
 
 async def test_a_401_for_a_static_key_is_final(team, connect):
-    team.answer = lambda _request, _body: web.Response(status=401)
+    team.respond = lambda _request, _body: web.Response(status=401)
     with pytest.raises(errors.AuthenticationError):
         await connect().get_job("J")
     assert len(team.requests) == 1
 
 
-# --------------------------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------------------------------- responses
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_are_told_and_not_followed(team, connect, status):
+async def test_redirects_are_reported_and_not_followed(team, connect, status):
     location = "https://evil.example/path?token=abc"
-    team.answer = lambda _request, _body: web.Response(status=status, headers={"Location": location})
+    team.respond = lambda _request, _body: web.Response(status=status, headers={"Location": location})
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await connect().submit_job("J", duplicate_removal_column=None)
     assert "evil.example" in str(caught.value)
     assert "token=abc" not in str(caught.value)
-    assert caught.value.disposition == "outcome_unknown"  # who sent it is no witness
+    assert caught.value.disposition == "outcome_unknown"  # a redirect does not prove whether the submit took effect
     assert len(team.requests) == 1
 
 
-IMPOSTORS = {
+FOREIGN_BODIES = {
     "a login page": "<!DOCTYPE html><html><title>Sign in</title></html>",
-    "a login page after blanks": "\r\n  <html>Sign in</html>",
-    "plain words": "Please sign in",
-    "an error document": '{"error": "Unauthorized"}',
+    "a login page after whitespace": "\r\n  <html>Sign in</html>",
+    "plain text": "Please sign in",
+    "a JSON error": '{"error": "Unauthorized"}',
     "a list of errors": '{"errors": [{"error": "login required"}]}',
-    "half a document": '{"id": "J", "status": "QUEU',
+    "truncated JSON": '{"id": "J", "status": "QUEU',
 }
 ACKNOWLEDGED = {
     "submit": (
@@ -317,32 +317,32 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_what_the_platform_did_not_say_acknowledges_nothing(team, connect, call):
-    """A proxy that asks for its own password answers 200 too."""
+async def test_a_body_that_is_not_from_the_platform_acknowledges_nothing(team, connect, call):
+    """A proxy that requests its own password also responds with 200."""
     client = connect()
     good, bad = ACKNOWLEDGED[call]
     for body in good:
-        team.answer = lambda _request, _body, text=body: web.Response(text=text)
+        team.respond = lambda _request, _body, text=body: web.Response(text=text)
         await CALLS[call](client)
-    for body in [*IMPOSTORS.values(), *bad]:
-        team.answer = lambda _request, _body, text=body: web.Response(text=text)
-        with pytest.raises(errors.UnexpectedResponseError, match="not the platform's") as caught:
+    for body in [*FOREIGN_BODIES.values(), *bad]:
+        team.respond = lambda _request, _body, text=body: web.Response(text=text)
+        with pytest.raises(errors.UnexpectedResponseError, match="not from the platform") as caught:
             await CALLS[call](client)
         assert caught.value.disposition == ("transient" if call == "delete" else "outcome_unknown"), body
         assert "proxy" in caught.value.hint
 
 
-@pytest.mark.parametrize("body", ["", *IMPOSTORS.values()])
-async def test_what_the_platform_did_not_say_tells_nothing(team, connect, body):
+@pytest.mark.parametrize("body", ["", *FOREIGN_BODIES.values()])
+async def test_a_read_whose_body_is_not_from_the_platform_is_transient(team, connect, body):
     client = connect()
-    team.answer = lambda _request, _body: web.Response(text=body)
+    team.respond = lambda _request, _body: web.Response(text=body)
     for read in (client.get_job("J"), client.list_jobs(), client.list_chunks("J")):
         with pytest.raises(errors.UnexpectedResponseError) as caught:
             await read
         assert caught.value.disposition == "transient"
 
 
-async def test_an_answer_is_bounded(team, connect, monkeypatch):
+async def test_the_size_of_a_response_is_bounded(team, connect, monkeypatch):
     async def endless(request):
         response = web.StreamResponse()
         await response.prepare(request)
@@ -351,17 +351,17 @@ async def test_an_answer_is_bounded(team, connect, monkeypatch):
                 await response.write(b" " * 65536)
         return response
 
-    team.answer = lambda request, _body: endless(request)
+    team.respond = lambda request, _body: endless(request)
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await connect().get_job("J")
     assert caught.value.disposition == "terminal"
     assert "4194304" in str(caught.value)
 
 
-async def test_lists_may_be_larger_than_other_answers(team, connect):
+async def test_lists_may_be_larger_than_other_responses(team, connect):
     jobs = [{"id": f"J{n}", "status": "DONE", "logs": ["x" * 1000]} for n in range(6000)]
     text = json.dumps(jobs)
-    team.answer = lambda _request, _body: web.Response(text=text, content_type="application/json")
+    team.respond = lambda _request, _body: web.Response(text=text, content_type="application/json")
     assert len(await connect().list_jobs()) == 6000
 
 
@@ -374,8 +374,8 @@ async def test_lists_may_be_larger_than_other_answers(team, connect):
     ],
     ids=["get", "list", "create"],
 )
-async def test_a_page_instead_of_json_is_told(team, connect, call, disposition):
-    team.answer = lambda _request, _body: web.Response(text="<html>maintenance</html>", content_type="text/html")
+async def test_an_html_page_instead_of_json_is_reported(team, connect, call, disposition):
+    team.respond = lambda _request, _body: web.Response(text="<html>maintenance</html>", content_type="text/html")
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         await call(connect())
     assert caught.value.disposition == disposition
@@ -392,8 +392,8 @@ async def test_a_page_instead_of_json_is_told(team, connect, call, disposition):
     ],
     ids=["get", "delete", "create", "upload", "submit"],
 )
-async def test_nobody_resends_blindly_after_a_5xx(team, connect, call, disposition):
-    team.answer = lambda _request, _body: web.json_response({"reference": "R-1", "message": "boom"}, status=502)
+async def test_a_5xx_is_transient_for_idempotent_calls_and_unknown_for_others(team, connect, call, disposition):
+    team.respond = lambda _request, _body: web.json_response({"reference": "R-1", "message": "boom"}, status=502)
     with pytest.raises(errors.ServerError) as caught:
         await call(connect())
     assert caught.value.disposition == disposition
@@ -401,29 +401,29 @@ async def test_nobody_resends_blindly_after_a_5xx(team, connect, call, dispositi
     assert team.address in str(caught.value)
 
 
-async def test_a_429_carries_the_wait(team, connect):
-    team.answer = lambda _request, _body: web.Response(status=429, headers={"Retry-After": "7"})
+async def test_a_429_carries_its_wait(team, connect):
+    team.respond = lambda _request, _body: web.Response(status=429, headers={"Retry-After": "7"})
     with pytest.raises(errors.RateLimitedError) as caught:
         await connect().submit_job("J", duplicate_removal_column=None)
     assert caught.value.retry_after_seconds == 7
 
 
-async def test_a_token_endpoint_in_trouble_is_no_trouble_of_the_submit(team, connect):
+async def test_a_failing_token_endpoint_does_not_make_a_submit_unknown(team, connect):
     async def broken(request):
         return web.Response(status=503)
 
     team.handle_token = broken
     client = connect(OAuthClient("c", "s", token_url=f"http://{team.address}/other/token"))
-    team.answer = lambda _request, _body: web.Response(status=503)
+    team.respond = lambda _request, _body: web.Response(status=503)
     with pytest.raises(errors.ServerError) as caught:
         await client.submit_job("J", duplicate_removal_column=None)
     assert caught.value.disposition == "transient"
     assert [path for _, path, _, _ in team.requests] == ["/other/token"]
 
 
-async def test_each_answer_tells_the_servers_time(team, connect):
+async def test_each_response_reports_the_servers_time(team, connect):
     seen = []
-    team.answer = lambda _request, _body: web.json_response(
+    team.respond = lambda _request, _body: web.json_response(
         {"id": "J", "status": "NEW"}, headers={"Date": "Sun, 01 Mar 2026 13:46:00 GMT"}
     )
     client = connect(on_server_date=lambda server, local: seen.append((server, local)))
@@ -434,8 +434,8 @@ async def test_each_answer_tells_the_servers_time(team, connect):
     assert all(before <= local <= time.monotonic() for _, local in seen)
 
 
-async def test_a_slow_answer_tells_no_time(team, connect):
-    """Where the Date lies in a long call is not known."""
+async def test_a_slow_response_reports_no_time(team, connect):
+    """In a long call it is not known when the server set the Date header."""
 
     class Leaping(SystemClock):
         def __init__(self):
@@ -446,16 +446,16 @@ async def test_a_slow_answer_tells_no_time(team, connect):
 
     clock, seen = Leaping(), []
 
-    def answer(request, body):
+    def respond(request, body):
         clock.ahead += 60
         return web.json_response({"id": "J", "status": "NEW"})
 
-    team.answer = answer
+    team.respond = respond
     await connect(clock=clock, on_server_date=lambda *pair: seen.append(pair)).get_job("J")
     assert not seen
 
 
-# -------------------------------------------------------------------------------------------------------------- life time
+# --------------------------------------------------------------------------------------------------------------- lifetime
 
 
 async def test_a_closed_client_refuses_calls(connect, team):
@@ -468,9 +468,9 @@ async def test_a_closed_client_refuses_calls(connect, team):
         await client.get_job("J")
 
 
-async def test_connections_are_kept_between_calls(connect, team):
+async def test_connections_are_reused_between_calls(connect, team):
     ports = []
-    team.answer = lambda request, _body: (
+    team.respond = lambda request, _body: (
         ports.append(request.transport.get_extra_info("peername")[1]),
         web.json_response({"id": "J", "status": "NEW"}),
     )[1]
@@ -481,7 +481,7 @@ async def test_connections_are_kept_between_calls(connect, team):
     assert len(set(ports)) == 1
 
 
-async def test_the_system_watches_every_connection(connect, team):
+async def test_every_connection_has_tcp_keepalive_and_a_user_timeout(connect, team):
     client = connect()
     await client.get_job("J")
     (sock,) = client._transport._sockets
@@ -495,14 +495,14 @@ async def test_the_system_watches_every_connection(connect, team):
         assert idle + interval * probes < 60
 
 
-async def test_closing_ends_calls_under_way(connect, team):
+async def test_closing_ends_calls_in_flight(connect, team):
     arrived = asyncio.Event()
 
     async def never(request):
         arrived.set()
         await asyncio.Event().wait()
 
-    team.answer = lambda request, _body: never(request)
+    team.respond = lambda request, _body: never(request)
     client = connect()
     call = asyncio.create_task(client.get_job("J"))
     await arrived.wait()

@@ -36,7 +36,7 @@ class Transport:
 
 
 class Writer:
-    """Takes what a body writes."""
+    """Records what a body writes."""
 
     def __init__(self, *, fail_after=None):
         self.transport = Transport()
@@ -87,7 +87,7 @@ async def test_a_body_is_one_part_named_file_of_exact_length(tmp_path, kind, len
     assert data in writer.sent
 
 
-async def test_memory_is_sent_as_views_of_itself():
+async def test_memory_is_sent_as_views_without_copying():
     data = bytearray(3 * body_module.SLICE_BYTES)
     writer = Writer()
     await body_of(memoryview(data)).write(writer)
@@ -96,7 +96,7 @@ async def test_memory_is_sent_as_views_of_itself():
     assert all(view.obj is data for view in views)
 
 
-async def test_views_of_other_items_are_sent_as_bytes():
+async def test_a_view_of_multibyte_items_is_sent_as_bytes():
     data = memoryview(bytes(range(8))).cast("I")
     body = body_of(data)
     writer = Writer()
@@ -105,7 +105,7 @@ async def test_views_of_other_items_are_sent_as_bytes():
     assert len(writer.sent) == body.size
 
 
-async def test_other_tasks_get_their_turn_after_each_slice():
+async def test_other_tasks_run_after_each_slice():
     turns = 0
 
     async def other():
@@ -120,14 +120,14 @@ async def test_other_tasks_get_their_turn_after_each_slice():
     assert turns >= 20
 
 
-async def test_the_moment_of_the_last_byte_is_noted():
+async def test_the_time_of_the_last_byte_is_recorded():
     body = body_of(memoryview(bytes(2 * body_module.SLICE_BYTES)), now=lambda: 7.0)
     assert body.sent_at is None
     await body.write(Writer())
     assert (body.bytes_sent, body.sent_at) == (body.size, 7.0)
 
 
-async def test_a_body_is_sent_once():
+async def test_a_body_can_be_sent_only_once():
     body = body_of(memoryview(b"x"))
     await body.write(Writer())
     assert body.consumed
@@ -137,7 +137,7 @@ async def test_a_body_is_sent_once():
         body.decode()
 
 
-async def test_a_closed_connection_is_seen_before_the_first_byte():
+async def test_a_closed_connection_is_detected_before_the_first_byte():
     body, writer = body_of(memoryview(b"x")), Writer()
     writer.transport.closing = True
     with pytest.raises(aiohttp.ClientConnectionResetError):
@@ -145,7 +145,7 @@ async def test_a_closed_connection_is_seen_before_the_first_byte():
     assert not body.is_started
 
 
-async def test_parts_of_files_and_of_memory_follow_one_another(tmp_path):
+async def test_parts_of_files_and_of_memory_are_sent_in_order(tmp_path):
     data = os.urandom(2 * files._PIECE_BYTES + 7)
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(data)
@@ -188,17 +188,17 @@ async def test_a_file_is_read_ahead_while_its_bytes_are_sent(tmp_path, monkeypat
     assert len(reads) == 5
 
 
-async def test_a_body_that_is_cancelled_closes_its_file(tmp_path, monkeypatch):
+async def test_a_cancelled_body_closes_its_file(tmp_path, monkeypatch):
     path = tmp_path / "chunk"
     path.write_bytes(bytes(4 * files._PIECE_BYTES))
     opened = []
     original = files.aiofiles.open
 
-    async def remembered(*args):
+    async def recorded(*args):
         opened.append(await original(*args))
         return opened[-1]
 
-    monkeypatch.setattr(files.aiofiles, "open", remembered)
+    monkeypatch.setattr(files.aiofiles, "open", recorded)
 
     class Stuck(Writer):
         async def write(self, piece):
@@ -216,21 +216,21 @@ async def test_a_body_that_is_cancelled_closes_its_file(tmp_path, monkeypatch):
     assert [file.closed for file in opened] == [True]
 
 
-async def test_a_body_that_is_cancelled_while_its_file_opens_closes_it(tmp_path, monkeypatch):
+async def test_a_body_cancelled_while_its_file_is_being_opened_closes_it(tmp_path, monkeypatch):
     path = tmp_path / "chunk"
     path.write_bytes(bytes(1000))
-    opened, may_open, begun = [], asyncio.Event(), asyncio.Event()
+    opened, may_open, started = [], asyncio.Event(), asyncio.Event()
     original = files.aiofiles.open
 
     async def slow(*args):
-        begun.set()
+        started.set()
         await may_open.wait()
         opened.append(await original(*args))
         return opened[-1]
 
     monkeypatch.setattr(files.aiofiles, "open", slow)
     task = asyncio.create_task(body_of(file_slice(path, 0, 1000)).write(Writer()))
-    await begun.wait()
+    await started.wait()
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0)
@@ -241,24 +241,24 @@ async def test_a_body_that_is_cancelled_while_its_file_opens_closes_it(tmp_path,
     assert [file.closed for file in opened] == [True]
 
 
-async def test_a_file_that_ends_early_is_an_error_of_the_source(tmp_path):
+async def test_a_file_that_ends_early_is_a_source_error(tmp_path):
     path = tmp_path / "chunk"
     path.write_bytes(b"x" * 100)
     body = body_of(file_slice(path, 50, 51))
     with pytest.raises(SourceReadError) as caught:
         await body.write(Writer())
     assert body.error is caught.value
-    assert "1 bytes early" in str(caught.value)
+    assert "1 byte early" in str(caught.value)
     assert str(path) in str(caught.value)
     assert not body.is_complete
 
 
-async def test_a_file_that_cannot_be_read_is_an_error_of_the_source(tmp_path):
+async def test_a_file_that_cannot_be_read_is_a_source_error(tmp_path):
     with pytest.raises(SourceReadError):
         await body_of(file_slice(tmp_path / "gone", 0, 1)).write(Writer())
 
 
-async def test_a_lost_connection_is_no_error_of_the_source(tmp_path):
+async def test_a_lost_connection_is_not_a_source_error(tmp_path):
     path = tmp_path / "chunk"
     path.write_bytes(b"x" * 100)
     body = body_of(file_slice(path, 0, 100))
@@ -267,7 +267,7 @@ async def test_a_lost_connection_is_no_error_of_the_source(tmp_path):
     assert body.error is None
 
 
-async def test_what_waits_in_buffers_is_counted_and_can_be_dropped():
+async def test_buffered_bytes_are_counted_and_can_be_dropped():
     body, writer = body_of(memoryview(b"x")), Writer()
     assert body.unsent_bytes() == 0
     body.abort()
@@ -279,8 +279,8 @@ async def test_what_waits_in_buffers_is_counted_and_can_be_dropped():
     assert body.unsent_bytes() == 0
 
 
-class Hand:
-    """A loop's time by hand: runs what the watch schedules."""
+class ManualLoop:
+    """An event loop with manual time; it runs what the watch schedules."""
 
     def __init__(self, monkeypatch, upload):
         self.now = 0.0
@@ -320,7 +320,7 @@ def watched(monkeypatch):
         read_timeout_seconds=120,
         clock=SystemClock(),
     )
-    hand = Hand(monkeypatch, upload)
+    loop = ManualLoop(monkeypatch, upload)
     unsent = 0
     upload.body.unsent_bytes = lambda: unsent
 
@@ -328,11 +328,11 @@ def watched(monkeypatch):
         nonlocal unsent
         unsent = value
 
-    hand.set_unsent = set_unsent
-    return hand
+    loop.set_unsent = set_unsent
+    return loop
 
 
-def test_a_stalled_peer_is_noticed_within_sixty_seconds(watched):
+def test_a_stalled_peer_is_detected_within_sixty_seconds(watched):
     watched.upload.body.bytes_sent = 500
     watched.set_unsent(400)
     watched.start()
@@ -341,7 +341,7 @@ def test_a_stalled_peer_is_noticed_within_sixty_seconds(watched):
     assert (watched.upload.timed_out, watched.upload.limit_seconds) == ("write", 50)
 
 
-def test_bytes_that_leave_the_kernel_are_movement(watched):
+def test_bytes_that_leave_the_kernel_count_as_progress(watched):
     watched.upload.body.bytes_sent = watched.upload.body.size
     watched.start()
     left = [100_000]
@@ -354,7 +354,7 @@ def test_bytes_that_leave_the_kernel_are_movement(watched):
     assert watched.expired_at is None
 
 
-def test_a_silent_peer_that_has_all_gets_the_read_timeout(watched):
+def test_a_silent_peer_that_has_the_whole_body_gets_the_read_timeout(watched):
     watched.upload.body.bytes_sent = watched.upload.body.size
     watched.start()
     watched.run_until(1000)
@@ -362,13 +362,13 @@ def test_a_silent_peer_that_has_all_gets_the_read_timeout(watched):
     assert watched.upload.timed_out == "read"
 
 
-def test_the_watch_waits_for_the_connection(watched):
+def test_the_watch_does_not_expire_before_the_connection_exists(watched):
     watched.start()
     watched.run_until(1000)
     assert watched.expired_at is None
 
 
-def test_a_machine_that_slept_does_not_blame_the_peer(watched):
+def test_time_in_which_the_machine_slept_is_not_a_stall(watched):
     watched.upload.body.bytes_sent = 500
     watched.start()
     watched.run_until(10)

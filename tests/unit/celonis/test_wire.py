@@ -48,7 +48,7 @@ def test_create_sends_the_whole_schema():
     }
 
 
-def test_create_leaves_out_what_is_not_set():
+def test_create_omits_what_is_not_set():
     request = wire.build_create_job("pool", Target("T"), COLUMNS[:1], base_path="integration")
     assert request.path == "/integration/api/v1/data-push/pool/jobs/"
     assert request.json["type"] == "REPLACE"
@@ -56,7 +56,7 @@ def test_create_leaves_out_what_is_not_set():
     assert not {"connectionId", "fallbackVarcharLength", "csvParsingOptions"} & set(request.json)
 
 
-def test_csv_chunks_are_described_in_every_field():
+def test_create_sets_every_csv_parsing_option():
     options = wire.build_create_job("pool", Target("T", file_type="CSV"), COLUMNS).json["csvParsingOptions"]
     assert options == {
         "charSet": "UTF-8",
@@ -97,17 +97,17 @@ JOBS = "/data-ingestion/api/v1/data-push/pool/jobs"
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_each_operation_has_its_path(request_, method, target):
+def test_each_operation_has_its_method_and_path(request_, method, target):
     assert (request_.method, request_.target) == (method, target)
 
 
 @pytest.mark.parametrize("segment", ["", ".", ".."])
-def test_a_segment_that_would_change_the_path_is_refused(segment):
+def test_an_id_that_would_change_the_path_is_refused(segment):
     with pytest.raises(errors.ConfigError):
         wire.build_get_job("pool", segment)
 
 
-def test_token_requests_by_both_methods():
+def test_token_requests_with_both_authentication_methods():
     client = OAuthClient("id:1", "s/+", scope="a b")
     basic = oauth.build_token_request(client, "basic")
     assert basic.form == {"grant_type": "client_credentials", "scope": "a b"}
@@ -124,7 +124,7 @@ def test_token_requests_by_both_methods():
     assert "scope" not in oauth.build_token_request(OAuthClient("i", "s", scope=""), "basic").form
 
 
-# --------------------------------------------------------------------------------------------------------------- addresses
+# -------------------------------------------------------------------------------------------------------------------- URLs
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_token_requests_by_both_methods():
         ("http://[::1]:99", "http://[::1]:99", "[::1]:99"),
     ],
 )
-def test_a_team_is_the_host_of_its_address(url, origin, team):
+def test_the_team_is_the_host_of_its_url(url, origin, team):
     assert wire.parse_team_url(url) == (origin, team)
 
 
@@ -161,21 +161,21 @@ def test_a_team_is_the_host_of_its_address(url, origin, team):
         "https://acme\x00",
     ],
 )
-def test_an_address_that_credentials_must_not_go_to_is_refused(url):
+def test_a_url_that_must_not_receive_credentials_is_refused(url):
     with pytest.raises(errors.ConfigError) as caught:
         wire.parse_team_url(url)
     assert caught.value.key == "url"
     assert "p4ss" not in str(caught.value)
 
 
-# ----------------------------------------------------------------------------------------------------------------- answers
+# --------------------------------------------------------------------------------------------------------------- responses
 
 
 def parse_job(raw):
     return wire.parse_job(json.dumps(raw).encode(), operation="read job J")
 
 
-def test_a_job_with_unknown_fields_and_nothing_optional():
+def test_a_job_may_have_unknown_fields_and_lack_optional_ones():
     assert parse_job({"id": "J", "status": "NEW", "surprise": {"x": 1}}).status is JobStatus.NEW
     job = parse_job(
         {"id": "J", "status": "ERROR", "targetName": "T", "type": "DELTA", "logs": ["a", "b"], "lastModified": 0}
@@ -199,7 +199,7 @@ def test_a_job_with_unknown_fields_and_nothing_optional():
     ],
     ids=repr,
 )
-def test_what_is_no_job_is_unexpected(raw):
+def test_an_invalid_job_is_unexpected(raw):
     with pytest.raises(errors.UnexpectedResponseError):
         parse_job(raw)
 
@@ -208,12 +208,12 @@ def test_what_is_no_job_is_unexpected(raw):
 @pytest.mark.parametrize(
     "parse", [wire.parse_job, wire.parse_jobs, wire.parse_chunks, wire.parse_object, oauth.parse_token]
 )
-def test_what_is_no_json_is_unexpected(parse, body):
+def test_a_body_that_is_not_json_is_unexpected(parse, body):
     with pytest.raises(errors.UnexpectedResponseError):
         parse(body, operation="op")
 
 
-def test_lists_of_jobs_and_chunks():
+def test_lists_of_jobs_and_chunks_are_parsed():
     assert [job.id for job in wire.parse_jobs(b'[{"id": "a", "status": "NEW"}]', operation="op")] == ["a"]
     chunks = wire.parse_chunks(b'[{"id": "a", "type": "UPSERT", "checksum": "abc"}, {"id": "b"}]', operation="op")
     assert [(chunk.id, chunk.type, chunk.checksum) for chunk in chunks] == [("a", "UPSERT", "abc"), ("b", "", None)]
@@ -246,7 +246,7 @@ def test_datetimes_come_as_epoch_milliseconds_or_iso(value, expected):
 @pytest.mark.parametrize(
     ("raw", "lifetime"), [({"expires_in": 899}, 899.0), ({"expires_in": "899"}, 899.0), ({}, 300.0)], ids=repr
 )
-def test_a_token_and_its_life(raw, lifetime):
+def test_a_token_response_has_a_token_and_its_lifetime(raw, lifetime):
     grant = oauth.parse_token(json.dumps({"access_token": "tok", "scope": "s", **raw}).encode(), operation="op")
     assert (grant.access_token, grant.lifetime_seconds, grant.scope) == ("tok", lifetime, "s")
     assert "tok" not in repr(grant)
@@ -267,7 +267,7 @@ def test_a_token_and_its_life(raw, lifetime):
     ],
     ids=repr,
 )
-def test_a_grant_that_cannot_be_used_is_unexpected_and_not_quoted(raw):
+def test_an_unusable_token_response_is_unexpected_and_not_quoted(raw):
     with pytest.raises(errors.UnexpectedResponseError) as caught:
         oauth.parse_token(json.dumps(raw).encode(), operation="op")
     assert "tok" not in str(caught.value).replace("access_token", "").replace("token_type", "")
@@ -285,8 +285,8 @@ def test_a_grant_that_cannot_be_used_is_unexpected_and_not_quoted(raw):
         (409, errors.ConflictError, "another job"),
         (413, errors.PayloadTooLargeError, "chunk_bytes"),
         (429, errors.RateLimitedError, "quota"),
-        (400, errors.InvalidRequestError, "refuses"),
-        (418, errors.InvalidRequestError, "refuses"),
+        (400, errors.InvalidRequestError, "rejects"),
+        (418, errors.InvalidRequestError, "rejects"),
         (500, errors.ServerError, "again"),
         (503, errors.ServerError, "again"),
         (304, errors.UnexpectedResponseError, "URL"),
@@ -337,7 +337,7 @@ def test_each_status_has_its_error_and_remedy(status, kind, hint):
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_all_known_shapes_of_error_bodies(body, text, code, request_id):
+def test_all_known_shapes_of_error_bodies_are_parsed(body, text, code, request_id):
     error = error_of(400, body)
     assert text in error.message
     assert (error.code, error.request_id) == (code, request_id)
@@ -358,7 +358,7 @@ def test_a_long_text_is_cut():
 @pytest.mark.parametrize(
     "form", [lambda s: s, lambda s: base64.b64encode(s.encode()).decode(), lambda s: s.replace("/", "%2F")]
 )
-def test_an_answer_that_repeats_a_secret_is_not_quoted(form):
+def test_a_secret_that_a_response_repeats_is_not_quoted(form):
     error = error_of(
         401,
         {"message": "bad key " + form("top/secret"), "errorCode": form("top/secret"), "reference": form("top/secret")},
@@ -390,7 +390,7 @@ def test_an_answer_that_repeats_a_secret_is_not_quoted(form):
     ],
     ids=repr,
 )
-def test_the_wait_that_an_answer_asks_for(headers, body, expected):
+def test_the_wait_that_a_response_asks_for(headers, body, expected):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     assert error_responses.retry_after_seconds(headers, raw, NOW) == expected
     assert error_of(429, raw, headers).retry_after_seconds == expected
@@ -416,10 +416,10 @@ def test_the_wait_that_an_answer_asks_for(headers, body, expected):
         (429, b"", None, errors.RateLimitedError, ""),
     ],
 )
-def test_errors_of_the_token_endpoint(status, body, code, kind, hint):
+def test_errors_of_the_token_endpoint_have_their_class_code_and_hint(status, body, code, kind, hint):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer = wire.ApiResponse(status, {}, raw)
-    assert error_responses.token_error_code(answer) == code
-    error = error_responses.parse_token_error(answer, operation="get a token", scope="the.scope", now=NOW, secrets=())
+    response = wire.ApiResponse(status, {}, raw)
+    assert error_responses.token_error_code(response) == code
+    error = error_responses.parse_token_error(response, operation="get a token", scope="the.scope", now=NOW, secrets=())
     assert type(error) is kind
     assert hint in error.hint
