@@ -133,7 +133,7 @@ class _Check:
                 rows = self._column(number, index, chunk, first_row)
                 if rows != group.rows:
                     raise self._damaged(
-                        f"{rows} rows in column {column.name}, the footer promises {group.rows}", number
+                        f"{rows} rows in column {column.name}, the footer says {group.rows}", number
                     )
 
     def _needs_reading(self, number: int, index: int, column: Column) -> bool:

@@ -132,7 +132,7 @@ class JobRunner:
                 job_id=job_id,
                 hint="check the table's row count and _CELONIS_CHANGE_DATE before pushing again",
             )
-        return JobVanishedError(f"job {job_id} disappeared before it was submitted", job_id=job_id)
+        return JobVanishedError(f"job {job_id} disappeared before a submit was accepted", job_id=job_id)
 
     async def discard(self, job_id: JobId) -> None:
         """Delete the unsubmitted job. A failure is only recorded and emitted as an event: the platform deletes the job in time anyway."""

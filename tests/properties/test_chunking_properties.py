@@ -1,4 +1,4 @@
-"""Concatenated chunks are the input, each within its limit, the same at every pass."""
+"""Concatenated chunks are the input. Each is within its limit, and every pass yields the same chunks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def leaves(chunk: Chunk, max_bytes: int) -> list[Chunk]:
 
 @settings(max_examples=300, deadline=None)
 @given(tables=st.lists(ROWS, max_size=6), max_bytes=st.integers(1, 2000))
-def test_chunks_are_the_input_within_limits(tables, max_bytes):
+def test_concatenated_chunks_are_the_input_and_each_is_within_its_limit(tables, max_bytes):
     batches, row = [], 0
     for table in tables:
         whole = pa.RecordBatch.from_pylist([{"a": a, "b": b} for a, b in table], schema=SCHEMA)

@@ -1,4 +1,4 @@
-"""Any table, written in any way: its pieces hold its rows. Any damage to a footer: an error of the source, or the decoding path."""
+"""Blocks of a Parquet file hold its rows, however it was written. A damaged footer is an error of the source, or its rows are decoded."""
 
 import functools
 import io
@@ -73,12 +73,12 @@ def bytes_of(data):
 
 
 def opened(paths):
-    # pieces of some row groups: model_construct lets chunks be smaller than a setting may make them
+    # Blocks of a few row groups: model_copy does not validate, so chunks can be smaller than the setting allows.
     options = EngineSettings().model_copy(update={"chunk_bytes": 2000})
     return open_source(paths, settings=options, filesystem=LocalFileSystem())
 
 
-def settled(source):
+def infer(source):
     inference = SchemaInference(source.schema(), is_text=False)
     for batch in source.sample(1 << 20):
         inference.observe(batch)
@@ -87,36 +87,36 @@ def settled(source):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("pieces")
+    return tmp_path_factory.mktemp("blocks")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables(), options=st.lists(OPTIONS, min_size=1, max_size=3), copies=st.integers(1, 4))
-def test_pieces_of_any_file_hold_its_rows_in_order(folder, table, options, copies):
+def test_blocks_of_any_file_hold_its_rows_in_order(folder, table, options, copies):
     paths = []
     for number in range(copies):
         paths.append(folder / f"{number}.parquet")
-        way = options[number % len(options)]
-        pq.write_table(table, paths[-1], use_deprecated_int96_timestamps=True, **way)
+        writer_options = options[number % len(options)]
+        pq.write_table(table, paths[-1], use_deprecated_int96_timestamps=True, **writer_options)
     source = opened(paths)
-    schema = settled(source)
+    schema = infer(source)
     expected = pa.concat_tables([table] * copies)
-    found, answers = [], []
-    for piece in source.passthrough_blocks(schema):
-        payload = checked_payload("000000", piece, schema, digests=("md5",), filesystem=LocalFileSystem())
+    found, read_by_duckdb = [], []
+    for block in source.passthrough_blocks(schema):
+        payload = checked_payload("000000", block, schema, digests=("md5",), filesystem=LocalFileSystem())
         data = bytes_of(payload.data)
         assert len(data) == payload.size
         found.append(pq.ParquetFile(io.BytesIO(data), coerce_int96_timestamp_unit="us").read().cast(table.schema))
-        assert found[-1].equals(expected.slice(piece.source_rows[0], piece.rows))
-        answers.append(by_duckdb(data, folder, table.schema))
+        assert found[-1].equals(expected.slice(block.source_rows[0], block.rows))
+        read_by_duckdb.append(duckdb_table(data, folder, table.schema))
     assert pa.concat_tables(found).equals(expected)
-    theirs = pa.concat_tables(answers)
-    whole = pa.concat_tables([by_duckdb(path.read_bytes(), folder, table.schema) for path in paths])
-    assert theirs.equals(whole)
+    parts = pa.concat_tables(read_by_duckdb)
+    whole = pa.concat_tables([duckdb_table(path.read_bytes(), folder, table.schema) for path in paths])
+    assert parts.equals(whole)
 
 
-def by_duckdb(data, folder, schema):
-    path = folder / "piece.parquet"
+def duckdb_table(data, folder, schema):
+    path = folder / "block.parquet"
     path.write_bytes(data)
     with duckdb.connect() as database:
         return database.sql(f"from '{path}'").to_arrow_table().cast(schema)
@@ -147,7 +147,7 @@ DAMAGE = st.tuples(st.booleans(), st.lists(EDITS, min_size=1, max_size=4))
 
 
 def damaged(damage):
-    """A file with some bytes of its footer changed, put in or taken out."""
+    """Return a file with some bytes of its footer changed, inserted or removed."""
     has_dictionary, edits = damage
     data = bytearray(sound_file(has_dictionary))
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
@@ -169,15 +169,15 @@ def damaged(damage):
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=DAMAGE)
-def test_a_damaged_footer_is_an_error_of_the_source_or_sends_its_rows_another_way(folder, damage):
+def test_a_file_with_a_damaged_footer_is_rejected_or_reencoded_or_sent_in_bounded_payloads(folder, damage):
     data = damaged(damage)
     path = folder / "damaged.parquet"
     path.write_bytes(data)
     source = opened([path])
     try:
-        schema = settled(source)
-        for piece in source.passthrough_blocks(schema):
-            payload = checked_payload("000000", piece, schema, digests=(), filesystem=LocalFileSystem())
+        schema = infer(source)
+        for block in source.passthrough_blocks(schema):
+            payload = checked_payload("000000", block, schema, digests=(), filesystem=LocalFileSystem())
             assert payload.size < 2 * len(data)
             assert payload.rows > 0
     except (SourceError, SchemaError, ReencodeError):
@@ -186,7 +186,7 @@ def test_a_damaged_footer_is_an_error_of_the_source_or_sends_its_rows_another_wa
 
 @settings(max_examples=400, deadline=None)
 @given(found=st.binary(max_size=300) | DAMAGE)
-def test_any_bytes_are_a_footer_or_an_error_and_cost_little(found):
+def test_any_bytes_are_a_footer_or_an_error_and_need_little_memory(found):
     data = found if isinstance(found, bytes) else damaged(found)
     data = data[-8 - int.from_bytes(data[-8:-4], "little") : -8] if data[-4:] == b"PAR1" else data
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""The submit quota as a property over any order of arrivals, processes, restarts and clocks."""
+"""The submit quota holds for any order of arrivals and any processes, restarts and clocks."""
 
 import asyncio
 import bisect
@@ -30,7 +30,10 @@ def most_in_any_hour(times):
 
 
 class Process:
-    """One pushengine process of a host: the clock of the host, an own idea of the server's time, an own ledger handle on the shared file."""
+    """One pushengine process of a host.
+
+    It uses the clock of the host, its own estimate of the server's time, and its own ledger handle on the shared file.
+    """
 
     def __init__(self, path, clock, *, skew=0.0, error=0.0, per_second=10, per_hour=250, host=None):
         local = host or VirtualClock(clock.epoch + skew)
@@ -83,7 +86,7 @@ DAY = 24 * HOUR
 FAR = st.sampled_from([1.0, 1.5, 3.0, 60.0, 1800.0, HOUR, 5000.0, 20 * HOUR, 90 * DAY]).flatmap(
     lambda seconds: st.sampled_from([seconds, -seconds])
 )
-# Single wrong headers, none of which a host clock that jumped by one of the above could confirm.
+# Errors of single wrong Date headers. A host clock that jumped by one of the values above could confirm none of them.
 WRONG = st.sampled_from([700.0, -700.0, 20.3 * HOUR, -20.3 * HOUR, 77.7 * DAY])
 
 
@@ -97,7 +100,7 @@ WRONG = st.sampled_from([700.0, -700.0, 20.3 * HOUR, -20.3 * HOUR, 77.7 * DAY])
     per_hour=st.integers(1, 30),
     per_second=st.integers(1, 10),
 )
-def test_neither_a_host_clock_that_is_set_nor_single_wrong_dates_break_the_quota_or_lose_an_hour(
+def test_neither_jumps_of_the_host_clock_nor_single_wrong_dates_break_the_quota_or_lose_an_hour(
     tmp_path_factory, arrivals, start_in_hour, jumps, wrong, processes, per_hour, per_second
 ):
     path = tmp_path_factory.mktemp("ledger") / "quota.sqlite3"
@@ -105,21 +108,21 @@ def test_neither_a_host_clock_that_is_set_nor_single_wrong_dates_break_the_quota
 
     async def main():
         clock, host = VirtualClock(NOON + start_in_hour), VirtualClock(NOON + start_in_hour + 11.0)
-        them = [Process(path, clock, host=host, per_hour=per_hour, per_second=per_second) for _ in range(processes)]
-        lies = list(wrong)
+        members = [Process(path, clock, host=host, per_hour=per_hour, per_second=per_second) for _ in range(processes)]
+        errors = list(wrong)
 
-        def answered(server_clock, number):
-            lie = lies.pop() if lies and number % 5 == 4 else 0.0
-            server_clock.observe(math.floor(clock.now() + lie), host.monotonic())
+        def respond(server_clock, number):
+            error = errors.pop() if errors and number % 5 == 4 else 0.0
+            server_clock.observe(math.floor(clock.now() + error), host.monotonic())
 
         async def submit(number, delay):
             await clock.sleep(delay)
-            process = them[number % processes]
-            answered(process.server_clock, number)
+            process = members[number % processes]
+            respond(process.server_clock, number)
             await process.limiter.acquire(lambda _until, wait, _reason: waits.append(wait))
             granted.append(clock.now())
             await clock.sleep(rng.uniform(0.01, 0.1))
-            answered(process.server_clock, 0)
+            respond(process.server_clock, 0)
 
         async def jump(delay, seconds):
             await clock.sleep(delay)
@@ -131,14 +134,15 @@ def test_neither_a_host_clock_that_is_set_nor_single_wrong_dates_break_the_quota
                 group.create_task(submit(number, delay))
             for delay, seconds in jumps:
                 group.create_task(jump(delay, seconds))
-        for process in them:
+        for process in members:
             process.ledger.close()
 
     run_in_virtual_time(main())
     assert len(granted) == len(arrivals)
     assert most_in_any_hour(granted) <= per_hour
-    # The moment in which the clock is set is nobody's second, nor is one in which it was read before and used after.
-    edges = [-math.inf, *(moment + 0.01 for moment in sorted(jumped)), math.inf]
+    # A second is not counted across a jump of the host clock. The border is 0.01 s after the jump, because a process may read
+    # the clock before the jump and use that reading after it.
+    edges = [-math.inf, *(time + 0.01 for time in sorted(jumped)), math.inf]
     for start, end in itertools.pairwise(edges):
         assert most_in_any_second([time for time in granted if start <= time < end]) <= per_second
     assert max(waits, default=0) <= HOUR + 2 * 2 + 1
@@ -154,40 +158,40 @@ def test_neither_a_host_clock_that_is_set_nor_single_wrong_dates_break_the_quota
     dates_after=st.lists(WRONG, max_size=1),
     is_confirmed=st.booleans(),
 )
-def test_once_the_clocks_are_right_nobody_waits_beyond_the_next_full_hour(
+def test_once_the_clocks_are_right_no_wait_extends_beyond_the_next_full_hour(
     tmp_path_factory, in_hour, ahead, spent, is_blocked, dates_before, dates_after, is_confirmed
 ):
-    """A process on a host whose clock is wrong; its clock is set right; another one comes."""
+    """A process runs on a host whose clock is wrong. The clock is corrected, and another process starts."""
     path = tmp_path_factory.mktemp("ledger") / "quota.sqlite3"
 
     async def main():
         clock, wrong_host = VirtualClock(NOON + in_hour), VirtualClock(NOON + in_hour + ahead)
         before = Process(path, clock, host=wrong_host, per_hour=4)
         before.server_clock = before.limiter._server_clock = ServerClock(wrong_host)
-        for lie in dates_before:
-            before.server_clock.observe(math.floor(clock.now() + lie), wrong_host.monotonic())
+        for error in dates_before:
+            before.server_clock.observe(math.floor(clock.now() + error), wrong_host.monotonic())
         for _ in range(spent):
             await before.limiter.acquire(lambda *wait: None)
         if is_blocked:
-            for _ in range(4):  # the last of them is taken for the hour
+            for _ in range(4):  # the last of them is attributed to the hourly quota
                 await before.limiter.refused(None)
         before.ledger.close()
         right_host = VirtualClock(NOON + in_hour)
         after = Process(path, clock, host=right_host, per_hour=4)
         if not is_confirmed:
             after.server_clock = after.limiter._server_clock = ServerClock(right_host)
-        for lie in dates_after:
-            after.server_clock.observe(math.floor(clock.now() + lie), right_host.monotonic())
-        began = clock.now()
+        for error in dates_after:
+            after.server_clock.observe(math.floor(clock.now() + error), right_host.monotonic())
+        started = clock.now()
         await after.limiter.acquire(lambda *wait: None)
         after.ledger.close()
-        return began, clock.now()
+        return started, clock.now()
 
-    began, granted_at = run_in_virtual_time(main())
-    assert granted_at <= (math.floor(began / HOUR) + 1) * HOUR + 2 + 2 + 1  # guard, jitter
+    started, granted_at = run_in_virtual_time(main())
+    assert granted_at <= (math.floor(started / HOUR) + 1) * HOUR + 2 + 2 + 1  # guard, jitter
 
 
-def test_a_backlog_uses_the_whole_hour_and_goes_on_in_the_next(tmp_path):
+def test_a_backlog_uses_the_whole_hour_and_continues_in_the_next(tmp_path):
     granted, announced = [], []
 
     async def main():
@@ -209,14 +213,14 @@ def test_a_backlog_uses_the_whole_hour_and_goes_on_in_the_next(tmp_path):
     assert most_in_any_second(granted) <= 10
     assert {reason for _, reason in announced} == {"hour", "turn"}
     assert min(until.minute for until, reason in announced if reason == "hour") == 0
-    guard = 2 - 0.5  # a Date header tells the time to half a second
+    guard = 2 - 0.5  # a Date header gives the time to within half a second
     assert not [time for time in granted if time % HOUR < guard or time % HOUR > HOUR - guard]
 
 
-def test_processes_that_differ_about_the_servers_time_keep_the_second_together(tmp_path):
+def test_processes_with_different_server_times_together_stay_within_the_quota_per_second(tmp_path):
     ledger = SqliteLedger(tmp_path / "quota.sqlite3")
     granted = []
-    for step in range(1000):  # five seconds of the host, in which four processes ask again and again
+    for step in range(1000):  # five seconds of host time, in which four processes ask every 5 ms
         host_now = NOON + 100 + step * 0.005
         granted += [
             host_now for error in (0.9, -0.9, 0.0, 0.4) if ledger.reserve("acme", host_now + error, host_now).granted
@@ -226,7 +230,7 @@ def test_processes_that_differ_about_the_servers_time_keep_the_second_together(t
     assert len(granted) >= 43
 
 
-def test_a_host_clock_that_steps_back_waits_for_one_spacing_only(tmp_path):
+def test_after_the_host_clock_steps_back_the_wait_is_only_one_spacing(tmp_path):
     ledger = SqliteLedger(tmp_path / "quota.sqlite3")
     assert ledger.reserve("acme", NOON + 100, NOON + 100).granted
     refused = ledger.reserve("acme", NOON + 100.2, NOON - 500)
@@ -236,7 +240,7 @@ def test_a_host_clock_that_steps_back_waits_for_one_spacing_only(tmp_path):
     ledger.close()
 
 
-def test_a_restart_forgets_nothing(tmp_path):
+def test_grants_of_the_hour_still_count_after_a_restart(tmp_path):
     path = tmp_path / "quota.sqlite3"
     for expected in (1, 2, 3):
         ledger = SqliteLedger(path, submits_per_hour=3)
@@ -251,7 +255,7 @@ def test_a_restart_forgets_nothing(tmp_path):
     ledger.close()
 
 
-def test_a_clock_that_steps_back_does_not_get_the_hour_again(tmp_path):
+def test_a_clock_that_steps_back_does_not_get_the_hourly_quota_again(tmp_path):
     ledger = SqliteLedger(tmp_path / "quota.sqlite3", submits_per_hour=2)
     for second in (10, 20):
         assert ledger.reserve("acme", NOON + second).granted
@@ -261,20 +265,19 @@ def test_a_clock_that_steps_back_does_not_get_the_hour_again(tmp_path):
     ledger.close()
 
 
-def test_a_ledger_written_by_a_clock_days_ahead_does_not_block_the_team_for_good(tmp_path):
+def test_a_ledger_written_by_a_clock_days_ahead_does_not_block_the_team_permanently(tmp_path):
     ledger = SqliteLedger(tmp_path / "quota.sqlite3")
     assert ledger.reserve("acme", NOON + 40 * 24 * HOUR + 10).granted
-    refused = ledger.reserve(
-        "acme", NOON + 10
-    )  # what was granted a moment ago, by whatever clock, still counts for the second
+    # The last grant still counts for the second, whatever the clock was.
+    refused = ledger.reserve("acme", NOON + 10)
     assert refused.wait_seconds <= ledger.spacing_seconds + 1e-6
     assert ledger.reserve("acme", NOON + 10.2).granted
     ledger.close()
 
 
-def test_nothing_is_granted_before_the_time_that_the_server_named(tmp_path):
+def test_no_submit_is_granted_before_the_time_that_the_server_named(tmp_path):
     ledger = SqliteLedger(tmp_path / "quota.sqlite3")
-    ledger.block("acme", 490.0, NOON + 10, is_named=True, reason="it said so")
+    ledger.block("acme", 490.0, NOON + 10, is_named=True, reason="the server refused")
     refused = ledger.reserve("acme", NOON + 100)
     assert (refused.granted, refused.reason, refused.wait_seconds) == (False, "server", 400.0)
     assert ledger.status("acme", NOON + 100).block_seconds == 400.0
@@ -283,7 +286,7 @@ def test_nothing_is_granted_before_the_time_that_the_server_named(tmp_path):
     ledger.close()
 
 
-def test_threads_and_handles_on_one_file_never_grant_more_than_the_hour_holds(tmp_path):
+def test_threads_and_handles_on_one_file_never_grant_more_than_the_hourly_quota(tmp_path):
     path = tmp_path / "quota.sqlite3"
 
     async def main():
@@ -299,7 +302,7 @@ def test_threads_and_handles_on_one_file_never_grant_more_than_the_hour_holds(tm
 
 
 @pytest.mark.parametrize("skew", [-1800.0, -2.5, 0.0, 3.0, 7200.0])
-def test_the_hour_is_the_servers(skew):
+def test_the_server_clock_follows_the_server_whatever_the_local_clock_shows(skew):
     async def main():
         true_time = VirtualClock(NOON)
         local = VirtualClock(NOON + skew)
@@ -312,7 +315,7 @@ def test_the_hour_is_the_servers(skew):
     assert run_in_virtual_time(main()) <= 0.5
 
 
-def test_one_wild_date_header_does_not_move_the_clock():
+def test_one_wrong_date_header_does_not_move_the_server_clock():
     async def main():
         clock = VirtualClock(NOON)
         server = ServerClock(clock)

@@ -1,4 +1,4 @@
-"""Sample and push agree: what is settled from all rows holds for all rows, however they are cut into batches."""
+"""Sample and push agree: a schema inferred from all rows fits all rows, however they are cut into batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUMBERS = st.one_of(
     st.from_regex(r"-?[0-9]{0,4}\.?[0-9]{0,20}([eE][+-]?[0-9]{1,4})?", fullmatch=True),
 )
 NAIVE = st.datetimes().map(dt.datetime.isoformat)
-ZONED = st.datetimes(dt.datetime(1000, 1, 2), timezones=st.timezones()).map(lambda moment: moment.isoformat())
+ZONED = st.datetimes(dt.datetime(1000, 1, 2), timezones=st.timezones()).map(lambda time: time.isoformat())
 FINE = st.from_regex(
     r"20[0-9]{2}-0[1-9]-1[0-9][T ]1[0-9]:[0-5][0-9]:[0-5][0-9]\.[0-9]{1,9}(Z|[+-]0[0-9]:?[03]0)?", fullmatch=True
 )
@@ -46,15 +46,15 @@ def batches_of(cells: list, cut: int) -> list[SourceBatch]:
     return [SourceBatch(whole.slice(at, cut), "f.csv", at, at + 2) for at in range(0, len(cells), cut)]
 
 
-def settled(batches: list[SourceBatch], **options) -> TableSchema:
+def infer(batches: list[SourceBatch], **options) -> TableSchema:
     inference = SchemaInference(pa.schema([("x", pa.string())]), is_text=True, **options)
     for one in batches:
         inference.observe(one)
     return inference.infer_schema()
 
 
-def same(text: str, value) -> bool:
-    """Whether a text and the value that it became say the same."""
+def means_the_same(text: str, value) -> bool:
+    """Return whether a text and the value that it became mean the same."""
     if isinstance(value, str):
         return value == text
     if isinstance(value, bool):
@@ -64,16 +64,16 @@ def same(text: str, value) -> bool:
     if isinstance(value, float):
         return math.isfinite(value) and float(text) == value and (value != 0 or Decimal(text) == 0)
     base, fraction = text.replace("T", " "), ""
-    moment = dt.datetime.fromisoformat(base + fraction) if len(text) > 10 else dt.datetime.fromisoformat(text)
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
-    return moment == value
+    timestamp = dt.datetime.fromisoformat(base + fraction) if len(text) > 10 else dt.datetime.fromisoformat(text)
+    if timestamp.tzinfo is not None:
+        timestamp = timestamp.astimezone(dt.UTC).replace(tzinfo=None)
+    return timestamp == value
 
 
 @settings(max_examples=600, deadline=None)
-@given(cells=CELLS, settle_cut=st.integers(1, 12), push_cut=st.integers(1, 12))
-def test_a_schema_settled_from_all_rows_holds_for_all_rows_and_every_value_survives(cells, settle_cut, push_cut):
-    schema = settled(batches_of(cells, settle_cut))
+@given(cells=CELLS, inference_cut=st.integers(1, 12), push_cut=st.integers(1, 12))
+def test_a_schema_inferred_from_all_rows_fits_all_rows_and_every_value_survives(cells, inference_cut, push_cut):
+    schema = infer(batches_of(cells, inference_cut))
     values = []
     for one in batches_of(cells, push_cut):
         batch = conform(schema, one)
@@ -88,13 +88,13 @@ def test_a_schema_settled_from_all_rows_holds_for_all_rows_and_every_value_survi
     for text, value in zip(cells, values, strict=True):
         assert (text is None) == (value is None)
         if text is not None and not isinstance(value, tuple):
-            assert same(text, value), (text, value)
+            assert means_the_same(text, value), (text, value)
 
 
 @settings(max_examples=300, deadline=None)
 @given(cells=CELLS, seen=st.integers(0, 12))
-def test_what_a_sample_did_not_show_is_a_misfit_and_never_a_wrong_value(cells, seen):
-    schema = settled(batches_of(cells[:seen], 3))
+def test_a_value_that_the_sample_did_not_show_is_a_misfit_and_never_becomes_a_wrong_value(cells, seen):
+    schema = infer(batches_of(cells[:seen], 3))
     for one in batches_of(cells, 5):
         try:
             array = conform(schema, one).column(0)
@@ -104,14 +104,14 @@ def test_what_a_sample_did_not_show_is_a_misfit_and_never_a_wrong_value(cells, s
             continue
         for text, value in zip(one.batch.column(0).to_pylist(), array.to_pylist(), strict=True):
             assert (text is None) == (value is None)
-            assert text is None or same(text, value)
+            assert text is None or means_the_same(text, value)
 
 
 @settings(max_examples=300, deadline=None)
 @given(cells=CELLS, wanted=st.sampled_from(["INTEGER", "FLOAT", "BOOLEAN", "DATETIME", "DATE", "STRING"]))
-def test_a_forced_type_that_settles_on_all_rows_holds_for_all_rows(cells, wanted):
+def test_a_forced_type_that_inference_accepts_for_all_rows_fits_all_rows(cells, wanted):
     try:
-        schema = settled(batches_of(cells, 4), overrides={"x": wanted})
+        schema = infer(batches_of(cells, 4), overrides={"x": wanted})
     except SchemaError:
         return
     assert schema.columns[0].type == wanted

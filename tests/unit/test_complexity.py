@@ -1,7 +1,7 @@
-"""Ten times the chunks, jobs or pushes are about ten times the work.
+"""Ten times the chunks, jobs or pushes cost about ten times the work.
 
-Work is counted, not timed: bytecodes of our own modules, and steps of SQLite's machine. The same run gives the same numbers on any machine,
-however busy it is. What C does in one call (a sort, a copy of a list) is not seen.
+Work is counted, not timed: the bytecodes that pushengine's modules execute, and the steps of SQLite's virtual machine. The same run returns
+the same numbers on any machine, however busy it is. Work that C code does within one call (a sort, a copy of a list) is not counted.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ NOON = 1_750_003_200.0 - 1_750_003_200.0 % 3600.0
 
 
 class Work:
-    """Counts what happens within the block."""
+    """Counts the work that is done within the block."""
 
     def __init__(self):
         self.done = 0
@@ -69,7 +69,7 @@ class Work:
         return self._on_opcode
 
     def watch(self, connection):
-        """Count the steps of an SQLite connection too."""
+        """Also count the virtual machine steps of an SQLite connection."""
 
         def step():
             self.done += 1
@@ -78,7 +78,7 @@ class Work:
 
 
 def assert_in_proportion(measure, small, *, most=MOST_TIMES):
-    """`measure(n)` is the work for n things."""
+    """Check that the work grows at most in proportion. `measure(n)` returns the work for n things."""
     few, many = measure(small), measure(small * TIMES)
     assert few > 0
     assert many <= few * most, (
@@ -90,21 +90,21 @@ def assert_in_proportion(measure, small, *, most=MOST_TIMES):
 
 
 class Destination(MemoryDestination):
-    """Takes everything; some answers are lost."""
+    """Accepts everything, but loses the responses of some uploads."""
 
     def __init__(self, *, lost=()):
         super().__init__()
         self.uploads, self.lost = 0, lost
 
     async def call(self, operation, job_id, effect):
-        answer = await super().call(operation, job_id, effect)
+        response = await super().call(operation, job_id, effect)
         if operation in ("upload", "list_chunks"):
             await asyncio.sleep(0.01)
         if operation == "upload":
             self.uploads += 1
             if self.uploads in self.lost:
-                raise OutcomeUnknownError("no answer")
-        return answer
+                raise OutcomeUnknownError("no response")
+        return response
 
 
 class InlineWorkers:
@@ -119,7 +119,7 @@ class InlineWorkers:
 
 
 class InlineJournal:
-    """The journal's file without its thread."""
+    """The journal's file, used without its thread."""
 
     def __init__(self, file):
         self.file = file
@@ -142,7 +142,7 @@ class NoLock:
 
 
 class ShowingSink(RecordingSink):
-    """What a display does with each event."""
+    """Does what a display does with each event."""
 
     def __init__(self):
         super().__init__()
@@ -153,8 +153,8 @@ class ShowingSink(RecordingSink):
         self.progress.transfer()
 
 
-def pushes_at_once(folder, sources, *, lost=()):
-    """The work of pushing some tables on one engine, one after another or at once as they like, in virtual time."""
+def push_concurrently(folder, sources, *, lost=()):
+    """Push some tables on one engine, all started together, in virtual time. Return the work and the receipts."""
     work = Work()
 
     async def main():
@@ -193,42 +193,42 @@ def pushes_at_once(folder, sources, *, lost=()):
 
 
 def table_of(batches, rows):
-    """As many batches of one column; 8,000 rows of it are nearly a chunk."""
+    """Return a table of this many batches of one column. A batch of 8,000 rows is nearly a chunk."""
     return pa.Table.from_batches([pa.record_batch({"N": pa.array(range(rows))})] * batches)
 
 
-def test_a_push_of_many_chunks(tmp_path_factory):
+def test_a_push_scales_with_its_chunks(tmp_path_factory):
     def measure(chunks):
-        work, (receipt,) = pushes_at_once(tmp_path_factory.mktemp("push"), [table_of(chunks, 8000)], lost={3, 5, 9})
+        work, (receipt,) = push_concurrently(tmp_path_factory.mktemp("push"), [table_of(chunks, 8000)], lost={3, 5, 9})
         assert receipt.chunks == chunks
         return work
 
     assert_in_proportion(measure, 25)
 
 
-def test_a_chunk_of_many_batches(tmp_path_factory):
+def test_a_chunk_scales_with_its_batches(tmp_path_factory):
     def measure(batches):
-        work, (receipt,) = pushes_at_once(tmp_path_factory.mktemp("push"), [table_of(batches, 10)])
+        work, (receipt,) = push_concurrently(tmp_path_factory.mktemp("push"), [table_of(batches, 10)])
         assert receipt.rows == batches * 10
         return work
 
     assert_in_proportion(measure, 60)
 
 
-def test_many_pushes_at_once_on_one_engine(tmp_path_factory):
+def test_concurrent_pushes_on_one_engine_scale_with_their_number(tmp_path_factory):
     def measure(pushes):
-        work, receipts = pushes_at_once(tmp_path_factory.mktemp("push"), [table_of(1, 10)] * pushes)
+        work, receipts = push_concurrently(tmp_path_factory.mktemp("push"), [table_of(1, 10)] * pushes)
         assert len(receipts) == pushes
         return work
 
     assert_in_proportion(measure, 10)
 
 
-# --- What the journal holds -------------------------------------------------------------------------------------------------------------
+# --- The journal ------------------------------------------------------------------------------------------------------------------------
 
 
 def facts_of(chunks, push_id="push-0"):
-    """A push that had a job, sent its chunks (some of them twice, some unknown at first) and was killed once on the way."""
+    """Yield the facts of a push that created a job, sent its chunks (some twice, some with an unknown outcome at first) and was killed once."""
     at = iter(range(10**9))
 
     def fact(kind, **body):
@@ -249,7 +249,7 @@ def facts_of(chunks, push_id="push-0"):
             yield fact("chunk_settled", **ids, is_present=False, how="checksum")
             yield fact("chunk_sending", **sending)
         if number % 5 == 0:
-            yield fact("chunk_unknown", **ids, error="no answer")
+            yield fact("chunk_unknown", **ids, error="no response")
             yield fact("chunk_settled", **ids, is_present=True, how="checksum")
         else:
             yield fact("chunk_acked", **ids)
@@ -266,13 +266,13 @@ def counted(call):
     return work.done
 
 
-def test_folding_facts_and_asking_where_the_push_stands():
+def test_folding_facts_and_querying_the_state_scales_with_the_chunks():
     def fold(chunks):
         facts = list(facts_of(chunks))
 
         def read():
             history = PushHistory()
-            for fact in facts:  # as a live push does: a question after each fact
+            for fact in facts:  # like a live push, query the state after each fact
                 history.apply(fact.fact, fact.at)
                 assert history.state.job is None or history.state.job.may_have_run is False
             job = history.state.job
@@ -285,12 +285,12 @@ def test_folding_facts_and_asking_where_the_push_stands():
     assert_in_proportion(fold, 100)
 
 
-def test_the_story_of_a_push(tmp_path):
-    def tell(chunks):
+def test_describing_a_push_scales_with_its_chunks(tmp_path):
+    def describe(chunks):
         facts = list(facts_of(chunks))
         return counted(lambda: (describe_push_story(row(state="open"), facts), summarise(row(), facts)))
 
-    assert_in_proportion(tell, 100)
+    assert_in_proportion(describe, 100)
 
 
 def sent_and_listed(chunks):
@@ -299,23 +299,23 @@ def sent_and_listed(chunks):
     return sent, [RemoteChunk(chunk.chunk_id, chunk.type, chunk.digests["md5"]) for chunk in sent]
 
 
-def test_comparing_the_list_of_a_job_with_what_was_sent():
+def test_comparing_the_chunk_list_with_what_was_sent_scales_with_the_chunks():
     def compare(chunks):
         sent, listed = sent_and_listed(chunks)
         half = chunks // 2
 
-        def look():
+        def check():
             assert verify_chunks(sent, listed).verified == "checksum"
             assert len(reconcile(sent[:half], sent[half:], listed).present) == chunks - half
 
-        return counted(look)
+        return counted(check)
 
     assert_in_proportion(compare, 100)
 
 
 @pytest.fixture
 def journal_of(tmp_path_factory):
-    """Makes journals of n pushes that are over, each with facts, and counts what is asked of them."""
+    """Return a function that creates a journal of n pushes in one state, each with the facts of some chunks."""
     with contextlib.ExitStack() as stack:
 
         def make(pushes, *, state="done", facts=0):
@@ -341,7 +341,7 @@ def steps(file, call):
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call_journal",
     [
         pytest.param(lambda file: file.find_open("identity-7"), id="find_open"),
         pytest.param(lambda file: file.pushes(state="open"), id="open_pushes"),
@@ -351,13 +351,13 @@ def steps(file, call):
         pytest.param(lambda file: file.stale_pushes(NOON), id="stale_pushes"),
     ],
 )
-def test_what_a_push_asks_of_the_journal_costs_the_same_however_many_pushes_it_knows(journal_of, ask):
-    few, many = (steps(journal_of(pushes, facts=2), ask) for pushes in (20, 20 * TIMES))
+def test_journal_calls_of_one_push_cost_the_same_however_many_pushes_the_journal_holds(journal_of, call_journal):
+    few, many = (steps(journal_of(pushes, facts=2), call_journal) for pushes in (20, 20 * TIMES))
     assert many <= few * 1.5, (few, many)
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call_journal",
     [
         pytest.param(lambda file: file.pushes(), id="history"),
         pytest.param(lambda file: file.prune(NOON + 10**6), id="prune"),
@@ -365,18 +365,20 @@ def test_what_a_push_asks_of_the_journal_costs_the_same_however_many_pushes_it_k
         pytest.param(lambda file: file.needs_file("p.csv", ended_since=NOON), id="needs_file"),
     ],
 )
-def test_what_is_asked_once_at_the_start_grows_with_the_pushes(journal_of, ask):
-    assert_in_proportion(lambda pushes: steps(journal_of(pushes, state="failed", facts=5), ask), 20)
+def test_journal_calls_about_all_pushes_scale_with_the_pushes(journal_of, call_journal):
+    assert_in_proportion(lambda pushes: steps(journal_of(pushes, state="failed", facts=5), call_journal), 20)
 
 
-@pytest.mark.parametrize("ask", [JournalFile.facts, lambda file, push: file.forgotten_jobs("acme", "pool", NOON)])
-def test_reading_a_push_of_many_chunks(journal_of, ask):
+@pytest.mark.parametrize(
+    "call_journal", [JournalFile.facts, lambda file, push: file.forgotten_jobs("acme", "pool", NOON)]
+)
+def test_reading_a_push_from_the_journal_scales_with_its_chunks(journal_of, call_journal):
     assert_in_proportion(
-        lambda chunks: steps(journal_of(1, state="failed", facts=chunks), lambda file: ask(file, "push-0")), 50
+        lambda chunks: steps(journal_of(1, state="failed", facts=chunks), lambda file: call_journal(file, "push-0")), 50
     )
 
 
-def test_deleting_what_many_old_pushes_left(journal_of):
+def test_deleting_the_jobs_of_old_pushes_scales_with_the_pushes(journal_of):
     def sweep(pushes):
         file, work = journal_of(pushes, state="failed", facts=2), Work()
         work.watch(file._db)
@@ -399,10 +401,10 @@ def test_deleting_what_many_old_pushes_left(journal_of):
     assert_in_proportion(sweep, 20)
 
 
-# --- Those who wait ---------------------------------------------------------------------------------------------------------------------
+# --- Waiting ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_many_jobs_that_wait_for_the_quota(tmp_path_factory):
+def test_waiting_for_the_quota_scales_with_the_jobs(tmp_path_factory):
     def wait(jobs):
         work = Work()
 
@@ -427,7 +429,7 @@ def test_many_jobs_that_wait_for_the_quota(tmp_path_factory):
         pytest.param(True, id="cancelled"),
     ],
 )
-def test_many_that_wait_for_memory(is_cancelled):
+def test_waiting_for_memory_scales_with_the_waiters(is_cancelled):
     def wait(count):
         work = Work()
 
@@ -456,10 +458,10 @@ def test_many_that_wait_for_memory(is_cancelled):
     assert_in_proportion(wait, 30)
 
 
-# --- What people see --------------------------------------------------------------------------------------------------------------------
+# --- Display ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_reading_and_showing_the_jobs_of_a_pool():
+def test_reading_and_showing_jobs_scales_with_their_number():
     def show(jobs):
         one = '{"id": "%d", "status": "DONE", "targetName": "T", "type": "REPLACE", "lastModified": "2026-11-23T12:00:00Z"}'
         body = f"[{','.join(one % number for number in range(jobs))}]".encode()
@@ -468,7 +470,7 @@ def test_reading_and_showing_the_jobs_of_a_pool():
     assert_in_proportion(show, 50)
 
 
-def test_reading_the_chunks_of_a_job():
+def test_reading_the_chunks_of_a_job_scales_with_their_number():
     def read(chunks):
         one = '{"id": "%d", "type": "UPSERT", "checksum": "00"}'
         body = f"[{','.join(one % number for number in range(chunks))}]".encode()
@@ -477,9 +479,9 @@ def test_reading_the_chunks_of_a_job():
     assert_in_proportion(read, 50)
 
 
-def test_showing_the_progress_of_many_chunks():
+def test_showing_progress_scales_with_the_chunks():
     def show(chunks):
-        told = [
+        emitted = [
             event
             for number in range(chunks)
             for event in (
@@ -490,6 +492,6 @@ def test_showing_the_progress_of_many_chunks():
             )
         ]
         sink = ShowingSink()
-        return counted(lambda: [sink.emit(event) for event in told])
+        return counted(lambda: [sink.emit(event) for event in emitted])
 
     assert_in_proportion(show, 50)

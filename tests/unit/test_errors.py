@@ -1,4 +1,4 @@
-"""The error tree: the drawing that people read is the tree that code branches on."""
+"""The tree of errors: its drawing in the docstring of errors.py matches the classes, and each error keeps what it is given."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ CLASSES = sorted(
 
 
 def drawn_tree():
-    """{class name: parent's name} as the docstring of errors.py draws it."""
+    """Return {class name: name of its parent} as drawn in the docstring of errors.py."""
     drawing = (errors.__doc__ or "").split("```")[1]
     parents, path = {}, []
     for line in drawing.splitlines():
@@ -33,7 +33,7 @@ def drawn_tree():
 
 
 def required(error):
-    """A value for each argument that an error cannot be made without."""
+    """Return a value for each required argument of an error class."""
     parameters = inspect.signature(error).parameters.values()
     return {
         one.name: ATTRIBUTES[one.name]
@@ -46,7 +46,7 @@ def build(error):
     return error("what broke", hint="what to do", **required(error))
 
 
-def test_the_drawing_is_the_tree():
+def test_the_drawn_tree_matches_the_classes():
     assert drawn_tree() == {error.__name__: error.__base__.__name__ for error in CLASSES}
 
 
@@ -60,31 +60,31 @@ def test_every_error_says_what_broke_and_what_to_do(error):
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_every_error_keeps_what_it_was_given(error):
+def test_every_error_keeps_its_attributes(error):
     raised = build(error)
     for name, value in required(error).items():
         assert getattr(raised, name) == value
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_every_error_can_be_made_without_a_hint(error):
+def test_every_error_can_be_created_without_a_hint(error):
     assert str(error("what broke", **required(error))) == "what broke"
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_every_error_survives_the_way_between_two_processes(error):
+def test_every_error_survives_pickling_between_processes(error):
     raised = build(error)
     restored = pickle.loads(pickle.dumps(raised))
     assert (type(restored), str(restored), vars(restored)) == (error, str(raised), vars(raised))
 
 
-def test_a_source_error_leads_with_the_place():
+def test_a_source_error_starts_with_its_position():
     raised = errors.SchemaError("too long", source="a.csv", position="row 7, column NAME", hint="cut it")
     assert str(raised) == "a.csv, row 7, column NAME: too long (cut it)"
     assert str(errors.SourceReadError("no rows", source="a.csv")) == "a.csv: no rows"
 
 
-def test_the_dispositions_of_calls_are_these():
+def test_the_dispositions_of_transport_and_api_errors():
     calls = [error for error in CLASSES if issubclass(error, errors.TransportError | errors.ApiError)]
     assert {error.__name__: error.disposition for error in calls if error.disposition != "terminal"} == {
         "TransportError": "transient",
@@ -108,22 +108,22 @@ def test_the_dispositions_of_calls_are_these():
         (errors.EngineClosedError, "terminal"),
     ],
 )
-def test_the_dispositions_of_pushes_are_these(error, disposition):
+def test_the_dispositions_of_other_errors(error, disposition):
     assert build(error).disposition == disposition
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
 @pytest.mark.parametrize("disposition", ["transient", "terminal", "outcome_unknown"])
-def test_a_disposition_is_given_to_one_error_and_does_not_reach_the_next(error, disposition):
+def test_a_disposition_given_to_one_error_does_not_affect_the_next(error, disposition):
     assert error("what broke", disposition=disposition, **required(error)).disposition == disposition
     assert build(error).disposition == error.disposition
 
 
 def raised_with_everything(error):
-    """The error as it arrives somewhere: raised from another one, with a note and a receipt."""
+    """Return an error as a caller catches it: raised from another error, with a note and a receipt."""
     try:
         try:
-            raise OSError(104, "reset")  # noqa: TRY301 - it needs a context
+            raise OSError(104, "reset")  # noqa: TRY301 - the error needs a context
         except OSError as cause:
             raise build(error) from cause
     except PushEngineError as raised:
@@ -133,12 +133,12 @@ def raised_with_everything(error):
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_an_error_that_says_something_else_is_otherwise_the_same(error):
+def test_replace_changes_only_what_is_given(error):
     raised = raised_with_everything(error)
     before = dict(vars(raised))
-    other = raised.replace(message="what else broke", hint="", disposition="transient")
-    assert (type(other), other.message, other.hint, other.disposition) == (error, "what else broke", "", "transient")
-    assert "what else broke" in str(other)
+    other = raised.replace(message="other message", hint="", disposition="transient")
+    assert (type(other), other.message, other.hint, other.disposition) == (error, "other message", "", "transient")
+    assert "other message" in str(other)
     assert "what to do" not in str(other)
     assert vars(raised) == before
     kept = {name: value for name, value in vars(other).items() if name not in ("message", "hint", "disposition")}
@@ -152,11 +152,11 @@ def test_an_error_that_says_something_else_is_otherwise_the_same(error):
         error,
         str(other),
         vars(other),
-        ("what else broke",),
+        ("other message",),
     )
 
 
-def test_what_is_not_replaced_stays():
+def test_replace_without_arguments_changes_nothing():
     raised = errors.ServerError("broken", status=500, hint="wait", disposition="outcome_unknown")
     other = raised.replace()
     assert (str(other), other.disposition, other.status, other.args) == (
@@ -168,7 +168,7 @@ def test_what_is_not_replaced_stays():
 
 
 def assignments(tree):
-    """(variable, attribute) of each attribute that some code sets, in any way."""
+    """Yield (variable, attribute) for each attribute that the code sets, in any way."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
             yield ast.unparse(node.value), node.attr
@@ -176,8 +176,8 @@ def assignments(tree):
             yield ast.unparse(node.args[0]), ast.unparse(node.args[1]).strip("\"'")
 
 
-def test_an_error_is_complete_when_it_is_made():
-    """Whoever catches it later tells something else by an error of its own (`replace`): others may look at this one too."""
+def test_an_error_is_complete_when_it_is_created():
+    """Code that catches an error must not change it, because other code may hold it too. It creates its own with `replace`."""
     package = Path(errors.__file__).parent
     found = {
         (str(path.relative_to(package)), variable, attribute)
@@ -186,11 +186,11 @@ def test_an_error_is_complete_when_it_is_made():
         if attribute in ("message", "hint", "disposition", "args") and variable != "self"
     }
     assert {found for found in found if found[0] != "errors.py"} == {
-        ("celonis/error_mapping.py", "link", "message"),  # aiohttp's errors, which may hold what they were sent
+        ("celonis/error_mapping.py", "link", "message"),  # aiohttp's errors, which may contain secrets
         ("celonis/error_mapping.py", "link", "args"),
     }
 
 
-def test_a_rate_limit_says_how_long():
+def test_a_rate_limit_carries_its_wait():
     raised = errors.RateLimitedError("slow down", retry_after_seconds=30.0)
     assert (raised.status, raised.retry_after_seconds) == (429, 30.0)

@@ -1,4 +1,4 @@
-"""Log lines: one per event, with UTC time and ids, and never a secret."""
+"""Log lines: one per event, with its UTC time and ids, and without secrets."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def test_json_line_is_the_event_with_its_ids_level_and_utc_time(lines):
     ("level", "expected"),
     [("debug", 3), ("info", 2), ("warning", 1), ("error", 0)],
 )
-def test_level_decides_which_events_become_lines(lines, level, expected):
+def test_level_decides_which_events_are_logged(lines, level, expected):
     logs.configure_logging("json", level)
     sink = logs.LogSink()
     for event in (READ, CREATED, RETRY):
@@ -52,7 +52,7 @@ def test_job_that_could_not_be_deleted_is_a_warning():
     assert logs.level_of(events.JobDeleted(push_id="p", job_id="j", error="403")) == "warning"
 
 
-def test_known_secrets_are_masked_however_deep(capsys):
+def test_known_secrets_are_masked_at_any_depth(capsys):
     redaction.remember_secrets([Secret("hunter2-hunter2"), Secret("hunter2")])
     logs.configure_logging("json", "info")
     structlog.get_logger().info(
@@ -87,7 +87,7 @@ def test_secrets_in_tracebacks_are_masked(capsys):
     assert "hunter2" not in capsys.readouterr().err
 
 
-def test_very_short_secrets_do_not_garble_every_word():
+def test_very_short_secrets_are_not_masked_in_ordinary_words():
     redaction.remember_secrets([Secret("a")])
     assert logs.mask("banana") == "banana"
 

@@ -1,4 +1,4 @@
-"""What users may import, and what importing costs."""
+"""What users may import, what importing costs, and how large modules and classes may grow."""
 
 import ast
 import importlib
@@ -27,7 +27,7 @@ def run_python(code, *args):
     return done.stdout
 
 
-def test_the_public_names_are_these():
+def test_the_public_names():
     assert pushengine.__all__ == [
         "AppKey",
         "EngineSettings",
@@ -41,7 +41,7 @@ def test_the_public_names_are_these():
     ]
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     for name in pushengine.__all__:
         assert getattr(pushengine, name) is not None
         assert name in dir(pushengine)
@@ -66,19 +66,19 @@ def test_an_unknown_name_is_an_attribute_error():
         "pushengine.__main__.main",
     ],
 )
-def test_what_users_import_stays_where_it_is(path):
+def test_the_import_paths_of_users_keep_working(path):
     module, _, name = path.rpartition(".")
     assert hasattr(importlib.import_module(module), name)
 
 
-def test_no_folder_of_the_package_is_a_drawer():
-    """A reader finds a thing by the names in one folder: more than sixteen are a list to search."""
+def test_no_folder_of_the_package_has_too_many_modules():
+    """A reader finds a module by the names in one folder. More than sixteen names make a list that must be searched."""
     folders = Counter(path.parent for path in Path(pushengine.__file__).parent.rglob("*.py"))
     assert {folder.name: count for folder, count in folders.items() if count > 16} == {}
 
 
-def test_no_module_and_no_class_outgrows_its_reader():
-    """What is longer holds two ideas; each gets a name and a place of its own."""
+def test_no_module_and_no_class_is_too_long():
+    """A longer module or class contains two ideas; each should get a name and a place of its own."""
     long = {}
     for path in Path(pushengine.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
@@ -91,7 +91,10 @@ def test_no_module_and_no_class_outgrows_its_reader():
 
 
 def test_no_constructor_takes_more_than_seven_arguments():
-    """What is passed on and on belongs together: see `pipeline.context.PushContext`. `PushEngine` is a contract with its users."""
+    """Arguments that are passed through many layers belong together: see `pipeline.context.PushContext`.
+
+    `PushEngine` may take eight, because its signature is a contract with its users.
+    """
     arguments = {}
     for path in Path(pushengine.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -110,13 +113,13 @@ def test_importing_the_package_loads_nothing_heavy():
     assert [name for name in HEAVY if name in loaded] == []
 
 
-def test_each_module_imports_alone():
-    """No module leans on another one having been imported first: each is imported with none of ours loaded."""
+def test_each_module_can_be_imported_alone():
+    """No module relies on another having been imported first: each is imported while no other module of pushengine is loaded."""
     code = """
 import importlib, sys
 for name in sys.argv[1:]:
-    for ours in [loaded for loaded in sys.modules if loaded.partition(".")[0] == "pushengine"]:
-        del sys.modules[ours]
+    for module in [loaded for loaded in sys.modules if loaded.partition(".")[0] == "pushengine"]:
+        del sys.modules[module]
     try:
         importlib.import_module(name)
     except BaseException as error:

@@ -36,13 +36,13 @@ def test_a_token_endpoint_that_echoes_the_request_reveals_nothing(method):
     assert base64.b64encode(CLIENT.basic_pair.reveal().encode()).decode() not in error.message
 
 
-def test_log_lines_hide_the_basic_header(monkeypatch):
+def test_log_lines_mask_the_basic_header(monkeypatch):
     monkeypatch.setattr("pushengine.redaction._secrets", set())
     remember_secrets(CLIENT.secrets)
     assert mask(f"sent {build_token_request(CLIENT, 'basic').authorization}") == "sent Basic ***"
 
 
 @pytest.mark.parametrize("credentials", [UserApiKey("abcdefgh"), AppKey("abcdefgh")], ids=["user key", "app key"])
-def test_keys_hide_themselves(credentials):
+def test_keys_are_masked(credentials):
     secrets = [secret.reveal() for secret in credentials.secrets]
     assert redact("the key is abcdefgh", secrets) == "the key is ***"

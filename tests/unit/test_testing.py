@@ -1,4 +1,4 @@
-"""What users get for their tests: an emulator as a pytest fixture, on any loop or none."""
+"""What users get for their own tests: a platform in memory, and an emulator as a pytest fixture, with any event loop or none."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ HEADERS = {"Authorization": "Bearer key"}
 
 def get(url):
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=HEADERS)) as answer:
-            return answer.status, json.load(answer)
+        with urllib.request.urlopen(urllib.request.Request(url, headers=HEADERS)) as response:
+            return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
             return error.code, None
@@ -35,8 +35,8 @@ def get(url):
 def create(url, table):
     body = json.dumps({"targetName": table, "type": "REPLACE"}).encode()
     request = urllib.request.Request(f"{url}/integration/api/v1/data-push/p/jobs/", body, HEADERS, method="POST")
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)["id"]
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)["id"]
 
 
 # The platform in memory
@@ -44,7 +44,7 @@ def create(url, table):
 PAYLOAD = Payload("000000", memoryview(b"rows"), rows=2, source_rows=(0, 2), digests={"md5": "d1", "sha256": "d2"})
 
 
-async def test_a_job_lives_as_on_the_platform():
+async def test_a_job_behaves_as_on_the_platform():
     platform: Destination = MemoryDestination(checksum="sha256")
     job = await platform.create_job(Target("orders"), ())
     await platform.upload_chunk(job.id, PAYLOAD, "UPSERT")
@@ -58,7 +58,7 @@ async def test_a_job_lives_as_on_the_platform():
     assert platform.calls == ["create", "upload", "list_chunks", "submit", "get", "list"]
 
 
-async def test_a_job_that_was_submitted_takes_nothing_more():
+async def test_a_submitted_job_accepts_nothing_more():
     platform = MemoryDestination()
     job = await platform.create_job(Target("orders"), ())
     await platform.submit_job(job.id, duplicate_removal_column=None)
@@ -69,7 +69,7 @@ async def test_a_job_that_was_submitted_takes_nothing_more():
     assert platform.jobs[job.id].chunks == []
 
 
-async def test_a_deleted_job_is_gone_and_deleted_again_without_an_error():
+async def test_a_deleted_job_is_gone_and_can_be_deleted_again():
     platform = MemoryDestination()
     job = await platform.create_job(Target("orders"), ())
     await platform.delete_job(job.id)
@@ -78,13 +78,13 @@ async def test_a_deleted_job_is_gone_and_deleted_again_without_an_error():
         await platform.get_job(job.id)
 
 
-async def test_a_platform_that_loses_each_answer_has_done_what_it_was_asked():
-    class LosesEachAnswer(MemoryDestination):
+async def test_a_platform_that_loses_every_response_still_executes_the_requests():
+    class LosesEveryResponse(MemoryDestination):
         async def call(self, operation, job_id, effect):
             await super().call(operation, job_id, effect)
-            raise OutcomeUnknownError("no answer")
+            raise OutcomeUnknownError("no response")
 
-    platform = LosesEachAnswer()
+    platform = LosesEveryResponse()
     with pytest.raises(OutcomeUnknownError):
         await platform.create_job(Target("orders"), ())
     [job_id] = platform.jobs
@@ -96,7 +96,7 @@ async def test_a_platform_that_loses_each_answer_has_done_what_it_was_asked():
 # The thread
 
 
-def test_an_emulator_runs_without_a_loop_of_the_caller():
+def test_an_emulator_runs_without_an_event_loop_in_the_caller():
     threads = set(threading.enumerate())
     with EmulatorThread() as emulator:
         assert emulator.url == f"http://127.0.0.1:{emulator.port}"
@@ -107,7 +107,7 @@ def test_an_emulator_runs_without_a_loop_of_the_caller():
     assert set(threading.enumerate()) <= threads
 
 
-def test_faults_and_settings_reach_it():
+def test_faults_and_settings_reach_the_emulator():
     with EmulatorThread(settings=EmulatorSettings(submits_per_hour=3)) as emulator:
         emulator.faults = [Fault("team", Status(503), nth=1)]
         assert [get(f"{emulator.url}/api/team")[0] for _ in range(2)] == [503, 200]
@@ -115,7 +115,7 @@ def test_faults_and_settings_reach_it():
         assert get(f"{emulator.url}/api/team")[1]["dataPushJobSubmissionLimitPerHour"] == 3
 
 
-def test_it_can_be_started_again_and_closed_twice():
+def test_an_emulator_can_be_started_again_and_closed_twice():
     emulator = EmulatorThread()
     for _ in range(2):
         emulator.start()
@@ -126,8 +126,8 @@ def test_it_can_be_started_again_and_closed_twice():
             urllib.request.Request(
                 f"{emulator.url}/integration/api/v1/data-push/p/jobs/{job_id}", b"", HEADERS, method="POST"
             )
-        ) as answer:
-            assert answer.status == 200
+        ) as response:
+            assert response.status == 200
         emulator.close()
         emulator.close()
         with pytest.raises(RuntimeError):
@@ -135,7 +135,7 @@ def test_it_can_be_started_again_and_closed_twice():
         assert {job.status for job in emulator.emulator.service.jobs.values()} == {"ERROR"}  # without chunks
 
 
-def test_what_prevents_the_start_is_raised(tmp_path):
+def test_an_error_that_prevents_the_start_is_raised(tmp_path):
     threads = set(threading.enumerate())
     with pytest.raises(duckdb.Error):
         EmulatorThread(tmp_path / "no" / "folder.duckdb").start()
@@ -144,19 +144,19 @@ def test_what_prevents_the_start_is_raised(tmp_path):
     assert set(threading.enumerate()) <= threads
 
 
-def test_loops_of_the_caller_may_come_and_go():
+def test_the_caller_may_use_one_event_loop_after_another():
     async def ask(emulator):
         async with (
             aiohttp.ClientSession() as session,
-            session.get(f"{emulator.url}/api/team", headers=HEADERS) as answer,
+            session.get(f"{emulator.url}/api/team", headers=HEADERS) as response,
         ):
-            return answer.status, await emulator.emulator.query("SELECT 1")
+            return response.status, await emulator.emulator.query("SELECT 1")
 
     with EmulatorThread() as emulator:
         assert [asyncio.run(ask(emulator)) for _ in range(2)] == [(200, [(1,)])] * 2
 
 
-# The plugin, in a pytest of its own
+# The plugin, in a separate pytest process
 
 TESTS = """
     import json
@@ -172,8 +172,8 @@ TESTS = """
     HEADERS = {"Authorization": "Bearer key"}
 
     async def limit(emulator):
-        async with aiohttp.ClientSession() as session, session.get(f"{emulator.url}/api/team", headers=HEADERS) as answer:
-            return answer.status, (await answer.json())["dataPushJobSubmissionLimitPerHour"]
+        async with aiohttp.ClientSession() as session, session.get(f"{emulator.url}/api/team", headers=HEADERS) as response:
+            return response.status, (await response.json())["dataPushJobSubmissionLimitPerHour"]
 
     @pytest.mark.asyncio
     async def test_on_the_loop_of_the_function(pushengine_emulator):
@@ -219,14 +219,14 @@ def run_pytest(folder, *options):
 
 @pytest.fixture
 def project(tmp_path):
-    """A user's tests; strict asyncio mode, which is what pytest-asyncio has unless told."""
+    """Create a folder of a user's tests, in strict asyncio mode, which is the default of pytest-asyncio."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     (tmp_path / "test_mine.py").write_text(textwrap.dedent(TESTS))
     return tmp_path
 
 
 def test_a_conftest_enables_the_fixtures(project):
-    """Also one that has imported the module before."""
+    """This also works if the conftest has already imported the module."""
     (project / "conftest.py").write_text(
         'from pushengine.testing import RecordingSink\n\npytest_plugins = ["pushengine.testing"]\n'
     )
@@ -239,7 +239,7 @@ def test_the_command_line_enables_the_fixtures_in_auto_mode_too(project):
     assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
-# What it costs
+# What importing the module costs
 
 
 def run_python(code):
@@ -263,7 +263,7 @@ def test_the_module_imports_nothing_heavy():
     )
 
 
-def test_an_emulator_of_the_thread_is_an_emulator():
+def test_the_emulator_of_an_emulator_thread_is_available_before_the_start():
     emulator = EmulatorThread(settings=EmulatorSettings(fault_plan=FaultPlan([Fault("list", Status(503))])))
     assert isinstance(emulator.emulator, Emulator)
     assert len(emulator.faults.plan.faults) == 1

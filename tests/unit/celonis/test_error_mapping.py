@@ -211,11 +211,11 @@ def test_a_lost_connection_is_described_with_the_systems_reason_without_aiohttps
     wrapped = client_exceptions.ClientOSError(104, "Some text about https://h")
     assert "https://h" not in message_of(wrapped)
     assert "before the response: Connection reset by peer" in message_of(wrapped)
-    assert "before the response, Broken pipe" in message_of(wrapped, OSError(32, "Broken pipe"))
-    assert "before the response, it was reset or closed" in message_of(
+    assert "before the response: Broken pipe" in message_of(wrapped, OSError(32, "Broken pipe"))
+    assert "before the response: it was reset or closed" in message_of(
         client_exceptions.ClientOSError(None, "at https://h")
     )
-    assert "before the response, it was reset or closed" in message_of(client_exceptions.ClientOSError("at https://h"))
+    assert "before the response: it was reset or closed" in message_of(client_exceptions.ClientOSError("at https://h"))
 
 
 @pytest.mark.parametrize("name", AIOHTTP_EXCEPTIONS)

@@ -1,4 +1,4 @@
-"""Footers of Parquet files: read, cut, written again without loss; hostile ones refused within bounds."""
+"""Parquet footers are read, cut and rewritten without loss. Hostile ones are rejected with bounded effort."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def footer_of(data):
 
 
 def cut(data, first, end, *, max_gap=0):
-    """Row groups `first` to `end` as a file of their own."""
+    """Return row groups `first` to `end` (excluded) as a file of their own."""
     footer = Footer(footer_of(data))
     numbers = range(first, end)
     groups = [footer.group(number) for number in numbers]
@@ -59,52 +59,52 @@ TABLE = pa.table(
         "B": [i % 3 == 0 for i in range(1000)],
     }
 )
-WAYS = {
+WRITERS = {
     "defaults": {},
     "no dictionaries": {"use_dictionary": False},
     "page indexes and checksums": {"write_page_index": True, "write_page_checksum": True},
     "bloom filters": {"bloom_filter_options": {"S": True, "I": {"ndv": 500, "fpp": 0.05}}},
     "sorted": {"sorting_columns": [pq.SortingColumn(0)]},
     "no statistics": {"write_statistics": False},
-    "no schema of Arrow": {"store_schema": False},
+    "no Arrow schema": {"store_schema": False},
     "int96": {"use_deprecated_int96_timestamps": True},
     "small pages": {"data_page_size": 200, "write_batch_size": 10},
     "format 1": {"version": "1.0"},
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_footer_is_written_again_byte_for_byte(way):
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_footer_is_rewritten_byte_for_byte(writer):
     try:
-        raw = footer_of(written(TABLE, row_group_size=90, **WAYS[way]))
+        raw = footer_of(written(TABLE, row_group_size=90, **WRITERS[writer]))
     except TypeError:
-        pytest.skip("this pyarrow cannot write it")
+        pytest.skip("this version of pyarrow cannot write such a file")
     footer = Footer(raw)
     assert footer.with_groups(footer.rows, [footer.raw_group(i) for i in range(footer.group_count)]) == raw
 
 
 @pytest.mark.parametrize("max_gap", [0, 1 << 20])
-@pytest.mark.parametrize("way", WAYS)
-def test_row_groups_that_are_cut_out_hold_their_rows(way, max_gap, tmp_path):
+@pytest.mark.parametrize("writer", WRITERS)
+def test_row_groups_that_are_cut_out_keep_their_rows(writer, max_gap, tmp_path):
     try:
-        data = written(TABLE, row_group_size=90, **WAYS[way])
+        data = written(TABLE, row_group_size=90, **WRITERS[writer])
     except TypeError:
-        pytest.skip("this pyarrow cannot write it")
+        pytest.skip("this version of pyarrow cannot write such a file")
     source = pq.read_table(io.BytesIO(data))
     for first, end in ((0, 3), (3, 4), (5, 12), (0, 12)):
-        piece = cut(data, first, end, max_gap=max_gap)
+        part = cut(data, first, end, max_gap=max_gap)
         rows = source.slice(first * 90, (end - first) * 90)
-        with pq.ParquetFile(io.BytesIO(piece), page_checksum_verification=True) as file:
+        with pq.ParquetFile(io.BytesIO(part), page_checksum_verification=True) as file:
             assert file.read().equals(rows)
             assert file.metadata.num_rows == rows.num_rows
             assert file.metadata.row_group(0).column(0).file_path == ""
-        path = tmp_path / "piece.parquet"
-        path.write_bytes(piece)
+        path = tmp_path / "part.parquet"
+        path.write_bytes(part)
         with duckdb.connect() as database:
             assert database.sql(f"from '{path}'").to_arrow_table().cast(rows.schema).to_pylist() == rows.to_pylist()
 
 
-def test_what_lies_outside_the_row_groups_is_not_pointed_at():
+def test_a_cut_file_has_no_pointers_to_bytes_outside_its_row_groups():
     data = written(TABLE, row_group_size=90, write_page_index=True)
     with pq.ParquetFile(io.BytesIO(data)) as file:
         assert file.metadata.row_group(0).column(0).has_column_index
@@ -115,16 +115,16 @@ def test_what_lies_outside_the_row_groups_is_not_pointed_at():
         assert column.statistics.min is not None
 
 
-def test_metadata_of_the_file_is_kept():
+def test_the_metadata_of_the_file_is_kept():
     schema = TABLE.schema.with_metadata({"made by": "us"})
     data = written(TABLE.cast(schema), row_group_size=90)
-    with pq.ParquetFile(io.BytesIO(cut(data, 0, 2))) as piece:
-        assert piece.schema_arrow == schema
-        assert piece.schema_arrow.metadata == {b"made by": b"us"}
-        assert piece.metadata.created_by == pq.read_metadata(io.BytesIO(data)).created_by
+    with pq.ParquetFile(io.BytesIO(cut(data, 0, 2))) as part:
+        assert part.schema_arrow == schema
+        assert part.schema_arrow.metadata == {b"made by": b"us"}
+        assert part.metadata.created_by == pq.read_metadata(io.BytesIO(data)).created_by
 
 
-def test_columns_tell_what_they_are():
+def test_the_kinds_of_all_columns_are_recognized():
     table = pa.table(
         {
             "I": pa.array([1], pa.int64()),
@@ -169,14 +169,14 @@ def test_columns_tell_what_they_are():
     assert not any(leaf.is_required for leaf in leaves)
 
 
-def test_required_and_nested_columns_are_told():
+def test_required_and_nested_columns_are_recognized():
     schema = pa.schema([pa.field("I", pa.int64(), nullable=False)])
     assert Footer(footer_of(written(pa.table({"I": [1]}, schema=schema)))).leaves[0].is_required
     assert Footer(footer_of(written(pa.table({"L": [[1]]})))).leaves is None
     assert Footer(footer_of(written(pa.table({"M": [{"a": 1}]})))).leaves is None
 
 
-def test_files_of_duckdb_are_understood(tmp_path):
+def test_duckdb_files_are_understood(tmp_path):
     path = tmp_path / "d.parquet"
     duckdb.sql(
         f"copy (select i, 'text ' || i % 9 s, i::double x from range(5000) t(i)) to '{path}' (row_group_size 2048)"
@@ -187,7 +187,7 @@ def test_files_of_duckdb_are_understood(tmp_path):
     assert pq.read_table(io.BytesIO(cut(data, 1, 2))).equals(pq.ParquetFile(path).read_row_group(1))
 
 
-def test_a_page_header_tells_version_and_encoding():
+def test_a_page_header_shows_version_and_encoding():
     for version, kind in (("1.0", "DATA_PAGE"), ("2.0", "DATA_PAGE_V2")):
         data = written(TABLE.select(["X"]), use_dictionary=False, data_page_version=version)
         chunk = Footer(footer_of(data)).group(0).chunks[0]
@@ -197,33 +197,33 @@ def test_a_page_header_tells_version_and_encoding():
 
 
 HOSTILE = {
-    "nothing": b"",
-    "no number of rows": STOP,
-    "ends in a field": b"\x15",
-    "ends in a varint": b"\x15\x80",
-    "a varint without end": b"\x15" + b"\xff" * 40,
+    "no bytes": b"",
+    "no row count": STOP,
+    "truncated in a field": b"\x15",
+    "truncated in a varint": b"\x15\x80",
+    "an endless varint": b"\x15" + b"\xff" * 40,
     "a text longer than the file": b"\x18\xff\xff\xff\xff\x0f",
     "a list longer than the file": b"\x19\xfc\xff\xff\xff\xff\x0f",
     "a list of a billion structs": b"\x19\xfc\x80\x94\xeb\xdc\x03",
     "a map longer than the file": b"\x1b\xff\xff\xff\xff\x0f\x88",
-    "structs without end": b"\x1c" * 100_000,
-    "lists without end": b"\x19" * 100_000,
+    "endlessly nested structs": b"\x1c" * 100_000,
+    "endlessly nested lists": b"\x19" * 100_000,
     "lists of lists": b"\x19" + b"\x19" * 50_000 + b"\0" * 50_000,
-    "unknown kind": b"\x1f\0\0",
-    "a field twice": b"\x36\x02\x05\x06\x04" + STOP,
-    "rows that are a text": b"\x38\x01\x41" + STOP,
-    "row groups that are a number": b"\x36\x02\x16\x02" + STOP,
-    "row groups of numbers": b"\x36\x02\x19\x15\x02" + STOP,
+    "an unknown type": b"\x1f\0\0",
+    "a duplicate field": b"\x36\x02\x05\x06\x04" + STOP,
+    "a row count that is text": b"\x38\x01\x41" + STOP,
+    "row groups that are an integer": b"\x36\x02\x16\x02" + STOP,
+    "row groups that are integers": b"\x36\x02\x19\x15\x02" + STOP,
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_footers_are_refused(case):
+def test_hostile_footers_are_rejected(case):
     with pytest.raises(FooterError):
         Footer(HOSTILE[case])
 
 
-def test_hostile_tails_are_refused():
+def test_hostile_tails_are_rejected():
     for tail, size in (
         (b"\0\0\0\0PAR", 100),
         (b"\0\0\0\0PARE", 100),
@@ -234,18 +234,18 @@ def test_hostile_tails_are_refused():
             footer_length(tail, size)
 
 
-def test_what_is_remembered_of_columns_is_bounded():
+def test_the_size_of_cached_column_fields_is_bounded():
     with pytest.raises(FooterError, match="hundreds of encodings"):
         _cacheable_field({2: (LIST, bytes(1025))}, 2)
     assert _cacheable_field({2: (LIST, bytes(1024))}, 2) == (LIST, bytes(1024))
 
 
-def test_long_lists_of_anything_are_bounded_by_the_bytes_that_are_there():
+def test_the_length_of_a_list_is_bounded_by_the_bytes_that_follow():
     with pytest.raises(FooterError):
         _list_head(b"\xfc\xff\xff\xff\xff\x0f" + bytes(100), 0)
 
 
-def test_row_groups_are_held_once():
+def test_row_groups_are_held_in_memory_only_once():
     raw = footer_of(written(TABLE, row_group_size=5))
     tracemalloc.start()
     try:
@@ -257,10 +257,10 @@ def test_row_groups_are_held_once():
     assert held < len(raw) * 1.3
 
 
-def test_fields_of_later_versions_are_kept():
-    """Field 99 of kinds that no footer has today."""
+def test_fields_of_later_format_versions_are_kept():
+    """Field 99 has a type that no footer field has today: a map."""
     raw = footer_of(written(TABLE, row_group_size=400))
-    unknown = b"\x0b\xc6\x01\x01\x88\x01A\x01B"  # long form, a map of texts
+    unknown = b"\x0b\xc6\x01\x01\x88\x01A\x01B"  # field header in long form, a map of strings
     later = raw[:-1] + unknown + STOP
     footer = Footer(later)
     assert footer.with_groups(footer.rows, [footer.raw_group(i) for i in range(3)]) == later

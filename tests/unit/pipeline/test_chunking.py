@@ -1,4 +1,4 @@
-"""Chunks: sizes, names, halves, and ending early."""
+"""Chunk sizes, ids and halves, and stopping before the end of a source."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pushengine.sources.threaded import ThreadStream
 
 
 @pytest.mark.parametrize("encoders", [1, 2, 8])
-def test_the_first_and_the_last_chunks_are_small_enough_to_be_shared(monkeypatch, encoders):
+def test_the_first_and_last_chunks_are_small_enough_for_all_encoders_to_share(monkeypatch, encoders):
     monkeypatch.setattr(chunking, "_MIN_TAPERED_BYTES", 160)
 
     class Texts(Batches):
-        """Does not know its rows; each block is 80 bytes of its 80,000."""
+        """A source of 80,000 bytes, in blocks of 80 bytes whose row counts are unknown."""
 
         def __init__(self):
             super().__init__(*[10] * 1000)
@@ -43,13 +43,13 @@ def test_the_first_and_the_last_chunks_are_small_enough_to_be_shared(monkeypatch
     assert max(sizes()) >= min(8000, 80_000 // 4 // encoders)
 
 
-def test_what_is_left_counts_only_for_a_source_that_is_read_from_the_start():
+def test_a_source_with_known_row_counts_is_not_tapered():
     chunks = chunks_of(Batches(*[10] * 100), 800, taper=Taper(8000, 8))
     assert {chunk.rows for chunk in chunks} == {100}
 
 
 class Unparsed:
-    """A block whose rows are found out by decoding."""
+    """A block whose number of rows is known only after decoding."""
 
     rows = None
 
@@ -73,11 +73,11 @@ def test_a_batch_larger_than_a_chunk_is_cut_and_keeps_its_positions():
     assert [row for chunk in chunks for row in rows_of(chunk)] == list(range(1000))
 
 
-def test_a_row_larger_than_a_chunk_goes_alone():
+def test_a_row_larger_than_a_chunk_is_a_chunk_by_itself():
     assert [chunk.rows for chunk in chunks_of(Batches(3), 1)] == [1, 1, 1]
 
 
-def test_sizes_count_what_a_slice_refers_to():
+def test_the_size_of_a_slice_counts_only_the_bytes_it_refers_to():
     shared = pa.RecordBatch.from_pydict({"x": ["x" * 100] * 10_000})
     batches = Batches()
     batches.batches = [SourceBatch(shared.slice(start, 100), "f", start) for start in range(0, 10_000, 100)]
@@ -90,7 +90,7 @@ def test_empty_batches_make_no_chunks():
     assert [chunk.rows for chunk in chunks_of(Batches(0, 1, 0), 100)] == [1]
 
 
-def test_halves_share_the_rows_and_tell_their_place():
+def test_halves_split_the_rows_and_show_their_place_in_the_id():
     (chunk,) = chunks_of(Batches(3, 3, 1, first_line=None), 10_000)
     first, second = chunk.halves()
     assert (first.chunk_id, second.chunk_id) == ("000000.0", "000000.1")
@@ -102,7 +102,7 @@ def test_halves_share_the_rows_and_tell_their_place():
     assert single.halves() == ()
 
 
-async def test_stopping_gives_no_more_chunks_and_reads_no_more_blocks():
+async def test_after_a_stop_there_are_no_more_chunks_and_no_more_blocks_are_read():
     batches = Batches(*[200_000] * 4)
     chunks = chunker(batches, 1_600_000)
     assert rows_of(await chunks.next_chunk()) == list(range(200_000))
@@ -112,7 +112,7 @@ async def test_stopping_gives_no_more_chunks_and_reads_no_more_blocks():
     assert (batches.taken, batches.stopped, chunks.bytes_read) == (1, 1, 1)
 
 
-async def test_an_error_comes_after_the_chunks_before_it():
+async def test_an_error_is_raised_after_the_chunks_before_it():
     class Failing(Batches):
         def __iter__(self):
             yield from super().__iter__()
@@ -125,20 +125,20 @@ async def test_an_error_comes_after_the_chunks_before_it():
             await chunks.next_chunk()
 
 
-async def test_a_stop_while_a_block_is_read_drops_it():
+async def test_a_stop_while_a_block_is_being_read_drops_the_block():
     chunks = None
 
     async def read_and_stop(function, /, *args):
-        found = function(*args)
+        result = function(*args)
         chunks.stop()
-        return found
+        return result
 
     chunks = Chunker(ThreadStream(Batches(10), read_and_stop), 80, read=read_and_stop)
     assert await chunks.next_chunk() is None
 
 
 @pytest.mark.parametrize("max_bytes", [40, 80, 500])
-def test_a_push_that_goes_on_cuts_the_rest_as_the_first_pass_did(max_bytes):
+def test_a_resumed_push_cuts_the_remaining_rows_as_the_first_pass_did(max_bytes):
     sizes = (10, 3, 7, 30, 1, 5)
     whole = chunks_of(Batches(*sizes), max_bytes)
     first_row = 0
@@ -150,7 +150,7 @@ def test_a_push_that_goes_on_cuts_the_rest_as_the_first_pass_did(max_bytes):
         first_row += chunk.rows
 
 
-def test_a_source_that_does_not_know_its_rows_is_read_from_the_start():
+def test_a_source_with_unknown_row_counts_is_read_from_the_start():
     batches = Batches(10, 10, 10)
     batches.rows_read = None
     batches.batches = [Unparsed(one) for one in batches.batches]

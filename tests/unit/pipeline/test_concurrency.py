@@ -1,4 +1,4 @@
-"""How many uploads at once: on models of links in virtual time, decision by decision, and with the real uploader."""
+"""The number of concurrent uploads: over simulated links in virtual time, decision by decision, and with the real uploader."""
 
 import asyncio
 import contextlib
@@ -34,10 +34,10 @@ from pushengine.testing import MemoryDestination, VirtualClock, run_in_virtual_t
 
 MB = 1_000_000
 SEEDS = (0, 1, 2)
-SETTLED_SECONDS = 60
-WATCHED_SECONDS = 120
+STEADY_AFTER_SECONDS = 60
+MEASURED_SECONDS = 120
 
-LIMITS = {  # where the limit may be, from a minute on
+LIMITS = {  # lowest and highest acceptable limit, from one minute onwards
     "capped link, 10 MB/s per connection": (9, 14),
     "a link between two limits": (8, 14),
     "one fast connection saturates": (2, 8),
@@ -61,9 +61,9 @@ LIMITS = {  # where the limit may be, from a minute on
 
 
 def window(link):
-    """From a minute after the start, or after the rates changed."""
-    start = max((0, *link.changes_at)) + SETTLED_SECONDS
-    return int(start), int(start + WATCHED_SECONDS)
+    """Return the seconds between which a run is measured: from a minute after the start or after the last change of rates."""
+    start = max((0, *link.changes_at)) + STEADY_AFTER_SECONDS
+    return int(start), int(start + MEASURED_SECONDS)
 
 
 @functools.cache
@@ -79,18 +79,18 @@ def run_of(name, seed):
     return upload_over(LINKS[name], controller(), seconds=end, seed=seed), start, end
 
 
-# ------------------------------------------------------------------------------------------------------------------ on links
+# ------------------------------------------------------------------------------------------------------------------ over links
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_within_a_minute_the_link_carries_nine_tenths_of_the_best_fixed_limit(name):
+def test_after_a_minute_goodput_is_at_least_nine_tenths_of_the_best_fixed_limit(name):
     for seed in SEEDS:
         run, start, end = run_of(name, seed)
         assert run.goodput(start, end) >= 0.9 * best_fixed_goodput(name), f"seed {seed}: {run.changes}"
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_the_limit_comes_to_rest_where_the_link_says(name):
+def test_the_limit_stays_in_the_range_expected_for_the_link(name):
     lowest, highest = LIMITS[name]
     for seed in SEEDS:
         run, start, end = run_of(name, seed)
@@ -101,7 +101,7 @@ def test_the_limit_comes_to_rest_where_the_link_says(name):
 @pytest.mark.parametrize(
     "name", [name for name, link in LINKS.items() if min(link.refuse_above, link.stall_above) < 100]
 )
-def test_in_steady_state_hardly_anything_is_refused(name):
+def test_in_steady_state_hardly_any_upload_is_refused(name):
     for seed in SEEDS:
         run, start, end = run_of(name, seed)
         assert run.refused_share(start, end) <= 0.02, f"seed {seed}"
@@ -113,13 +113,13 @@ def test_a_fast_start_needs_three_epochs():
     assert run.goodput(5, 10) >= 90
 
 
-def test_a_link_that_is_full_keeps_no_more_connections_than_it_needs():
+def test_a_saturated_link_gets_no_more_connections_than_it_needs():
     run = upload_over(LINKS["one fast connection saturates"], controller(32), seconds=180)
     assert run.limit_between(60, 180) < 8
 
 
 @pytest.mark.parametrize("pushes", [2, 4, 8])
-def test_pushes_at_once_fill_the_link_and_share_it(pushes):
+def test_concurrent_pushes_fill_the_link_and_share_it(pushes):
     limiters = [controller() for _ in range(pushes)]
     run = upload_over(LINKS["capped link, 10 MB/s per connection"], *limiters, seconds=180)
     assert run.goodput(60, 180) >= 98
@@ -131,7 +131,7 @@ def test_pushes_at_once_fill_the_link_and_share_it(pushes):
 
 
 class Uploads:
-    """Uploads of 10 MB under a controller, each as long as it is told; all slots busy unless told otherwise."""
+    """Uploads of 10 MB under a controller, each with a given duration; all slots are busy unless `count` says otherwise."""
 
     def __init__(self, **options):
         self.controller = ConcurrencyController(**({"lowest": 1, "highest": 16} | options))
@@ -139,31 +139,31 @@ class Uploads:
         self.changes = []
 
     def together(self, seconds, outcome="acknowledged", count=None):
-        """As many as the limit, begun and ended at the same moments."""
-        begun = [self.controller.started(10 * MB, self.now) for _ in range(count or self.controller.limit)]
+        """Run as many uploads as the limit, or `count`, that start and end at the same time; return the changes of the limit."""
+        attempts = [self.controller.started(10 * MB, self.now) for _ in range(count or self.controller.limit)]
         self.now += seconds
-        told = [self.controller.ended(one, self.now, outcome) for one in begun]
-        self.changes += [change for change in told if change]
-        return [change for change in told if change]
+        results = [self.controller.ended(one, self.now, outcome) for one in attempts]
+        self.changes += [change for change in results if change]
+        return [change for change in results if change]
 
     def rounds(self, seconds, number):
         return [change.reason for _ in range(number) for change in self.together(seconds)]
 
 
-def test_it_starts_with_four_or_as_near_as_the_range_allows():
+def test_the_limit_starts_at_four_or_at_the_nearest_value_in_range():
     assert START_LIMIT == 4
     for lowest, highest, start in ((1, 16, 4), (1, 2, 2), (8, 16, 8), (3, 3, 3)):
         assert ConcurrencyController(lowest=lowest, highest=highest).limit == start
 
 
-def test_where_lowest_is_highest_nothing_ever_changes():
+def test_the_limit_never_changes_if_lowest_equals_highest():
     uploads = Uploads(lowest=4, highest=4)
     for turn in range(50):
         uploads.together(1.0 + turn % 3, "refused" if turn % 7 == 0 else "acknowledged")
     assert (uploads.changes, uploads.controller.limit) == ([], 4)
 
 
-def test_it_doubles_while_that_helps_and_says_what_it_saw():
+def test_the_limit_doubles_while_that_helps_and_each_change_reports_the_goodput():
     uploads = Uploads(highest=32)
     assert [(c.before, c.after, c.reason, c.bytes_per_second) for c in uploads.together(2.0)] == [
         (4, 8, "doubling", pytest.approx(20 * MB))
@@ -173,14 +173,14 @@ def test_it_doubles_while_that_helps_and_says_what_it_saw():
     assert (back.before, back.after, back.reason) == (16, 8, "no gain")
 
 
-def test_a_doubling_that_helped_a_little_ends_where_it_was_enough():
+def test_a_doubling_with_a_small_gain_is_reduced_to_the_limit_that_suffices():
     uploads = Uploads()
     uploads.together(2.0)
     (change,) = uploads.together(3.6)  # 8 carry 22 MB/s where 4 carried 20
     assert (change.before, change.after, change.reason) == (8, 5, "no gain")
 
 
-def test_nothing_is_decided_before_two_seconds_or_one_upload():
+def test_nothing_is_decided_before_two_seconds_and_the_duration_of_an_upload():
     uploads = Uploads()
     assert uploads.rounds(0.3, 6) == []
     assert uploads.rounds(0.3, 1) == ["doubling"]
@@ -190,30 +190,30 @@ def test_nothing_is_decided_before_two_seconds_or_one_upload():
     assert slow.controller.limit == 8
 
 
-def test_without_rows_to_send_nothing_grows():
+def test_the_limit_does_not_grow_while_uploads_wait_for_rows():
     uploads = Uploads()
     for _ in range(20):
         uploads.together(2.0, count=2)
     assert uploads.changes == []
 
 
-def test_a_refusal_takes_three_tenths_of_those_that_were_under_way_once():
+def test_a_refusal_reduces_the_limit_by_three_tenths_once():
     uploads = Uploads()
     uploads.rounds(2.0, 2)
     (change,) = uploads.together(2.0, "refused")
     assert (change.before, change.after, change.reason, change.bytes_per_second) == (16, 11, "refusal", None)
 
 
-def test_refusals_of_uploads_from_before_the_decrease_are_no_new_evidence():
+def test_refusals_of_uploads_started_before_the_decrease_do_not_count_again():
     uploads = Uploads()
     uploads.rounds(2.0, 2)
-    begun = [uploads.controller.started(10 * MB, uploads.now) for _ in range(16)]
-    for attempt, later in zip(begun, (1.0, 10.0, 20.0, 30.0), strict=False):
+    attempts = [uploads.controller.started(10 * MB, uploads.now) for _ in range(16)]
+    for attempt, later in zip(attempts, (1.0, 10.0, 20.0, 30.0), strict=False):
         uploads.controller.ended(attempt, uploads.now + later, "refused")
     assert uploads.controller.limit == 11
 
 
-def test_what_was_refused_is_not_tried_again_for_a_while_and_then_for_longer():
+def test_a_refused_limit_is_avoided_for_longer_each_time():
     refused_at = []
     uploads = Uploads()
     for turn in range(400):
@@ -228,19 +228,19 @@ def test_what_was_refused_is_not_tried_again_for_a_while_and_then_for_longer():
     assert len(refused_at) / 400 < 0.02
 
 
-def test_connections_that_break_tell_nothing_about_the_limit():
+def test_broken_connections_do_not_change_the_limit():
     uploads = Uploads()
     uploads.together(2.0)
     assert uploads.together(1.0, "failed") == []
     assert uploads.controller.limit == 8
 
 
-def test_a_fall_is_believed_when_it_is_seen_twice_at_rest():
+def test_a_fall_counts_only_if_it_is_measured_twice_in_a_row_at_an_unchanged_limit():
     uploads = Uploads()
     uploads.rounds(2.0, 2)
     while uploads.controller.limit == 16:
         uploads.together(2.0)
-    assert uploads.together(2.0)[0].reason == "loss"  # the trial of 15
+    assert uploads.together(2.0)[0].reason == "loss"  # the trial of 15 uploads
     assert (uploads.controller.limit, uploads.rounds(4.0, 1)) == (16, [])
     uploads.together(2.0)
     assert uploads.rounds(4.0, 1) == []
@@ -249,21 +249,21 @@ def test_a_fall_is_believed_when_it_is_seen_twice_at_rest():
     assert uploads.rounds(4.0, 2) == ["growth", "growth"]
 
 
-def test_uploads_that_stand_still_count_before_they_end():
-    seen = {}
-    for standing in (0, 2):
+def test_stalled_uploads_lower_the_goodput_before_they_end():
+    goodput = {}
+    for stalled in (0, 2):
         uploads = Uploads()
         uploads.together(2.0)
-        for _ in range(standing):
+        for _ in range(stalled):
             uploads.controller.started(10 * MB, uploads.now)
         for _ in range(6):
-            uploads.together(0.45, count=8 - standing)
-        seen[standing] = uploads.changes[1].bytes_per_second
-    assert seen[0] == pytest.approx(8 * 10 * MB / 0.45, rel=0.05)
-    assert seen[2] == pytest.approx(6 * 10 * MB / 0.45, rel=0.05)
+            uploads.together(0.45, count=8 - stalled)
+        goodput[stalled] = uploads.changes[1].bytes_per_second
+    assert goodput[0] == pytest.approx(8 * 10 * MB / 0.45, rel=0.05)
+    assert goodput[2] == pytest.approx(6 * 10 * MB / 0.45, rel=0.05)
 
 
-def test_its_name_in_an_issue_says_where_it_stands():
+def test_the_repr_shows_running_uploads_limit_and_goodput():
     uploads = Uploads()
     assert repr(uploads.controller) == "<ConcurrencyController 0 of 4 uploads, goodput unknown>"
     uploads.together(2.0)
@@ -275,29 +275,29 @@ def test_its_name_in_an_issue_says_where_it_stands():
 
 
 class Server(MemoryDestination):
-    """Takes a second for a chunk, and refuses above so many at once."""
+    """Takes about a second per chunk, and refuses an upload while `most` others are running."""
 
     def __init__(self, clock, most):
         super().__init__(checksum=None)
         self.clock, self.most = clock, most
-        self.under_way = self.peak = self.refused = 0
+        self.running = self.peak = self.refused = 0
         self.taken = []
 
     async def upload_chunk(self, job_id, payload, kind):
-        if self.under_way >= self.most:
+        if self.running >= self.most:
             self.refused += 1
             raise RateLimitedError("slow down")
-        self.under_way += 1
-        self.peak = max(self.peak, self.under_way)
+        self.running += 1
+        self.peak = max(self.peak, self.running)
         try:
             await self.clock.sleep(random.Random(payload.chunk_id).uniform(0.9, 1.1))
         finally:
-            self.under_way -= 1
+            self.running -= 1
         self.taken.append(payload.chunk_id)
 
 
 async def upload_all(server, clock, chunks, highest, lowest=1):
-    """Through the real uploader; gives its events."""
+    """Upload chunks through the real uploader; return the sink with its events."""
     context = push_context(server, clock, policy=RetryPolicy(max_attempts=20))
     sink = context.shared.sink
     await context.log.record(facts.JobCreated(job_id="j"))
@@ -326,21 +326,21 @@ async def upload_all(server, clock, chunks, highest, lowest=1):
 
 
 def in_flight_over_limit(sink):
-    """How far uploads under way ever were above the limit, while it did not sink."""
-    limit, under_way, worst = START_LIMIT, set(), 0
+    """Return by how many the running uploads ever exceeded the limit, not counting those that ran when it fell."""
+    limit, running, worst = START_LIMIT, set(), 0
     for event in sink.events:
         match event:
             case events.ConcurrencyChanged():
-                limit = max(event.after, len(under_way))
+                limit = max(event.after, len(running))
             case events.UploadStarted():
-                under_way.add(event.chunk_id)
-                worst = max(worst, len(under_way) - limit)
+                running.add(event.chunk_id)
+                worst = max(worst, len(running) - limit)
             case events.ChunkUploaded():
-                under_way.discard(event.chunk_id)
+                running.discard(event.chunk_id)
     return worst
 
 
-def test_the_uploader_grows_to_the_maximum_and_tells_each_step():
+def test_the_uploader_grows_to_the_maximum_and_reports_each_step():
     async def push():
         clock = VirtualClock()
         server = Server(clock, most=100)
@@ -359,21 +359,21 @@ def test_the_uploader_grows_to_the_maximum_and_tells_each_step():
     assert in_flight_over_limit(sink) == 0
 
 
-def test_a_server_that_refuses_gets_what_it_takes_and_nothing_is_cancelled():
+def test_a_refusing_server_gets_as_many_uploads_as_it_accepts_and_none_is_cancelled():
     async def push():
         clock = VirtualClock()
         server = Server(clock, most=6)
         return server, await upload_all(server, clock, chunks=600, highest=16), clock.monotonic()
 
     server, sink, seconds = run_in_virtual_time(push())
-    assert sorted(server.taken) == [f"{number:06d}" for number in range(600)]  # each once, none given up
+    assert sorted(server.taken) == [f"{number:06d}" for number in range(600)]  # each once, none abandoned
     assert "refusal" in {event.reason for event in sink.of(events.ConcurrencyChanged)}
     assert server.refused <= 0.03 * 600
     assert seconds < 600 / 6 / 0.85
     assert in_flight_over_limit(sink) <= 0
 
 
-def test_a_fixed_number_stays():
+def test_a_fixed_number_of_uploads_never_changes():
     async def push():
         clock = VirtualClock()
         server = Server(clock, most=100)
@@ -394,8 +394,8 @@ def caused_by(error, cause):
         (RateLimitedError("429"), True),
         (ServerError("503", status=503), True),
         (ServerError("504", status=504), True),
-        (RequestTimeoutError("no answer", phase="read"), True),
-        (caused_by(OutcomeUnknownError("nothing was taken for 50 s"), TimeoutError()), True),
+        (RequestTimeoutError("no response", phase="read"), True),
+        (caused_by(OutcomeUnknownError("no data was accepted for 50 s"), TimeoutError()), True),
         (caused_by(ConnectionFailedError("could not connect in time"), TimeoutError()), True),
         (ServerError("500", status=500), False),
         (NotFoundError("404", status=404), False),
@@ -404,14 +404,14 @@ def caused_by(error, cause):
     ],
     ids=str,
 )
-def test_what_speaks_for_fewer_uploads(error, expected):
+def test_only_signs_of_overload_are_a_reason_for_fewer_uploads(error, expected):
     assert is_overload(error) is expected
 
 
 # ------------------------------------------------------------------------------------------------------------------ settings, display
 
 
-def test_a_minimum_above_the_maximum_is_refused_by_name():
+def test_a_minimum_above_the_maximum_is_rejected_by_name():
     with pytest.raises(ValidationError, match="at least min_uploads, which is 5"):
         EngineSettings(min_uploads=5, max_uploads=4)
     with pytest.raises(ValidationError, match="at least min_uploads, which is 20"):
@@ -419,7 +419,7 @@ def test_a_minimum_above_the_maximum_is_refused_by_name():
     assert EngineSettings(min_uploads=4, max_uploads=4).max_uploads == 4
 
 
-def test_progress_tells_the_limit_once_it_was_changed():
+def test_progress_shows_the_limit_once_it_has_changed():
     progress = display.Progress()
     started = events.UploadStarted(push_id="p", chunk_id="1", job_id="j", attempt=1, payload_bytes=1)
     progress.apply(started, 1.0)

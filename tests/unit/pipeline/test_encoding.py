@@ -1,4 +1,4 @@
-"""Payloads: what is inside, that they are the same each time, and what is refused."""
+"""Payloads: their content, that they are the same each time, and which values are rejected."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ EVERYTHING = {
 @pytest.mark.parametrize("timestamps", ["INT96", "INT64"])
 @pytest.mark.parametrize("compression", ["SNAPPY", "ZSTD", "NONE"])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_a_parquet_payload_reads_back_as_the_rows(timestamps, compression, parts):
+def test_a_parquet_payload_reads_back_as_the_same_rows(timestamps, compression, parts):
     chunk = chunk_of(EVERYTHING, parts)
     payload = encode(chunk, schema_of(chunk), EncodingOptions(timestamps=timestamps, compression=compression))
     file = parquet_of(payload)
@@ -72,7 +72,7 @@ def test_a_parquet_payload_reads_back_as_the_rows(timestamps, compression, parts
     assert (payload.chunk_id, payload.rows, payload.source_rows) == ("000007", 4, (0, 4))
 
 
-def test_checksums_are_those_of_the_bytes():
+def test_digests_are_computed_from_the_payload_bytes():
     chunk = chunk_of({"x": [1, 2, 3]})
     payload = encode(chunk, schema_of(chunk), EncodingOptions())
     data = bytes(payload.data)
@@ -86,7 +86,7 @@ def test_checksums_are_those_of_the_bytes():
 
 
 @pytest.mark.parametrize("options", [EncodingOptions(), CSV])
-def test_the_same_rows_give_the_same_bytes(options):
+def test_the_same_rows_are_encoded_to_the_same_bytes(options):
     rng = random.Random(5)
     columns = {"a": [rng.random() for _ in range(5000)], "b": [str(rng.randrange(50)) for _ in range(5000)]}
     payloads = [
@@ -117,7 +117,7 @@ def test_many_small_batches_become_one_row_group():
     assert parquet_of(encode(chunk, schema_of(chunk), EncodingOptions())).metadata.num_row_groups == 1
 
 
-def test_a_csv_payload_has_header_quoted_texts_and_iso_timestamps():
+def test_a_csv_payload_has_a_header_quoted_texts_and_iso_timestamps():
     chunk = chunk_of({**EVERYTHING, 'h"x': ["a"] * 4}, 2)
     text = bytes(encode(chunk, schema_of(chunk), CSV).data).decode()
     assert text.startswith(
@@ -157,7 +157,7 @@ def test_a_csv_payload_has_header_quoted_texts_and_iso_timestamps():
         ),
     ],
 )
-def test_what_csv_cannot_say_is_refused(columns, text, row):
+def test_values_that_csv_cannot_represent_are_rejected(columns, text, row):
     chunk = chunk_of(columns)
     with pytest.raises(SchemaError, match=text) as caught:
         encode(chunk, schema_of(chunk), CSV)
@@ -165,7 +165,7 @@ def test_what_csv_cannot_say_is_refused(columns, text, row):
     encode(chunk, schema_of(chunk), EncodingOptions())
 
 
-def test_a_payload_over_the_limit_is_refused():
+def test_a_payload_over_the_limit_is_rejected():
     chunk = chunk_of({"x": list(range(1000))})
     with pytest.raises(OversizedPayloadError, match="1000 rows make a payload of"):
         encode(chunk, schema_of(chunk), EncodingOptions(max_payload_bytes=100))

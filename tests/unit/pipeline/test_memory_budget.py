@@ -1,4 +1,4 @@
-"""Memory in flight: first come, first served, and nothing is lost on any way out."""
+"""The memory budget: first come, first served, and no reservation is lost however its use ends."""
 
 import asyncio
 
@@ -21,14 +21,14 @@ async def start(coroutine):
     return task
 
 
-async def test_what_fits_is_granted_at_once():
+async def test_a_request_that_fits_is_granted_at_once():
     budget = ByteBudget(100)
     first = await budget.acquire(60)
     second = await budget.acquire(40)
     assert (budget.reserved, first.size, second.size) == (100, 60, 40)
 
 
-async def test_what_does_not_fit_waits_for_a_release():
+async def test_a_request_that_does_not_fit_waits_for_a_release():
     budget = ByteBudget(100)
     first = await budget.acquire(60)
     waiting = await start(budget.acquire(50))
@@ -39,7 +39,7 @@ async def test_what_does_not_fit_waits_for_a_release():
 
 
 async def test_grants_are_first_come_first_served():
-    """A small request that would fit does not overtake a large one, which would starve."""
+    """A small request that would fit does not overtake a large one, which could otherwise starve."""
     budget = ByteBudget(100)
     held = await budget.acquire(60)
     large = await start(budget.acquire(80))
@@ -52,7 +52,7 @@ async def test_grants_are_first_come_first_served():
     assert budget.reserved == 90
 
 
-async def test_a_late_request_queues_behind_those_that_wait_even_if_it_fits():
+async def test_a_late_request_queues_behind_waiting_ones_even_if_it_fits():
     budget = ByteBudget(100)
     held = await budget.acquire(60)
     large = await start(budget.acquire(100))
@@ -81,7 +81,7 @@ async def test_a_request_over_the_capacity_runs_alone():
     assert (budget.reserved, budget.peak) == (1, 250)
 
 
-async def test_release_twice_gives_back_once():
+async def test_a_second_release_has_no_effect():
     budget = ByteBudget(100)
     held = await budget.acquire(60)
     other = await budget.acquire(20)
@@ -90,7 +90,7 @@ async def test_release_twice_gives_back_once():
     assert budget.reserved == other.size == 20
 
 
-async def test_shrinking_lets_the_next_one_in():
+async def test_shrinking_a_reservation_admits_the_next_request():
     budget = ByteBudget(100)
     held = await budget.acquire(100)
     waiting = await start(budget.acquire(70))
@@ -118,7 +118,7 @@ async def test_take_never_waits():
     assert budget.reserved == 100
 
 
-async def test_cancelling_a_waiter_lets_the_one_behind_it_go():
+async def test_cancelling_a_waiter_admits_the_one_behind_it():
     budget = ByteBudget(100)
     await budget.acquire(60)
     large = await start(budget.acquire(80))
@@ -130,7 +130,7 @@ async def test_cancelling_a_waiter_lets_the_one_behind_it_go():
     assert budget.reserved == 70
 
 
-async def test_a_waiter_cancelled_in_the_turn_of_its_grant_gives_the_bytes_back():
+async def test_a_waiter_cancelled_in_the_same_turn_as_its_grant_returns_the_bytes():
     budget = ByteBudget(100)
     held = await budget.acquire(100)
     waiting = await start(budget.acquire(80))
@@ -144,7 +144,7 @@ async def test_a_waiter_cancelled_in_the_turn_of_its_grant_gives_the_bytes_back(
     assert budget.reserved == 90
 
 
-async def test_a_waiter_cancelled_before_a_release_in_the_same_turn_is_passed_over():
+async def test_a_waiter_cancelled_before_a_release_in_the_same_turn_is_skipped():
     budget = ByteBudget(100)
     held = await budget.acquire(100)
     waiting = await start(budget.acquire(80))
@@ -173,7 +173,7 @@ async def test_a_scope_releases_all_it_holds_however_it_ends():
     assert budget.reserved == outside.size == 5
 
 
-async def test_a_scope_left_while_it_waits_holds_nothing():
+async def test_a_scope_that_is_cancelled_while_it_waits_holds_nothing():
     budget = ByteBudget(100)
     held = await budget.acquire(100)
 
@@ -203,8 +203,8 @@ operations = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(operations)
-def test_in_any_order_of_events_it_is_fair_exact_and_within_capacity(steps):
-    """Against a model: what is held is the sum of live reservations, grants keep the order of arrival, and over capacity means alone."""
+def test_in_any_order_of_events_the_budget_is_fair_exact_and_within_capacity(steps):
+    """Check against a model: the sum of live reservations is held, grants keep the order of arrival, and one over capacity is alone."""
 
     async def main():
         budget = ByteBudget(100)
@@ -216,7 +216,7 @@ def test_in_any_order_of_events_it_is_fair_exact_and_within_capacity(steps):
 
         for action, value in steps:
             if action in ("release", "shrink"):
-                await turns(1)  # requests that have come are in the queue before memory is free
+                await turns(1)  # earlier requests are in the queue before memory is released
             if action == "acquire":
                 tasks.append(asyncio.create_task(hold(len(tasks), value)))
             elif action == "release" and live:
@@ -229,7 +229,7 @@ def test_in_any_order_of_events_it_is_fair_exact_and_within_capacity(steps):
             elif action == "turn":
                 await turns(value)
             if action in ("release", "shrink", "cancel"):
-                await turns(2)  # who was granted memory by this hears of it before the next request comes
+                await turns(2)  # a waiter that this grants memory to runs before the next request arrives
             assert budget.reserved >= sum(reservation.size for reservation in live.values())
             assert budget.reserved <= 100 or sum(reservation.size > 0 for reservation in live.values()) <= 1
         await turns()

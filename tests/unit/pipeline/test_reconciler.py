@@ -1,4 +1,4 @@
-"""Uploads without an answer: what a job's chunk list says of them."""
+"""Reconciliation: which uploads without a response are in a job's chunk list."""
 
 import base64
 import dataclasses
@@ -43,7 +43,7 @@ def listed(contents, algorithm="md5/hex"):
 
 ALGORITHMS = ["md5/hex", "md5/base64", "sha1/hex", "sha256/hex", "sha256/base64"]
 
-BY_CHECKSUM = [  # acknowledged, unanswered, listed, present (None: taint)
+BY_CHECKSUM = [  # acknowledged, unknown, listed, indexes of the unknown chunks that are present (None: taint)
     ([], [A], [], []),
     ([], [A], [A], [0]),
     ([A], [B], [A], []),
@@ -68,23 +68,23 @@ BY_CHECKSUM = [  # acknowledged, unanswered, listed, present (None: taint)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "learned"])
 @pytest.mark.parametrize("case", BY_CHECKSUM, ids=str)
-def test_by_checksum(case, algorithm, is_known):
+def test_uploads_are_reconciled_by_checksum(case, algorithm, is_known):
     acked, unknown, there, present = case
-    open_ones = sent(unknown, len(acked))
+    unresolved = sent(unknown, len(acked))
     for order in itertools.islice(itertools.permutations(there), 6):
-        found = reconcile(sent(acked), open_ones, listed(order, algorithm), known=algorithm if is_known else None)
+        found = reconcile(sent(acked), unresolved, listed(order, algorithm), known=algorithm if is_known else None)
         if present is None:
             assert found.taint is not None
             assert not found.present
             continue
         assert found.taint is None
-        assert found.present == {open_ones[index].chunk_id for index in present}
-        assert found.absent == {chunk.chunk_id for chunk in open_ones} - found.present
+        assert found.present == {unresolved[index].chunk_id for index in present}
+        assert found.absent == {chunk.chunk_id for chunk in unresolved} - found.present
         if there:
             assert found.how == "checksum"
 
 
-BY_COUNT = [  # acknowledged, unanswered, listed, late ones may come -> present: all, none or taint
+BY_COUNT = [  # acknowledged, unknown, listed, whether late chunks may be listed -> present: all, none or taint
     (2, 1, 2, False, "none"),
     (2, 1, 3, False, "all"),
     (2, 1, 1, False, "taint"),
@@ -103,15 +103,15 @@ BY_COUNT = [  # acknowledged, unanswered, listed, late ones may come -> present:
 
 @pytest.mark.parametrize("spelled", ["none", "opaque"])
 @pytest.mark.parametrize("case", BY_COUNT, ids=str)
-def test_by_count(case, spelled):
+def test_uploads_are_reconciled_by_count(case, spelled):
     acked, unknown, there, late, verdict = case
     names = [bytes([number]) for number in range(10)]
-    open_ones = sent(names[acked : acked + unknown], acked)
+    unresolved = sent(names[acked : acked + unknown], acked)
     chunks = listed(names[:there], None)
     if spelled == "opaque":
         chunks = [dataclasses.replace(chunk, checksum=f"etag-{chunk.id}-x") for chunk in chunks]
-    found = reconcile(sent(names[:acked]), open_ones, chunks, may_hold_late_chunks=late)
-    everything = frozenset(chunk.chunk_id for chunk in open_ones)
+    found = reconcile(sent(names[:acked]), unresolved, chunks, may_hold_late_chunks=late)
+    everything = frozenset(chunk.chunk_id for chunk in unresolved)
     if verdict == "taint":
         assert found.taint is not None
         assert not found.present
@@ -121,7 +121,7 @@ def test_by_count(case, spelled):
         assert found.absent == everything - found.present
 
 
-def test_a_list_that_lacks_what_was_acknowledged_may_lag_behind():
+def test_a_list_that_lacks_acknowledged_chunks_may_lag_behind():
     assert reconcile(sent([A, B]), sent([C], 2), listed([A])).is_behind
     assert reconcile(sent([A, B]), sent([C], 2), listed([A, C])).is_behind
     assert reconcile(sent([A, B]), sent([C], 2), listed([C, D])).is_behind
@@ -138,28 +138,28 @@ contents = st.lists(st.sampled_from([A, B, C, D]), max_size=6)
     order=st.randoms(use_true_random=False),
     algorithm=st.sampled_from(ALGORITHMS),
 )
-def test_what_arrived_is_found_whatever_else_is_equal(acked, unknown, order, algorithm):
+def test_arrived_chunks_are_found_even_if_other_chunks_are_identical(acked, unknown, order, algorithm):
     there = acked + [content for content, has_arrived in unknown if has_arrived]
     order.shuffle(there)
-    open_ones = sent([content for content, _ in unknown], len(acked))
-    found = reconcile(sent(acked), open_ones, listed(there, algorithm), known=algorithm)
+    unresolved = sent([content for content, _ in unknown], len(acked))
+    found = reconcile(sent(acked), unresolved, listed(there, algorithm), known=algorithm)
     assert found.taint is None
-    assert found.present | found.absent == {chunk.chunk_id for chunk in open_ones}
+    assert found.present | found.absent == {chunk.chunk_id for chunk in unresolved}
     assert not found.present & found.absent
-    by_id = {chunk.chunk_id: content for chunk, (content, _) in zip(open_ones, unknown, strict=True)}
+    by_id = {chunk.chunk_id: content for chunk, (content, _) in zip(unresolved, unknown, strict=True)}
     assert sorted(by_id[name] for name in found.present) == sorted(content for content, arrived in unknown if arrived)
 
 
 @given(acked=contents, unknown=contents, there=contents, late=st.booleans(), known=st.booleans())
 def test_a_verdict_never_invents_chunks(acked, unknown, there, late, known):
-    """Whatever is listed: what is taken for present, with what is acknowledged, is exactly the list; or the job is given up."""
-    open_ones = sent(unknown, len(acked))
+    """Whatever is listed, the acknowledged and the present chunks together are exactly the list, or the job is abandoned."""
+    unresolved = sent(unknown, len(acked))
     found = reconcile(
-        sent(acked), open_ones, listed(there), known="md5/hex" if known else None, may_hold_late_chunks=late
+        sent(acked), unresolved, listed(there), known="md5/hex" if known else None, may_hold_late_chunks=late
     )
     if found.taint is not None:
         return
-    by_id = {chunk.chunk_id: content for chunk, content in zip(open_ones, unknown, strict=True)}
+    by_id = {chunk.chunk_id: content for chunk, content in zip(unresolved, unknown, strict=True)}
     assert len(acked) + len(found.present) == len(there)
     if known and (acked or unknown):
         assert sorted([*acked, *(by_id[name] for name in found.present)]) == sorted(there)

@@ -1,4 +1,4 @@
-"""Which failures are worth another attempt, and what a call with retries does about them."""
+"""Which failures are retried, and how a call with retries handles them."""
 
 import asyncio
 import random
@@ -52,7 +52,7 @@ def name_of(value):
 
 
 class FullJitter(random.Random):
-    """Always the most that jitter may add."""
+    """A generator that always returns the maximum jitter."""
 
     def uniform(self, a, b):
         return b
@@ -63,16 +63,16 @@ def decide(error, *, policy=None, attempt=1, elapsed=0.0):
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=name_of)
-def test_what_may_pass_is_tried_again(error):
+def test_a_transient_error_is_retried(error):
     assert decide(error).retry
 
 
 @pytest.mark.parametrize("error", FINAL, ids=name_of)
-def test_what_cannot_pass_or_may_have_been_done_is_not(error):
+def test_a_permanent_error_or_an_unknown_outcome_is_not_retried(error):
     assert decide(error) == RetryDecision(retry=False)
 
 
-def test_the_disposition_of_the_one_error_decides():
+def test_the_disposition_of_the_individual_error_decides():
     assert not decide(ServerError("broken", status=500, disposition="outcome_unknown")).retry
 
 
@@ -90,7 +90,7 @@ def test_waits_are_jittered_over_their_whole_range():
 
 
 @pytest.mark.parametrize("attempt", [1, 4])
-def test_a_wait_the_server_asks_for_is_a_minimum_even_over_the_cap(attempt):
+def test_a_wait_that_the_server_asks_for_is_a_minimum_even_above_the_cap(attempt):
     policy = RetryPolicy(max_wait_seconds=5.0)
     error = RateLimitedError("too many", retry_after_seconds=90.0)
     for seed in range(50):
@@ -101,9 +101,9 @@ def test_a_wait_the_server_asks_for_is_a_minimum_even_over_the_cap(attempt):
 @pytest.mark.parametrize(
     ("attempt", "elapsed", "retry_after"),
     [(5, 0.0, None), (7, 0.0, None), (1, 600.0, None), (1, 0.0, 600.0)],
-    ids=["last attempt", "beyond it", "time is over", "the wait would be too long"],
+    ids=["last attempt", "beyond the last attempt", "time is up", "the wait would be too long"],
 )
-def test_there_is_an_end_of_trying(attempt, elapsed, retry_after):
+def test_retries_end_after_the_last_attempt_or_the_maximum_time(attempt, elapsed, retry_after):
     decision = decide(RateLimitedError("no", retry_after_seconds=retry_after), attempt=attempt, elapsed=elapsed)
     assert (decision.retry, decision.is_exhausted) == (False, True)
 
@@ -131,17 +131,17 @@ class Call:
             policy=policy or RetryPolicy(),
             clock=VirtualClock(),
             rng=FullJitter(),
-            on_retry=lambda *told: self.retries.append(told),
+            on_retry=lambda *retry: self.retries.append(retry),
         )
 
 
-def test_a_call_that_works_is_made_once():
+def test_a_successful_call_is_made_once():
     call = Call()
     assert run_in_virtual_time(call.run()) == "done"
     assert (call.attempts, call.retries) == ([1], [])
 
 
-def test_a_call_that_fails_in_passing_is_repeated_after_its_waits():
+def test_a_call_with_transient_errors_is_retried_after_its_waits():
     errors = [ConnectionFailedError("a"), ServerError("b", status=502), RequestTimeoutError("c", phase="read")]
     call = Call(*errors)
     assert run_in_virtual_time(call.run(RetryPolicy(first_wait_seconds=2.0))) == "done"
@@ -153,13 +153,13 @@ def test_a_call_that_fails_in_passing_is_repeated_after_its_waits():
     assert call.times == pytest.approx([0.0, 2.0, 6.0, 14.0], abs=0.01)
 
 
-def test_the_servers_wait_is_waited():
+def test_a_retry_waits_as_long_as_the_server_asks():
     call = Call(RateLimitedError("no", retry_after_seconds=45.0))
     run_in_virtual_time(call.run())
     assert 45.0 <= call.times[1] - call.times[0] <= 45.6
 
 
-def test_giving_up_tells_how_often_how_long_and_why():
+def test_the_final_error_reports_the_attempts_the_elapsed_time_and_the_cause():
     errors = [ServerError(f"broken {number}", status=500, hint="ask them") for number in range(3)]
     call = Call(*errors)
     with pytest.raises(RetriesExhaustedError) as caught:
@@ -168,11 +168,11 @@ def test_giving_up_tells_how_often_how_long_and_why():
     assert caught.value.elapsed_seconds == pytest.approx(3.0, abs=0.01)
     assert caught.value.__cause__ is errors[-1]
     assert caught.value.hint == "ask them"
-    assert str(caught.value).startswith("upload of chunk 000001 failed 3 times in 3 s, the last time with: broken 2")
+    assert all(part in str(caught.value) for part in ("upload of chunk 000001", " 3 attempts", " 3 s", "broken 2"))
     assert call.attempts == [1, 2, 3]
 
 
-def test_one_allowed_attempt_raises_its_own_error():
+def test_with_a_single_allowed_attempt_the_original_error_is_raised():
     error = ServerError("broken", status=500)
     with pytest.raises(ServerError) as caught:
         run_in_virtual_time(Call(error).run(RetryPolicy(max_attempts=1)))
@@ -180,7 +180,7 @@ def test_one_allowed_attempt_raises_its_own_error():
 
 
 @pytest.mark.parametrize("error", FINAL, ids=name_of)
-def test_a_call_that_must_not_be_repeated_is_made_once(error):
+def test_a_call_that_must_not_be_retried_is_made_once(error):
     call = Call(error)
     with pytest.raises(type(error)) as caught:
         run_in_virtual_time(call.run())
@@ -188,14 +188,14 @@ def test_a_call_that_must_not_be_repeated_is_made_once(error):
     assert (call.attempts, call.retries) == ([1], [])
 
 
-def test_a_final_error_after_a_passing_one_ends_the_trying():
+def test_a_permanent_error_after_a_transient_one_ends_the_retries():
     call = Call(ConnectionFailedError("a"), OutcomeUnknownError("b"))
     with pytest.raises(OutcomeUnknownError):
         run_in_virtual_time(call.run())
     assert call.attempts == [1, 2]
 
 
-def test_no_attempt_begins_after_the_time_is_over():
+def test_no_attempt_starts_after_the_maximum_time():
     call = Call(*(ServerError("broken", status=500) for _ in range(100)))
     policy = RetryPolicy(max_attempts=100, first_wait_seconds=8.0, max_wait_seconds=8.0, max_elapsed_seconds=30.0)
     with pytest.raises(RetriesExhaustedError):
@@ -204,7 +204,7 @@ def test_no_attempt_begins_after_the_time_is_over():
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ValueError("a bug")], ids=name_of)
-def test_what_is_no_error_of_ours_passes_untouched(error):
+def test_an_exception_from_outside_pushengine_is_raised_unchanged(error):
     call = Call(error)
     with pytest.raises(type(error)):
         run_in_virtual_time(call.run())
@@ -226,11 +226,11 @@ def test_cancelling_during_a_wait_ends_it_at_once():
     assert call.attempts == [1]
 
 
-# --- The budget that all calls share
+# --- The retry budget that all calls share
 
 
-def test_when_all_calls_fail_the_budget_ends_the_storm():
-    """Many calls with a few attempts each would hammer a platform that is down."""
+def test_when_all_calls_fail_the_budget_limits_the_retries():
+    """Many calls with a few attempts each would otherwise overload a platform that is down."""
     budget = RetryBudget(capacity=10)
     policy = RetryPolicy(max_attempts=5, budget=budget)
     attempts = []
@@ -247,7 +247,7 @@ def test_when_all_calls_fail_the_budget_ends_the_storm():
                 policy=policy,
                 clock=VirtualClock(),
                 rng=random.Random(1),
-                on_retry=lambda *told: None,
+                on_retry=lambda *retry: None,
             )
             for _ in range(40)
         )
@@ -260,7 +260,7 @@ def test_when_all_calls_fail_the_budget_ends_the_storm():
     assert budget.left == 0
 
 
-def test_calls_that_work_earn_retries_back_up_to_the_capacity():
+def test_successful_calls_earn_retries_up_to_the_capacity():
     budget = RetryBudget(capacity=10, earned_by_success=0.5)
     for _ in range(4):
         budget.spend()

@@ -1,4 +1,4 @@
-"""The engine's side of a source: what was opened is closed, whatever fails."""
+"""The source reader closes every pass that it opened, whatever fails."""
 
 import pytest
 from support.chunks import Batches
@@ -30,7 +30,7 @@ class Source:
         return self.passes[-1]
 
 
-async def test_a_size_that_cannot_be_told_leaves_no_pass_open():
+async def test_an_unavailable_size_leaves_no_pass_open():
     source = Source()
     reader = SourceReader(ThreadSource(source, inline), EngineSettings(), SchemaInference, InlineWorkers())
     with pytest.raises(SourceReadError, match="gone"):

@@ -1,4 +1,4 @@
-"""What is tidied up at the start: never what an open push or a held lock names."""
+"""Cleanup at startup: it never removes what an open push needs or another process holds."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ HOLD_SPOOL = (
 
 @contextlib.contextmanager
 def process(code, *arguments):
-    """A process that holds something until the block ends; then it is killed."""
+    """Start a process that holds a lock until the block ends; then kill it."""
     started = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -63,7 +63,7 @@ async def journal(tmp_path):
 
 @pytest.fixture
 def add(journal):
-    """Lists a push, with the files that it reads and the jobs that it made."""
+    """Return a function that adds a push to the journal, with the files that it reads and the jobs that it created."""
 
     async def _add(push_id="p1", state="open", at=OLD, files=(), jobs=()):
         row = PushRow(push_id, f"identity-{push_id}", "acme", "pool", "T", "a.csv", at, at, state)
@@ -88,7 +88,7 @@ async def state_of(journal, push_id="p1"):
 # --- Pushes -----------------------------------------------------------------------------------------------------------------------------
 
 
-def give_up(journal, tmp_path, take_lock=None):
+def abandon(journal, tmp_path, take_lock=None):
     locks = tmp_path / "locks"
     return abandon_stale_pushes(
         journal=journal,
@@ -98,13 +98,13 @@ def give_up(journal, tmp_path, take_lock=None):
     )
 
 
-async def test_a_stale_push_without_a_job_is_over_from_now_on(journal, add, tmp_path):
-    """From now on: a clock that is wrong for a moment must not make its spool old as well."""
+async def test_a_stale_push_without_a_job_ends_as_of_now(journal, add, tmp_path):
+    """Its end is dated now: a clock that is wrong for a while must not make its spool file look old as well."""
     await add()
     await add("p2", jobs=["j1"])
     await add("p3", at=RECENT)
     await add("p4", state="unknown")
-    assert await give_up(journal, tmp_path) == 1
+    assert await abandon(journal, tmp_path) == 1
     ended = await journal.read(lambda file: file.push("p1"))
     assert ended.state == "superseded"
     assert ended.updated_at >= NOW
@@ -114,19 +114,19 @@ async def test_a_stale_push_without_a_job_is_over_from_now_on(journal, add, tmp_
     PushLock(tmp_path / "locks", ended.identity).release()
 
 
-async def test_a_stale_push_that_a_living_process_holds_is_not_given_up(journal, add, tmp_path):
-    """It reads a large source, or waits, for longer than `stale_hours`; or this host's clock is wrong."""
+async def test_a_stale_push_that_a_running_process_holds_is_not_abandoned(journal, add, tmp_path):
+    """It may read a large source or wait for longer than `stale_hours`, or this host's clock may be wrong."""
     row = await add()
     await add("p2")
     with process(HOLD_PUSH, tmp_path / "locks", row.identity):
-        assert await give_up(journal, tmp_path) == 1
+        assert await abandon(journal, tmp_path) == 1
         assert [await state_of(journal, push_id) for push_id in ("p1", "p2")] == ["open", "superseded"]
-    assert await give_up(journal, tmp_path) == 1
+    assert await abandon(journal, tmp_path) == 1
     assert await state_of(journal) == "superseded"
 
 
 @pytest.mark.parametrize("kind", ["job_created", "session_started"])
-async def test_a_push_that_went_on_just_before_its_lock_was_taken_is_not_given_up(journal, add, tmp_path, kind):
+async def test_a_push_that_continued_just_before_its_lock_was_taken_is_not_abandoned(journal, add, tmp_path, kind):
     await add()
 
     def take_lock(identity):
@@ -134,7 +134,7 @@ async def test_a_push_that_went_on_just_before_its_lock_was_taken_is_not_given_u
             other.append(FactRow("p1", NOW, kind, {"job_id": "j"}))
         return PushLock(tmp_path / "locks", identity)
 
-    assert await give_up(journal, tmp_path, take_lock) == 0
+    assert await abandon(journal, tmp_path, take_lock) == 0
     assert await state_of(journal) == "open"
 
 
@@ -142,22 +142,22 @@ async def test_a_push_that_went_on_just_before_its_lock_was_taken_is_not_given_u
 
 
 class Destination:
-    """Answers deletions with what it is given, in turn."""
+    """Raises the given errors, one per deletion. A deletion succeeds if its error is None or no error is left."""
 
     team = "acme"
 
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.requested = []
 
     async def delete_job(self, job_id):
-        self.asked.append(job_id)
-        answer = self.answers.pop(0) if self.answers else None
-        if answer is not None:
-            raise answer
+        self.requested.append(job_id)
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
 
 
-def sweep(journal, tmp_path, destination):
+def delete_forgotten(journal, tmp_path, destination):
     return delete_forgotten_jobs(
         destination,
         pool_id="pool",
@@ -170,21 +170,21 @@ def sweep(journal, tmp_path, destination):
 
 
 @pytest.mark.parametrize("error", [ConnectionFailedError("no route"), RequestTimeoutError("slow", phase="connect")])
-async def test_the_first_sign_that_nobody_is_there_ends_the_sweep(journal, add, tmp_path, error):
-    """Each forgotten job would wait for its own connect time-out, before the first row of the new push."""
+async def test_the_first_sign_of_an_unreachable_platform_ends_the_deletions(journal, add, tmp_path, error):
+    """Otherwise each forgotten job would wait for its own connect timeout, before the first row of the new push."""
     rows = [await add(f"p{number}", state="failed", jobs=[f"j{number}"]) for number in range(5)]
     unreachable = Destination(None, error)
-    assert await sweep(journal, tmp_path, unreachable) == 1
-    assert unreachable.asked == ["j0", "j1"]
+    assert await delete_forgotten(journal, tmp_path, unreachable) == 1
+    assert unreachable.requested == ["j0", "j1"]
     for row in rows:
         PushLock(tmp_path / "locks", row.identity).release()
-    assert await sweep(journal, tmp_path, Destination()) == 4
+    assert await delete_forgotten(journal, tmp_path, Destination()) == 4
 
 
-async def test_a_refusal_of_one_job_does_not_keep_the_others(journal, add, tmp_path):
+async def test_a_job_that_cannot_be_deleted_does_not_prevent_deleting_the_others(journal, add, tmp_path):
     for number in range(3):
         await add(f"p{number}", state="failed", jobs=[f"j{number}"])
-    assert await sweep(journal, tmp_path, Destination(InvalidRequestError("no", status=400))) == 2
+    assert await delete_forgotten(journal, tmp_path, Destination(InvalidRequestError("no", status=400))) == 2
 
 
 # --- Spool files ------------------------------------------------------------------------------------------------------------------------
@@ -203,11 +203,11 @@ def make(path, at=OLD):
     return path
 
 
-def tidy(journal, folder):
+def clean_up(journal, folder):
     return delete_old_spools(folder, journal=journal, before=NOW - STALE, off_loop=inline)
 
 
-async def test_orphans_go_by_age_and_nothing_else_in_the_folder(journal, spool):
+async def test_old_orphans_are_deleted_and_nothing_else_in_the_folder(journal, spool):
     orphans = [make(spool / "p1.csv"), make(spool / "p2.arrow.part")]
     young = make(spool / "p3.csv", at=RECENT)
     (spool / "folder").mkdir()
@@ -217,16 +217,16 @@ async def test_orphans_go_by_age_and_nothing_else_in_the_folder(journal, spool):
     target = make(spool.parent / "elsewhere.csv")
     (spool / "link").symlink_to(target)
     os.utime(spool / "link", (OLD, OLD), follow_symlinks=False)
-    assert await tidy(journal, spool) == 2
+    assert await clean_up(journal, spool) == 2
     assert not any(orphan.exists() for orphan in orphans)
     assert {path.name for path in spool.iterdir()} == {young.name, "folder", "pipe", "link"}
     assert target.exists()
 
 
-async def test_no_folder_is_nothing_to_do(journal, tmp_path):
-    assert await tidy(journal, tmp_path / "none") == 0
+async def test_a_missing_folder_needs_no_cleanup(journal, tmp_path):
+    assert await clean_up(journal, tmp_path / "none") == 0
     make(tmp_path / "in-the-way")
-    assert await tidy(journal, tmp_path / "in-the-way") == 0
+    assert await clean_up(journal, tmp_path / "in-the-way") == 0
 
 
 @pytest.mark.parametrize(
@@ -244,59 +244,59 @@ async def test_no_folder_is_nothing_to_do(journal, tmp_path):
         ("superseded", RECENT, True),
     ],
 )
-async def test_an_old_file_that_a_push_names_goes_when_the_push_is_over_for_as_long(
+async def test_an_old_file_of_a_push_is_deleted_once_the_push_ended_long_enough_ago(
     journal, add, spool, state, at, is_kept
 ):
-    """By the path, not by the name: a push that took the place of another reads the other one's file."""
+    """Matched by the recorded path, not by the push id in the name: a push that replaced another one reads that one's file."""
     path = make(spool / "p0.csv")
     await add("p1", state=state, at=at, files=[spool.parent / "other.csv", path])
-    assert await tidy(journal, spool) == (not is_kept)
+    assert await clean_up(journal, spool) == (not is_kept)
     assert path.exists() == is_kept
 
 
 @pytest.mark.parametrize("spelling", ["{parent}/x/../spool/p0.csv", "/var/other/spool/p0.csv"])
-async def test_the_state_folder_may_have_had_another_spelling(journal, add, spool, spelling):
+async def test_the_state_folder_may_have_been_spelled_differently(journal, add, spool, spelling):
     path = make(spool / "p0.csv")
     await add(files=[spelling.format(parent=spool.parent)])
-    assert await tidy(journal, spool) == 0
+    assert await clean_up(journal, spool) == 0
     assert path.exists()
 
 
 @pytest.mark.parametrize("named", ["xp0.csv", "p0.csv.part", "p0", "0.csv"])
-async def test_a_like_name_is_another_file(journal, add, spool, named):
+async def test_a_similar_name_is_a_different_file(journal, add, spool, named):
     make(spool / "p0.csv")
     await add(files=[spool / named])
-    assert await tidy(journal, spool) == 1
+    assert await clean_up(journal, spool) == 1
 
 
-async def test_a_file_that_another_process_holds_stays_until_that_process_is_gone(journal, spool):
-    """The lock was taken on `.part` and goes along with the file; the kernel gives it back after a `kill -9`."""
+async def test_a_file_that_another_process_holds_is_kept_until_that_process_ends(journal, spool):
+    """The lock was taken on `.part` and stays with the renamed file; the kernel releases it after a `kill -9`."""
     path = spool / "p1.csv"
     with process(HOLD_SPOOL, spool / "p1.csv.part"):
         os.utime(path, (OLD, OLD))
-        assert await tidy(journal, spool) == 0
+        assert await clean_up(journal, spool) == 0
         assert path.read_bytes() == b"x"
-    assert await tidy(journal, spool) == 1
+    assert await clean_up(journal, spool) == 1
     assert not path.exists()
 
 
-async def test_the_journal_is_asked_while_the_file_is_locked(journal, spool):
-    """A push is in the journal before it lets go of its file: asked the other way round, it could begin and die between."""
+async def test_the_journal_is_read_while_the_file_is_locked(journal, spool):
+    """A push is in the journal before it releases its file. In the opposite order, it could start and die between the two checks."""
     path = make(spool / "p1.csv")
     seen = []
 
-    class Asked:
+    class CheckedJournal:
         async def read(self, call):
             with SpoolHold() as other:
                 assert other.take(path) is False
             seen.append(path.exists())
             return await journal.read(call)
 
-    assert await tidy(Asked(), spool) == 1
+    assert await clean_up(CheckedJournal(), spool) == 1
     assert seen == [True]
 
 
-async def test_a_folder_that_cannot_be_written_stops_nobody(journal, spool):
+async def test_a_folder_that_cannot_be_written_is_no_error(journal, spool):
     path = make(spool / "p1.csv")
 
     async def refused(function, *args):
@@ -309,11 +309,11 @@ async def test_a_folder_that_cannot_be_written_stops_nobody(journal, spool):
         assert hold.take_exclusively(path)
 
 
-async def test_a_file_that_is_gone_is_no_error(journal, spool):
+async def test_a_missing_file_is_no_error(journal, spool):
     assert not await delete_spool(spool / "none.csv", journal=journal, off_loop=inline)
 
 
-def test_pushes_share_a_file_and_who_deletes_wants_it_alone(spool):
+def test_pushes_share_a_file_and_a_deletion_needs_it_exclusively(spool):
     path = spool / "p1.csv"
     with SpoolHold() as maker, SpoolHold() as resumer, SpoolHold() as deleter:
         maker.create(path).close()
@@ -330,7 +330,7 @@ def test_pushes_share_a_file_and_who_deletes_wants_it_alone(spool):
         assert again.take_exclusively(path)
 
 
-def test_a_hold_leaves_no_descriptor(spool):
+def test_a_hold_leaves_no_descriptor_open(spool):
     before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
     path = make(spool / "p1.csv")
     for _ in range(3):

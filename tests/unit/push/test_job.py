@@ -1,4 +1,4 @@
-"""The life of one job against a scripted destination, in virtual time; every submit that leaves is counted."""
+"""The life of one job on a scripted destination, in virtual time; every submit that is sent is counted."""
 
 import asyncio
 import datetime as dt
@@ -48,9 +48,9 @@ COLUMNS = [TableColumn("A", "INTEGER")]
 
 
 class ScriptedDestination(MemoryDestination):
-    """One job in memory. Each call takes the next line of its script: an error to raise, or what to do; then it works.
+    """One job in memory. Each call takes the next line of its script: an error to raise, or what to do; without a line it succeeds.
 
-    `submit` lines: an exception (nothing happened), or `(exception, status)`: the job is `status` when the caller hears of it.
+    `submit` lines: an exception (nothing happened), or `(exception, status)`: the job has `status` when the exception is raised.
     """
 
     def __init__(self, **scripts):
@@ -97,7 +97,7 @@ class ScriptedDestination(MemoryDestination):
 
 
 class Bench:
-    """A job runner with everything around it; make it inside the loop."""
+    """A job runner with everything that it needs; create it inside the event loop."""
 
     def __init__(self, folder, destination, *, epoch=TEN_PAST, per_hour=250, **options):
         self.destination = destination
@@ -140,7 +140,7 @@ class Bench:
         return await Polling(self.runner, self.submission, JOB).run()
 
     async def with_job(self):
-        """The job was created before, as far as the journal knows."""
+        """Record in the journal that the job was created; return the runner."""
         await self.log.record(facts.JobCreated(job_id=JOB))
         return self.runner
 
@@ -150,13 +150,13 @@ class Bench:
 
 
 def on_bench(folder, use, destination=None, **options):
-    """Run `use(bench)` in virtual time; gives (bench, its result or error)."""
+    """Run `use(bench)` in virtual time; return (bench, its result or error)."""
 
     async def main():
         bench = Bench(folder, destination or ScriptedDestination(), **options)
         try:
             result = await use(bench)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except Exception as error:  # noqa: BLE001 - the test checks it
             result = error
         finally:
             bench.spent_at_end = bench.spent
@@ -189,7 +189,7 @@ def test_an_accepted_submit_is_sent_once(tmp_path):
     assert [event.submits for event in bench.sink.of(events.JobSubmitted)] == [1]
 
 
-def test_a_rate_limit_with_a_time_is_waited_for_and_spends_another_submit(tmp_path):
+def test_after_a_rate_limit_with_a_time_the_next_submit_waits_that_long_and_is_counted_too(tmp_path):
     bench, result = submit(tmp_path, RateLimitedError("no", retry_after_seconds=120.0))
     assert result is None
     first, second = bench.destination.times_of("submit")
@@ -201,7 +201,7 @@ def test_a_rate_limit_with_a_time_is_waited_for_and_spends_another_submit(tmp_pa
     assert until == pytest.approx(TEN_PAST + second, abs=1.0)
 
 
-def test_rate_limits_without_times_are_taken_for_the_second_first_and_for_the_hour_in_the_end(tmp_path):
+def test_rate_limits_without_a_time_are_attributed_first_to_the_second_and_finally_to_the_hour(tmp_path):
     bench, result = submit(tmp_path, *(RateLimitedError("no") for _ in range(4)))
     assert result is None
     times = bench.destination.times_of("submit")
@@ -213,7 +213,7 @@ def test_rate_limits_without_times_are_taken_for_the_second_first_and_for_the_ho
     assert bench.destination.count("submit") == 5
 
 
-def test_a_refused_submit_leaves_the_job_ours_to_delete(tmp_path):
+def test_a_job_whose_submit_was_refused_may_still_be_deleted(tmp_path):
     async def use(bench):
         await bench.with_job()
         submitting = asyncio.create_task(bench.submission.submit())
@@ -228,18 +228,19 @@ def test_a_refused_submit_leaves_the_job_ours_to_delete(tmp_path):
     assert bench.destination.count("submit") == 1
 
 
-def test_a_conflict_while_the_job_is_new_waits_and_submits_again(tmp_path):
-    """Another job of the table is at work: nothing of ours has run."""
+def test_after_a_conflict_a_job_that_is_still_new_is_submitted_again_after_a_wait(tmp_path):
+    """Another job of the table is running; this job has not run."""
     bench, result = submit(tmp_path, ConflictError("busy", status=409), ConflictError("busy", status=409))
     assert result is None
-    assert bench.destination.calls == [*["submit", "get", "get"] * 2, "submit"]  # looks at once, and after the wait
+    # The status is read at once and after the wait.
+    assert bench.destination.calls == [*["submit", "get", "get"] * 2, "submit"]
     times = bench.destination.times_of("submit")
     assert all(15.0 <= after - before <= 46.0 for before, after in itertools.pairwise(times))
     assert (bench.submits, bench.spent_at_end) == (3, 3)
 
 
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE, JobStatus.ERROR])
-def test_a_conflict_while_the_job_is_at_work_or_done_means_accepted(tmp_path, status):
+def test_a_conflict_for_a_job_that_has_left_new_means_accepted(tmp_path, status):
     bench, result = submit(tmp_path, (ConflictError("busy", status=409), status))
     assert result is None
     assert bench.destination.calls == ["submit", "get"]
@@ -247,7 +248,7 @@ def test_a_conflict_while_the_job_is_at_work_or_done_means_accepted(tmp_path, st
 
 
 UNKNOWN = {
-    "no answer": lambda: OutcomeUnknownError("lost"),
+    "no response": lambda: OutcomeUnknownError("lost"),
     "a 500": lambda: ServerError("broken", status=500),
     "nonsense": lambda: UnexpectedResponseError("?", status=200),
 }
@@ -262,7 +263,7 @@ UNKNOWN["a 408"] = timed_out_request
 
 @pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE])
-def test_a_lost_answer_to_a_submit_that_worked_is_found_out_and_not_sent_again(tmp_path, lost, status):
+def test_a_submit_that_took_effect_despite_a_lost_response_is_not_sent_again(tmp_path, lost, status):
     bench, result = submit(tmp_path, (lost(), status))
     assert result is None
     assert bench.destination.calls == ["submit", "get"]
@@ -271,7 +272,7 @@ def test_a_lost_answer_to_a_submit_that_worked_is_found_out_and_not_sent_again(t
 
 
 @pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_lost_answer_while_the_job_is_new_settles_before_the_job_is_submitted_again(tmp_path, lost):
+def test_after_a_lost_response_a_job_that_is_still_new_is_submitted_again_after_a_wait(tmp_path, lost):
     bench, result = submit(tmp_path, lost())
     assert result is None
     assert bench.destination.calls == ["submit", "get", "get", "submit"]
@@ -280,14 +281,14 @@ def test_a_lost_answer_while_the_job_is_new_settles_before_the_job_is_submitted_
     assert (bench.submits, bench.may_have_run) == (2, True)
 
 
-def test_a_lost_submit_that_takes_effect_while_we_wait_is_not_sent_again(tmp_path):
+def test_a_lost_submit_that_takes_effect_during_the_wait_is_not_sent_again(tmp_path):
     bench, result = submit(tmp_path, OutcomeUnknownError("lost"), get=[JobStatus.NEW, JobStatus.QUEUED])
     assert result is None
     assert bench.destination.calls == ["submit", "get", "get"]
     assert bench.submits == 1
 
 
-def test_a_second_submit_after_a_lost_one_that_ran_meets_a_conflict_and_is_adopted(tmp_path):
+def test_a_conflict_at_the_second_submit_after_a_lost_one_that_ran_means_accepted(tmp_path):
     bench, result = submit(tmp_path, OutcomeUnknownError("lost"), (ConflictError("busy", status=409), JobStatus.DONE))
     assert result is None
     assert bench.destination.count("submit") == 2
@@ -309,35 +310,35 @@ def test_a_job_that_is_gone_before_its_submit_has_vanished(tmp_path):
     ],
     ids=["conflict", "rate limit", "no connection"],
 )
-def test_a_job_that_is_gone_after_submits_that_were_refused_has_vanished(tmp_path, first, second):
+def test_a_job_that_is_gone_after_refused_submits_has_vanished(tmp_path, first, second):
     bench, result = submit(tmp_path, first, second)
     assert isinstance(result, JobVanishedError)
     assert bench.destination.count("submit") == 2
 
 
 @pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_job_that_is_gone_after_a_lost_submit_is_an_outcome_that_nobody_knows(tmp_path, lost):
+def test_a_job_that_is_gone_after_a_lost_submit_has_an_unknown_outcome(tmp_path, lost):
     bench, result = submit(tmp_path, lost(), get=[NotFoundError("gone", status=404)])
     assert isinstance(result, SubmitOutcomeUnknownError)
     assert (bench.destination.count("submit"), bench.may_have_run) == (1, True)
     assert "_CELONIS_CHANGE_DATE" in result.hint
 
 
-def test_a_job_that_is_gone_at_the_submit_after_a_lost_one_is_an_outcome_that_nobody_knows(tmp_path):
+def test_a_job_that_is_gone_at_the_submit_after_a_lost_one_has_an_unknown_outcome(tmp_path):
     bench, result = submit(tmp_path, OutcomeUnknownError("lost"), NotFoundError("gone", status=404))
     assert isinstance(result, SubmitOutcomeUnknownError)
     assert bench.destination.count("submit") == 2
 
 
-def test_a_submit_that_never_left_is_sent_again(tmp_path):
+def test_a_submit_that_got_no_connection_is_sent_again(tmp_path):
     bench, result = submit(tmp_path, ConnectionFailedError("refused"), ConnectionFailedError("refused"))
     assert result is None
     assert bench.destination.calls == ["submit", "submit", "submit"]
-    assert [told[:2] for told in bench.retries] == [(f"submit of job {JOB}", 1), (f"submit of job {JOB}", 2)]
+    assert [retry[:2] for retry in bench.retries] == [(f"submit of job {JOB}", 1), (f"submit of job {JOB}", 2)]
 
 
-def test_a_connection_that_can_never_be_made_is_not_tried_again(tmp_path):
-    """An untrusted certificate does not mend itself, and each attempt would spend a submit of the hour."""
+def test_a_connection_that_can_never_be_made_is_not_retried(tmp_path):
+    """An untrusted certificate stays untrusted, and each attempt would spend a submit of the hour."""
     error = ConnectionFailedError("certificate", disposition="terminal")
     bench, result = submit(tmp_path, error)
     assert result is error
@@ -353,20 +354,20 @@ def test_a_connection_that_can_never_be_made_is_not_tried_again(tmp_path):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_refused_submit_is_final_and_has_not_run(tmp_path, error):
+def test_a_rejected_submit_is_final_and_the_job_has_not_run(tmp_path, error):
     bench, result = submit(tmp_path, error)
     assert result is error
     assert (bench.destination.calls, bench.may_have_run) == (["submit"], False)
 
 
-def test_a_submit_refused_for_ever_is_given_up(tmp_path):
+def test_a_submit_that_never_gets_a_connection_is_abandoned_after_twelve_attempts(tmp_path):
     bench, result = submit(tmp_path, *(ConnectionFailedError(f"refused {number}") for number in range(50)))
     assert isinstance(result, RetriesExhaustedError)
     assert str(result.__cause__) == "refused 11"
     assert result.attempts == bench.destination.count("submit") == bench.submits == bench.spent_at_end == 12
 
 
-def test_a_spent_hour_is_waited_out_and_the_wait_is_told(tmp_path):
+def test_a_submit_waits_until_a_spent_hour_is_over_and_reports_the_wait(tmp_path):
     async def use(bench):
         await bench.with_job()
         for _ in range(3):
@@ -382,7 +383,7 @@ def test_a_spent_hour_is_waited_out_and_the_wait_is_told(tmp_path):
     assert (waited.reason, waited.job_id) == ("hour", JOB)
 
 
-def test_a_ledger_that_was_corrected_is_told(tmp_path):
+def test_a_correction_of_the_ledger_is_reported(tmp_path):
     async def use(bench):
         await bench.with_job()
         assert bench.ledger.reserve("acme", bench.clock.now() + 24 * HOUR).granted
@@ -390,9 +391,9 @@ def test_a_ledger_that_was_corrected_is_told(tmp_path):
 
     bench, result = on_bench(tmp_path, use)
     assert result is None
-    (told,) = bench.sink.of(events.QuotaLedgerCorrected)
-    assert (told.push_id, told.job_id) == (bench.log.push_id, JOB)
-    assert "clock" in told.message
+    (corrected,) = bench.sink.of(events.QuotaLedgerCorrected)
+    assert (corrected.push_id, corrected.job_id) == (bench.log.push_id, JOB)
+    assert "clock" in corrected.message
     assert bench.destination.times_of("submit")[0] < 1
 
 
@@ -422,7 +423,7 @@ def test_a_drain_before_the_submit_sends_nothing(tmp_path):
     assert (bench.destination.calls, bench.spent_at_end, bench.may_have_run) == ([], 0, False)
 
 
-def test_a_drain_does_not_cut_a_submit_in_flight(tmp_path):
+def test_a_drain_does_not_interrupt_a_submit_in_flight(tmp_path):
     async def slow():
         await asyncio.sleep(20)
 
@@ -471,7 +472,7 @@ async def poll_submitted(bench):
     return await bench.poll()
 
 
-def test_a_job_is_polled_to_done(tmp_path):
+def test_a_job_is_polled_until_it_is_done(tmp_path):
     bench, job = poll(
         tmp_path, JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE, logs=("8 rows", "fine")
     )
@@ -482,7 +483,7 @@ def test_a_job_is_polled_to_done(tmp_path):
 
 
 @pytest.mark.parametrize("status", [JobStatus.ERROR, JobStatus.CANCELED])
-def test_a_job_that_failed_says_why(tmp_path, status):
+def test_the_error_of_a_failed_job_says_why(tmp_path, status):
     bench, error = poll(tmp_path, status, logs=("column AMOUNT is too narrow", "rolled back"))
     assert isinstance(error, JobFailedError)
     assert (error.status, error.job_id) == (status, JOB)
@@ -491,12 +492,12 @@ def test_a_job_that_failed_says_why(tmp_path, status):
     assert [event.status for event in bench.sink.of(events.JobSettled)] == [status]
 
 
-def test_a_failed_job_without_logs_says_that(tmp_path):
+def test_the_error_of_a_failed_job_without_logs_says_so(tmp_path):
     _, error = poll(tmp_path, JobStatus.ERROR)
     assert "no logs" in str(error)
 
 
-def test_the_interval_grows_to_its_bound(tmp_path):
+def test_the_polling_interval_grows_up_to_its_maximum(tmp_path):
     bench, _ = poll(tmp_path, *[JobStatus.RUNNING] * 40, JobStatus.DONE)
     waits = [after - before for before, after in itertools.pairwise(bench.destination.times)]
     assert waits[0] <= 0.5
@@ -504,7 +505,7 @@ def test_the_interval_grows_to_its_bound(tmp_path):
     assert max(waits) == pytest.approx(15.0, abs=0.01)
 
 
-def test_a_job_that_never_ends_is_left_at_the_deadline(tmp_path):
+def test_a_job_that_never_ends_is_polled_until_the_deadline_and_not_deleted(tmp_path):
     bench, error = poll(tmp_path, job_deadline_seconds=100.0)
     assert isinstance(error, JobDeadlineError)
     assert error.job_id == JOB
@@ -513,7 +514,7 @@ def test_a_job_that_never_ends_is_left_at_the_deadline(tmp_path):
     assert bench.destination.count("delete") == 0
 
 
-PASSING = {
+TRANSIENT = {
     "no connection": lambda: ConnectionFailedError("refused"),
     "no response in time": lambda: RequestTimeoutError("slow", phase="read"),
     "a reset": lambda: TransportError("reset"),
@@ -523,16 +524,16 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("error", PASSING.values(), ids=PASSING)
-def test_a_look_that_fails_in_passing_does_not_end_the_push(tmp_path, error):
+@pytest.mark.parametrize("error", TRANSIENT.values(), ids=TRANSIENT)
+def test_a_transient_error_of_a_poll_does_not_end_the_push(tmp_path, error):
     bench, job = poll(tmp_path, *(error() for _ in range(8)), JobStatus.RUNNING, error(), JobStatus.DONE)
     assert job.status is JobStatus.DONE
     assert len(bench.retries) == 9
     assert len(bench.sink.of(events.JobSettled)) == 1
 
 
-@pytest.mark.parametrize("error", PASSING.values(), ids=PASSING)
-def test_looks_that_fail_for_ever_end_at_the_deadline(tmp_path, error):
+@pytest.mark.parametrize("error", TRANSIENT.values(), ids=TRANSIENT)
+def test_polls_that_always_fail_end_at_the_deadline(tmp_path, error):
     bench, result = poll(tmp_path, *(error() for _ in range(1000)), job_deadline_seconds=100.0)
     assert isinstance(result, JobDeadlineError)
     assert bench.elapsed <= 130
@@ -541,18 +542,18 @@ def test_looks_that_fail_for_ever_end_at_the_deadline(tmp_path, error):
 @pytest.mark.parametrize(
     "error", [AuthenticationError("who?", status=401), PermissionDeniedError("no", status=403)], ids=["401", "403"]
 )
-def test_a_refused_look_ends_the_push(tmp_path, error):
+def test_a_rejected_poll_ends_the_push(tmp_path, error):
     bench, result = poll(tmp_path, error)
     assert result is error
     assert bench.destination.count("get") == 1
 
 
-def test_a_submitted_job_that_is_gone_is_an_outcome_that_nobody_knows(tmp_path):
+def test_a_submitted_job_that_is_gone_has_an_unknown_outcome(tmp_path):
     _, error = poll(tmp_path, JobStatus.RUNNING, NotFoundError("gone", status=404))
     assert isinstance(error, SubmitOutcomeUnknownError)
 
 
-def test_a_drain_ends_the_polling_and_leaves_the_job(tmp_path):
+def test_a_drain_ends_the_polling_and_does_not_delete_the_job(tmp_path):
     async def use(bench):
         polling = asyncio.create_task(poll_submitted(bench))
         await bench.clock.sleep(50)
@@ -570,15 +571,15 @@ def test_a_drain_ends_the_polling_and_leaves_the_job(tmp_path):
 # --- A job that stays NEW
 
 
-class DeafDestination(ScriptedDestination):
-    """Acknowledges submits and does not hear the first so many of them."""
+class IgnoringDestination(ScriptedDestination):
+    """Acknowledges every submit, but the first `ignored` of them have no effect."""
 
-    def __init__(self, deaf_for, **scripts):
+    def __init__(self, ignored, **scripts):
         super().__init__(**scripts)
-        self.deaf_for = deaf_for
+        self.ignored = ignored
 
     def submit(self, job_id, duplicate_removal_column):
-        if self.count("submit") > self.deaf_for:
+        if self.count("submit") > self.ignored:
             self.status = JobStatus.DONE
 
 
@@ -588,23 +589,23 @@ async def submit_and_poll(bench):
     return await bench.poll()
 
 
-@pytest.mark.parametrize("deaf_for", [1, 2, 3, 4])
-def test_a_job_that_stays_new_is_submitted_again(tmp_path, deaf_for):
-    """Something between here and the platform acknowledged the submit: an empty 200 has no author."""
-    bench, job = on_bench(tmp_path, submit_and_poll, DeafDestination(deaf_for))
+@pytest.mark.parametrize("ignored", [1, 2, 3, 4])
+def test_a_job_that_stays_new_is_submitted_again(tmp_path, ignored):
+    """A proxy may have acknowledged the submit: an empty 200 does not show who sent it."""
+    bench, job = on_bench(tmp_path, submit_and_poll, IgnoringDestination(ignored))
     assert job.status is JobStatus.DONE
     first, *again = bench.destination.times_of("submit")
     waits = [time - first for time in again]
     assert [wait - due for wait, due in zip(waits, (30, 120, 480, 1800), strict=False)] == pytest.approx(
-        [8] * deaf_for, abs=8
+        [8] * ignored, abs=8
     )
-    assert bench.submits == bench.spent_at_end == deaf_for + 1
-    told = bench.sink.of(events.JobStayedNew)
-    assert [event.is_submitted_again for event in told] == [True] * deaf_for
+    assert bench.submits == bench.spent_at_end == ignored + 1
+    repeats = bench.sink.of(events.JobStayedNew)
+    assert [event.is_submitted_again for event in repeats] == [True] * ignored
 
 
-def test_a_job_that_stays_new_for_ever_is_only_polled_in_the_end_and_that_is_said_once(tmp_path):
-    bench, error = on_bench(tmp_path, submit_and_poll, DeafDestination(99))
+def test_a_job_that_stays_new_forever_is_finally_only_polled_and_that_is_reported_once(tmp_path):
+    bench, error = on_bench(tmp_path, submit_and_poll, IgnoringDestination(99))
     assert isinstance(error, JobDeadlineError)
     assert bench.destination.count("submit") == bench.submits == 5
     *again, last = bench.sink.of(events.JobStayedNew)
@@ -612,7 +613,7 @@ def test_a_job_that_stays_new_for_ever_is_only_polled_in_the_end_and_that_is_sai
     assert (last.is_submitted_again, last.submits) == (False, 5)
 
 
-def test_a_later_process_submits_a_job_again_that_an_earlier_one_saw_acknowledged(tmp_path):
+def test_a_later_process_repeats_a_submit_that_an_earlier_process_saw_acknowledged(tmp_path):
     async def use(bench):
         await bench.with_job()
         await bench.log.record(facts.SubmitIntended(job_id=JOB))
@@ -620,7 +621,7 @@ def test_a_later_process_submits_a_job_again_that_an_earlier_one_saw_acknowledge
         assert await bench.submission.was_accepted_before()
         return await bench.poll()
 
-    bench, job = on_bench(tmp_path, use, DeafDestination(0))
+    bench, job = on_bench(tmp_path, use, IgnoringDestination(0))
     assert job.status is JobStatus.DONE
     (time,) = bench.destination.times_of("submit")
     assert 30 <= time <= 46
@@ -638,23 +639,23 @@ def test_a_later_process_submits_a_job_again_that_an_earlier_one_saw_acknowledge
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_answers_the_repeated_submit_polling_goes_on(tmp_path, line):
-    destination = DeafDestination(2, submit=[None, line])
+def test_polling_continues_whatever_the_response_to_a_repeated_submit(tmp_path, line):
+    destination = IgnoringDestination(2, submit=[None, line])
     bench, job = on_bench(tmp_path, submit_and_poll, destination)
     assert job.status is JobStatus.DONE
     assert bench.destination.count("submit") == 3
     assert bench.log.state.job_of(JOB).accepted_at is not None
 
 
-def test_a_repeated_submit_waits_for_no_quota_and_the_job_is_polled_meanwhile(tmp_path):
-    bench, error = on_bench(tmp_path, submit_and_poll, DeafDestination(99), per_hour=1, job_deadline_seconds=1000.0)
+def test_a_repeated_submit_does_not_wait_for_quota_and_polling_continues(tmp_path):
+    bench, error = on_bench(tmp_path, submit_and_poll, IgnoringDestination(99), per_hour=1, job_deadline_seconds=1000.0)
     assert isinstance(error, JobDeadlineError)
     assert bench.destination.count("submit") == 1
     times = bench.destination.times_of("get")
     assert max(after - before for before, after in itertools.pairwise(times)) < 17
 
 
-def test_a_quarantine_is_as_long_as_it_is_although_the_hosts_clock_is_set_back_meanwhile(tmp_path):
+def test_a_quarantine_keeps_its_length_if_the_hosts_clock_is_set_back_meanwhile(tmp_path):
     async def miss(bench, chunk_id):
         ids = {"job_id": JOB, "chunk_id": chunk_id}
         await bench.log.record(
@@ -674,24 +675,24 @@ def test_a_quarantine_is_as_long_as_it_is_although_the_hosts_clock_is_set_back_m
     assert bench.elapsed == pytest.approx(110, abs=0.5)
 
 
-# --- Nothing is waited for in silence
+# --- Every long wait is reported
 
 
-def told_of(bench):
+def wait_reasons(bench):
     return [event.reason for event in bench.sink.of(events.WaitStarted)]
 
 
 @pytest.mark.parametrize("call", ["create", "chunks", "submit", "delete", "get"])
-def test_a_call_without_a_response_is_told_before_two_seconds_have_passed(tmp_path, call):
+def test_a_call_without_a_response_is_reported_within_two_seconds(tmp_path, call):
     async def slowly():
         await asyncio.sleep(5)
 
     async def use(bench):
         runner = await bench.with_job()
-        bench.began_at = asyncio.get_running_loop().time()
-        heard = []
+        bench.started_at = asyncio.get_running_loop().time()
+        reported_at = []
         bench.sink.emit = lambda event: (
-            heard.append(asyncio.get_running_loop().time()),
+            reported_at.append(asyncio.get_running_loop().time()),
             bench.sink.events.append(event),
         )
         await {
@@ -701,22 +702,22 @@ def test_a_call_without_a_response_is_told_before_two_seconds_have_passed(tmp_pa
             "delete": lambda: runner.discard(JOB),
             "get": bench.poll,
         }[call]()
-        return heard[0] - bench.began_at
+        return reported_at[0] - bench.started_at
 
     destination = ScriptedDestination(**{call: [slowly]})
     if call == "get":
         destination.status = JobStatus.DONE
-    bench, first_heard = on_bench(tmp_path, use, destination)
-    assert first_heard <= 2.0
-    assert [reason.startswith("no response yet, ") for reason in told_of(bench)] == [True]
+    bench, first_report = on_bench(tmp_path, use, destination)
+    assert first_report <= 2.0
+    assert [reason.startswith("no response yet, ") for reason in wait_reasons(bench)] == [True]
 
 
-def test_a_call_that_is_answered_soon_is_not_told(tmp_path):
-    bench, _ = on_bench(tmp_path, submit_and_poll, DeafDestination(0))
-    assert told_of(bench) == []
+def test_a_call_with_a_quick_response_is_not_reported(tmp_path):
+    bench, _ = on_bench(tmp_path, submit_and_poll, IgnoringDestination(0))
+    assert wait_reasons(bench) == []
 
 
-def test_a_list_that_lags_behind_is_told(tmp_path):
+def test_waits_for_a_list_that_lags_behind_are_reported(tmp_path):
     async def use(bench):
         await bench.with_job()
         await record_chunk(bench.log)
@@ -724,7 +725,7 @@ def test_a_list_that_lags_behind_is_told(tmp_path):
 
     bench, error = on_bench(tmp_path, use, settle_seconds=1.0)
     assert isinstance(error, VerificationError)
-    assert len(told_of(bench)) == 4  # of waits of 1, 2, 4, 8 and 16 s, those above two
+    assert len(wait_reasons(bench)) == 4  # of the waits of 1, 2, 4, 8 and 16 s, all but the first
 
 
 # --- Create, verify, discard
@@ -747,8 +748,8 @@ async def record_chunk(log):
 
 
 @pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_create_whose_answer_is_lost_is_made_again(tmp_path, lost):
-    """The job that nobody knows is empty and invisible, and the platform deletes it in time."""
+def test_a_create_whose_response_is_lost_is_repeated(tmp_path, lost):
+    """The job whose id was lost is empty and invisible, and the platform deletes it in time."""
     destination = ScriptedDestination(create=[lost(), lost()])
     bench, job = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
     assert job.id == "job-1"
@@ -756,7 +757,7 @@ def test_a_create_whose_answer_is_lost_is_made_again(tmp_path, lost):
     assert [event.job_id for event in bench.sink.of(events.JobCreated)] == [job.id]
 
 
-def test_a_create_that_keeps_failing_is_given_up(tmp_path):
+def test_a_create_that_keeps_failing_is_abandoned(tmp_path):
     destination = ScriptedDestination(create=[ConnectionFailedError("refused") for _ in range(50)])
     bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
     assert isinstance(error, RetriesExhaustedError)
@@ -764,14 +765,14 @@ def test_a_create_that_keeps_failing_is_given_up(tmp_path):
     assert bench.sink.of(events.JobCreated) == []
 
 
-def test_a_refused_create_is_final(tmp_path):
+def test_a_rejected_create_is_final(tmp_path):
     destination = ScriptedDestination(create=[PermissionDeniedError("no", status=403)])
     bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
     assert isinstance(error, PermissionDeniedError)
     assert bench.destination.count("create") == 1
 
 
-def test_an_answer_to_create_that_can_never_be_understood_is_final(tmp_path):
+def test_a_redirect_in_response_to_a_create_is_final(tmp_path):
     redirect = UnexpectedResponseError("a redirect", status=302)
     destination = ScriptedDestination(create=[redirect])
     bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
@@ -832,12 +833,12 @@ def test_a_job_that_does_not_hold_what_was_sent_is_never_submitted(tmp_path, lis
     assert bench.sink.of(events.JobVerified) == []
 
 
-def test_a_listing_that_fails_in_passing_is_repeated(tmp_path):
+def test_a_listing_with_transient_errors_is_retried(tmp_path):
     bench, verified = verify(tmp_path, LISTED, TransportError("reset"), ServerError("broken", status=502))
     assert (verified, bench.destination.count("chunks")) == ("checksum", 3)
 
 
-def test_a_job_that_is_gone_at_its_listing_has_vanished(tmp_path):
+def test_a_job_that_is_gone_when_its_chunks_are_listed_has_vanished(tmp_path):
     _, error = verify(tmp_path, LISTED, NotFoundError("gone", status=404))
     assert isinstance(error, JobVanishedError)
 
@@ -847,16 +848,16 @@ async def hang():
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         (None, None),
         (ServerError("broken", status=500), "broken"),
         (ConnectionFailedError("refused"), "refused"),
         (hang, "TimeoutError"),
     ],
-    ids=["deleted", "a 500", "no connection", "no answer"],
+    ids=["deleted", "a 500", "no connection", "no response"],
 )
-def test_a_delete_that_fails_is_told_and_hides_nothing(tmp_path, line, told):
+def test_a_failed_delete_is_reported_and_raises_nothing(tmp_path, line, reported):
     destination = ScriptedDestination(delete=[line])
 
     async def use(bench):
@@ -864,7 +865,7 @@ def test_a_delete_that_fails_is_told_and_hides_nothing(tmp_path, line, told):
 
     bench, result = on_bench(tmp_path, use, destination)
     assert result is None
-    assert [(event.job_id, event.error) for event in bench.sink.of(events.JobDeleted)] == [(JOB, told)]
+    assert [(event.job_id, event.error) for event in bench.sink.of(events.JobDeleted)] == [(JOB, reported)]
     assert bench.elapsed <= 11
 
 
@@ -881,7 +882,7 @@ def drained(use):
     return run_in_virtual_time(main())
 
 
-def test_the_guard_gives_the_result_or_the_error_of_what_it_guards():
+def test_the_guard_passes_on_the_result_or_the_error_of_its_coroutine():
     async def use(drain):
         async def work():
             await asyncio.sleep(1)
@@ -898,7 +899,7 @@ def test_the_guard_gives_the_result_or_the_error_of_what_it_guards():
     assert drained(use) == 7
 
 
-def test_the_guard_cancels_what_it_guards_when_it_is_cancelled():
+def test_a_cancelled_guard_cancels_its_coroutine():
     seen = []
 
     async def use(drain):
@@ -918,7 +919,7 @@ def test_the_guard_cancels_what_it_guards_when_it_is_cancelled():
     assert seen == ["ended"]
 
 
-def test_a_cancel_during_the_end_of_a_drained_wait_is_not_swallowed():
+def test_a_cancel_while_a_drained_wait_ends_is_not_swallowed():
     async def use(drain):
         async def slow_to_end():
             try:
@@ -937,7 +938,7 @@ def test_a_cancel_during_the_end_of_a_drained_wait_is_not_swallowed():
     drained(use)
 
 
-def test_an_error_while_ending_does_not_hide_the_cancel():
+def test_an_error_during_the_cleanup_does_not_hide_the_cancel():
     async def use(drain):
         async def fails_to_end():
             try:

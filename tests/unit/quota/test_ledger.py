@@ -1,4 +1,4 @@
-"""The quota ledger under wrong clocks, blocks, and older versions that share it."""
+"""The quota ledger: wrong clocks, blocks, and older versions that share the file."""
 
 import contextlib
 import sqlite3
@@ -21,7 +21,7 @@ def ledger(tmp_path):
 
 
 def spend(ledger, count, server_now, host_now=None):
-    """Take so many submits, a second apart; the last one ends at the times given."""
+    """Take `count` grants, one second apart; the last one is taken at the given times."""
     host_now = server_now if host_now is None else host_now
     for number in range(count):
         ago = count - 1 - number
@@ -37,7 +37,7 @@ def row_of(ledger):
 
 
 @pytest.mark.parametrize("ahead", [5.0, 60.0, HOUR, 20 * HOUR, 90 * DAY])
-def test_a_host_clock_that_was_ahead_once_costs_one_spacing_and_is_told(ledger, ahead):
+def test_a_host_clock_that_was_ahead_once_costs_one_spacing_and_is_reported(ledger, ahead):
     spend(ledger, 1, NOON + 600, NOON + 600 + ahead)
     refused = ledger.reserve(TEAM, NOON + 601)
     assert (refused.granted, refused.reason) == (False, "second")
@@ -49,8 +49,8 @@ def test_a_host_clock_that_was_ahead_once_costs_one_spacing_and_is_told(ledger, 
     assert (granted.granted, granted.spent, granted.warning) == (True, 2, "")
 
 
-def test_a_clock_that_was_read_a_moment_ago_is_no_wrong_clock(ledger):
-    """A thread was held up between reading the clock and asking, and another process was granted a submit meanwhile."""
+def test_a_slightly_old_reading_of_the_clock_is_not_a_wrong_clock(ledger):
+    """A thread was delayed between reading the clock and the call, and another process got a grant meanwhile."""
     spend(ledger, 1, NOON + 601.5)
     row = row_of(ledger)
     refused = ledger.reserve(TEAM, NOON + 600)
@@ -58,14 +58,14 @@ def test_a_clock_that_was_read_a_moment_ago_is_no_wrong_clock(ledger):
     assert row_of(ledger) == row
 
 
-def test_who_waited_for_the_lock_takes_no_fresh_grant_for_a_wrong_time(ledger):
+def test_a_grant_written_while_waiting_for_the_lock_is_not_taken_for_a_wrong_time(ledger):
     other = sqlite3.connect(ledger.path, isolation_level=None)
     spend(ledger, 1, NOON + 600)
     ledger.reserve(TEAM, NOON + 601)
     written = []
 
     def write_first():
-        """What another process commits between our look without the lock and the one under it."""
+        """Commit as another process would, between the read without the lock and the read under it."""
         if not written:
             written.append(True)
             other.execute("UPDATE quota SET next_grant = ?", (NOON + 700,))
@@ -78,7 +78,7 @@ def test_who_waited_for_the_lock_takes_no_fresh_grant_for_a_wrong_time(ledger):
 
 
 @pytest.mark.parametrize("hours_ahead", [1, 20, 90 * 24])
-def test_an_hour_that_a_wrong_clock_wrote_is_this_hour_with_its_count(ledger, hours_ahead):
+def test_an_hour_written_with_a_wrong_clock_is_this_hour_and_keeps_its_count(ledger, hours_ahead):
     spend(ledger, 250, NOON + hours_ahead * HOUR + 600, NOON + 600)
     refused = ledger.reserve(TEAM, NOON + 601)
     assert (refused.reason, refused.wait_seconds) == ("hour", HOUR - 601 + 2)
@@ -88,7 +88,7 @@ def test_an_hour_that_a_wrong_clock_wrote_is_this_hour_with_its_count(ledger, ho
 
 
 @pytest.mark.parametrize("ahead", [HOUR, 90 * DAY])
-def test_a_full_count_of_a_clock_that_was_ahead_is_over_at_the_next_full_hour(ledger, ahead):
+def test_a_full_count_from_a_clock_that_was_ahead_ends_at_the_next_full_hour(ledger, ahead):
     spend(ledger, 250, NOON + 600 + ahead)
     ledger.reserve(TEAM, NOON + 601)
     refused = ledger.reserve(TEAM, NOON + 602)
@@ -103,12 +103,12 @@ def test_a_host_clock_that_is_set_back_keeps_the_hours_count(ledger):
     assert ledger.reserve(TEAM, NOON + HOUR + 10, NOON - HOUR + 10).granted
 
 
-def test_processes_that_differ_about_the_hour_share_one_count(ledger):
-    """One of them believes that the server is an hour ahead: whoever asks, this hour's submits are the same 250."""
+def test_processes_that_disagree_about_the_hour_share_one_count(ledger):
+    """One of them believes that the server is an hour ahead: both share the same 250 submits of this hour."""
     granted = 0
     for number in range(400):
-        moment = NOON + 10 + number
-        granted += ledger.reserve(TEAM, moment + (HOUR if number % 2 else 0.0), moment).granted
+        host_now = NOON + 10 + number
+        granted += ledger.reserve(TEAM, host_now + (HOUR if number % 2 else 0.0), host_now).granted
     assert granted == 250
     assert ledger.reserve(TEAM, NOON + HOUR + 10, NOON + HOUR + 10).spent == 1
 
@@ -121,18 +121,18 @@ def block(ledger, seconds, server_now, host_now=None, *, is_named=False):
 
 
 def test_a_block_ends_at_the_full_hour_of_either_clock_at_the_latest(ledger):
-    block(ledger, 5000.0, NOON + 600 + 20 * HOUR + 900, NOON + 600)  # this server's clock would be wrong
+    block(ledger, 5000.0, NOON + 600 + 20 * HOUR + 900, NOON + 600)  # the server's clock is 20 h 15 min ahead
     assert ledger.reserve(TEAM, NOON + 700).wait_seconds == pytest.approx(2000)
     assert ledger.reserve(TEAM, NOON + 3000, NOON + 3000).granted
 
 
 @pytest.mark.parametrize("wrong", [20 * HOUR, 19.3 * HOUR, -20 * HOUR])
-def test_a_wrong_server_clock_blocks_nobody_beyond_the_next_full_hour(ledger, wrong):
+def test_a_wrong_server_clock_does_not_block_beyond_the_next_full_hour(ledger, wrong):
     block(ledger, 3600.0, NOON + 600 + wrong, NOON + 600)
     assert ledger.reserve(TEAM, NOON + HOUR + 2.5).granted
 
 
-def test_a_time_that_the_server_named_counts_across_the_hour_and_a_day_at_most(ledger):
+def test_a_time_that_the_server_specified_may_pass_the_full_hour_but_not_exceed_a_day(ledger):
     block(ledger, 10_000.0, NOON + 600, is_named=True)
     assert ledger.reserve(TEAM, NOON + 10_500).reason == "server"
     assert ledger.reserve(TEAM, NOON + 10_700).granted
@@ -140,7 +140,7 @@ def test_a_time_that_the_server_named_counts_across_the_hour_and_a_day_at_most(l
     assert ledger.status(TEAM, NOON + 10_800).block_seconds == DAY
 
 
-def test_the_block_that_lasts_longer_holds(ledger):
+def test_the_longer_of_two_blocks_applies(ledger):
     block(ledger, 500.0, NOON + 600, is_named=True)
     block(ledger, 1.0, NOON + 601)
     assert ledger.status(TEAM, NOON + 602).block_seconds == pytest.approx(498)
@@ -149,7 +149,7 @@ def test_the_block_that_lasts_longer_holds(ledger):
 
 
 @pytest.mark.parametrize("ahead", [HOUR, 20 * HOUR, 90 * DAY])
-def test_a_block_that_was_set_by_a_clock_ahead_is_cut_and_told(ledger, ahead):
+def test_a_block_set_with_a_clock_that_was_ahead_is_shortened_and_reported(ledger, ahead):
     block(ledger, 20 * HOUR, NOON + 600 + ahead, is_named=True)
     assert ledger.status(TEAM, NOON + 600).block_seconds == HOUR - 600
     refused = ledger.reserve(TEAM, NOON + 600)
@@ -159,7 +159,7 @@ def test_a_block_that_was_set_by_a_clock_ahead_is_cut_and_told(ledger, ahead):
     assert ledger.reserve(TEAM, NOON + HOUR + 10).granted
 
 
-def test_a_block_tells_why_and_for_how_long(ledger):
+def test_the_status_of_a_block_says_why_and_for_how_long(ledger):
     assert ledger.status(TEAM, NOON).block_reason is None
     block(ledger, 77.0, NOON + 600, is_named=True)
     status = ledger.status(TEAM, NOON + 610)
@@ -182,7 +182,7 @@ CREATE TABLE quota (
 
 @pytest.fixture
 def old(tmp_path):
-    """The connection of an older version, which made the file."""
+    """The connection of an older version, which created the file."""
     with contextlib.closing(sqlite3.connect(tmp_path / "quota.sqlite3", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(_OLD_SCHEMA)
@@ -198,7 +198,7 @@ def old_block(old, until):
     )
 
 
-def test_a_file_of_an_older_version_goes_on_and_stays_one(old, ledger):
+def test_a_file_of_an_older_version_is_continued_and_keeps_its_format(old, ledger):
     old.execute("INSERT INTO quota VALUES (?, ?, 249, ?, 0.0)", (TEAM, NOON // HOUR, NOON + 10))
     assert ledger.reserve(TEAM, NOON + 20).spent == 250
     assert ledger.reserve(TEAM, NOON + 21).reason == "hour"
@@ -206,14 +206,14 @@ def test_a_file_of_an_older_version_goes_on_and_stays_one(old, ledger):
     assert old.execute("SELECT hour, spent FROM quota").fetchone() == (NOON // HOUR, 250)
 
 
-def test_an_older_version_sees_our_blocks(old, ledger):
+def test_an_older_version_sees_the_blocks_of_this_version(old, ledger):
     block(ledger, 500.0, NOON + 600, is_named=True)
     assert old.execute("SELECT blocked_until FROM quota").fetchone() == (NOON + 1100,)
     ledger.reserve(TEAM, NOON + 1200)
     assert old.execute("SELECT blocked_until FROM quota").fetchone() == (0.0,)
 
 
-def test_a_block_of_an_older_version_lasts_to_the_next_full_hour_and_not_to_the_one_after(old, ledger):
+def test_a_block_of_an_older_version_lasts_until_the_next_full_hour_and_not_until_the_one_after(old, ledger):
     old_block(old, NOON + 20 * HOUR)
     assert (
         ledger.status(TEAM, NOON + 600).block_reason
@@ -224,7 +224,7 @@ def test_a_block_of_an_older_version_lasts_to_the_next_full_hour_and_not_to_the_
     assert ledger.reserve(TEAM, NOON + HOUR + 10).granted
 
 
-def test_a_block_of_an_older_version_on_top_of_ours_counts_too(old, ledger):
+def test_a_block_that_an_older_version_adds_to_one_of_this_version_counts_too(old, ledger):
     block(ledger, 100.0, NOON + 600, is_named=True)
     old_block(old, NOON + 900)
     assert ledger.reserve(TEAM, NOON + 650).wait_seconds == 250
@@ -255,7 +255,7 @@ def test_reset_of_a_sound_ledger_clears_nothing(ledger):
     assert ledger.reserve(TEAM, NOON + 601).reason == "hour"
 
 
-def test_a_correction_is_on_the_disk_before_it_is_told(tmp_path):
+def test_a_correction_is_on_disk_before_it_is_reported(tmp_path):
     flushed = []
     with contextlib.closing(SqliteLedger(tmp_path / "quota.sqlite3", flush=flushed.append)) as ledger:
         spend(ledger, 1, NOON + HOUR + 600)
@@ -266,8 +266,8 @@ def test_a_correction_is_on_the_disk_before_it_is_told(tmp_path):
 # --- A file that fails ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told_as_such_and_changes_nothing(ledger):
-    """SQLite takes the transaction back by itself: there is none to take back any more."""
+def test_a_full_disk_is_reported_as_such_and_changes_nothing(ledger):
+    """SQLite rolls the transaction back by itself, so there is none left to roll back."""
     spend(ledger, 1, NOON + 600)
     (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
     ledger._connection.execute(f"PRAGMA max_page_count={pages}")

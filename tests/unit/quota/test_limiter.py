@@ -1,3 +1,5 @@
+"""The submit limiter: waits after refusals, the queue, the ledger's grants, and the server's clock."""
+
 import asyncio
 import contextlib
 import math
@@ -44,7 +46,7 @@ def waits_after_refusals(tmp_path, count, *, retry_after=None, spent_before=0):
     return waits
 
 
-def test_a_429_without_a_time_waits_a_second_first_and_for_the_full_hour_in_the_end(tmp_path):
+def test_a_429_without_a_time_waits_a_second_at_first_and_finally_until_the_full_hour(tmp_path):
     waits = waits_after_refusals(tmp_path, 4)
     assert waits[0] == pytest.approx(1, abs=0.5)
     assert waits[1] == pytest.approx(5, abs=1)
@@ -52,17 +54,17 @@ def test_a_429_without_a_time_waits_a_second_first_and_for_the_full_hour_in_the_
     assert waits[3] == pytest.approx(HOUR - 600 - 36 + 2, abs=15)
 
 
-def test_a_429_when_our_own_count_is_nearly_full_waits_for_the_next_hour(tmp_path):
+def test_a_429_when_the_ledgers_count_is_nearly_full_waits_for_the_next_hour(tmp_path):
     (wait,) = waits_after_refusals(tmp_path, 1, spent_before=245)
     assert wait == pytest.approx(HOUR - 600 + 2, abs=4)
 
 
-def test_a_429_with_a_time_waits_just_that(tmp_path):
+def test_a_429_with_a_time_waits_that_long(tmp_path):
     (wait,) = waits_after_refusals(tmp_path, 1, retry_after=77.0)
     assert wait == pytest.approx(77, abs=3)
 
 
-def test_the_waiting_push_says_until_when(tmp_path):
+def test_a_waiting_push_reports_until_when_it_waits(tmp_path):
     announced = []
 
     async def main():
@@ -113,7 +115,7 @@ def test_the_ledger_file_is_private(tmp_path):
     ledger.close()
 
 
-def test_a_block_says_in_plain_words_what_the_server_said(tmp_path):
+def test_the_reason_of_a_block_says_what_the_server_asked_for(tmp_path):
     reasons = []
 
     async def main():
@@ -125,13 +127,11 @@ def test_a_block_says_in_plain_words_what_the_server_said(tmp_path):
         ledger.close()
 
     run_in_virtual_time(main())
-    assert reasons == [
-        "the server refused a submit (429) and named no time",
-        "the server refused a submit (429) and asked for 77 s",
-    ]
+    facts = [("(429)" in reason, "no retry time" in reason, "77 s" in reason) for reason in reasons]
+    assert facts == [(True, True, False), (True, False, True)]
 
 
-def test_a_host_clock_that_was_ahead_once_delays_nobody_and_is_told_once(tmp_path):
+def test_a_host_clock_that_was_ahead_once_delays_no_submit_and_is_reported_once(tmp_path):
     warnings = []
 
     async def main():
@@ -165,23 +165,23 @@ def test_a_block_that_is_reset_ends_the_wait_within_a_minute(tmp_path):
         return clock.now() - reset_at
 
     assert run_in_virtual_time(main()) <= 61
-    assert [reason for _, _, reason in announced] == ["server"]  # told once, not every minute
+    assert [reason for _, _, reason in announced] == ["server"]  # reported once, not every minute
 
 
-# --- The line, and no silence -----------------------------------------------------------------------------------------------------------
+# --- The queue, and reports of waits ----------------------------------------------------------------------------------------------------
 
 
-def in_line(tmp_path, count, **extra):
-    """What each of so many submits that come at once is told, and when it leaves."""
-    told, left = [[] for _ in range(count)], [0.0] * count
+def waits_in_queue(tmp_path, count, **extra):
+    """Return which waits are reported to each of `count` submits that arrive at once, and when each is granted."""
+    waits, granted_at = [[] for _ in range(count)], [0.0] * count
 
     async def main():
         clock = VirtualClock(NOON + 600)
         ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
 
         async def submit(number):
-            await limiter.acquire(lambda *wait: told[number].append((clock.now() - NOON - 600, *wait)))
-            left[number] = clock.now() - NOON - 600
+            await limiter.acquire(lambda *wait: waits[number].append((clock.now() - NOON - 600, *wait)))
+            granted_at[number] = clock.now() - NOON - 600
 
         async with asyncio.TaskGroup() as group:
             for number in range(count):
@@ -189,26 +189,26 @@ def in_line(tmp_path, count, **extra):
         ledger.close()
 
     run_in_virtual_time(main())
-    return told, left
+    return waits, granted_at
 
 
-def test_no_wait_in_line_of_more_than_two_seconds_is_silent(tmp_path):
-    told, left = in_line(tmp_path, 250)
-    for number, (announced, at) in enumerate(zip(told, left, strict=True)):
+def test_every_wait_in_the_queue_of_more_than_two_seconds_is_reported(tmp_path):
+    waits, granted_at = waits_in_queue(tmp_path, 250)
+    for number, (announced, at) in enumerate(zip(waits, granted_at, strict=True)):
         assert len(announced) == (1 if at > 1.5 else 0), number
-    ((moment, until, wait, reason),) = told[249]
-    assert (moment, reason) == (pytest.approx(1.5, abs=0.01), "turn")
-    assert moment + wait == pytest.approx(left[249], rel=0.05)
-    assert until.timestamp() - NOON - 600 == pytest.approx(left[249], rel=0.05)
+    ((announced_at, until, wait, reason),) = waits[249]
+    assert (announced_at, reason) == (pytest.approx(1.5, abs=0.01), "turn")
+    assert announced_at + wait == pytest.approx(granted_at[249], rel=0.05)
+    assert until.timestamp() - NOON - 600 == pytest.approx(granted_at[249], rel=0.05)
 
 
-def test_who_is_granted_or_cancelled_in_line_is_told_nothing_afterwards(tmp_path):
-    told = []
+def test_nothing_is_reported_after_a_submit_was_granted_or_cancelled_in_the_queue(tmp_path):
+    announced = []
 
     async def main():
         clock = VirtualClock(NOON + 600)
         ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
-        waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: told.append(wait))) for _ in range(30)]
+        waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: announced.append(wait))) for _ in range(30)]
         await clock.sleep(1.0)
         for task in waiting:
             task.cancel()
@@ -218,31 +218,31 @@ def test_who_is_granted_or_cancelled_in_line_is_told_nothing_afterwards(tmp_path
         ledger.close()
 
     run_in_virtual_time(main())
-    assert not told
+    assert not announced
 
 
-def test_a_line_after_a_long_wait_is_told_too(tmp_path):
-    """When the block ends, all wake at once; the last of them waits in line for a while."""
-    told = [[] for _ in range(100)]
+def test_a_queue_after_a_long_wait_is_reported_too(tmp_path):
+    """When the block ends, all submits wake at once; the last of them waits in the queue for a while."""
+    reasons = [[] for _ in range(100)]
 
     async def main():
         clock = VirtualClock(NOON + 600)
         ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         ledger.block("acme", 30.0, clock.now(), is_named=True, reason="no")
         await asyncio.gather(
-            *(limiter.acquire(lambda _until, _wait, reason, told=one: told.append(reason)) for one in told)
+            *(limiter.acquire(lambda _until, _wait, reason, own=one: own.append(reason)) for one in reasons)
         )
         ledger.close()
 
     run_in_virtual_time(main())
-    assert all(one[0] in {"server", "turn"} for one in told)
-    assert any(one[-2:] == ["server", "turn"] for one in told)
+    assert all(one[0] in {"server", "turn"} for one in reasons)
+    assert any(one[-2:] == ["server", "turn"] for one in reasons)
 
 
-# --- Trying -----------------------------------------------------------------------------------------------------------------------------
+# --- Trying without a long wait ---------------------------------------------------------------------------------------------------------
 
 
-def test_trying_takes_a_grant_that_can_be_had_at_once_and_no_other(tmp_path):
+def test_trying_takes_only_a_grant_that_is_available_at_once(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
         ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
@@ -258,15 +258,15 @@ def test_trying_takes_a_grant_that_can_be_had_at_once_and_no_other(tmp_path):
     assert run_in_virtual_time(main()) == ([True, True, True, False], 3)
 
 
-def test_trying_does_not_stand_in_a_long_line(tmp_path):
+def test_trying_does_not_wait_in_a_long_queue(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
         ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
         waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: None)) for _ in range(30)]
         await asyncio.sleep(0)
-        began = clock.now()
+        started = clock.now()
         assert not await limiter.try_acquire()
-        assert clock.now() - began < 0.01
+        assert clock.now() - started < 0.01
         await asyncio.wait(waiting)
         assert await limiter.try_acquire()
         ledger.close()
@@ -274,7 +274,7 @@ def test_trying_does_not_stand_in_a_long_line(tmp_path):
     run_in_virtual_time(main())
 
 
-def test_trying_gives_up_after_a_second_where_other_processes_are_always_first(tmp_path):
+def test_trying_stops_after_a_second_if_other_processes_are_always_first(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
         ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
@@ -314,9 +314,9 @@ def test_trying_passes_warnings_on(tmp_path):
 # --- Durable, and quick under contention ------------------------------------------------------------------------------------------------
 
 
-def test_a_grant_is_on_the_disk_before_it_is_told(tmp_path):
-    """What a power cut leaves at the moment of the flush already holds the grant, and nobody has heard of it yet."""
-    path, told, left = tmp_path / "quota.sqlite3", [], []
+def test_a_grant_is_on_disk_before_it_is_returned(tmp_path):
+    """What a power cut leaves at the time of the flush already holds the grant, which no caller has received yet."""
+    path, grants, left = tmp_path / "quota.sqlite3", [], []
 
     def cut_the_power(_path):
         folder = tmp_path / f"left-{len(left)}"
@@ -324,17 +324,17 @@ def test_a_grant_is_on_the_disk_before_it_is_told(tmp_path):
         for suffix in ("", "-wal"):
             shutil.copy(f"{path}{suffix}", folder / f"quota.sqlite3{suffix}")
         with contextlib.closing(SqliteLedger(folder / "quota.sqlite3")) as after:
-            left.append((len(told), after.spent("acme", NOON)))
+            left.append((len(grants), after.spent("acme", NOON)))
 
     ledger = SqliteLedger(path, flush=cut_the_power)
     for number in range(3):
-        told.append(ledger.reserve("acme", NOON + 10 + number))  # noqa: PERF401 - the flush counts what was told
+        grants.append(ledger.reserve("acme", NOON + 10 + number))  # noqa: PERF401 - the flush counts them
     ledger.close()
-    assert all(grant.granted for grant in told)
+    assert all(grant.granted for grant in grants)
     assert left == [(0, 1), (1, 2), (2, 3)]
 
 
-def test_a_grant_that_cannot_be_flushed_is_spent_and_not_given(tmp_path):
+def test_a_grant_that_cannot_be_flushed_is_spent_and_not_returned(tmp_path):
     def fail(_path):
         raise OSError(5, "Input/output error")
 
@@ -348,7 +348,7 @@ def test_a_grant_that_cannot_be_flushed_is_spent_and_not_given(tmp_path):
     ledger.close()
 
 
-def test_what_is_refused_writes_nothing_and_waits_for_nobody(tmp_path):
+def test_a_refusal_writes_nothing_and_does_not_wait_for_a_writer(tmp_path):
     flushed = []
     ledger = SqliteLedger(tmp_path / "quota.sqlite3", submits_per_hour=1, flush=flushed.append)
     assert ledger.reserve("acme", NOON + 10).granted
@@ -361,7 +361,7 @@ def test_what_is_refused_writes_nothing_and_waits_for_nobody(tmp_path):
     assert flushed == [ledger.path]
 
 
-def test_who_comes_while_another_process_writes_is_granted_after_it(tmp_path):
+def test_a_request_while_another_process_writes_is_granted_afterwards(tmp_path):
     ledger = SqliteLedger(tmp_path / "quota.sqlite3")
     with contextlib.closing(sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)) as writer:
         writer.execute("BEGIN IMMEDIATE")
@@ -372,31 +372,31 @@ def test_who_comes_while_another_process_writes_is_granted_after_it(tmp_path):
     ledger.close()
 
 
-def grant_some(path, start, answers):
+def grant_some(path, start, results):
     start.wait(30)
     with contextlib.closing(SqliteLedger(path, submits_per_second=10**9, submits_per_hour=50)) as ledger:
-        # One moment for all: a process that is behind the others would be refused for the spacing.
+        # All use the same time: a process behind the others would be refused because of the spacing.
         grants = [ledger.reserve("acme", NOON + 10) for _ in range(20)]
-    answers.put(sum(grant.granted for grant in grants))
+    results.put(sum(grant.granted for grant in grants))
 
 
-def test_processes_that_make_the_file_at_one_moment_share_one_quota(tmp_path):
+def test_processes_that_create_the_file_at_the_same_time_share_one_quota(tmp_path):
     context = multiprocessing.get_context("spawn")
-    start, answers = context.Barrier(4), context.SimpleQueue()
-    args = (tmp_path / "quota.sqlite3", start, answers)
+    start, results = context.Barrier(4), context.SimpleQueue()
+    args = (tmp_path / "quota.sqlite3", start, results)
     processes = [context.Process(target=grant_some, args=args) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(50)
     assert [process.exitcode for process in processes] == [0] * 4
-    assert sum(answers.get() for _ in processes) == 50
+    assert sum(results.get() for _ in processes) == 50
 
 
-# --- Whose turn, and what time ----------------------------------------------------------------------------------------------------------
+# --- Order, and the server's clock ------------------------------------------------------------------------------------------------------
 
 
-def test_waiting_submits_leave_in_the_order_in_which_they_came(tmp_path):
+def test_waiting_submits_are_granted_in_the_order_of_arrival(tmp_path):
     left = []
 
     async def main():
@@ -418,7 +418,7 @@ def test_waiting_submits_leave_in_the_order_in_which_they_came(tmp_path):
     assert elapsed == pytest.approx(29 * 0.11, rel=0.05)
 
 
-def test_who_is_cancelled_at_the_head_of_the_queue_leaves_it_to_the_next(tmp_path):
+def test_a_submit_cancelled_at_the_head_of_the_queue_makes_way_for_the_next(tmp_path):
     async def main():
         clock = VirtualClock(NOON + 600)
         ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
@@ -436,8 +436,8 @@ def test_who_is_cancelled_at_the_head_of_the_queue_leaves_it_to_the_next(tmp_pat
 
 
 @pytest.mark.parametrize("offset", [-1234.56, -0.3, 0.0, 0.77, 3600.0])
-def test_the_servers_clock_is_known_to_a_tenth_of_a_second_and_does_not_tremble(offset):
-    """Its dates are whole seconds; processes whose clocks differ by more than the spacing's margin could break the quota together."""
+def test_the_servers_clock_is_estimated_to_a_tenth_of_a_second_and_rarely_changes(offset):
+    """Its dates are whole seconds. Processes whose estimates differ by more than the spacing's margin could exceed the quota together."""
     errors, offsets = [], []
 
     async def main():
@@ -445,10 +445,10 @@ def test_the_servers_clock_is_known_to_a_tenth_of_a_second_and_does_not_tremble(
         server = ServerClock(clock)
         for number in range(600):
             await clock.sleep(rng.uniform(0.01, 0.4))
-            began, sent_at = clock.monotonic(), clock.now()
+            started, sent_at = clock.monotonic(), clock.now()
             there, back = rng.uniform(0.01, 0.04), rng.uniform(0.01, 0.04)
             await clock.sleep(there + back)
-            server.observe(math.floor(sent_at + there + offset), (began + clock.monotonic()) / 2)
+            server.observe(math.floor(sent_at + there + offset), (started + clock.monotonic()) / 2)
             if number > 50:
                 errors.append(abs(server.offset_seconds - offset))
                 offsets.append(round(server.offset_seconds, 5))
@@ -458,7 +458,7 @@ def test_the_servers_clock_is_known_to_a_tenth_of_a_second_and_does_not_tremble(
     assert len(set(offsets)) < len(offsets) / 4
 
 
-def test_a_server_clock_that_is_set_is_followed():
+def test_the_estimate_follows_a_server_clock_that_was_adjusted():
     async def main():
         clock = VirtualClock(NOON)
         server = ServerClock(clock)
@@ -470,7 +470,7 @@ def test_a_server_clock_that_is_set_is_followed():
     assert run_in_virtual_time(main()) == pytest.approx(7.0, abs=0.2)
 
 
-def test_before_the_first_answer_our_clock_is_all_there_is():
+def test_before_the_first_response_the_hosts_clock_is_used():
     async def main():
         clock = VirtualClock(NOON)
         return ServerClock(clock).now() - clock.now()
@@ -479,7 +479,7 @@ def test_before_the_first_answer_our_clock_is_all_there_is():
 
 
 def offsets_after(*dates_ahead, host_ahead=0.0):
-    """How far ahead of the true time the server is taken to be after each answer, whose date is so many seconds ahead."""
+    """Return by how many seconds the server's estimated time is ahead of the true time after each response with such a date."""
 
     async def main():
         true_time, host = VirtualClock(NOON + 600), VirtualClock(NOON + 600 + host_ahead)
@@ -498,26 +498,26 @@ TWENTY_HOURS = 20 * HOUR
 
 @pytest.mark.parametrize("wrong_at", range(6))
 @pytest.mark.parametrize("wrong", [TWENTY_HOURS, -TWENTY_HOURS, 90 * 24 * HOUR, 600.0])
-def test_one_wrong_date_is_not_believed_wherever_it_comes(wrong, wrong_at):
+def test_a_single_wrong_date_is_not_trusted_wherever_it_comes(wrong, wrong_at):
     dates = [0.0] * 6
     dates[wrong_at] = wrong
     assert max(abs(offset) for offset in offsets_after(*dates)) <= 0.6
 
 
-def test_a_date_near_our_own_clock_is_believed_at_once_any_other_when_three_agree():
+def test_a_date_near_the_hosts_clock_is_trusted_at_once_and_any_other_if_three_agree():
     assert offsets_after(40.0)[0] == pytest.approx(40.0, abs=0.6)
     found = offsets_after(HOUR, HOUR, HOUR)
     assert found == pytest.approx([0.0, 0.0, HOUR], abs=0.6)
 
 
-def test_two_wrong_dates_that_disagree_are_not_believed_by_a_host_that_is_wrong_itself():
+def test_two_wrong_dates_that_disagree_are_not_trusted_even_if_the_hosts_clock_is_wrong():
     found = offsets_after(TWENTY_HOURS, 0.0, 5 * HOUR, 0.0, 0.0, 0.0, host_ahead=HOUR)
     assert found[:4] == pytest.approx([HOUR] * 4, abs=0.6)
     assert found[4:] == pytest.approx([0.0, 0.0], abs=0.6)
 
 
 @pytest.mark.parametrize("jump", [-90 * 24 * HOUR, -HOUR, -1.0, 1.0, HOUR, 90 * 24 * HOUR])
-def test_a_host_clock_that_is_set_does_not_move_the_servers_time(jump):
+def test_adjusting_the_hosts_clock_does_not_move_the_servers_time(jump):
     async def main():
         true_time, host = VirtualClock(NOON + 600), VirtualClock(NOON + 600)
         server, errors = ServerClock(host), []
@@ -533,8 +533,8 @@ def test_a_host_clock_that_is_set_does_not_move_the_servers_time(jump):
 
 
 @pytest.mark.parametrize("wrong_before", [0, 1, 2])
-def test_after_a_sleep_of_the_machine_the_first_date_that_our_clock_confirms_is_believed(wrong_before):
-    """The monotonic clock stood still meanwhile, ours did not."""
+def test_after_the_machine_slept_the_first_date_that_the_hosts_clock_confirms_is_trusted(wrong_before):
+    """The monotonic clock stopped during the sleep, the host's clock did not."""
 
     async def main():
         host = VirtualClock(NOON + 600)

@@ -1,4 +1,4 @@
-"""Events reach sinks and subscribers."""
+"""Delivery of events to sinks and subscribers."""
 
 from pushengine.events import WaitStarted
 from pushengine.runtime.event_bus import EventBus
@@ -9,7 +9,7 @@ def event(reason):
     return WaitStarted(push_id="p", reason=reason)
 
 
-async def test_a_subscription_begins_with_the_call_and_not_with_its_first_step():
+async def test_a_subscription_starts_at_the_call_and_not_at_its_first_iteration():
     """A caller may subscribe, await a push, and only then iterate."""
     bus = EventBus()
     bus.emit(event("before"))
@@ -25,7 +25,7 @@ async def test_a_subscription_to_a_closed_bus_is_empty():
     assert [one async for one in bus.subscribe()] == []
 
 
-def test_a_sink_that_removes_itself_takes_no_event_from_the_next_one():
+def test_the_next_sink_gets_an_event_during_which_a_sink_removes_itself():
     bus = EventBus()
 
     class Once:

@@ -1,4 +1,4 @@
-"""The files of this machine, as sources and uploads see them."""
+"""Local files, as sources and uploads use them."""
 
 import os
 
@@ -31,13 +31,13 @@ def test_a_path_a_directory_and_a_pattern_list_files_in_order(tmp_path):
     assert FILES.list(str(tmp_path / "c.csv")) == FILES.list(str(tmp_path / "*.parquet")) == []
 
 
-def test_a_file_to_which_a_pattern_leads_twice_is_listed_once(tmp_path):
+def test_a_file_that_a_pattern_matches_twice_is_listed_once(tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     write(tmp_path / "in" / "deep" / "a.csv")
     assert len(FILES.list(str(tmp_path / "**" / "**" / "*.csv"))) == 1
 
 
-def test_what_goes_while_it_is_listed_is_no_file(tmp_path, monkeypatch):
+def test_names_that_lead_to_no_file_are_not_listed(tmp_path, monkeypatch):
     paths = [write(tmp_path / name) for name in ("a.csv", "b.csv")]
     monkeypatch.setattr(files.glob, "glob", lambda *_, **__: [*map(str, paths), str(tmp_path / "gone.csv")])
     assert [file.name for file in FILES.list(str(tmp_path / "*.csv"))] == ["a.csv", "b.csv"]
@@ -45,7 +45,7 @@ def test_what_goes_while_it_is_listed_is_no_file(tmp_path, monkeypatch):
     assert FILES.list(str(tmp_path / "loop.csv")) == FILES.list("a\0b.csv") == []
 
 
-def test_a_name_with_the_characters_of_a_pattern_is_a_name(tmp_path):
+def test_an_existing_name_with_pattern_characters_is_not_a_pattern(tmp_path):
     write(tmp_path / "a[1].csv")
     write(tmp_path / "a1.csv")
     assert [file.name for file in FILES.list(str(tmp_path / "a[1].csv"))] == ["a[1].csv"]
@@ -65,7 +65,7 @@ def test_a_file_keeps_its_version_until_something_changes(tmp_path):
     assert FILES.stat(file).version != touched.version
 
 
-def test_a_file_that_is_gone_is_an_error_of_the_system(tmp_path):
+def test_a_missing_file_is_an_os_error(tmp_path):
     gone = FileRef(str(tmp_path / "gone"), 1, (0, 0, 0, 0))
     with pytest.raises(FileNotFoundError):
         FILES.stat(gone)
@@ -73,7 +73,7 @@ def test_a_file_that_is_gone_is_an_error_of_the_system(tmp_path):
         FILES.open(gone)
 
 
-async def test_a_range_is_read_some_at_a_time_and_no_further(tmp_path, monkeypatch):
+async def test_a_range_is_read_in_pieces_and_no_further(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_PIECE_BYTES", 3)
     (file,) = FILES.list(str(write(tmp_path / "a")))
     assert await read(file, (2, 7)) == [b"234", b"567", b"8"]
@@ -82,12 +82,12 @@ async def test_a_range_is_read_some_at_a_time_and_no_further(tmp_path, monkeypat
     assert await read(file, (20, 7)) == await read(file, (0, 0)) == await read(file) == []
 
 
-async def test_a_range_of_a_file_that_is_gone_is_an_error_of_the_system(tmp_path):
+async def test_a_range_of_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         await read(FileRef(str(tmp_path / "gone"), 1, (0, 0, 0, 0)), (0, 1))
 
 
-def test_an_address_with_a_scheme_is_absolute(tmp_path, monkeypatch):
+def test_a_uri_with_a_scheme_is_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert absolute_uri("a.csv") == str(tmp_path / "a.csv")
     assert absolute_uri("s3://bucket/a.csv") == "s3://bucket/a.csv"

@@ -1,4 +1,4 @@
-"""Threads of one push: in order, and none left."""
+"""The threads of one push: reads run in order, and no thread is left."""
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ def reader_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("pushengine-read")]
 
 
-async def test_reads_are_done_in_order_on_one_thread(workers):
+async def test_reads_run_in_order_on_one_thread(workers):
     seen = []
 
     def read(number):
@@ -38,27 +38,27 @@ async def test_reads_are_done_in_order_on_one_thread(workers):
     assert len({name for _, name in seen}) == 1
 
 
-async def test_results_and_errors_come_back(workers):
+async def test_results_and_errors_reach_the_caller(workers):
     assert await workers.encode(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         await workers.read(divmod, 7, 0)
 
 
-async def test_closing_waits_for_what_runs_and_drops_what_has_not_begun(pool):
+async def test_closing_waits_for_the_running_call_and_drops_those_that_have_not_started(pool):
     workers = ThreadWorkers(pool)
-    begun, go_on, done = threading.Event(), threading.Event(), []
+    started, proceed, done = threading.Event(), threading.Event(), []
 
     def work(number):
-        begun.set()
-        go_on.wait(10)
+        started.set()
+        proceed.wait(10)
         done.append(number)
 
     tasks = [asyncio.create_task(workers.read(work, number)) for number in range(10)]
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(started.wait, 10)
     closing = asyncio.create_task(workers.aclose())
     await asyncio.sleep(0)
     assert not closing.done()
-    go_on.set()
+    proceed.set()
     await closing
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert done == [0]
@@ -68,16 +68,16 @@ async def test_closing_waits_for_what_runs_and_drops_what_has_not_begun(pool):
 
 async def test_closing_after_a_cancelled_read_waits_for_its_thread(pool):
     workers = ThreadWorkers(pool)
-    begun, done = threading.Event(), threading.Event()
+    started, done = threading.Event(), threading.Event()
     released = threading.Event()
 
     def work():
-        begun.set()
+        started.set()
         released.wait(10)
         done.set()
 
     task = asyncio.create_task(workers.read(work))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(started.wait, 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -87,7 +87,7 @@ async def test_closing_after_a_cancelled_read_waits_for_its_thread(pool):
     assert reader_threads() == []
 
 
-async def test_closing_twice_is_fine_and_leaves_the_encoders_to_others(pool):
+async def test_closing_twice_is_safe_and_leaves_the_encoder_pool_open(pool):
     workers = ThreadWorkers(pool)
     await workers.read(int)
     await workers.aclose()
@@ -96,16 +96,16 @@ async def test_closing_twice_is_fine_and_leaves_the_encoders_to_others(pool):
 
 
 async def test_a_cancelled_close_still_ends_the_thread(pool):
-    """Ctrl-C twice: the second one meets the clean-up of the first."""
+    """Ctrl-C twice: the second one arrives during the cleanup of the first."""
     workers = ThreadWorkers(pool)
-    begun, released = threading.Event(), threading.Event()
+    started, released = threading.Event(), threading.Event()
 
     def work():
-        begun.set()
+        started.set()
         released.wait(10)
 
     task = asyncio.create_task(workers.read(work))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(started.wait, 10)
     closing = asyncio.create_task(workers.aclose())
     for _ in range(3):
         await asyncio.sleep(0)

@@ -1,8 +1,9 @@
-"""What columns become, and that no value passes that would not survive."""
+"""The types that columns get. A value that the conversion would change is rejected."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import uuid
 from decimal import Decimal
 
@@ -26,7 +27,7 @@ def texts(*values, name="x") -> SourceBatch:
     return batch_of({name: pa.array(values, pa.string())}, first_line=2)
 
 
-def settled(*batches: SourceBatch, is_text=True, **options) -> TableSchema:
+def infer(*batches: SourceBatch, is_text=True, **options) -> TableSchema:
     inference = SchemaInference(batches[0].batch.schema, is_text=is_text, **options)
     for one in batches:
         inference.observe(one)
@@ -55,26 +56,28 @@ T = dt.datetime
         pytest.param(["1", "-07"], "STRING", None, id="leading zero after a minus"),
         pytest.param(["1", "-0"], "STRING", None, id="minus zero"),
         pytest.param(["1", "+2"], "STRING", None, id="plus sign"),
-        pytest.param(["1", " 2"], "STRING", None, id="blank before"),
-        pytest.param(["1", "2 "], "STRING", None, id="blank after"),
+        pytest.param(["1", " 2"], "STRING", None, id="leading space"),
+        pytest.param(["1", "2 "], "STRING", None, id="trailing space"),
         pytest.param(["0x1F"], "STRING", None, id="hexadecimal"),
         pytest.param(["1", ""], "STRING", None, id="empty string"),
         pytest.param(["1_000"], "STRING", None, id="underscore"),
         pytest.param(["1,5"], "STRING", None, id="decimal comma"),
-        pytest.param(["٣"], "STRING", None, id="other digits"),
+        pytest.param(["٣"], "STRING", None, id="non-ASCII digits"),
         pytest.param(["1.5", "2", None], "FLOAT", [1.5, 2.0, None], id="decimals"),
         pytest.param(["0.5", "-0.25", ".5"], "FLOAT", [0.5, -0.25, 0.5], id="fractions"),
         pytest.param(["1.10"], "FLOAT", [1.1], id="trailing zero"),
         pytest.param(["0.30000000000000004"], "FLOAT", [0.30000000000000004], id="17 digits"),
         pytest.param(["1.2345678901234567890"], "STRING", None, id="more than 17 digits"),
-        pytest.param(["0.000000000000000000012345"], "FLOAT", [1.2345e-20], id="zeros are no digits"),
+        pytest.param(
+            ["0.000000000000000000012345"], "FLOAT", [1.2345e-20], id="leading zeros are not significant digits"
+        ),
         pytest.param(["1.5", "9007199254740992"], "STRING", None, id="large integer among decimals"),
         pytest.param(["1.5", "9007199254740991"], "FLOAT", [1.5, 2.0**53 - 1], id="last exact integer among decimals"),
         pytest.param(["1e-05", "1.5E10", "1e+16"], "FLOAT", [1e-05, 1.5e10, 1e16], id="exponents"),
-        pytest.param(["12E4"], "STRING", None, id="may be an id"),
+        pytest.param(["12E4"], "STRING", None, id="exponent without decimal point may be an id"),
         pytest.param(["1.0e999"], "STRING", None, id="overflow"),
         pytest.param(["1.0e-999"], "STRING", None, id="underflow"),
-        pytest.param(["0.0e-999"], "FLOAT", [0.0], id="zero is no underflow"),
+        pytest.param(["0.0e-999"], "FLOAT", [0.0], id="zero is not an underflow"),
         pytest.param(["007.5"], "STRING", None, id="decimal with leading zeros"),
         pytest.param(["1.5", "+2.5"], "STRING", None, id="decimal with plus"),
         pytest.param(["1.", "2."], "STRING", None, id="section numbers"),
@@ -95,7 +98,7 @@ T = dt.datetime
             ["2024-02-29T10:00:00", "2024-02-29 10:00:00.5"],
             "DATETIME",
             [T(2024, 2, 29, 10), T(2024, 2, 29, 10, 0, 0, 500000)],
-            id="naive",
+            id="no offset",
         ),
         pytest.param(["2024-02-29T10:00"], "DATETIME", [T(2024, 2, 29, 10)], id="no seconds"),
         pytest.param(["2024-02-29 10"], "STRING", None, id="hours only"),
@@ -103,10 +106,12 @@ T = dt.datetime
             ["2024-02-29T10:00:00Z", "2024-02-29T10:00:00+05:30", "2024-02-29 10:00:00-0100"],
             "DATETIME",
             [T(2024, 2, 29, 10), T(2024, 2, 29, 4, 30), T(2024, 2, 29, 11)],
-            id="offsets are instants",
+            id="offsets are converted to UTC",
         ),
-        pytest.param(["2024-02-29T10:00:00Z", "2024-02-29T10:00:00"], "STRING", None, id="no zone is guessed"),
-        pytest.param(["2024-02-29T10:00:00 Europe/Berlin"], "STRING", None, id="zone names"),
+        pytest.param(
+            ["2024-02-29T10:00:00Z", "2024-02-29T10:00:00"], "STRING", None, id="a missing zone is not guessed"
+        ),
+        pytest.param(["2024-02-29T10:00:00 Europe/Berlin"], "STRING", None, id="zone name"),
         pytest.param(["2024-02-29T24:00:00"], "STRING", None, id="hour 24"),
         pytest.param(["2016-12-31T23:59:60Z"], "STRING", None, id="leap second"),
         pytest.param(
@@ -122,9 +127,11 @@ T = dt.datetime
             id="9 digits and offset",
         ),
         pytest.param(["9999-12-31T23:59:59-01:00"], "STRING", None, id="instant after 9999"),
-        pytest.param(["9999-12-31T23:59:59.9999999"], "STRING", None, id="100 ns out of reach"),
+        pytest.param(
+            ["9999-12-31T23:59:59.9999999"], "STRING", None, id="100 ns in a year beyond the range of nanoseconds"
+        ),
         pytest.param(["0001-01-01T00:00:00"], "STRING", None, id="year 1"),
-        pytest.param(["10:00:00"], "STRING", None, id="times"),
+        pytest.param(["10:00:00"], "STRING", None, id="time of day"),
         pytest.param(["29.02.2024"], "STRING", None, id="other date orders"),
         pytest.param(["", "a"], "STRING", None, id="texts"),
         pytest.param([None, None], "STRING", None, id="no values"),
@@ -132,30 +139,30 @@ T = dt.datetime
 )
 def test_texts_become_a_type_only_if_every_value_survives(cells, kind, expected):
     batch = texts(*cells)
-    schema = settled(batch)
+    schema = infer(batch)
     assert schema.columns[0].type == kind
     assert values(schema, batch) == (cells if expected is None else expected)
 
 
 def test_nanoseconds_in_text_are_kept():
     batch = texts("2024-01-01T00:00:00.123456789")
-    schema = settled(batch)
+    schema = infer(batch)
     assert schema.columns[0].arrow_type == pa.timestamp("ns")
     assert conform(schema, batch).column(0).cast(pa.int64())[0].as_py() % 10**9 == 123456789
 
 
-def test_one_value_of_any_batch_decides():
+def test_a_single_value_of_any_batch_decides_the_type():
     first, second = texts("1", "2"), texts("3", "x")
-    assert settled(first).columns[0].type == "INTEGER"
-    assert settled(first, second).columns[0].type == "STRING"
-    assert settled(texts("1"), texts("2.5")).columns[0].type == "FLOAT"
+    assert infer(first).columns[0].type == "INTEGER"
+    assert infer(first, second).columns[0].type == "STRING"
+    assert infer(texts("1"), texts("2.5")).columns[0].type == "FLOAT"
 
 
 ARROW = [
     pytest.param(pa.array([1, None], pa.int8()), "INTEGER", pa.int64(), [1, None], id="int8"),
     pytest.param(pa.array([2**32 - 1], pa.uint32()), "INTEGER", pa.int64(), [2**32 - 1], id="uint32"),
     pytest.param(pa.array([2**63 - 1], pa.uint64()), "INTEGER", pa.int64(), [2**63 - 1], id="uint64 that fits"),
-    pytest.param(pa.array([2**64 - 1, 1], pa.uint64()), "STRING", pa.string(), ["18446744073709551615", "1"], id="uint64 that does not"),
+    pytest.param(pa.array([2**64 - 1, 1], pa.uint64()), "STRING", pa.string(), ["18446744073709551615", "1"], id="uint64 that does not fit"),
     pytest.param(pa.array([0.1], pa.float32()), "FLOAT", pa.float64(), [0.10000000149011612], id="float32"),
     pytest.param(pa.array([1.5], pa.float16()), "FLOAT", pa.float64(), [1.5], id="float16"),
     pytest.param(pa.array([True, None]), "BOOLEAN", pa.bool_(), [True, None], id="bool"),
@@ -173,7 +180,7 @@ ARROW = [
     pytest.param(pa.array([5, 6, 5]).dictionary_encode(), "INTEGER", pa.int64(), [5, 6, 5], id="dictionary of integers"),
     pytest.param(pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", "b"])), "STRING", pa.string(), ["a", "a", "b"], id="run-end encoded"),
     pytest.param(pa.array([T(2024, 1, 1)], pa.timestamp("s")), "DATETIME", pa.timestamp("s"), [T(2024, 1, 1)], id="naive timestamp"),
-    pytest.param(pa.array([T(2024, 1, 1)], pa.timestamp("us", "Europe/Berlin")), "DATETIME", pa.timestamp("us"), [T(2024, 1, 1)], id="zoned timestamp is the instant in UTC"),
+    pytest.param(pa.array([T(2024, 1, 1)], pa.timestamp("us", "Europe/Berlin")), "DATETIME", pa.timestamp("us"), [T(2024, 1, 1)], id="zoned timestamp is converted to UTC"),
     pytest.param(pa.array([dt.date(2024, 1, 1)], pa.date32()), "DATETIME", pa.timestamp("ms"), [T(2024, 1, 1)], id="date32"),
     pytest.param(pa.array([dt.date(2024, 1, 1)], pa.date64()), "DATETIME", pa.timestamp("ms"), [T(2024, 1, 1)], id="date64"),
     pytest.param(pa.array([dt.time(1, 2, 3, 4)], pa.time64("us")), "STRING", pa.string(), ["01:02:03.000004"], id="time"),
@@ -192,7 +199,7 @@ def test_arrow_types_become_the_types_that_hold_their_values(array, kind, physic
             else array.slice(0)
         )
     batch = batch_of({"x": array})
-    schema = settled(batch, is_text=False)
+    schema = infer(batch, is_text=False)
     assert (schema.columns[0].type, schema.columns[0].arrow_type) == (kind, physical)
     assert values(schema, batch) == expected
 
@@ -203,14 +210,14 @@ def test_uuids_are_sent_as_text():
     array = pa.ExtensionArray.from_storage(pa.uuid(), storage)
     for start in (0, 1, 3):
         batch = batch_of({"x": array.slice(start)})
-        assert values(settled(batch, is_text=False), batch) == [str(ids[0]), None, *map(str, ids[1:])][start:]
+        assert values(infer(batch, is_text=False), batch) == [str(ids[0]), None, *map(str, ids[1:])][start:]
 
 
 def test_decimals_become_the_nearest_double():
-    """Arrow's own conversion is one unit in the last place off for a third of such values."""
+    """Arrow's own conversion is off by one unit in the last place for a third of such values."""
     numbers = [Decimal(n * 7919 % 10**15).scaleb(-2) for n in range(1, 20_000)]
     batch = batch_of({"x": pa.array(numbers, pa.decimal128(15, 2))})
-    assert values(settled(batch, is_text=False), batch) == [float(number) for number in numbers]
+    assert values(infer(batch, is_text=False), batch) == [float(number) for number in numbers]
 
 
 @pytest.mark.parametrize(
@@ -227,8 +234,8 @@ def test_decimals_become_the_nearest_double():
     ],
     ids=str,
 )
-def test_types_that_the_target_cannot_hold_are_refused_by_column(arrow_type):
-    with pytest.raises(SchemaError, match=r"column x: type .* cannot be held"):
+def test_types_that_the_target_cannot_store_are_rejected_by_column(arrow_type):
+    with pytest.raises(SchemaError, match=f"column x: .* {re.escape(str(arrow_type))} "):
         SchemaInference(pa.schema([("x", arrow_type)]), is_text=False)
 
 
@@ -236,23 +243,23 @@ def test_types_that_the_target_cannot_hold_are_refused_by_column(arrow_type):
     ("names", "text"),
     [
         ([], "no columns"),
-        (["a", "a"], "a is there twice"),
+        (["a", "a"], "column a .*twice"),
         (["Straße", "STRASSE"], "differ only in letter case"),
         (["a", ""], "column 2 has no name"),
         (["a", "  "], "column 2 has no name"),
         (["_celonis_Change_Date"], "adds a column of this name itself"),
     ],
 )
-def test_names_that_the_target_cannot_hold_are_refused(names, text):
+def test_names_that_the_target_cannot_store_are_rejected(names, text):
     with pytest.raises(SchemaError, match=text):
         SchemaInference(pa.schema([pa.field(name, pa.string()) for name in names]), is_text=True)
 
 
-def test_unknown_keys_and_overrides_are_refused_with_what_may_be_meant():
+def test_unknown_keys_and_overrides_are_rejected_with_a_suggestion():
     schema = pa.schema([("Id", pa.int64())])
-    with pytest.raises(SchemaError, match=r"key ID is no column .*is it Id\?"):
+    with pytest.raises(SchemaError, match=r"key ID .*column .* Id\?"):
         SchemaInference(schema, is_text=False, keys=["ID"])
-    with pytest.raises(SchemaError, match=r"type override x is no column .*columns: Id"):
+    with pytest.raises(SchemaError, match=r"type override x .*columns: Id"):
         SchemaInference(schema, is_text=False, overrides={"x": "STRING"})
 
 
@@ -260,7 +267,7 @@ def test_unknown_keys_and_overrides_are_refused_with_what_may_be_meant():
     ("cells", "wanted", "expected"),
     [
         pytest.param(["1", "2"], "STRING", ["1", "2"], id="integers as text"),
-        pytest.param(["007", "-0"], "INTEGER", [7, 0], id="leading zeros given up"),
+        pytest.param(["007", "-0"], "INTEGER", [7, 0], id="leading zeros are dropped"),
         pytest.param(["1", "2"], "FLOAT", [1.0, 2.0], id="integers as floats"),
         pytest.param(["007.5", "+1", "12E4"], "FLOAT", [7.5, 1.0, 120000.0], id="odd numbers"),
         pytest.param(["TRUE", "false"], "BOOLEAN", [True, False], id="mixed words"),
@@ -273,9 +280,9 @@ def test_unknown_keys_and_overrides_are_refused_with_what_may_be_meant():
         pytest.param(["2024-01-01"], "DATE", [T(2024, 1, 1)], id="date"),
     ],
 )
-def test_a_forced_type_takes_what_it_can_hold(cells, wanted, expected):
+def test_a_forced_type_accepts_any_value_that_it_can_hold(cells, wanted, expected):
     batch = texts(*cells)
-    schema = settled(batch, overrides={"x": wanted})
+    schema = infer(batch, overrides={"x": wanted})
     assert schema.columns[0].type == wanted
     assert values(schema, batch) == expected
 
@@ -295,12 +302,12 @@ def test_a_forced_type_takes_what_it_can_hold(cells, wanted, expected):
 )
 def test_a_value_that_a_forced_type_cannot_hold_is_named(cells, wanted):
     with pytest.raises(SchemaError, match="does not fit x") as caught:
-        settled(texts(*cells), overrides={"x": wanted})
+        infer(texts(*cells), overrides={"x": wanted})
     assert caught.value.position == "row 2 (line 3), column x"
     assert type(caught.value) is SchemaError
 
 
-def test_impossible_overrides_are_refused():
+def test_impossible_overrides_are_rejected():
     for arrow_type, wanted in ((pa.bool_(), "DATETIME"), (pa.string(), "TIME"), (pa.timestamp("us"), "INTEGER")):
         with pytest.raises(SchemaError, match="cannot become"):
             SchemaInference(pa.schema([("x", arrow_type)]), is_text=False, overrides={"x": wanted})
@@ -322,19 +329,19 @@ def test_impossible_overrides_are_refused():
 )  # fmt: skip
 def test_arrow_columns_can_be_forced_without_loss(array, wanted, expected):
     batch = batch_of({"x": array})
-    assert values(settled(batch, is_text=False, overrides={"x": wanted}), batch) == expected
+    assert values(infer(batch, is_text=False, overrides={"x": wanted}), batch) == expected
 
 
 def test_forcing_never_loses_a_value():
     with pytest.raises(SchemaError, match=r"row 2, column x: '1\.5' does not fit"):
-        settled(batch_of({"x": pa.array([1.0, 1.5])}), is_text=False, overrides={"x": "INTEGER"})
+        infer(batch_of({"x": pa.array([1.0, 1.5])}), is_text=False, overrides={"x": "INTEGER"})
     with pytest.raises(SchemaError, match="does not fit"):
-        settled(batch_of({"x": pa.array([2**53 + 1])}), is_text=False, overrides={"x": "FLOAT"})
+        infer(batch_of({"x": pa.array([2**53 + 1])}), is_text=False, overrides={"x": "FLOAT"})
 
 
-def test_declared_lengths_have_headroom_in_characters_and_stay_below_the_ceiling():
+def test_declared_lengths_have_headroom_in_characters_and_never_exceed_the_maximum():
     def length(text):
-        return settled(texts(text)).columns[0].length
+        return infer(texts(text)).columns[0].length
 
     assert length("x") == 80
     assert length("é" * 100) == 200
@@ -343,20 +350,20 @@ def test_declared_lengths_have_headroom_in_characters_and_stay_below_the_ceiling
     assert length("😀" * MAX_LENGTH) == MAX_LENGTH
 
 
-def test_a_text_that_the_platform_would_cut_is_refused_with_its_place():
+def test_a_text_that_the_platform_would_truncate_is_rejected_with_its_position():
     with pytest.raises(SchemaError, match="has 16251 characters") as caught:
-        settled(texts("a", "é" * (MAX_LENGTH + 1)))
+        infer(texts("a", "é" * (MAX_LENGTH + 1)))
     assert caught.value.position == "row 2 (line 3), column x"
     assert len(str(caught.value)) < 300
     with pytest.raises(SchemaError, match="has 16251 characters") as caught:
-        conform(settled(texts("a")), texts("é" * (MAX_LENGTH + 1)))
+        conform(infer(texts("a")), texts("é" * (MAX_LENGTH + 1)))
     assert type(caught.value) is SchemaError
 
 
-def test_a_longer_text_than_the_sample_has_is_a_misfit():
-    schema = settled(texts("a"))
+def test_a_text_longer_than_its_declared_length_is_a_misfit():
+    schema = infer(texts("a"))
     assert values(schema, texts("é" * 80)) == ["é" * 80]
-    with pytest.raises(ValueMisfitError, match="81 characters, declared with 80"):
+    with pytest.raises(ValueMisfitError, match=r"81 characters.*\b80\b"):
         conform(schema, texts("é" * 81))
 
 
@@ -375,8 +382,8 @@ def test_a_longer_text_than_the_sample_has_is_a_misfit():
         (["2024-01-01T00:00:00"], "0001-01-01T00:00:00"),
     ],
 )
-def test_a_later_text_outside_the_sampled_type_is_a_misfit_with_its_place(sample, later):
-    schema = settled(texts(*sample))
+def test_a_later_text_outside_the_sampled_type_is_a_misfit_with_its_position(sample, later):
+    schema = infer(texts(*sample))
     batch = SourceBatch(pa.RecordBatch.from_pydict({"x": sample * 999 + [later] + sample}), "f.csv", 1000, 1002)
     with pytest.raises(ValueMisfitError) as caught:
         conform(schema, batch)
@@ -385,8 +392,8 @@ def test_a_later_text_outside_the_sampled_type_is_a_misfit_with_its_place(sample
     assert repr(later) in str(caught.value)
 
 
-def test_a_forced_column_without_sampled_values_learns_its_kind_from_a_restart():
-    schema = settled(texts(None), overrides={"x": "DATETIME"})
+def test_a_forced_column_without_sampled_values_gets_its_format_from_a_restart():
+    schema = infer(texts(None), overrides={"x": "DATETIME"})
     with pytest.raises(ValueMisfitError):
         conform(schema, texts("2024-01-01T00:00:00Z"))
     with pytest.raises(SchemaError) as caught:
@@ -395,47 +402,47 @@ def test_a_forced_column_without_sampled_values_learns_its_kind_from_a_restart()
 
 
 @pytest.mark.parametrize("stamp", [-(10**14), 10**15])
-def test_timestamps_that_the_platform_would_make_null_are_refused(stamp):
+def test_timestamps_that_the_platform_would_turn_into_null_are_rejected(stamp):
     array = pa.array([0, stamp], pa.timestamp("ms"))
     with pytest.raises(SchemaError, match="1400 to 9999") as caught:
-        settled(batch_of({"x": array}), is_text=False)
+        infer(batch_of({"x": array}), is_text=False)
     assert caught.value.position == "row 2, column x"
-    schema = settled(batch_of({"x": array[:1]}), is_text=False)
+    schema = infer(batch_of({"x": array[:1]}), is_text=False)
     with pytest.raises(SchemaError, match="1400 to 9999") as caught:
         conform(schema, batch_of({"x": array}, first_row=10))
     assert type(caught.value) is SchemaError
     assert caught.value.position == "row 12, column x"
 
 
-def test_sampled_numbers_that_grow_are_misfits():
-    schema = settled(batch_of({"x": pa.array([1], pa.uint64())}), is_text=False)
+def test_later_numbers_outside_the_sampled_type_are_misfits():
+    schema = infer(batch_of({"x": pa.array([1], pa.uint64())}), is_text=False)
     with pytest.raises(ValueMisfitError):
         conform(schema, batch_of({"x": pa.array([2**64 - 1], pa.uint64())}))
-    schema = settled(batch_of({"x": pa.array([Decimal("1.5")], pa.decimal128(30, 10))}), is_text=False)
+    schema = infer(batch_of({"x": pa.array([Decimal("1.5")], pa.decimal128(30, 10))}), is_text=False)
     with pytest.raises(ValueMisfitError):
         conform(schema, batch_of({"x": pa.array([Decimal("1234567890123.4567891")], pa.decimal128(30, 10))}))
 
 
-def test_strings_that_are_not_utf_8_are_refused():
+def test_strings_that_are_not_utf_8_are_rejected():
     bad = pa.Array.from_buffers(
         pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")]
     )
     with pytest.raises(SchemaError) as caught:
-        conform(settled(batch_of({"x": pa.array(["a"])}), is_text=False), batch_of({"x": bad}))
+        conform(infer(batch_of({"x": pa.array(["a"])}), is_text=False), batch_of({"x": bad}))
     assert caught.value.position == "row 2, column x"
 
 
-def test_a_key_without_value_is_refused_in_sample_and_push():
+def test_a_key_without_a_value_is_rejected_in_sample_and_push():
     good, bad = texts("a"), texts("a", None)
     with pytest.raises(SchemaError, match="no value in a key column") as caught:
-        settled(bad, keys=["x"])
+        infer(bad, keys=["x"])
     assert caught.value.position == "row 2 (line 3), column x"
     with pytest.raises(SchemaError, match="no value in a key column"):
-        conform(settled(good, keys=["x"]), bad)
+        conform(infer(good, keys=["x"]), bad)
 
 
-def test_columns_are_matched_by_name_and_must_be_the_same():
-    schema = settled(batch_of({"a": ["1"], "b": ["x"]}))
+def test_columns_are_matched_by_name_and_must_all_be_present():
+    schema = infer(batch_of({"a": ["1"], "b": ["x"]}))
     swapped = conform(schema, batch_of({"b": ["y"], "a": ["2"]}))
     assert swapped.to_pylist() == [{"a": 2, "b": "y"}]
     with pytest.raises(SchemaError, match="column b is missing"):
@@ -444,18 +451,18 @@ def test_columns_are_matched_by_name_and_must_be_the_same():
         conform(schema, batch_of({"a": ["1"], "b": ["1"], "c": ["1"]}))
 
 
-def test_a_column_that_changes_its_type_is_refused():
-    schema = settled(batch_of({"x": pa.array([T(2024, 1, 1)])}), is_text=False)
+def test_a_column_that_changes_its_type_is_rejected():
+    schema = infer(batch_of({"x": pa.array([T(2024, 1, 1)])}), is_text=False)
     with pytest.raises(SchemaError):
         conform(schema, batch_of({"x": pa.array(["a"])}))
 
 
-def test_a_column_of_nulls_takes_the_settled_type():
-    schema = settled(batch_of({"x": pa.array([1])}), is_text=False)
+def test_a_column_of_nulls_gets_the_inferred_type():
+    schema = infer(batch_of({"x": pa.array([1])}), is_text=False)
     assert values(schema, batch_of({"x": pa.nulls(2)})) == [None, None]
 
 
-def test_a_schema_made_by_hand_works_without_naming_readings():
+def test_a_schema_made_by_hand_needs_no_conversions():
     schema = TableSchema((Column("a", "INTEGER", pa.int64()), Column("b", "STRING", pa.string(), 80)))
     assert conform(schema, batch_of({"a": pa.array([1], pa.int8()), "b": ["x"]})).to_pylist() == [{"a": 1, "b": "x"}]
     assert schema.table_columns() == [TableColumn("a", "INTEGER"), TableColumn("b", "STRING", 80)]
@@ -463,11 +470,11 @@ def test_a_schema_made_by_hand_works_without_naming_readings():
 
 
 def test_an_empty_batch_conforms():
-    assert values(settled(texts("1")), texts()) == []
+    assert values(infer(texts("1")), texts()) == []
 
 
 def test_long_values_are_shortened_in_messages():
     with pytest.raises(ValueMisfitError) as caught:
-        conform(settled(texts("1")), texts("x" * 100))
+        conform(infer(texts("1")), texts("x" * 100))
     assert "x" * 39 + "…" in str(caught.value)
     assert "x" * 41 not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Asynchronous iterators: one task iterates, nothing is read before it is asked for, nothing is lost by a cancellation."""
+"""Async iterators as sources: one task iterates, each batch is produced only on request, and a cancellation loses nothing."""
 
 import asyncio
 import contextvars
@@ -23,7 +23,7 @@ async def stream(batches):
         yield one
 
 
-async def test_an_async_source_gives_the_same_chunks():
+async def test_an_async_source_yields_the_same_chunks_as_a_blocking_one():
     def source():
         return opened_iterator(stream(Batches(10, 300, 7)))
 
@@ -40,7 +40,7 @@ async def test_an_async_source_gives_the_same_chunks():
     assert await stopped.next_chunk() is None
 
 
-async def test_what_was_sampled_of_an_async_source_is_read_with_the_rest():
+async def test_sampled_batches_of_an_async_source_are_read_again_with_the_rest():
     source = opened_iterator(stream(Batches(10, 10, 10)))
     assert (await source.schema()).names == ["x"]
     sample = await source.sample(100)
@@ -54,15 +54,15 @@ async def test_what_was_sampled_of_an_async_source_is_read_with_the_rest():
     await source.aclose()
 
 
-async def test_a_stop_does_not_wait_for_an_iterator_that_says_nothing():
+async def test_a_stop_does_not_wait_for_an_iterator_that_yields_nothing():
     waiting = asyncio.Event()
 
     async def silent():
-        yield from_first
+        yield first
         waiting.set()
         await asyncio.Event().wait()
 
-    (from_first,) = Batches(10).batches
+    (first,) = Batches(10).batches
     source = opened_iterator(silent())
     chunks = Chunker(await source.open(), 5000, read=inline)
     reading = asyncio.create_task(chunks.next_chunk())
@@ -93,8 +93,8 @@ async def with_a_task_group():
 
 
 @pytest.mark.parametrize("generator", [with_a_context_variable, with_a_time_limit, with_a_task_group])
-async def test_what_a_generator_holds_over_a_yield_stays_in_one_task(generator):
-    """Each call may come from another task: the sample is read by the push, chunks are read by its producer."""
+async def test_state_that_a_generator_keeps_across_a_yield_stays_in_one_task(generator):
+    """Each call may come from a different task: the push reads the sample, and its producer reads the chunks."""
     source = opened_iterator(generator())
     assert (await asyncio.create_task(source.schema())).names == ["x"]
     sample = await source.sample(100)
@@ -105,7 +105,7 @@ async def test_what_a_generator_holds_over_a_yield_stays_in_one_task(generator):
     await source.aclose()
 
 
-async def test_a_time_limit_of_a_generator_is_an_error_of_it():
+async def test_a_time_limit_inside_a_generator_is_raised_as_its_error():
     async def limited():
         async with asyncio.timeout(0.01):
             async for one in stream(Batches(10)):
@@ -121,37 +121,37 @@ async def test_a_time_limit_of_a_generator_is_an_error_of_it():
     await source.aclose()
 
 
-async def test_a_batch_is_made_when_it_is_asked_for_and_survives_who_asked():
-    made, go_on = [], asyncio.Event()
+async def test_a_batch_is_produced_only_on_request_and_survives_a_cancelled_request():
+    made, may_continue = [], asyncio.Event()
 
     async def generator():
         for one in Batches(10, 10, 10).batches:
             made.append(one.first_row)
-            await go_on.wait()
+            await may_continue.wait()
             yield one
 
     source = opened_iterator(generator())
     blocks = await source.open()
     assert made == []
-    asking = asyncio.create_task(blocks.next_block())
+    request = asyncio.create_task(blocks.next_block())
     while not made:
         await asyncio.sleep(0)
-    asking.cancel()
+    request.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asking
-    go_on.set()
+        await request
+    may_continue.set()
     assert [(await blocks.next_block()).first_row, (await blocks.next_block()).first_row] == [0, 10]
     assert made == [0, 10]
     await source.aclose()
 
 
-@pytest.mark.parametrize("is_begun", [False, True])
-async def test_closing_ends_a_generator_wherever_it_is(is_begun):
+@pytest.mark.parametrize("is_started", [False, True])
+async def test_closing_ends_a_generator_whether_or_not_it_has_started(is_started):
     events = []
 
     async def generator():
         try:
-            events.append("begun")
+            events.append("started")
             await asyncio.Event().wait()
             yield
         finally:
@@ -160,19 +160,19 @@ async def test_closing_ends_a_generator_wherever_it_is(is_begun):
 
     source = opened_iterator(generator())
     blocks = await source.open()
-    if is_begun:
-        asking = asyncio.create_task(blocks.next_block())
+    if is_started:
+        request = asyncio.create_task(blocks.next_block())
         while not events:
             await asyncio.sleep(0)
         blocks.stop()
-        assert await asking is None
+        assert await request is None
     await source.aclose()
     await source.aclose()
-    assert events == (["begun", "closed"] if is_begun else [])
+    assert events == (["started", "closed"] if is_started else [])
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_closing_closes_an_iterator_that_nobody_has_asked():
+async def test_closing_closes_an_iterator_that_was_never_read():
     class Cursor:
         closed = 0
 
@@ -189,12 +189,12 @@ async def test_closing_closes_an_iterator_that_nobody_has_asked():
     assert cursor.closed == 1
 
 
-async def test_closing_ends_a_generator_that_goes_on_after_a_cancellation():
-    is_asked = asyncio.Event()
+async def test_closing_ends_a_generator_that_continues_after_a_cancellation():
+    is_requested = asyncio.Event()
 
     async def stubborn():
         for one in Batches(10, 10).batches:
-            is_asked.set()
+            is_requested.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -202,10 +202,10 @@ async def test_closing_ends_a_generator_that_goes_on_after_a_cancellation():
 
     source = opened_iterator(stubborn())
     blocks = await source.open()
-    asking = asyncio.create_task(blocks.next_block())
-    await is_asked.wait()
+    request = asyncio.create_task(blocks.next_block())
+    await is_requested.wait()
     blocks.stop()
-    assert await asking is None
+    assert await request is None
     await source.aclose()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

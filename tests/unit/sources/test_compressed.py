@@ -1,6 +1,6 @@
-"""Gzip, bzip2 and xz as they lie on disks: several members, padding, and every kind of damage at a seam.
+"""Gzip, bzip2 and xz files as found on disk: several members, padding, and every kind of damage at the border of a member.
 
-Whatever follows a member is content, zero bytes, or damage: rows that are lost without a word would be the worst of all.
+Whatever follows a member is another member, zero bytes, or damage. Silently losing rows would be the worst outcome.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SECOND = b"".join(b"%d,second\n" % number for number in range(3000))
 
 
 def content_of(kind: str, data: bytes, piece_bytes: int = 10_007) -> bytes:
-    """What a reader gets of a file, piece by piece."""
+    """Return what a reader gets from a compressed file that it reads in pieces of `piece_bytes`."""
     file = CountedFile(io.BytesIO(data))
     content = open_content(file, kind, "utf-8")
     target = memoryview(bytearray(piece_bytes))
@@ -51,24 +51,26 @@ def with_wrong_magic(member: bytes) -> bytes:
 WHOLE = {
     "one member": lambda c: c(HEADER + FIRST + SECOND),
     "two members": lambda c: c(HEADER + FIRST) + c(SECOND),
-    "a seam within a line": lambda c: c(HEADER + FIRST + SECOND[:100]) + c(SECOND[100:]),
+    "a member that ends within a line": lambda c: c(HEADER + FIRST + SECOND[:100]) + c(SECOND[100:]),
     "empty members": lambda c: c(b"") + c(HEADER + FIRST) + c(b"") + c(SECOND) + c(b""),
     "zeros at the end": lambda c: c(HEADER + FIRST + SECOND) + bytes(1000),
-    "zeros between": lambda c: c(HEADER + FIRST) + bytes(8) + c(SECOND),
-    "many zeros between": lambda c: c(HEADER + FIRST) + bytes(3_000_000) + c(SECOND),
+    "zeros between members": lambda c: c(HEADER + FIRST) + bytes(8) + c(SECOND),
+    "many zeros between members": lambda c: c(HEADER + FIRST) + bytes(3_000_000) + c(SECOND),
 }
 DAMAGED = {
-    "cut in the only member": lambda c: c(HEADER + FIRST)[:-1],
-    "one byte": lambda c: c(HEADER + FIRST)[:1],
-    "cut in the second member": lambda c: c(HEADER + FIRST) + c(SECOND)[:-20],
-    "cut after a byte of the second member": lambda c: c(HEADER + FIRST) + c(SECOND)[:1],
-    "second member begins wrong": lambda c: c(HEADER + FIRST) + with_wrong_magic(c(SECOND)),
-    "second member begins wrong after zeros": lambda c: c(HEADER + FIRST) + bytes(8) + with_wrong_magic(c(SECOND)),
+    "the only member truncated": lambda c: c(HEADER + FIRST)[:-1],
+    "a single byte": lambda c: c(HEADER + FIRST)[:1],
+    "the second member truncated": lambda c: c(HEADER + FIRST) + c(SECOND)[:-20],
+    "the second member truncated after a byte": lambda c: c(HEADER + FIRST) + c(SECOND)[:1],
+    "the second member with wrong first bytes": lambda c: c(HEADER + FIRST) + with_wrong_magic(c(SECOND)),
+    "the second member with wrong first bytes after zeros": lambda c: (
+        c(HEADER + FIRST) + bytes(8) + with_wrong_magic(c(SECOND))
+    ),
     "text after the end": lambda c: c(HEADER + FIRST) + SECOND,
     "a byte after the end": lambda c: c(HEADER + FIRST) + b"x",
     "a byte after zeros": lambda c: c(HEADER + FIRST) + bytes(9) + b"x",
-    "much after the end": lambda c: c(HEADER + FIRST) + b"garbage" * 300_000,
-    "zeros in front": lambda c: bytes(4) + c(HEADER + FIRST),
+    "many bytes after the end": lambda c: c(HEADER + FIRST) + b"garbage" * 300_000,
+    "zeros before the first member": lambda c: bytes(4) + c(HEADER + FIRST),
     "zeros only": lambda _: bytes(20),
     "not compressed": lambda _: HEADER + FIRST,
 }
@@ -82,7 +84,7 @@ def test_all_members_are_read(kind, case):
 
 @pytest.mark.parametrize("kind", COMPRESS)
 @pytest.mark.parametrize("case", DAMAGED)
-def test_what_is_no_member_is_damage(tmp_path, kind, case):
+def test_anything_but_members_and_padding_is_damage(tmp_path, kind, case):
     path: Path = tmp_path / f"f.csv.{SUFFIXES[kind]}"
     path.write_bytes(DAMAGED[case](COMPRESS[kind]))
     with pytest.raises(SourceReadError, match=rf"damaged {kind} file after line \d+: \w") as caught:
@@ -92,8 +94,8 @@ def test_what_is_no_member_is_damage(tmp_path, kind, case):
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_a_file_of_no_bytes_has_no_content(kind):
-    """As `touch` leaves it: it is empty, not damaged."""
+def test_an_empty_file_has_no_content(kind):
+    """A file that `touch` made is empty, not damaged."""
     assert content_of(kind, b"") == b""
 
 
@@ -110,7 +112,7 @@ MEMBERS = st.lists(
 @pytest.mark.parametrize("kind", COMPRESS)
 @given(members=MEMBERS, piece_bytes=st.sampled_from([1000, 8192, 100_000]))
 @settings(max_examples=30, deadline=None)
-def test_members_and_padding_give_their_content(kind, members, piece_bytes):
+def test_the_content_is_that_of_all_members_without_the_padding(kind, members, piece_bytes):
     data = b"".join(COMPRESS[kind](content) + bytes(padding) for content, padding in [(HEADER, 0), *members])
     assert content_of(kind, data, piece_bytes) == HEADER + b"".join(content for content, _ in members)
 
@@ -118,7 +120,7 @@ def test_members_and_padding_give_their_content(kind, members, piece_bytes):
 @pytest.mark.parametrize("kind", COMPRESS)
 @given(members=MEMBERS, where=st.floats(0, 1, exclude_max=True))
 @settings(max_examples=30, deadline=None)
-def test_a_member_that_breaks_off_never_passes_for_an_end(kind, members, where):
+def test_a_truncated_member_is_never_taken_for_the_end(kind, members, where):
     *whole, (content, _) = members
     data = b"".join(COMPRESS[kind](one) + bytes(padding) for one, padding in whole)
     last = COMPRESS[kind](content)
@@ -129,14 +131,14 @@ def test_a_member_that_breaks_off_never_passes_for_an_end(kind, members, where):
 @pytest.mark.parametrize("kind", COMPRESS)
 @given(members=MEMBERS, garbage=st.binary(min_size=1, max_size=40).filter(lambda data: data[0] != 0))
 @settings(max_examples=30, deadline=None)
-def test_garbage_after_the_end_never_passes_for_padding(kind, members, garbage):
+def test_garbage_after_the_end_is_never_taken_for_padding(kind, members, garbage):
     data = b"".join(COMPRESS[kind](content) + bytes(padding) for content, padding in members)
     with pytest.raises(DAMAGE):
         content_of(kind, data + garbage)
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_a_file_that_grows_a_thousandfold_is_read_in_the_memory_of_a_piece(kind):
+def test_a_file_that_expands_a_thousandfold_is_read_in_the_memory_of_a_few_pieces(kind):
     data = COMPRESS[kind](bytes(64_000_000))
     content = open_content(CountedFile(io.BytesIO(data)), kind, "utf-8")
     target = memoryview(bytearray(1_000_000))

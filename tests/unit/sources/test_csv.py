@@ -1,4 +1,4 @@
-"""CSV files as they come: what is read, and how each kind of damage is refused."""
+"""CSV files as found in practice: what is read, and how each kind of damage is rejected."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from pushengine.runtime.files import LocalFileSystem
 from pushengine.schema.conform import conform
 from pushengine.schema.inference import SchemaInference
 from pushengine.sources import csv as csv_source
-from pushengine.sources import csv_rows as dialect_module
-from pushengine.sources import open_source
+from pushengine.sources import csv_rows, open_source
 from pushengine.sources.csv_rows import Dialect
 
 DATA = Path(__file__).parents[3].parent / "shared/data"
@@ -37,7 +36,7 @@ def opened(spec, format=None, **options):  # noqa: A002
 
 
 def batches_of(reader):
-    """Each block decoded and located, as an error message would have it."""
+    """Yield each block decoded and with its position, as error messages need it."""
     for block in reader:
         yield block.located(block.decode())
 
@@ -66,34 +65,34 @@ def write(tmp_path):
     ("content", "rows"),
     [
         pytest.param('a,b\n1,""\n,x\n', [("1", ""), (None, "x")], id="empty unquoted is null, quoted is empty"),
-        pytest.param("a,b\r\n1,2\r\n3,4", [("1", "2"), ("3", "4")], id="CRLF, no end at the end"),
+        pytest.param("a,b\r\n1,2\r\n3,4", [("1", "2"), ("3", "4")], id="CRLF, none after the last row"),
         pytest.param("a,b\r1,2\r3,4\r", [("1", "2"), ("3", "4")], id="CR only"),
         pytest.param('a,b\n"x\ny","p,q"\n', [("x\ny", "p,q")], id="line feed and delimiter inside quotes"),
         pytest.param('a,b\n"x\ry",2\n', [("x\ry", "2")], id="carriage return inside quotes"),
         pytest.param('a,b\n"say ""hi""",2\n', [('say "hi"', "2")], id="doubled quotes"),
-        pytest.param('a,b\n5" pipe,6"\n', [('5" pipe', '6"')], id="inches"),
-        pytest.param('a,b\n "x",y\n', [(' "x"', "y")], id="quote after a blank is a character"),
-        pytest.param("a,b\n\n1,2\n\n\n3,4\n\n", [("1", "2"), ("3", "4")], id="blank lines are no rows"),
-        pytest.param("a\n1\n\n2\n", [("1",), (None,), ("2",)], id="but a null in a table of one column"),
+        pytest.param('a,b\n5" pipe,6"\n', [('5" pipe', '6"')], id="inch marks"),
+        pytest.param('a,b\n "x",y\n', [(' "x"', "y")], id="quote after a space is an ordinary character"),
+        pytest.param("a,b\n\n1,2\n\n\n3,4\n\n", [("1", "2"), ("3", "4")], id="blank lines are not rows"),
+        pytest.param("a\n1\n\n2\n", [("1",), (None,), ("2",)], id="blank line is a null in a table of one column"),
         pytest.param("\n\r\na,b\n1,2\n", [("1", "2")], id="blank lines before the header"),
         pytest.param("a;b\n1,5;2\n", [("1,5", "2")], id="semicolons"),
         pytest.param("a\tb\n1\t2\n", [("1", "2")], id="tabs"),
         pytest.param("a|b\n1|2\n", [("1", "2")], id="pipes"),
         pytest.param('"a;x",b\n1,2\n', [("1", "2")], id="delimiter inside a quoted name does not count"),
-        pytest.param('"a\nb",c\n1,2\n', [("1", "2")], id="a name of two lines"),
+        pytest.param('"a\nb",c\n1,2\n', [("1", "2")], id="name with a line feed"),
         pytest.param("\ufeffa,b\n1,2\n", [("1", "2")], id="UTF-8 byte order mark"),
         pytest.param("a,b\n1,é\n".encode("utf-16"), [("1", "é")], id="UTF-16 byte order mark"),
         pytest.param('a,b\n1,"x\n"', [("1", "x\n")], id="quoted line feed at the end"),
         pytest.param('a,b\n"",""\n', [("", "")], id="row of empty strings"),
         pytest.param("a,b\n,\n", [(None, None)], id="row of nulls"),
-        pytest.param('a,b\n"1",', [("1", None)], id="null at the very end, without line end"),
-        pytest.param('a,b\r\n"1",', [("1", None)], id="the same with CRLF"),
-        pytest.param("a,b\n007,+1\n", [("007", "+1")], id="texts as they are"),
-        pytest.param("a,b\n x , y \n", [(" x ", " y ")], id="blanks are kept"),
+        pytest.param('a,b\n"1",', [("1", None)], id="null at the end of the file, without line end"),
+        pytest.param('a,b\r\n"1",', [("1", None)], id="null at the end of a CRLF file, without line end"),
+        pytest.param("a,b\n007,+1\n", [("007", "+1")], id="texts are unchanged"),
+        pytest.param("a,b\n x , y \n", [(" x ", " y ")], id="spaces are kept"),
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
-def test_rows_are_read_as_they_are_written_whatever_the_block_size(write, monkeypatch, content, rows, block_bytes):
+def test_rows_are_read_as_written_at_any_block_size(write, monkeypatch, content, rows, block_bytes):
     monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
     assert rows_of(opened(write(content))) == rows
 
@@ -112,43 +111,49 @@ MALFORMED = [
     pytest.param("a,b,\n1,2,\n", SchemaError, "line 1", "column 3 has no name", id="trailing delimiter everywhere"),
     pytest.param('a,b\n1,"2\n3,4\n', SourceReadError, "line 2", "never closed", id="quote never closed"),
     pytest.param('a,b\n1,2\n"3,4', SourceReadError, "line 3", "never closed", id="quote never closed in the last row"),
-    pytest.param('a\nx\n"y\nz\n', SourceReadError, "line 3", "never closed", id="quote never closed in one column"),
+    pytest.param(
+        'a\nx\n"y\nz\n', SourceReadError, "line 3", "never closed", id="quote never closed in a table of one column"
+    ),
     pytest.param(
         'a,b\n"1"x,2\n', SourceReadError, "line 2", "after the closing quote", id="text after a closing quote"
     ),
     pytest.param(
-        'a,b\n1,"x\ny" \n', SourceReadError, "line 3", "after the closing quote", id="blank after a closing quote"
+        'a,b\n1,"x\ny" \n', SourceReadError, "line 3", "after the closing quote", id="space after a closing quote"
     ),
     pytest.param("a,b\n1,2\r3,4\n", SourceReadError, "line 2", "lone carriage return", id="mixed line ends"),
     pytest.param(
         'a,b\n"",2\n1,2\r3,4\n', SourceReadError, "line 3", "lone carriage return", id="mixed line ends and quotes"
     ),
     pytest.param("a\rb\nc\r", SourceReadError, "line 2", "lone line feed", id="line feed in a CR file"),
-    pytest.param("a\n1\r2\n", SourceReadError, "line 2", "lone carriage return", id="carriage return in one column"),
+    pytest.param(
+        "a\n1\r2\n", SourceReadError, "line 2", "lone carriage return", id="carriage return in a table of one column"
+    ),
     pytest.param(b"a,b\n1,2\n3,\xff\n", SourceReadError, "line 3", "not UTF-8", id="not UTF-8"),
     pytest.param(b"a\xe9,b\n1,2\n", SourceReadError, "line 1", "not UTF-8", id="header not UTF-8"),
     pytest.param(b"a,b\n1,2\n3,\0\n", SourceReadError, "line 3", "NUL", id="NUL byte"),
-    pytest.param("a,b\n1,2\n".encode("utf-16-le"), SourceReadError, "line 1", "NUL", id="UTF-16 without mark"),
+    pytest.param(
+        "a,b\n1,2\n".encode("utf-16-le"), SourceReadError, "line 1", "NUL", id="UTF-16 without byte order mark"
+    ),
     pytest.param(b"PK\x03\x04\0\0\0\0", SourceReadError, "line 1", "NUL", id="a spreadsheet"),
-    pytest.param("a,b\n1,é\n".encode("utf-16")[:-1], SourceReadError, "line 2", "utf-16", id="UTF-16 that breaks off"),
+    pytest.param("a,b\n1,é\n".encode("utf-16")[:-1], SourceReadError, "line 2", "utf-16", id="truncated UTF-16"),
     pytest.param("", SourceReadError, "line 1", "empty", id="zero bytes"),
     pytest.param("\n\n", SourceReadError, "line 1", "empty", id="blank lines only"),
-    pytest.param('"a,b\n1,2\n', SourceReadError, "line 1", "do not match", id="quote never closed in the header"),
+    pytest.param('"a,b\n1,2\n', SourceReadError, "line 1", "header .*quotes", id="quote never closed in the header"),
     pytest.param(
         '"a"x,b\n1,2\n', SourceReadError, "line 1", "malformed", id="text after a closing quote in the header"
     ),
     pytest.param("a,b\n", SourceReadError, None, "no rows", id="header only"),
     pytest.param("a,b", SourceReadError, None, "no rows", id="header only, no line end"),
     pytest.param("a,b\n\n\n", SourceReadError, None, "no rows", id="blank lines after the header"),
-    pytest.param("a,a\n1,2\n", SchemaError, "line 1", "column a is there twice", id="name twice"),
-    pytest.param("a,,b\n1,2,3\n", SchemaError, "line 1", "column 2 has no name", id="no name"),
+    pytest.param("a,a\n1,2\n", SchemaError, "line 1", "column a .*twice", id="duplicate name"),
+    pytest.param("a,,b\n1,2,3\n", SchemaError, "line 1", "column 2 has no name", id="empty name"),
     pytest.param('\na," "\n1,2\n', SchemaError, "line 2", "column 2 has no name", id="blank name"),
 ]
 
 
 @pytest.mark.parametrize(("content", "error", "position", "text"), MALFORMED)
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
-def test_damage_is_refused_with_file_and_line(write, monkeypatch, content, error, position, text, block_bytes):
+def test_damage_is_rejected_with_file_and_line(write, monkeypatch, content, error, position, text, block_bytes):
     monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
     path = write(content)
     source = opened(path)
@@ -161,34 +166,34 @@ def test_damage_is_refused_with_file_and_line(write, monkeypatch, content, error
 
 
 @pytest.mark.parametrize(("content", "error", "position", "text"), MALFORMED)
-def test_the_sample_refuses_the_same_damage(write, content, error, position, text):
+def test_the_sample_rejects_the_same_damage(write, content, error, position, text):
     with pytest.raises(error, match=text) as caught:
         list(opened(write(content)).sample(1 << 20))
     assert caught.value.position == position
 
 
-def test_bad_bytes_of_another_encoding_are_told_with_their_line(write):
+def test_bytes_that_are_invalid_in_the_set_encoding_are_reported_with_their_line(write):
     path = write(b"a,b\n1,2\n3,\x81\n")
     with pytest.raises(SourceReadError, match="not cp1252") as caught:
         rows_of(opened(path, csv_encoding="cp1252"))
     assert caught.value.position == "line 3"
 
 
-def test_latin_1_is_read_where_it_is_told(write):
+def test_latin_1_is_read_if_it_is_the_set_encoding(write):
     assert rows_of(opened(write("a,b\nMüller,ß\n".encode("latin-1")), csv_encoding="latin-1")) == [("Müller", "ß")]
 
 
-def test_a_given_delimiter_is_taken_without_looking(write):
+def test_a_set_delimiter_is_used_without_detection(write):
     assert rows_of(opened(write("a,b~c\n1,2~3\n"), csv_delimiter="~")) == [("1,2", "3")]
 
 
 @pytest.mark.parametrize("delimiter", ['"', "\n", "\r", "§"])
-def test_a_delimiter_that_cannot_be_one_is_refused(write, delimiter):
+def test_an_impossible_delimiter_is_rejected(write, delimiter):
     with pytest.raises(ConfigError, match="delimiter"):
         opened(write("a,b\n1,2\n"), csv_delimiter=delimiter)
 
 
-def test_an_unknown_encoding_is_refused(write):
+def test_an_unknown_encoding_is_rejected(write):
     with pytest.raises(ConfigError, match="unknown encoding"):
         opened(write("a\n1\n"), csv_encoding="klingon")
 
@@ -214,7 +219,7 @@ MANY_ROWS = b"id,text\n" + b"".join(b"%d,%d text\n" % (i, i * 7919 % 10007) for 
 
 
 @pytest.mark.parametrize(("suffix", "compress"), COMPRESSORS)
-def test_compressed_files_are_read_whole(write, suffix, compress):
+def test_compressed_files_are_read_completely(write, suffix, compress):
     rows = rows_of(opened(write(compress(MANY_ROWS), f"f.csv.{suffix}")))
     assert len(rows) == 100_000
     assert rows[-1] == ("99999", f"{99999 * 7919 % 10007} text")
@@ -222,7 +227,7 @@ def test_compressed_files_are_read_whole(write, suffix, compress):
 
 @pytest.mark.parametrize(("suffix", "compress"), COMPRESSORS)
 @pytest.mark.parametrize("kept", [0.999, 0.5, 0.01])
-def test_a_compressed_file_that_breaks_off_is_refused(write, suffix, compress, kept):
+def test_a_truncated_compressed_file_is_rejected(write, suffix, compress, kept):
     data = compress(MANY_ROWS)
     path = write(data[: int(len(data) * kept)], f"f.csv.{suffix}")
     with pytest.raises(SourceReadError, match=r"damaged .* file after line \d+") as caught:
@@ -230,8 +235,10 @@ def test_a_compressed_file_that_breaks_off_is_refused(write, suffix, compress, k
     assert caught.value.source == str(path)
 
 
-@pytest.mark.parametrize(("suffix", "compress"), COMPRESSORS[:3])  # zstd and lz4 frames of most tools have no checksum
-def test_damaged_compressed_bytes_never_give_wrong_rows(write, suffix, compress):
+@pytest.mark.parametrize(
+    ("suffix", "compress"), COMPRESSORS[:3]
+)  # most tools write zstd and lz4 frames without checksums
+def test_damaged_compressed_bytes_never_yield_wrong_rows(write, suffix, compress):
     data = bytearray(compress(MANY_ROWS))
     expected = rows_of(opened(write(bytes(data), f"good.csv.{suffix}")))
     rng = random.Random(7)
@@ -250,7 +257,7 @@ def test_files_of_several_members_are_read_to_the_end(write, suffix, compress):
 
 
 @pytest.mark.parametrize(("suffix", "compress"), COMPRESSORS)
-def test_a_zero_byte_or_uncompressed_file_with_a_compressed_name_is_refused(write, suffix, compress):
+def test_an_empty_or_uncompressed_file_with_a_compressed_name_is_rejected(write, suffix, compress):
     for content in (b"", b"a,b\n1,2\n" * 1000):
         with pytest.raises(SourceReadError):
             rows_of(opened(write(content, f"f.csv.{suffix}")))
@@ -265,7 +272,7 @@ def test_a_row_of_several_megabytes_is_read(write):
     ]
 
 
-def test_a_row_without_end_is_refused_before_it_fills_the_memory(write, monkeypatch):
+def test_an_endless_row_is_rejected_before_it_fills_the_memory(write, monkeypatch):
     monkeypatch.setattr(csv_source, "MAX_ROW_BYTES", 3_000_000)
     monkeypatch.setattr(csv_source, "BLOCK_BYTES", 1_000_000)
     path = write('a,b\n1,2\n3,"' + "4,5\n" * 2_000_000)
@@ -274,7 +281,7 @@ def test_a_row_without_end_is_refused_before_it_fills_the_memory(write, monkeypa
     assert caught.value.position == "line 3"
 
 
-def test_rows_and_lines_are_counted_over_blocks(write):
+def test_rows_and_lines_are_counted_across_blocks(write):
     path = write("a,b\n" + "".join(f"{i},{'x' * 50}\n" for i in range(100_000)))
     rows = 0
     for one in batches_of(opened(path).open()):
@@ -294,7 +301,7 @@ def test_blocks_of_blank_lines_count_as_lines_only(write, monkeypatch):
     assert len([line for _, line in found if line]) > 5
 
 
-def test_a_nul_byte_in_a_long_field_is_told_with_its_line(write, monkeypatch):
+def test_a_nul_byte_in_a_long_field_is_reported_with_its_line(write, monkeypatch):
     monkeypatch.setattr(csv_source, "BLOCK_BYTES", 100)
     with pytest.raises(SourceReadError, match="NUL byte") as caught:
         rows_of(opened(write('a,b\n1,"' + "x\n" * 500 + '\0"\n')))
@@ -310,7 +317,7 @@ def test_many_small_files_take_no_more_memory_than_their_text(write, tmp_path):
     assert pa.total_allocated_bytes() - before < 1 << 20
 
 
-def test_looking_for_a_row_ends_when_nobody_waits(write):
+def test_a_stop_ends_the_search_for_the_position_of_a_block(write):
     reader = opened(write(MANY_ROWS * 10)).open()
     block = list(reader)[-1]
     assert block.located(block.decode()).first_row > 0
@@ -319,7 +326,7 @@ def test_looking_for_a_row_ends_when_nobody_waits(write):
         block.located(block.decode())
 
 
-def test_lines_are_told_only_where_each_row_is_one_line(write):
+def test_line_numbers_are_known_only_if_each_row_is_one_line(write):
     (one,) = batches_of(opened(write('a,b\n"x\ny",1\n2,3\n')).open())
     assert (one.first_row, one.first_line) == (0, None)
 
@@ -331,15 +338,15 @@ def test_several_files_are_one_table_whatever_the_order_of_their_columns(write, 
     assert rows_of(opened(tmp_path)) == [("1", "2"), ("3", "4")]
 
 
-def test_files_with_other_columns_are_refused_by_name(write, tmp_path):
+def test_files_with_different_columns_are_rejected_by_name(write, tmp_path):
     write("a,b\n1,2\n", "1.csv")
     write("a,c\n1,2\n", "2.csv")
-    with pytest.raises(SchemaError, match=r"other columns than in .*1\.csv: lacks b and adds c") as caught:
+    with pytest.raises(SchemaError, match=r"columns .*1\.csv: lacks b and adds c") as caught:
         opened(tmp_path).schema()
     assert caught.value.source.endswith("2.csv")
 
 
-def test_the_sample_begins_each_file_and_stays_within_its_share(write, tmp_path):
+def test_the_sample_has_the_start_of_each_file_and_keeps_its_size_limit(write, tmp_path):
     for number in range(4):
         write("a,b\n" + f"{number},{'x' * 100}\n" * 20_000, f"{number}.csv")
     batches = list(opened(tmp_path).sample(1 << 20))
@@ -356,13 +363,13 @@ def test_the_sample_of_very_many_files_takes_the_first_and_the_last(write, tmp_p
     assert {"00.csv", "99.csv"} <= sources
 
 
-def test_a_small_source_is_sampled_whole(write, tmp_path):
+def test_a_small_source_is_sampled_completely(write, tmp_path):
     write("a\n" + "1\n" * 100_000, "1.csv")
     write("a\n2\n", "2.csv")
     assert sum(one.batch.num_rows for one in opened(tmp_path).sample(1 << 20)) == 100_001
 
 
-def test_missing_files_empty_directories_and_folders_without_permission(tmp_path, write):
+def test_missing_files_and_empty_directories_are_reported(tmp_path, write):
     with pytest.raises(SourceReadError, match="no such file"):
         opened(tmp_path / "none.csv")
     with pytest.raises(SourceReadError, match="no such file"):
@@ -394,7 +401,7 @@ class Failing(LocalFileSystem):
         return File(Path(file.uri).read_bytes())
 
 
-def test_an_unreadable_file_is_told(write):
+def test_a_file_without_permission_is_reported(write):
     path = write("a\n1\n")
     source = open_source(path, settings=EngineSettings(), filesystem=Forbidden())
     with pytest.raises(SourceReadError, match="Permission denied") as caught:
@@ -402,7 +409,7 @@ def test_an_unreadable_file_is_told(write):
     assert caught.value.source == str(path)
 
 
-def test_a_failing_disk_is_told(write):
+def test_a_failing_disk_is_reported(write):
     source = open_source(write("a\n" + "1\n" * 5000), settings=EngineSettings(), filesystem=Failing())
     with pytest.raises(SourceReadError, match="Input/output error"):
         list(batches_of(source.open()))
@@ -414,7 +421,7 @@ def test_hidden_files_and_markers_of_a_directory_are_skipped(write, tmp_path):
     assert rows_of(opened(tmp_path)) == [("1",)]
 
 
-def test_mixed_formats_unknown_names_and_repeated_files_are_refused(write, tmp_path):
+def test_mixed_formats_unknown_names_and_repeated_files_are_rejected(write, tmp_path):
     a, b, c = write("a\n1\n", "a.csv"), write("a\n1\n", "b.dat"), write("{}", "c.jsonl")
     with pytest.raises(ConfigError, match="one push reads one format"):
         opened([a, c])
@@ -429,7 +436,7 @@ def test_mixed_formats_unknown_names_and_repeated_files_are_refused(write, tmp_p
     assert rows_of(opened(b, format="csv")) == [("1",)]
 
 
-def test_a_name_with_glob_characters_is_a_file_first(write):
+def test_a_name_with_glob_characters_is_a_file_if_that_file_exists(write):
     assert rows_of(opened(write("a\n1\n", "a[1].csv"))) == [("1",)]
 
 
@@ -466,7 +473,7 @@ def test_what_pythons_csv_writer_writes_is_read_back_cell_by_cell(
     tmp_path, table, quoting, line_end, delimiter, block_bytes
 ):
     names = [f"c{i}" for i in range(len(table[0]))]
-    if quoting == csv.QUOTE_MINIMAL:  # Python does not quote a lone CR, which is ambiguous then
+    if quoting == csv.QUOTE_MINIMAL:  # Python does not quote a lone CR, so that it is ambiguous
         table = [[cell.replace("\r", "") for cell in row] for row in table]
     text = io.StringIO(newline="")
     writer = csv.writer(text, quoting=quoting, lineterminator=line_end, delimiter=delimiter)
@@ -486,17 +493,17 @@ def test_what_pythons_csv_writer_writes_is_read_back_cell_by_cell(
     width=st.integers(1, 3),
     block_bytes=st.sampled_from([1, 3, 8, 1 << 20]),
 )
-def test_any_text_is_read_as_pythons_csv_reads_it_or_refused(tmp_path, body, width, block_bytes):
-    """No malformed file loses, merges or splits rows in silence, wherever the block borders fall."""
+def test_any_text_is_rejected_or_read_as_pythons_csv_reads_it(tmp_path, body, width, block_bytes):
+    """No malformed file silently loses, merges or splits rows, wherever the blocks end."""
     path = tmp_path / "p.csv"
     path.write_bytes((",".join(f"c{i}" for i in range(width)) + "\n" + body).encode())
-    with_pass = csv_pass(path, ",", block_bytes)
+    one_pass = csv_pass(path, ",", block_bytes)
     try:
-        rows = [[cell or "" for cell in row.values()] for one in with_pass.decoded() for row in one.batch.to_pylist()]
+        rows = [[cell or "" for cell in row.values()] for one in one_pass.decoded() for row in one.batch.to_pylist()]
     except SourceReadError:
         return
     finally:
-        with_pass.close()
+        one_pass.close()
     expected = list(csv.reader(io.StringIO(body, newline=""), strict=True))
     expected = [row or [""] for row in expected if row or width == 1]
     assert rows == expected
@@ -524,8 +531,8 @@ def test_a_regular_block_ends_where_the_patterns_say(block, is_last):
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
-def test_irregular_rows_are_found_whatever_the_step(monkeypatch, step):
-    monkeypatch.setattr(dialect_module, "_STEP_BYTES", step)
+def test_the_end_of_irregular_rows_is_found_at_any_step_size(monkeypatch, step):
+    monkeypatch.setattr(csv_rows, "_STEP_BYTES", step)
     rows = b'5" pipe,"quoted, and\nlong"\r\n"a ""b""",c\n' * 20
     assert Dialect(",", b"\n").irregular_cut(rows + b'6" pi') == len(rows)
     assert Dialect(",", b"\n").irregular_cut(rows + b'"a"x,y\n' + rows) == len(rows)
@@ -537,12 +544,12 @@ def test_irregular_rows_are_found_whatever_the_step(monkeypatch, step):
         pytest.param(b'"a","b"\n"c"\n"d', 12, id="all quoted"),
         pytest.param(b'"say ""hi""","x\ny"\n"un\nfin', 19, id="doubled quotes and line ends inside"),
         pytest.param(b'"a",b\r\n"c\r\nd",e\r\nf', 17, id="CRLF"),
-        pytest.param(b'5" pipe\n', None, id="inches"),
-        pytest.param(b'"a"x\n', None, id="text behind a quote"),
+        pytest.param(b'5" pipe\n', None, id="inch marks"),
+        pytest.param(b'"a"x\n', None, id="text after a quote"),
         pytest.param(b'"a\rb"\n', None, id="a lone CR inside"),
     ],
 )
-def test_regular_blocks_are_told_from_others(block, cut):
+def test_regular_blocks_are_distinguished_from_others(block, cut):
     assert Dialect(",", b"\n").regular_cut(memoryview(block), is_last=False) == cut
 
 
@@ -556,17 +563,17 @@ def test_public_event_logs_keep_every_row_and_instant(name, count):
     for one in source.sample(1 << 20):
         inference.observe(one)
     schema = inference.infer_schema()
-    stamps = [column.name for column in schema.columns if column.type == "DATETIME"]
-    assert "time:timestamp" in stamps
+    timestamp_columns = [column.name for column in schema.columns if column.type == "DATETIME"]
+    assert "time:timestamp" in timestamp_columns
     with (gzip.open if name.endswith("gz") else open)(path, "rt", newline="", encoding="utf-8") as file:
         plain = csv.DictReader(file)
         rows = 0
         for one in batches_of(source.open()):
             batch = conform(schema, one)
             rows += batch.num_rows
-            columns = {column: batch.column(column).to_pylist() for column in stamps}
+            columns = {column: batch.column(column).to_pylist() for column in timestamp_columns}
             for index, row in zip(range(batch.num_rows), plain, strict=False):
-                for column in stamps:
+                for column in timestamp_columns:
                     expected = (
                         dt.datetime.fromisoformat(row[column]).astimezone(dt.UTC).replace(tzinfo=None)
                         if row[column]

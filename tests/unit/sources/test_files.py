@@ -1,4 +1,4 @@
-"""Words that name sources."""
+"""Paths and addresses that name sources."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,8 @@ from pushengine.sources import check_paths, open_source
 
 
 @pytest.mark.parametrize("spec", ["", [""], ["a.csv", ""], ("", "a.csv"), [Path("a.csv"), ""]], ids=repr)
-def test_an_empty_word_names_no_source(spec):
-    """`Path("")` is "." to everybody; the empty text would become that too."""
+def test_an_empty_string_is_rejected_as_a_source(spec):
+    """`Path("")` means the current directory. Without this check, an empty string would mean it too."""
     with pytest.raises(ConfigError, match=r"empty.*unset") as caught:
         check_paths(spec)
     assert caught.value.key == "source"
@@ -23,7 +23,7 @@ def test_an_empty_word_names_no_source(spec):
 
 
 class Address(os.PathLike):
-    """A path of a cloud library, as some of them make it."""
+    """A path object as some cloud libraries define it."""
 
     def __init__(self, address):
         self.address = address
@@ -42,10 +42,10 @@ class Address(os.PathLike):
         (Path("s3://bucket/orders.csv"), "s3://bucket/orders.csv"),
         (Address("s3://bucket/orders.csv"), "s3://bucket/orders.csv"),
     ],
-    ids=lambda word: os.fspath(word) if isinstance(word, os.PathLike) else str(word),
+    ids=lambda spec: os.fspath(spec) if isinstance(spec, os.PathLike) else str(spec),
 )
-def test_an_address_of_another_system_is_refused_by_name(spec, address, tmp_path, monkeypatch):
-    """It must not become a path below the current directory."""
+def test_an_address_of_another_system_is_rejected_by_name(spec, address, tmp_path, monkeypatch):
+    """The address must not be taken for a path below the current directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("N\n1\n")
     with pytest.raises(ConfigError, match="not supported yet") as caught:
@@ -54,19 +54,19 @@ def test_an_address_of_another_system_is_refused_by_name(spec, address, tmp_path
     assert "copy the files to this machine" in caught.value.hint
 
 
-def test_a_file_address_says_to_give_the_path():
+def test_the_hint_for_a_file_address_asks_for_its_path():
     with pytest.raises(ConfigError, match="file://") as caught:
         check_paths("file:///tmp/a.csv")
-    assert caught.value.hint == "give its path"
+    assert "its path" in caught.value.hint
 
 
-@pytest.mark.parametrize("word", ["host:/srv/orders.csv", "s3:/bucket/orders.csv"])
-def test_a_text_with_one_slash_is_a_path(word, tmp_path, monkeypatch):
-    """`pathlib` alone makes one slash of two."""
+@pytest.mark.parametrize("path", ["host:/srv/orders.csv", "s3:/bucket/orders.csv"])
+def test_a_string_with_one_slash_is_a_path(path, tmp_path, monkeypatch):
+    """Only `pathlib` reduces the two slashes of an address to one, so a string with one slash is not an address."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceReadError, match="no such file") as caught:
-        open_source(word, settings=EngineSettings(), filesystem=LocalFileSystem())
-    assert caught.value.source == word
+        open_source(path, settings=EngineSettings(), filesystem=LocalFileSystem())
+    assert caught.value.source == path
 
 
 @pytest.mark.parametrize("name", ["s3:", "a:b"])
@@ -98,11 +98,11 @@ def test_a_directory_whose_name_looks_like_a_scheme_is_a_directory(tmp_path, mon
     ],
     ids=repr,
 )
-def test_whatever_else_it_is_others_judge(spec):
+def test_other_specs_are_left_to_later_checks(spec):
     check_paths(spec)
 
 
-async def test_a_plan_of_nothing_is_refused(tmp_path, monkeypatch):
+async def test_a_plan_for_an_empty_source_name_is_rejected(tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_text("N\n1\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="empty"):

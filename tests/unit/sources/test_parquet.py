@@ -1,4 +1,4 @@
-"""Parquet files: one table from several, bounded batches, and every kind of damage refused."""
+"""Parquet files: one table from several, bounded batches, and every kind of damage rejected."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(tmp_path):
     return write
 
 
-def test_row_groups_come_in_bounded_batches_with_exact_rows(write):
+def test_row_groups_are_read_in_bounded_batches_with_exact_row_numbers(write):
     path = write({"i": range(200_000), "s": [f"text {i % 7}" * 5 for i in range(200_000)]}, row_group_size=70_000)
     source, row = opened(path), 0
     progress = []
@@ -56,7 +56,7 @@ def test_row_groups_come_in_bounded_batches_with_exact_rows(write):
     assert 0 < progress[-1] < reader.bytes_read() == source.size_bytes()
 
 
-def test_wide_texts_make_small_batches(write):
+def test_wide_texts_are_read_in_small_batches(write):
     path = write({"s": [("x" * 10_000) + str(i) for i in range(2_000)]})
     assert max(one.batch.nbytes for one in opened(path).open()) < 8 << 20
 
@@ -87,7 +87,7 @@ def test_dictionaries_views_and_metadata_become_plain_columns(write):
     ],
     ids=str,
 )  # fmt: skip
-def test_types_of_several_files_widen_to_one_that_holds_all(write, tmp_path, one, other, common):
+def test_types_of_several_files_widen_to_a_common_type(write, tmp_path, one, other, common):
     for first, second in ((one, other), (other, one)):
         write({"x": first}, "1.parquet")
         write({"x": second}, "2.parquet")
@@ -107,7 +107,7 @@ def test_types_of_several_files_widen_to_one_that_holds_all(write, tmp_path, one
     ],
     ids=str,
 )
-def test_types_that_nothing_holds_together_are_refused_with_both_files(write, tmp_path, one, other):
+def test_types_without_a_common_type_are_rejected_with_both_files(write, tmp_path, one, other):
     write({"x": one}, "1.parquet")
     write({"x": other}, "2.parquet")
     with pytest.raises(SchemaError, match=r"column x is .* in .*1\.parquet") as caught:
@@ -115,7 +115,7 @@ def test_types_that_nothing_holds_together_are_refused_with_both_files(write, tm
     assert caught.value.source.endswith("2.parquet")
 
 
-def test_a_value_that_the_common_type_does_not_hold_is_refused(write, tmp_path):
+def test_a_value_that_the_common_type_cannot_hold_is_rejected(write, tmp_path):
     write({"x": pa.array([253402300799], pa.timestamp("ms"))}, "1.parquet")
     write({"x": pa.array([2**62], pa.timestamp("ms"))}, "2.parquet")
     write({"x": pa.array([1], pa.timestamp("ns"))}, "3.parquet")
@@ -124,7 +124,7 @@ def test_a_value_that_the_common_type_does_not_hold_is_refused(write, tmp_path):
     assert caught.value.source.endswith("2.parquet")
 
 
-def test_columns_are_matched_by_name_and_others_are_refused(write, tmp_path):
+def test_columns_are_matched_by_name_and_different_columns_are_rejected(write, tmp_path):
     write({"a": [1], "b": ["x"]}, "1.parquet")
     write({"b": ["y"], "a": [2]}, "2.parquet")
     assert rows_of(opened(tmp_path)) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
@@ -139,7 +139,7 @@ def damaged(path, change):
     return path
 
 
-def smudge(data):
+def overwrite_data(data):
     data[200:260] = b"\xff" * 60
     return data
 
@@ -148,15 +148,15 @@ def smudge(data):
     "change",
     [
         pytest.param(lambda _: b"", id="zero bytes"),
-        pytest.param(lambda _: b"id,name\n1,2\n" * 10, id="no Parquet"),
-        pytest.param(lambda data: data[: len(data) // 2], id="cut in the middle"),
+        pytest.param(lambda _: b"id,name\n1,2\n" * 10, id="not Parquet"),
+        pytest.param(lambda data: data[: len(data) // 2], id="truncated in the middle"),
         pytest.param(lambda data: data[:-3], id="last bytes missing"),
-        pytest.param(lambda data: data[: len(data) // 2] + data[-200:], id="hole"),
-        pytest.param(smudge, id="data overwritten"),
+        pytest.param(lambda data: data[: len(data) // 2] + data[-200:], id="bytes missing in the middle"),
+        pytest.param(overwrite_data, id="data overwritten"),
         pytest.param(lambda data: data[:-30] + b"\xff" * 20 + data[-10:], id="footer overwritten"),
     ],
 )
-def test_damaged_files_are_refused_by_name(write, change):
+def test_damaged_files_are_rejected_by_name(write, change):
     rows = {"i": range(5000), "s": [f"{i * 7919}" for i in range(5000)]}
     path = damaged(write(rows, write_page_checksum=True), change)
     with pytest.raises(SourceReadError) as caught:
@@ -164,14 +164,14 @@ def test_damaged_files_are_refused_by_name(write, change):
     assert caught.value.source == str(path)
 
 
-def test_an_encrypted_file_is_told(tmp_path):
+def test_an_encrypted_file_is_rejected(tmp_path):
     path = tmp_path / "f.parquet"
     path.write_bytes(b"PARE" + b"\0" * 100 + b"\x10\0\0\0PARE")
     with pytest.raises(SourceReadError, match=r"encrypted|not a readable"):
         opened(path).schema()
 
 
-def test_a_missing_file_is_told_even_if_it_vanishes_later(write, tmp_path):
+def test_a_file_that_vanishes_after_it_was_found_is_reported(write, tmp_path):
     path = write({"a": [1]})
     source = opened(path)
     path.unlink()
@@ -179,18 +179,20 @@ def test_a_missing_file_is_told_even_if_it_vanishes_later(write, tmp_path):
         source.schema()
 
 
-def test_int96_timestamps_are_read_beyond_the_reach_of_nanoseconds(write):
-    moments = [
+def test_int96_timestamps_are_read_beyond_the_range_of_nanoseconds(write):
+    timestamps = [
         dt.datetime(1400, 1, 1),
         dt.datetime(1969, 7, 20, 20, 17, 40, 123456),
         None,
         dt.datetime(9999, 12, 31, 23, 59, 59),
     ]
-    path = write({"i": [1, 2, 3, 4], "t": pa.array(moments, pa.timestamp("us"))}, use_deprecated_int96_timestamps=True)
-    assert [row["t"] for row in rows_of(opened(path))] == moments
+    path = write(
+        {"i": [1, 2, 3, 4], "t": pa.array(timestamps, pa.timestamp("us"))}, use_deprecated_int96_timestamps=True
+    )
+    assert [row["t"] for row in rows_of(opened(path))] == timestamps
 
 
-def test_int96_timestamps_finer_than_a_microsecond_are_not_cut(write):
+def test_int96_timestamps_finer_than_a_microsecond_are_rejected_by_column(write):
     path = write({"t": pa.array([1000, 1001], pa.timestamp("ns"))}, use_deprecated_int96_timestamps=True)
     with pytest.raises(SchemaError, match="column t has INT96 timestamps finer than a microsecond"):
         list(opened(path).open())
@@ -211,13 +213,13 @@ def test_the_sample_is_spread_over_files_and_row_groups(write, tmp_path):
         assert one.batch["i"][0].as_py() == one.first_row
 
 
-def test_a_small_source_is_sampled_whole(write):
+def test_a_small_source_is_sampled_completely(write):
     assert (
         sum(one.batch.num_rows for one in opened(write({"i": range(1000)}, row_group_size=10)).sample(16 << 20)) == 1000
     )
 
 
-def test_files_without_rows_are_refused_together_only(write, tmp_path):
+def test_files_without_rows_are_rejected_only_if_no_file_has_rows(write, tmp_path):
     write({"i": pa.array([], pa.int64())}, "1.parquet")
     with pytest.raises(SourceReadError, match="no rows"):
         list(opened(tmp_path).open())
@@ -227,7 +229,7 @@ def test_files_without_rows_are_refused_together_only(write, tmp_path):
     assert rows_of(opened(tmp_path)) == [{"i": 1}]
 
 
-def test_a_name_that_is_there_twice_is_refused(tmp_path):
+def test_a_duplicate_column_name_is_rejected(tmp_path):
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     pq.write_table(table, tmp_path / "f.parquet")
     with pytest.raises(SchemaError, match="twice"):

@@ -1,4 +1,4 @@
-"""A blocking pass for asynchronous code: blocks read ahead, errors, stopping and closing."""
+"""A blocking pass that async code reads: blocks read ahead, errors, stopping and closing."""
 
 import asyncio
 import functools
@@ -15,12 +15,12 @@ from pushengine.sources.threaded import ThreadStream
 
 
 async def test_small_blocks_are_read_several_at_a_time_and_counted_one_by_one():
-    """A hop between threads costs more than a small block."""
-    hops = 0
+    """A thread switch costs more than reading a small block."""
+    switches = 0
 
     async def read(function, /, *args):
-        nonlocal hops
-        hops += 1
+        nonlocal switches
+        switches += 1
         return function(*args)
 
     batches = Batches(*[10] * 1000)
@@ -30,7 +30,7 @@ async def test_small_blocks_are_read_several_at_a_time_and_counted_one_by_one():
         seen.append((block.first_row, blocks.rows_read, blocks.bytes_read))
     assert seen == [(number * 10, number * 10 + 10, number + 1) for number in range(1000)]
     assert await blocks.next_block() is None
-    assert hops <= 2
+    assert switches <= 2
 
 
 async def test_large_blocks_are_read_one_at_a_time():
@@ -40,7 +40,7 @@ async def test_large_blocks_are_read_one_at_a_time():
     assert batches.taken == 1
 
 
-async def test_an_error_of_the_source_comes_after_the_blocks_before_it():
+async def test_an_error_of_the_source_is_raised_after_the_blocks_that_precede_it():
     class Failing(Batches):
         def __iter__(self):
             yield from super().__iter__()
@@ -52,7 +52,7 @@ async def test_an_error_of_the_source_comes_after_the_blocks_before_it():
         await blocks.next_block()
 
 
-async def test_a_stop_ends_the_reading_after_the_block_at_hand():
+async def test_a_stop_ends_the_reading_after_the_current_block():
     class Stopping(Batches):
         def __iter__(self):
             for one in super().__iter__():
@@ -65,23 +65,23 @@ async def test_a_stop_ends_the_reading_after_the_block_at_hand():
     assert (batches.taken, batches.stopped) == (1, 1)
 
 
-async def test_closing_stops_and_closes_what_is_read():
+async def test_closing_stops_and_closes_the_reader():
     class Open(Batches):
-        is_left = False
+        is_exited = False
 
         def __iter__(self):
             try:
                 yield from super().__iter__()
             finally:
-                self.is_left = True
-                raise OSError("the second pass is closed all the same")
+                self.is_exited = True
+                raise OSError("the reader is closed nevertheless")
 
     batches = Open(*[200_000] * 3)
     blocks = ThreadStream(batches, inline)
     await blocks.next_block()
-    with pytest.raises(OSError, match="all the same"):
+    with pytest.raises(OSError, match="closed nevertheless"):
         await blocks.aclose()
-    assert (batches.is_left, batches.stopped, batches.closed) == (True, 1, 1)
+    assert (batches.is_exited, batches.stopped, batches.closed) == (True, 1, 1)
     assert await blocks.next_block() is None
 
 

@@ -1,4 +1,4 @@
-"""Locks of the operating system: on POSIX, where there is no `fcntl`, and where there is nothing to lock with."""
+"""File locks of the operating system: on POSIX, without `fcntl`, and on systems that cannot lock files."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ def is_free(path, **options):
 
 @contextlib.contextmanager
 def holder(folder):
-    """A process that holds the lock of push `i`, until it is killed."""
+    """Start a process that holds the lock of push `i`; kill it when the block ends."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -62,7 +62,7 @@ def holder(folder):
             process.send_signal(signal.SIGKILL)
 
 
-def test_who_is_alone_shuts_all_others_out_until_it_releases(path):
+def test_an_exclusive_lock_excludes_all_others_until_it_is_released(path):
     lock = locked(path)
     assert [is_free(path), is_free(path, is_shared=True)] == [False, False]
     lock.release()
@@ -70,7 +70,7 @@ def test_who_is_alone_shuts_all_others_out_until_it_releases(path):
     assert is_free(path)
 
 
-def test_those_who_share_shut_out_only_who_wants_to_be_alone(path):
+def test_shared_locks_exclude_only_exclusive_ones(path):
     locks = [locked(path, is_shared=True) for _ in range(20)]
     for lock in locks:
         assert [is_free(path), is_free(path, is_shared=True)] == [False, True]
@@ -78,7 +78,7 @@ def test_those_who_share_shut_out_only_who_wants_to_be_alone(path):
     assert is_free(path)
 
 
-def test_a_lock_that_is_refused_leaves_no_file_open(path):
+def test_a_refused_lock_leaves_no_file_open(path):
     lock = locked(path)
     descriptor = os.open(path, os.O_RDONLY)
     with pytest.raises(BlockingIOError):
@@ -88,15 +88,15 @@ def test_a_lock_that_is_refused_leaves_no_file_open(path):
     lock.release()
 
 
-def test_what_is_locked_can_be_read_and_written_by_others(path):
-    """On Windows nobody else can read or write a byte that is locked."""
+def test_a_locked_file_can_be_read_and_written_by_others(path):
+    """On Windows, a locked byte cannot be read or written by others."""
     lock = locked(path)
     path.write_bytes(b"another content")
     assert path.read_bytes() == b"another content"
     lock.release()
 
 
-def test_the_holder_of_a_push_is_known_while_it_lives(tmp_path):
+def test_the_holder_of_a_push_is_known_while_it_runs(tmp_path):
     assert holder_of(tmp_path, "i") is None
     with holder(tmp_path) as process:
         assert holder_of(tmp_path, "i") == process.pid
@@ -111,7 +111,7 @@ def test_the_holder_of_a_push_is_known_while_it_lives(tmp_path):
     PushLock(tmp_path, "i").release()
 
 
-def test_a_second_holder_is_told_who_has_it(tmp_path):
+def test_the_error_for_a_second_holder_names_the_first(tmp_path):
     lock = PushLock(tmp_path / "locks", "i" * 64)
     with pytest.raises(JournalLockedError, match=f"held by pid {os.getpid()}") as caught:
         PushLock(tmp_path / "locks", "i" * 64)
@@ -130,7 +130,7 @@ def test_a_child_does_not_inherit_the_lock(tmp_path):
         child.kill()
 
 
-def test_a_lock_that_cannot_be_taken_for_another_reason_is_an_error_of_ours(tmp_path):
+def test_a_lock_that_cannot_be_taken_for_another_reason_is_a_journal_error(tmp_path):
     (tmp_path / "locks").write_bytes(b"no folder")
     with pytest.raises(JournalError, match="lock") as caught:
         PushLock(tmp_path / "locks", "i")
@@ -139,7 +139,7 @@ def test_a_lock_that_cannot_be_taken_for_another_reason_is_an_error_of_ours(tmp_
 
 
 @pytest.mark.parametrize("is_exclusive", [False, True])
-def test_a_spool_file_that_is_held_is_left_to_those_who_share_it(path, is_exclusive):
+def test_a_held_spool_file_can_at_most_be_shared(path, is_exclusive):
     with SpoolHold() as first, SpoolHold() as second:
         assert first.take_exclusively(path) if is_exclusive else first.take(path)
         assert second.take_exclusively(path) is False
@@ -149,7 +149,7 @@ def test_a_spool_file_that_is_held_is_left_to_those_who_share_it(path, is_exclus
         assert second.take_exclusively(path)
 
 
-async def test_a_spool_file_is_held_from_its_first_byte_on_and_under_its_last_name(tmp_path):
+async def test_a_spool_file_is_held_from_its_first_byte_and_under_its_final_name(tmp_path):
     path = tmp_path / "spool" / "p.csv"
     seen = []
 
@@ -194,7 +194,7 @@ print("all")
 
 
 def run_without_fcntl(*arguments, **environ):
-    """Python with `arguments`; with a LOCKED_BYTES folder it has `msvcrt` instead."""
+    """Run Python with `arguments` and without `fcntl`; with a LOCKED_BYTES folder it has `msvcrt` instead."""
     return subprocess.run(
         [sys.executable, *arguments],
         env=os.environ | environ | {"PYTHONPATH": os.pathsep.join(map(str, (WITHOUT_FCNTL, ROOT, ROOT / "tests")))},
@@ -206,19 +206,19 @@ def run_without_fcntl(*arguments, **environ):
     )
 
 
-starts_anew = pytest.mark.skipif(lock_module._fcntl is None, reason="this is the run without fcntl")
+needs_fcntl = pytest.mark.skipif(lock_module._fcntl is None, reason="this is the run without fcntl")
 
 
-@starts_anew
+@needs_fcntl
 def test_every_module_imports_without_fcntl(tmp_path):
     done = run_without_fcntl("-c", IMPORT_ALL, LOCKED_BYTES=str(tmp_path))
     assert (done.stdout, done.returncode) == ("all\n", 0), done.stderr
 
 
-@starts_anew
+@needs_fcntl
 @pytest.mark.timeout(150)
 def test_locks_and_spool_work_without_fcntl(tmp_path):
-    """What this module and the clean-up's say about them, once more in a process that has no `fcntl`."""
+    """Run the tests of this module and of the cleanup again in a process that has no `fcntl`."""
     tests = ["tests/unit/state/test_lock.py", "tests/unit/push/test_cleanup.py"]
     options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
     done = run_without_fcntl("-m", "pytest", *options, *tests, LOCKED_BYTES=str(tmp_path))
@@ -226,8 +226,8 @@ def test_locks_and_spool_work_without_fcntl(tmp_path):
     assert "passed" in done.stdout
 
 
-@starts_anew
-def test_where_there_is_nothing_to_lock_with_that_is_said(tmp_path):
+@needs_fcntl
+def test_a_system_that_cannot_lock_files_is_reported(tmp_path):
     code = (
         "import sys; from pathlib import Path; from pushengine.errors import JournalError\n"
         "from pushengine.state.lock import *; from pushengine.sources.spool import *\n"

@@ -1,4 +1,4 @@
-"""SQLite's errors are told apart by their codes: their texts name tables, files and values as well."""
+"""SQLite errors are distinguished by their codes, because their texts also contain names of tables and files, and values."""
 
 import contextlib
 import errno
@@ -38,21 +38,21 @@ def translation(path, error):
     return caught.value
 
 
-def test_a_name_that_sounds_like_a_lock_is_no_reason_to_wait(db, monkeypatch):
-    monkeypatch.setattr(sqlite.time, "sleep", lambda _seconds: pytest.fail("it waits"))
+def test_a_name_that_contains_the_word_locked_is_no_reason_to_wait(db, monkeypatch):
+    monkeypatch.setattr(sqlite.time, "sleep", lambda _seconds: pytest.fail("it must not wait"))
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         db.execute("SELECT locked FROM sqlite_schema")
 
 
-def test_a_lock_is_waited_for_whatever_it_is_called(db, path, monkeypatch):
+def test_a_transaction_waits_until_a_lock_is_released(db, path, monkeypatch):
     other = open_durable(path)
-    monkeypatch.setattr(sqlite.time, "sleep", lambda _seconds: other.close())  # which gives the lock back
+    monkeypatch.setattr(sqlite.time, "sleep", lambda _seconds: other.close())  # which releases the lock
     other.execute("BEGIN IMMEDIATE")
     db.execute("BEGIN IMMEDIATE")
     db.execute("ROLLBACK")
 
 
-def test_a_lock_that_is_kept_too_long_is_a_reason_to_come_again(db, path, monkeypatch):
+def test_a_lock_that_is_held_too_long_is_a_temporary_error(db, path, monkeypatch):
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.0)
     with contextlib.closing(open_durable(path)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -63,18 +63,18 @@ def test_a_lock_that_is_kept_too_long_is_a_reason_to_come_again(db, path, monkey
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT | EXTENDED])
-def test_damage_is_known_by_its_code(path, code):
+def test_damage_is_recognized_by_its_code(path, code):
     assert isinstance(translation(path, coded(code, kind=sqlite3.DatabaseError)), JournalCorruptError)
 
 
 @pytest.mark.parametrize("text", ["malformed", "file is not a database", "Could not decode to UTF-8"])
-def test_a_text_alone_is_no_damage(path, text):
+def test_an_error_text_alone_does_not_indicate_damage(path, text):
     assert type(translation(path, coded(sqlite3.SQLITE_ERROR, text))) is JournalError
     assert type(translation(path, OSError(errno.EACCES, text))) is JournalError
 
 
-def test_a_text_that_is_no_utf8_is_damage(db, path):
-    """The error is of Python's module, not of SQLite, and has no code."""
+def test_a_text_that_is_not_utf8_is_damage(db, path):
+    """The error comes from Python's `sqlite3` module, not from SQLite, and has no code."""
     with pytest.raises(JournalCorruptError, match="UTF-8"), translated(path):
         db.execute("SELECT CAST(x'ff' AS TEXT)").fetchone()
 
@@ -94,7 +94,7 @@ def test_a_text_that_is_no_utf8_is_damage(db, path):
     ],
     ids=repr,
 )
-def test_what_may_pass_is_known_by_its_code(kind, cause, code):
+def test_a_temporary_error_is_recognized_by_its_code(kind, cause, code):
     error = kind("cannot use it", path="p")
     error.__cause__ = cause
     assert exit_codes.exit_code_for(error) == code
