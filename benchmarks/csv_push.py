@@ -1,13 +1,13 @@
-"""How fast does a CSV file become acknowledged chunks, against what people would use instead, and against the machine's own limit?
+"""How fast does a CSV file become acknowledged chunks, compared with the alternatives and with the machine's own limit?
 
 Sides:
-  push     `PushEngine.push()` over TLS, journal and checksums on; its time ends with the answer to the last chunk
+  push     `PushEngine.push()` over TLS, with journal and checksums; its time ends with the response to the last chunk
   duckdb   `COPY csv TO parquet` to disk: converts, sends nothing
-  vendor   what the vendor's Python client does: pandas reads the file, 100,000-row Parquet chunks are posted one after the other
-  floor    CPU of parsing, encoding, hashing and TLS, each alone on one thread; over all cores this is the least time possible here
+  vendor   what the vendor's Python client does: pandas reads the file, then 100,000-row Parquet chunks are posted one after the other
+  floor    CPU time of parsing, encoding, hashing and TLS, each alone on one thread; divided by the cores, the minimum time on this machine
 
-`--rtt-seconds` and `--mb-per-second` put a long link between push or vendor and the sink. `--profile` adds where the time of a push
-goes: CPU seconds of each stage, per GB of CSV. `--quoted` has every text quoted.
+`--rtt-seconds` and `--mb-per-second` put a long link between push or vendor and the sink. `--profile` adds how a push spends its time:
+CPU seconds of each stage, per GB of CSV. `--quoted` quotes every text.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def _push(job: dict[str, Any]) -> tuple[Any, Meter, float]:
     prefer_jemalloc()  # as the command line does
     sink = harness.LastAcknowledgement()
     async with harness.engine(job, sinks=[sink], **job.get("settings", {})) as engine:
-        # imports, the connection, the platform's checksum algorithm: on any night but the first all are there
+        # Imports, the connection and the platform's checksum algorithm are set-up: every push but a team's first has them already.
         await engine.push(pa.table({"N": [1]}), table="WARM")
         start = time.perf_counter()
         with Meter() as meter:
@@ -57,12 +57,12 @@ async def _push(job: dict[str, Any]) -> tuple[Any, Meter, float]:
 
 
 def push(job: dict[str, Any]) -> dict[str, Any]:
-    """The engine."""
+    """Push the file with the engine."""
     stages = _Stages()
     with stages.watching() if job.get("profile") else contextlib.nullcontext():
         receipt, meter, acknowledged = asyncio.run(_push(job))
     if (receipt.status, receipt.rows, receipt.verified) != ("DONE", job["rows"], "checksum"):
-        raise SystemExit(f"the push is not what was asked for: {receipt}")
+        raise SystemExit(f"the push does not match the request: {receipt}")
     nbytes = Path(job["csv"]).stat().st_size
     result = meter.figures(nbytes) | {
         "seconds": acknowledged,
@@ -76,7 +76,7 @@ def push(job: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Stages:
-    """CPU and wall seconds of the engine's stages, by wrapping their functions; one that was renamed is reported as missing."""
+    """CPU and wall seconds of the engine's stages, measured by wrapping their functions. Renamed functions are reported as missing."""
 
     WATCHED = (
         ("read: next bytes", "pushengine.sources.csv", "_CsvPass._filled"),
@@ -152,7 +152,7 @@ class _Stages:
 
 
 def duckdb(job: dict[str, Any]) -> dict[str, Any]:
-    """Convert only."""
+    """Convert the file with DuckDB, without sending anything."""
     import duckdb as database
 
     with tempfile.TemporaryDirectory(dir=Path(job["csv"]).parent) as folder, database.connect() as connection:
@@ -163,7 +163,7 @@ def duckdb(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def vendor(job: dict[str, Any]) -> dict[str, Any]:
-    """Read it all, then post chunk by chunk."""
+    """Read the whole file with pandas, then post it chunk by chunk."""
     import pandas as pd
 
     connection = http.client.HTTPSConnection(
@@ -192,10 +192,10 @@ def vendor(job: dict[str, Any]) -> dict[str, Any]:
 
 def _request(connection: http.client.HTTPSConnection, method: str, path: str, body: bytes, content_type: str) -> bytes:
     connection.request(method, path, body, {"Content-Type": content_type})
-    answer = connection.getresponse()
-    data = answer.read()
-    if answer.status != http.client.OK:
-        raise SystemExit(f"{method} {path}: {answer.status}")
+    response = connection.getresponse()
+    data = response.read()
+    if response.status != http.client.OK:
+        raise SystemExit(f"{method} {path}: {response.status}")
     return data
 
 
@@ -203,7 +203,7 @@ def _request(connection: http.client.HTTPSConnection, method: str, path: str, bo
 
 
 def floor(job: dict[str, Any]) -> dict[str, Any]:
-    """Each stage alone, in this one thread, on the whole file; nothing is waited for."""
+    """Run each stage alone, on this thread, over the whole file. Only CPU time counts, not waits."""
     cpu: dict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
@@ -254,7 +254,7 @@ def floor(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _typed_tables(path: Path, stage: Callable[[str], Any]) -> Iterator[pa.Table]:
-    """The file in ranges that end with a line, parsed straight into the final types, joined to tables the size of a chunk."""
+    """Yield the file as tables the size of a chunk; ranges that end with a line are parsed directly into the final types."""
     waiting: list[pa.Table] = []
     convert = arrow_csv.ConvertOptions(
         column_types=harness.event_types(), strings_can_be_null=True, quoted_strings_can_be_null=False
@@ -283,7 +283,7 @@ def _connect(job: dict[str, Any]) -> ssl.SSLSocket:
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """All sides in turn."""
+    """Run all sides in turn."""
     csv = folder / "events.csv"
     nbytes = harness.write_event_log(csv, args.rows, is_quoted=args.quoted)
     is_shaped = bool(args.rtt_seconds or args.mb_per_second)

@@ -1,8 +1,8 @@
-"""What all benchmarks share: arguments, sides in processes of their own, the sink, generated logs, and the JSON that comes out.
+"""What all benchmarks share: arguments, sides in their own processes, the sink, generated event logs, and the JSON output.
 
-A *side* is one way of doing the work that a question is about. Each run of a side is a new process of the same script (`--side NAME`),
-so that its CPU seconds and peak memory are its own; imports and set-up are not in its time. Sides take turns within each repetition,
-and a ratio is taken between two runs of one repetition, because the machine of the next minute may be a slower one.
+A *side* is one way to do the work that a benchmark measures. Each run of a side is a new process of the same script (`--side NAME`),
+so that its CPU seconds and peak memory are its own. Its time excludes imports and set-up. Sides take turns within each repetition,
+and a ratio compares two runs of the same repetition, because the machine may be slower a minute later.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BLOCK_ROWS = 250_000
 
 
 def arguments(doc: str, *, rows: int, **extra: Mapping[str, Any]) -> argparse.Namespace:
-    """The command line: `--rows`, `--repeat`, and what one script adds."""
+    """Parse the command line: `--rows`, `--repeat`, and the options that one script adds."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--rows", type=int, default=rows)
     parser.add_argument("--repeat", type=int, default=5)
@@ -60,7 +60,7 @@ def arguments(doc: str, *, rows: int, **extra: Mapping[str, Any]) -> argparse.Na
 def run(
     args: argparse.Namespace, sides: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]], main: Callable[..., Any]
 ) -> None:
-    """Be one side, or the parent that runs them all; print one JSON object."""
+    """Run as one side, or as the parent that runs all sides. Print one JSON object."""
     if args.side:
         print(json.dumps(sides[args.side](args.job)))
         return
@@ -81,7 +81,7 @@ def run(
 
 
 def side(name: str, **job: Any) -> dict[str, Any]:
-    """Run one side of this script in a process of its own."""
+    """Run one side of this script in its own process; return its figures."""
     environ = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     command = [sys.executable, sys.argv[0], "--side", name, "--job", json.dumps(job, default=str)]
     done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=False, timeout=SIDE_TIMEOUT_SECONDS)
@@ -94,7 +94,7 @@ def side(name: str, **job: Any) -> dict[str, Any]:
 def interleaved(
     names: Sequence[str], repeat: int, once: Callable[[str], dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Runs by side; each repetition begins with another side."""
+    """Run all sides repeatedly; return the runs by side. Each repetition starts with another side."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(repeat):
         first = turn % len(names)
@@ -108,7 +108,7 @@ def interleaved(
 
 
 def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
-    """Least, median and largest."""
+    """Return the minimum, median and maximum."""
     return {
         "min": round(min(values), digits),
         "median": round(statistics.median(values), digits),
@@ -117,24 +117,24 @@ def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
 
 
 def spreads(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """The spread of each number that all runs have."""
+    """Return the spread of each number in the runs."""
     names = [name for name, value in runs[0].items() if isinstance(value, int | float)]
     return {name: spread([one[name] for one in runs]) for name in names}
 
 
 def ratio(over: Sequence[Mapping[str, Any]], under: Sequence[Mapping[str, Any]], figure: str) -> dict[str, float]:
-    """Spread of the ratio of two sides, taken within each repetition."""
+    """Return the spread of the ratio of two sides, computed within each repetition."""
     return spread([a[figure] / b[figure] for a, b in zip(over, under, strict=True) if b[figure]] or [0.0])
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all values do not exceed."""
+    """Return the value that a `share` of all values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def flush_seconds(folder: Path, count: int) -> list[float]:
-    """How long this disk takes to make 4 KiB durable, again and again: the least that a durable fact or grant can cost."""
+    """Measure `count` times how many seconds this disk needs to make 4 KiB durable: the minimum cost of a durable fact or grant."""
     seconds = []
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         file.write(b"x" * MIB)
@@ -150,16 +150,16 @@ def flush_seconds(folder: Path, count: int) -> list[float]:
 class _NoPandas(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, _path: Any, _target: Any = None) -> None:
         if fullname == "pandas":
-            raise ModuleNotFoundError("as where pushengine is installed alone", name=fullname)
+            raise ModuleNotFoundError("hidden, as if only pushengine were installed", name=fullname)
 
 
 def without_pandas() -> None:
-    """As where pushengine is installed alone: pyarrow imports pandas wherever it finds it, and that takes 40 MB."""
+    """Hide pandas, as if only pushengine were installed: pyarrow imports pandas if it finds it, which takes 40 MB."""
     sys.meta_path.insert(0, _NoPandas())
 
 
 def warm_up() -> None:
-    """Have pyarrow import pandas, which it does at its first conversion wherever pandas is installed: imports are in nobody's time."""
+    """Make pyarrow import pandas, which it does at its first conversion if pandas is installed, so that no side's time includes the import."""
     import pyarrow as pa
 
     pa.scalar(0)
@@ -167,7 +167,7 @@ def warm_up() -> None:
 
 @contextlib.asynccontextmanager
 async def engine(job: Mapping[str, Any], *, sinks: Sequence[Any] = (), **settings: Any) -> AsyncIterator[Any]:
-    """An engine for the job's sink, its first connection made, with a state folder of its own."""
+    """Open an engine for the job's sink, with its own state folder, after it has made its first connection."""
     from pushengine import EngineSettings, PushEngine, UserApiKey
 
     with tempfile.TemporaryDirectory() as state:
@@ -185,23 +185,23 @@ async def engine(job: Mapping[str, Any], *, sinks: Sequence[Any] = (), **setting
 
 
 class LastAcknowledgement:
-    """An event sink that knows when the last chunk was acknowledged."""
+    """An event sink that records when the last chunk was acknowledged."""
 
     def __init__(self) -> None:
         self.at = 0.0
 
     def emit(self, event: Any) -> None:
-        """An event of the engine."""
+        """Handle an event of the engine."""
         if event.name == "chunk_uploaded":
             self.at = time.perf_counter()
 
 
 class Meter:
-    """Wall time, CPU time and peak memory of this process, from `with` on."""
+    """Wall time, CPU time and peak memory of this process within a `with` block."""
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins anew
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
         self.rss_before = memory("VmRSS")
         self._cpu, self._system = cpu_seconds(), resource.getrusage(resource.RUSAGE_SELF).ru_stime
         self._start = time.perf_counter()
@@ -214,7 +214,7 @@ class Meter:
         self.peak_rss = memory("VmHWM")
 
     def figures(self, nbytes: int) -> dict[str, float]:
-        """What every side reports; `nbytes` is what the side was given to do."""
+        """Return the figures that every side reports; `nbytes` is the size of the side's input."""
         return {
             "seconds": self.seconds,
             "mb_per_second": nbytes / MB / self.seconds,
@@ -226,13 +226,13 @@ class Meter:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process, all threads."""
+    """Return the user and system seconds of this process, over all threads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def memory(field: str) -> int:
-    """A field of /proc/self/status in bytes; 0 where there is none."""
+    """Return a field of /proc/self/status in bytes; 0 where there is no such file or field."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -241,7 +241,7 @@ def memory(field: str) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Where the figures come from, and how busy it was."""
+    """Describe the machine and its load."""
     cpu = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -268,7 +268,7 @@ def _version(package: str) -> str | None:
 
 
 def event_types() -> dict[str, pa.DataType]:
-    """What the engine makes of the generated log; the floor parses into the same."""
+    """Return the types that the engine infers for the generated log; the floor parses into the same types."""
     import pyarrow as pa
 
     text = pa.string()
@@ -286,13 +286,13 @@ def event_types() -> dict[str, pa.DataType]:
 
 
 def write_event_log(path: Path, rows: int, *, first_row: int = 0, is_quoted: bool = False) -> int:
-    """A made-up purchase-to-pay event log of about 130 bytes a row; the same bytes for the same arguments. Returns its size.
+    """Write a made-up purchase-to-pay event log of about 130 bytes per row and return its size. The same arguments give the same bytes.
 
     Args:
-        path: Where to.
-        rows: How many.
+        path: The file to write.
+        rows: The number of rows.
         first_row: Number of the first row.
-        is_quoted: Quote every text, and put a delimiter into one of them; else the file has no quotes at all.
+        is_quoted: Quote every text, and put a delimiter into one of them. Otherwise, the file has no quotes at all.
     """
     import pyarrow.csv as arrow_csv
 
@@ -309,7 +309,7 @@ def write_event_log(path: Path, rows: int, *, first_row: int = 0, is_quoted: boo
 
 
 def event_table(start: int, rows: int) -> pa.Table:
-    """Rows of the same log in their types."""
+    """Return rows of the same log as a typed table."""
     import pyarrow as pa
 
     table = _events(start, rows, is_quoted=False)
@@ -351,11 +351,11 @@ def _padded(prefix: str, numbers: Any, width: int) -> pa.Array:
 
 
 class Sink:
-    """The other end (`sink.py`) in a process of its own.
+    """The receiving end (`sink.py`) in its own process.
 
     Attributes:
-        url: Where it listens.
-        ca_file: Who vouches for it.
+        url: The address that it listens on.
+        ca_file: The CA certificate that verifies it.
     """
 
     def __init__(self, folder: Path, **options: float) -> None:
@@ -369,29 +369,29 @@ class Sink:
         command = [sys.executable, str(Path(__file__).with_name("sink.py")), str(key_file)]
         command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = f"https://127.0.0.1:{self._ask(None)['port']}"
+        self.url = f"https://127.0.0.1:{self._request(None)['port']}"
 
     def take_stats(self) -> dict[str, Any]:
-        """Bytes, requests and CPU seconds since the last time."""
-        return self._ask("stats")
+        """Return bytes, requests and CPU seconds since the last call."""
+        return self._request("stats")
 
-    def _ask(self, question: str | None) -> dict[str, Any]:
-        if question is not None and self._process.stdin is not None:
-            self._process.stdin.write(question + "\n")
+    def _request(self, command: str | None) -> dict[str, Any]:
+        if command is not None and self._process.stdin is not None:
+            self._process.stdin.write(command + "\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline() if self._process.stdout else ""
-        answer: dict[str, Any] = json.loads(line or "{}")
-        return answer
+        response: dict[str, Any] = json.loads(line or "{}")
+        return response
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.send_signal(signal.SIGTERM)
         self._process.communicate(timeout=10)
 
 
 @contextlib.contextmanager
 def sink(folder: Path, **options: float) -> Iterator[Sink]:
-    """A sink for the length of a block."""
+    """Run a sink during a `with` block."""
     place = Path(tempfile.mkdtemp(dir=folder))
     server = Sink(place, **options)
     try:

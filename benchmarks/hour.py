@@ -1,13 +1,13 @@
-"""Do 300 small tables, pushed at once, use the whole hour's 250 submits, and not one more?
+"""Do 300 small tables, pushed at once, use all 250 submits of the hour, and not one more?
 
-The real engine in virtual time: pushes, limiter, quota ledger and journal are what ships, and two hours pass in seconds. The platform is
-in memory and knows nothing of them: it has a clock of its own, tells it as whole seconds like a `Date` header, answers after 20 to 80 ms,
-and judges each submit as it arrives with the emulator's count of the quota: 10 in any second, 250 in a UTC hour, else 429.
+The real engine runs in virtual time: pushes, limiter, quota ledger and journal are the shipped ones, and two hours pass in seconds. The
+platform is in memory and independent of them. It has its own clock, reports it in whole seconds like a `Date` header, responds after 20 to
+80 ms, and checks each submit on arrival with the emulator's quota, 10 in any second and 250 in a UTC hour. It rejects all others with 429.
 
-Sides, each `--tables` CSV files of `--rows` rows:
-  burst     one engine, begun ten minutes past a full hour
-  engines   four engines on one ledger, as four processes of a host would have
-  boundary  one engine, begun 20 s before a full hour: the first hour ends before its quota does
+Sides, each with `--tables` CSV files of `--rows` rows:
+  burst     one engine, started ten minutes past a full hour
+  engines   four engines that share one ledger, as four processes on one host would
+  boundary  one engine, started 20 s before a full hour, so that the first hour ends before its quota is used up
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ MAX_SKEW_SECONDS = 20.0
 
 
 class Platform:
-    """What all engines push into: jobs, and the quota by a clock of its own.
+    """The platform that all engines push to: its jobs, and the quota by its own clock.
 
     Attributes:
-        jobs: By id.
-        submitted_at: When a job was submitted, by its clock.
-        arrivals: When submits came (its clock), refused ones included.
-        refused: How many of them were answered with 429.
+        jobs: The jobs by id.
+        submitted_at: When each job was submitted, by the platform's clock.
+        arrivals: When submits arrived, by the platform's clock, including rejected ones.
+        refused: The number of submits that were rejected with 429.
     """
 
     def __init__(self, clock: VirtualClock, rng: random.Random) -> None:
@@ -75,11 +75,11 @@ class Platform:
         self.refused = 0
 
     def now(self) -> float:
-        """Its clock."""
+        """Return the time by the platform's clock."""
         return self._clock.now() + self._skew
 
     def judge_submit(self) -> None:
-        """Refuse a submit that arrives now, if the quota is spent."""
+        """Reject a submit that arrives now if the quota is used up. Raises RateLimitedError."""
         self.arrivals.append(self.now())
         if not self._quota.admit().granted:
             self.refused += 1
@@ -87,7 +87,7 @@ class Platform:
 
 
 class Connection(MemoryDestination):
-    """One engine's way to the platform; its answers tell this engine the platform's time."""
+    """One engine's connection to the platform; each response gives this engine the platform's time."""
 
     def __init__(self, platform: Platform, clock: VirtualClock, observe: Callable[[float, float], None]) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Connection(MemoryDestination):
 
 
 class _InlineJournal:
-    """The journal's file without its thread, which virtual time would not wait for."""
+    """The journal's file without its thread, because virtual time does not wait for threads."""
 
     def __init__(self, path: Path) -> None:
         self._file = JournalFile(path)
@@ -141,7 +141,7 @@ class _InlineJournal:
 
 
 class _InlineWorkers:
-    """Threads, without threads."""
+    """Workers that run their functions on the event loop, without threads."""
 
     async def read(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         await asyncio.sleep(0.002)
@@ -150,7 +150,7 @@ class _InlineWorkers:
     encode = read
 
     async def aclose(self) -> None:
-        """None to end."""
+        """Do nothing; there are no threads to end."""
 
 
 async def _inline(function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -158,7 +158,7 @@ async def _inline(function: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 
 def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: Path, stack: Any) -> Shared:
-    """What the pushes of one engine share; `state` is the folder that the engines of one host share."""
+    """Return what the pushes of one engine share. `state` is the folder that the engines of one host share."""
     ledger = stack.enter_context(contextlib.closing(SqliteLedger(state / "quota.sqlite3")))
     journal: Any = stack.enter_context(contextlib.closing(_InlineJournal(state / "journal.sqlite3")))
     server_clock = ServerClock(clock)
@@ -188,7 +188,7 @@ def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: 
     )
 
 
-def _night(job: dict[str, Any], *, engines: int, begin: float) -> dict[str, Any]:
+def _simulate(job: dict[str, Any], *, engines: int, begin: float) -> dict[str, Any]:
     """Push all tables at once, in virtual time."""
     state = Path(job["folder"], uuid.uuid4().hex)
     state.mkdir()
@@ -203,7 +203,7 @@ async def _push_all(
     with contextlib.ExitStack() as stack:
         local = VirtualClock(NOON)
         platform = Platform(local, rng)
-        local.epoch += begin - (platform.now() - NOON)  # so many seconds past the hour, by the platform's clock
+        local.epoch += begin - (platform.now() - NOON)  # `begin` seconds past the hour, by the platform's clock
         shared = [_engine(platform, local, rng, state, stack) for _ in range(engines)]
         runs = [
             PushRun(
@@ -216,7 +216,7 @@ async def _push_all(
         with Meter() as meter:
             receipts = await asyncio.gather(*(run.run() for run in runs))
     if any(receipt.status != "DONE" or receipt.rows != job["rows"] for receipt in receipts):
-        raise SystemExit("not every table is whole")
+        raise SystemExit("not every table is complete")
     return _judge(platform, begin) | {"tables": len(receipts), "seconds": meter.seconds}
 
 
@@ -239,18 +239,18 @@ def _judge(platform: Platform, begin: float) -> dict[str, Any]:
 
 
 def burst(job: dict[str, Any]) -> dict[str, Any]:
-    """One engine."""
-    return _night(job, engines=1, begin=BEGIN_SECONDS["burst"])
+    """Push with one engine, ten minutes past a full hour."""
+    return _simulate(job, engines=1, begin=BEGIN_SECONDS["burst"])
 
 
 def engines(job: dict[str, Any]) -> dict[str, Any]:
-    """Four on one ledger."""
-    return _night(job, engines=4, begin=BEGIN_SECONDS["engines"])
+    """Push with four engines that share one ledger."""
+    return _simulate(job, engines=4, begin=BEGIN_SECONDS["engines"])
 
 
 def boundary(job: dict[str, Any]) -> dict[str, Any]:
-    """Just before a full hour."""
-    return _night(job, engines=1, begin=BEGIN_SECONDS["boundary"])
+    """Push with one engine, 20 s before a full hour."""
+    return _simulate(job, engines=1, begin=BEGIN_SECONDS["boundary"])
 
 
 SIDES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -261,7 +261,7 @@ SIDES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """All in turn, each time with other latencies and another clock of the platform."""
+    """Run all sides in turn, each time with other latencies and another clock of the platform."""
     files = folder / "tables"
     files.mkdir()
     for number in range(args.tables):
@@ -295,7 +295,7 @@ if __name__ == "__main__":
             __doc__,
             rows=50,
             tables={"type": int, "default": 300},
-            sides={"default": ",".join(SIDES), "help": "some of them, with commas"},
+            sides={"default": ",".join(SIDES), "help": "the sides to run, separated by commas"},
         ),
         SIDES,
         main,

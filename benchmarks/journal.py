@@ -1,18 +1,18 @@
-"""What does the journal cost: in a push, and per durable fact?
+"""What does the journal cost, in a push and per durable fact?
 
-While one part of a push waits for the journal, others work: the reader, the encoders, other uploads. So a wait by itself is no cost. What
-counts is the time in which some call of the journal was waited for and nothing else of the push was under way (no call of the reader or
-of an encoder, no upload), and besides it the CPU time of the journal's thread, which the others might have used: `journal_share`.
-`waited_share` is the bound above that: some call was waited for, whatever else was under way.
+While one part of a push waits for the journal, others work: the reader, the encoders, other uploads. So a wait alone is not a cost.
+`journal_share` counts the time during which a journal call was pending and nothing else of the push was under way (no call of the reader or
+of an encoder, no upload). It adds the CPU time of the journal's thread while others were under way, which they could have used.
+`waited_share` is the upper bound: the time during which a journal call was pending, whatever else was under way.
 
 Sides:
   push        a push of `--rows` rows
-  small_push  the same of a hundredth of them
-  in_memory   as `push`, the journal in memory: no thread, no disk. `push_over_in_memory` is what a clock on the wall sees of the journal,
-              as far as the noise of a machine lets it see one percent
+  small_push  a push of a hundredth of the rows
+  in_memory   as `push`, with the journal in memory: no thread, no disk. `push_over_in_memory` is the journal's cost in wall time,
+              as far as the machine's noise allows one to measure one percent
   alone       facts recorded one after the other
-  together    the same by four tasks at once, which share disk flushes
-  fdatasync   4 KiB written and flushed: the least that a durable fact can cost on this disk
+  together    facts recorded by four concurrent tasks, which share disk flushes
+  fdatasync   4 KiB written and flushed: the minimum cost of a durable fact on this disk
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ TASKS = 4
 
 
 class _Watch:
-    """Who is under way in a push, from moment to moment.
+    """A record of which parts of a push are under way, over time.
 
     Attributes:
-        calls: Of the journal, waited for.
-        waited_seconds: At least one call was waited for.
-        idle_seconds: And nothing else was under way.
-        busy_cpu_seconds: CPU time of the journal's thread while something else was.
+        calls: Number of journal calls.
+        waited_seconds: Time during which at least one journal call was pending.
+        idle_seconds: The part of `waited_seconds` during which nothing else was under way.
+        busy_cpu_seconds: CPU time of the journal's thread while something else was under way.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -83,7 +83,7 @@ class _Watch:
 
 
 class _MemoryJournal:
-    """The journal's calls without its thread, transactions and disk."""
+    """A journal with the real one's calls, but without its thread, transactions and disk."""
 
     def __init__(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ class _MemoryJournal:
         self._file._prepare()  # noqa: SLF001
 
     async def do(self, call: Any) -> Any:
-        """At once."""
+        """Run the call at once."""
         return call(self._file)
 
     read = do
@@ -125,17 +125,17 @@ async def _push(job: dict[str, Any], *, is_in_memory: bool) -> dict[str, Any]:
 
 
 def push(job: dict[str, Any]) -> dict[str, Any]:
-    """The journal inside a push."""
+    """Measure the journal in a push."""
     return asyncio.run(_push(job, is_in_memory=False))
 
 
 def small_push(job: dict[str, Any]) -> dict[str, Any]:
-    """The journal inside a small one."""
+    """Measure the journal in a small push."""
     return asyncio.run(_push(job | {"csv": job["small_csv"]}, is_in_memory=False))
 
 
 def in_memory(job: dict[str, Any]) -> dict[str, Any]:
-    """The same push without the journal's thread and disk."""
+    """Measure the same push without the journal's thread and disk."""
     return asyncio.run(_push(job, is_in_memory=True))
 
 
@@ -168,17 +168,17 @@ def _latencies(seconds: list[float]) -> dict[str, float]:
 
 
 def alone(job: dict[str, Any]) -> dict[str, Any]:
-    """One after the other."""
+    """Record facts one after the other."""
     return asyncio.run(_record(job, 1))
 
 
 def together(job: dict[str, Any]) -> dict[str, Any]:
-    """Four at once."""
+    """Record facts by four concurrent tasks."""
     return asyncio.run(_record(job, TASKS))
 
 
 def fdatasync(job: dict[str, Any]) -> dict[str, Any]:
-    """The floor."""
+    """Measure the minimum: write and flush 4 KiB."""
     return _latencies(harness.flush_seconds(Path(job["folder"]), job["facts"]))
 
 
@@ -193,7 +193,7 @@ SIDES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """All in turn."""
+    """Run all sides in turn."""
     csv, small_csv = folder / "events.csv", folder / "small.csv"
     nbytes = harness.write_event_log(csv, args.rows)
     harness.write_event_log(small_csv, max(args.rows // 100, 1))

@@ -1,12 +1,12 @@
-"""Is the quota ledger exact under eight processes, and what does a grant cost?
+"""Is the quota ledger exact with eight processes, and what does a grant cost?
 
-Ways of asking, each by 8 processes on one file that they make at the same moment, and two floors:
-  hammering   `--rows` tries per process, as fast as they go, at one hour with 250 submits: exactly 250 are granted
-  per_second  the same at a hundred times the speed of time, under the quota of 10 a second: never more than 10 in any second
-  paced       all 8 ask at one moment every 50 ms, under the quota of 10 a second: as real ones ask, only far more often
-  granted     the same, and each is granted: 160 durable grants a second, 16 times what the quota allows
-  flushed     8 processes write 4 KiB each into one file and flush it, at one moment every 50 ms: the floor of `granted`
-  fdatasync   one process: 4 KiB written and flushed, the least that a durable grant can cost on this disk
+Four patterns of requests, each by 8 processes on one file that they create at the same time, and two minimums:
+  hammering   `--rows` requests per process as fast as possible, in one hour with 250 submits: exactly 250 are granted
+  per_second  the same with time running a hundred times as fast, under the quota of 10 per second: never more than 10 in any second
+  paced       all 8 request at the same time every 50 ms, under the quota of 10 per second: like real processes, but far more often
+  granted     as `paced`, but every request is granted: 160 durable grants per second, 16 times what the quota allows
+  flushed     8 processes each write 4 KiB into one file and flush it, at the same time every 50 ms: the minimum for `granted`
+  fdatasync   one process: 4 KiB written and flushed, the minimum cost of a durable grant on this disk
 """
 
 from __future__ import annotations
@@ -26,95 +26,95 @@ from pushengine.quota.ledger import SqliteLedger
 PROCESSES = 8
 HOUR_QUOTA = 250
 MID_HOUR = 1_750_001_400.0
-PACE_SECONDS = 0.05
+INTERVAL_SECONDS = 0.05
 PACED_TRIES = 100
 SPEED = 100.0
-Ask = tuple[float, float, bool]
+Request = tuple[float, float, bool]
 
 
-def _ask_or_tell(*args: Any) -> None:
-    """One process; a failure must not leave the others waiting for its answer."""
+def _request_or_fail(*args: Any) -> None:
+    """Run one process. After a failure, it still puts an empty result, so that the parent does not wait for it."""
     try:
-        _ask(*args)
+        _request_grants(*args)
     except BaseException:
         args[-1].put([])
         raise
 
 
-def _ask(path: Path, way: str, tries: int, start: Any, answers: Any) -> None:
-    """One process: (server time, seconds, granted) of each try."""
+def _request_grants(path: Path, pattern: str, tries: int, start: Any, results: Any) -> None:
+    """Run one process; put (server time, seconds, granted) of each request."""
     start.wait()
     ledger = SqliteLedger(
         path,
-        submits_per_second=10**9 if way in {"hammering", "granted"} else 10,
-        submits_per_hour=10**6 if way == "granted" else HOUR_QUOTA,
+        submits_per_second=10**9 if pattern in {"hammering", "granted"} else 10,
+        submits_per_hour=10**6 if pattern == "granted" else HOUR_QUOTA,
     )
-    asks: list[Ask] = []
+    requests: list[Request] = []
     start.wait()
-    started = start.moment.value
+    started = start.started_at.value
     for turn in range(tries):
-        if way in {"paced", "granted"}:
-            time.sleep(max(0.0, started + turn * PACE_SECONDS - time.monotonic()))
+        if pattern in {"paced", "granted"}:
+            time.sleep(max(0.0, started + turn * INTERVAL_SECONDS - time.monotonic()))
         while True:
-            elapsed = time.monotonic() - start.moment.value
-            now = MID_HOUR + elapsed * (SPEED if way == "per_second" else 1.0)
+            elapsed = time.monotonic() - start.started_at.value
+            now = MID_HOUR + elapsed * (SPEED if pattern == "per_second" else 1.0)
             at = time.perf_counter()
             grant = ledger.reserve("team", now)
-            asks.append((now, time.perf_counter() - at, grant.granted))
-            if way in {"per_second", "paced"} or grant.granted or grant.reason != "second":
-                break  # else another process was granted a later moment while this one waited for the file
+            requests.append((now, time.perf_counter() - at, grant.granted))
+            if pattern in {"per_second", "paced"} or grant.granted or grant.reason != "second":
+                break  # otherwise another process got a grant with a later time while this one waited for the file
     ledger.close()
-    answers.put(asks)
+    results.put(requests)
 
 
 class _Start:
-    """Lets all processes set off at one moment."""
+    """A barrier that starts all processes at the same time."""
 
     def __init__(self, context: Any) -> None:
-        self.moment = context.Value("d", 0.0)
+        self.started_at = context.Value("d", 0.0)
         self._barrier = context.Barrier(PROCESSES)
 
     def wait(self) -> None:
         if self._barrier.wait(30) == 0:
-            self.moment.value = time.monotonic()
+            self.started_at.value = time.monotonic()
         self._barrier.wait(30)
 
 
-def _flush(path: Path, _way: str, tries: int, start: Any, answers: Any) -> None:
-    """One process of the floor."""
-    asks: list[Ask] = []
+def _flush(path: Path, _pattern: str, tries: int, start: Any, results: Any) -> None:
+    """Run one process of the side `flushed`."""
+    requests: list[Request] = []
     with path.open("ab", buffering=0) as file:
         for _ in range(2):
             start.wait()
-        started = start.moment.value
+        started = start.started_at.value
         for turn in range(tries):
-            time.sleep(max(0.0, started + turn * PACE_SECONDS - time.monotonic()))
+            time.sleep(max(0.0, started + turn * INTERVAL_SECONDS - time.monotonic()))
             at = time.perf_counter()
             file.write(b"x" * 4096)
             os.fdatasync(file.fileno())
-            asks.append((0.0, time.perf_counter() - at, True))
-    answers.put(asks)
+            requests.append((0.0, time.perf_counter() - at, True))
+    results.put(requests)
 
 
-def _together(way: str, tries: int) -> dict[str, Any]:
+def _together(pattern: str, tries: int) -> dict[str, Any]:
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
-        start, answers = _Start(context), context.SimpleQueue()
-        args = (Path(folder, "quota.sqlite3"), way, tries, start, answers)
-        target = _flush if way == "flushed" else _ask_or_tell
+        start, results = _Start(context), context.SimpleQueue()
+        args = (Path(folder, "quota.sqlite3"), pattern, tries, start, results)
+        target = _flush if pattern == "flushed" else _request_or_fail
         workers = [context.Process(target=target, args=args) for _ in range(PROCESSES)]
         for worker in workers:
             worker.start()
-        asked = [answers.get() for _ in workers]
+        per_process = [results.get() for _ in workers]
         for worker in workers:
             worker.join()
-    if not all(asked):
+    if not all(per_process):
         raise SystemExit("a process failed")
-    asks = [ask for one in asked for ask in one]
-    granted = sorted(now for now, _, is_granted in asks if is_granted)
-    return _latencies([seconds for _, seconds, _ in asks]) | {
-        "grant_p99_ms": _ms([seconds for _, seconds, is_granted in asks if is_granted], 0.99),
-        "tries": len(asks),
+    requests = [request for one in per_process for request in one]
+    granted = sorted(now for now, _, is_granted in requests if is_granted)
+    return _latencies([seconds for _, seconds, _ in requests]) | {
+        "grant_p99_ms": _ms([seconds for _, seconds, is_granted in requests if is_granted], 0.99),
+        "tries": len(requests),
         "granted": len(granted),
         "most_in_any_second": max(sum(at <= other < at + 1.0 for other in granted) for at in granted),
     }
@@ -129,32 +129,32 @@ def _ms(seconds: list[float], share: float) -> float:
 
 
 def hammering(job: dict[str, Any]) -> dict[str, Any]:
-    """As fast as they go."""
+    """Request as fast as possible, under the quota per hour."""
     return _together("hammering", job["tries"])
 
 
 def per_second(job: dict[str, Any]) -> dict[str, Any]:
-    """Under the quota of the second."""
+    """Request as fast as possible, under the quota per second."""
     return _together("per_second", job["tries"])
 
 
 def paced(job: dict[str, Any]) -> dict[str, Any]:
-    """At one moment, again and again, under the quota of the second."""
+    """Request at the same time every 50 ms, under the quota per second."""
     return _together("paced", min(job["tries"], PACED_TRIES))
 
 
 def granted(job: dict[str, Any]) -> dict[str, Any]:
-    """At one moment, again and again, and all are granted."""
+    """Request at the same time every 50 ms; every request is granted."""
     return _together("granted", min(job["tries"], PACED_TRIES))
 
 
 def flushed(job: dict[str, Any]) -> dict[str, Any]:
-    """The floor of eight at once."""
+    """Measure the minimum for eight processes: write and flush 4 KiB at the same time."""
     return _together("flushed", min(job["tries"], PACED_TRIES))
 
 
 def fdatasync(job: dict[str, Any]) -> dict[str, Any]:
-    """The floor."""
+    """Measure the minimum for one process: write and flush 4 KiB."""
     with tempfile.TemporaryDirectory() as folder:
         return _latencies(harness.flush_seconds(Path(folder), job["tries"]))
 
@@ -170,7 +170,7 @@ SIDES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def main(args: Any, _folder: Path) -> dict[str, Any]:
-    """All in turn."""
+    """Run all sides in turn."""
     runs = harness.interleaved(tuple(SIDES), args.repeat, lambda name: harness.side(name, tries=args.rows))
     expected = min(HOUR_QUOTA, PROCESSES * args.rows)
     return {

@@ -1,16 +1,16 @@
-"""Does adaptive concurrency fill a link, and as well as the best fixed number of uploads?
+"""Does adaptive concurrency fill a link as well as the best fixed number of uploads does?
 
-The link: `--link-mb-per-second` in all, `--mb-per-second` per connection, `--rtt-seconds` of round trip, made by the sink. One push of one
-table at a time, of `--mb` MB. Rows are one batch of numbers by chance, again and again: Parquet keeps their size, so a chunk costs little
-to encode beside its time on the link, and memory is flat whatever `--mb` is.
+The sink simulates the link: `--link-mb-per-second` in total, `--mb-per-second` per connection, `--rtt-seconds` of round trip. Each run pushes
+one table of `--mb` MB. The rows are one batch of random numbers, repeated. Parquet cannot make them smaller, so encoding a chunk takes little
+time compared with sending it, and memory stays constant whatever `--mb` is.
 
 Sides:
-  adaptive   the engine as it comes
-  fixed_N    the same with min_uploads = max_uploads = N, for each of `--fixed`
+  adaptive   the engine with its defaults
+  fixed_N    the engine with min_uploads = max_uploads = N, for each N of `--fixed`
 
-`mb_per_second` is of acknowledged payload, from the first upload to the last answer; `steady_mb_per_second` the same without the first
-`--ramp-seconds` and without the end, where the last uploads leave connections idle. An upload counts evenly over its own time. `--rows` is
-the number of rows in a chunk (8 bytes each).
+`mb_per_second` is the rate of acknowledged payload from the first upload to the last response. `steady_mb_per_second` is the same without the
+first `--ramp-seconds` and without the end, when connections are idle after the last uploads. Each upload's bytes are spread evenly over its
+duration. `--rows` is the number of values in a chunk (8 bytes each).
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ SETTINGS: dict[str, Any] = {"sample_bytes": 1024 * 1024, "compression": "NONE"}
 
 
 class _Uploads:
-    """An event sink that remembers when each chunk was on the link, and the limits."""
+    """An event sink that records when each chunk was uploaded, and the concurrency limits."""
 
     def __init__(self) -> None:
         import time
 
         self._now = time.perf_counter
-        self._began: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self.spans: list[tuple[float, float, int]] = []
         self.limits: list[tuple[float, int, str]] = []
 
     def emit(self, event: Any) -> None:
         now = self._now()
         if event.name == "upload_started":
-            self._began.setdefault(event.chunk_id, now)
+            self._started.setdefault(event.chunk_id, now)
         elif event.name == "chunk_uploaded":
-            self.spans.append((self._began[event.chunk_id], now, event.payload_bytes))
+            self.spans.append((self._started[event.chunk_id], now, event.payload_bytes))
         elif event.name == "concurrency_changed":
             self.limits.append((now, event.after, event.reason))
 
@@ -56,7 +56,7 @@ class _Uploads:
         return min(started for started, _, _ in self.spans)
 
     def mb_per_second(self, after: float, until: float) -> float:
-        """Of acknowledged uploads, between two moments."""
+        """Return the rate of acknowledged uploads between two points in time."""
         nbytes = sum(
             size * max(min(ended, until) - max(started, after), 0.0) / (ended - started)
             for started, ended, size in self.spans
@@ -65,9 +65,9 @@ class _Uploads:
 
     def mean_limit(self, start: int, after: float, until: float) -> float:
         total, limit, at = 0.0, start, self.start
-        for moment, following, _ in [*self.limits, (until, 0, "")]:
-            total += limit * max(min(moment, until) - max(at, after), 0.0)
-            limit, at = following, moment
+        for changed_at, following, _ in [*self.limits, (until, 0, "")]:
+            total += limit * max(min(changed_at, until) - max(at, after), 0.0)
+            limit, at = following, changed_at
         return total / max(until - after, 1e-9)
 
 
@@ -89,12 +89,12 @@ async def _push(job: dict[str, Any]) -> tuple[_Uploads, Meter, Any]:
         with Meter() as meter:
             receipt = await engine.push(_same_rows(batch, times), table="NUMBERS", schema=batch.schema)
     if (receipt.status, receipt.rows) != ("DONE", times * batch.num_rows):
-        raise SystemExit(f"the push is not what was asked for: {receipt}")
+        raise SystemExit(f"the push does not match the request: {receipt}")
     return uploads, meter, receipt
 
 
 def push(job: dict[str, Any]) -> dict[str, Any]:
-    """One push over the link."""
+    """Push once over the link."""
     uploads, meter, receipt = asyncio.run(_push(job))
     end = max(ended for _, ended, _ in uploads.spans)
     tail = statistics.median(ended - started for started, ended, _ in uploads.spans)
@@ -116,7 +116,7 @@ def push(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """All sides over the same link."""
+    """Run all sides over the same link."""
     link = {name: getattr(args, name) for name in ("rtt_seconds", "mb_per_second", "link_mb_per_second")}
     fixed = [int(number) for number in args.fixed.split(",")]
     sides: dict[str, dict[str, int]] = {"adaptive": {}} | {
@@ -153,7 +153,7 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
 
 
 def _share(settings: dict[str, int], link: dict[str, float]) -> float:
-    """A few connections are given less to send, so that they take as long as the others: their rate does not depend on it."""
+    """Return a side's share of the data: few connections send less, to take as long as many. The amount does not affect their rate."""
     return min(settings.get("max_uploads", 32) * link["mb_per_second"] / link["link_mb_per_second"], 1.0)
 
 

@@ -1,10 +1,11 @@
-"""Does peak memory stay where it is when the input grows twenty-fold, and below the formula?
+"""Does peak memory stay constant when the input grows twenty-fold, and below the formula?
 
-The formula (docstring of `config.settings`): peak RSS <= base + max_memory_bytes, base about 150 MB. The base that is measured here is
+The formula (docstring of `config.settings`) is: peak RSS <= base + max_memory_bytes, with a base of about 150 MB. The base measured here is
 the RSS of a process with an open engine before its first push.
 
-The same push of `--rows` / 20 and of `--rows` rows (half a gigabyte and ten of them), over links of `--mb-per-second` each: slow enough that
-payloads wait and the budget is what bounds them. `default` are the engine's defaults; `small` is a budget that both inputs fill.
+The same push runs with `--rows` / 20 rows and with `--rows` rows (half a gigabyte and ten gigabytes). Each connection carries
+`--mb-per-second`, which is slow enough that payloads wait and the budget limits them. `default` means the engine's defaults; `small` is a
+budget that both inputs fill.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ async def _push(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def push(job: dict[str, Any]) -> dict[str, Any]:
-    """One push in a process of its own."""
+    """Push once in its own process."""
     return asyncio.run(_push(job))
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """Both sizes under both budgets."""
+    """Run both sizes with both budgets."""
     files = {"part": folder / "part.csv", "whole": folder / "whole.csv"}
     sizes = {
         name: harness.write_event_log(path, args.rows if name == "whole" else max(args.rows // 20, 1))
@@ -85,7 +86,7 @@ if __name__ == "__main__":
             __doc__,
             rows=75_000_000,
             mb_per_second={"type": float, "default": 10.0},
-            budgets={"default": ",".join(BUDGETS), "help": "which of them, with commas"},
+            budgets={"default": ",".join(BUDGETS), "help": "the budgets to run, separated by commas"},
         ),
         {"push": push},
         main,

@@ -1,17 +1,17 @@
-"""How fast does a Parquet file that the platform takes as it is get there, against its bytes alone, and against decoding and encoding it?
+"""How fast is the passthrough of a Parquet file, compared with uploading its bytes alone and with decoding and encoding it?
 
-Sides, all over TLS and with as many uploads at once:
-  as_it_is  `PushEngine.push()`, journal, checksums and checks of values on; its time ends with the answer to the last chunk
-  raw       the same bytes, cut the same way, from memory through the client alone
-  decoded   as_it_is with every value that needs a check decoded, instead of looked at in its raw page first (`parquet/page_checks.py`)
+Sides, all over TLS and with the same number of concurrent uploads:
+  as_it_is  `PushEngine.push()` with journal, checksums and value checks; its time ends with the response to the last chunk
+  raw       the same bytes, cut the same way, sent from memory through the client alone
+  decoded   as `as_it_is`, but every value that needs a check is decoded instead of first checked in its raw page (`parquet/page_checks.py`)
   encoded   the same push with `parquet_as_it_is=false`
 and without any upload, on one thread:
-  cut       the file becomes payloads, every value that needs it checked
-  recode    the file is decoded and encoded with the same settings, nothing checked
+  cut       the file is cut into payloads, and every value that needs a check is checked
+  recode    the file is decoded and encoded with the same settings, without checks
 
-The files: `log` is the event log of `harness.py`, a third of whose bytes are texts that differ in every row; `erp` is a wide table of codes,
-amounts and dates, as an ERP system has them, with few different texts. Both are written by pyarrow with its defaults, but for INT96.
-`is_equal` is true if pyarrow and DuckDB read in the pieces what they read in the source.
+The files: `log` is the event log of `harness.py`, a third of whose bytes are texts that differ in every row. `erp` is a wide table of codes,
+amounts and dates, as in an ERP system, with few distinct texts. pyarrow writes both with its defaults, except for INT96 timestamps.
+`is_equal` is true if pyarrow and DuckDB read the same rows from the payloads as from the source.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def _push(job: dict[str, Any], *, as_it_is: bool) -> dict[str, Any]:
     sink = harness.LastAcknowledgement()
     settings = job.get("settings", {}) | {"parquet_as_it_is": as_it_is}
     async with harness.engine(job, sinks=[sink], **settings) as engine:
-        # The first connection and imports are set-up; a team's first push also finds out which checksum the platform tells.
+        # The first connection and imports are set-up. A team's first push also determines which checksum the platform uses.
         first = Path(job["file"]).with_name("first.parquet")
         pq.write_table(pa.table({"A": [1]}), first)
         await engine.push(first, table="FIRST")
@@ -47,7 +47,7 @@ async def _push(job: dict[str, Any], *, as_it_is: bool) -> dict[str, Any]:
         with Meter() as meter:
             receipt = await engine.push(job["file"], table="T")
     if (receipt.status, receipt.rows, receipt.verified) != ("DONE", job["rows"], job["verified"]):
-        raise SystemExit(f"the push is not what was asked for: {receipt}")
+        raise SystemExit(f"the push does not match the request: {receipt}")
     nbytes, seconds = job["nbytes"], sink.at - start
     return meter.figures(nbytes) | {
         "seconds": seconds,
@@ -59,25 +59,25 @@ async def _push(job: dict[str, Any], *, as_it_is: bool) -> dict[str, Any]:
 
 
 def as_it_is(job: dict[str, Any]) -> dict[str, Any]:
-    """The engine."""
+    """Push the file unchanged with the engine."""
     return asyncio.run(_push(job, as_it_is=True))
 
 
 def decoded(job: dict[str, Any]) -> dict[str, Any]:
-    """The engine without its checks on raw pages: what they are worth."""
+    """Push the file without the checks on raw pages, to measure what those save."""
     with mock.patch("pushengine.parquet.value_checks._Check._passes_page_checks", return_value=False):
         return asyncio.run(_push(job, as_it_is=True))
 
 
 def encoded(job: dict[str, Any]) -> dict[str, Any]:
-    """The engine, as it was before."""
+    """Push the file decoded and encoded again."""
     return asyncio.run(_push(job, as_it_is=False))
 
 
 def raw(job: dict[str, Any]) -> dict[str, Any]:
-    """The bytes alone."""
+    """Upload the bytes alone, from memory."""
     payloads = [
-        memoryview(b"".join(_bytes_of(part) for part in parts.parts)) for _, parts in _pieces(Path(job["file"]))
+        memoryview(b"".join(_bytes_of(part) for part in parts.parts)) for _, parts in _cut_file(Path(job["file"]))
     ]
     meter = asyncio.run(_upload_all(job, payloads))
     return meter.figures(sum(payload.nbytes for payload in payloads)) | {"chunks": len(payloads)}
@@ -90,14 +90,14 @@ async def _upload_all(job: dict[str, Any], payloads: list[memoryview]) -> Meter:
 
     settings = EngineSettings(ca_file=job["ca_file"], **job.get("settings", {}))
     client = DataPushClient(job["url"], "pool", UserApiKey("key"), settings=settings)
-    made = await client.create_job(Target("T"), [TableColumn("A", "INTEGER")])
+    created = await client.create_job(Target("T"), [TableColumn("A", "INTEGER")])
     await client.list_jobs()
     waiting = list(enumerate(payloads))
 
     async def send() -> None:
         while waiting:
             number, data = waiting.pop(0)
-            await client.upload_chunk(made.id, Payload(f"{number:06d}", data, 1, (number, number + 1), {}), "UPSERT")
+            await client.upload_chunk(created.id, Payload(f"{number:06d}", data, 1, (number, number + 1), {}), "UPSERT")
 
     with Meter() as meter:
         await asyncio.gather(*(send() for _ in range(settings.max_uploads)))
@@ -106,7 +106,7 @@ async def _upload_all(job: dict[str, Any], payloads: list[memoryview]) -> Meter:
 
 
 def cut(job: dict[str, Any]) -> dict[str, Any]:
-    """Payloads without an upload."""
+    """Cut and check the payloads without an upload."""
     from pushengine import EngineSettings
     from pushengine.parquet.slices import checked_payload
     from pushengine.runtime.files import LocalFileSystem
@@ -120,13 +120,13 @@ def cut(job: dict[str, Any]) -> dict[str, Any]:
         inference.observe(batch)
     schema = inference.infer_schema()
     with Meter() as meter:
-        for piece in source.passthrough_blocks(schema):
-            checked_payload("000000", piece, schema, digests=(), filesystem=filesystem)
+        for slice_ in source.passthrough_blocks(schema):
+            checked_payload("000000", slice_, schema, digests=(), filesystem=filesystem)
     return meter.figures(path.stat().st_size)
 
 
 def recode(job: dict[str, Any]) -> dict[str, Any]:
-    """What a plain tool would do."""
+    """Decode and encode the file, as a plain tool would."""
     path = Path(job["file"])
     pa.set_cpu_count(1)
     with Meter() as meter, pq.ParquetFile(path) as source:
@@ -140,11 +140,11 @@ def recode(job: dict[str, Any]) -> dict[str, Any]:
     return meter.figures(path.stat().st_size)
 
 
-# ------------------------------------------------------------------------------------------------------------------ pieces
+# ---------------------------------------------------------------------------------------------------------------- payloads
 
 
-def _pieces(path: Path) -> list[tuple[Any, Any]]:
-    """As the engine cuts it with its defaults: (piece, where its bytes are)."""
+def _cut_file(path: Path) -> list[tuple[Any, Any]]:
+    """Cut the file as the engine does with its defaults; return each slice with the location of its bytes."""
     from pushengine import EngineSettings
     from pushengine.parquet.eligibility import read_layouts
     from pushengine.parquet.slices import cut, parts_of
@@ -152,7 +152,7 @@ def _pieces(path: Path) -> list[tuple[Any, Any]]:
 
     settings = EngineSettings()
     layouts = read_layouts(LocalFileSystem().list(str(path)), LocalFileSystem(), settings)
-    return [(piece, parts_of(piece)) for piece in cut(layouts, settings.fitting_chunk_bytes)]
+    return [(slice_, parts_of(slice_)) for slice_ in cut(layouts, settings.fitting_chunk_bytes)]
 
 
 def _bytes_of(part: Any) -> bytes:
@@ -165,30 +165,30 @@ def _bytes_of(part: Any) -> bytes:
 
 
 def _is_equal(path: Path, folder: Path) -> bool:
-    """Whether two readers find the same rows in the pieces as in the source."""
+    """Return whether pyarrow and DuckDB read the same rows from the payloads as from the source."""
     import duckdb
 
     with tempfile.TemporaryDirectory(dir=folder) as place, pq.ParquetFile(path) as source:
-        for number, (piece, parts) in enumerate(_pieces(path)):
+        for number, (slice_, parts) in enumerate(_cut_file(path)):
             file = Path(place, f"{number:06d}.parquet")
             file.write_bytes(b"".join(map(_bytes_of, parts.parts)))
-            run = piece.runs[0]
+            run = slice_.runs[0]
             for index in range(run.first, run.end):
                 with pq.ParquetFile(file) as found:
                     if not found.read_row_group(index - run.first).equals(source.read_row_group(index)):
                         return False
         names = ", ".join(f'"{name}"' for name in source.schema_arrow.names)
-        question = f"select count(*), sum(hash({names})) from "
+        query = f"select count(*), sum(hash({names})) from "
         with duckdb.connect() as database:
-            answers = [database.execute(f"{question} '{what}'").fetchone() for what in (path, f"{place}/*.parquet")]
-    return answers[0] == answers[1]
+            results = [database.execute(f"{query} '{what}'").fetchone() for what in (path, f"{place}/*.parquet")]
+    return results[0] == results[1]
 
 
 # ------------------------------------------------------------------------------------------------------------------- input
 
 
 def _write(path: Path, kind: str, rows: int) -> int:
-    """A file of so many rows; from some millions on they begin again. Returns its size."""
+    """Write a file of this many rows and return its size. The rows repeat after `DISTINCT_ROWS`."""
     groups: list[pa.Table] = []
     for start in range(0, min(rows, DISTINCT_ROWS), ROW_GROUP_ROWS):
         parts = list(_parts(kind, start, min(start + ROW_GROUP_ROWS, rows)))
@@ -207,7 +207,7 @@ def _parts(kind: str, start: int, end: int) -> Iterator[pa.Table]:
 
 
 def _erp(start: int, rows: int) -> pa.Table:
-    """Forty columns of a made-up order table: keys, codes, names of people, amounts, dates, flags."""
+    """Return rows of a made-up order table with forty columns: keys, codes, amounts, dates and counts."""
     import numpy as np
 
     chance = np.random.default_rng(start)
@@ -232,7 +232,7 @@ def _erp(start: int, rows: int) -> pa.Table:
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """All sides in turn, for each kind of table."""
+    """Run all sides in turn, for each kind of table."""
     about: dict[str, Any] = {"ratios": {}, "figures": {}, "file_mb": {}, "is_equal": True}
     with harness.sink(
         folder, rtt_seconds=args.rtt_seconds, mb_per_second=args.mb_per_second, no_checksums=int(args.no_checksums)
@@ -275,12 +275,12 @@ if __name__ == "__main__":
             __doc__,
             rows=16_000_000,
             rtt_seconds={"type": float, "default": 0.0},
-            mb_per_second={"type": float, "default": 0.0, "help": "of each connection"},
+            mb_per_second={"type": float, "default": 0.0, "help": "rate of each connection"},
             no_checksums={
                 "action": "store_true",
-                "help": "the sink only counts: verified by count, and less work for its core",
+                "help": "the sink reports no checksums: pushes are verified by count, and the sink needs less CPU",
             },
-            kinds={"default": ",".join(KINDS), "help": "of tables"},
+            kinds={"default": ",".join(KINDS), "help": "the kinds of tables, separated by commas"},
             settings={"type": json.loads, "default": {}, "help": "engine settings to try, as JSON"},
         ),
         {"as_it_is": as_it_is, "raw": raw, "decoded": decoded, "encoded": encoded, "cut": cut, "recode": recode},

@@ -1,12 +1,12 @@
-"""The other end of the benchmarks: a TLS server that answers the API's calls minimally, counts bytes and takes md5 of each chunk.
+"""The receiving end of the benchmarks: a TLS server that gives minimal responses, counts bytes and computes the MD5 of each chunk.
 
-It costs as little as it can, since it shares the machine with what is measured: one blocking thread per connection, bytes received into
-one buffer and never joined. Told over stdin (`stats`), it says over stdout what it took since it was last asked, its own CPU included.
+It costs as little as possible, because it shares the machine with what is measured: one blocking thread per connection, and bytes are received
+into one buffer and never joined. On `stats` in stdin, it prints its counters since the last `stats` to stdout, including its own CPU time.
 
-Shaping, for links that are longer than a loopback:
-  --rtt-seconds          each answer is late by this; a new connection by two more (TCP and TLS)
-  --mb-per-second        each connection is read no faster than this
-  --link-mb-per-second   all connections together are read no faster than this
+Options that simulate links slower than loopback:
+  --rtt-seconds          delays each response by this time, and a new connection by twice this time (TCP and TLS)
+  --mb-per-second        limits how fast each connection is read
+  --link-mb-per-second   limits how fast all connections together are read
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PATH = re.compile(r"/[^/]+/api/v1/data-push/[^/]+/jobs/(?:([^/?]+)(/chunks(?:/(
 
 
 class State:
-    """Jobs and counters; one lock for all."""
+    """Jobs and counters, protected by one lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -41,8 +41,8 @@ class State:
         self.counts: Counter[str] = Counter()
         self._cpu = 0.0
 
-    def answer(self, method: str, path: str, digest: str | None) -> tuple[int, Any]:
-        """Do what a request says."""
+    def respond(self, method: str, path: str, digest: str | None) -> tuple[int, Any]:
+        """Process a request; return the status and the body of the response."""
         match = _PATH.match(path)
         if match is None:
             return 404, None
@@ -74,7 +74,7 @@ class State:
         return 200, {"id": job_id, "status": "NEW"}
 
     def take_stats(self) -> dict[str, float]:
-        """Counters since the last time."""
+        """Return the counters since the last call."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cpu = usage.ru_utime + usage.ru_stime
         with self.lock:
@@ -86,8 +86,8 @@ class State:
         return stats
 
 
-class Pace:
-    """Bytes at a rate; time in which nothing came is not saved up."""
+class RateLimit:
+    """A rate limit for bytes. Idle time is not saved up for later bytes."""
 
     def __init__(self, mb_per_second: float) -> None:
         self._rate = mb_per_second * MB
@@ -95,7 +95,7 @@ class Pace:
         self._free_at = 0.0
 
     def take(self, nbytes: int) -> float:
-        """Seconds to wait after these bytes."""
+        """Return the seconds to wait after these bytes."""
         if not self._rate:
             return 0.0
         now = time.monotonic()
@@ -107,29 +107,29 @@ class Pace:
 class Connection:
     """One client's connection, served until it closes."""
 
-    def __init__(self, sock: ssl.SSLSocket, state: State, link: Pace, args: argparse.Namespace) -> None:
+    def __init__(self, sock: ssl.SSLSocket, state: State, link: RateLimit, args: argparse.Namespace) -> None:
         self._sock = sock
         self._state = state
         self._args = args
         self._view = memoryview(bytearray(SHAPED_BUFFER_BYTES if is_shaped(args) else BUFFER_BYTES))
         self._left = memoryview(b"")
-        self._paces = (Pace(args.mb_per_second), link)
+        self._limits = (RateLimit(args.mb_per_second), link)
 
     def serve(self) -> None:
-        """Request after request."""
+        """Serve requests until the connection closes."""
         while (head := self._read_until(b"\r\n\r\n", BUFFER_BYTES)) is not None:
             lines = head.decode("latin-1").split("\r\n")
             method, path, _ = lines[0].split(" ")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
             digest = self._read_body(int(headers.get("content-length", 0)), headers.get("content-type", ""))
             time.sleep(self._args.rtt_seconds)
-            status, value = self._state.answer(method, path, digest)
+            status, value = self._state.respond(method, path, digest)
             body = b"" if value is None else json.dumps(value).encode()
             self._sock.sendall(b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
             self._state.counts["requests"] += 1
 
     def _read_body(self, length: int, content_type: str) -> str | None:
-        """Receive all of it; md5 of the one part of a multipart body."""
+        """Receive the whole body. Return the MD5 of the part of a multipart body; None without one or with `--no-checksums`."""
         _, _, boundary = content_type.partition("boundary=")
         if not boundary:
             while length:
@@ -150,7 +150,7 @@ class Connection:
         return None if self._args.no_checksums else digest.hexdigest()
 
     def _read_until(self, end: bytes, limit: int) -> bytes | None:
-        """Bytes before `end`, which is taken too; None at the end of the connection."""
+        """Return the bytes before `end` and consume `end` too; None at the end of the connection."""
         data = b""
         while (at := data.find(end)) < 0:
             piece = self._some(limit)
@@ -163,23 +163,25 @@ class Connection:
     def _some(self, limit: int) -> memoryview:
         if not self._left:
             self._left = self._view[: self._sock.recv_into(self._view)]
-            self._pace(len(self._left))
+            self._wait_for_rate(len(self._left))
         piece, self._left = self._left[:limit], self._left[limit:]
         return piece
 
-    def _pace(self, nbytes: int) -> None:
-        ahead = max(pace.take(nbytes) for pace in self._paces)
+    def _wait_for_rate(self, nbytes: int) -> None:
+        ahead = max(limit.take(nbytes) for limit in self._limits)
         if ahead > 0.005:
             time.sleep(ahead)
 
 
 def is_shaped(args: argparse.Namespace) -> bool:
-    """Whether bytes must not pile up in the buffers of this end."""
+    """Return whether a rate is limited, so that bytes must not accumulate in this end's buffers."""
     return bool(args.mb_per_second or args.link_mb_per_second)
 
 
-def serve(sock: socket.socket, context: ssl.SSLContext, state: State, link: Pace, args: argparse.Namespace) -> None:
-    """One connection, on its thread."""
+def serve(
+    sock: socket.socket, context: ssl.SSLContext, state: State, link: RateLimit, args: argparse.Namespace
+) -> None:
+    """Serve one connection on its thread."""
     state.counts["connections"] += 1
     with contextlib.suppress(OSError), sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -189,8 +191,8 @@ def serve(sock: socket.socket, context: ssl.SSLContext, state: State, link: Pace
 
 
 def accept(listener: socket.socket, context: ssl.SSLContext, state: State, args: argparse.Namespace) -> None:
-    """A thread for each connection, for ever."""
-    link = Pace(args.link_mb_per_second)
+    """Accept connections for ever, with a thread for each."""
+    link = RateLimit(args.link_mb_per_second)
     while True:
         sock, _ = listener.accept()
         threading.Thread(target=serve, args=(sock, context, state, link, args), daemon=True).start()
@@ -203,7 +205,7 @@ def main() -> None:
     parser.add_argument("--rtt-seconds", type=float, default=0.0)
     parser.add_argument("--mb-per-second", type=float, default=0.0)
     parser.add_argument("--link-mb-per-second", type=float, default=0.0)
-    parser.add_argument("--no-checksums", type=float, default=0, help="1: only count")
+    parser.add_argument("--no-checksums", type=float, default=0, help="1: report no checksums")
     args = parser.parse_args()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(args.certificate)

@@ -1,11 +1,11 @@
-"""What do many small files of one table cost, and how long does it take to start?
+"""What do many small files of one table cost, and how long does pushengine take to start?
 
 Sides:
-  files     `--files` CSV files of together `--rows` rows pushed as one table: one job, one submit
+  files     `--files` CSV files with `--rows` rows in total, pushed as one table: one job, one submit
   one_file  the same rows in one file
   help      `pushengine --help`
   import    `import pushengine`
-  python    an interpreter that does nothing: part of the two above
+  python    an interpreter that does nothing, which is part of `help` and `import`
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def _push(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def push(job: dict[str, Any]) -> dict[str, Any]:
-    """One table."""
+    """Push one table."""
     return asyncio.run(_push(job))
 
 
@@ -48,7 +48,7 @@ def _start(arguments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """All in turn."""
+    """Run all sides in turn."""
     many, one = folder / "many", folder / "one.csv"
     many.mkdir()
     share = args.rows // args.files

@@ -1,11 +1,12 @@
-"""Which chunk size and which dictionaries suit which kind of table? CPU of an encoder thread and bytes of payload, per GB of CSV.
+"""Which chunk size and which dictionaries suit which kind of table? Measures CPU time of an encoder thread and payload bytes, per GB of CSV.
 
 Kinds of table, all as CSV: `log` (the event log of the other benchmarks), `quoted` (the same with every text quoted), `wide` (an ERP extract
-of 120 columns: codes, amounts, dates, flags, mostly repeated or empty), `texts` (long free texts, each different), and any `--file`.
-Ratios are against the defaults, which are `chunk_16`.
+of 120 columns: codes, amounts, dates, flags, mostly repeated or empty), `texts` (long free texts, all different), and any `--file`.
+Ratios compare with the defaults, which are `chunk_16`.
 
-Variants: `chunk_N` has chunks of N MiB; at the default size, `all` and `none` write every string column with or without a dictionary instead
-of those that repeat, `statistics` writes statistics too, `zstd` compresses with ZSTD. `--rows` is the number of rows of `log`.
+Variants: `chunk_N` has chunks of N MiB. The others have the default size. `all` and `none` write every string column with or without a
+dictionary, while the default is a dictionary where values repeat. `statistics` also writes statistics. `zstd` compresses with ZSTD.
+`--rows` is the number of rows of `log`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ async def _inline(function: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 
 def encode(job: dict[str, Any]) -> dict[str, Any]:
-    """All chunks of one file on one thread; the reader's time does not count."""
+    """Encode all chunks of one file on one thread; the reader's time does not count."""
     from pushengine.config.settings import EngineSettings
     from pushengine.pipeline import encoding
     from pushengine.pipeline.chunking import Chunker
@@ -63,7 +64,7 @@ def encode(job: dict[str, Any]) -> dict[str, Any]:
             nbytes += chunk.nbytes
             chunks += 1
 
-    with _changed(variant):
+    with _writer_options(variant):
         asyncio.run(encode_all())
     return {
         "cpu_seconds_per_gb": cpu / (nbytes / 1e9),
@@ -73,8 +74,8 @@ def encode(job: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _changed(variant: str) -> Iterator[None]:
-    """Write Parquet in another way."""
+def _writer_options(variant: str) -> Iterator[None]:
+    """Change how Parquet is written, as the variant requires."""
     import pyarrow.parquet as pq
 
     original: Callable[..., Any] = pq.ParquetWriter
@@ -111,7 +112,7 @@ def _write_texts(path: Path, rows: int) -> None:
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """Every kind with every variant."""
+    """Run every kind of table with every variant."""
     files = {kind: folder / f"{kind}.csv" for kind in ("log", "quoted", "wide", "texts")}
     harness.write_event_log(files["log"], args.rows)
     harness.write_event_log(files["quoted"], args.rows, is_quoted=True)
@@ -139,7 +140,10 @@ if __name__ == "__main__":
         harness.arguments(
             __doc__,
             rows=600_000,
-            variants={"default": ",".join(VARIANTS), "help": "which of them, with commas; chunk_16 is always needed"},
+            variants={
+                "default": ",".join(VARIANTS),
+                "help": "the variants to run, separated by commas; must include chunk_16",
+            },
             file={"action": "append", "default": [], "help": "another CSV file to try"},
         ),
         {"encode": encode},

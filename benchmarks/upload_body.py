@@ -1,13 +1,14 @@
-"""What does the upload body cost over TLS, against blocking `ssl.sendall`, and does the event loop stay free meanwhile?
+"""What does the upload body cost over TLS, compared with blocking `ssl.sendall`, and is the event loop ever blocked?
 
-Sides, the client on core 0 and the sink on core 1 where there are two:
-  client    four payloads at once through `DataPushClient`, on one event loop
+Sides, with the client on core 0 and the sink on core 1 if there are two:
+  client    four concurrent payloads through `DataPushClient`, on one event loop
   sendall   the same bytes, one payload after the other, by one blocking `sendall` each
-  uvloop, aiofastnet   as `client`, on the event loop of these packages, each where it is installed
+  uvloop, aiofastnet   as `client`, on the event loop of these packages, if they are installed
 
-The loop's lag is how late a timer of 1 ms rings; beside it stands the lag of a loop with nothing to do, which is the machine's own.
-On a machine that others use too, both are mostly others' turns: `loop_busy_ms` is the loop's own part, its CPU time between two rings.
-The extra memory is the rise of peak RSS during the uploads, each payload being there before. `--rows` is the length of a payload in MiB.
+The loop's lag is how late a 1 ms timer fires. `idle_loop_lag_ms` is the lag of an idle loop, which the machine causes.
+On a machine with other load, both are mostly time given to other processes. `loop_busy_ms` is the loop's own part: its CPU time between two
+timer calls. The extra memory is the increase of peak RSS during the uploads; the payloads are in memory before. `--rows` is the size of a
+payload in MiB.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _pin(core: int) -> None:
 
 
 class _LagWatch:
-    """How late a timer rings, again and again."""
+    """A repeated timer that records how late it fires."""
 
     def __init__(self) -> None:
         self.lags_ms: list[float] = []
@@ -71,19 +72,20 @@ async def _upload_all(job: dict[str, Any], data: memoryview) -> tuple[Meter, _La
     await asyncio.sleep(0.5)
     idle.stop()
     client = DataPushClient(job["url"], "pool", UserApiKey("key"), settings=EngineSettings(ca_file=job["ca_file"]))
-    made = await client.create_job(Target("T"), [TableColumn("A", "INTEGER")])
-    await asyncio.gather(*(client.list_jobs() for _ in range(UPLOADS)))  # connections, as the other side has its own
+    created = await client.create_job(Target("T"), [TableColumn("A", "INTEGER")])
+    # Open the connections first, as the side `sendall` does.
+    await asyncio.gather(*(client.list_jobs() for _ in range(UPLOADS)))
     payloads = [Payload(f"{number:06d}", data, 1, (number, number + 1), {}) for number in range(UPLOADS)]
     watch = _LagWatch()
     with Meter() as meter:
-        await asyncio.gather(*(client.upload_chunk(made.id, payload, "UPSERT") for payload in payloads))
+        await asyncio.gather(*(client.upload_chunk(created.id, payload, "UPSERT") for payload in payloads))
     watch.stop()
     await client.aclose()
     return meter, watch, idle
 
 
 def client(job: dict[str, Any], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> dict[str, Any]:
-    """The engine's client."""
+    """Upload with the engine's client."""
     data = _payload(job)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         meter, watch, idle = runner.run(_upload_all(job, data))
@@ -96,21 +98,21 @@ def client(job: dict[str, Any], loop_factory: Callable[[], asyncio.AbstractEvent
 
 
 def uvloop(job: dict[str, Any]) -> dict[str, Any]:
-    """The same on uvloop."""
+    """Upload with the engine's client on uvloop."""
     import uvloop as package
 
     return client(job, package.new_event_loop)
 
 
 def aiofastnet(job: dict[str, Any]) -> dict[str, Any]:
-    """The same on a loop with the transports of aiofastnet."""
+    """Upload with the engine's client on a loop with the transports of aiofastnet."""
     import aiofastnet as package
 
     return client(job, package.loop_factory())
 
 
 def sendall(job: dict[str, Any]) -> dict[str, Any]:
-    """The floor."""
+    """Upload with blocking `sendall`, the minimum."""
     data = _payload(job)
     host, port = job["url"].removeprefix("https://").split(":")
     context = ssl.create_default_context(cafile=job["ca_file"])
@@ -128,9 +130,9 @@ def sendall(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
-    """Both in turn."""
+    """Run all sides in turn."""
     _pin(1)
-    with harness.sink(folder, no_checksums=1) as sink:  # inherits the core
+    with harness.sink(folder, no_checksums=1) as sink:  # the sink's process inherits core 1
         job = {"url": sink.url, "ca_file": sink.ca_file, "mib": args.rows}
         loops = [name for name in ("uvloop", "aiofastnet") if importlib.util.find_spec(name)]
         sides = ("client", "sendall", *loops)

@@ -1,17 +1,17 @@
-"""Counts the cases of the fault matrix and tells them at the end of the run, from all workers."""
+"""Report at the end of the run how many cases of the fault matrix ran, summed over all workers."""
 
 
 def pytest_terminal_summary(terminalreporter):
-    told = {"passed": [0, 0], "failed": [0, 0]}
-    for outcome, counts in told.items():
+    counts_by_outcome = {"passed": [0, 0], "failed": [0, 0]}
+    for outcome, counts in counts_by_outcome.items():
         for report in terminalreporter.stats.get(outcome, []):
             for name, value in report.user_properties:
                 if name == "fault_matrix_cases":
                     counts[0] += value
                     counts[1] += 1
-    cases = told["passed"][0] + told["failed"][0]
+    cases = counts_by_outcome["passed"][0] + counts_by_outcome["failed"][0]
     if cases:
         terminalreporter.write_line(
-            f"fault matrix: {cases} cases over real HTTP, {told['failed'][1]} of"
-            f" {told['passed'][1] + told['failed'][1]} groups failed"
+            f"fault matrix: {cases} cases over real HTTP, {counts_by_outcome['failed'][1]} of"
+            f" {counts_by_outcome['passed'][1] + counts_by_outcome['failed'][1]} groups failed"
         )

@@ -323,7 +323,7 @@ class Fault:
     def _check_calls(self) -> None:
         if self.nth is not None:
             numbers = (self.nth,) if isinstance(self.nth, int) else self.nth
-            _require(bool(numbers) and all(number >= 1 for number in numbers), "nth", "must be 1 or more")
+            _require(bool(numbers) and all(number >= 1 for number in numbers), "nth", "must name calls, counted from 1")
             _require(self.after == 0 and self.every == 1, "nth", "cannot be combined with after or every")
         _require_amount(self.after, "after")
         _require(self.every >= 1, "every", "must be at least 1")

@@ -1,4 +1,4 @@
-"""Each benchmark runs and prints what its readers look for; the figures of such tiny runs mean nothing."""
+"""Each benchmark runs and prints the documented keys; the figures of such tiny runs mean nothing."""
 
 import json
 import os
@@ -131,7 +131,7 @@ CASES = {
 
 @pytest.fixture(params=CASES)
 def printed(request, tmp_path):
-    """(name, JSON that the script printed)."""
+    """Run a script; return its name and the JSON that it printed."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PUSHENGINE_")}
     done = subprocess.run(
         [sys.executable, FOLDER / f"{request.param}.py", "--repeat", "1", *CASES[request.param][0]],
@@ -157,7 +157,7 @@ def test_prints_json_with_the_documented_keys(printed):
         assert set(result["figures"][side]) >= figures
     assert result["versions"]["pushengine"]
     assert result["machine"]["cores"]
-    # what must hold however small and slow the run was
+    # what must hold for any run, however small and slow
     assert result.get("is_exact", True)
     assert result.get("is_one_job_and_one_submit", True)
     assert result.get("is_equal", True)
@@ -165,7 +165,7 @@ def test_prints_json_with_the_documented_keys(printed):
 
 
 def test_300_small_tables_use_the_whole_hour_without_a_429(tmp_path):
-    """The real engine in virtual time, pushes by four engines of one host: every table whole, 250 submits in the first hour."""
+    """The real engine in virtual time, pushes by four engines on one host: every table is complete, with 250 submits in the first hour."""
     done = subprocess.run(
         [sys.executable, FOLDER / "hour.py", "--repeat", "1", "--sides", "engines", "--rows", "5"],
         env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(FOLDER.parent)},

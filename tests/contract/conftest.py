@@ -1,4 +1,4 @@
-"""An emulator per test and a plain HTTP caller; nothing here comes from the engine."""
+"""An emulator per test and a plain HTTP client. Nothing here uses the engine."""
 
 import asyncio
 import io
@@ -20,7 +20,7 @@ FINAL = {"DONE", "ERROR", "CANCELED"}
 
 
 @dataclass
-class Answer:
+class Response:
     status: int
     headers: CIMultiDictProxy
     content: bytes
@@ -31,7 +31,7 @@ class Answer:
 
 
 class ServerClock:
-    """The emulator's clock, moved by hand."""
+    """The emulator's clock, which the test moves."""
 
     def __init__(self, now=1_767_225_600.0 + 600):  # ten minutes into an hour, 2026-01-01
         self.now = now
@@ -53,7 +53,7 @@ def form(content, name="file", *, end=True):
 
 
 class Team:
-    """A caller with a key, bound to one pool."""
+    """An HTTP client with an API key that uses one pool."""
 
     def __init__(self, emulator, session, pool=POOL):
         self.emulator = emulator
@@ -65,18 +65,18 @@ class Team:
         headers = self.headers if headers is None else headers
         url = self.emulator.url + path
         async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as response:
-            return Answer(response.status, response.headers, await response.read())
+            return Response(response.status, response.headers, await response.read())
 
     async def create(self, table="orders", kind="REPLACE", **fields):
         return await self.request("POST", self.jobs_path, json={"targetName": table, "type": kind} | fields)
 
     async def new_job(self, *args, **fields):
-        answer = await self.create(*args, **fields)
-        assert answer.status == 200, answer.content
-        return answer.json["id"]
+        response = await self.create(*args, **fields)
+        assert response.status == 200, response.content
+        return response.json["id"]
 
     async def upload(self, job_id, data, kind="upserted", **options):
-        """Upload bytes as they are, or a mapping of columns as Parquet."""
+        """Upload bytes unchanged, or a mapping of columns as Parquet."""
         content = data if isinstance(data, bytes) else parquet_bytes(data)
         headers = self.headers | {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         path = f"{self.jobs_path}{job_id}/chunks/{kind}"
@@ -103,15 +103,15 @@ class Team:
                 await asyncio.sleep(0.005)
 
     async def load(self, table, *uploads, kind="REPLACE", removal=None, **fields):
-        """A whole job; an upload is data, or a pair of data and `deleted`."""
+        """Create, fill and run a job. Each upload is data, or a pair of data and `deleted`."""
         job_id = await self.new_job(table, kind, **fields)
         for upload in uploads:
             data, chunk_kind = upload if isinstance(upload, tuple) else (upload, "upserted")
-            answer = await self.upload(job_id, data, chunk_kind)
-            assert answer.status == 200, answer.content
+            response = await self.upload(job_id, data, chunk_kind)
+            assert response.status == 200, response.content
         params = {} if removal is None else {"duplicateRemovalColumn": removal}
-        answer = await self.submit(job_id, params=params)
-        assert answer.status == 200, answer.content
+        response = await self.submit(job_id, params=params)
+        assert response.status == 200, response.content
         return await self.settled(job_id)
 
     async def rows(self, sql):
@@ -128,7 +128,7 @@ def clock():
 
 @pytest.fixture
 async def start():
-    """Starts emulators: `team = await start(submits_per_hour=3)`."""
+    """Start emulators: `team = await start(submits_per_hour=3)`."""
     started = []
 
     async def _start(*, database=None, pool=POOL, **settings):

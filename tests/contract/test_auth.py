@@ -1,4 +1,4 @@
-"""Three ways to authenticate, the token endpoint, and who may use which pool."""
+"""Three ways to authenticate, the token endpoint, and access to pools."""
 
 import base64
 
@@ -25,22 +25,22 @@ async def list_status(team, authorization):
 
 
 async def test_without_credentials_401_is_json(team):
-    answer = await team.request("GET", team.jobs_path, headers={})
-    assert (answer.status, answer.json) == (401, {"error": "Unauthorized"})
+    response = await team.request("GET", team.jobs_path, headers={})
+    assert (response.status, response.json) == (401, {"error": "Unauthorized"})
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer a b", "Basic eDp5", "key", "Bearer ké", "AppKey  "]
 )
 async def test_a_malformed_header_is_401_with_a_hint(team, header):
-    answer = await team.request("GET", team.jobs_path, headers={"Authorization": header})
-    assert answer.status == 401
-    assert answer.headers["Content-Type"].startswith("text/plain")
-    assert b"Malformed" in answer.content
+    response = await team.request("GET", team.jobs_path, headers={"Authorization": header})
+    assert response.status == 401
+    assert response.headers["Content-Type"].startswith("text/plain")
+    assert b"Malformed" in response.content
 
 
 @pytest.mark.parametrize("header", ["Bearer anything", "bearer anything", "AppKey anything", "APPKEY anything"])
-async def test_any_well_formed_credential_does_by_default(team, header):
+async def test_any_well_formed_credential_is_accepted_by_default(team, header):
     assert await list_status(team, header) == 200
 
 
@@ -73,16 +73,16 @@ async def test_fixed_credentials_admit_only_their_own_keys(start, header, status
 )
 async def test_a_client_gets_a_token_and_the_token_works(start, request_options):
     team = await start(credentials=KNOWN)
-    answer = await token(team, **request_options)
-    assert answer.status == 200
-    assert answer.json | {"access_token": ""} == {
+    response = await token(team, **request_options)
+    assert response.status == 200
+    assert response.json | {"access_token": ""} == {
         "access_token": "",
         "token_type": "Bearer",
         "expires_in": 899,
         "scope": "integration.data-pools:data_push integration.data-pools",
     }
-    assert await list_status(team, f"Bearer {answer.json['access_token']}") == 200
-    assert await list_status(team, f"AppKey {answer.json['access_token']}") == 401
+    assert await list_status(team, f"Bearer {response.json['access_token']}") == 200
+    assert await list_status(team, f"AppKey {response.json['access_token']}") == 401
 
 
 async def test_a_token_request_may_be_a_multipart_form(start):
@@ -90,8 +90,8 @@ async def test_a_token_request_may_be_a_multipart_form(start):
     with aiohttp.MultipartWriter("form-data") as writer:
         for name, value in (GRANT | ID_AND_SECRET).items():
             writer.append(value).set_content_disposition("form-data", name=name)
-        answer = await token(team, data=writer)
-    assert answer.status == 200
+        response = await token(team, data=writer)
+    assert response.status == 200
 
 
 @pytest.mark.parametrize(
@@ -109,40 +109,40 @@ async def test_a_token_request_may_be_a_multipart_form(start):
         ({"headers": basic(), "data": GRANT | {"scope": "integration.data-pools studio"}}, 400, "invalid_scope"),
     ],
 )
-async def test_the_token_endpoint_refuses_as_rfc_6749_says(start, request_options, status, error):
+async def test_the_token_endpoint_rejects_requests_as_rfc_6749_specifies(start, request_options, status, error):
     team = await start(credentials=KNOWN)
-    answer = await token(team, **request_options)
-    assert (answer.status, answer.json["error"]) == (status, error)
+    response = await token(team, **request_options)
+    assert (response.status, response.json["error"]) == (status, error)
 
 
 async def test_a_malformed_token_form_is_an_invalid_request(team):
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    answer = await token(team, headers=headers, data=b"no form")
-    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+    response = await token(team, headers=headers, data=b"no form")
+    assert (response.status, response.json["error"]) == (400, "invalid_request")
 
 
-async def test_a_method_the_client_is_not_registered_for_is_refused(start):
+async def test_an_authentication_method_the_client_is_not_registered_for_is_rejected(start):
     team = await start(client_auth_methods=frozenset({"post"}))
     assert (await token(team, headers=basic(), data=GRANT)).json["error"] == "invalid_client"
     assert (await token(team, data=GRANT | ID_AND_SECRET)).status == 200
 
 
-async def test_a_token_carries_the_scopes_asked_for(team):
-    answer = await token(team, data=GRANT | ID_AND_SECRET | {"scope": "integration.data-pools"})
-    assert answer.json["scope"] == "integration.data-pools"
+async def test_a_token_has_the_requested_scopes(team):
+    response = await token(team, data=GRANT | ID_AND_SECRET | {"scope": "integration.data-pools"})
+    assert response.json["scope"] == "integration.data-pools"
 
 
 async def test_a_token_without_the_data_push_scope_is_forbidden(start):
     team = await start(scopes=("studio", "integration.data-pools"))
-    answer = await token(team, data=GRANT | ID_AND_SECRET | {"scope": "studio"})
-    assert await list_status(team, f"Bearer {answer.json['access_token']}") == 403
+    response = await token(team, data=GRANT | ID_AND_SECRET | {"scope": "studio"})
+    assert await list_status(team, f"Bearer {response.json['access_token']}") == 403
 
 
 @pytest.mark.parametrize("credentials", [None, KNOWN], ids=["open", "fixed"])
 async def test_a_token_expires(start, clock, credentials):
     team = await start(now=clock, credentials=credentials, token_lifetime_seconds=100)
-    answer = await token(team, data=GRANT | ID_AND_SECRET)
-    authorization = f"Bearer {answer.json['access_token']}"
+    response = await token(team, data=GRANT | ID_AND_SECRET)
+    authorization = f"Bearer {response.json['access_token']}"
     clock.now += 99
     assert await list_status(team, authorization) == 200
     clock.now += 1
@@ -166,8 +166,8 @@ async def test_the_team_endpoints_need_a_credential(team):
         assert (await team.request("GET", path, headers={})).status == 401
 
 
-async def test_a_refused_caller_is_told_before_it_sends_the_body(team):
-    """With `Expect: 100-continue` a gigabyte is not sent into a 401."""
+async def test_an_unauthorized_caller_is_rejected_before_it_sends_the_body(team):
+    """With `Expect: 100-continue`, a client does not send a gigabyte only to receive a 401."""
     job_id = await team.new_job()
     sent = []
 
@@ -175,10 +175,10 @@ async def test_a_refused_caller_is_told_before_it_sends_the_body(team):
         sent.append(True)
         yield b"x"
 
-    answer = await team.request(
+    response = await team.request(
         "POST", f"{team.jobs_path}{job_id}/chunks/upserted", headers={}, data=body(), expect100=True
     )
-    assert (answer.status, sent) == (401, [])
+    assert (response.status, sent) == (401, [])
 
 
 async def test_credentials_do_not_reach_logs_or_reprs(start, caplog):

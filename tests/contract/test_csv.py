@@ -51,18 +51,18 @@ async def test_columns_match_the_schema_by_name(team):
     assert await team.rows("SELECT a, b FROM t") == [(1, "2")]
 
 
-async def test_keys_and_cuts_work_as_with_parquet(team):
+async def test_keys_and_truncation_work_as_with_parquet(team):
     await load_csv(team, b"id,v\n01,old\n", kind="DELTA", keys=["id"])
     await load_csv(team, b"id,v\n01,longer\n1,other\n", kind="DELTA", keys=["id"], fallbackVarcharLength=3)
     assert await team.rows("SELECT id, v FROM t ORDER BY v") == [("01", "longer"), ("1", "other")]
 
 
-async def test_a_header_alone_is_a_file_of_no_rows(team):
+async def test_a_file_with_only_a_header_has_no_rows(team):
     assert (await load_csv(team, b"a,b\n"))["status"] == "DONE"
     assert await team.rows("SELECT count(*) FROM t") == [(0,)]
 
 
-async def test_a_byte_order_mark_is_no_part_of_a_name(team):
+async def test_a_byte_order_mark_is_not_part_of_a_column_name(team):
     await load_csv(team, b"\xef\xbb\xbfa\nx\n")
     assert await team.rows("SELECT a FROM t") == [("x",)]
 
@@ -86,21 +86,21 @@ async def test_a_byte_order_mark_is_no_part_of_a_name(team):
         "empty",
         "short row",
         "long row",
-        "open quote",
-        "encoding",
-        "same names",
-        "no name",
-        "extra",
-        "missing",
-        "no key",
-        "null key",
+        "unclosed quote",
+        "wrong encoding",
+        "duplicate names",
+        "empty name",
+        "extra column",
+        "missing column",
+        "missing key column",
+        "null in key column",
     ],
 )
 async def test_a_file_that_does_not_parse_or_match_is_400(team, content, fields):
     job_id = await team.new_job(fileType="CSV", **fields)
-    answer = await team.upload(job_id, content)
-    assert answer.status == 400
-    assert answer.json["message"]
+    response = await team.upload(job_id, content)
+    assert response.status == 400
+    assert response.json["message"]
     assert await team.chunks(job_id) == []
 
 
@@ -122,6 +122,6 @@ async def test_a_value_that_does_not_fit_fails_the_job(team, kind, value, option
     assert await team.rows("SELECT count(*) FROM information_schema.tables") == [(0,)]
 
 
-async def test_a_csv_job_refuses_parquet_and_the_other_way_round(team, to_parquet):
+async def test_a_csv_job_rejects_parquet_and_a_parquet_job_rejects_csv(team, to_parquet):
     assert (await team.upload(await team.new_job(fileType="CSV"), to_parquet({"a": [1]}))).status == 400
     assert (await team.upload(await team.new_job(), b"a\n1\n")).status == 400

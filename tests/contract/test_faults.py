@@ -1,4 +1,4 @@
-"""Every fault over real HTTP: what the caller sees, and what the platform holds afterwards."""
+"""Every fault over real HTTP: what the caller sees, and the platform's state afterwards."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ CUT_OFF = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 @pytest.fixture
 def broken(team):
-    """Gives the team a fault plan of one rule."""
+    """Give the team's emulator a fault plan with one rule."""
 
     def _broken(operation, action, **limits):
         team.emulator.faults = [Fault(operation, action, **limits)]
@@ -41,7 +41,7 @@ async def wait_until(condition):
 
 
 async def is_cut_off(call):
-    """Whether the call ends without an answer."""
+    """Return whether the call ends without a response."""
     with contextlib.suppress(*CUT_OFF):
         await call
         return False
@@ -50,7 +50,7 @@ async def is_cut_off(call):
 
 @pytest.fixture
 def single(team):
-    """The team with a caller that repeats nothing of its own accord, which aiohttp else does with GET and DELETE."""
+    """The team with a client that never retries by itself; by default, aiohttp retries GET and DELETE."""
     team.session._retry_connection = False
     return team
 
@@ -76,7 +76,7 @@ CALLS = {
 
 
 async def world(team):
-    """What the platform holds: jobs with status and number of chunks."""
+    """Return the platform's state: the table, number of submits and chunk types of each job."""
     jobs = team.emulator.service.jobs.values()
     return [(job.spec.target_name, job.submits, [chunk.type.value for chunk in job.chunks]) for job in jobs]
 
@@ -88,7 +88,7 @@ async def job_id(single):
     return job_id
 
 
-# Every operation can be hit
+# Every operation can fail
 
 
 def test_every_operation_has_a_call():
@@ -96,18 +96,18 @@ def test_every_operation_has_a_call():
 
 
 @pytest.mark.parametrize("operation", CALLS)
-async def test_a_status_comes_instead_of_processing(single, job_id, operation):
+async def test_a_status_replaces_processing(single, job_id, operation):
     before = await world(single)
     single.emulator.faults = [Fault(operation, f.Status(503, {"error": "busy"}, {"X-Reason": "test"}))]
-    answer = await CALLS[operation](single, job_id)
-    assert (answer.status, answer.json, answer.headers["X-Reason"]) == (503, {"error": "busy"}, "test")
-    assert answer.headers["Content-Type"].startswith("application/json")
+    response = await CALLS[operation](single, job_id)
+    assert (response.status, response.json, response.headers["X-Reason"]) == (503, {"error": "busy"}, "test")
+    assert response.headers["Content-Type"].startswith("application/json")
     assert await world(single) == before
     assert single.emulator.faults.fired == [(operation, 1, "status")]
 
 
 @pytest.mark.parametrize("operation", CALLS)
-async def test_a_call_that_is_dropped_before_is_not_processed(single, job_id, operation):
+async def test_a_call_dropped_before_processing_has_no_effect(single, job_id, operation):
     before = await world(single)
     single.emulator.faults = [Fault(operation, f.DropBefore())]
     assert await is_cut_off(CALLS[operation](single, job_id))
@@ -128,7 +128,7 @@ WRITES = {
 @pytest.mark.parametrize(
     "action", [f.DropAfter(), f.DropAfter(reset=True), f.CommitLate(0.02), f.CommitLate(0.02, reset=False)], ids=repr
 )
-async def test_a_call_that_is_cut_off_is_done_all_the_same(single, job_id, operation, action):
+async def test_a_call_cut_off_without_a_response_still_takes_effect(single, job_id, operation, action):
     single.emulator.faults = [Fault(operation, action, nth=1)]
     assert await is_cut_off(CALLS[operation](single, job_id))
     await wait_until(lambda: single.emulator.pending_commits == 0)
@@ -136,44 +136,44 @@ async def test_a_call_that_is_cut_off_is_done_all_the_same(single, job_id, opera
 
 
 @pytest.mark.parametrize("operation", WRITES)
-async def test_a_status_may_lie_about_what_was_done(single, job_id, operation):
+async def test_a_call_with_an_error_status_may_have_taken_effect(single, job_id, operation):
     single.emulator.faults = [Fault(operation, f.Status(500, "Internal error", after_commit=True))]
-    answer = await CALLS[operation](single, job_id)
-    assert (answer.status, answer.content) == (500, b"Internal error")
+    response = await CALLS[operation](single, job_id)
+    assert (response.status, response.content) == (500, b"Internal error")
     assert await world(single) == WRITES[operation]
 
 
 @pytest.mark.parametrize("operation", WRITES)
 @pytest.mark.parametrize("action", [f.Malformed(), f.Empty(), f.Truncated()], ids=repr)
-async def test_an_answer_that_cannot_be_read_says_nothing_about_what_was_done(single, job_id, operation, action):
+async def test_a_call_with_an_unreadable_response_still_takes_effect(single, job_id, operation, action):
     single.emulator.faults = [Fault(operation, action)]
     if isinstance(action, f.Truncated):
         with pytest.raises(aiohttp.ClientPayloadError):
             await CALLS[operation](single, job_id)
     else:
-        answer = await CALLS[operation](single, job_id)
-        assert (answer.status, answer.content) == (200, getattr(action, "body", "").encode())
+        response = await CALLS[operation](single, job_id)
+        assert (response.status, response.content) == (200, getattr(action, "body", "").encode())
     assert await world(single) == WRITES[operation]
 
 
 @pytest.mark.parametrize("operation", ["get", "list", "list_chunks", "token"])
-async def test_reading_calls_have_answers_that_break_too(single, job_id, operation):
+async def test_responses_to_read_calls_can_be_broken_too(single, job_id, operation):
     single.emulator.faults = [Fault(operation, f.Truncated(), nth=1), Fault(operation, f.Malformed(body="{"), nth=2)]
     with pytest.raises(aiohttp.ClientPayloadError):
         await CALLS[operation](single, job_id)
-    answer = await CALLS[operation](single, job_id)
-    assert (answer.status, answer.content, answer.headers["Content-Length"]) == (200, b"{", "1")
+    response = await CALLS[operation](single, job_id)
+    assert (response.status, response.content, response.headers["Content-Length"]) == (200, b"{", "1")
     assert (await CALLS[operation](single, job_id)).json
 
 
 @pytest.mark.parametrize("operation", CALLS)
-async def test_a_star_hits_every_operation(single, job_id, operation):
+async def test_a_star_matches_every_operation(single, job_id, operation):
     single.emulator.faults = [Fault("*", f.Status(502))]
-    answer = await CALLS[operation](single, job_id)
-    assert (answer.status, answer.content) == (502, b"")
+    response = await CALLS[operation](single, job_id)
+    assert (response.status, response.content) == (502, b"")
 
 
-async def test_calls_without_a_job_are_none_of_those_on_a_job(single, job_id):
+async def test_a_rule_for_a_job_does_not_match_calls_without_a_job(single, job_id):
     single.emulator.faults = [Fault("*", f.Status(502), job=job_id)]
     statuses = {operation: (await CALLS[operation](single, job_id)).status for operation in CALLS}
     assert {operation for operation, status in statuses.items() if status == 502} == (
@@ -181,7 +181,7 @@ async def test_calls_without_a_job_are_none_of_those_on_a_job(single, job_id):
     )
 
 
-# Which calls
+# The calls that a rule applies to
 
 
 async def statuses(team, count):
@@ -203,14 +203,14 @@ async def statuses(team, count):
     ],
     ids=repr,
 )
-async def test_a_rule_says_which_calls(broken, limits, hit):
+async def test_a_rule_selects_the_calls_it_applies_to(broken, limits, hit):
     team = broken("list", f.Status(503), **limits)
     assert [index for index, status in enumerate(await statuses(team, 6), 1) if status == 503] == hit
     assert [nth for _, nth, _ in team.emulator.faults.fired] == hit
     assert team.emulator.faults.calls == {"list": 6}
 
 
-async def test_chance_is_repeated_by_its_seed(team):
+async def test_a_seed_makes_probabilities_reproducible(team):
     runs = []
     for seed in (7, 7, 8):
         team.emulator.faults = FaultPlan([Fault("list", f.Status(503), probability=0.5)], seed=seed)
@@ -219,7 +219,7 @@ async def test_chance_is_repeated_by_its_seed(team):
     assert 3 < runs[0].count(503) < 17
 
 
-async def test_a_rule_may_be_about_one_table(team):
+async def test_a_rule_may_apply_to_one_table(team):
     team.emulator.faults = [Fault("create", f.Status(503), table="ORDERS", nth=2)]
     tables = ["orders", "items", "Orders", "orders"]
     assert [(await team.create(table)).status for table in tables] == [200, 200, 503, 200]
@@ -228,13 +228,13 @@ async def test_a_rule_may_be_about_one_table(team):
     assert [(await team.get(job["id"])).status for job in jobs] == [503, 200, 503]
 
 
-async def test_a_create_that_is_no_json_is_about_no_table(broken):
+async def test_a_table_rule_ignores_creates_that_do_not_name_that_table(broken):
     team = broken("create", f.Status(503), table="orders")
     for body in (b"{", b"[]", b'{"targetName": 1}', b'{"targetName": "other"}'):
         assert (await team.request("POST", team.jobs_path, data=body)).status == 400
 
 
-async def test_a_rule_may_be_about_one_job(team):
+async def test_a_rule_may_apply_to_one_job(team):
     jobs = [await team.new_job(f"t{number}") for number in range(3)]
     team.emulator.faults = [Fault("get", f.Status(503), job=2), Fault("get", f.Status(504), job=jobs[2])]
     assert [(await team.get(job_id)).status for job_id in jobs] == [200, 503, 504]
@@ -242,7 +242,7 @@ async def test_a_rule_may_be_about_one_job(team):
     assert (await team.get(jobs[1])).status == 503, "a number stays with its job"
 
 
-async def test_the_first_rule_that_wants_acts_and_all_that_match_count(team):
+async def test_the_first_due_rule_acts_and_every_matching_rule_counts_the_call(team):
     team.emulator.faults = [
         Fault("list", f.Status(501), nth=2),
         Fault("*", f.Status(502), nth=[2, 3]),
@@ -252,7 +252,7 @@ async def test_the_first_rule_that_wants_acts_and_all_that_match_count(team):
     assert team.emulator.faults.fired == [("list", 2, "status"), ("list", 3, "status")]
 
 
-async def test_plans_are_replaced_while_running(team):
+async def test_a_plan_can_be_replaced_while_the_emulator_runs(team):
     assert (await statuses(team, 1), team.emulator.faults.fired) == ([200], [])
     team.emulator.faults = FaultPlan([Fault("list", f.Status(503))])
     assert await statuses(team, 1) == [503]
@@ -261,13 +261,13 @@ async def test_plans_are_replaced_while_running(team):
     assert "1 calls, 0 fired" in repr(team.emulator.faults)
 
 
-async def test_the_settings_may_bring_the_plan_and_are_not_used_up_by_it(start):
+async def test_a_plan_in_the_settings_can_be_used_by_several_emulators(start):
     plan = FaultPlan([Fault("list", f.Status(503), nth=1)])
     for _ in range(2):
         assert await statuses(await start(fault_plan=plan), 2) == [503, 200]
 
 
-# Cutting off
+# Cut connections
 
 
 @pytest.mark.parametrize("after_bytes", [0, 1, 10_000])
@@ -279,8 +279,8 @@ async def test_an_upload_is_dropped_in_the_middle_of_its_body(single, job_id, to
     assert len(single.spool_files()) == 1
 
 
-async def raw_answer(team, request):
-    """What comes back on a bare connection, and whether it ended with a reset."""
+async def raw_response(team, request):
+    """Return what a plain TCP connection receives, and whether it ended with a reset."""
     reader, writer = await asyncio.open_connection("127.0.0.1", team.emulator.port)
     writer.write(request)
     data, is_reset = b"", False
@@ -297,25 +297,25 @@ async def raw_answer(team, request):
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "orderly"])
 @pytest.mark.parametrize("action", [f.DropBefore, f.DropAfter, lambda reset: f.CommitLate(0, reset)])
-async def test_a_connection_ends_by_reset_or_in_order(broken, action, reset):
+async def test_a_connection_ends_with_a_reset_or_in_order(broken, action, reset):
     team = broken("list", action(reset=reset))
     request = f"GET {team.jobs_path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\n\r\n".encode()
-    assert await raw_answer(team, request) == (b"", reset)
+    assert await raw_response(team, request) == (b"", reset)
 
 
-async def test_a_truncated_answer_announces_more_than_it_sends(broken):
+async def test_a_truncated_response_declares_more_bytes_than_it_sends(broken):
     team = broken("list", f.Truncated())
     await team.new_job()
     request = f"GET {team.jobs_path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\n\r\n".encode()
-    data, _ = await raw_answer(team, request)
+    data, _ = await raw_response(team, request)
     head, _, body = data.partition(b"\r\n\r\n")
-    announced = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+    declared = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
     assert head.startswith(b"HTTP/1.1 200 OK")
-    assert len(body) == announced // 2 > 100
+    assert len(body) == declared // 2 > 100
 
 
 async def test_an_early_status_does_not_wait_for_the_body(broken):
-    """What a gateway does with a request it will not have; the caller is still sending."""
+    """A gateway rejects a request in this way while the caller is still sending."""
     team = broken("upsert", f.Status(413, after_bytes=0))
     job_id = await team.new_job()
     head = (
@@ -329,7 +329,7 @@ async def test_an_early_status_does_not_wait_for_the_body(broken):
     writer.close()
 
 
-async def test_a_refusal_comes_before_the_word_to_continue(broken):
+async def test_a_rejection_comes_before_100_continue(broken):
     team = broken("upsert", f.Status(413, after_bytes=0))
     assert (await team.upload(await team.new_job(), ROWS, expect100=True)).status == 413
 
@@ -337,16 +337,16 @@ async def test_a_refusal_comes_before_the_word_to_continue(broken):
 @pytest.mark.parametrize(
     "action", [f.Status(503), f.Duplicate(), f.Delay(0.01), f.Status(503, after_commit=True)], ids=repr
 )
-async def test_callers_that_wait_for_the_word_to_continue_get_it_once(broken, action):
+async def test_callers_that_wait_for_100_continue_receive_it_once(broken, action):
     team = broken("upsert", action)
     job_id = await team.new_job()
     assert (await team.upload(job_id, ROWS, expect100=True)).status in {200, 503}
 
 
-# Late and twice
+# Late and duplicate processing
 
 
-async def test_a_late_chunk_appears_after_the_caller_looked(single, job_id):
+async def test_a_late_chunk_appears_after_the_caller_listed_the_chunks(single, job_id):
     single.emulator.faults = [Fault("upsert", f.CommitLate(0.1))]
     assert await is_cut_off(single.upload(job_id, ROWS))
     assert single.emulator.pending_commits == 1
@@ -374,7 +374,7 @@ async def test_a_late_submit_still_runs_the_job(single, job_id):
 
 @pytest.mark.parametrize("action", [f.CommitLate(600), f.Delay(600), f.Delay(600, when="after")], ids=repr)
 async def test_closing_does_not_wait_for_faults(start, action):
-    """Late commits are dropped: what was not processed when the platform stopped never was."""
+    """Late commits are dropped: a request not yet processed when the platform stops is never processed."""
     team = await start()
     job_id = await team.new_job()
     team.emulator.faults = [Fault("upsert", action)]
@@ -404,20 +404,20 @@ async def test_a_delay_is_before_or_after_processing(team, when):
     assert time.monotonic() - started >= 0.1
 
 
-@pytest.mark.parametrize("answer", ["first", "last"])
-async def test_a_duplicated_upload_adds_two_chunks_and_tells_of_one(broken, answer):
-    team = broken("upsert", f.Duplicate(answer))
+@pytest.mark.parametrize("response", ["first", "last"])
+async def test_a_duplicated_upload_adds_two_chunks_and_returns_one(broken, response):
+    team = broken("upsert", f.Duplicate(response))
     job_id = await team.new_job(kind="DELTA")
-    told = (await team.upload(job_id, ROWS)).json
+    returned = (await team.upload(job_id, ROWS)).json
     chunks = await team.chunks(job_id)
     assert len(chunks) == 2
-    assert chunks.index(told) == (0 if answer == "first" else 1)
+    assert chunks.index(returned) == (0 if response == "first" else 1)
     assert len({chunk["checksum"] for chunk in chunks}) == 1
 
 
-@pytest.mark.parametrize(("answer", "status"), [("first", 200), ("last", 409)])
-async def test_a_duplicated_submit_runs_once(broken, answer, status):
-    team = broken("submit", f.Duplicate(answer))
+@pytest.mark.parametrize(("response", "status"), [("first", 200), ("last", 409)])
+async def test_a_duplicated_submit_runs_once(broken, response, status):
+    team = broken("submit", f.Duplicate(response))
     job_id = await filled_job(team)
     assert (await team.submit(job_id)).status == status
     await team.settled(job_id)
@@ -431,15 +431,15 @@ async def test_a_duplicated_create_makes_two_jobs(broken):
     assert len((await team.request("GET", team.jobs_path)).json) == 2
 
 
-async def test_a_duplicated_token_request_is_a_form_both_times(single, job_id):
+async def test_both_copies_of_a_duplicated_token_request_are_parsed(single, job_id):
     single.emulator.faults = [Fault("token", f.Duplicate())]
     assert (await CALLS["token"](single, job_id)).json["token_type"] == "Bearer"
 
 
-# Status of jobs
+# Job status
 
 
-async def test_a_job_shows_its_status_of_before(broken):
+async def test_a_job_can_show_its_previous_status(broken):
     team = broken("get", f.StaleStatus(), after=1, times=2)
     job_id = await filled_job(team)
     await team.submit(job_id)
@@ -448,7 +448,7 @@ async def test_a_job_shows_its_status_of_before(broken):
     assert [(await team.get(job_id)).json["status"] for _ in range(4)] == ["DONE", "RUNNING", "RUNNING", "DONE"]
 
 
-async def test_a_job_shows_any_status(team):
+async def test_a_job_can_show_any_status(team):
     job_id = await filled_job(team)
     team.emulator.faults = [Fault("get", f.StaleStatus("DONE")), Fault("list", f.StaleStatus("PAUSED"))]
     assert (await team.get(job_id)).json["status"] == "DONE"
@@ -466,7 +466,7 @@ async def test_a_job_vanishes_before_the_call(single, job_id, operation):
 
 @pytest.mark.parametrize(("runs", "rows"), [(True, 1), (False, 0)], ids=["and loads", "and does not load"])
 async def test_a_job_vanishes_after_its_submit(single, job_id, runs, rows):
-    """Whether the rows are there cannot be learned from the API then."""
+    """The API then cannot show whether the rows were loaded."""
     single.emulator.faults = [Fault("submit", f.Vanish("after", runs=runs))]
     assert (await single.submit(job_id)).status == 200
     assert (await single.get(job_id)).status == 404
@@ -476,35 +476,33 @@ async def test_a_job_vanishes_after_its_submit(single, job_id, runs, rows):
     assert single.spool_files() == []
 
 
-async def test_a_job_that_is_gone_already_can_vanish(single, job_id):
+async def test_a_job_that_has_vanished_can_vanish_again(single, job_id):
     single.emulator.faults = [Fault("get", f.Vanish("after"))]
     assert [(await single.get(job_id)).status for _ in range(3)] == [200, 404, 404]
 
 
-# Refusals
+# Rejections
 
 
 @pytest.mark.parametrize("form", ["retry_after", "retry_after_date", "x_ratelimit_reset", "body", "bare"])
-async def test_too_many_requests_are_told_in_every_known_form(start, clock, form):
+async def test_too_many_requests_is_reported_in_every_known_form(start, clock, form):
     team = await start(now=clock)
     team.emulator.faults = [Fault("submit", f.RateLimit(90.5, form), nth=1)]
     job_id = await filled_job(team)
-    answer = await team.submit(job_id)
-    assert answer.status == 429
-    told = {
-        "retry_after": lambda: int(answer.headers["Retry-After"]) == 91,
+    response = await team.submit(job_id)
+    assert response.status == 429
+    checks = {
+        "retry_after": lambda: int(response.headers["Retry-After"]) == 91,
         "retry_after_date": lambda: (
-            parsedate_to_datetime(answer.headers["Retry-After"]).timestamp() == math.ceil(clock.now + 90.5)
+            parsedate_to_datetime(response.headers["Retry-After"]).timestamp() == math.ceil(clock.now + 90.5)
         ),
         "x_ratelimit_reset": lambda: (
-            (answer.headers["x-ratelimit-reset"], answer.headers["x-ratelimit-remaining"]) == ("91", "0")
+            (response.headers["x-ratelimit-reset"], response.headers["x-ratelimit-remaining"]) == ("91", "0")
         ),
-        "body": lambda: answer.json["errorCode"] == "LIMIT_RATE_EXCEEDED" and "00:11:31" in answer.json["detail"],
-        "bare": lambda: answer.content == b"",
+        "body": lambda: response.json["errorCode"] == "LIMIT_RATE_EXCEEDED" and "00:11:31" in response.json["detail"],
+        "bare": lambda: response.content == b"",
     }
-    assert {name for name, is_told in told.items() if _holds(is_told)} == {form} | (
-        {"bare"} if form != "body" else set()
-    )
+    assert {name for name, check in checks.items() if _holds(check)} == {form} | ({"bare"} if form != "body" else set())
     assert team.emulator.service.quota.spent_in_hour == 0
     assert (await team.submit(job_id)).status == 200
 
@@ -528,7 +526,7 @@ async def test_tokens_expire_all_at_once(single, job_id):
     assert (await single.get(job_id)).status == 200
 
 
-async def test_a_token_asked_for_while_tokens_expire_is_valid(single, job_id):
+async def test_a_token_requested_while_tokens_expire_is_valid(single, job_id):
     single.emulator.faults = [Fault("token", f.ExpireTokens())]
     token = (await CALLS["token"](single, job_id)).json["access_token"]
     single.headers = {"Authorization": f"Bearer {token}"}
@@ -556,7 +554,7 @@ EVERYTHING = """
 """
 
 
-def test_a_plan_is_plain_data_both_ways():
+def test_a_plan_converts_to_plain_data_and_back():
     plan = FaultPlan.from_json(EVERYTHING)
     assert plan.to_data() == json.loads(EVERYTHING)
     assert plan.to_json() == EVERYTHING.strip()
@@ -578,7 +576,7 @@ def test_a_plan_is_read_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content"), [("p.json", b"{"), ("p.json", b"\xff"), ("p.toml", b"faults ="), ("p.json", b'{"rules": []}')]
 )
-def test_a_file_that_is_no_plan_is_named(tmp_path, name, content):
+def test_an_error_names_the_file_that_is_not_a_plan(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(f.FaultPlanError, match=name):
         FaultPlan.from_file(tmp_path / name)
@@ -601,20 +599,20 @@ DELAY = {"operation": "get", "action": "delay", "seconds": 1}
         (DELAY | {"seconds": -1}, "seconds: must not be negative"),
         (DELAY | {"seconds": math.nan}, "seconds: must not be"),
         (DELAY | {"when": "later"}, "when: input should be 'before' or 'after'"),
-        (DELAY | {"nth": 0}, "nth: counts from 1"),
-        (DELAY | {"nth": []}, "nth: counts from 1"),
+        (DELAY | {"nth": 0}, r"nth: must .*\b1\b"),
+        (DELAY | {"nth": []}, r"nth: must .*\b1\b"),
         (DELAY | {"nth": True}, "nth"),
         (DELAY | {"nth": ["1"]}, "nth"),
-        (DELAY | {"nth": 1, "after": 2}, "nth: excludes"),
+        (DELAY | {"nth": 1, "after": 2}, "nth: .*after or every"),
         (DELAY | {"after": -1}, "after: must not be negative"),
         (DELAY | {"every": 0}, "every: must be at least 1"),
         (DELAY | {"times": 0}, "times: must be at least 1"),
         (DELAY | {"probability": 1.5}, "probability: must be between"),
         (DELAY | {"job": 1.5}, "job"),
-        (DELAY | {"operation": "list", "job": 1}, "job: list names no job"),
-        (DELAY | {"operation": "token", "table": "t"}, "table: token names no table"),
-        ({"operation": "submit", "action": "stale_status"}, "stale_status is impossible on submit"),
-        ({"operation": "create", "action": "vanish"}, "vanish is impossible on create"),
+        (DELAY | {"operation": "list", "job": 1}, "job: list .*job"),
+        (DELAY | {"operation": "token", "table": "t"}, "table: token .*table"),
+        ({"operation": "submit", "action": "stale_status"}, "action: stale_status .* submit"),
+        ({"operation": "create", "action": "vanish"}, "action: vanish .* create"),
         ({"operation": "get", "action": "status", "code": 100}, "code: must be between"),
         ({"operation": "get", "action": "status", "code": 500, "headers": {"A": 1}}, "headers.A"),
         ({"operation": "get", "action": "status", "code": 500, "after_commit": True, "after_bytes": 1}, "after_bytes"),
@@ -622,16 +620,16 @@ DELAY = {"operation": "get", "action": "delay", "seconds": 1}
     ],
     ids=repr,
 )
-def test_a_rule_that_makes_no_sense_is_refused_with_its_place(rule, message):
+def test_an_invalid_rule_is_rejected_with_its_location(rule, message):
     with pytest.raises(f.FaultPlanError, match=rf"^faults\[1\]\..*{message}"):
         FaultPlan.from_data({"faults": [DELAY, rule]})
 
 
 @pytest.mark.parametrize("data", [3, None, {"faults": 1}, {"seed": "x"}, {"seed": True}, {"rules": []}], ids=repr)
-def test_data_that_is_no_plan_is_refused(data):
+def test_data_that_is_not_a_plan_is_rejected(data):
     with pytest.raises(f.FaultPlanError):
         FaultPlan.from_data(data)
 
 
-def test_a_plan_is_part_of_the_settings_and_costs_nothing_without():
+def test_the_settings_have_no_fault_plan_by_default():
     assert EmulatorSettings().fault_plan is None

@@ -1,4 +1,4 @@
-"""Switches for what the vendor has not published: V2, V4, V5 and V6; the others are in test_submit.py and test_upload.py."""
+"""Switches for behavior that the vendor has not published: V2, V4, V5 and V6; the others are in test_submit.py and test_upload.py."""
 
 import pytest
 
@@ -19,17 +19,17 @@ async def test_a_chunk_list_may_come_in_pages(start):
 
 
 @pytest.mark.parametrize(("count", "spent"), [(True, 3), (False, 1)], ids=["count", "do not count"])
-async def test_submits_that_fail_may_spend_no_quota(start, count, spent):
+async def test_whether_failed_submits_use_up_quota_is_a_switch(start, count, spent):
     team = await start(failed_submits_count=count, rate_limit_headers=True)
     job_id = await team.new_job()
     await team.upload(job_id, ROWS)
-    answers = [await team.submit("nowhere"), await team.submit(job_id), await team.submit(job_id)]
-    assert [answer.status for answer in answers] == [404, 200, 409]
+    responses = [await team.submit("nowhere"), await team.submit(job_id), await team.submit(job_id)]
+    assert [response.status for response in responses] == [404, 200, 409]
     assert team.emulator.service.quota.spent_in_hour == spent
-    assert int(answers[-1].headers["x-ratelimit-remaining"]) == 250 - spent
+    assert int(responses[-1].headers["x-ratelimit-remaining"]) == 250 - spent
 
 
-async def test_submits_that_fail_and_do_not_count_may_be_any_number_a_second(start, clock):
+async def test_failed_submits_that_do_not_count_are_not_limited_per_second(start, clock):
     team = await start(failed_submits_count=False, submits_per_second=1, now=clock)
     assert [(await team.submit("nowhere")).status for _ in range(3)] == [404, 404, 404]
 
@@ -47,14 +47,14 @@ async def test_the_age_of_a_job_may_count_from_its_latest_chunk(start, clock, co
 
 
 @pytest.mark.parametrize(
-    ("effect", "answer", "status", "chunks"),
+    ("effect", "response_status", "status", "chunks"),
     [("remove", 200, None, 0), ("cancel", 200, "CANCELED", 1), ("ignore", 200, "NEW", 1), ("refuse", 409, "NEW", 1)],
 )
-async def test_deleting_a_new_job_may_leave_it(start, effect, answer, status, chunks):
+async def test_deleting_a_new_job_may_leave_it_in_place(start, effect, response_status, status, chunks):
     team = await start(delete_unsubmitted=effect)
     job_id = await team.new_job()
     await team.upload(job_id, ROWS)
-    assert (await team.delete(job_id)).status == answer
+    assert (await team.delete(job_id)).status == response_status
     assert (await team.get(job_id)).json.get("status") == status
     assert len(team.spool_files()) == chunks
     if status is not None:
@@ -62,7 +62,7 @@ async def test_deleting_a_new_job_may_leave_it(start, effect, answer, status, ch
 
 
 @pytest.mark.parametrize("effect", ["cancel", "ignore", "refuse"])
-async def test_a_finished_job_is_deleted_as_ever(start, effect):
+async def test_a_finished_job_is_always_deleted(start, effect):
     team = await start(delete_unsubmitted=effect)
     job = await team.load("t", ROWS)
     assert (await team.delete(job["id"])).status == 200

@@ -7,22 +7,22 @@ import pytest
 ROWS = {"a": [1]}
 
 
-async def test_a_created_job_is_new_and_repeats_what_was_asked_for(team):
-    answer = await team.create(
+async def test_a_created_job_is_new_and_has_the_requested_fields(team):
+    response = await team.create(
         "orders", "DELTA", keys=["id"], connectionId="c1", upsertStrategy="UPSERT_WITH_NULLIFICATION"
     )
-    job = answer.json
-    assert answer.status == 200
-    assert answer.headers["Content-Type"].startswith("application/json")
+    job = response.json
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith("application/json")
     assert (job["targetName"], job["type"], job["keys"], job["connectionId"]) == ("orders", "DELTA", ["id"], "c1")
     assert (job["status"], job["fileType"], job["logs"], job["dataPoolId"]) == ("NEW", "PARQUET", [], "pool-1")
     assert datetime.fromisoformat(job["lastModified"])
 
 
-async def test_create_may_answer_201_without_body(start):
+async def test_create_may_respond_with_201_and_no_body(start):
     team = await start(create_returns_body=False)
-    answer = await team.create()
-    assert (answer.status, answer.content) == (201, b"")
+    response = await team.create()
+    assert (response.status, response.content) == (201, b"")
     jobs = (await team.request("GET", team.jobs_path)).json
     assert [job["targetName"] for job in jobs] == ["orders"]
 
@@ -33,9 +33,9 @@ async def test_datetimes_may_be_epoch_milliseconds(start, clock):
 
 
 async def test_unknown_fields_are_ignored_silently(team):
-    answer = await team.create(dataConnectionId="c1", csvParsingOptions={"columnSeparator": ";"})
-    assert answer.status == 200
-    assert answer.json["connectionId"] is None
+    response = await team.create(dataConnectionId="c1", csvParsingOptions={"columnSeparator": ";"})
+    assert response.status == 200
+    assert response.json["connectionId"] is None
 
 
 @pytest.mark.parametrize(
@@ -74,23 +74,23 @@ async def test_unknown_fields_are_ignored_silently(team):
         ({"csvParsingOptions": {"additionalColumnOptions": [{}]}}, "csvParsingOptions.additionalColumnOptions"),
     ],
 )
-async def test_a_bad_field_is_named(team, fields, attribute):
-    answer = await team.create(**fields)
-    assert answer.status == 400
-    error = answer.json["errors"][0]
+async def test_an_error_names_the_invalid_field(team, fields, attribute):
+    response = await team.create(**fields)
+    assert response.status == 400
+    error = response.json["errors"][0]
     assert error["attribute"] == attribute
     assert set(error) == {"attribute", "error", "errorCode", "additionalInfo"}
 
 
 async def test_columns_that_differ_in_case_only_are_duplicates(team):
     columns = [{"columnName": name, "columnType": "STRING"} for name in ("Straße", "STRASSE")]
-    answer = await team.create(tableSchema={"tableName": "orders", "columns": columns})
-    assert answer.status == 400
-    assert answer.json["errors"][0]["errorCode"] == "DUPLICATE_COLUMN_DETECTED"
+    response = await team.create(tableSchema={"tableName": "orders", "columns": columns})
+    assert response.status == 400
+    assert response.json["errors"][0]["errorCode"] == "DUPLICATE_COLUMN_DETECTED"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"'], ids=["empty", "cut", "list", "text"])
-async def test_a_body_that_is_no_json_object_is_400(team, body):
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"'], ids=["empty", "cut off", "list", "text"])
+async def test_a_body_that_is_not_a_json_object_is_400(team, body):
     assert (await team.request("POST", team.jobs_path, data=body)).status == 400
 
 
@@ -134,9 +134,9 @@ async def test_other_spellings_of_a_path_do_not_exist(team, method, path):
 
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", ""), ("DELETE", ""), ("GET", "/chunks")])
 async def test_an_unknown_job_is_404(team, method, suffix):
-    answer = await team.request(method, f"{team.jobs_path}nowhere{suffix}")
-    assert answer.status == 404
-    assert set(answer.json) == {"reference", "message", "shortMessage"}
+    response = await team.request(method, f"{team.jobs_path}nowhere{suffix}")
+    assert response.status == 404
+    assert set(response.json) == {"reference", "message", "shortMessage"}
 
 
 async def test_an_upload_to_an_unknown_job_is_404(team):
@@ -157,7 +157,7 @@ async def test_a_deleted_job_is_gone_with_its_files(team, submitted):
     assert team.spool_files() == []
 
 
-async def test_an_unsubmitted_job_vanishes_at_its_age(start, clock):
+async def test_an_unsubmitted_job_expires_at_its_maximum_age(start, clock):
     team = await start(now=clock, unsubmitted_job_ttl_seconds=60)
     job_id, done_id = await team.new_job("t"), await team.new_job("u")
     await team.upload(job_id, ROWS)
@@ -173,7 +173,7 @@ async def test_an_unsubmitted_job_vanishes_at_its_age(start, clock):
     assert team.spool_files() == []
 
 
-async def test_every_answer_carries_the_servers_date(start, clock):
+async def test_every_response_has_the_servers_date(start, clock):
     team = await start(now=clock)
     for path in (team.jobs_path, "/nowhere", team.jobs_path + "nowhere"):
         assert (await team.request("GET", path)).headers["Date"] == "Thu, 01 Jan 2026 00:10:00 GMT"

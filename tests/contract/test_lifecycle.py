@@ -1,4 +1,4 @@
-"""Starting and closing: what stays, what does not, and who else may look at the tables."""
+"""Starting and closing the emulator: what remains, what does not, and how other processes can read the tables."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ async def test_other_processes_read_the_file_while_the_emulator_runs(start, tmp_
     assert not path.with_name("team.duckdb.wal").exists()
 
 
-async def test_a_job_waits_for_another_process_to_let_go_of_the_file(start, tmp_path):
+async def test_a_job_waits_until_another_process_releases_the_file(start, tmp_path):
     path = tmp_path / "team.duckdb"
     team = await start(database=path)
     hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); input()"
@@ -74,7 +74,7 @@ async def test_nothing_is_left_after_closing(tmp_path):
         socket.create_connection(("127.0.0.1", port))
 
 
-async def test_closing_waits_for_submitted_jobs_without_their_pauses(start, tmp_path):
+async def test_closing_waits_for_submitted_jobs_but_skips_their_pauses(start, tmp_path):
     path = tmp_path / "team.duckdb"
     team = await start(database=path, queue_seconds=600, run_seconds=600)
     job_id = await team.new_job("t")
@@ -123,7 +123,7 @@ async def test_closing_twice_and_starting_again(tmp_path):
         await emulator.query("SELECT 1")
 
 
-async def test_starting_twice_is_refused():
+async def test_starting_twice_fails():
     async with Emulator() as emulator:
         with pytest.raises(RuntimeError):
             await emulator.start()
@@ -131,14 +131,14 @@ async def test_starting_twice_is_refused():
 
 @pytest.mark.parametrize("database", ["no/such/folder/x.duckdb", "text.duckdb"])
 async def test_a_database_that_cannot_be_opened_leaves_nothing_behind(tmp_path, database):
-    (tmp_path / "text.duckdb").write_text("this is no database" * 1000)
+    (tmp_path / "text.duckdb").write_text("this is not a database" * 1000)
     threads = set(threading.enumerate())
     with pytest.raises(duckdb.Error):
         await Emulator(tmp_path / database).start()
     assert set(threading.enumerate()) <= threads
 
 
-async def test_a_taken_port_leaves_nothing_behind():
+async def test_a_port_in_use_leaves_nothing_behind():
     threads = set(threading.enumerate())
     async with Emulator() as emulator:
         with pytest.raises(OSError):
@@ -160,7 +160,7 @@ async def test_the_repr_is_a_status_line():
         assert emulator.url in repr(emulator)
 
 
-def test_naming_the_package_imports_nothing_heavy():
+def test_importing_the_package_imports_nothing_heavy():
     code = (
         "import sys, pushengine.emulator as e; heavy = {'aiohttp', 'duckdb', 'pyarrow'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules); e.EmulatorSettings; assert not heavy & set(sys.modules);"
@@ -170,17 +170,17 @@ def test_naming_the_package_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
-def test_the_service_knows_nothing_of_http_or_databases():
+def test_the_service_does_not_import_http_or_database_packages():
     code = (
         "import sys, pushengine.emulator.jobs.service; assert not {'aiohttp', 'duckdb', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_the_emulator_imports_nothing_of_the_engine():
+def test_the_emulator_imports_nothing_from_the_engine():
     code = (
         "import sys, pushengine; before = set(sys.modules); import pushengine.emulator.server;"
-        "ours = {m for m in set(sys.modules) - before if m.startswith('pushengine.') and not m.startswith('pushengine.emulator')};"
-        "assert not ours, ours"
+        "imported = {m for m in set(sys.modules) - before if m.startswith('pushengine.') and not m.startswith('pushengine.emulator')};"
+        "assert not imported, imported"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

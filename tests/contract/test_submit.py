@@ -1,4 +1,4 @@
-"""Submitting: the quota, conflicts, and what a submit needs."""
+"""Submits: the quota, conflicts, and what a submit requires."""
 
 import asyncio
 
@@ -18,10 +18,10 @@ async def submit_statuses(team, count):
 
 
 @pytest.mark.parametrize("options", [{}, {"json": {}}, {"data": b"null"}], ids=["no body", "{}", "null"])
-async def test_a_job_runs_whatever_the_body_of_its_submit(team, options):
+async def test_a_job_runs_regardless_of_the_body_of_its_submit(team, options):
     job_id = await filled_job(team)
-    answer = await team.submit(job_id, **options)
-    assert (answer.status, answer.content) == (200, b"")
+    response = await team.submit(job_id, **options)
+    assert (response.status, response.content) == (200, b"")
     assert (await team.settled(job_id))["status"] == "DONE"
     assert await team.rows("SELECT a FROM orders") == [(1,)]
 
@@ -48,18 +48,18 @@ async def test_a_job_without_chunks_ends_in_error(team):
     assert "no chunks" in job["logs"][0]
 
 
-async def test_a_submitted_job_cannot_be_submitted_or_filled_again(team):
+async def test_a_submitted_job_accepts_neither_another_submit_nor_chunks(team):
     job_id = await filled_job(team)
     await team.submit(job_id)
     await team.settled(job_id)
-    answer = await team.submit(job_id)
-    assert answer.status == 409
-    assert "DONE" in answer.json["message"]
+    response = await team.submit(job_id)
+    assert response.status == 409
+    assert "DONE" in response.json["message"]
     assert (await team.upload(job_id, ROWS)).status == 409
     assert await team.rows("SELECT count(*) FROM orders") == [(1,)]
 
 
-async def test_a_job_at_work_cannot_be_deleted_submitted_or_filled(start):
+async def test_a_queued_job_accepts_no_delete_submit_or_chunks(start):
     team = await start(queue_seconds=60)
     job_id = await filled_job(team)
     await team.submit(job_id)
@@ -118,25 +118,25 @@ async def test_the_hourly_quota_rolls_over_at_the_full_utc_hour(start, clock):
     assert await submit_statuses(team, 4) == [404, 404, 404, 429]
 
 
-async def test_a_refused_submit_leaves_the_job_new(start, clock):
+async def test_a_rejected_submit_leaves_the_job_new(start, clock):
     team = await start(now=clock, submits_per_hour=0)
     job_id = await filled_job(team)
-    answer = await team.submit(job_id)
-    assert (answer.status, answer.content) == (429, b"")
-    assert "Retry-After" not in answer.headers
-    assert not any(name.lower().startswith("x-ratelimit") for name in answer.headers)
+    response = await team.submit(job_id)
+    assert (response.status, response.content) == (429, b"")
+    assert "Retry-After" not in response.headers
+    assert not any(name.lower().startswith("x-ratelimit") for name in response.headers)
     assert (await team.get(job_id)).json["status"] == "NEW"
 
 
 @pytest.mark.parametrize(("counts", "statuses"), [(False, [404]), (True, [429])])
-async def test_whether_refused_submits_spend_quota_is_a_switch(start, clock, counts, statuses):
+async def test_whether_rejected_submits_use_up_quota_is_a_switch(start, clock, counts, statuses):
     team = await start(now=clock, submits_per_second=1, submits_per_hour=3, refused_submits_count=counts)
     assert await submit_statuses(team, 3) == [404, 429, 429]
     clock.now += 1
     assert await submit_statuses(team, 1) == statuses
 
 
-async def test_rate_limit_headers_tell_how_long_to_wait(start, clock):
+async def test_rate_limit_headers_state_how_long_to_wait(start, clock):
     team = await start(now=clock, submits_per_hour=2, rate_limit_headers=True)
     first = await team.submit(await filled_job(team, "a"))
     assert first.headers["x-ratelimit-limit"] == "2"
@@ -158,7 +158,7 @@ async def test_only_submits_are_limited(start, clock):
 
 async def test_concurrent_submits_of_a_job_run_it_once(team):
     job_id = await filled_job(team, kind="DELTA")
-    answers = await asyncio.gather(*(team.submit(job_id) for _ in range(5)))
-    assert sorted(answer.status for answer in answers) == [200, 409, 409, 409, 409]
+    responses = await asyncio.gather(*(team.submit(job_id) for _ in range(5)))
+    assert sorted(response.status for response in responses) == [200, 409, 409, 409, 409]
     await team.settled(job_id)
     assert await team.rows("SELECT count(*) FROM orders") == [(1,)]

@@ -1,4 +1,4 @@
-"""What is in the tables after a job: REPLACE, DELTA, keys, deletes, lengths, names and times."""
+"""The content of the tables after a job: REPLACE, DELTA, keys, deletes, lengths, names and times."""
 
 import asyncio
 import datetime as dt
@@ -24,7 +24,7 @@ async def upsert(team, *uploads, **fields):
 # REPLACE
 
 
-async def test_replace_makes_the_table_anew(team):
+async def test_replace_recreates_the_table(team):
     await team.load("t", {"a": [1], "b": ["x"]}, {"a": [2], "b": ["y"]})
     job = await team.load("T", {"c": [1.5]})
     assert job["status"] == "DONE"
@@ -38,7 +38,7 @@ async def test_the_change_date_is_the_utc_load_time(start, clock):
     assert await team.rows("SELECT * FROM t") == [(1, dt.datetime(2026, 1, 1, 0, 10))]
 
 
-async def test_a_failing_job_leaves_the_old_table(team):
+async def test_a_failed_job_keeps_the_old_table(team):
     await team.load("t", {"a": ["old"]})
     bad = b"a\n1\nnot a number\n"
     job = await team.load("t", b"a\n1\n", bad, fileType="CSV", tableSchema=schema(("a", "INTEGER")))
@@ -48,8 +48,8 @@ async def test_a_failing_job_leaves_the_old_table(team):
     assert team.spool_files() == []
 
 
-async def test_nobody_sees_a_table_half_replaced(team):
-    """The old rows are there until the new ones are, all of them."""
+async def test_a_table_is_replaced_atomically(team):
+    """A reader sees either all old rows or all new rows."""
     await team.load("t", {"a": [0] * 1000})
     job_id = await team.new_job("t")
     for _ in range(5):
@@ -64,7 +64,7 @@ async def test_nobody_sees_a_table_half_replaced(team):
     assert (500_000, 1, 1) in seen
 
 
-async def test_declared_types_decide(team):
+async def test_declared_column_types_are_used(team):
     columns = schema(
         ("I", "INTEGER"), ("f", "FLOAT"), ("d", "DATE"), ("at", "DATETIME"), ("t", "TIME"), ("s", "STRING")
     )
@@ -97,7 +97,7 @@ async def test_declared_types_decide(team):
     ],
     ids=["default", "fallback", "declared", "fallback for undeclared"],
 )
-async def test_longer_strings_are_cut_silently(team, fields, length):
+async def test_longer_strings_are_truncated_silently(team, fields, length):
     job = await team.load("t", {"a": ["😀" * 200, "short"]}, **fields)
     assert job["status"] == "DONE"
     assert "cut" not in " ".join(job["logs"])
@@ -112,7 +112,7 @@ async def test_replace_without_schema_resets_the_lengths(team):
 
 
 async def test_delta_keeps_the_lengths_of_the_table(start, tmp_path):
-    """Also when another emulator made the table."""
+    """This also holds if another emulator created the table."""
     first = await start(database=tmp_path / "team.duckdb")
     await first.load("t", {"a": ["x" * 200]}, tableSchema=schema(("a", "STRING", 10)))
     second = await start(database=tmp_path / "team.duckdb")
@@ -135,7 +135,7 @@ async def test_delta_with_keys_replaces_equal_keys(team):
     assert await team.rows("SELECT id, v FROM t ORDER BY id") == [(1, "a"), (2, "B"), (3, "C")]
 
 
-async def test_all_keys_together_make_a_row(team):
+async def test_all_keys_together_identify_a_row(team):
     await team.load("t", {"a": [1, 1], "b": ["x", "y"], "v": [1, 2]})
     await upsert(team, {"v": [20], "b": ["y"], "a": [1]}, keys=["b", "a"])
     assert await team.rows("SELECT a, b, v FROM t ORDER BY v") == [(1, "x", 1), (1, "y", 20)]
@@ -148,7 +148,7 @@ async def test_columns_absent_from_the_file(team, strategy, kept):
     assert await team.rows("SELECT id, v, note FROM t ORDER BY id") == [(1, 10, kept), (2, 2, "other"), (3, 30, None)]
 
 
-async def test_the_last_uploaded_of_equal_keys_wins(team):
+async def test_the_last_uploaded_row_wins_among_equal_keys(team):
     await upsert(team, {"id": [1, 1], "v": [1, 2]}, {"id": [1], "v": [0]})
     assert await team.rows("SELECT id, v FROM t") == [(1, 0)]
 
@@ -190,7 +190,7 @@ async def test_chunks_apply_in_upload_order(team):
     assert await team.rows("SELECT id, v, note FROM t ORDER BY id") == [(2, 20, None), (3, 3, "c"), (5, 50, None)]
 
 
-async def test_deleting_from_a_table_that_does_not_exist_is_done(team):
+async def test_deleting_from_a_table_that_does_not_exist_succeeds(team):
     await upsert(team, ({"id": [1]}, "deleted"))
     assert await team.rows("SELECT count(*) FROM information_schema.tables") == [(0,)]
 
@@ -203,7 +203,7 @@ async def test_delta_does_not_change_a_table(team, data):
     assert await team.rows("SELECT a FROM t") == [(1,)]
 
 
-async def test_whole_numbers_go_into_a_float_column(team):
+async def test_integers_are_loaded_into_a_float_column(team):
     await team.load("t", {"a": [0.5]})
     await team.load("t", {"a": [2]}, kind="DELTA")
     assert await team.rows("SELECT a FROM t") == [(0.5,), (2.0,)]
@@ -227,7 +227,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("keys", [[], NAMES[:3]], ids=["append", "upsert"])
-async def test_names_hold_any_character(team, keys):
+async def test_names_may_contain_any_character(team, keys):
     columns = schema(*((name, "STRING") for name in NAMES))
     data = {name: [f"value of {name}"] for name in NAMES}
     for _ in range(2):
@@ -243,7 +243,7 @@ async def test_names_ignore_case_in_every_script(team):
     assert await team.rows('SELECT "Ä", id FROM "Größe"') == [(2, 1)]
 
 
-async def test_schemas_follow_connections_and_pools(start):
+async def test_each_pool_and_connection_has_its_own_schema(start):
     team = await start()
     await team.load("t", {"a": [1]})
     await team.load("t", {"a": [2]}, connectionId="c1")
@@ -265,8 +265,8 @@ async def test_a_database_file_may_have_any_name(start, tmp_path, stem):
 # Times
 
 
-async def test_timestamps_arrive_exact_over_the_whole_range(team):
-    moments = [
+async def test_timestamps_arrive_exactly_over_the_whole_range(team):
+    timestamps = [
         dt.datetime(1400, 1, 1),
         dt.datetime(1677, 9, 21, 0, 12, 43, 145224),
         dt.datetime(1969, 12, 31, 23, 59, 59, 999999),
@@ -274,12 +274,12 @@ async def test_timestamps_arrive_exact_over_the_whole_range(team):
         dt.datetime(9999, 12, 31, 23, 59, 59, 999999),
         None,
     ]
-    await team.load("t", {"n": list(range(6)), "ts": pa.array(moments, pa.timestamp("us"))})
-    assert await team.rows("SELECT ts FROM t ORDER BY n") == [(moment,) for moment in moments]
+    await team.load("t", {"n": list(range(6)), "ts": pa.array(timestamps, pa.timestamp("us"))})
+    assert await team.rows("SELECT ts FROM t ORDER BY n") == [(timestamp,) for timestamp in timestamps]
 
 
 async def test_timestamps_outside_the_calendar_become_null(team):
-    moments = [dt.datetime(1399, 12, 31, 23, 59, 59, 999999), dt.datetime(1, 1, 1)]
+    timestamps = [dt.datetime(1399, 12, 31, 23, 59, 59, 999999), dt.datetime(1, 1, 1)]
     late = pa.array([253_402_300_800_000_000], pa.int64()).cast(pa.timestamp("us"))
-    await team.load("t", {"ts": pa.concat_arrays([pa.array(moments, pa.timestamp("us")), late])})
+    await team.load("t", {"ts": pa.concat_arrays([pa.array(timestamps, pa.timestamp("us")), late])})
     assert await team.rows("SELECT ts FROM t") == [(None,)] * 3

@@ -1,4 +1,4 @@
-"""Uploading chunks: the form, the file, and what is refused while the client waits."""
+"""Uploading chunks: the form, the file, and what is rejected while the client waits."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ async def post_form(team, job_id, body, content_type=CONTENT_TYPE):
     return await team.request("POST", f"{team.jobs_path}{job_id}/chunks/upserted", data=body, headers=headers)
 
 
-async def test_a_chunk_is_answered_and_listed(team, to_parquet):
+async def test_an_uploaded_chunk_is_returned_and_listed(team, to_parquet):
     job_id = await team.new_job("orders", "DELTA", keys=["id"])
     content = to_parquet(ROWS)
     first = (await team.upload(job_id, content)).json
@@ -29,10 +29,10 @@ async def test_a_chunk_is_answered_and_listed(team, to_parquet):
     assert dt.datetime.fromisoformat(first["creationDate"])
 
 
-async def test_an_upload_may_be_answered_without_body(start):
+async def test_the_response_to_an_upload_may_have_no_body(start):
     team = await start(upload_returns_chunk=False)
-    answer = await team.upload(await team.new_job(), ROWS)
-    assert (answer.status, answer.content) == (200, b"")
+    response = await team.upload(await team.new_job(), ROWS)
+    assert (response.status, response.content) == (200, b"")
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ async def test_an_upload_may_be_answered_without_body(start):
         ("crc32", "base64", lambda data: base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()),
     ],
 )
-async def test_checksums_are_a_choice(start, to_parquet, checksum, encoding, expected):
+async def test_checksum_algorithm_and_encoding_are_switches(start, to_parquet, checksum, encoding, expected):
     team = await start(checksum=checksum, checksum_encoding=encoding)
     content = to_parquet(ROWS)
     assert (await team.upload(await team.new_job(), content)).json["checksum"] == expected(content)
 
 
-async def test_an_opaque_checksum_says_nothing_about_the_bytes(start, to_parquet):
+async def test_an_opaque_checksum_does_not_depend_on_the_bytes(start, to_parquet):
     team = await start(checksum="opaque")
     job_id = await team.new_job()
     checksums = [(await team.upload(job_id, to_parquet(ROWS))).json["checksum"] for _ in range(2)]
@@ -83,7 +83,7 @@ async def test_a_large_file_arrives_byte_for_byte(team, to_parquet):
     assert [path.read_bytes() == content for path in team.spool_files()] == [True]
 
 
-async def test_a_caller_may_wait_for_the_word_to_continue(team):
+async def test_a_caller_may_wait_for_100_continue(team):
     job_id = await team.new_job()
     assert (await team.upload(job_id, ROWS, expect100=True)).status == 200
     assert (await team.submit(job_id, json={}, expect100=True)).status == 200
@@ -96,7 +96,7 @@ async def test_a_caller_may_wait_for_the_word_to_continue(team):
 @pytest.mark.parametrize(
     "content_type", ["application/octet-stream", "multipart/form-data", "multipart/mixed; boundary=b", ""]
 )
-async def test_a_body_that_is_no_form_is_400(team, to_parquet, content_type):
+async def test_a_body_that_is_not_a_form_is_400(team, to_parquet, content_type):
     job_id = await team.new_job()
     assert (await post_form(team, job_id, to_parquet(ROWS), content_type)).status == 400
 
@@ -114,19 +114,29 @@ async def test_a_body_that_is_no_form_is_400(team, to_parquet, content_type):
         lambda _: b"",
         lambda _: b"PAR1" * 10_000,
     ],
-    ids=["name", "no name", "open end", "no end", "cut end", "two parts", "no part", "nothing", "raw"],
+    ids=[
+        "wrong name",
+        "no name",
+        "last delimiter does not close",
+        "no closing delimiter",
+        "closing delimiter cut off",
+        "two parts",
+        "no part",
+        "empty",
+        "no form",
+    ],
 )
 async def test_a_malformed_form_stores_nothing(team, to_parquet, to_form, change):
     job_id = await team.new_job()
-    answer = await post_form(team, job_id, change(to_form(to_parquet(ROWS))))
-    assert answer.status == 400, answer.content
-    assert set(answer.json) == {"reference", "message", "shortMessage"}
+    response = await post_form(team, job_id, change(to_form(to_parquet(ROWS))))
+    assert response.status == 400, response.content
+    assert set(response.json) == {"reference", "message", "shortMessage"}
     assert await team.chunks(job_id) == []
     assert team.spool_files() == []
 
 
-async def test_the_form_may_come_in_pieces_of_any_size(team, to_parquet, to_form):
-    """Delimiters are found wherever the network cuts them, and nothing like them is mistaken for one."""
+async def test_the_form_may_arrive_in_pieces_of_any_size(team, to_parquet, to_form):
+    """Delimiters are found wherever the network splits them, and similar bytes are not mistaken for one."""
     job_id = await team.new_job()
     content = to_parquet({"a": ["\r\n--contract-boundar", "\r\n--contract-boundar\r\n--"]}, compression="none")
     body = b"preamble\r\n" + to_form(content) + b"epilogue"
@@ -135,12 +145,12 @@ async def test_the_form_may_come_in_pieces_of_any_size(team, to_parquet, to_form
         for index in range(len(body)):
             yield body[index : index + 1]
 
-    answer = await post_form(team, job_id, pieces())
-    assert answer.json["checksum"] == hashlib.md5(content).hexdigest()
+    response = await post_form(team, job_id, pieces())
+    assert response.json["checksum"] == hashlib.md5(content).hexdigest()
 
 
 @pytest.mark.parametrize("cut_at", [0, 1, 100, 5_000, 100_000])
-async def test_a_cut_body_stores_nothing(team, to_parquet, to_form, cut_at):
+async def test_a_body_that_is_cut_off_stores_nothing(team, to_parquet, to_form, cut_at):
     job_id = await team.new_job()
     body = to_form(to_parquet({"a": list(range(50_000))}))
     _, writer = await asyncio.open_connection("127.0.0.1", team.emulator.port)
@@ -161,7 +171,7 @@ async def test_a_cut_body_stores_nothing(team, to_parquet, to_form, cut_at):
     assert await team.chunks(job_id) == []
 
 
-async def test_above_the_limit_of_one_chunk_is_413(start, to_parquet):
+async def test_a_chunk_above_the_size_limit_is_413(start, to_parquet):
     content = to_parquet(ROWS)
     exact = await start(max_chunk_bytes=len(content))
     assert (await exact.upload(await exact.new_job(), content)).status == 200
@@ -171,15 +181,15 @@ async def test_above_the_limit_of_one_chunk_is_413(start, to_parquet):
     assert small.spool_files() == []
 
 
-async def test_a_body_announced_far_above_the_limit_is_refused_unread(start):
+async def test_a_body_declared_far_above_the_limit_is_rejected_unread(start):
     team = await start(max_chunk_bytes=1000)
     assert (await team.upload(await team.new_job(), bytes(300_000))).status == 413
 
 
 async def test_parallel_uploads_all_arrive(team):
     job_id = await team.new_job()
-    answers = await asyncio.gather(*(team.upload(job_id, {"a": [number]}) for number in range(20)))
-    assert {answer.status for answer in answers} == {200}
+    responses = await asyncio.gather(*(team.upload(job_id, {"a": [number]}) for number in range(20)))
+    assert {response.status for response in responses} == {200}
     await team.submit(job_id)
     await team.settled(job_id)
     assert await team.rows("SELECT a FROM orders ORDER BY a") == [(number,) for number in range(20)]
@@ -209,7 +219,7 @@ async def test_an_upload_that_ends_after_the_submit_is_409(team, to_parquet, to_
 
 # The file
 
-REFUSED_COLUMNS = {
+REJECTED_COLUMNS = {
     "list": pa.array([[1]]),
     "struct": pa.array([{"x": 1}]),
     "decimal": pa.array([1], pa.decimal128(10, 2)),
@@ -224,12 +234,12 @@ REFUSED_COLUMNS = {
 }
 
 
-@pytest.mark.parametrize("name", list(REFUSED_COLUMNS))
-async def test_types_nobody_has_seen_working_are_refused(team, name):
+@pytest.mark.parametrize("name", list(REJECTED_COLUMNS))
+async def test_types_not_known_to_work_are_rejected(team, name):
     job_id = await team.new_job()
-    answer = await team.upload(job_id, {"good": [1], "bad": REFUSED_COLUMNS[name]})
-    assert answer.status == 400
-    assert "'bad'" in answer.json["message"]
+    response = await team.upload(job_id, {"good": [1], "bad": REJECTED_COLUMNS[name]})
+    assert response.status == 400
+    assert "'bad'" in response.json["message"]
     assert team.spool_files() == []
 
 
@@ -248,7 +258,7 @@ async def test_types_nobody_has_seen_working_are_refused(team, name):
     ],
     ids=str,
 )
-async def test_types_clients_are_known_to_send_are_taken(team, column, value):
+async def test_types_clients_are_known_to_send_are_accepted(team, column, value):
     job = await team.load("orders", {"a": column})
     assert job["status"] == "DONE"
     assert await team.rows("SELECT a FROM orders") == [(value,)]
@@ -265,12 +275,12 @@ STORAGE = {
 @pytest.mark.parametrize("name", list(STORAGE))
 async def test_parquet_features_are_switches(start, to_parquet, name):
     options, settings = STORAGE[name]
-    moment = dt.datetime(2020, 1, 2, 3, 4, 5, 678901)
-    content = to_parquet({"ts": pa.array([moment], pa.timestamp("us", "UTC"))}, **options)
+    timestamp = dt.datetime(2020, 1, 2, 3, 4, 5, 678901)
+    content = to_parquet({"ts": pa.array([timestamp], pa.timestamp("us", "UTC"))}, **options)
     strict, open_ = await start(), await start(**settings)
     assert (await strict.upload(await strict.new_job(), content)).status == 400
     assert (await open_.load("orders", content))["status"] == "DONE"
-    assert await open_.rows("SELECT ts FROM orders") == [(moment,)]
+    assert await open_.rows("SELECT ts FROM orders") == [(timestamp,)]
 
 
 async def test_dates_are_a_switch(start):
@@ -279,15 +289,15 @@ async def test_dates_are_a_switch(start):
     assert await team.rows("SELECT day FROM orders") == [(dt.date(1400, 1, 1),), (dt.date(9999, 12, 31),)]
 
 
-async def test_uncompressed_parquet_is_taken(team, to_parquet):
+async def test_uncompressed_parquet_is_accepted(team, to_parquet):
     assert (await team.load("orders", to_parquet(ROWS, compression="none")))["status"] == "DONE"
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all", b"PAR1" + bytes(100) + b"PAR1"])
-async def test_a_file_that_is_no_parquet_is_400(team, content):
+async def test_a_file_that_is_not_parquet_is_400(team, content):
     job_id = await team.new_job()
-    answer = await team.upload(job_id, content)
-    assert answer.status == 400
+    response = await team.upload(job_id, content)
+    assert response.status == 400
     assert await team.chunks(job_id) == []
 
 
@@ -295,7 +305,7 @@ async def test_a_truncated_parquet_file_is_400(team, to_parquet):
     assert (await team.upload(await team.new_job(), to_parquet(ROWS)[:-10])).status == 400
 
 
-async def test_a_file_of_no_rows_is_taken(team):
+async def test_a_file_without_rows_is_accepted(team):
     job = await team.load("orders", {"a": pa.array([], pa.int64())})
     assert job["status"] == "DONE"
     assert await team.rows("SELECT count(*) FROM orders") == [(0,)]
@@ -309,30 +319,30 @@ async def test_a_file_of_no_rows_is_taken(team):
 async def test_all_chunks_of_a_job_have_one_schema(team, other):
     job_id = await team.new_job()
     await team.upload(job_id, ROWS)
-    answer = await team.upload(job_id, other)
-    assert answer.status == 400
-    assert "schema" in answer.json["message"]
+    response = await team.upload(job_id, other)
+    assert response.status == 400
+    assert "schema" in response.json["message"]
     assert len(await team.chunks(job_id)) == 1
 
 
 @pytest.mark.parametrize("names", [("a", "A"), ("a", "_celonis_change_date"), ("ä", "Ä")])
-async def test_columns_that_differ_in_case_only_are_refused(team, names):
-    answer = await team.upload(await team.new_job(), {name: [1] for name in names})
-    assert answer.status == 400
-    assert "DUPLICATE_COLUMN_DETECTED" in answer.json["message"]
+async def test_columns_that_differ_in_case_only_are_rejected(team, names):
+    response = await team.upload(await team.new_job(), {name: [1] for name in names})
+    assert response.status == 400
+    assert "DUPLICATE_COLUMN_DETECTED" in response.json["message"]
 
 
 @pytest.mark.parametrize("kind", ["upserted", "deleted"])
 @pytest.mark.parametrize("data", [{"text": ["x"]}, {"id": pa.array([1, None])}], ids=["missing", "null"])
-async def test_keys_must_be_there_and_not_null(team, kind, data):
+async def test_key_columns_must_be_present_and_not_null(team, kind, data):
     job_id = await team.new_job("orders", "DELTA", keys=["ID"])
-    answer = await team.upload(job_id, data, kind)
-    assert answer.status == 400
-    assert "key" in answer.json["message"]
+    response = await team.upload(job_id, data, kind)
+    assert response.status == 400
+    assert "key" in response.json["message"]
 
 
 @pytest.mark.parametrize("fields", [{"kind": "REPLACE", "keys": ["id"]}, {"kind": "DELTA"}], ids=["replace", "no keys"])
-async def test_rows_are_deleted_by_delta_jobs_with_keys_only(team, fields):
+async def test_only_delta_jobs_with_keys_can_delete_rows(team, fields):
     assert (await team.upload(await team.new_job(**fields), ROWS, "deleted")).status == 400
 
 

@@ -1,4 +1,4 @@
-"""The official client's requests, byte for byte as httpx sends them, from another thread by http.client."""
+"""The official client's requests, byte for byte as httpx sends them. Here `http.client` sends them from another thread."""
 
 import asyncio
 import http.client
@@ -36,7 +36,7 @@ JOB = {
 
 
 class VendorClient:
-    """Keeps one connection, as httpx does; refuses what the vendor's response processor refuses."""
+    """A client that keeps one connection, as httpx does, and rejects the responses that the vendor's response processor rejects."""
 
     def __init__(self, port, authorization):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

@@ -1,4 +1,4 @@
-"""An emulator, and commands that push into it."""
+"""Fixture of the crash tests: an emulator, and commands that push to it."""
 
 import pytest
 from support.lab import Lab

@@ -1,4 +1,4 @@
-"""The command is killed, something changes, and the same command is run again: no row is lost, doubled or mixed with another file's."""
+"""The command is killed, something changes, and the same command is run again: no row is lost, duplicated or mixed with rows of another file."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ pyarrow.__version__ = "99.0"
 from pushengine import __main__
 sys.exit(__main__.main())
 """
-DIES_BEFORE_IT_TELLS = """
+DIES_BEFORE_OUTPUT = """
 import os, signal
 from pushengine import __main__
 from pushengine.cli import terminal
@@ -30,39 +30,39 @@ __main__.main()
 PLAIN = ("-m", "pushengine")
 
 
-def configured(lab, lines):
+def configure(lab, lines):
     (lab.folder / "c.toml").write_text(f"{CONFIG}{lines}\n")
 
 
-def touched(lab):
+def touch(lab):
     os.utime(lab.folder / "big.csv")
 
 
-def copied(lab):
-    """Another file of the same content, time and name, as a restored backup is."""
+def replace_with_a_copy(lab):
+    """Replace the file by a copy with the same content, time and name, as a restored backup would be."""
     path = lab.folder / "big.csv"
     shutil.copy2(path, lab.folder / "copy")
     (lab.folder / "copy").rename(path)
 
 
-def renamed(lab):
+def rename_file(lab):
     (lab.folder / "big.csv").rename(lab.folder / "big-2.csv")
 
 
 CHANGES = {
     "nothing": lambda lab: None,
-    "touched": touched,
-    "copied": copied,
-    "renamed": renamed,
-    "another number of cores": lambda lab: configured(lab, "encoder_threads = 5"),
-    "another size of chunks": lambda lab: lab.resized(),
-    "another codec": lambda lab: configured(lab, 'compression = "NONE"'),
-    "touched, another number of cores": lambda lab: (touched(lab), configured(lab, "encoder_threads = 5")),
+    "touched": touch,
+    "copied": replace_with_a_copy,
+    "renamed": rename_file,
+    "different number of cores": lambda lab: configure(lab, "encoder_threads = 5"),
+    "different chunk size": lambda lab: lab.resized(),
+    "different codec": lambda lab: configure(lab, 'compression = "NONE"'),
+    "touched, different number of cores": lambda lab: (touch(lab), configure(lab, "encoder_threads = 5")),
 }
 
 
-def replaced_in_the_middle(lab, *, keeps_time):
-    """Another content of the same size that no probe sees; perhaps under the old time."""
+def replace_in_the_middle(lab, *, keeps_time):
+    """Replace the content by one of the same size that the probes do not notice, optionally with the old modification time."""
     path = lab.folder / "big.csv"
     before = path.stat()
     data = path.read_bytes()
@@ -75,13 +75,13 @@ def replaced_in_the_middle(lab, *, keeps_time):
 
 async def kill(lab, process):
     process.kill()
-    code, told, err = await lab.finish(process)
-    assert (code, told) == (-signal.SIGKILL, None), err
+    code, output, err = await lab.finish(process)
+    assert (code, output) == (-signal.SIGKILL, None), err
     lab.emulator.faults = None
 
 
-async def killed_after_the_submit(lab, *, mode="append", source="big*.csv"):
-    """The platform has the submit and nobody hears of it."""
+async def start_and_kill_after_submit(lab, *, mode="append", source="big*.csv"):
+    """Kill the command after the platform received the submit, and before its response arrives."""
     lab.emulator.faults = FaultPlan([Fault("submit", Delay(60, when="after"))])
     before = len(jobs_that_ran(lab))
     process = await lab.start("T", source=source, mode=mode)
@@ -91,7 +91,7 @@ async def killed_after_the_submit(lab, *, mode="append", source="big*.csv"):
     await kill(lab, process)
 
 
-async def killed_during_the_uploads(lab, *, mode="append", source="big*.csv"):
+async def start_and_kill_while_uploading(lab, *, mode="append", source="big*.csv"):
     process = await lab.start("T", source=source, mode=mode)
     assert await lab.wait_for_chunks(process, 10)
     await kill(lab, process)
@@ -102,8 +102,8 @@ def jobs_that_ran(lab):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_push_that_was_submitted_is_ended_from_its_journal(lab, change):
-    await killed_after_the_submit(lab)
+async def test_a_submitted_push_is_finished_from_its_journal(lab, change):
+    await start_and_kill_after_submit(lab)
     (job,) = jobs_that_ran(lab)
     CHANGES[change](lab)
     code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
@@ -111,15 +111,15 @@ async def test_a_push_that_was_submitted_is_ended_from_its_journal(lab, change):
     assert (receipt["status"], receipt["resumed"], receipt["job_id"], receipt["rows"]) == ("DONE", True, job.id, ROWS)
     assert jobs_that_ran(lab) == [job]
     await lab.check_table("T")
-    # it was told, so the same command now means a new push
+    # the receipt was printed, so the same command now means a new push
     code, again, err = await lab.finish(await lab.start("T", source="big*.csv"))
     assert (code, again["resumed"], again["push_id"] != receipt["push_id"]) == (0, False, True), err
     assert await lab.emulator.query('select count(*), count(distinct N) from "T"') == [(2 * ROWS, ROWS)]
 
 
 @pytest.mark.parametrize("change", ["touched", "nothing"])
-async def test_another_version_of_pyarrow_after_the_submit_changes_nothing(lab, change):
-    await killed_after_the_submit(lab)
+async def test_a_different_version_of_pyarrow_after_the_submit_changes_nothing(lab, change):
+    await start_and_kill_after_submit(lab)
     CHANGES[change](lab)
     code, receipt, err = await lab.finish(await lab.start("T", ("-c", OTHER_PYARROW), source="big*.csv"))
     assert (code, receipt["resumed"], receipt["rows"]) == (0, True, ROWS), err
@@ -127,13 +127,13 @@ async def test_another_version_of_pyarrow_after_the_submit_changes_nothing(lab, 
 
 
 @pytest.mark.parametrize("mode", ["replace", "upsert", "delete"])
-async def test_a_submitted_push_of_any_mode_is_ended_from_its_journal(lab, mode):
+async def test_a_submitted_push_of_any_mode_is_finished_from_its_journal(lab, mode):
     if mode == "delete":
         code, _, err = await lab.finish(await lab.start("T", mode="upsert"))
         assert code == 0, err
-    await killed_after_the_submit(lab, mode=mode)
+    await start_and_kill_after_submit(lab, mode=mode)
     before = jobs_that_ran(lab)
-    touched(lab)
+    touch(lab)
     code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv", mode=mode))
     assert (code, receipt["resumed"], receipt["rows"]) == (0, True, ROWS), err
     assert jobs_that_ran(lab) == before
@@ -143,18 +143,18 @@ async def test_a_submitted_push_of_any_mode_is_ended_from_its_journal(lab, mode)
         await lab.check_table("T")
 
 
-async def test_a_done_push_of_which_nobody_was_told_is_told_although_its_file_was_touched(lab):
-    code, told, err = await lab.finish(await lab.start("T", ("-c", DIES_BEFORE_IT_TELLS), source="big*.csv"))
-    assert (code, told) == (-signal.SIGKILL, None), err
-    touched(lab)
+async def test_a_finished_but_unreported_push_is_reported_even_after_its_file_was_touched(lab):
+    code, output, err = await lab.finish(await lab.start("T", ("-c", DIES_BEFORE_OUTPUT), source="big*.csv"))
+    assert (code, output) == (-signal.SIGKILL, None), err
+    touch(lab)
     code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
     assert (code, receipt["status"], receipt["rows"]) == (0, "DONE", ROWS), err
     await lab.check_table("T")
     assert len(jobs_that_ran(lab)) == 1
 
 
-async def test_a_receipt_that_cannot_be_written_is_told_the_next_time(lab):
-    """The rows are in the table, and whoever started the command takes it for failed: the disk of its log is full."""
+async def test_a_receipt_that_could_not_be_written_is_reported_by_the_next_run(lab):
+    """The rows are in the table, but the caller sees a failed command, because the disk of its log is full."""
     with open("/dev/full", "w") as full:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pushengine", "push", "big.csv", "--table", "T", "--mode", "append"),
@@ -170,7 +170,7 @@ async def test_a_receipt_that_cannot_be_written_is_told_the_next_time(lab):
     await lab.check_table("T")
 
 
-async def test_standard_input_again_is_the_same_push(lab):
+async def test_the_same_standard_input_again_resumes_the_same_push(lab):
     words = ("push", "-", "--format", "csv", "--table", "T", "--mode", "append", "--json")
     data = (lab.folder / "big.csv").read_bytes()
     lab.emulator.faults = FaultPlan([Fault("submit", Delay(60, when="after"))])
@@ -185,9 +185,9 @@ async def test_standard_input_again_is_the_same_push(lab):
 
 
 @pytest.mark.parametrize("keeps_time", [False, True], ids=["new time", "old time"])
-async def test_another_content_after_the_submit_is_pushed_too_and_the_old_rows_are_told(lab, keeps_time):
-    await killed_after_the_submit(lab)
-    replaced_in_the_middle(lab, keeps_time=keeps_time)
+async def test_new_content_after_the_submit_is_pushed_too_and_the_old_rows_are_reported(lab, keeps_time):
+    await start_and_kill_after_submit(lab)
+    replace_in_the_middle(lab, keeps_time=keeps_time)
     process = await lab.run("push", "big*.csv", "--table", "T", "--mode", "append")
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, err.decode()
@@ -200,44 +200,45 @@ async def test_another_content_after_the_submit_is_pushed_too_and_the_old_rows_a
     assert len(jobs_that_ran(lab)) == 2
 
 
-async def test_a_file_that_is_gone_after_the_submit_is_an_error_that_says_that_its_rows_are_there(lab):
-    await killed_after_the_submit(lab, source="big.csv")
+async def test_a_file_missing_after_the_submit_is_an_error_that_says_its_rows_are_in_the_table(lab):
+    await start_and_kill_after_submit(lab, source="big.csv")
     (lab.folder / "big.csv").unlink()
-    code, told, err = await lab.finish(await lab.start("T"))
+    code, output, err = await lab.finish(await lab.start("T"))
     assert code == 3, err
-    assert "no such file; but push" in told["error"]["message"]
-    assert "is DONE: its 30,000 rows are in the table" in told["error"]["message"]
+    assert "no such file; but push" in output["error"]["message"]
+    assert "is DONE: its 30,000 rows are in the table" in output["error"]["message"]
     await lab.check_table("T")
 
 
-async def test_resume_ends_a_submitted_push_without_its_file(lab):
-    await killed_after_the_submit(lab, source="big.csv")
+async def test_resume_finishes_a_submitted_push_without_its_file(lab):
+    await start_and_kill_after_submit(lab, source="big.csv")
     (lab.folder / "big.csv").unlink()
-    code, told, err = await lab.finish(await lab.run("resume", "--json"))
+    code, output, err = await lab.finish(await lab.run("resume", "--json"))
     assert code == 0, err
-    assert [(one["status"], one["rows"], one["resumed"]) for one in told] == [("DONE", ROWS, True)]
+    assert [(one["status"], one["rows"], one["resumed"]) for one in output] == [("DONE", ROWS, True)]
     await lab.check_table("T")
 
 
 @pytest.mark.parametrize(
-    "change", ["nothing", "touched", "copied", "renamed", "another number of cores", "another size of chunks"]
+    "change",
+    ["nothing", "touched", "copied", "renamed", "different number of cores", "different chunk size"],
 )
-async def test_a_push_in_the_middle_goes_on_where_the_content_is_the_same(lab, change):
-    await killed_during_the_uploads(lab)
+async def test_a_push_killed_while_uploading_is_resumed_if_the_content_is_the_same(lab, change):
+    await start_and_kill_while_uploading(lab)
     (job,) = lab.emulator.service.jobs.values()
-    there = len(job.chunks)
+    stored = len(job.chunks)
     CHANGES[change](lab)
     code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
     assert (code, receipt["resumed"], receipt["job_id"], receipt["rows"]) == (0, True, job.id, ROWS), err
-    assert there >= 10
+    assert stored >= 10
     assert len(job.chunks) == receipt["chunks"]
     await lab.check_table("T")
     lab.check_resent("T")
 
 
-@pytest.mark.parametrize("change", ["another codec", "another version of pyarrow"])
-async def test_a_push_in_the_middle_starts_again_where_its_chunks_would_be_other_ones(lab, change):
-    await killed_during_the_uploads(lab)
+@pytest.mark.parametrize("change", ["different codec", "different version of pyarrow"])
+async def test_a_push_killed_while_uploading_starts_again_if_its_chunks_would_differ(lab, change):
+    await start_and_kill_while_uploading(lab)
     (before,) = lab.emulator.service.jobs
     if change in CHANGES:
         CHANGES[change](lab)
@@ -250,9 +251,9 @@ async def test_a_push_in_the_middle_starts_again_where_its_chunks_would_be_other
 
 
 @pytest.mark.parametrize("keeps_time", [False, True], ids=["new time", "old time"])
-async def test_two_contents_are_never_mixed_although_size_and_probes_are_equal(lab, keeps_time):
-    await killed_during_the_uploads(lab)
-    replaced_in_the_middle(lab, keeps_time=keeps_time)
+async def test_two_contents_are_never_mixed_even_if_size_and_probes_are_equal(lab, keeps_time):
+    await start_and_kill_while_uploading(lab)
+    replace_in_the_middle(lab, keeps_time=keeps_time)
     code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
     assert (code, receipt["rows"]) == (0, ROWS), err
     await lab.check_table("T")
@@ -260,14 +261,14 @@ async def test_two_contents_are_never_mixed_although_size_and_probes_are_equal(l
     assert len(jobs_that_ran(lab)) == 1
 
 
-async def test_a_journal_of_an_earlier_version_is_ended_and_resumed_as_well(lab):
-    """It has neither digests of files nor all of what the file system says, and names every setting."""
-    await killed_during_the_uploads(lab)
+async def test_a_push_in_a_journal_of_an_earlier_version_is_resumed(lab):
+    """Its plan has no digests of the files, only part of the file-system metadata, and names every setting."""
+    await start_and_kill_while_uploading(lab)
     with lab.journal() as file:
         for seq, body in file._db.execute("SELECT seq, body FROM facts WHERE kind = 'push_planned'").fetchall():
             older = lab.older_plan(body)
             file._db.execute("UPDATE facts SET body = ? WHERE seq = ?", (older, seq))
-    touched(lab)
+    touch(lab)
     code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
     assert (code, receipt["resumed"], receipt["rows"]) == (0, True, ROWS), err
     await lab.check_table("T")

@@ -1,4 +1,4 @@
-"""The real command line, killed in the middle of its work and run again, until the rows are there: each exactly once."""
+"""The real command line, killed in the middle of its work and run again, until every row is in the table exactly once."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ MAX_RUNS = 40
 
 
 async def push_through_kills(lab, rng, table):
-    """One push, killed several times; its receipt and how often it was killed."""
+    """Run one push, killing it several times. Return its receipt and how often it was killed."""
     for deaths in range(MAX_RUNS):
         process = await lab.start(table)
         if deaths < KILLS_PER_PUSH:
@@ -31,7 +31,7 @@ async def push_through_kills(lab, rng, table):
                 process.kill()
         code, receipt, err = await lab.finish(process)
         assert code in (0, -signal.SIGKILL), err
-        if receipt is not None:  # told, even if it was killed a moment later
+        if receipt is not None:  # printed, even if the process was killed right after that
             return receipt, deaths + (code != 0)
     raise AssertionError(f"table {table}: not done after {MAX_RUNS} runs")
 
@@ -63,11 +63,11 @@ async def test_rows_arrive_once_however_often_the_command_is_killed(lab, seed):
 @pytest.mark.timeout(7200)
 async def test_rows_arrive_once_after_a_thousand_kills(lab):
     killed, resumed, restarts = await kill_loop(lab, int(os.environ.get("KILL_SEED", "3")), MANY_KILLS)
-    print(f"{killed} kills, {resumed} pushes resumed, {restarts} started afresh")  # noqa: T201
+    print(f"{killed} kills, {resumed} pushes resumed, {restarts} started again")  # noqa: T201
     assert killed >= MANY_KILLS
 
 
-DIES_BEFORE_IT_TELLS = """
+DIES_BEFORE_OUTPUT = """
 import os, signal
 from pushengine import __main__
 from pushengine.cli import terminal
@@ -76,9 +76,9 @@ __main__.main()
 """
 
 
-async def test_a_command_killed_just_before_it_tells_of_its_success_tells_it_the_next_time(lab):
-    code, told, err = await lab.finish(await lab.start("T", ("-c", DIES_BEFORE_IT_TELLS)))
-    assert (code, told) == (-signal.SIGKILL, None), err
+async def test_a_command_killed_just_before_it_reports_success_reports_it_on_the_next_run(lab):
+    code, output, err = await lab.finish(await lab.start("T", ("-c", DIES_BEFORE_OUTPUT)))
+    assert (code, output) == (-signal.SIGKILL, None), err
     await lab.check_table("T")
     code, receipt, err = await lab.finish(await lab.start("T"))
     assert (code, receipt["status"], receipt["rows"]) == (0, "DONE", ROWS), err
@@ -86,14 +86,14 @@ async def test_a_command_killed_just_before_it_tells_of_its_success_tells_it_the
     lab.check_submits("T")
 
 
-async def test_of_two_commands_with_the_same_push_one_is_told_who_has_it(lab):
+async def test_the_second_of_two_commands_with_the_same_push_learns_which_process_runs_it(lab):
     first = await lab.start("T")
     assert await lab.wait_for_chunks(first, 3)
     await lab.pause(first)
-    code, told, _ = await lab.finish(await lab.start("T"))
+    code, output, _ = await lab.finish(await lab.start("T"))
     assert code == 75
-    assert told["error"]["type"] == "JournalLockedError"
-    assert f"held by pid {first.pid}" in told["error"]["message"]
+    assert output["error"]["type"] == "JournalLockedError"
+    assert f"held by pid {first.pid}" in output["error"]["message"]
     first.send_signal(signal.SIGCONT)
     code, receipt, err = await lab.finish(first)
     assert (code, receipt["status"]) == (0, "DONE"), err
@@ -101,7 +101,7 @@ async def test_of_two_commands_with_the_same_push_one_is_told_who_has_it(lab):
     lab.check_submits("T")
 
 
-async def test_two_commands_with_one_ledger_and_different_tables_both_arrive(lab):
+async def test_two_commands_that_share_a_ledger_and_push_to_different_tables_both_succeed(lab):
     both = [await lab.start(table) for table in ("A", "B")]
     results = await asyncio.gather(*(lab.finish(process) for process in both))
     assert [code for code, _, _ in results] == [0, 0]
@@ -111,7 +111,7 @@ async def test_two_commands_with_one_ledger_and_different_tables_both_arrive(lab
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_stop_during_upload_ends_soon_and_the_next_run_goes_on(lab, number):
+async def test_a_signal_during_upload_ends_the_command_soon_and_the_next_run_resumes(lab, number):
     rows = ROWS * 4
     lab.write(rows)
     process = await lab.start("T")

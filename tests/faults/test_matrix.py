@@ -1,6 +1,7 @@
-"""Every operation x every fault x its first, a middle and its last call, over real HTTP: exactly once, or untouched.
+"""Every operation x every fault x its first, a middle and its last call, over real HTTP.
 
-Time runs fifty times as fast for the engine and the emulator's quota, so that waits of minutes pass in a second.
+Each push loads its rows exactly once or leaves the table untouched. Time runs fifty times as fast for the engine and the emulator's quota,
+so that waits of minutes pass in about a second.
 """
 
 import contextlib
@@ -21,31 +22,31 @@ CHUNKS = 7
 LOGIN_PAGE = "<!DOCTYPE html><html><title>Sign in</title></html>"
 FAULTS = {
     "500": {"action": "status", "code": 500},
-    "503 although done": {"action": "status", "code": 503, "after_commit": True},
-    "429 bare": {"action": "rate_limit"},
-    "429 with a time": {"action": "rate_limit", "form": "retry_after", "seconds": 2},
-    "cut before": {"action": "drop_before"},
-    "cut in the body": {"action": "drop_before", "after_bytes": 100},
-    "closed before": {"action": "drop_before", "reset": False},
-    "cut after": {"action": "drop_after", "reset": True},
-    "closed after": {"action": "drop_after"},
-    "done late": {"action": "commit_late", "seconds": 0.4},
-    "done twice": {"action": "duplicate"},
-    "answer cut": {"action": "truncated"},
-    "answer nonsense": {"action": "malformed"},
-    "answer empty": {"action": "empty"},
+    "503 after processing": {"action": "status", "code": 503, "after_commit": True},
+    "429 without a wait": {"action": "rate_limit"},
+    "429 with Retry-After": {"action": "rate_limit", "form": "retry_after", "seconds": 2},
+    "reset before processing": {"action": "drop_before"},
+    "reset in the body": {"action": "drop_before", "after_bytes": 100},
+    "closed before processing": {"action": "drop_before", "reset": False},
+    "reset after processing": {"action": "drop_after", "reset": True},
+    "closed after processing": {"action": "drop_after"},
+    "processed late": {"action": "commit_late", "seconds": 0.4},
+    "processed twice": {"action": "duplicate"},
+    "response truncated": {"action": "truncated"},
+    "response malformed": {"action": "malformed"},
+    "response empty": {"action": "empty"},
     "login page": {"action": "status", "code": 200, "body": LOGIN_PAGE},
-    "login page although done": {"action": "status", "code": 200, "body": LOGIN_PAGE, "after_commit": True},
+    "login page after processing": {"action": "status", "code": 200, "body": LOGIN_PAGE, "after_commit": True},
     "redirect": {"action": "status", "code": 302, "headers": {"Location": "https://login.example/"}},
-    "swallowed": {"action": "status", "code": 200},
-    "slow": {"action": "delay", "seconds": 0.1, "when": "after"},
+    "200 without processing": {"action": "status", "code": 200},
+    "slow response": {"action": "delay", "seconds": 0.1, "when": "after"},
     "token expired": {"action": "expire_tokens"},
     "job gone before": {"action": "vanish"},
     "job gone after": {"action": "vanish", "when": "after"},
     "stale status": {"action": "stale_status", "status": "NEW"},
 }
-REFUSED_AT_ONCE = [("create", "redirect"), ("token", "redirect")]
-"""The address is wrong, as it looks: before anything was created nobody waits for that to pass."""
+FAILED_AT_ONCE = [("create", "redirect"), ("token", "redirect")]
+"""A redirect looks like a wrong address. Before it has created anything, the engine does not wait for that to pass."""
 OCCURRENCES = {
     "create": [1],
     "upsert": [1, 4, CHUNKS],
@@ -57,13 +58,13 @@ OCCURRENCES = {
     "list": [1],
 }
 REPEATED = [[1, 2]]
-REPEATED_BY_A_REPLAY = [[1, 3]]
-"""A call whose token has expired is made again at once, and once only: the second call must pass."""
+REPEATED_AFTER_REPLAY = [[1, 3]]
+"""The engine repeats a call whose token has expired at once, but only once, so the second call must pass."""
 
 
 def cases(operation, name):
-    """The rules of each case; those that the emulator calls impossible are no case."""
-    repeated = REPEATED_BY_A_REPLAY if name == "token expired" else REPEATED
+    """Yield the plan and the rule of each case. Rules that the emulator rejects as impossible are left out."""
+    repeated = REPEATED_AFTER_REPLAY if name == "token expired" else REPEATED
     for nth in [*OCCURRENCES[operation], *repeated]:
         raw = {"operation": operation, "nth": nth, **FAULTS[name]}
         with contextlib.suppress(ValueError):
@@ -85,13 +86,13 @@ def source(tmp_path):
     return path
 
 
-async def night(plan, folder, source):
-    """The same command until it is over; the outcome and what the platform holds then."""
+async def run_until_over(plan, folder, source):
+    """Run the same command until it is over. Return the outcome, (rows, distinct ids), the runs of each job, and the faults that fired."""
     clock = FastClock()
     with ThreadPoolExecutor(2) as encoders:
         settings = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0, now=clock.now, fault_plan=plan)
         async with Emulator(settings=settings) as emulator:
-            outcome = "never settled"
+            outcome = "never finished"
             for _run in range(6):
                 try:
                     receipt = await push_once(emulator.url, clock, encoders, folder, source)
@@ -128,15 +129,15 @@ def problem(outcome, rows, runs, *, is_vanishing):
 
 
 @pytest.mark.parametrize(("operation", "name"), GROUPS, ids=lambda part: part.replace(" ", "-"))
-async def test_exactly_once_or_untouched(operation, name, tmp_path, source, request):
+async def test_rows_arrive_exactly_once_or_the_table_is_untouched(operation, name, tmp_path, source, request):
     plans = list(cases(operation, name))
     request.node.user_properties.append(("fault_matrix_cases", len(plans)))
     problems = []
     for number, (plan, raw) in enumerate(plans):
-        outcome, rows, runs, _fired = await night(plan, tmp_path / f"state{number}", source)
+        outcome, rows, runs, _fired = await run_until_over(plan, tmp_path / f"state{number}", source)
         found = problem(outcome, rows, runs, is_vanishing="gone" in name)
         if found:
             problems.append(f"{raw}: {found}")
-        elif outcome != "DONE" and "gone" not in name and (operation, name) not in REFUSED_AT_ONCE:
+        elif outcome != "DONE" and "gone" not in name and (operation, name) not in FAILED_AT_ONCE:
             problems.append(f"{raw}: {outcome}")
     assert problems == []

@@ -1,4 +1,4 @@
-"""A network that cuts, stalls, slows and resets, between the real engine and the real server."""
+"""A network that cuts, stalls, slows down and resets connections between the real engine and the real server."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +21,8 @@ def source(tmp_path):
     return path
 
 
-async def through(source, tmp_path, disturb, *, runs=6, **settings):
-    """The same command through a disturbed network until it is over; (outcomes, rows, distinct ids, proxy)."""
+async def push_through(source, tmp_path, disturb, *, runs=6, **settings):
+    """Run the same command through a disturbed network until it is over. Return the outcomes, (rows, distinct ids) and the proxy."""
     clock = FastClock()
     outcomes = []
     with ThreadPoolExecutor(2) as encoders:
@@ -47,49 +47,49 @@ async def through(source, tmp_path, disturb, *, runs=6, **settings):
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
 @pytest.mark.parametrize("request_bytes", [1, 200, 400, 1000, 3000, 9000, 16_000])
-async def test_cut_after_any_number_of_request_bytes(source, tmp_path, request_bytes, reset):
+async def test_a_push_survives_a_cut_after_any_number_of_request_bytes(source, tmp_path, request_bytes, reset):
     def disturb(proxy):
         proxy.cut_after(request=request_bytes, over="all", reset=reset, times=1)
 
-    outcomes, rows, proxy = await through(source, tmp_path, disturb)
+    outcomes, rows, proxy = await push_through(source, tmp_path, disturb)
     assert (outcomes[-1], rows) == ("DONE", (ROWS, ROWS))
     assert proxy.cuts == 1
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
-@pytest.mark.parametrize("answer_bytes", [1, 60, 300, 700, 1200, 1900, 2600])
-async def test_cut_after_any_number_of_answer_bytes(source, tmp_path, answer_bytes, reset):
+@pytest.mark.parametrize("response_bytes", [1, 60, 300, 700, 1200, 1900, 2600])
+async def test_a_push_survives_a_cut_after_any_number_of_response_bytes(source, tmp_path, response_bytes, reset):
     def disturb(proxy):
-        proxy.cut_after(answer=answer_bytes, over="all", reset=reset, times=1)
+        proxy.cut_after(answer=response_bytes, over="all", reset=reset, times=1)
 
-    outcomes, rows, proxy = await through(source, tmp_path, disturb)
+    outcomes, rows, proxy = await push_through(source, tmp_path, disturb)
     assert (outcomes[-1], rows) == ("DONE", (ROWS, ROWS))
     assert proxy.cuts == 1
 
 
-async def test_every_connection_cut_early_is_a_failure_that_the_next_run_repairs(source, tmp_path):
+async def test_a_push_fails_when_every_connection_is_cut_early_and_the_next_run_finishes_it(source, tmp_path):
     def disturb(proxy):
         proxy.cut_after(request=700, reset=True)
 
-    outcomes, rows, _ = await through(source, tmp_path, disturb, max_attempts=2)
+    outcomes, rows, _ = await push_through(source, tmp_path, disturb, max_attempts=2)
     assert len(outcomes) > 1
     assert (outcomes[-1], rows) == ("DONE", (ROWS, ROWS))
 
 
-async def test_nobody_at_home_is_said_soon_and_harms_nothing(source, tmp_path):
-    outcomes, rows, _ = await through(source, tmp_path, lambda proxy: proxy.refuse(), max_attempts=2)
+async def test_an_unreachable_server_is_reported_soon_and_harms_nothing(source, tmp_path):
+    outcomes, rows, _ = await push_through(source, tmp_path, lambda proxy: proxy.refuse(), max_attempts=2)
     assert outcomes == ["RetriesExhaustedError", "DONE"]
     assert rows == (ROWS, ROWS)
 
 
-async def test_a_stalled_peer_is_noticed_in_time(source, tmp_path):
-    """The promise is 60 s; the settings shrink it so that the test need not wait for a minute."""
+async def test_a_stalled_peer_is_detected_in_time(source, tmp_path):
+    """The promised limit is 60 s. The settings shorten it so that the test does not wait for a minute."""
     start = time.monotonic()
 
     def disturb(proxy):
         proxy.stall()
 
-    outcomes, rows, _ = await through(
+    outcomes, rows, _ = await push_through(
         source, tmp_path, disturb, max_attempts=1, stall_timeout_seconds=1.0, read_timeout_seconds=1.0
     )
     assert outcomes[-1] == "DONE"
@@ -98,6 +98,6 @@ async def test_a_stalled_peer_is_noticed_in_time(source, tmp_path):
     assert time.monotonic() - start < 20
 
 
-async def test_a_slow_network_only_takes_longer(source, tmp_path):
-    outcomes, rows, _ = await through(source, tmp_path, lambda proxy: proxy.slow(200_000), stall_timeout_seconds=5)
+async def test_a_push_over_a_slow_network_only_takes_longer(source, tmp_path):
+    outcomes, rows, _ = await push_through(source, tmp_path, lambda proxy: proxy.slow(200_000), stall_timeout_seconds=5)
     assert (outcomes, rows) == (["DONE"], (ROWS, ROWS))

@@ -1,7 +1,8 @@
-"""Nights from seeds: the whole engine against a platform and a network that lose, delay and repeat things; and proof that the checker sees.
+"""Simulated nights, each from a seed: the whole engine against a platform and a network that lose, delay and repeat things.
 
-A failure prints its seed; to replay one: `python -c "from support.simulation import simulate; print(simulate(SEED).problems())"` in `tests`.
-`SIMULATED_NIGHTS=100000 pytest -m slow tests/faults/test_simulation.py` looks further than CI does.
+Mutants, which are engines broken on purpose, prove that the checker detects errors. A failure prints its seed. To replay it, run in `tests`:
+`python -c "from support.simulation import simulate; print(simulate(SEED).problems())"`.
+`SIMULATED_NIGHTS=100000 pytest -m slow tests/faults/test_simulation.py` tries more seeds than CI does.
 """
 
 import dataclasses
@@ -27,10 +28,8 @@ MUTANT_SEEDS = 50
 
 
 def replay(seed, weather=None):
-    told = f", weather={weather!r}" if weather else ""
-    return (
-        f'replay: cd tests && python -c "from support.simulation import *; print(simulate({seed!r}{told}).problems())"'
-    )
+    options = f", weather={weather!r}" if weather else ""
+    return f'replay: cd tests && python -c "from support.simulation import *; print(simulate({seed!r}{options}).problems())"'
 
 
 def check_block(first, weather=None, **options):
@@ -47,7 +46,7 @@ def check_block(first, weather=None, **options):
 
 
 @pytest.mark.parametrize("first", range(0, SHORT, BLOCK))
-def test_no_row_is_lost_or_doubled_in_any_weather(first):
+def test_no_row_is_lost_or_duplicated_in_any_weather(first):
     outcomes = check_block(first)
     assert outcomes["DONE"] >= BLOCK * 0.7
 
@@ -55,38 +54,38 @@ def test_no_row_is_lost_or_doubled_in_any_weather(first):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(SHORT, LONG, BLOCK))
-def test_no_row_is_lost_or_doubled_in_ten_thousand_nights(first):
+def test_no_row_is_lost_or_duplicated_in_ten_thousand_nights(first):
     check_block(first)
 
 
 STORMS = {
-    "every cut request arrives late": Weather(fault=0.4, crash=0.02, late=1.0),
-    "nothing but counting": Weather(fault=0.3, crash=0.02, late=1.0, checksum="opaque"),
-    "stale answers, empty lists after submit": Weather(
+    "every request that is cut off arrives late": Weather(fault=0.4, crash=0.02, late=1.0),
+    "chunks can only be counted": Weather(fault=0.3, crash=0.02, late=1.0, checksum="opaque"),
+    "stale responses, empty lists after submit": Weather(
         fault=0.3, crash=0.03, late=1.0, stale=0.6, forgets_chunks=True, resubmit="accept", drain=0.3
     ),
     "source changes between runs": Weather(fault=0.1, crash=0.06, late=0.5, change=0.4),
     "source is touched, copied and renamed": Weather(fault=0.1, crash=0.06, late=0.5, touch=0.6, rename=0.3),
-    "source changes under an old time": Weather(fault=0.1, crash=0.06, late=0.5, sneak=0.5, touch=0.3),
+    "source changes but keeps its old time": Weather(fault=0.1, crash=0.06, late=0.5, sneak=0.5, touch=0.3),
     "settings, cores and versions change": Weather(fault=0.1, crash=0.06, late=0.5, reconfigure=1.0, touch=0.3),
-    "clocks are set": Weather(fault=0.2, crash=0.04, late=0.5, host_clock=0.7, server_clock=0.3, wrong_date=0.1),
-    "impostors answer": Weather(fault=0.1, crash=0.03, late=0.5, impostor=0.15),
-    "proxies repeat, strangers write": Weather(fault=0.1, crash=0.01, repeat=0.03, foreign=0.03),
-    "schema learned late, jobs not deletable": Weather(fault=0.1, crash=0.1, late=1.0, undeletable=0.7),
-    "disk full now and then": Weather(fault=0.1, crash=0.0, disk=0.02, drain=0.3),
+    "clocks are changed": Weather(fault=0.2, crash=0.04, late=0.5, host_clock=0.7, server_clock=0.3, wrong_date=0.1),
+    "impostors respond": Weather(fault=0.1, crash=0.03, late=0.5, impostor=0.15),
+    "proxies repeat uploads, strangers add chunks": Weather(fault=0.1, crash=0.01, repeat=0.03, foreign=0.03),
+    "schema inferred late, jobs not deletable": Weather(fault=0.1, crash=0.1, late=1.0, undeletable=0.7),
+    "disk is full now and then": Weather(fault=0.1, crash=0.0, disk=0.02, drain=0.3),
     "the list lags by seconds": Weather(fault=0.2, crash=0.02, list_lag_seconds=5.0),
 }
 
 
 @pytest.mark.parametrize("name", STORMS)
-def test_no_row_is_lost_or_doubled_in_a_storm(name):
+def test_no_row_is_lost_or_duplicated_in_a_storm(name):
     check_block(0, STORMS[name], rows=150)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", STORMS)
-def test_no_row_is_lost_or_doubled_in_long_storms(name):
+def test_no_row_is_lost_or_duplicated_in_long_storms(name):
     for first in range(0, 500, BLOCK):
         check_block(first, STORMS[name])
 
@@ -106,29 +105,29 @@ def test_a_stop_in_calm_weather_leaves_a_push_that_the_next_run_finishes():
     assert all(night.resent_bytes == 0 for night in nights if not night.restarts)
 
 
-def test_the_same_seed_is_the_same_night():
+def test_the_same_seed_gives_the_same_night():
     for seed in range(20):
         one, again = simulate(seed), simulate(seed)
         assert (one.trace, one.outcome, one.steps, one.table) == (again.trace, again.outcome, again.steps, again.table)
     assert len({simulate(seed).trace for seed in range(20)}) == 20
 
 
-# --- The checker sees: an engine that is broken on purpose is caught within 50 seeds ----------------------------------------------------
+# --- The checker works: an engine that is broken on purpose is caught within 50 seeds ---------------------------------------------------
 
 BAD = Weather(fault=0.4, crash=0.02, vanish=0.0, late=1.0)
 
 
 BETWEEN = Weather(fault=0.05, crash=0.08, late=0.0, vanish=0.0)
-"""Many runs, for what happens between them."""
+"""Many runs, to test what happens between them."""
 
 
 @functools.cache
 def is_survived(weather):
-    return caught(weather) is None
+    return first_problem(weather) is None
 
 
-def caught(weather):
-    """The first seed that shows it, and how."""
+def first_problem(weather):
+    """Return the first seed whose night has a problem, and that problem; None if all 50 nights are sound."""
     for seed in range(MUTANT_SEEDS):
         try:
             problems = simulate(seed, weather=weather, rows=300).problems()
@@ -139,122 +138,122 @@ def caught(weather):
     return None
 
 
-async def has_arrived_blind(self, chunk_id):
-    """Whatever has no answer is sent again."""
+async def assume_chunk_is_missing(self, chunk_id):
+    """Assume that every chunk without a response is missing, and send it again."""
     await self._context.log.record(
         facts.ChunkReconciled(job_id=self._job_id, chunk_id=chunk_id, is_present=False, how="count")
     )
     return False
 
 
-async def seal_unseen(self, job_id):
+async def seal_without_listing(self, job_id):
     await self.context.log.record(facts.JobSealed(job_id=job_id, chunks=0, verified="count"))
     return "count"
 
 
-async def no_wait(self, job_id):
-    """As if nothing could come late."""
+async def skip_quarantine(self, job_id):
+    """Assume that no request arrives late."""
 
 
-async def submit_again_unseen(self):
-    """Whatever has no answer was not accepted."""
+async def submit_again_without_reading_the_job(self):
+    """Assume that a submit without a response was not accepted."""
     return False
 
 
 real_reconcile = reconciler.reconcile
 
 
-def count_although_late_ones_may_come(*args, may_hold_late_chunks=False, **kwargs):
+def count_despite_possible_late_chunks(*args, may_hold_late_chunks=False, **kwargs):
     return real_reconcile(*args, **kwargs, may_hold_late_chunks=False)
 
 
-def reconcile_nothing_is_there(acked, unknown, listed, **kwargs):
+def reconcile_all_as_absent(acked, unknown, listed, **kwargs):
     found = real_reconcile(acked, unknown, listed, **kwargs)
     return dataclasses.replace(
         found, present=frozenset(), absent=found.present | found.absent, taint=None, is_behind=False
     )
 
 
-def reconcile_all_is_there(acked, unknown, listed, **kwargs):
+def reconcile_all_as_present(acked, unknown, listed, **kwargs):
     found = real_reconcile(acked, unknown, listed, **kwargs)
     return dataclasses.replace(
         found, present=found.present | found.absent, absent=frozenset(), taint=None, is_behind=False
     )
 
 
-def job_even_if_abandoned(state):
+def last_job_unless_discarded(state):
     return state.jobs[-1] if state.jobs and not state.jobs[-1].is_discarded else None
 
 
-async def other_files_are_another_content(self):
-    """What was submitted counts for nothing once a file was touched."""
+async def treat_touched_files_as_changed(self):
+    """Assume that a touched file has different content than what was submitted."""
     return self._file_change() == "same"
 
 
-async def sizes_and_probes_tell_all(self):
+async def trust_sizes_and_probes(self):
     return self._file_change() != "changed"
 
 
-def probes_tell_all(before, now):
-    """Touched files are what they were."""
+def compare_by_size_and_probes(before, now):
+    """Assume that touched files have the same content as before."""
     found = compare_files(before, now)
     return "same" if found == "touched" else found
 
 
-async def believe_for_ever(self):
-    """Who took a submit has taken it."""
+async def trust_acknowledged_submit(self):
+    """Assume that an acknowledged submit has certainly arrived at the platform."""
 
 
-def by_the_wall_clock(self, at):
+def seconds_by_wall_clock(self, at):
     return self._clock.now() - at
 
 
-UNSEALED = (job.JobRunner, "seal", seal_unseen)
+UNSEALED = (job.JobRunner, "seal", seal_without_listing)
 MUTANTS = {
-    "blind retry, no seal": ([(reconciler.Reconciler, "has_arrived", has_arrived_blind), UNSEALED], BAD),
-    "all unanswered chunks taken for absent, no seal": (
-        [(reconciler, "reconcile", reconcile_nothing_is_there), UNSEALED],
+    "blind retry, no seal": ([(reconciler.Reconciler, "has_arrived", assume_chunk_is_missing), UNSEALED], BAD),
+    "all chunks without a response assumed absent, no seal": (
+        [(reconciler, "reconcile", reconcile_all_as_absent), UNSEALED],
         BAD,
     ),
-    "all unanswered chunks taken for present, no seal": (
-        [(reconciler, "reconcile", reconcile_all_is_there), UNSEALED],
+    "all chunks without a response assumed present, no seal": (
+        [(reconciler, "reconcile", reconcile_all_as_present), UNSEALED],
         BAD,
     ),
     "no quarantine": (
-        [(job.JobRunner, "_wait_for_quarantine", no_wait)],
+        [(job.JobRunner, "_wait_for_quarantine", skip_quarantine)],
         dataclasses.replace(BAD, crash=0.0, list_lag_seconds=5.0),
     ),
     "no seal": ([UNSEALED], dataclasses.replace(BAD, crash=0.03, list_lag_seconds=5.0)),
-    "counting although late ones may come": (
-        [(reconciler, "reconcile", count_although_late_ones_may_come)],
+    "counting although late chunks may arrive": (
+        [(reconciler, "reconcile", count_despite_possible_late_chunks)],
         dataclasses.replace(BAD, checksum="none"),
     ),
     "submit repeated without reading the job": (
-        [(submission.Submission, "_has_left_new", submit_again_unseen)],
+        [(submission.Submission, "_has_left_new", submit_again_without_reading_the_job)],
         dataclasses.replace(BAD, resubmit="rerun", late=0.0),
     ),
-    "a touched file is another content after the submit": (
-        [(continuation.ContinuationCheck, "matches_what_was_sent", other_files_are_another_content)],
+    "a touched file counts as changed after the submit": (
+        [(continuation.ContinuationCheck, "matches_what_was_sent", treat_touched_files_as_changed)],
         dataclasses.replace(BETWEEN, touch=1.0),
     ),
-    "size and probes tell the content after the submit": (
-        [(continuation.ContinuationCheck, "matches_what_was_sent", sizes_and_probes_tell_all)],
+    "size and probes identify the content after the submit": (
+        [(continuation.ContinuationCheck, "matches_what_was_sent", trust_sizes_and_probes)],
         dataclasses.replace(BETWEEN, sneak=1.0),
     ),
-    "size and probes tell the content while chunks remain": (
-        [(continuation, "compare_files", probes_tell_all)],
+    "size and probes identify the content while chunks remain": (
+        [(continuation, "compare_files", compare_by_size_and_probes)],
         dataclasses.replace(BETWEEN, sneak=0.5),
     ),
-    "an acknowledgement counts for ever": (
-        [(submission.Submission, "repeat_if_due", believe_for_ever)],
+    "an acknowledged submit is never repeated": (
+        [(submission.Submission, "repeat_if_due", trust_acknowledged_submit)],
         Weather(fault=0.0, crash=0.0, impostor=0.3),
     ),
-    "what comes late is waited for by the wall clock": (
-        [(PushLog, "seconds_since", by_the_wall_clock)],
+    "the wait for late requests uses the wall clock": (
+        [(PushLog, "seconds_since", seconds_by_wall_clock)],
         dataclasses.replace(BAD, crash=0.02, list_lag_seconds=5.0, host_clock=1.0),
     ),
     "a job whose deletion failed is used again": (
-        [(PushState, "job", property(job_even_if_abandoned))],
+        [(PushState, "job", property(last_job_unless_discarded))],
         Weather(fault=0.05, crash=0.1, late=0.0, vanish=0.0, undeletable=1.0),
     ),
 }
@@ -263,7 +262,7 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_broken_engine_is_caught_within_fifty_seeds(name, monkeypatch):
     patches, weather = MUTANTS[name]
-    assert is_survived(weather), "the engine itself fails here"
+    assert is_survived(weather), "the unchanged engine fails in this weather"
     for place, attribute, mutant in patches:
         monkeypatch.setattr(place, attribute, mutant)
-    assert caught(weather) is not None
+    assert first_problem(weather) is not None

@@ -1,4 +1,4 @@
-"""The proxy that the fault tests stand on: it cuts where it says, forwards everything else, and leaves nothing behind."""
+"""The proxy that the fault tests rely on: it cuts at the exact byte, forwards everything else, and leaves nothing behind."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pushengine.emulator import Emulator
 
 
 class Sink:
-    """A server that keeps what each connection sent and answers with `answer` once it has `wanted` bytes."""
+    """A server that records what each connection sent and responds with `answer` once it has received `wanted` bytes."""
 
     def __init__(self, wanted=1, answer=b"", *, reads=True):
         self.wanted = wanted
@@ -77,7 +77,7 @@ class Client:
             await self.writer.drain()
 
     async def read_to_end(self):
-        """What comes until the connection ends, and how it does."""
+        """Read until the connection ends; return the data and how it ended."""
         data = b""
         try:
             while piece := await self.reader.read(65536):
@@ -124,7 +124,7 @@ async def test_a_request_is_cut_at_the_byte(count, reset):
         async with Client(proxy) as client:
             await client.send(some_bytes(400_000))
             _, end = await client.read_to_end()
-            assert end == "reset" or not reset  # unread data make a reset of an orderly end
+            assert end == "reset" or not reset  # unread data turn an orderly end into a reset
             await until(lambda: sink.ends == ["end"])
             assert sink.received == [some_bytes(count)]
     assert proxy.cuts == 1
@@ -132,7 +132,7 @@ async def test_a_request_is_cut_at_the_byte(count, reset):
 
 @pytest.mark.parametrize("count", [0, 1, 999, 70_000])
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "orderly"])
-async def test_an_answer_is_cut_at_the_byte(count, reset):
+async def test_a_response_is_cut_at_the_byte(count, reset):
     async with Sink(1, some_bytes(100_000)) as sink, TcpProxy(sink.port) as proxy:
         proxy.cut_after(answer=count, reset=reset)
         async with Client(proxy) as client:
@@ -140,7 +140,7 @@ async def test_an_answer_is_cut_at_the_byte(count, reset):
             assert await client.read_to_end() == (some_bytes(count), "reset" if reset else "end")
 
 
-async def test_each_connection_is_cut_or_only_some():
+async def test_a_cut_may_be_limited_to_a_number_of_connections():
     async with Sink() as sink, TcpProxy(sink.port) as proxy:
         proxy.cut_after(request=2, times=2)
         for _ in range(3):
@@ -166,7 +166,7 @@ async def test_a_cut_may_count_all_connections_together():
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "orderly"])
-async def test_all_connections_are_cut_now(reset):
+async def test_all_open_connections_can_be_cut_at_once(reset):
     async with Sink(1, b"hello") as sink, TcpProxy(sink.port) as proxy, Client(proxy) as one, Client(proxy) as two:
         for client in (one, two):
             await client.send(b"x")
@@ -178,14 +178,14 @@ async def test_all_connections_are_cut_now(reset):
 
 
 @pytest.mark.parametrize("reading", [True, False], ids=["reading", "not reading"])
-async def test_a_stalled_request_goes_on_when_restored(reading):
+async def test_a_stalled_request_continues_after_restore(reading):
     data = some_bytes(3_000_000)
     async with Sink(len(data), b"done") as sink, TcpProxy(sink.port) as proxy, Client(proxy) as client:
         proxy.stall("request", reading=reading)
         sending = asyncio.ensure_future(client.send(data * 4))
         await stays(lambda: not any(sink.received))
         if reading:
-            await sending  # the caller notices nothing
+            await sending  # the sender notices nothing
         else:
             await stays(lambda: not sending.done())
         proxy.restore()
@@ -194,7 +194,7 @@ async def test_a_stalled_request_goes_on_when_restored(reading):
         await until(lambda: sink.received == [data * 4])
 
 
-async def test_a_stalled_answer_leaves_requests_alone():
+async def test_a_stalled_response_direction_does_not_affect_requests():
     async with Sink(1, b"hello") as sink, TcpProxy(sink.port) as proxy, Client(proxy) as client:
         proxy.stall("answer")
         await client.send(b"x")
@@ -205,7 +205,7 @@ async def test_a_stalled_answer_leaves_requests_alone():
         assert await reading == b"hello"
 
 
-async def test_a_stall_without_direction_is_both():
+async def test_a_stall_without_a_direction_affects_both():
     async with Sink(1, b"hello") as sink, TcpProxy(sink.port) as proxy, Client(proxy) as client:
         await client.send(b"x")
         assert await client.reader.readexactly(5) == b"hello"
@@ -214,7 +214,7 @@ async def test_a_stall_without_direction_is_both():
         await stays(lambda: sink.received == [b"x"])
 
 
-async def test_a_slow_direction_takes_its_time():
+async def test_a_slow_direction_is_limited_to_its_rate():
     async with Sink(20_000, b"ok") as sink, TcpProxy(sink.port) as proxy, Client(proxy) as client:
         proxy.slow(100_000)
         started = time.monotonic()
@@ -228,7 +228,7 @@ async def test_a_slow_direction_takes_its_time():
         await until(lambda: len(sink.received[0]) == 120_000)
 
 
-async def test_a_delay_adds_up_over_both_directions_and_not_over_pieces():
+async def test_a_delay_adds_up_over_both_directions_but_not_over_pieces():
     async with Sink(10, b"ok") as sink, TcpProxy(sink.port) as proxy, Client(proxy) as client:
         proxy.delay(0.1)
         started = time.monotonic()
@@ -258,14 +258,14 @@ async def test_new_connections_may_be_refused(reset):
             await until(lambda: sink.received == [b"x"])
 
 
-async def test_a_target_that_does_not_listen_is_a_reset():
+async def test_a_target_that_does_not_listen_causes_a_reset():
     async with Sink() as sink:
         pass
     async with TcpProxy(sink.port) as proxy, Client(proxy) as client:
         assert await client.read_to_end() == (b"", "reset")
 
 
-async def test_a_server_that_reads_nothing_does_not_keep_the_proxy():
+async def test_a_server_that_reads_nothing_does_not_block_the_proxy():
     async with Sink(reads=False) as sink, TcpProxy(sink.port) as proxy, Client(proxy) as client:
         sending = asyncio.ensure_future(client.send(bytes(20_000_000)))
         await stays(lambda: not sending.done())
@@ -299,10 +299,10 @@ async def test_nothing_is_left_after_closing(order):
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", proxy.port)
     await until(lambda: asyncio.all_tasks() <= tasks)
-    gc.collect()  # a socket that nobody closed is a warning, and warnings are errors
+    gc.collect()  # an unclosed socket causes a warning, and warnings are errors
 
 
-async def test_a_connection_of_the_last_moment_is_closed_too():
+async def test_a_connection_accepted_just_before_closing_is_closed_too():
     async with Sink() as sink, TcpProxy(sink.port) as proxy, Client(proxy) as client:
         while not proxy.accepted:
             await asyncio.sleep(0)
@@ -314,13 +314,13 @@ async def test_http_passes_through_and_breaks_on_command():
     async with Emulator() as emulator, TcpProxy(emulator.port) as proxy, aiohttp.ClientSession() as session:
         session._retry_connection = False
         headers = {"Authorization": "Bearer key"}
-        async with session.get(f"{proxy.url}/api/team", headers=headers) as answer:
-            body = await answer.read()
-        assert answer.status == 200
+        async with session.get(f"{proxy.url}/api/team", headers=headers) as response:
+            body = await response.read()
+        assert response.status == 200
         proxy.cut_after(answer=proxy.answer_bytes - 1, over="all", times=1)
         with pytest.raises(aiohttp.ClientError):
-            async with session.get(f"{proxy.url}/api/team", headers=headers) as answer:
-                await answer.read()
-        async with session.get(f"{proxy.url}/api/team", headers=headers) as answer:
-            assert await answer.read() == body
+            async with session.get(f"{proxy.url}/api/team", headers=headers) as response:
+                await response.read()
+        async with session.get(f"{proxy.url}/api/team", headers=headers) as response:
+            assert await response.read() == body
         assert repr(proxy).startswith(f"<TcpProxy {proxy.url}, 1 connections, 1 cut")

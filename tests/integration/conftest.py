@@ -1,4 +1,4 @@
-"""The engine against the emulator over real HTTP: a stage per test, rows to push, and a look at what arrived."""
+"""The engine against the emulator over real HTTP: a stage per test, rows to push, and queries for what arrived."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ POOL = "pool-1"
 
 
 class QuickClock(SystemClock):
-    """Time of engines and emulators: always far from a full hour, and nobody waits long for a retry or a poll."""
+    """A clock for engines and emulators: always far from a full hour, and every sleep is short, as for retries and polls."""
 
     _to_ten_past = 600.0 - SystemClock().now() % 3600.0
 
@@ -37,7 +37,7 @@ class QuickClock(SystemClock):
 
 
 class Stage:
-    """One emulator and the engines that push into it."""
+    """One emulator and the engines that push to it."""
 
     def __init__(self, emulator, folder, stack):
         self.emulator = emulator
@@ -76,7 +76,7 @@ class Stage:
         return await self.emulator.query(sql)
 
     async def rows(self, table="T", columns="*", order="1"):
-        """The table's rows without what the platform adds."""
+        """Return the rows of the table without the column that the platform adds."""
         chosen = "* exclude (_CELONIS_CHANGE_DATE)" if columns == "*" else columns
         return await self.query(f'select {chosen} from "{table}" order by {order}')
 
@@ -90,7 +90,7 @@ class Stage:
 
 @pytest.fixture
 async def start(tmp_path):
-    """Starts stages: `stage = await start(emulator=dict(checksum="sha1"), chunk_bytes=64 * 1024)`."""
+    """Return a function that starts stages: `stage = await start(emulator=dict(checksum="sha1"), chunk_bytes=64 * 1024)`."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def _start(*, emulator=None, database=None, auth=None, clock=None, pool_id=POOL, **settings):
@@ -110,7 +110,7 @@ async def stage(start):
 
 
 def plain_rows(count=1000):
-    """Rows with what is easily broken: leading zeros, quotes, line ends, empty and missing texts, floats, moments."""
+    """Return rows with values that break easily: leading zeros, quotes, line breaks, padded and missing texts, floats, timestamps."""
     rng = random.Random(5)
     texts = ["Größe", 'say "hi"', "a,b;c", "two\nlines", "日本語", " padded ", None, "plain", "'", "x" * 60]
     start = dt.datetime(2024, 3, 30, 23, 59, 59, 123456)
@@ -140,7 +140,7 @@ def as_table(rows):
 
 
 def write_csv(path, rows, names=NAMES, *, open_file=open):
-    def spelled(value):
+    def as_text(value):
         if isinstance(value, bool):
             return "true" if value else "false"
         return value.isoformat(sep=" ") if isinstance(value, dt.datetime) else value
@@ -148,7 +148,7 @@ def write_csv(path, rows, names=NAMES, *, open_file=open):
     with open_file(path, "wt", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        writer.writerows([spelled(value) for value in row] for row in rows)
+        writer.writerows([as_text(value) for value in row] for row in rows)
     return path
 
 
@@ -182,7 +182,7 @@ def save_csv(tmp_path):
 
 @pytest.fixture
 def shared_data():
-    """Public event logs that lie next to the checkout of some machines."""
+    """Return the folder of public event logs, which some machines have next to the checkout."""
     folder = Path(__file__).resolve().parents[3] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no ../shared/data on this machine")

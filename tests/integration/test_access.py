@@ -1,4 +1,4 @@
-"""Who may push: the three ways to authenticate, against an emulator that accepts these credentials only."""
+"""The three ways to authenticate, against an emulator that accepts only these credentials."""
 
 import socket
 
@@ -27,20 +27,20 @@ WRONG = [
 ]
 
 
-def spelled(auth):
+def auth_id(auth):
     return type(auth).__name__ + getattr(auth, "method", "")
 
 
 @pytest.mark.parametrize("base_path", ["data-ingestion", "integration"])
-@pytest.mark.parametrize("auth", GOOD, ids=spelled)
-async def test_each_way_to_authenticate_pushes(start, auth, base_path):
+@pytest.mark.parametrize("auth", GOOD, ids=auth_id)
+async def test_each_way_to_authenticate_can_push(start, auth, base_path):
     stage = await start(emulator={"credentials": KNOWN}, auth=auth, base_path=base_path)
     await stage.push(ROWS)
     assert await stage.rows() == [(1,), (2,)]
 
 
-@pytest.mark.parametrize("auth", WRONG, ids=spelled)
-async def test_wrong_credentials_are_refused_without_being_shown(start, auth):
+@pytest.mark.parametrize("auth", WRONG, ids=auth_id)
+async def test_wrong_credentials_are_rejected_without_being_shown(start, auth):
     stage = await start(emulator={"credentials": KNOWN}, auth=auth)
     with pytest.raises(AuthenticationError) as caught:
         await stage.push(ROWS)
@@ -50,7 +50,7 @@ async def test_wrong_credentials_are_refused_without_being_shown(start, auth):
     assert stage.jobs() == []
 
 
-async def test_a_forbidden_pool_is_told_apart_from_wrong_credentials(start):
+async def test_a_forbidden_pool_is_distinguished_from_wrong_credentials(start):
     stage = await start(emulator={"forbidden_pool_ids": frozenset({"theirs"})}, pool_id="theirs")
     with pytest.raises(PermissionDeniedError) as caught:
         await stage.push(ROWS)
@@ -58,7 +58,7 @@ async def test_a_forbidden_pool_is_told_apart_from_wrong_credentials(start):
     assert caught.value.hint
 
 
-async def test_a_short_lived_token_is_renewed_on_the_way(start):
+async def test_a_short_lived_token_is_renewed_during_a_push(start):
     stage = await start(
         emulator={"credentials": KNOWN, "token_lifetime_seconds": 1},
         auth=OAuthClient("client", "s3cret"),
@@ -68,7 +68,7 @@ async def test_a_short_lived_token_is_renewed_on_the_way(start):
     assert await stage.query("select count(*), sum(A) from T") == [(100_000, 4_999_950_000)]
 
 
-async def test_a_team_that_does_not_answer_is_tried_a_few_times(stage):
+async def test_a_team_that_does_not_respond_is_tried_a_few_times(stage):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"

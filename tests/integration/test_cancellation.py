@@ -1,4 +1,4 @@
-"""Cancelling a push at any moment leaves nothing running, nothing reserved, no job of ours, and an engine that works."""
+"""Cancelling a push at any point leaves nothing running, nothing reserved, no job of the engine, and an engine that works."""
 
 import asyncio
 import functools
@@ -22,8 +22,8 @@ def numbers(first):
     return pa.table({"N": range(first, first + ROWS)})
 
 
-def ours():
-    """Tasks, without the test itself and those of the emulator's server."""
+def engine_tasks():
+    """Return the running tasks, except the test itself and those of the emulator's server."""
     return {
         task
         for task in asyncio.all_tasks() - {asyncio.current_task()}
@@ -36,7 +36,7 @@ def reader_threads():
 
 
 class Lab:
-    """Pushes that are cancelled, and what must hold after each."""
+    """Runs pushes that are cancelled, and checks what must hold after each."""
 
     def __init__(self, stage):
         self.stage = stage
@@ -52,8 +52,8 @@ class Lab:
             self.interrupted.add(name)
             raise
 
-    async def tidy(self):
-        """What the emulator still does for an earlier push comes to its end."""
+    async def wait_for_jobs(self):
+        """Wait until the emulator has finished the jobs of earlier pushes."""
         while self.stage.jobs("QUEUED") or self.stage.jobs("RUNNING"):
             await asyncio.sleep(0)
 
@@ -66,7 +66,7 @@ class Lab:
         return lowest
 
     async def push_cancelled_by(self, cancel):
-        """One push of fresh rows with `cancel(task)` beside it; then all the checks; then a push that must work."""
+        """Push new rows while `cancel(task)` runs; then make all checks; then make a push that must work. Return whether the first was cancelled."""
         self.interrupted.clear()
         before, first = await self.contents(), next(self.firsts)
         push = asyncio.create_task(self.stage.push(numbers(first)))
@@ -77,7 +77,7 @@ class Lab:
         await asyncio.gather(canceller, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError) or result.status == "DONE"
         self.check()
-        await self.tidy()
+        await self.wait_for_jobs()
         after = await self.contents()
         assert after in ((first,) if not isinstance(result, BaseException) else (before, first))
         again = next(self.firsts)
@@ -87,14 +87,14 @@ class Lab:
 
     def check(self):
         engine = self.stage.engine
-        assert ours() == set()
+        assert engine_tasks() == set()
         assert engine._shared.budget.reserved == 0
         assert not engine._shared.budget._waiters
         assert not engine._pushes
         assert not any(lock.locked() for lock in engine._shared.table_locks.values())
         assert reader_threads() == []
         left = self.stage.jobs("NEW")
-        assert not left or self.interrupted, f"{left} left, although no call was cut"
+        assert not left or self.interrupted, f"{left} left, although no call was cancelled"
         for job in left:
             del self.stage.emulator.service.jobs[job.id]
 
@@ -109,7 +109,7 @@ def spread(total):
 
 
 async def steps_of_a_push(lab):
-    """How many turns of the loop a push takes when somebody makes it turn all the time."""
+    """Return the number of turns of the event loop that a push takes while another task keeps the loop turning."""
     steps = 0
 
     async def count(push):
@@ -123,7 +123,7 @@ async def steps_of_a_push(lab):
     return steps
 
 
-async def test_cancelled_at_any_step(lab):
+async def test_a_push_may_be_cancelled_at_any_step(lab):
     total = await steps_of_a_push(lab)
     cut = 0
     for step in spread(total):
@@ -137,8 +137,8 @@ async def test_cancelled_at_any_step(lab):
     assert cut >= MAX_CASES // 3
 
 
-async def test_cancelled_twice_at_any_step(lab):
-    """The second Ctrl-C meets the clean-up of the first. It may cut the deleting of the job, and nothing else."""
+async def test_a_push_may_be_cancelled_twice_at_any_step(lab):
+    """The second Ctrl-C arrives during the cleanup of the first. It may interrupt the deletion of the job, and nothing else."""
     total = await steps_of_a_push(lab)
     for step in spread(total)[::2]:
 
@@ -153,7 +153,7 @@ async def test_cancelled_twice_at_any_step(lab):
         await lab.push_cancelled_by(cancel)
 
 
-async def test_cancelled_at_every_event(lab):
+async def test_a_push_may_be_cancelled_at_every_event(lab):
     lab.stage.sink.events.clear()
     await lab.stage.push(numbers(next(lab.firsts)))
     total = len(lab.stage.sink.events)
@@ -181,7 +181,7 @@ async def test_cancelled_at_every_event(lab):
     assert cut >= total - 3
 
 
-async def test_cancelling_closes_the_iterator_that_is_pushed(lab):
+async def test_cancelling_a_push_closes_its_iterator(lab):
     closed = []
 
     async def batches():
@@ -202,7 +202,7 @@ async def test_cancelling_closes_the_iterator_that_is_pushed(lab):
     lab.check()
 
 
-async def test_a_timeout_around_a_push_is_a_timeout(lab):
+async def test_a_timeout_around_a_push_raises_timeout_error(lab):
     async def batches():
         yield pa.record_batch({"N": range(10_000)})
         await asyncio.Event().wait()
@@ -227,16 +227,16 @@ async def test_one_cancelled_push_does_not_disturb_another(lab):
     lab.check()
 
 
-async def refuse(*args):
+async def reject(*args):
     raise InvalidRequestError("the schema of the file differs", status=400)
 
 
-async def test_a_failing_upload_stops_the_reading(lab):
+async def test_a_failing_upload_stops_the_reader(lab):
     calls = itertools.count(1)
     upload = lab.stage.engine._client.upload_chunk
 
     async def second_fails(*args):
-        await (refuse() if next(calls) == 2 else upload(*args))
+        await (reject() if next(calls) == 2 else upload(*args))
 
     lab.stage.engine._client.upload_chunk = second_fails
     read = 0
@@ -255,8 +255,8 @@ async def test_a_failing_upload_stops_the_reading(lab):
     lab.check()
 
 
-async def test_all_uploads_failing_at_once_is_told_as_the_first_failure(lab):
-    lab.stage.engine._client.upload_chunk = refuse
+async def test_uploads_that_all_fail_at_once_raise_the_first_failure(lab):
+    lab.stage.engine._client.upload_chunk = reject
     with pytest.raises(InvalidRequestError):
         await lab.stage.push(numbers(0))
     assert lab.stage.jobs() == []
@@ -285,17 +285,17 @@ async def test_a_failing_source_stops_uploads_that_hang(lab):
     lab.check()
 
 
-async def test_a_lost_upload_is_found_in_the_chunk_list_and_no_row_is_there_twice(lab):
-    """The chunk may be in the job or not: it is looked for before it is sent again."""
+async def test_an_upload_without_a_response_is_found_in_the_chunk_list_and_no_row_is_duplicated(lab):
+    """The chunk may be in the job or not, so the chunk list is checked before the chunk is sent again."""
     calls = itertools.count(1)
     upload = lab.stage.engine._client.upload_chunk
 
-    async def answer_of_third_is_lost(*args):
+    async def lose_third_response(*args):
         await upload(*args)
         if next(calls) == 3:
-            raise OutcomeUnknownError("no answer")
+            raise OutcomeUnknownError("no response")
 
-    lab.stage.engine._client.upload_chunk = answer_of_third_is_lost
+    lab.stage.engine._client.upload_chunk = lose_third_response
     receipt = await lab.stage.push(numbers(7))
     assert (receipt.restarts, receipt.verified, await lab.contents()) == (0, "checksum", 7)
     assert len(lab.stage.sink.of(events.ChunkReconciled)) == 1

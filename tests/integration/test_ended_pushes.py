@@ -1,4 +1,4 @@
-"""A push that was submitted is ended once, by whoever comes next, whatever the files, the platform and other processes do meanwhile."""
+"""A submitted push is finished exactly once, by the next run, whatever the files, the platform and other processes do in the meantime."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ SLOW = {"run_seconds": 0.3}
 PAGE = Status(404, body="<html><title>404 Not Found</title>default backend - 404</html>")
 
 
-class When:
+class DrainAt:
     """An event sink that drains an engine at one kind of event."""
 
     def __init__(self, kind, engine):
@@ -35,8 +35,8 @@ class When:
 
 
 async def interrupted(stage, spec, kind=events.JobSubmitted, **options):
-    """A push that was told to stop at an event; its engine is closed, and another one is open."""
-    stage.engine._bus.add(When(kind, stage.engine))
+    """Drain a push at an event, close its engine and open another one. Return the receipt of the interrupted push."""
+    stage.engine._bus.add(DrainAt(kind, stage.engine))
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(spec, **({"mode": "append"} | options))
     await stage.engine.aclose()
@@ -49,8 +49,8 @@ def csv(path, rows, first=0):
     return path
 
 
-def as_it_is(path, rows, first=0):
-    """A file that goes to the platform as it is."""
+def passthrough(path, rows, first=0):
+    """Write a Parquet file that is sent to the platform unchanged."""
     rng = random.Random(first)
     columns = {"N": list(range(first, first + rows)), "S": [f"{rng.getrandbits(64):x}" for _ in range(rows)]}
     pq.write_table(pa.table(columns), path, version="2.4", store_schema=False)
@@ -61,9 +61,9 @@ async def count(stage):
     return (await stage.query("select count(*), count(distinct N) from T"))[0]
 
 
-@pytest.mark.parametrize("make", [csv, as_it_is])
-@pytest.mark.parametrize("kind", [events.JobSubmitted, events.ChunkUploaded], ids=["submitted", "in the middle"])
-async def test_files_whose_names_change_their_order_are_the_same_files(start, make, kind):
+@pytest.mark.parametrize("make", [csv, passthrough])
+@pytest.mark.parametrize("kind", [events.JobSubmitted, events.ChunkUploaded], ids=["submitted", "uploading"])
+async def test_files_renamed_into_another_order_are_recognized_as_the_same_files(start, make, kind):
     stage = await start(emulator=SLOW)
     suffix = "csv" if make is csv else "parquet"
     make(stage.folder / f"a.{suffix}", 20_000)
@@ -75,43 +75,43 @@ async def test_files_whose_names_change_their_order_are_the_same_files(start, ma
     assert (receipt.resumed, receipt.rows, await count(stage)) == (True, 50_000, (50_000, 50_000))
 
 
-async def test_a_page_that_says_404_is_no_word_of_the_platform_about_a_job(start):
+async def test_an_html_page_with_status_404_does_not_mean_that_the_job_is_gone(start):
     stage = await start(emulator=SLOW)
     stage.emulator.faults = FaultPlan([Fault("get", PAGE, nth=[1, 2])])
     receipt = await stage.push(csv(stage.folder / "a.csv", 100), mode="append")
     assert (receipt.status, await count(stage)) == ("DONE", (100, 100))
 
 
-async def test_a_page_that_says_404_deletes_no_job(start):
+async def test_an_html_page_with_status_404_does_not_count_as_a_deleted_job(start):
     stage = await start()
     stage.emulator.faults = FaultPlan([Fault("delete", PAGE), Fault("list_chunks", Status(400))])
     with pytest.raises(Exception, match="status 400"):
         await stage.push(csv(stage.folder / "a.csv", 100))
     (deleted,) = stage.sink.of(events.JobDeleted)
-    assert "page that is not the platform's" in deleted.error
+    assert all(text in deleted.error for text in ("status 404", "page that is not from the platform"))
 
 
-async def test_a_push_that_another_process_ends_meanwhile_is_not_begun_again(start, monkeypatch):
+async def test_a_push_that_another_process_finished_in_the_meantime_is_not_started_again(start, monkeypatch):
     stage = await start(emulator=SLOW)
     receipt = await interrupted(stage, csv(stage.folder / "a.csv", 100))
     late = await stage.open_engine()
     run = PushRun.run
 
-    async def after_the_other(self):
+    async def run_after_the_other(self):
         monkeypatch.undo()
         assert (await stage.engine.resume(receipt.push_id)).status == "DONE"
         await stage.engine.aclose()
         return await run(self)
 
-    monkeypatch.setattr(PushRun, "run", after_the_other)
+    monkeypatch.setattr(PushRun, "run", run_after_the_other)
     with pytest.raises(ConfigError, match="is over: another process has ended it"):
         await late.resume(receipt.push_id)
     assert await count(stage) == (100, 100)
 
 
-async def test_what_cannot_be_read_is_not_another_content(start, monkeypatch):
+async def test_a_file_that_cannot_be_read_does_not_count_as_changed(start, monkeypatch):
     stage = await start(emulator=SLOW)
-    path = as_it_is(stage.folder / "a.parquet", 20_000)
+    path = passthrough(stage.folder / "a.parquet", 20_000)
     await interrupted(stage, path)
     path.touch()
 
@@ -126,15 +126,15 @@ async def test_what_cannot_be_read_is_not_another_content(start, monkeypatch):
     assert await count(stage) == (20_000, 20_000)
 
 
-async def test_a_content_that_cannot_be_compared_is_never_submitted_for_another(start):
-    """All chunks of an append are there, but not submitted: starting over costs little and is certain."""
+async def test_a_source_that_cannot_be_compared_with_what_was_sent_is_sent_again(start):
+    """All chunks of an append are staged, but not submitted: starting again costs little and is always correct."""
     stage = await start()
     path = csv(stage.folder / "a.csv", 60_000)
     await interrupted(stage, path, events.JobVerified)
     with contextlib.closing(sqlite3.connect(stage.folder / "state" / "journal.sqlite3")) as db:
-        db.execute("delete from facts where kind = 'source_acked'")  # as in a journal of an earlier version ...
+        db.execute("delete from facts where kind = 'source_acked'")  # as in a journal written by an earlier version ...
         db.execute("update facts set body = json_set(body, '$.recipe.pyarrow', '1.0') where kind = 'push_planned'")
-        db.commit()  # ... and of another pyarrow
+        db.commit()  # ... and by another version of pyarrow
     data = bytearray(path.read_bytes())
     at = data.index(b"x15000")
     data[at : at + 6] = b"y15000"
@@ -145,19 +145,19 @@ async def test_a_content_that_cannot_be_compared_is_never_submitted_for_another(
     assert await count(stage) == (60_000, 60_000)
 
 
-async def test_a_job_whose_end_is_in_the_journal_is_not_asked_for(start, monkeypatch):
-    """The process died between the last two facts, and the platform forgets jobs in time."""
+async def test_a_job_whose_final_status_is_in_the_journal_is_not_queried(start, monkeypatch):
+    """The process died between the last two facts, and the platform deletes finished jobs after some time."""
     stage = await start()
     path = csv(stage.folder / "a.csv", 100)
     record = PushLog.record
 
-    async def failing(self, fact, **state):
+    async def fail(self, fact, **state):
         if isinstance(fact, facts.PushFinished):
             raise JournalError("disk full", path="journal")
         await record(self, fact, **state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PushLog, "record", failing)
+        patch.setattr(PushLog, "record", fail)
         with pytest.raises(JournalError):
             await stage.push(path, mode="append")
     await stage.engine.aclose()
@@ -167,7 +167,7 @@ async def test_a_job_whose_end_is_in_the_journal_is_not_asked_for(start, monkeyp
     assert (receipt.status, receipt.resumed, await count(stage)) == ("DONE", True, (100, 100))
 
 
-async def test_a_job_that_is_resumed_while_others_are_swept_is_not_deleted(start):
+async def test_a_job_that_is_resumed_during_a_sweep_is_not_deleted(start):
     stage = await start()
     path = csv(stage.folder / "a.csv", 100)
     receipt = await interrupted(stage, path, events.ChunkUploaded)
@@ -183,7 +183,7 @@ async def test_a_job_that_is_resumed_while_others_are_swept_is_not_deleted(start
         if not swept and isinstance(result, list) and result and isinstance(result[0], tuple):
             swept.append(result)
             assert (await other.resume(receipt.push_id)).status == "DONE"
-            other._shared.finished.clear()  # killed before it told
+            other._shared.finished.clear()  # as if it was killed before it reported the receipt
             await other.aclose()
         return result
 
@@ -194,8 +194,8 @@ async def test_a_job_that_is_resumed_while_others_are_swept_is_not_deleted(start
     assert await count(stage) == (100, 100)
 
 
-async def test_a_push_goes_on_with_the_encoding_that_it_began_with(start):
-    """A fresh job of it, too: chunks of two encodings do not go into one job."""
+async def test_a_push_resumes_with_the_encoding_that_it_started_with(start):
+    """This holds for a fresh job of the push, too: one job must not contain chunks of two encodings."""
     small = {"chunk_bytes": 64 * 1024, "max_uploads": 1}
     stage = await start(**small)
     path = csv(stage.folder / "a.csv", 60_000)
@@ -208,14 +208,14 @@ async def test_a_push_goes_on_with_the_encoding_that_it_began_with(start):
     assert await count(stage) == (60_000, 60_000)
 
 
-async def test_a_push_that_is_resumed_by_its_id_may_begin_anew_in_another_encoding(start):
+async def test_a_push_resumed_by_its_id_may_start_again_in_another_encoding(start):
     stage = await start(file_type="CSV")
     receipt = await interrupted(stage, csv(stage.folder / "a.csv", 100), events.ChunkUploaded)
     assert (await stage.engine.resume(receipt.push_id)).status == "DONE"
     assert await count(stage) == (100, 100)
 
 
-async def test_a_file_system_that_numbers_its_files_anew_at_every_look_is_believed(start):
+async def test_a_file_system_that_renumbers_its_files_at_every_stat_is_accepted(start):
     stage = await start()
     runtime = stage.engine._shared.runtime
     numbers = iter(range(1000))
@@ -234,9 +234,9 @@ async def test_a_file_system_that_numbers_its_files_anew_at_every_look_is_believ
 # --- Streams
 
 
-@pytest.mark.parametrize("kind", [events.JobSubmitted, events.ChunkUploaded], ids=["submitted", "in the middle"])
-async def test_the_same_stream_again_is_the_same_push(start, kind):
-    """It is kept under another name each time; what it holds tells."""
+@pytest.mark.parametrize("kind", [events.JobSubmitted, events.ChunkUploaded], ids=["submitted", "uploading"])
+async def test_the_same_stream_again_resumes_the_same_push(start, kind):
+    """The stream is spooled under another name each time; its content identifies it."""
     stage = await start(emulator=SLOW)
     data = b"N\n" + b"".join(b"%d\n" % n for n in range(100))
     first = await interrupted(stage, io.BytesIO(data), kind, format="csv")
@@ -247,7 +247,7 @@ async def test_the_same_stream_again_is_the_same_push(start, kind):
     assert (again.resumed, await count(stage)) == (False, (200, 100))
 
 
-async def test_another_stream_into_the_table_says_that_a_push_was_left(start):
+async def test_another_stream_into_the_table_reports_the_unfinished_push(start):
     stage = await start()
     first = await interrupted(stage, io.BytesIO(b"N\n1\n"), events.ChunkUploaded, format="csv")
     await stage.push(io.BytesIO(b"N\n2\n"), mode="append", format="csv")
@@ -256,7 +256,7 @@ async def test_another_stream_into_the_table_says_that_a_push_was_left(start):
     assert await stage.query("select N from T order by N") == [(1,), (2,)]
 
 
-# --- Earlier pushes into the table that another version wrote
+# --- Earlier pushes into the table, recorded by another version
 
 
 def change_plan(stage, sql):
@@ -268,8 +268,8 @@ def change_plan(stage, sql):
 @pytest.mark.parametrize(
     "change", ["'$.target.of_tomorrow', 1", """'$.recipe.csv', json('[null, "utf-8", "of tomorrow"]')"""]
 )
-async def test_an_earlier_push_of_a_newer_version_does_not_stop_another_one(start, change):
-    """It has written more of its target or of its CSV settings than this version knows."""
+async def test_an_unfinished_push_of_a_newer_version_does_not_stop_another_one(start, change):
+    """Its plan has fields of the target or of the CSV settings that this version does not know."""
     stage = await start()
     first = await interrupted(stage, csv(stage.folder / "a.csv", 10), events.ChunkUploaded)
     change_plan(stage, f"UPDATE facts SET body = json_set(body, {change}) WHERE kind = 'push_planned'")
@@ -279,8 +279,8 @@ async def test_an_earlier_push_of_a_newer_version_does_not_stop_another_one(star
     assert await count(stage) == (20, 20)
 
 
-async def test_an_earlier_push_without_a_plan_is_over_when_another_one_begins(start):
-    """Older versions listed a push before they planned it; it has sent nothing."""
+async def test_an_earlier_push_without_a_plan_is_closed_when_another_one_starts(start):
+    """Older versions listed a push in the journal before they planned it; such a push has sent nothing."""
     stage = await start()
     first = await interrupted(stage, csv(stage.folder / "a.csv", 10), events.ChunkUploaded)
     change_plan(stage, "DELETE FROM facts WHERE kind = 'push_planned'")
@@ -290,25 +290,25 @@ async def test_an_earlier_push_without_a_plan_is_over_when_another_one_begins(st
     assert (await stage.engine.open_pushes(), await count(stage)) == ([], (10, 10))
 
 
-# --- Who was told
+# --- Receipts that did not reach the caller
 
 
-async def test_who_did_not_come_to_its_end_is_told_again(start):
-    """The caller failed after its push was DONE, as on a full disk while it told of it: running it again must not load the rows twice."""
+async def test_a_caller_that_failed_after_the_push_gets_the_same_receipt_again(start):
+    """The caller failed after its push was DONE, for example on a full disk while it reported the push. A second run must not load the rows twice."""
     stage = await start()
     path = csv(stage.folder / "a.csv", 100)
-    told = None
+    receipt = None
     with contextlib.suppress(OSError):
         async with contextlib.AsyncExitStack() as stack:
             stage.stack = stack
             engine = await stage.open_engine()
-            told = await engine.push(path, table="T", mode="append")
+            receipt = await engine.push(path, table="T", mode="append")
             raise OSError(28, "No space left on device")
-    receipt = await stage.push(path, mode="append")
-    assert (receipt.push_id, receipt.resumed, await count(stage)) == (told.push_id, True, (100, 100))
+    again = await stage.push(path, mode="append")
+    assert (again.push_id, again.resumed, await count(stage)) == (receipt.push_id, True, (100, 100))
 
 
-async def test_cancelling_while_the_lock_is_taken_gives_it_back(start):
+async def test_cancelling_while_the_lock_is_taken_releases_it(start):
     stage = await start()
     path = csv(stage.folder / "a.csv", 100)
     for turns in range(60):

@@ -42,7 +42,7 @@ async def test_append_adds_rows_each_time(stage):
     ]
 
 
-async def test_append_makes_the_table_where_there_is_none(stage):
+async def test_append_creates_a_missing_table(stage):
     await stage.push(FIRST, mode="append")
     assert len(await stage.rows()) == 3
 
@@ -53,7 +53,7 @@ async def test_upsert_replaces_rows_of_the_same_key_and_adds_the_others(stage):
     assert await stage.rows() == [("001", "ada"), ("002", "BOB"), ("003", None), ("004", "dan")]
 
 
-async def test_an_upsert_may_be_run_again(stage):
+async def test_an_upsert_may_be_repeated(stage):
     for _ in range(3):
         await stage.push(FIRST, mode="upsert", keys=["ID"])
     assert await stage.rows() == [("001", "ada"), ("002", "bob"), ("003", None)]
@@ -68,20 +68,20 @@ async def test_upsert_on_two_keys(stage):
     assert await stage.rows(order="1, 2") == [("x", 1, 1), ("x", 2, 2)]
 
 
-async def test_of_rows_with_one_key_the_highest_of_the_chosen_column_wins(stage):
+async def test_among_rows_with_the_same_key_the_highest_value_of_the_chosen_column_wins(stage):
     versions = pa.table({"ID": ["a", "a", "a"], "V": [2, 3, 1]})
     await stage.push(versions, mode="upsert", keys=["ID"], duplicate_removal_column="V")
     assert await stage.rows() == [("a", 3)]
 
 
-async def test_delete_removes_the_rows_of_these_keys(stage):
+async def test_delete_removes_the_rows_with_these_keys(stage):
     await stage.push(FIRST, mode="upsert", keys=["ID"])
     receipt = await stage.push(pa.table({"ID": ["002", "999"]}), mode="delete", keys=["ID"])
     assert await stage.rows() == [("001", "ada"), ("003", None)]
     assert (receipt.mode, receipt.rows, receipt.verified) == ("delete", 2, "checksum")
 
 
-async def test_rows_say_when_they_changed(stage):
+async def test_rows_have_the_time_of_their_last_change(stage):
     await stage.push(FIRST)
     ((earliest, count),) = await stage.query("select min(_CELONIS_CHANGE_DATE), count(*) from T")
     assert count == 3
@@ -107,22 +107,30 @@ async def test_a_connection_has_its_own_tables(stage):
         ({"keys": ["ID"]}, "keys"),
         ({"mode": "upsert", "keys": "ID"}, "keys"),
     ],
-    ids=["no name", "unknown mode", "upsert without keys", "delete without keys", "append", "replace", "one text"],
+    ids=[
+        "no name",
+        "unknown mode",
+        "upsert without keys",
+        "delete without keys",
+        "append with keys",
+        "replace with keys",
+        "one string",
+    ],
 )
-async def test_what_does_not_belong_together_is_refused(stage, options, key):
+async def test_invalid_combinations_of_options_are_rejected(stage, options, key):
     with pytest.raises(ConfigError) as caught:
         await stage.push(FIRST, **options)
     assert caught.value.key == key
     assert stage.jobs() == []
 
 
-async def test_a_key_that_the_source_does_not_have_is_refused(stage):
+async def test_a_key_that_is_not_in_the_source_is_rejected(stage):
     with pytest.raises((ConfigError, SchemaError), match="NR"):
         await stage.push(FIRST, mode="upsert", keys=["NR"])
     assert stage.jobs("NEW") == []
 
 
-async def test_a_missing_key_value_is_refused(stage):
+async def test_a_missing_key_value_is_rejected(stage):
     with pytest.raises(SchemaError, match="ID"):
         await stage.push(people(("1", "a"), (None, "b")), mode="upsert", keys=["ID"])
     assert stage.jobs("NEW") == []

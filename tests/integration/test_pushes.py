@@ -1,4 +1,4 @@
-"""A push as its caller sees it: receipt, events, several at once, memory, drain and close."""
+"""A push as its caller sees it: receipt, events, concurrent pushes, memory, drain and close."""
 
 import asyncio
 import dataclasses
@@ -26,7 +26,7 @@ def texts(megabytes):
     return pa.table({"N": range(megabytes * 1024), "TEXT": [rng.randbytes(512).hex() for _ in range(megabytes * 1024)]})
 
 
-async def test_the_receipt_of_a_push_that_is_done(stage, save_csv, rows):
+async def test_the_receipt_of_a_finished_push(stage, save_csv, rows):
     source = save_csv("a.csv", rows)
     receipt = await stage.push(source)
     (job,) = stage.jobs()
@@ -59,7 +59,7 @@ async def test_the_receipt_of_a_push_that_is_done(stage, save_csv, rows):
     assert 0 < sum(receipt.timings.values()) <= receipt.elapsed_seconds
 
 
-async def test_the_json_receipt_has_its_keys(stage):
+async def test_the_json_receipt_has_the_documented_keys(stage):
     receipt = (await stage.push(numbers(10))).to_dict()
     promised = (
         "push_id job_id table mode status rows chunks payload_bytes source_bytes elapsed_seconds retries submits"
@@ -68,7 +68,7 @@ async def test_the_json_receipt_has_its_keys(stage):
     assert set(promised.split()) <= set(receipt)
 
 
-async def test_events_come_in_the_order_of_the_work(stage):
+async def test_events_come_in_the_order_of_the_steps_of_a_push(stage):
     receipt = await stage.push(numbers(10))
     names = [name for name in stage.names() if name != "job_status_changed"]
     assert names == [
@@ -90,7 +90,7 @@ async def test_the_events_of_each_chunk_come_in_order(start):
     assert sum(event.rows for event in stage.sink.of(events.ChunkUploaded)) == 100_000
 
 
-async def test_a_subscription_gives_all_events_and_ends_with_the_engine(stage):
+async def test_a_subscription_yields_all_events_and_ends_with_the_engine(stage):
     seen = []
 
     async def follow():
@@ -105,12 +105,12 @@ async def test_a_subscription_gives_all_events_and_ends_with_the_engine(stage):
     assert seen == stage.sink.events
 
 
-async def test_a_subscription_to_a_closed_engine_is_over(stage):
+async def test_a_subscription_to_a_closed_engine_ends_at_once(stage):
     await stage.engine.aclose()
     assert [event async for event in stage.engine.events()] == []
 
 
-async def test_several_tables_at_once(start):
+async def test_several_tables_are_pushed_at_once(start):
     stage = await start(**SMALL)
     pushes = [stage.push(numbers(30_000, number), table=f"T{number}") for number in range(5)]
     receipts = await asyncio.gather(*pushes)
@@ -122,7 +122,7 @@ async def test_several_tables_at_once(start):
 
 
 async def test_pushes_into_one_table_submit_one_after_the_other(start):
-    """The platform answers a submit with 409 while another job of the table is at work."""
+    """The platform responds to a submit with 409 while another job of the table is queued or running."""
     quota = {"submits_per_second": 1000}
     stage = await start(emulator={"run_seconds": 0.15, **quota}, **quota, **SMALL)
     receipts = await asyncio.gather(
@@ -137,7 +137,7 @@ async def test_pushes_into_one_table_submit_one_after_the_other(start):
 
 
 async def test_two_engines_on_one_table_take_turns(start):
-    """Another process knows nothing of our lock: the 409 is waited out."""
+    """Another process does not see this engine's lock, so each engine waits until the platform no longer responds with 409."""
     stage = await start(emulator={"run_seconds": 0.1})
     other = await stage.open_engine()
     receipts = await asyncio.gather(
@@ -148,7 +148,7 @@ async def test_two_engines_on_one_table_take_turns(start):
     assert sum(receipt.submits for receipt in receipts) >= 2
 
 
-async def test_many_small_chunks_with_many_uploads(start):
+async def test_many_small_chunks_arrive_with_many_concurrent_uploads(start):
     stage = await start(max_uploads=8, encoder_threads=2, **SMALL)
     receipt = await stage.push(numbers(600_000))
     assert await stage.query("select count(*), count(distinct N), max(N) from T") == [(600_000, 600_000, 599_999)]
@@ -156,7 +156,7 @@ async def test_many_small_chunks_with_many_uploads(start):
     assert receipt.chunks == len(set(receipt.checksums))
 
 
-async def test_memory_in_flight_keeps_its_bound(start):
+async def test_memory_in_flight_stays_within_its_limit(start):
     stage = await start(max_memory_bytes=32 * MIB, chunk_bytes=6 * MIB, sample_bytes=MIB, max_uploads=8)
     table = texts(64)
     receipt = await stage.push(table)
@@ -167,14 +167,14 @@ async def test_memory_in_flight_keeps_its_bound(start):
     assert budget.reserved == 0
 
 
-async def test_a_chunk_larger_than_all_memory_still_passes(start):
+async def test_a_chunk_larger_than_the_memory_budget_is_still_sent(start):
     stage = await start(max_memory_bytes=32 * MIB, chunk_bytes=16 * MIB, sample_bytes=MIB)
     await stage.push(texts(40))
     assert await stage.query("select count(*), count(distinct TEXT) from T") == [(40 * 1024, 40 * 1024)]
     assert stage.engine._shared.budget.reserved == 0
 
 
-async def test_engines_of_one_state_folder_share_the_quota(start):
+async def test_engines_with_one_state_folder_share_the_quota(start):
     stage = await start()
     other = await stage.open_engine()
     for number in range(2):
@@ -185,8 +185,8 @@ async def test_engines_of_one_state_folder_share_the_quota(start):
     assert (await stage.engine.quota()).remaining == 247
 
 
-async def test_a_spent_hour_is_waited_for_and_never_overspent(start):
-    """Server and engines live in a time that runs while somebody sleeps; the third submit falls into the next hour."""
+async def test_a_push_waits_for_the_next_hour_when_the_quota_is_spent(start):
+    """Server and engines share a clock that advances by each sleep; the third submit falls into the next hour."""
 
     class Hours(SystemClock):
         offset = 600.0 - SystemClock().now() % 3600.0
@@ -207,7 +207,7 @@ async def test_a_spent_hour_is_waited_for_and_never_overspent(start):
     receipts = [
         await (stage.engine if number % 2 else other).push(numbers(3), table=f"T{number}") for number in range(5)
     ]
-    assert [receipt.submits for receipt in receipts] == [1] * 5, "the emulator refused none"
+    assert [receipt.submits for receipt in receipts] == [1] * 5, "the emulator rejected none"
     assert [receipt.quota_used for receipt in receipts] == [1, 2, 1, 2, 1]
     assert {event.reason for event in stage.sink.of(events.QuotaWaited)} <= {"hour", "boundary"}
     assert "hour" in {event.reason for event in stage.sink.of(events.QuotaWaited)}
@@ -233,8 +233,8 @@ async def test_a_drain_while_rows_are_sent_ends_the_push_and_deletes_its_job(sta
     assert stage.engine._shared.budget.reserved == 0
 
 
-async def test_a_drain_while_an_iterator_keeps_us_waiting_ends_the_push(start):
-    """A stream that has nothing to say must not keep the process from stopping."""
+async def test_a_drain_while_waiting_for_an_iterator_ends_the_push(start):
+    """A stream that yields no more rows must not keep the process from stopping."""
     stage = await start(**SMALL)
     waiting = asyncio.Event()
 
@@ -254,7 +254,7 @@ async def test_a_drain_while_an_iterator_keeps_us_waiting_ends_the_push(start):
 
 
 async def test_a_drain_does_not_wait_for_another_attempt(start):
-    """The only upload slot waits for half a minute before its next attempt; everything else waits for the slot."""
+    """The only upload slot waits 30 seconds before its next attempt; everything else waits for the slot."""
     stage = await start(clock=SystemClock(), min_uploads=1, max_uploads=1, **SMALL)
     stage.emulator.faults = FaultPlan([Fault("upsert", Status(503, headers={"Retry-After": "30"}))])
 
@@ -270,14 +270,14 @@ async def test_a_drain_does_not_wait_for_another_attempt(start):
     assert stage.jobs("NEW") == []
 
 
-async def test_a_drained_engine_takes_no_push(stage):
+async def test_a_drained_engine_accepts_no_push(stage):
     stage.engine.drain()
     with pytest.raises(EngineClosedError):
         await stage.push(numbers(3))
     assert stage.jobs() == []
 
 
-async def test_a_drain_that_comes_while_the_engine_opens_counts(stage, tmp_path):
+async def test_a_drain_before_the_engine_is_open_takes_effect(stage, tmp_path):
     engine = PushEngine(stage.emulator.url, pool_id="pool-1", auth=UserApiKey("k"), state_dir=tmp_path / "own")
     engine.drain()
     async with engine:
@@ -286,7 +286,7 @@ async def test_a_drain_that_comes_while_the_engine_opens_counts(stage, tmp_path)
     assert stage.jobs() == []
 
 
-async def test_who_listens_hears_the_end_of_an_engine_that_could_not_close(stage, tmp_path, monkeypatch):
+async def test_a_subscription_ends_even_when_the_engine_fails_to_close(stage, tmp_path, monkeypatch):
     async def fail():
         raise OSError("no")
 
@@ -303,8 +303,8 @@ async def test_who_listens_hears_the_end_of_an_engine_that_could_not_close(stage
     await engine.aclose()
 
 
-async def test_the_time_of_a_push_counts_from_its_call(stage, monkeypatch):
-    """The clean-up before the first push of an engine is part of it."""
+async def test_the_elapsed_time_of_a_push_starts_at_the_call(stage, monkeypatch):
+    """The cleanup before the first push of an engine counts too."""
     monkeypatch.setattr(stage.engine._resources, "sweep", lambda: asyncio.sleep(0.3))
     receipt = await stage.push(numbers(3))
     assert receipt.elapsed_seconds >= 0.3
@@ -323,7 +323,7 @@ async def test_a_drain_while_the_job_runs_leaves_it_to_the_platform(start):
     assert len(stage.jobs()) == 1
 
 
-async def test_a_job_that_takes_too_long_is_left_at_the_deadline(start):
+async def test_a_job_that_takes_too_long_is_left_running_at_the_deadline(start):
     stage = await start(emulator={"run_seconds": 3600.0}, job_deadline_seconds=0.3)
     with pytest.raises(JobDeadlineError) as caught:
         await stage.push(numbers(3))
@@ -331,8 +331,8 @@ async def test_a_job_that_takes_too_long_is_left_at_the_deadline(start):
     assert caught.value.receipt.status == "ERROR"
 
 
-async def test_closing_ends_running_pushes_and_leaves_nothing(start):
-    """Every push is beyond the creation of its job: one whose create was cut off may stay, as nobody knows it."""
+async def test_closing_ends_running_pushes_and_leaves_no_jobs_or_tasks(start):
+    """All pushes have created their jobs by then: a job whose create call was interrupted may stay, because its id is unknown."""
     stage = await start(emulator={"run_seconds": 3600.0}, **SMALL)
     before = asyncio.all_tasks()
     pushes = [asyncio.create_task(stage.push(numbers(500_000), table=f"T{number}")) for number in range(3)]
@@ -353,15 +353,15 @@ async def test_closing_ends_running_pushes_and_leaves_nothing(start):
     await stage.engine.aclose()
 
 
-async def test_an_engine_that_was_never_opened_says_so(tmp_path):
+async def test_a_push_on_an_engine_that_was_never_opened_is_an_error(tmp_path):
     engine = PushEngine("http://127.0.0.1:1", pool_id="p", auth=UserApiKey("k"), state_dir=tmp_path)
     with pytest.raises(EngineClosedError, match="not open"):
         await engine.push(numbers(3), table="T")
     await engine.aclose()
 
 
-async def test_an_engine_of_its_own_threads_and_time_pushes_and_leaves_no_thread(stage, tmp_path):
-    """The engine as users make it, without anything injected."""
+async def test_an_engine_with_its_own_threads_and_clock_can_push(stage, tmp_path):
+    """The engine is built as users build it, with nothing injected."""
     async with PushEngine(
         stage.emulator.url, pool_id="pool-1", auth=UserApiKey("k"), state_dir=tmp_path / "own"
     ) as engine:
@@ -370,7 +370,7 @@ async def test_an_engine_of_its_own_threads_and_time_pushes_and_leaves_no_thread
     assert await stage.rows() == [(0,), (1,), (2,)]
 
 
-async def test_an_engine_shows_what_it_does_and_no_secret(stage, tmp_path):
+async def test_the_repr_of_an_engine_shows_its_state_and_no_secret(stage, tmp_path):
     text = repr(stage.engine)
     assert text.startswith(f"<PushEngine 127.0.0.1:{stage.emulator.port} 0 pushes running, <ByteBudget 0 of ")
     assert "test-key" not in text
@@ -378,7 +378,7 @@ async def test_an_engine_shows_what_it_does_and_no_secret(stage, tmp_path):
     assert "closed" in repr(stage.engine)
 
 
-async def test_a_ledger_that_breaks_after_the_load_does_not_make_a_failure_of_it(stage, monkeypatch):
+async def test_a_ledger_that_fails_after_the_load_does_not_fail_the_push(stage, monkeypatch):
     def fail(*args):
         raise LedgerError("disk full", path="x")
 

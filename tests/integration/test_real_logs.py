@@ -1,4 +1,4 @@
-"""Two public event logs, value by value: what Python's csv module reads is what the table holds."""
+"""Two public event logs, compared value by value: the table holds what Python's csv module reads."""
 
 import csv
 import datetime as dt
@@ -51,7 +51,7 @@ async def test_every_value_of_a_real_log_arrives(start, shared_data, name, count
         ("domestic_declarations.csv.gz", {"time:timestamp"}, {"id", "case:concept:name", "(case)_BudgetNumber"}),
     ],
 )
-async def test_the_columns_of_a_real_log_have_their_types(start, shared_data, name, stamps, texts):
+async def test_the_columns_of_a_real_log_get_the_right_types(start, shared_data, name, stamps, texts):
     stage = await start()
     await stage.push(shared_data / name)
     columns = dict(

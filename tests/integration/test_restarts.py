@@ -1,4 +1,4 @@
-"""Surprises before the submit: a fresh job with what was learned, or a clear refusal; never a wrong value."""
+"""Surprises before the submit lead to a restart with a better schema, or to a clear error, and never to a wrong value."""
 
 import dataclasses
 
@@ -22,23 +22,23 @@ BLOCK = 1024 * 1024
 
 
 def lines(count=COUNT, **special):
-    """A CSV of several megabytes: `N,CODE,TEXT`; special: {row number: (code, text)} by keyword `at`."""
+    """Return the rows of a CSV of several megabytes, `N,CODE,TEXT`. The keyword `at` sets special rows: {row number: (code, text)}."""
     at = special.get("at", {})
     return [(number, *at.get(number, (str(number % 1000), "abcdefgh"))) for number in range(count)]
 
 
-async def counted(stage):
+async def totals(stage):
     return (await stage.query("select count(*), count(distinct N), sum(N) from T"))[0]
 
 
 ALL = (COUNT, COUNT, COUNT * (COUNT - 1) // 2)
 
 
-async def test_a_string_longer_than_all_sampled_ones_starts_again_and_arrives_uncut(start, save_csv):
+async def test_a_string_longer_than_all_sampled_ones_restarts_the_push_and_arrives_uncut(start, save_csv):
     stage = await start(**SMALL)
     long = "ß" * 3000
     receipt = await stage.push(save_csv("a.csv", lines(at={LATE: ("1", long)}), ["N", "CODE", "TEXT"]))
-    assert await counted(stage) == ALL
+    assert await totals(stage) == ALL
     assert await stage.query(f"select TEXT from T where N = {LATE}") == [(long,)]
     assert await stage.query("select max(length(TEXT)), count(*) from T where TEXT <> 'abcdefgh'") == [(3000, 1)]
     assert (receipt.restarts, receipt.submits, receipt.rows) == (1, 1, COUNT)
@@ -49,25 +49,25 @@ async def test_a_string_longer_than_all_sampled_ones_starts_again_and_arrives_un
     assert stage.engine._shared.budget.reserved == 0
 
 
-async def test_leading_zeros_that_appear_late_keep_the_column_text(start, save_csv):
+async def test_leading_zeros_that_appear_late_make_the_column_a_string(start, save_csv):
     stage = await start(**SMALL)
     receipt = await stage.push(save_csv("a.csv", lines(at={LATE: ("0042", "x")}), ["N", "CODE", "TEXT"]))
-    assert await counted(stage) == ALL
+    assert await totals(stage) == ALL
     assert await stage.query(f"select CODE from T where N in (42, {LATE}) order by N") == [("42",), ("0042",)]
     assert receipt.restarts == 1
 
 
-async def test_a_table_in_memory_starts_again_too(start):
+async def test_a_push_of_a_table_in_memory_can_restart_too(start):
     stage = await start(**SMALL)
     texts = ["abc"] * COUNT
     texts[LATE] = "y" * 500
     receipt = await stage.push(pa.table({"N": range(COUNT), "TEXT": texts}))
-    assert await counted(stage) == ALL
+    assert await totals(stage) == ALL
     assert await stage.query("select max(length(TEXT)) from T") == [(500,)]
     assert receipt.restarts == 1
 
 
-async def test_a_source_that_can_be_read_once_cannot_start_again_and_says_so(start):
+async def test_a_push_of_a_source_that_can_be_read_only_once_cannot_restart_and_says_so(start):
     stage = await start(**SMALL)
     await stage.push(pa.table({"N": [1]}))
 
@@ -83,7 +83,7 @@ async def test_a_source_that_can_be_read_once_cannot_start_again_and_says_so(sta
     assert stage.jobs("NEW") == []
 
 
-async def test_a_value_too_long_for_any_column_is_refused_with_its_place(start, save_csv):
+async def test_a_value_too_long_for_any_column_is_rejected_with_its_column_and_file(start, save_csv):
     stage = await start(**SMALL)
     source = save_csv("a.csv", lines(at={LATE: ("1", "z" * 20_000)}), ["N", "CODE", "TEXT"])
     with pytest.raises(SchemaError) as caught:
@@ -110,8 +110,8 @@ async def test_a_malformed_row_late_in_a_file_leaves_the_table_as_it_was(start, 
     assert stage.engine._shared.budget.reserved == 0
 
 
-async def test_a_job_that_vanishes_between_two_uploads_is_made_again(start):
-    """The platform deletes unsubmitted jobs in time: nothing became visible, so the push starts again."""
+async def test_a_job_that_vanishes_between_two_uploads_is_created_again(start):
+    """The platform deletes unsubmitted jobs after some time. No rows became visible, so the push starts again."""
     stage = await start(**SMALL)
 
     class Sink:
@@ -121,11 +121,11 @@ async def test_a_job_that_vanishes_between_two_uploads_is_made_again(start):
 
     stage.engine._bus.add(Sink())
     receipt = await stage.push(pa.table({"N": range(COUNT)}))
-    assert await counted(stage) == ALL
+    assert await totals(stage) == ALL
     assert (receipt.restarts, receipt.submits) == (1, 1)
 
 
-async def test_a_job_that_vanishes_before_its_submit_is_made_again(start):
+async def test_a_job_that_vanishes_before_its_submit_is_created_again(start):
     stage = await start()
 
     class Sink:
@@ -135,11 +135,11 @@ async def test_a_job_that_vanishes_before_its_submit_is_made_again(start):
 
     stage.engine._bus.add(Sink())
     receipt = await stage.push(pa.table({"N": range(COUNT)}))
-    assert await counted(stage) == ALL
+    assert await totals(stage) == ALL
     assert (receipt.restarts, receipt.submits) == (1, 2)
 
 
-async def test_a_chunk_that_is_lost_on_the_way_is_noticed_and_never_submitted(start):
+async def test_a_job_with_a_lost_chunk_is_noticed_and_never_submitted(start):
     stage = await start(**SMALL)
 
     class Sink:
@@ -151,11 +151,11 @@ async def test_a_chunk_that_is_lost_on_the_way_is_noticed_and_never_submitted(st
 
     stage.engine._bus.add(Sink())
     receipt = await stage.push(pa.table({"N": range(COUNT)}))
-    assert await counted(stage) == ALL
+    assert await totals(stage) == ALL
     assert (receipt.restarts, receipt.submits) == (1, 1)
 
 
-async def test_a_list_that_never_matches_is_given_up_without_a_submit(start):
+async def test_a_job_whose_chunk_list_never_matches_is_abandoned_without_a_submit(start):
     stage = await start(emulator={"chunk_list_lag_seconds": 3600.0})
     with pytest.raises((VerificationError, RetriesExhaustedError)) as caught:
         await stage.push(pa.table({"N": [1]}))
@@ -165,17 +165,17 @@ async def test_a_list_that_never_matches_is_given_up_without_a_submit(start):
 
 @pytest.mark.parametrize("encoding", ["hex", "base64"])
 @pytest.mark.parametrize("checksum", ["md5", "sha1", "sha256", "crc32", "opaque"])
-async def test_every_checksum_of_the_platform_verifies(start, table, rows, checksum, encoding):
+async def test_every_kind_of_checksum_of_the_platform_can_be_verified(start, table, rows, checksum, encoding):
     stage = await start(emulator={"checksum": checksum, "checksum_encoding": encoding}, chunk_bytes=64 * 1024)
     receipt = await stage.push(table)
     assert receipt.verified == ("count" if checksum == "opaque" else "checksum")
     assert await stage.rows() == rows
 
 
-async def test_a_value_that_no_schema_holds_is_told_with_its_row_after_a_restart_too(start, save_csv):
+async def test_a_value_that_fits_no_schema_is_reported_with_its_row_even_after_a_restart(start, save_csv):
     stage = await start(**SMALL)
     rows = [(str(number), "x") for number in range(50_000)]
-    rows[40_000] = ("40000", "y" * 300)  # not what the sample said: all rows are read
+    rows[40_000] = ("40000", "y" * 300)  # longer than the sample suggested: now all rows are read
     rows[45_000] = ("no number", "x")
     source = save_csv("a.csv", rows, ["N", "TEXT"])
     with pytest.raises(SchemaError, match="no number") as caught:
@@ -183,7 +183,7 @@ async def test_a_value_that_no_schema_holds_is_told_with_its_row_after_a_restart
     assert caught.value.position == "row 45001 (line 45002), column N"
 
 
-async def test_a_text_that_is_too_long_for_the_platform_is_told_with_its_row(start, save_csv):
+async def test_a_text_too_long_for_the_platform_is_reported_with_its_row(start, save_csv):
     stage = await start(**SMALL)
     rows = [(str(number), "x") for number in range(50_000)]
     rows[40_000] = ("40000", "y" * 300)
@@ -194,18 +194,18 @@ async def test_a_text_that_is_too_long_for_the_platform_is_told_with_its_row(sta
     assert caught.value.position == "row 45001 (line 45002), column TEXT"
 
 
-async def test_a_platform_that_changes_its_checksum_costs_one_restart(start, table, rows):
+async def test_a_change_of_the_platforms_checksum_costs_one_restart(start, table, rows):
     stage = await start(emulator={"checksum": "md5"}, chunk_bytes=64 * 1024)
     assert (await stage.push(table)).restarts == 0
     stage.emulator.service.settings = dataclasses.replace(stage.emulator.service.settings, checksum="sha1")
     changed = await stage.push(table)
     assert (changed.verified, changed.restarts) == ("checksum", 1)
-    settled = await stage.push(table)
-    assert (settled.verified, settled.restarts) == ("checksum", 0)
+    later = await stage.push(table)
+    assert (later.verified, later.restarts) == ("checksum", 0)
     assert await stage.rows() == rows
 
 
-async def test_a_job_that_fails_on_the_platform_keeps_the_old_table_and_says_why(start, monkeypatch):
+async def test_a_job_that_fails_on_the_platform_leaves_the_old_table_and_reports_the_reason(start, monkeypatch):
     stage = await start()
     await stage.push(pa.table({"N": [1]}))
 
@@ -225,7 +225,7 @@ async def test_a_job_that_fails_on_the_platform_keeps_the_old_table_and_says_why
     assert await stage.rows() == [(1,)]
 
 
-async def test_an_iterator_that_raises_is_a_source_error_and_leaves_nothing(start):
+async def test_an_iterator_that_raises_is_a_source_error_and_leaves_no_job(start):
     stage = await start(**SMALL)
     closed = []
 

@@ -110,7 +110,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-async def test_every_row_arrives_as_it_was(stage, rows, table, *, tmp_path, save_csv, kind):
+async def test_every_row_arrives_unchanged(stage, rows, table, *, tmp_path, save_csv, kind):
     receipt = await stage.push(kind(rows, table, tmp_path, save_csv))
     assert await stage.rows() == rows
     assert (receipt.status, receipt.rows, receipt.verified) == ("DONE", 1000, "checksum")
@@ -119,13 +119,13 @@ async def test_every_row_arrives_as_it_was(stage, rows, table, *, tmp_path, save
         del duckdb_relation.kept
 
 
-async def test_an_async_iterator_with_a_schema_needs_no_look_at_a_batch(stage, rows, table):
+async def test_an_async_iterator_with_a_given_schema_is_pushed(stage, rows, table):
     receipt = await stage.engine.push(batches(table), table="T", schema=table.schema)
     assert await stage.rows() == rows
     assert receipt.rows == 1000
 
 
-async def test_an_async_iterator_whose_batches_break_the_schema_is_refused(stage, rows, table):
+async def test_an_async_iterator_whose_batches_differ_in_schema_is_rejected(stage, rows, table):
     async def broken():
         yield table.to_batches()[0]
         yield pa.record_batch({"N": [1]})
@@ -144,7 +144,7 @@ async def test_many_small_files_go_into_one_job(stage, rows, save_csv, tmp_path)
     assert len(stage.jobs("DONE")) == 1
 
 
-async def test_zones_arrive_as_utc(stage, save_csv):
+async def test_times_with_a_zone_arrive_as_utc(stage, save_csv):
     texts = ["2024-03-31T01:59:59+01:00", "2024-03-31T03:00:00+02:00", "2024-12-01T00:00:00Z"]
     await stage.push(save_csv("a.csv", [(n, text) for n, text in enumerate(texts)], ["N", "AT"]))
     stamps = await stage.query("""select strftime("AT", '%Y-%m-%d %H:%M:%S') from T order by N""")
@@ -159,7 +159,7 @@ async def test_a_pandas_index_that_is_only_positions_is_not_pushed(stage):
 
 @pytest.mark.parametrize("file_type", ["PARQUET", "CSV"])
 @pytest.mark.parametrize("base_path", ["data-ingestion", "integration"])
-async def test_both_encodings_on_both_base_paths(start, rows, table, base_path, file_type):
+async def test_both_encodings_work_on_both_base_paths(start, rows, table, base_path, file_type):
     stage = await start(base_path=base_path, file_type=file_type)
     receipt = await stage.push(table)
     assert await stage.rows() == rows
@@ -168,14 +168,14 @@ async def test_both_encodings_on_both_base_paths(start, rows, table, base_path, 
 
 
 @pytest.mark.parametrize("file_type", ["PARQUET", "CSV"])
-async def test_empty_and_missing_texts_stay_apart(start, file_type):
+async def test_empty_and_missing_texts_stay_distinct(start, file_type):
     stage = await start(file_type=file_type)
     values = ["", None, " ", "NULL", "null", "NA", "nan", "\\N", '"', '""', "\r\n", "\t", "\\"]
     await stage.push(pa.table({"N": range(len(values)), "S": values}))
     assert await stage.rows() == list(enumerate(values))
 
 
-async def none_at_all():
+async def no_batches():
     return
     yield
 
@@ -185,12 +185,12 @@ async def none_at_all():
     [
         lambda folder: folder / "empty.csv",
         lambda _: pa.table({"A": pa.array([], pa.int64())}),
-        lambda _: none_at_all(),
+        lambda _: no_batches(),
         lambda _: pa.RecordBatchReader.from_batches(pa.schema({"A": pa.int64()}), []),
     ],
-    ids=["CSV of a header", "table", "async iterator", "reader"],
+    ids=["CSV with only a header", "table", "async iterator", "reader"],
 )
-async def test_an_empty_source_is_an_error_and_touches_nothing(stage, tmp_path, source):
+async def test_an_empty_source_is_an_error_and_leaves_the_table_unchanged(stage, tmp_path, source):
     """An extract that failed must not empty a table."""
     await stage.push(pa.table({"A": [1]}))
     (tmp_path / "empty.csv").write_text("A,B\n")
@@ -205,7 +205,7 @@ async def test_an_empty_source_is_an_error_and_touches_nothing(stage, tmp_path, 
     [("missing.csv", SourceReadError), ("*.csv", SourceReadError), (42, ConfigError), ([], ConfigError)],
     ids=["missing file", "glob without files", "number", "empty list"],
 )
-async def test_what_is_no_source_is_refused_before_anything_is_sent(stage, tmp_path, monkeypatch, source, error):
+async def test_an_invalid_source_is_rejected_before_anything_is_sent(stage, tmp_path, monkeypatch, source, error):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error):
         await stage.push(source)
@@ -224,8 +224,8 @@ async def test_rows_in_one_of_many_empty_files_are_found(start, tmp_path):
 
 @pytest.mark.parametrize("spec", ["", ["a.csv", ""], [""]], ids=repr)
 @pytest.mark.parametrize("is_spooled", [False, True], ids=["", "spool"])
-async def test_an_empty_word_is_refused_before_anything_is_kept_or_sent(stage, tmp_path, monkeypatch, spec, is_spooled):
-    """It would become the current directory: all its files, into a table that was meant for one."""
+async def test_an_empty_path_is_rejected_before_spooling_or_sending(stage, tmp_path, monkeypatch, spec, is_spooled):
+    """It would mean the current directory, and so load all its files into a table that was meant for one."""
     (tmp_path / "a.csv").write_text("N\n1\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="empty") as caught:
@@ -235,7 +235,7 @@ async def test_an_empty_word_is_refused_before_anything_is_kept_or_sent(stage, t
     assert not (stage.folder / "state" / "spool").exists()
 
 
-async def test_an_empty_connection_is_not_the_default_one(start):
+async def test_an_empty_connection_id_does_not_mean_the_default_connection(start):
     stage = await start()
     with pytest.raises(ConfigError, match="empty") as caught:
         await stage.push(pa.table({"N": [1]}), connection_id="")
@@ -243,11 +243,11 @@ async def test_an_empty_connection_is_not_the_default_one(start):
     assert stage.jobs() == []
 
 
-# --- Files that lie elsewhere
+# --- Files on another file system
 
 
 class Bucket:
-    """`interfaces.FileSystem` without a disk: whatever reads a file goes through it, uploads included."""
+    """An `interfaces.FileSystem` without a disk. Everything that reads a file goes through it, including uploads."""
 
     def __init__(self, **objects):
         self.objects = {f"bucket/{name}": data for name, data in objects.items()}
@@ -271,13 +271,13 @@ class Bucket:
             yield self.objects[file.uri][offset : offset + nbytes]
 
 
-@pytest.mark.parametrize(("as_it_is", "ranges"), [(True, 1), (False, 0)])
-async def test_files_of_another_file_system_are_read_hashed_and_sent_through_it(stage, as_it_is, ranges):
+@pytest.mark.parametrize(("is_passthrough", "ranges"), [(True, 1), (False, 0)])
+async def test_files_of_another_file_system_are_read_hashed_and_sent_through_it(stage, is_passthrough, ranges):
     sink = io.BytesIO()
     pq.write_table(pa.table({"N": range(100), "S": [f"x{n}" for n in range(100)]}), sink, store_schema=False)
     bucket = Bucket(**{"a.parquet": sink.getvalue()})
     stage.engine = await stage.open_engine(
-        filesystem=bucket, state_dir=stage.folder / "other", parquet_as_it_is=as_it_is
+        filesystem=bucket, state_dir=stage.folder / "other", parquet_as_it_is=is_passthrough
     )
     receipt = await stage.push("bucket/*.parquet")
     assert (receipt.status, receipt.rows, receipt.source_bytes) == ("DONE", 100, len(sink.getvalue()))
@@ -285,7 +285,7 @@ async def test_files_of_another_file_system_are_read_hashed_and_sent_through_it(
     assert len(bucket.ranges) == ranges
 
 
-async def test_a_push_from_another_file_system_goes_on(stage):
+async def test_a_push_from_another_file_system_is_resumed(stage):
     bucket = Bucket(**{"a.csv": b"N\n" + b"".join(b"%d\n" % n for n in range(100))})
     options = {"filesystem": bucket, "state_dir": stage.folder / "other"}
     stage.engine = await stage.open_engine(**options)

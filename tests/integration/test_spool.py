@@ -1,4 +1,4 @@
-"""Sources that can be read once, kept until they are loaded."""
+"""Spooling: sources that can be read only once are kept on disk until they are loaded."""
 
 import asyncio
 import contextvars
@@ -26,8 +26,8 @@ async def batches(count=6, rows=4000, longest=10):
         yield pa.record_batch({"N": pa.array(range(number * rows, (number + 1) * rows)), "T": texts})
 
 
-async def test_an_iterator_can_start_again_when_it_was_spooled(start):
-    """A longer text than the sample had needs a second pass, which an iterator alone cannot give."""
+async def test_a_push_of_a_spooled_iterator_can_restart(start):
+    """A text longer than those of the sample needs a second pass, which an iterator alone cannot provide."""
     stage = await start(chunk_bytes=64 * KIB, sample_bytes=64 * KIB)
     receipt = await stage.push(batches(longest=400), spool=True)
     assert receipt.restarts == 1
@@ -35,7 +35,7 @@ async def test_an_iterator_can_start_again_when_it_was_spooled(start):
     assert spooled(stage) == []
 
 
-async def test_a_spooled_reader_of_batches_is_resumed_by_its_id(start):
+async def test_a_push_of_a_spooled_batch_reader_is_resumed_by_its_id(start):
     stage = await start(chunk_bytes=64 * KIB, max_uploads=1)
     schema = pa.schema([("N", pa.int64())])
     reader = pa.RecordBatchReader.from_batches(
@@ -106,19 +106,19 @@ async def test_a_pipe_is_read_to_its_end(start):
 
 
 async def test_a_byte_stream_needs_a_format(stage):
-    with pytest.raises(ConfigError, match="no name") as caught:
+    with pytest.raises(ConfigError, match="stream") as caught:
         await stage.push(io.BytesIO(b"N\n1\n"))
     assert caught.value.key == "format"
 
 
-async def test_a_push_that_fails_for_good_keeps_nothing(stage):
+async def test_a_push_that_fails_permanently_keeps_no_spool(stage):
     with pytest.raises(Exception, match="line 3"):
         await stage.push(io.BytesIO(b"A,B\n1,2\n1,2,3\n"), format="csv")
     assert spooled(stage) == []
     assert stage.jobs() == []
 
 
-async def test_an_iterator_that_breaks_while_it_is_spooled_leaves_nothing(stage):
+async def test_an_iterator_that_raises_while_it_is_spooled_leaves_no_spool_and_no_job(stage):
     async def broken():
         yield pa.record_batch({"N": [1]})
         raise RuntimeError("the database went away")
@@ -130,8 +130,8 @@ async def test_an_iterator_that_breaks_while_it_is_spooled_leaves_nothing(stage)
 
 
 @pytest.mark.parametrize("is_spooled", [False, True], ids=["", "spool"])
-async def test_what_a_generator_holds_over_a_yield_is_no_matter(stage, is_spooled):
-    """Context variables, time limits and task groups belong to the task that iterates: one, from the sample to the last chunk."""
+async def test_a_generator_may_keep_context_across_a_yield(stage, is_spooled):
+    """Context variables, timeouts and task groups belong to the task that iterates, so one task must iterate from the sample to the last chunk."""
     variable = contextvars.ContextVar("variable")
 
     async def generator():
@@ -145,31 +145,31 @@ async def test_what_a_generator_holds_over_a_yield_is_no_matter(stage, is_spoole
     assert (receipt.rows, await stage.rows()) == (3, [(0,), (1,), (2,)])
 
 
-async def test_cancelling_while_a_slow_reader_is_spooled_ends_the_reading(stage):
-    read, is_reading, may_go_on = [], threading.Event(), threading.Event()
+async def test_cancelling_while_a_slow_reader_is_spooled_stops_the_reader(stage):
+    read, is_reading, may_continue = [], threading.Event(), threading.Event()
 
     def slow():
         for number in range(1000):
             read.append(number)
             if number == 2:
                 is_reading.set()
-                assert may_go_on.wait(30)
+                assert may_continue.wait(30)
             yield pa.record_batch({"N": [number]})
 
     reader = pa.RecordBatchReader.from_batches(pa.schema({"N": pa.int64()}), slow())
     push = asyncio.create_task(stage.push(reader, spool=True))
     await asyncio.to_thread(is_reading.wait, 30)
     push.cancel()
-    for _ in range(100):  # the cancellation arrives in turns of the loop, without a thread
+    for _ in range(100):  # the cancellation is delivered within a few turns of the event loop, without a thread
         await asyncio.sleep(0)
-    may_go_on.set()
+    may_continue.set()
     with pytest.raises(asyncio.CancelledError):
         await push
     assert read == [0, 1, 2]
     assert spooled(stage) == []
 
 
-async def test_a_spool_that_cannot_be_written_is_told_with_its_place(stage):
+async def test_an_unwritable_spool_is_an_error_whose_hint_names_the_setting(stage):
     (stage.folder / "state" / "spool").write_text("in the way")
     with pytest.raises(JournalError, match="cannot write the spool") as caught:
         await stage.push(batches(), spool=True)
@@ -187,18 +187,18 @@ async def test_old_spools_are_deleted_at_the_next_start(start):
     assert spooled(stage) == ["new.arrow"]
 
 
-async def test_a_forgotten_job_is_deleted_at_the_next_start(start):
+async def test_a_job_left_behind_is_deleted_at_the_next_start(start):
     """The push failed, and the network died before its job could be deleted."""
     stage = await start()
     client = stage.engine._client
 
-    async def refuse(*args):
+    async def reject(*args):
         raise InvalidRequestError("no", status=400)
 
     async def unreachable(*args):
-        raise OutcomeUnknownError("no answer")
+        raise OutcomeUnknownError("no response")
 
-    client.upload_chunk, client.delete_job = refuse, unreachable
+    client.upload_chunk, client.delete_job = reject, unreachable
     with pytest.raises(InvalidRequestError):
         await stage.push(pa.table({"N": [1]}))
     assert len(stage.jobs("NEW")) == 1
@@ -207,11 +207,11 @@ async def test_a_forgotten_job_is_deleted_at_the_next_start(start):
     engine = await stage.open_engine()
     await engine.push(pa.table({"N": [2]}), table="OTHER")
     assert stage.jobs("NEW") == []
-    assert [event.error for event in stage.sink.of(events.JobDeleted)] == ["no answer", None]
+    assert [event.error for event in stage.sink.of(events.JobDeleted)] == ["no response", None]
 
 
 async def test_an_older_push_cannot_undo_a_newer_one(start, tmp_path):
-    """The first night was cut off, the second went through: a resume in the morning must not put the first one's rows back."""
+    """The first night's push was interrupted, the second night's succeeded: a resume in the morning must not bring back the rows of the first."""
     stage = await start(chunk_bytes=64 * KIB, max_uploads=1)
     first, second = tmp_path / "night1.csv", tmp_path / "night2.csv"
     first.write_text("N\n" + "".join(f"{n}\n" for n in range(60_000)))
@@ -230,16 +230,16 @@ async def test_an_older_push_cannot_undo_a_newer_one(start, tmp_path):
     engine = await stage.open_engine()
     assert [row.push_id for row in await engine.open_pushes()] == [caught.value.receipt.push_id]
     await engine.push(str(second), table="T")
-    (ended,) = stage.sink.of(events.PushSuperseded)
-    assert (ended.push_id, "newer push" in ended.reason) == (caught.value.receipt.push_id, True)
+    (superseded,) = stage.sink.of(events.PushSuperseded)
+    assert (superseded.push_id, "newer push" in superseded.reason) == (caught.value.receipt.push_id, True)
     assert await engine.open_pushes() == []
     assert stage.jobs("NEW") == []
     with pytest.raises(ConfigError, match="is over"):
-        await engine.resume(ended.push_id)
+        await engine.resume(superseded.push_id)
     assert await stage.rows() == [(1,), (2,)]
 
 
-async def test_two_unfinished_appends_of_one_table_do_not_touch_each_other(start, tmp_path):
+async def test_two_unfinished_appends_to_one_table_do_not_affect_each_other(start, tmp_path):
     stage = await start(chunk_bytes=64 * KIB, max_uploads=1)
     files = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for number, file in enumerate(files):
@@ -267,7 +267,7 @@ async def test_two_unfinished_appends_of_one_table_do_not_touch_each_other(start
     assert await stage.query("select count(*), count(distinct N) from T") == [(120_000, 120_000)]
 
 
-async def test_a_type_that_the_sample_did_not_show_is_told(start, tmp_path):
+async def test_a_type_that_the_sample_did_not_show_is_reported(start, tmp_path):
     stage = await start(chunk_bytes=64 * KIB, sample_bytes=64 * KIB)
     path = tmp_path / "late.csv"
     path.write_text("ID,N\n" + "".join(f"{n},{n}\n" for n in range(60_000)) + "notint,1\n")

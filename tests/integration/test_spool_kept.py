@@ -1,4 +1,4 @@
-"""A spool file is the only copy of what came from a stream: nothing that an open push or a held lock names is deleted."""
+"""A spool file is the only copy of a stream, so no file is deleted that belongs to an open push or whose lock is held."""
 
 import asyncio
 import io
@@ -63,7 +63,7 @@ def spooled(stage):
 
 
 def age(stage):
-    """All files of the spool were written long ago."""
+    """Make all files of the spool look as if they were written long ago."""
     for path in folder_of(stage).iterdir():
         os.utime(path, (1_000_000_000, 1_000_000_000))
 
@@ -74,20 +74,20 @@ def is_free(path):
 
 
 async def reopened(stage, **settings):
-    """Another start on the same state folder, when everything in it is old."""
+    """Open another engine on the same state folder, when everything in the spool is old."""
     age(stage)
     return await stage.open_engine(**QUICK, **settings)
 
 
 class LaterClock(SystemClock):
-    """A week later; or the clock of this host is wrong for a moment."""
+    """A clock that is a week ahead, as after a week or when the host's clock is wrong for a while."""
 
     def now(self):
         return super().now() + 7 * 86_400.0
 
 
 class Gate:
-    """A stream whose second read waits until the test lets it end."""
+    """A stream whose second read blocks until the test lets the stream end."""
 
     def __init__(self, data=CSV):
         self.pieces = [data]
@@ -102,8 +102,8 @@ class Gate:
         return b""
 
 
-async def test_what_is_being_spooled_outlives_another_start(start):
-    """Standard input may be slow: whole days may pass between two lines, and no push is in the journal yet."""
+async def test_a_spool_that_is_being_written_survives_another_start(start):
+    """Standard input may be slow: days may pass between two lines, and the push is not in the journal yet."""
     stage, stream = await start(**QUICK), Gate()
     push = asyncio.create_task(stage.push(stream, format="csv"))
     await asyncio.to_thread(stream.is_waiting.wait, 30)
@@ -118,17 +118,17 @@ async def test_what_is_being_spooled_outlives_another_start(start):
 
 async def test_a_live_push_older_than_stale_hours_keeps_its_spool(start):
     stage = await start(**QUICK)
-    begun, may_go = asyncio.Event(), asyncio.Event()
+    started, may_go = asyncio.Event(), asyncio.Event()
     upload = stage.engine._client.upload_chunk
 
     async def slow(*args):
-        begun.set()
+        started.set()
         await may_go.wait()
         await upload(*args)
 
     stage.engine._client.upload_chunk = slow
     push = asyncio.create_task(stage.push(io.BytesIO(CSV), format="csv"))
-    await begun.wait()
+    await started.wait()
     (name,) = spooled(stage)
     assert not is_free(folder_of(stage) / name)
     await stage.open_engine(clock=LaterClock())
@@ -140,7 +140,7 @@ async def test_a_live_push_older_than_stale_hours_keeps_its_spool(start):
 
 
 def other_process(stage, *, hangs=False):
-    """Pushes what is written to it; if it hangs, no upload of it ever ends."""
+    """Start a process that pushes what is written to its standard input. If `hangs`, none of its uploads ever ends."""
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, stage.emulator.url, str(stage.folder / "state"), "hangs" if hangs else ""],
         stdin=subprocess.PIPE,
@@ -149,9 +149,9 @@ def other_process(stage, *, hangs=False):
     )
 
 
-@pytest.mark.parametrize("is_killed", [False, True], ids=["lives", "killed"])
-async def test_the_spool_of_another_process(start, is_killed):
-    """With a real kernel between the two: it holds the file for as long as the process lives, and not longer."""
+@pytest.mark.parametrize("is_killed", [False, True], ids=["alive", "killed"])
+async def test_the_spool_of_another_process_is_kept_while_that_process_lives(start, is_killed):
+    """The real kernel holds the lock on the file for exactly as long as the other process lives."""
     stage = await start(**QUICK)
     child = other_process(stage)
     try:
@@ -197,7 +197,7 @@ async def test_a_killed_push_keeps_its_spool_for_as_long_as_it_is_open(start):
 
 
 async def interrupted(stage):
-    """A push of a stream that was stopped when its job was there; its engine is closed."""
+    """Interrupt a push of a stream after its job was created, close its engine, and return the push id."""
     stage.engine._client.upload_chunk = _unreachable
     with pytest.raises(Exception, match="no route") as caught:
         await stage.push(io.BytesIO(CSV), format="csv")
@@ -220,11 +220,11 @@ async def test_a_push_that_ended_early_keeps_its_spool_for_as_long_as_it_is_open
     assert spooled(stage) == []
 
 
-async def test_a_push_that_takes_the_place_of_another_reads_the_same_spool(start):
-    """Its id is another one than the file's name says."""
+async def test_a_push_that_replaces_another_reads_the_same_spool(start):
+    """The new push has a different id than the file name contains."""
     stage = await start(**QUICK)
     first = await interrupted(stage)
-    engine = await reopened(stage, csv_encoding="latin-1")  # the recipe has changed: resuming starts afresh
+    engine = await reopened(stage, csv_encoding="latin-1")  # the recipe has changed: resuming starts a new push
     engine._client.upload_chunk = _unreachable
     with pytest.raises(Exception, match="no route") as caught:
         await engine.resume(first)
@@ -238,13 +238,13 @@ async def test_a_push_that_takes_the_place_of_another_reads_the_same_spool(start
 
 
 async def test_a_submit_whose_outcome_is_unknown_keeps_the_spool(start):
-    """A person may have to push again from it."""
+    """An operator may have to push again from it."""
     stage = await start(**QUICK)
     client = stage.engine._client
 
     async def lost(job_id, **_options):
         del stage.emulator.service.jobs[job_id]
-        raise OutcomeUnknownError("no answer")
+        raise OutcomeUnknownError("no response")
 
     client.submit_job = lost
     with pytest.raises(SubmitOutcomeUnknownError) as caught:
@@ -258,7 +258,7 @@ async def test_a_submit_whose_outcome_is_unknown_keeps_the_spool(start):
     assert spooled(stage) == [name]
 
 
-async def test_a_poll_that_failed_for_good_keeps_the_spool_since_the_push_is_open(start):
+async def test_a_permanently_failed_poll_keeps_the_spool_because_the_push_is_open(start):
     stage = await start(**QUICK)
     client = stage.engine._client
     submit, get = client.submit_job, client.get_job
@@ -268,12 +268,12 @@ async def test_a_poll_that_failed_for_good_keeps_the_spool_since_the_push_is_ope
         submitted.append(job_id)
         await submit(job_id, **options)
 
-    async def refuse(job_id):
+    async def reject(job_id):
         if submitted:
             raise InvalidRequestError("no", status=400)
         return await get(job_id)
 
-    client.submit_job, client.get_job = remember, refuse
+    client.submit_job, client.get_job = remember, reject
     with pytest.raises(InvalidRequestError) as caught:
         await stage.push(io.BytesIO(CSV), format="csv")
     push_id = caught.value.receipt.push_id
@@ -285,13 +285,13 @@ async def test_a_poll_that_failed_for_good_keeps_the_spool_since_the_push_is_ope
     assert len(submitted) == 1
 
 
-async def test_a_failure_before_the_journal_lists_the_push_keeps_nothing(start):
+async def test_a_failure_before_the_journal_lists_the_push_keeps_no_spool(start):
     stage = await start(**QUICK)
 
-    async def absent(*_args, **_options):
+    async def fail_to_create(*_args, **_options):
         raise NotFoundError("no pool", status=404)
 
-    stage.engine._client.create_job = absent
+    stage.engine._client.create_job = fail_to_create
     with pytest.raises(NotFoundError):
         await stage.push(io.BytesIO(CSV), format="csv")
     with pytest.raises(Exception, match="line 3"):
@@ -299,19 +299,19 @@ async def test_a_failure_before_the_journal_lists_the_push_keeps_nothing(start):
     assert spooled(stage) == []
 
 
-async def test_a_journal_that_cannot_say_deletes_nothing(start):
+async def test_a_spool_is_kept_if_the_journal_cannot_be_read(start):
     stage = await start(**QUICK)
     journal = stage.engine._shared.journal
 
-    def broken(ask):
-        async def asked(call):
+    def failing(call_journal):
+        async def fail_once_spooled(call):
             if spooled(stage):
                 raise JournalError("disk full", path="j")
-            return await ask(call)
+            return await call_journal(call)
 
-        return asked
+        return fail_once_spooled
 
-    journal.do, journal.read = broken(journal.do), broken(journal.read)
+    journal.do, journal.read = failing(journal.do), failing(journal.read)
     with pytest.raises(JournalError):
         await stage.push(io.BytesIO(CSV), format="csv")
     (name,) = spooled(stage)
@@ -319,13 +319,13 @@ async def test_a_journal_that_cannot_say_deletes_nothing(start):
 
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["cancelled", "engine-closed"])
-async def test_a_push_that_is_stopped_while_it_spools_leaves_neither_file_nor_lock(start, is_closed):
+async def test_a_push_that_is_stopped_while_spooling_leaves_neither_file_nor_lock(start, is_closed):
     stage, stream = await start(**QUICK), Gate()
     push = asyncio.create_task(stage.push(stream, format="csv"))
     await asyncio.to_thread(stream.is_waiting.wait, 30)
     (part,) = spooled(stage)
     kept = folder_of(stage) / "kept"
-    os.link(folder_of(stage) / part, kept)  # the same file: it shows whether the lock is left
+    os.link(folder_of(stage) / part, kept)  # a link to the same file shows whether the lock is still held
     assert not is_free(kept)
     if is_closed:
         await stage.engine.aclose()
@@ -339,8 +339,8 @@ async def test_a_push_that_is_stopped_while_it_spools_leaves_neither_file_nor_lo
 
 
 @pytest.mark.parametrize("step", range(0, 60, 3))
-async def test_a_push_that_is_cancelled_at_any_moment_lets_go_of_its_file(start, step):
-    """It is there if, and only if, the journal lists the push as open."""
+async def test_a_push_that_is_cancelled_at_any_point_releases_its_file(start, step):
+    """The file is kept if, and only if, the journal lists the push as open."""
     stage = await start(**QUICK)
     push = asyncio.create_task(stage.push(pa.table({"N": range(100)}), spool=True))
     for _ in range(step):
@@ -353,7 +353,7 @@ async def test_a_push_that_is_cancelled_at_any_moment_lets_go_of_its_file(start,
     assert all(is_free(path) for path in folder_of(stage).glob("*"))
 
 
-async def test_a_drained_push_lets_go_of_its_file_and_keeps_it(start):
+async def test_a_drained_push_releases_its_file_and_keeps_it(start):
     stage = await start(**QUICK)
     upload = stage.engine._client.upload_chunk
 
@@ -370,7 +370,7 @@ async def test_a_drained_push_lets_go_of_its_file_and_keeps_it(start):
     assert is_free(folder_of(stage) / name)
 
 
-async def test_two_starts_that_tidy_at_once_do_not_disturb_each_other(start):
+async def test_concurrent_starts_that_clean_up_do_not_disturb_each_other(start):
     stage = await start(**QUICK)
     folder_of(stage).mkdir()
     for number in range(20):

@@ -1,4 +1,4 @@
-"""What a push waits for is told, and what it left running is ended from the journal alone."""
+"""Waits are reported with their reason, and a job left running by an earlier push is finished from the journal alone."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from pushengine.errors import EngineClosedError
 
 
 class WhenWaiting:
-    """An event sink that calls something at the first wait that is told."""
+    """An event sink that calls a function at the first reported wait."""
 
     def __init__(self, call):
         self.call = call
@@ -24,7 +24,7 @@ class WhenWaiting:
                 self.call()
 
 
-async def test_a_journal_that_another_process_has_locked_is_waited_for_and_told(start, table, rows):
+async def test_a_wait_for_a_journal_that_another_process_has_locked_is_reported(start, table, rows):
     stage = await start()
     await stage.push(table)
     with contextlib.closing(
@@ -39,8 +39,8 @@ async def test_a_journal_that_another_process_has_locked_is_waited_for_and_told(
     assert await stage.rows() == rows
 
 
-async def test_a_push_that_waits_for_another_of_the_same_table_says_so(start, table):
-    """The first one stays at its poll until the second has said that it waits."""
+async def test_a_push_that_waits_for_another_push_into_the_same_table_says_so(start, table):
+    """The first push waits in its poll until the second has reported that it waits."""
     stage = await start()
     may_poll = asyncio.Event()
     original = stage.engine._shared.destination.get_job
@@ -50,23 +50,23 @@ async def test_a_push_that_waits_for_another_of_the_same_table_says_so(start, ta
         return await original(job_id)
 
     stage.engine._shared.destination.get_job = get_job
-    heard = []
+    waits = []
 
     class Sink:
         def emit(self, event):
             if isinstance(event, events.WaitStarted) and event.reason.startswith("another push"):
-                heard.append(event.reason)
+                waits.append(event.reason)
                 may_poll.set()
 
     stage.engine._bus.add(Sink())
     receipts = await asyncio.gather(*(stage.push(table, mode="append") for _ in range(2)))
     assert [receipt.status for receipt in receipts] == ["DONE", "DONE"]
-    assert heard == ["another push into table T comes to its end first"]
+    assert ["table T" in reason for reason in waits] == [True]
 
 
 @pytest.mark.parametrize("source", ["table", "file"])
-async def test_a_submitted_push_is_ended_by_its_id_without_its_source(start, table, rows, save_csv, source):
-    """An object in memory is gone with its process; what it sent is not."""
+async def test_a_submitted_push_is_finished_by_its_id_without_its_source(start, table, rows, save_csv, source):
+    """An object in memory is lost with its process; the rows that were sent are not."""
     stage = await start(emulator={"run_seconds": 0.3})
     spec = table if source == "table" else save_csv("a.csv", rows)
 
@@ -90,7 +90,7 @@ async def test_a_submitted_push_is_ended_by_its_id_without_its_source(start, tab
     assert await engine.open_pushes() == []
 
 
-async def test_an_older_push_that_was_submitted_ends_before_a_newer_one_replaces_the_table(start, save_csv):
+async def test_an_older_submitted_push_is_finished_before_a_newer_one_replaces_the_table(start, save_csv):
     stage = await start(emulator={"run_seconds": 0.3})
     old, new = save_csv("old.csv", [(1,), (2,)], ["N"]), save_csv("new.csv", [(7,)], ["N"])
     drained = stage.engine
@@ -108,8 +108,9 @@ async def test_an_older_push_that_was_submitted_ends_before_a_newer_one_replaces
     assert (await stage.push(new)).status == "DONE"
     assert await stage.rows() == [(7,)]
     assert [str(job.status) for job in stage.jobs()] == ["DONE", "DONE"]
-    # nobody was told of the older one: the same command is told now, and does not undo the newer one
+    # the older push was never reported: the same command reports it now, and does not undo the newer one
     again = await stage.push(old)
     assert (again.push_id, again.status) == (caught.value.receipt.push_id, "DONE")
     assert await stage.rows() == [(7,)]
-    assert [event.reason for event in stage.sink.of(events.WaitStarted) if "submitted before" in event.reason]
+    waited_for = f"push {again.push_id} into table T was submitted"
+    assert [event.reason for event in stage.sink.of(events.WaitStarted) if waited_for in event.reason]

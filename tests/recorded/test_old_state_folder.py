@@ -1,4 +1,4 @@
-"""A state folder that an earlier version left behind, with a push killed half-way: today's version brings that push to its end."""
+"""A state folder that an earlier version left behind, with a push killed half-way: the current version finishes that push."""
 
 import contextlib
 import json
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.timeout(120)
 KNOWN = json.loads((STATE / "recorded.json").read_text())
 
 
-async def rebuild_server(emulator):
-    """What the platform held when the push was killed; returns the id of its job."""
+async def recreate_job(emulator):
+    """Recreate what the platform held when the push was killed, and return the id of its job."""
     jobs = f"{emulator.url}/data-ingestion/api/v1/data-push/pool-1/jobs/"
     async with aiohttp.ClientSession(headers={"Authorization": "Bearer key"}, raise_for_status=True) as session:
         async with session.post(jobs, json=KNOWN["create"]) as response:
@@ -30,8 +30,8 @@ async def rebuild_server(emulator):
     return job_id
 
 
-def move_in(lab, job_id, *, is_untouched):
-    """The recorded folder, as if it had been written on this machine."""
+def copy_state_folder(lab, job_id, *, is_untouched):
+    """Copy the recorded folder as if it had been written on this machine, and return the ids of its open pushes."""
     state = lab.folder / "state"
     shutil.copytree(STATE / "folder", state)
     new = {KNOWN["folder"]: str(lab.folder), KNOWN["job_id"]: job_id, KNOWN["pyarrow"]: VERSIONS["pyarrow"]}
@@ -43,11 +43,11 @@ def move_in(lab, job_id, *, is_untouched):
             db.execute("UPDATE pushes SET team = replace(team, ?, ?)", (before, now))
         if is_untouched:
             for seq, body in db.execute("SELECT seq, body FROM facts WHERE kind = 'push_planned'").fetchall():
-                db.execute("UPDATE facts SET body = ? WHERE seq = ?", (with_todays_stat(lab, body), seq))
+                db.execute("UPDATE facts SET body = ? WHERE seq = ?", (with_current_stat(lab, body), seq))
         return [row[0] for row in db.execute("SELECT push_id FROM pushes WHERE state = 'open'")]
 
 
-def with_todays_stat(lab, body):
+def with_current_stat(lab, body):
     plan = json.loads(body)
     for file in plan["fingerprint"]:
         now = (lab.folder / file[0]).stat()
@@ -61,19 +61,19 @@ async def lab(tmp_path):
         opened = Lab(emulator, tmp_path)
         write_small_sources(tmp_path)
         opened.write(HALF_WAY_ROWS)
-        # The fixture may be older than the time after which a push is given up.
+        # The recording may be older than the time after which a push is abandoned.
         (tmp_path / "c.toml").write_text(
             (tmp_path / "c.toml").read_text() + "stale_hours = 1e6\nhistory_days = 99999\n"
         )
         yield opened
 
 
-@pytest.mark.parametrize("is_untouched", [True, False], ids=["files untouched", "files written again"])
+@pytest.mark.parametrize("is_untouched", [True, False], ids=["files untouched", "files rewritten"])
 async def test_a_push_killed_half_way_by_an_earlier_version_is_resumed(lab, is_untouched):
     if not is_untouched and {name: KNOWN[name] for name in VERSIONS} != VERSIONS:
-        pytest.skip("the recorded payloads were written by another Arrow: a push of files written again starts afresh")
-    job_id = await rebuild_server(lab.emulator)
-    (push_id,) = move_in(lab, job_id, is_untouched=is_untouched)
+        pytest.skip("the recorded payloads were written by another Arrow: a push of rewritten files starts again")
+    job_id = await recreate_job(lab.emulator)
+    (push_id,) = copy_state_folder(lab, job_id, is_untouched=is_untouched)
     code, receipt, err = await lab.finish(await lab.run("resume", push_id, "--json"))
     assert (code, receipt["status"], receipt["resumed"], receipt["restarts"]) == (0, "DONE", True, 0), err
     assert (receipt["job_id"], receipt["rows"]) == (job_id, HALF_WAY_ROWS)
@@ -90,11 +90,11 @@ async def test_a_push_killed_half_way_by_an_earlier_version_is_resumed(lab, is_u
     assert not acked & sent_again
 
 
-async def test_an_earlier_version_s_history_and_quota_are_read(lab):
-    (open_push,) = move_in(lab, "job", is_untouched=True)
-    code, told, err = await lab.finish(await lab.run("history", "--json"))
+async def test_history_and_quota_of_an_earlier_version_are_read(lab):
+    (open_push,) = copy_state_folder(lab, "job", is_untouched=True)
+    code, output, err = await lab.finish(await lab.run("history", "--json"))
     assert code == 0, err
-    known = {push["push_id"]: (push["table"], push["state"], push["rows"]) for push in told["pushes"]}
+    known = {push["push_id"]: (push["table"], push["state"], push["rows"]) for push in output["pushes"]}
     assert known.pop(KNOWN["done_push"]) == ("DONE", "done", 3)
     assert known.pop(open_push)[:2] == ("HALF", "open")
     assert not known

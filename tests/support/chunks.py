@@ -1,4 +1,4 @@
-"""Chunks of a blocking pass, without threads."""
+"""Chunks of a blocking pass over a source, without threads."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from pushengine.sources.threaded import ThreadStream
 
 
 class Batches:
-    """One pass over batches of numbers that go on from one to the next, and what was asked of it."""
+    """One pass over batches of consecutive numbers; it also counts the calls that it received."""
 
     def __init__(self, *sizes: int, first_line: int | None = 2) -> None:
         self.batches, row = [], 0

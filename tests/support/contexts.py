@@ -1,4 +1,4 @@
-"""A push's context for tests of its parts."""
+"""The context of a push, for tests of a push's parts."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ def push_context(
     push_id="p",
     **settings,
 ):
-    """A push that needs what it is given and no more; make it inside the loop."""
+    """Return a push context with defaults for everything not given; call it inside the event loop."""
     sink = sink or RecordingSink()
     settings = EngineSettings(**settings)
     shared = Shared(

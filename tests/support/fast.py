@@ -1,4 +1,4 @@
-"""A push in fast-forward: real HTTP, real files, time fifty times as fast for the engine."""
+"""A push in fast-forward: real HTTP and real files, but time runs fifty times as fast for the engine."""
 
 import asyncio
 import functools
@@ -16,7 +16,7 @@ SPEED = 50.0
 
 
 class FastClock:
-    """Real time, fifty times as fast, from ten past an hour."""
+    """Real time, fifty times as fast, starting ten minutes past a full hour."""
 
     def __init__(self):
         self._start = time.monotonic()
@@ -33,7 +33,7 @@ class FastClock:
 
 
 async def push_once(url, clock, encoders, folder, source, **settings):
-    """One process: a push of a file in small chunks."""
+    """Push a file in small chunks with an engine of its own, as one process would."""
     runtime = Runtime(
         clock=clock,
         rng=random.Random(),

@@ -1,4 +1,4 @@
-"""Files as sources and uploads know them."""
+"""File references as sources and uploads use them."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from pushengine.model import FileRef
 
 
 def file_ref(path):
-    """A file that may not be there."""
+    """Return a reference to a file, which may not exist."""
     return FileRef(str(path), Path(path).stat().st_size if Path(path).exists() else 0, (0, 0, 0, 0))

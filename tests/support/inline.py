@@ -1,4 +1,4 @@
-"""What needs threads elsewhere, at once and on the loop."""
+"""Replacements that run on the event loop what the engine runs on threads."""
 
 import random
 
@@ -11,7 +11,7 @@ async def inline(function, /, *args, **kwargs):
 
 
 def limiter_on(ledger, clock, *, server_clock=None, rng=None):
-    """A limiter of the team `acme`."""
+    """Return a limiter for the team `acme`."""
     return SubmitLimiter(
         ledger,
         team="acme",

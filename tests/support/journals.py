@@ -5,7 +5,7 @@ from pushengine.testing import RecordingSink
 
 
 class MemoryJournal:
-    """What `PushLog` needs of a journal, and the rows that it was given."""
+    """A journal with the methods that `PushLog` needs; it keeps the recorded facts, states and checksums."""
 
     def __init__(self):
         self.facts = []

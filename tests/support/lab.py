@@ -1,4 +1,4 @@
-"""One team, one folder, and real commands that push a file into it and are killed."""
+"""One team, one folder, and real commands that push a file to the team and are killed."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ submits_per_hour = 100000
 
 
 class Lab:
-    """One team, one folder, and commands that push a file into it."""
+    """One team, one folder, and commands that push a file to the team."""
 
     def __init__(self, emulator, folder):
         self.emulator, self.folder = emulator, folder
@@ -50,13 +50,13 @@ class Lab:
         (self.folder / "c.toml").write_text(CONFIG)
 
     def resized(self):
-        """From now on chunks are cut in another size."""
+        """Change the chunk size in the configuration for all later commands."""
         text = (self.folder / "c.toml").read_text().replace("chunk_bytes = 65536", "chunk_bytes = 131072")
         (self.folder / "c.toml").write_text(text)
 
     @staticmethod
     def older_plan(body):
-        """What an earlier version would have written down of a push."""
+        """Return the plan as an earlier version would have recorded it."""
         plan = json.loads(body)
         plan["fingerprint"] = [file[:4] for file in plan["fingerprint"]]
         plan["recipe"] |= {"file_type": "PARQUET", "compression": "SNAPPY", "timestamps": "INT96", "as_it_is": True}
@@ -93,7 +93,7 @@ class Lab:
         return sum(len(job.chunks) for job in self.emulator.service.jobs.values())
 
     async def wait_for_chunks(self, process, count):
-        """Until so many more have arrived; False if the process ends before."""
+        """Wait until `count` more chunks have arrived. Return False if the process ends first."""
         wanted = self.stored() + count
         while self.stored() < wanted:
             if process.returncode is not None:
@@ -102,7 +102,7 @@ class Lab:
         return True
 
     async def pause(self, process):
-        """Stop a process where it holds no lock of the database."""
+        """Stop a process at a point where it holds no lock on the database."""
         with contextlib.closing(sqlite3.connect(self.folder / "state" / "journal.sqlite3", timeout=0)) as db:
             while True:
                 process.send_signal(signal.SIGSTOP)
@@ -126,7 +126,7 @@ class Lab:
         return contextlib.closing(JournalFile(self.folder / "state" / "journal.sqlite3"))
 
     def check_resent(self, table):
-        """Each run sends again at most what was in flight when the one before it died. Returns how many pushes were started afresh."""
+        """Check that each run sends again at most what was in flight when the previous run died. Return how often pushes were restarted."""
         restarts = 0
         with self.journal() as file:
             for push in file.pushes():
@@ -148,6 +148,6 @@ class Lab:
         return restarts
 
     def check_submits(self, table):
-        """One job of the table ran."""
+        """Check that exactly one job of the table ran."""
         jobs = [job for job in self.emulator.service.jobs.values() if job.spec.target_name == table]
         assert [str(job.status) for job in jobs if job.status != "NEW"] == ["DONE"]

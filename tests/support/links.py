@@ -1,7 +1,7 @@
-"""Models of links and servers in virtual time, and uploads over them: under a fixed limit, or under the controller's.
+"""Models of links and servers in virtual time, and uploads over them with a fixed limit or with the controller's limit.
 
-Bytes flow like water: each upload at its own rate at most, all together at the link's, shared evenly. Time jumps from event to event, so
-minutes of a link take milliseconds. Units are MB and seconds.
+Bytes flow continuously. Each upload is limited to its connection's rate. Together they are limited to the link's rate, which they share
+evenly. Time jumps from event to event, so minutes on a link take milliseconds. Units are MB and seconds.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ class Link:
 
     Attributes:
         chunk: MB of the next chunk.
-        connection: MB/s of one connection that begins an upload at a moment.
-        total: MB/s of all, with so many under way at a moment.
-        rtt: Seconds before the body moves and again before the answer is here.
-        producer: MB/s that reading and encoding give.
-        refuse_above: Uploads at once, above which one that begins is answered with 429.
-        stall_above: The same, but it stands still for `stall_seconds` and is given up.
-        stall_seconds: How long that takes.
-        changes_at: Moments at which rates change.
+        connection: MB/s of one connection that starts an upload at a given time.
+        total: MB/s of all uploads together, given the time and the number of uploads under way.
+        rtt: Round-trip seconds. Half of them pass before the body is sent, the other half before the response arrives.
+        producer: MB/s that reading and encoding produce.
+        refuse_above: While this many uploads are under way, a new one is rejected with 429.
+        stall_above: While this many uploads are under way, a new one stalls for `stall_seconds` and is then abandoned.
+        stall_seconds: How long a stalled upload waits before it is abandoned.
+        changes_at: Times at which rates change.
     """
 
     chunk: Callable[[random.Random], float] = lambda rng: rng.uniform(7.0, 9.0)
@@ -43,7 +43,7 @@ class Link:
 
 
 class FixedLimit:
-    """Stands where the controller does."""
+    """A replacement for the controller whose limit never changes."""
 
     def __init__(self, limit):
         self.limit = limit
@@ -56,21 +56,21 @@ class FixedLimit:
 
 
 @dataclasses.dataclass(eq=False)
-class _Sending:
+class _Upload:
     limiter: object
     size: float
     handle: object = None
     left: float = 0.0
     rate: float = 0.0
     flow: float = 0.0
-    phase: str = "opening"  # opening, body, answer, stalled, pausing
+    phase: str = "opening"  # opening, body, response, stalled, pausing
     until: float = 0.0
     attempts: int = 0
 
 
 @dataclasses.dataclass
 class Run:
-    """What became of it: MB by second, attempts and refusals with their times, limits with theirs, MB of each push."""
+    """The result of a simulation: MB per second, times of attempts and rejections, limits with their times, and MB per push."""
 
     mb: list[float]
     attempts: list[float]
@@ -80,7 +80,7 @@ class Run:
     mb_of: list[float]
 
     def goodput(self, start, end):
-        """MB/s between two moments."""
+        """Return the MB/s between two points in time."""
         return sum(self.mb[start:end]) / (end - start)
 
     def refused_share(self, start, end):
@@ -88,7 +88,7 @@ class Run:
         return sum(start <= at < end for at in self.refusals) / max(attempts, 1)
 
     def limit_between(self, start, end):
-        """Mean limit, weighted by time."""
+        """Return the mean limit, weighted by time."""
         total = 0.0
         for (at, limit), (following, _) in itertools.pairwise([*self.limits, (math.inf, 0)]):
             total += limit * max(min(following, end) - max(at, start), 0.0)
@@ -96,7 +96,7 @@ class Run:
 
 
 def upload_over(link, *limiters, seconds, seed=0):
-    """Upload chunks over the link for so long, in as many pushes at once as there are limiters; limits told are the first one's."""
+    """Upload chunks over the link for `seconds`, in one concurrent push per limiter. The result has the limits of the first limiter."""
     return _Simulation(link, limiters, seconds, seed).run()
 
 
@@ -113,23 +113,23 @@ class _Simulation:
 
     def run(self):
         while self.now < self.seconds:
-            self.start_what_may()
+            self.start_due_uploads()
             self.share_out()
-            self.advance(min(self.next_moments()))
+            self.advance(min(self.next_event_times()))
             for upload in list(self.sending):
                 self.step(upload)
         return self.result
 
-    def start_what_may(self):
+    def start_due_uploads(self):
         for limiter in self.limiters:
-            while self.has_place(limiter) and self.produced_until(self.waiting) <= self.now:
+            while self.has_capacity(limiter) and self.produced_until(self.waiting) <= self.now:
                 self.produced += self.waiting
-                upload = _Sending(limiter, self.waiting)
+                upload = _Upload(limiter, self.waiting)
                 self.waiting = self.link.chunk(self.rng)
                 self.sending.append(upload)
                 self.attempt(upload)
 
-    def has_place(self, limiter):
+    def has_capacity(self, limiter):
         return sum(one.limiter is limiter for one in self.sending) < limiter.limit
 
     def produced_until(self, size):
@@ -148,33 +148,33 @@ class _Simulation:
             upload.flow = min(upload.rate, left / (len(bodies) - number))
             left -= upload.flow
 
-    def next_moments(self):
+    def next_event_times(self):
         yield self.seconds
         yield math.floor(self.now) + 1.0
         yield from (at for at in self.changes_at if at > self.now)
-        if any(self.has_place(limiter) for limiter in self.limiters):
+        if any(self.has_capacity(limiter) for limiter in self.limiters):
             yield max(self.produced_until(self.waiting), self.now + 1e-9)
         for one in self.sending:
             yield self.now + one.left / one.flow if one.phase == "body" else one.until
 
-    def advance(self, moment):
+    def advance(self, until):
         for one in self.sending:
             if one.phase == "body":
-                moved = one.flow * (moment - self.now)
+                moved = one.flow * (until - self.now)
                 one.left -= moved
                 self.result.mb[int(self.now)] += moved
-        self.now = moment
+        self.now = until
 
     def step(self, upload):
-        """What this upload does at this moment, if anything."""
+        """Move the upload to its next phase if that is due now."""
         if upload.phase == "body":
             if upload.left <= 1e-9:
-                upload.phase, upload.until = "answer", self.now + self.link.rtt / 2
+                upload.phase, upload.until = "response", self.now + self.link.rtt / 2
         elif upload.until <= self.now + 1e-12:
             getattr(self, upload.phase)(upload)
 
     def served(self):
-        return sum(one.phase in ("body", "answer") for one in self.sending)
+        return sum(one.phase in ("body", "response") for one in self.sending)
 
     def opening(self, upload):
         if self.served() >= self.link.refuse_above:
@@ -196,7 +196,7 @@ class _Simulation:
     def pausing(self, upload):
         self.attempt(upload)
 
-    def answer(self, upload):
+    def response(self, upload):
         self.sending.remove(upload)
         self.result.mb_of[self.limiters.index(upload.limiter)] += upload.size
         self.note(upload, upload.limiter.ended(upload.handle, self.now, "acknowledged"))

@@ -1,7 +1,7 @@
-"""What a user or an older version relies on, written down: help, JSON outputs, payloads, and a state folder of journal format 1.
+"""Recordings of what a user or an older version relies on: help, JSON outputs, payloads, and a state folder of journal format 1.
 
-`python -m support.recordings help outputs payloads state` (in `tests/`) writes the files of `tests/recorded/data` anew. Do that only where a
-change of what they hold is meant.
+`python -m support.recordings help outputs payloads state` (in `tests/`) writes the files of `tests/recorded/data` again. Do that only if their
+content is meant to change.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ def quick_emulator():
 
 
 def collect_help(command, words=()):
-    """Every command with its parameters: name, flags, default and whether it may be repeated. Texts are left out."""
+    """Return every command with its parameters: name, flags, default and whether it may be repeated. Help texts are left out."""
     described = {
         " ".join(words): {
             parameter.name: {
@@ -77,8 +77,8 @@ _PROSE = frozenset({"message", "hint", "story", "detail", "remedy"})
 _VARIES = frozenset({"payload_bytes", "size_bytes", "facts", "pid", "at", "poll"})
 
 
-def blurred(value, folder, key=""):  # noqa: PLR0911 - a case a line
-    """A value without what differs between two runs, and without prose."""
+def blurred(value, folder, key=""):  # noqa: PLR0911 - one case per line
+    """Return the value without prose and without what differs between two runs."""
     if key in _PROSE and value:
         return "<prose>"
     if key == "facts" and isinstance(value, list):
@@ -105,7 +105,7 @@ def write_small_sources(folder):
 
 
 async def collect_outputs(folder):
-    """Exit code and JSON of each command that has `--json`, in the order of `commands`."""
+    """Return the exit code and JSON of each command that has `--json`, in the order of the calls."""
     write_small_sources(folder)
     outputs = {}
     async with quick_emulator() as emulator:
@@ -114,12 +114,12 @@ async def collect_outputs(folder):
 
         async def record(name, *words):
             process = await lab.run(*(known.get(word, word) for word in words), "--json")
-            code, told, _ = await lab.finish(process)
-            outputs[name] = {"exit": code, "json": blurred(told, folder)}
-            return told
+            code, output, _ = await lab.finish(process)
+            outputs[name] = {"exit": code, "json": blurred(output, folder)}
+            return output
 
-        told = await record("push", "push", "orders.csv", "--table", "T", "--mode", "upsert", "--key", "ID")
-        known |= {"PUSH": told["push_id"], "JOB": told["job_id"]}
+        receipt = await record("push", "push", "orders.csv", "--table", "T", "--mode", "upsert", "--key", "ID")
+        known |= {"PUSH": receipt["push_id"], "JOB": receipt["job_id"]}
         await record("push, dry run", "push", "orders.csv", "--table", "T", "--dry-run")
         await record("push, embedded emulator", "push", "orders.csv", "--table", "T", "--emulator")
         await record("push, no such file", "push", "missing.csv", "--table", "T")
@@ -170,7 +170,7 @@ def _csv_rows(rows):
 
 
 def write_sources(folder):
-    """The sources of `payload_pushes`."""
+    """Write the sources of `payload_pushes`."""
     header = "ID,TEXT,AMOUNT,DAY\n"
     plain = header + _csv_rows(4000)
     (folder / "quoted.csv").write_text(plain)
@@ -195,7 +195,7 @@ async def _batches():
 
 
 def payload_pushes(folder):
-    """Name: (source, options of `push`, settings)."""
+    """Return (source, options of `push`, settings) by name."""
     return {
         "csv": (folder / "quoted.csv", {}, {}),
         "csv, as CSV": (folder / "quoted.csv", {}, {"file_type": "CSV"}),
@@ -219,7 +219,7 @@ def payload_pushes(folder):
 
 
 async def collect_payloads(folder):
-    """Name of the source: `[chunk id, first row, end row, SHA-256 of the payload]` of each chunk, and the settled columns."""
+    """Return for each source name `[chunk id, first row, end row, SHA-256 of the payload]` of each chunk, and the inferred columns."""
     write_sources(folder)
     collected = {}
     async with quick_emulator() as emulator:
@@ -258,14 +258,14 @@ def _sent(journal, push_id):
 
 
 async def record_state_folder(folder):
-    """One push that is done, and one that was killed half-way; and what the platform had of it by then."""
+    """Record a finished push, a push that was killed half-way, and the chunks of the latter that the platform had by then."""
     shutil.rmtree(STATE, ignore_errors=True)
     STATE.mkdir(parents=True)
     write_small_sources(folder)
     async with quick_emulator() as emulator:
         lab = Lab(emulator, folder)
         lab.write(HALF_WAY_ROWS)
-        code, told, err = await lab.finish(await lab.start("DONE", source="orders.csv"))
+        code, receipt, err = await lab.finish(await lab.start("DONE", source="orders.csv"))
         assert code == 0, err
         process = await lab.start("HALF")
         assert await lab.wait_for_chunks(process, 6)
@@ -280,7 +280,7 @@ async def record_state_folder(folder):
         server = {"create": job.spec.raw, "payloads": payloads}
         team = emulator.url.removeprefix("http://")
     shutil.copytree(folder / "state", STATE / "folder", ignore=shutil.ignore_patterns("*-shm"))
-    known = {"folder": str(folder), "team": team, "job_id": job.id, "done_push": told["push_id"], **VERSIONS}
+    known = {"folder": str(folder), "team": team, "job_id": job.id, "done_push": receipt["push_id"], **VERSIONS}
     (STATE / "recorded.json").write_text(json.dumps(known | server, indent=1, sort_keys=True) + "\n")
 
 

@@ -1,7 +1,7 @@
-"""A whole night from one seed: the real engine on virtual time against a model of the platform that loses, delays and repeats things.
+"""A whole night from one seed: the real engine in virtual time against a model of the platform that loses, delays and repeats things.
 
-`simulate(seed)` pushes one source, restarting the engine after each crash or resumable failure as a person would, and returns what
-the platform saw. The checker (`Night.problems`) knows nothing of the engine: it looks only at the table, the submits and their times.
+`simulate(seed)` pushes one source. It starts the engine again after each crash or resumable failure, as a person would, and returns what
+the platform saw. The checker (`Night.problems`) does not depend on the engine: it reads only the table, the submits and their times.
 """
 
 import asyncio
@@ -60,16 +60,16 @@ EPOCH = 1_750_000_000.0
 LATEST_ARRIVAL_SECONDS = 50.0
 STALE_SECONDS = 30.0
 BAD_RUNS = 20
-"""Later runs neither crash nor are stopped: then the push must come to its end, however bad the network is."""
+"""Later runs neither crash nor are stopped, so the push must finish, however bad the network is."""
 
 
 class SimulatedCrash(BaseException):
-    """The process is gone: from here on nothing of it has any effect."""
+    """The process has died: from now on, nothing that it does has any effect."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Rows:
-    """What a payload holds, read from its bytes: rows `start` to `stop` of some version of the source."""
+    """The content of a payload, read from its bytes: rows `start` to `stop` of some version of the source."""
 
     start: int
     stop: int
@@ -100,34 +100,34 @@ class SimJob:
 
 @dataclasses.dataclass(frozen=True)
 class Weather:
-    """How bad the night is; probabilities of one call each, if nothing else is said.
+    """How bad the night is. Values are probabilities per call unless stated otherwise.
 
     Attributes:
         fault: Something goes wrong with a call.
         crash: The process dies, at one step.
-        vanish: All unsubmitted jobs are gone.
-        late: A request that was cut off or given up is processed later, up to `LATEST_ARRIVAL_SECONDS`.
-        repeat: A proxy sends an upload twice. (Nobody can find that by counting: only with real checksums.)
-        foreign: Somebody else puts a chunk into our job. (The same.)
-        stale: A status answer is some seconds old.
+        vanish: All unsubmitted jobs disappear.
+        late: A request that was cut off or abandoned is processed later, after at most `LATEST_ARRIVAL_SECONDS`.
+        repeat: A proxy sends an upload twice. (Counting cannot detect that; only real checksums can.)
+        foreign: Another client adds a chunk to the push's job. (Again, only real checksums can detect that.)
+        stale: A status response is some seconds old.
         disk: A write of the journal fails.
-        drain: A run is told to stop at a random moment.
+        drain: A run receives a request to stop at a random time.
         change: The source is replaced between two runs, or during one.
-        touch: Between two runs the source is copied onto itself, or gets another time.
-        rename: Between two runs it gets another name, which the same pattern finds.
-        sneak: Between two runs some of its rows change, and its size and its time do not.
+        touch: Between two runs the source is copied onto itself, or gets another modification time.
+        rename: Between two runs the source gets another name, which the same pattern matches.
+        sneak: Between two runs some rows of the source change, but its size and its modification time do not.
         reconfigure: Between two runs the settings change, the number of cores, or the version of a library.
-        host_clock: The host's clock is set, between two runs or during one.
-        server_clock: The platform's clock is set.
-        wrong_date: A `Date` header is hours off.
-        impostor: Something else than the platform answers: with a page that is none of ours, or, worse, with an empty 200. (For an upload
-            that is found by checksums only: together with a late one, the count is right.)
+        host_clock: The host's clock is changed, between two runs or during one.
+        server_clock: The platform's clock is changed.
+        wrong_date: A `Date` header is wrong by hours or days.
+        impostor: Something other than the platform responds, with a page that is not the platform's or, worse, with an empty 200. (For an
+            upload, only checksums detect that: together with a late upload, the count is right.)
         job_error: A job ends with ERROR.
         undeletable: The deletion of a job is refused.
-        checksum: What the chunk list tells; `opaque` and `none` leave counting.
-        list_lag_seconds: A chunk shows in the list so much later.
-        resubmit: Submit of a job that was submitted before: `conflict`, `accept` (200 without effect) or `rerun` (a finished
-            job runs again; what comes late then does harm that nobody can prevent).
+        checksum: The kind of checksum in the chunk list. With `opaque` and `none`, the engine can only count chunks.
+        list_lag_seconds: How much later a chunk appears in the list.
+        resubmit: The response to a submit of a job that was submitted before: `conflict`, `accept` (200 without effect) or `rerun` (a finished
+            job runs again; a late request then does harm that cannot be prevented).
         forgets_chunks: A submitted job has an empty chunk list.
     """
 
@@ -159,7 +159,7 @@ class Weather:
 
     @property
     def only_counts(self):
-        """Chunks cannot be told from each other."""
+        """Whether chunks cannot be distinguished, so that the engine can only count them."""
         return self.checksum in ("opaque", "none")
 
     @staticmethod
@@ -198,7 +198,7 @@ CALM = Weather(fault=0.0, crash=0.0, vanish=0.0, late=0.0)
 
 
 class Platform:
-    """What the server is and remembers. Its faults live in `SimDestination`."""
+    """The server and its state. `SimDestination` adds the faults."""
 
     def __init__(self, clock, rng, weather):
         self.clock, self.rng, self.weather = clock, rng, weather
@@ -257,7 +257,7 @@ class Platform:
         return [RemoteChunk(c.id, c.type, c.checksum) for c in job.chunks if c.stored_at <= newest]
 
     def count_submit(self):
-        """By true time, and by the hour of its own clock."""
+        """Record the submit by true time and by the platform's own clock, which determines the hour."""
         self.submit_times.append(self.clock.monotonic())
         self.hour_times.append(self.clock.now())
 
@@ -277,11 +277,11 @@ class Platform:
         job.status, job.submitted_at = JobStatus.QUEUED, self.clock.monotonic()
 
     def is_whole(self, held):
-        """Rows of one version of the source, each once."""
+        """Return whether these are the rows of one version of the source, each exactly once."""
         return bool(self.versions_of(held))
 
     def versions_of(self, held):
-        """The versions of the source that these rows are, each once; versions differ, so it is one at the most."""
+        """Return the versions of the source whose rows these are, each exactly once. Versions differ, so there is at most one."""
         ranges = [(rows.start, rows.stop) for rows in sorted(held)]
         return {
             version
@@ -290,7 +290,7 @@ class Platform:
         }
 
     def advance(self):
-        """What the platform did until now."""
+        """Advance the jobs to the current time."""
         for job in list(self.jobs.values()):
             if job.submitted_at is None or job.status.is_settled:
                 continue
@@ -309,7 +309,7 @@ class Platform:
         self.table = self.table + held if job.target.mode == "append" else held
 
     def status(self, job_id, age=0.0):
-        """The job as it was `age` seconds ago."""
+        """Return the job as it was `age` seconds ago."""
         self.advance()
         job = self.job(job_id)
         if job.submitted_at is not None and self.clock.monotonic() - age < job.submitted_at:
@@ -318,7 +318,7 @@ class Platform:
 
 
 def rows_in(data):
-    """Read a payload as the platform would."""
+    """Read the rows of a payload as the platform would."""
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError):  # parts of a file that was replaced meanwhile
@@ -344,7 +344,7 @@ def is_exact_cover(ranges, rows):
 
 
 WRONG_BY_SECONDS = (3600.0, -3600.0, 20 * 3600.0, -20 * 3600.0, 90 * 86400.0)
-"""How far a clock or a `Date` is off."""
+"""Possible errors of a clock or a `Date` header."""
 FAULTS = ("not_sent", "lost_before", "lost_after", "late", "500_before", "500_after", "429", "409", "409_after")
 
 
@@ -405,7 +405,7 @@ class SimDestination(MemoryDestination):
             await asyncio.sleep(rng.expovariate(20))
             world.maybe_crash(operation)
         except (SimulatedCrash, asyncio.CancelledError):
-            if not is_idempotent and rng.random() < weather.late:  # nobody waits any more for what is on its way
+            if not is_idempotent and rng.random() < weather.late:  # the request is in transit, but its caller has gone
                 world.later(rng.uniform(0, LATEST_ARRIVAL_SECONDS), process)
             raise
         self.maybe_vanish(operation)
@@ -430,10 +430,10 @@ class SimDestination(MemoryDestination):
             await asyncio.sleep(rng.expovariate(20))
             swallowed = ("submit", "delete") if weather.only_counts else ("submit", "delete", "upload")
             if operation in swallowed and rng.random() < 0.5:
-                return None  # an empty 200 of its own
+                return None  # the impostor's own empty 200
             raise impostor(is_idempotent)
         sent_at = world.clock.monotonic()
-        answer = process()
+        response = process()
         await asyncio.sleep(rng.expovariate(20))
         world.maybe_crash(operation)
         world.observe_date(sent_at)
@@ -443,7 +443,7 @@ class SimDestination(MemoryDestination):
             raise server_error(is_idempotent)
         if fault == "409_after" and operation == "submit":
             raise ConflictError("another submit is under way", status=409)
-        return answer
+        return response
 
     def count_refused(self, operation):
         if operation == "submit":
@@ -458,8 +458,8 @@ class SimDestination(MemoryDestination):
 
 def lost(is_idempotent):
     if is_idempotent:
-        return RequestTimeoutError("no answer", phase="read")
-    return OutcomeUnknownError("no answer")
+        return RequestTimeoutError("no response", phase="read")
+    return OutcomeUnknownError("no response")
 
 
 def server_error(is_idempotent):
@@ -467,9 +467,9 @@ def server_error(is_idempotent):
 
 
 def impostor(is_idempotent):
-    """What the client makes of a login page."""
+    """Return the error that the client raises for a login page."""
     disposition = "transient" if is_idempotent else "outcome_unknown"
-    return UnexpectedResponseError("not the platform's", status=200, disposition=disposition)
+    return UnexpectedResponseError("not a response of the platform", status=200, disposition=disposition)
 
 
 class SimJournal:
@@ -479,12 +479,12 @@ class SimJournal:
         self.file, self.world = file, world
 
     async def do(self, call):
-        return await self._ask(call, self.file.transaction)
+        return await self._call(call, self.file.transaction)
 
     async def read(self, call):
-        return await self._ask(call, self.file.snapshot)
+        return await self._call(call, self.file.snapshot)
 
-    async def _ask(self, call, block):
+    async def _call(self, call, block):
         world = self.world
         world.maybe_crash("journal")
         if world.rng.random() < world.weather.disk:
@@ -497,7 +497,7 @@ class SimJournal:
 
 
 class SimWorkers:
-    """Threads, without threads."""
+    """Workers that run their functions on the event loop, without threads."""
 
     async def read(self, function, *args, **kwargs):
         await asyncio.sleep(0.002)
@@ -510,7 +510,7 @@ class SimWorkers:
 
 
 class SimFiles:
-    """One file in memory, and what may become of it between two runs."""
+    """A file in memory, and the changes that may happen to it between two runs."""
 
     def __init__(self, kind, make, platform, rng):
         self.kind, self.make, self.platform, self.rng = kind, make, platform, rng
@@ -526,23 +526,23 @@ class SimFiles:
         self.data = self.make.encoded(texts)
 
     def replace(self):
-        """Another extract under the same name."""
+        """Replace the file with another extract under the same name."""
         self._write(self.make.texts(self.version + 1))
         self.touch()
 
     def touch(self):
-        """The same content, copied or with another time."""
+        """Keep the content, but copy the file or change its modification time."""
         self.modified_at += 1
         self.inode += self.rng.random() < 0.5
         self.changed_at += 1
 
     def rename(self):
-        """The same content under another name."""
+        """Keep the content under another name."""
         self.name = f"night-{self.rng.getrandbits(16)}.{self.kind}"
         self.changed_at += 1
 
     def sneak(self):
-        """Another content of the same size, with the old time; in the middle, where no probe looks, if the file is large enough."""
+        """Change the content but keep the size and modification time. In a large enough file, no probe reads the changed row."""
         texts = list(self.texts)
         row = len(texts) * self.rng.choice([1, 3]) // 4
         texts[row] = f"s{self.version + 1:x}".ljust(len(texts[row]), "z")[: len(texts[row])]
@@ -559,7 +559,7 @@ class SimFiles:
         return io.BytesIO(self.data)
 
     def read(self, parts):
-        """What an upload sends of it now."""
+        """Return the bytes that an upload of these parts sends now."""
         found = [part if isinstance(part, bytes) else self.data[part.offset :][: part.nbytes] for part in parts.parts]
         if sum(map(len, found)) != parts.nbytes:
             raise SourceReadError("the file ended early: it changed while it was being sent", source=self.name)
@@ -567,7 +567,7 @@ class SimFiles:
 
 
 class SimClock(VirtualClock):
-    """A wall clock that may be set; its monotonic time is everybody's."""
+    """A wall clock that can be changed. All clocks share the same monotonic time."""
 
     def __init__(self, epoch):
         super().__init__(epoch)
@@ -577,7 +577,7 @@ class SimClock(VirtualClock):
         return super().now() + self.is_off_by
 
     def set_wrong(self, rng):
-        """Set it: wrong, or right again."""
+        """Make the clock wrong, or right again if it was wrong."""
         self.is_off_by = rng.choice([0.0, 0.0, *WRONG_BY_SECONDS]) if self.is_off_by == 0.0 else 0.0
 
 
@@ -590,13 +590,13 @@ class NoLock:
 
 
 class World:
-    """Chance, crashes and late arrivals of one night."""
+    """The random numbers, crashes and late arrivals of one night."""
 
     def __init__(self, seed, weather=None):
         self.rng = random.Random(seed)
         self.weather = weather or Weather.of(self.rng)
         self.clock = SimClock(EPOCH + self.rng.uniform(0, 3600))
-        """The host's. The platform has one of its own."""
+        """The host's clock. The platform has its own."""
         self.server_clock = SimClock(self.clock.epoch)
         self.observed = None
         self.versions = {"pyarrow": "1", "machine": "simulated"}
@@ -611,7 +611,7 @@ class World:
         self._late = set()
 
     def begin_run(self):
-        """A new process."""
+        """Start the run of a new process."""
         self.is_crashed = False
         self.run_number += 1
         self.run_steps = 0
@@ -622,7 +622,7 @@ class World:
         return self.run_number <= len(self.crash_plan) and self.run_steps == self.crash_plan[self.run_number - 1]
 
     def maybe_crash(self, where):
-        """A point at which the process may die; dead processes have no effect."""
+        """Raise `SimulatedCrash` if the process dies at this point or has died before."""
         self.steps += 1
         self.run_steps += 1
         self.trace.update(f"{where} {self.clock.monotonic():.6f};".encode())
@@ -634,14 +634,14 @@ class World:
             raise SimulatedCrash
 
     def observe_date(self, sent_at):
-        """Every answer has a `Date`, in whole seconds."""
+        """Give the engine the response's `Date`, which has whole seconds."""
         date = self.server_clock.now()
         if self.rng.random() < self.weather.wrong_date:
             date += self.rng.choice(WRONG_BY_SECONDS)
         self.observed(math.floor(date), (sent_at + self.clock.monotonic()) / 2)
 
     def change_between_runs(self, files, settings):
-        """What may happen while no process runs. Returns the settings of the next one."""
+        """Apply the changes that may happen while no process runs. Return the settings of the next run."""
         rng, weather = self.rng, self.weather
         for chance, change in (
             (weather.change, files.replace),
@@ -668,7 +668,7 @@ class World:
 
     def later(self, seconds, process):
         def arrive():
-            with contextlib.suppress(PushEngineError):  # nobody hears the answer
+            with contextlib.suppress(PushEngineError):  # the caller has gone, so there is nobody to receive the error
                 process()
 
         handle = asyncio.get_running_loop().call_later(seconds, arrive)
@@ -677,7 +677,7 @@ class World:
 
 @dataclasses.dataclass
 class Night:
-    """What became of a push, as the platform saw it."""
+    """The outcome of a push, as the platform saw it."""
 
     seed: object
     outcome: str
@@ -687,7 +687,7 @@ class Night:
     silences: list
     longest_run_seconds: float
     may_load_again: bool
-    """The mode gives the same table when a content is loaded once more, and a new version cannot compare what the old one encoded."""
+    """Whether content may be loaded twice: the mode yields the same table, and a new version cannot compare what the old one encoded."""
     trace: str
     crashes: int
     steps: int
@@ -703,65 +703,65 @@ class Night:
 
     @property
     def resent_bytes(self):
-        """Beyond one upload of each chunk."""
+        """Bytes sent beyond one upload of each chunk."""
         return self.platform.sent_bytes - self.payload_bytes
 
     @property
     def in_flight_bytes(self):
-        """The most that can have been in flight at a crash."""
+        """The maximum number of bytes in flight at a crash."""
         return self.max_uploads * self.platform.largest_payload
 
     def problems(self, *, per_second=10, per_hour=250):
-        """What must never be, as sentences."""
+        """Return one sentence for each thing that must never happen but did."""
         found = []
         platform, ran = self.platform, Counter(versions for _, versions in self.platform.executions)
         if self.outcome == "DONE" and not ran:
-            found.append("DONE, but nothing ran")
+            found.append("DONE, but no job ran")
         ran_in_order = [max(versions, default=0) for _, versions in platform.executions]
         if self.outcome == "DONE" and ran and ran_in_order[-1] not in self.versions:
             found.append(f"DONE, but version {ran_in_order[-1]} was loaded last, the source had {self.versions}")
         if self.outcome == "failed" and self.versions.stop == 2 and platform.table and not self.may_load_again:
             found.append("failed, but the table was changed")
         if ran and max(ran.values()) > 1 and not self.may_load_again:
-            found.append(f"{max(ran.values())} jobs ran for one content")
+            found.append(f"{max(ran.values())} jobs ran for the same content")
         if any(len(versions) != 1 for _, versions in platform.executions):
-            found.append(f"a job ran that was no version of the source: {platform.executions}")
+            found.append(f"a job ran whose rows are not one version of the source: {platform.executions}")
         if ran_in_order != sorted(ran_in_order):
-            found.append(f"an older content was loaded after a newer one: {ran_in_order}")
+            found.append(f"older content was loaded after newer content: {ran_in_order}")
         if self.silences:
             found.append(f"silent waits: {self.silences}")
         if self.longest_run_seconds > LONGEST_RUN_SECONDS:
             found.append(f"a run took {self.longest_run_seconds:.0f} s")
         if platform.wrong_submits:
-            found.append(f"a job was submitted that did not hold the source: {platform.wrong_submits}")
+            found.append(f"a job was submitted that did not contain the source: {platform.wrong_submits}")
         times = sorted(platform.submit_times)
         if max((bisect.bisect_left(times, t + 1.0) - i for i, t in enumerate(times)), default=0) > per_second:
-            found.append("over the quota of a second")
+            found.append("more submits than the quota per second")
         if max(Counter(math.floor(t / 3600) for t in platform.hour_times).values(), default=0) > per_hour:
-            found.append("over the quota of an hour")
+            found.append("more submits than the quota per hour")
         if self.outcome == "stuck":
-            found.append(f"not settled after {self.runs} runs")
+            found.append(f"not finished after {self.runs} runs")
         return [f"seed {self.seed!r}: {problem}" for problem in found]
 
 
 class SourceMaker:
-    """Rows of a source, and a file of them."""
+    """A maker of rows for a source, and of the file that contains them."""
 
     def __init__(self, kind, rng, rows):
         self.kind, self.rng, self.rows = kind, rng, rows
         self.group_rows = rng.randint(20, 200)
 
     def texts(self, version):
-        """New rows, all of them other ones than before."""
+        """Return new rows, all different from those of other versions."""
         rng = self.rng
         count = self.rows or (rng.randint(400, 1500) if rng.random() < 0.1 else rng.randint(1, 400))
         texts = [f"v{version}-{rng.getrandbits(64):016x}{'x' * 1200}" for _ in range(count)]
         if rng.random() < 0.3:
-            texts[rng.randrange(count)] += "y" * 4000  # more than a sample of the source may tell
+            texts[rng.randrange(count)] += "y" * 4000  # longer than a sample of the source may show
         return texts
 
     def encoded(self, texts):
-        """The file."""
+        """Return the bytes of the file."""
         ids = [f"{row:08d}" for row in range(len(texts))]
         if self.kind == "csv":
             return "".join(f"{a},{b}\n" for a, b in zip(["ID", *ids], ["TEXT", *texts], strict=True)).encode()
@@ -771,12 +771,12 @@ class SourceMaker:
 
 
 MOST_SILENT_SECONDS = 5.0
-"""No single wait of more than 2 s is silent. Several shorter ones may follow one another."""
+"""No single wait of more than 2 s is silent, but several shorter ones may follow one another."""
 LONGEST_RUN_SECONDS = 4 * 3600.0
 
 
 class ListeningSink(RecordingSink):
-    """Knows for how long nothing was heard from a push although no upload was under way, no wait announced, and nothing polled."""
+    """A sink that records each time a push emitted no event although no upload was under way, no wait was announced, and no job was polled."""
 
     def __init__(self, clock):
         super().__init__()
@@ -807,23 +807,23 @@ class ListeningSink(RecordingSink):
                 self.announced_until = now
             case events.RetryScheduled() | events.QuotaWaited() | events.WaitStarted():
                 seconds = getattr(event, "wait_seconds", None) or getattr(event, "seconds", None)
-                # How long no response comes is not known: it is heard of again when one comes.
+                # Without a known duration, the push is silent until a response arrives and causes the next event.
                 self.announced_until = max(self.announced_until, now + (seconds or 150.0))
         if isinstance(event, events.RetryScheduled) and event.operation.startswith("upload of chunk "):
             self.uploads.discard(event.operation.split()[3])
 
 
 def simulate(seed, *, weather=None, crash_after=None, mode=None, kind=None, max_runs=60, rows=None):
-    """One push, from plan to settled, through every crash.
+    """Simulate one push from its plan to its end, through every crash.
 
     Args:
-        seed: Decides about everything that is not told here.
+        seed: Determines everything that is not given here.
         weather: How bad the night is.
-        crash_after: The step of the first run, or the steps of the first runs, at which the process dies; none dies by chance then.
+        crash_after: The step of the first run, or the steps of the first runs, at which the process dies; then none dies at random.
         mode: append, replace, upsert or delete.
         kind: csv or parquet.
-        max_runs: After so many the push counts as stuck.
-        rows: Of the source.
+        max_runs: The number of runs after which the push counts as stuck.
+        rows: The number of rows in the source.
     """
     plan = crash_after if crash_after is None or isinstance(crash_after, tuple) else (crash_after,)
     return run_in_virtual_time(_night(seed, weather, plan, mode, kind, max_runs, rows))
@@ -860,12 +860,12 @@ async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
                 world.begin_run()
                 if world.run_number > 1:
                     settings = world.change_between_runs(files, settings)
-                first_version, began_at = files.version, world.clock.monotonic()
+                first_version, started_at = files.version, world.clock.monotonic()
                 sink = ListeningSink(world.clock)
                 outcome, receipt, error = await _one_run(
                     world, platform, settings, files, SimJournal(file, world), ledger, mode, sink
                 )
-                longest = max(longest, world.clock.monotonic() - began_at)
+                longest = max(longest, world.clock.monotonic() - started_at)
                 silences += sink.silences
                 last = receipt or last
                 await asyncio.sleep(world.rng.uniform(0, 30))
@@ -896,7 +896,7 @@ async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
 
 
 def check_facts(file):
-    """Every history that this night left can be read from any of its beginnings."""
+    """Check that every push history of this night can be read, at each of its prefixes."""
     for push in file.pushes():
         history = PushHistory()
         for fact in file.facts(push.push_id):
@@ -904,7 +904,7 @@ def check_facts(file):
 
 
 async def _one_run(world, platform, settings, files, journal, ledger, mode, sink):
-    """One process: until DONE, a failure for good, or one that running again may repair."""
+    """Run one process until the push is DONE, fails permanently, or fails such that another run may finish it."""
     destination = SimDestination(platform, world)
     server_clock = ServerClock(world.clock)
     world.observed = server_clock.observe
@@ -955,12 +955,12 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
         assert shared.budget.reserved == 0
     journal.file.set_state(
         receipt.push_id, "done", world.clock.now()
-    )  # as the engine does once the caller has the receipt
+    )  # as the engine does after it has returned the receipt
     return receipt.status, receipt, ""
 
 
 def outcome_of(error, world):
-    """What a person does next: nothing, or the same command again."""
+    """Return what the error means for the person: nothing more to do, or "stuck", which means to run the same command again."""
     if isinstance(error, SubmitOutcomeUnknownError):
         return "unknown"
     if isinstance(error, JobFailedError):

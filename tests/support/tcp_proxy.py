@@ -1,9 +1,9 @@
 """A TCP proxy that breaks connections on command: cuts at exact bytes, stalls, slows down, delays, refuses.
 
 async with TcpProxy(emulator.port) as proxy:
-    proxy.cut_after(request=1000)       # of each connection; the server gets 1000 bytes, then the end
-    ...                                 # the client talks to proxy.url
-    proxy.restore()                     # connections that still stand go on, none is lost
+    proxy.cut_after(request=1000)       # each connection: the server receives 1000 bytes, then the end
+    ...                                 # the client connects to proxy.url
+    proxy.restore()                     # connections that are still open continue; none is lost
 """
 
 import asyncio
@@ -18,27 +18,27 @@ Direction = Literal["request", "answer"]
 BOTH = ("request", "answer")
 
 _PIECE_BYTES = 64 * 1024
-_SLICES_PER_SECOND = 20  # in which a slow direction sends
-_LAST_SECONDS = 1.0  # for a peer that does not read what is still to be sent
+_SLICES_PER_SECOND = 20  # how often a slow direction sends
+_CLOSING_SECONDS = 1.0  # how long closing waits for a peer that does not read the rest
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 @dataclass
 class _Cut:
-    """Where connections end: `limits` are bytes per direction, of one connection or of all of them together."""
+    """Where connections are cut: `limits` are bytes per direction, of each connection or of all of them together."""
 
     limits: dict
     over: Literal["connection", "all"]
     reset: bool
     times: int | None
-    passed: dict  # of all connections, since the cut was ordered
+    passed: dict  # bytes per direction over all connections since the cut was ordered
 
 
 class TcpProxy:
-    """Forwards connections to a port on this machine.
+    """A proxy that forwards connections to a port on this machine.
 
     Attributes:
-        port: Where it listens.
+        port: The port that the proxy listens on.
         accepted: Connections accepted so far.
         cuts: Connections cut so far.
         request_bytes: Bytes forwarded to the server so far.
@@ -71,7 +71,7 @@ class TcpProxy:
         for link in links:
             link.task.cancel()
         await asyncio.gather(*(link.task for link in links), return_exceptions=True)
-        for link in links:  # one that was cancelled before its first step has closed nothing
+        for link in links:  # a task cancelled before its first step has not closed its connection
             _close(link.client[1], reset=True)
         await self._server.wait_closed()
         if self._errors:
@@ -91,52 +91,57 @@ class TcpProxy:
 
     @property
     def connections(self):
-        """Connections that stand now."""
+        """Number of open connections."""
         return len(self._links)
 
-    # Orders; each holds until it is replaced, or until `restore`.
+    # Orders. Each one is in effect until it is replaced or until `restore`.
 
     def cut_after(self, *, request=None, answer=None, over="connection", reset=True, times=None):
-        """Cut connections when so many bytes have been forwarded, not one more.
+        """Cut connections after exactly this number of forwarded bytes.
 
         Args:
             request: Bytes from the client.
             answer: Bytes from the server.
-            over: Count those of each connection, or of all together from now on.
+            over: Count the bytes of each connection, or of all connections together from now on.
             reset: End the client's side with a TCP reset rather than in order; the server's side ends in order.
-            times: Cut so many connections, then no more; None: every one.
+            times: Number of connections to cut; None cuts every connection.
         """
         limits = {"request": request, "answer": answer}
         self._cut = _Cut(limits, over, reset, times, dict.fromkeys(BOTH, 0))
         self._change()
 
     def cut(self, *, reset=True):
-        """Cut every connection that stands."""
+        """Cut every open connection."""
         for link in list(self._links):
             link.end(reset=reset)
 
     def stall(self, *directions: Direction, reading=True):
-        """Forward nothing more in these directions, or in both; what comes is read and kept, or not even read."""
+        """Stop forwarding in these directions, or in both if none is given.
+
+        Args:
+            directions: The directions to stall.
+            reading: Read and keep what arrives; otherwise do not even read it.
+        """
         self._stalled = dict.fromkeys(directions or BOTH, reading)
         self._change()
 
     def slow(self, bytes_per_second, *directions: Direction):
-        """Forward at most so much per second and connection."""
+        """Limit each connection to this many bytes per second in these directions, or in both if none is given."""
         self._rates = dict.fromkeys(directions or BOTH, bytes_per_second)
         self._change()
 
     def delay(self, seconds, *directions: Direction):
-        """Forward everything so much later; does not limit how much is on its way."""
+        """Forward everything this many seconds later; this does not limit the bytes in transit."""
         self._latency = dict.fromkeys(directions or BOTH, seconds)
         self._change()
 
     def refuse(self, *, reset=True):
-        """End new connections as soon as they are made."""
+        """End new connections as soon as they are accepted."""
         self._refusing = reset
         self._change()
 
     def restore(self):
-        """Forward everything again, also what was held back."""
+        """Forward everything again, including the bytes that were held back."""
         self._reset_rules()
         self._change()
 
@@ -180,7 +185,7 @@ class _Link:
         self.task = asyncio.ensure_future(self._run())
 
     def end(self, *, reset):
-        """Cut it."""
+        """Cut the connection."""
         if not self.ended.done():
             self.proxy.cuts += 1
             self.ended.set_result(reset)
@@ -205,7 +210,7 @@ class _Link:
             await _closed(client_writer, server_writer)
 
     async def _forward(self):
-        """Until both directions have ended, one is broken, or the proxy cuts; whether that is to look like a reset."""
+        """Forward until both directions have ended, one is broken, or the proxy cuts. Return whether to end the client's side with a reset."""
         tasks = [asyncio.ensure_future(pipe.run()) for pipe in self.pipes]
         try:
             both = asyncio.gather(*tasks)
@@ -223,7 +228,7 @@ class _Link:
 
 
 class _Pipe:
-    """One direction of a connection: a loop that reads and one that writes, so that latency and stalls hold nothing up."""
+    """One direction of a connection. One loop reads and another writes, so that latency and stalls do not block reading."""
 
     def __init__(self, link, direction, reader, writer):
         self.link = link
@@ -235,7 +240,7 @@ class _Pipe:
         self._pieces = deque()  # (arrived at, bytes); empty bytes or an error are the end
         self._held_bytes = 0
         self._waiters = []
-        writer.transport.set_write_buffer_limits(0)  # drain: everything has been given to the kernel
+        writer.transport.set_write_buffer_limits(0)  # so that drain waits until the kernel has taken everything
 
     async def run(self):
         reading, writing = asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())
@@ -252,7 +257,7 @@ class _Pipe:
             await self._until(self._may_read)
             try:
                 data = await self.reader.read(_PIECE_BYTES)
-            except OSError as exc:  # a reset; what came before it is still forwarded
+            except OSError as exc:  # a reset; bytes received before it are still forwarded
                 data = exc
             self._pieces.append((loop.time(), data))
             self.wake()
@@ -284,7 +289,7 @@ class _Pipe:
             await self._pass(arrived_at, data)
 
     async def _pass(self, arrived_at, data):
-        """Forward what may be forwarded of a piece now, and put the rest back."""
+        """Forward the part of a piece that may be forwarded now, and put the rest back."""
         rate = self.proxy._rates.get(self.direction)
         room = self._room()
         size = min(len(data), max(1, int(rate / _SLICES_PER_SECOND)) if rate else len(data))
@@ -299,7 +304,7 @@ class _Pipe:
             await self._pause(size / rate)
 
     def _room(self):
-        """Bytes until the cut; None when there is none ahead."""
+        """Return the number of bytes until the cut; None without a cut ahead."""
         cut = self.proxy._cut
         limit = cut.limits.get(self.direction)
         if limit is None or cut.times == 0:
@@ -326,28 +331,28 @@ class _Pipe:
         return reading or latency or (reading is None and self._held_bytes < _PIECE_BYTES)
 
     async def _until(self, condition):
-        """Wait until something holds that orders, or the other loop of this pipe, can change."""
+        """Wait until the condition is true. Orders and the other loop of this pipe can change it."""
         while not condition():
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             await waiter
 
     def wake(self):
-        """Something has changed that the loops may be waiting for."""
+        """Wake the loops to check their conditions again."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def _pause(self, seconds):
-        """Wait, but not beyond the next order."""
+        """Wait this long, or until the next order."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.proxy._changed.wait()
 
 
 def _close(writer, *, reset):
-    """End a connection: in order after what was written, or with a reset."""
+    """End a connection: in order after the bytes already written, or with a reset."""
     connection = writer.get_extra_info("socket")
     if reset and connection is not None:
         with contextlib.suppress(OSError):
@@ -358,10 +363,10 @@ def _close(writer, *, reset):
 
 
 async def _closed(*writers):
-    """Wait until they are, a moment at most."""
+    """Wait until the writers are closed, for at most `_CLOSING_SECONDS`; then abort them."""
     waiting = [asyncio.ensure_future(writer.wait_closed()) for writer in writers if writer is not None]
     try:
-        await asyncio.wait(waiting, timeout=_LAST_SECONDS)
+        await asyncio.wait(waiting, timeout=_CLOSING_SECONDS)
     finally:
         for writer in filter(None, writers):
             writer.transport.abort()

@@ -1,11 +1,11 @@
-"""Makes a Python of this system one without `fcntl` and other names of POSIX: for processes that are started with this folder in PYTHONPATH.
+"""Remove `fcntl` and other POSIX names from Python, in processes that are started with this folder in PYTHONPATH.
 
-In place of `fcntl` they get an `msvcrt` with `locking()`, as Windows has it: ranges of bytes, never shared, given back with the process;
-files that are open can be neither renamed nor deleted, and folders cannot be opened. LOCKED_BYTES names a folder to keep account of them in;
-without it there is no `msvcrt` either.
+Instead of `fcntl`, they get an `msvcrt` whose `locking()` works as on Windows: it locks ranges of bytes, never shared, and the locks end with
+the process. Open files can be neither renamed nor deleted, and folders cannot be opened. The variable LOCKED_BYTES names the folder that
+holds the lock files; without it there is no `msvcrt` either.
 """
 
-import asyncio  # noqa: F401 - on this system it needs fcntl itself
+import asyncio  # noqa: F401 - asyncio itself needs fcntl on this system, so it is imported first
 import errno
 import fcntl as _real
 import importlib.abc
@@ -22,18 +22,18 @@ _taken = {}
 class _Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         if fullname in ("fcntl", "termios", "resource", "msvcrt"):
-            raise ModuleNotFoundError("as on a system without it", name=fullname)
+            raise ModuleNotFoundError("simulated: this system does not have the module", name=fullname)
 
 
 def _locking(descriptor, mode, nbytes):
-    """One file for each byte: it is locked as long as a byte of that file is."""
+    """Lock or unlock bytes. Each byte has a file of its own; the byte is locked as long as that file is."""
     first, status = os.lseek(descriptor, 0, os.SEEK_CUR), os.fstat(descriptor)
     if mode == 0:
         for offset in range(first, first + nbytes):
             os.close(_taken.pop((descriptor, offset)))
         return
     if any((descriptor, offset) in _taken for offset in range(first, first + nbytes)):
-        raise PermissionError(errno.EACCES, "locked by this very handle")
+        raise PermissionError(errno.EACCES, "already locked through this handle")
     got = {}
     try:
         for offset in range(first, first + nbytes):
@@ -49,14 +49,14 @@ def _locking(descriptor, mode, nbytes):
 
 def _refusing_open_files(function):
     def guarded(path, *args, **options):
-        is_ours = not os.path.basename(path).startswith("tmp")  # `tempfile` has a way of its own on Windows
-        for number in os.listdir("/proc/self/fd") if is_ours else ():
+        is_checked = not os.path.basename(path).startswith("tmp")  # `tempfile` deletes its files differently on Windows
+        for number in os.listdir("/proc/self/fd") if is_checked else ():
             try:
                 is_open = os.path.samestat(os.stat(f"/proc/self/fd/{number}"), os.lstat(path))
             except OSError:
                 continue
             if is_open:
-                raise PermissionError(errno.EACCES, "it is open, as Windows would say", str(path))
+                raise PermissionError(errno.EACCES, "the file is open, an error as on Windows", str(path))
         return function(path, *args, **options)
 
     return guarded
@@ -65,7 +65,7 @@ def _refusing_open_files(function):
 def _refusing_folders(function):
     def guarded(path, *args, **options):
         if not isinstance(path, int) and os.path.isdir(path):
-            raise PermissionError(errno.EACCES, "a folder, as Windows would say", str(path))
+            raise PermissionError(errno.EACCES, "the path is a folder, an error as on Windows", str(path))
         return function(path, *args, **options)
 
     return guarded

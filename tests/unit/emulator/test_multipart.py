@@ -1,4 +1,4 @@
-"""The form of an upload, however the network cuts it."""
+"""Parsing of the upload form, however the network splits it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def content_of(pieces: list[bytes]) -> bytes:
     cuts=st.lists(st.integers(0, 300), max_size=12),
 )
 @settings(max_examples=300, deadline=None)
-def test_every_cut_gives_the_bytes_of_the_file(content, preamble, epilogue, cuts):
+def test_every_split_of_the_body_yields_the_bytes_of_the_file(content, preamble, epilogue, cuts):
     body = preamble + HEAD + content + TAIL + epilogue
-    places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    assert content_of([body[a:b] for a, b in itertools.pairwise(places)]) == content
+    offsets = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    assert content_of([body[a:b] for a, b in itertools.pairwise(offsets)]) == content
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_every_cut_gives_the_bytes_of_the_file(content, preamble, epilogue, cuts
         pytest.param(HEAD + b"x" + TAIL[:-3], id="one hyphen"),
     ],
 )
-def test_what_is_not_the_one_form_is_refused_and_not_logged(body, caplog):
-    """The caller is told; a log would be noise on stderr of `pushengine emulator`."""
+def test_any_other_form_is_rejected_and_not_logged(body, caplog):
+    """The caller receives the error; a log record would be noise on stderr of `pushengine emulator`."""
     with caplog.at_level(logging.DEBUG):
         for size in (1, 100_000):
             with pytest.raises(MultipartError):
@@ -75,11 +75,11 @@ def test_the_boundary_is_found(content_type, boundary):
 @pytest.mark.parametrize(
     "content_type", ["", "multipart/form-data", "multipart/form-data; boundary=", "a/b; boundary=b"]
 )
-def test_a_type_without_boundary_is_refused(content_type):
+def test_a_content_type_without_a_boundary_is_rejected(content_type):
     with pytest.raises(MultipartError):
         boundary_of(content_type)
 
 
-def test_a_boundary_longer_than_any_client_sends_is_refused():
+def test_a_boundary_longer_than_any_client_sends_is_rejected():
     with pytest.raises(MultipartError):
         SingleFileForm(b"b" * 10_000)

@@ -1,4 +1,4 @@
-"""Parquet files that suit the platform arrive without being decoded, and as faithfully as any others."""
+"""Passthrough: Parquet files that suit the platform are sent without being decoded, and arrive as faithfully as any others."""
 
 import asyncio
 import os
@@ -43,17 +43,17 @@ def write(tmp_path):
 
 
 async def arrived(stage, path):
-    """What is in the table, and what DuckDB reads in the file."""
+    """Return the rows in the table, and the rows that DuckDB reads from the file."""
     found = await stage.query('select * exclude (_CELONIS_CHANGE_DATE) from "T" order by N')
     return found, duckdb.sql(f"from '{path}' order by N").fetchall()
 
 
-async def test_a_file_of_many_row_groups_arrives_in_pieces_with_every_value(start, write):
+async def test_a_file_of_many_row_groups_arrives_in_several_chunks_with_every_value(start, write):
     stage = await start(**SMALL)
     path = write(columns())
     receipt = await stage.push(path)
-    found, there = await arrived(stage, path)
-    assert found == there
+    found, expected = await arrived(stage, path)
+    assert found == expected
     assert (receipt.rows, receipt.verified, receipt.restarts) == (COUNT, "checksum", 0)
     assert receipt.chunks > 3
     size = path.stat().st_size
@@ -65,15 +65,15 @@ async def test_a_file_that_is_small_enough_is_sent_byte_for_byte(start, write):
     stage = await start()
     path = write(columns(500))
     receipt = await stage.push(path)
-    found, there = await arrived(stage, path)
-    assert found == there
+    found, expected = await arrived(stage, path)
+    assert found == expected
     assert (receipt.chunks, receipt.payload_bytes) == (1, path.stat().st_size)
     plan = await plan_source(path, table="T")
-    assert "sent as it is" in plan.notes
+    assert "sent unchanged" in plan.notes
     assert plan.estimated_chunks == 1
 
 
-async def test_small_files_go_together(start, write):
+async def test_small_files_share_one_chunk(start, write):
     stage = await start()
     table = pa.table(columns())
     for number in range(20):
@@ -84,19 +84,19 @@ async def test_small_files_go_together(start, write):
     assert receipt.chunks == 1
 
 
-@pytest.mark.parametrize("pieces", ["one", "many"])
-async def test_files_of_duckdb_arrive_as_they_are(start, tmp_path, pieces):
-    stage = await start(**(SMALL if pieces == "many" else {}))
+@pytest.mark.parametrize("chunks", ["one", "many"])
+async def test_files_that_duckdb_wrote_are_sent_unchanged(start, tmp_path, chunks):
+    stage = await start(**(SMALL if chunks == "many" else {}))
     path = tmp_path / "duck.parquet"
     duckdb.sql(
         f"copy (select i as N, 'text ' || i % 9 as S, i / 7 as X, i % 2 = 0 as B from range(60000) t(i)) to '{path}'"
         " (row_group_size 2048)"
     )
-    assert "sent as it is" in (await plan_source(path, table="T")).notes
+    assert "sent unchanged" in (await plan_source(path, table="T")).notes
     receipt = await stage.push(path)
-    found, there = await arrived(stage, path)
-    assert found == there
-    assert (receipt.chunks > 1) == (pieces == "many")
+    found, expected = await arrived(stage, path)
+    assert found == expected
+    assert (receipt.chunks > 1) == (chunks == "many")
 
 
 REENCODED = {
@@ -104,25 +104,25 @@ REENCODED = {
     "zstd": {"compression": "zstd"},
     "int32": {"n": pa.int32()},
     "int64 timestamps": {"use_deprecated_int96_timestamps": False},
-    "off": {},
+    "passthrough is off": {},
 }
 
 
 @pytest.mark.parametrize("case", REENCODED)
-async def test_what_does_not_suit_the_platform_is_encoded_again_and_arrives_as_well(start, write, case):
-    settings = {"parquet_as_it_is": case != "off"}
+async def test_a_file_that_does_not_suit_the_platform_is_reencoded_and_arrives(start, write, case):
+    settings = {"parquet_as_it_is": case != "passthrough is off"}
     stage = await start(**settings)
     options = dict(REENCODED[case])
     kind = options.pop("n", pa.int64())
     path = write(columns(N=pa.array(range(COUNT), kind)), **options)
     await stage.push(path)
-    found, there = await arrived(stage, path)
-    assert found == there
+    found, expected = await arrived(stage, path)
+    assert found == expected
     (note,) = (await plan_source(path, table="T", settings=EngineSettings(**settings))).notes
     assert note.startswith("re-encoded: ")
 
 
-async def test_a_text_too_long_late_in_the_file_starts_again_and_arrives_uncut(start, write):
+async def test_a_text_too_long_for_the_column_late_in_the_file_restarts_the_push_and_arrives_uncut(start, write):
     stage = await start(**SMALL)
     texts = ["abc"] * COUNT
     texts[LATE] = "ß" * 3000
@@ -135,7 +135,7 @@ async def test_a_text_too_long_late_in_the_file_starts_again_and_arrives_uncut(s
     assert [job.id for job in stage.jobs()] == [receipt.job_id]
 
 
-async def test_stamps_finer_than_a_microsecond_arrive_whether_or_not_a_text_is_too_long(start, write):
+async def test_timestamps_finer_than_a_microsecond_arrive_whether_or_not_a_text_is_too_long(start, write):
     stage = await start(**SMALL)
     stamps = pa.array([number * 1_000_000_007 for number in range(COUNT)], pa.timestamp("ns"))
     texts = ["abc"] * COUNT
@@ -146,7 +146,7 @@ async def test_stamps_finer_than_a_microsecond_arrive_whether_or_not_a_text_is_t
     assert await stage.query("select count(*), max(length(S)) from T") == [(COUNT, 3000)]
 
 
-async def test_a_key_without_value_is_refused_with_its_row(start, write):
+async def test_a_missing_key_value_is_rejected_with_its_row(start, write):
     stage = await start(**SMALL)
     ids = list(range(COUNT))
     ids[LATE] = None
@@ -158,7 +158,7 @@ async def test_a_key_without_value_is_refused_with_its_row(start, write):
     assert stage.jobs() == []
 
 
-async def test_upserts_and_deletes_go_as_they_are(start, write):
+async def test_upserts_and_deletes_are_sent_unchanged(start, write):
     stage = await start(**SMALL)
     await stage.push(write(columns()), mode="upsert", keys=["N"])
     await stage.push(write(columns(GROUP, X=[0.0] * GROUP), "new.parquet"), mode="upsert", keys=["N"])
@@ -168,7 +168,7 @@ async def test_upserts_and_deletes_go_as_they_are(start, write):
 
 
 class WhenUploaded:
-    """Calls something when so many chunks are in the job."""
+    """An event sink that calls a function when the given number of chunks is in the job."""
 
     def __init__(self, count, call):
         self.count, self.call = count, call
@@ -180,16 +180,16 @@ class WhenUploaded:
                 self.call()
 
 
-@pytest.mark.parametrize("how", ["shorter", "other bytes", "gone"])
+@pytest.mark.parametrize("how", ["truncated", "other bytes", "deleted"])
 async def test_a_file_that_changes_while_it_is_sent_is_never_submitted(start, write, how):
     stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
     path = write(columns())
 
     def change():
         data = path.read_bytes()
-        if how == "gone":
+        if how == "deleted":
             path.unlink()
-        elif how == "shorter":
+        elif how == "truncated":
             os.truncate(path, len(data) // 2)
         else:
             path.write_bytes(data[: len(data) // 2] + bytes(200) + data[len(data) // 2 + 200 :])
@@ -202,7 +202,7 @@ async def test_a_file_that_changes_while_it_is_sent_is_never_submitted(start, wr
     assert stage.engine._shared.budget.reserved == 0
 
 
-async def test_a_push_that_was_interrupted_sends_only_what_is_missing(start, write):
+async def test_an_interrupted_push_sends_only_the_missing_chunks(start, write):
     stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
     path = write(columns())
     push = asyncio.ensure_future(stage.push(path))
@@ -215,11 +215,11 @@ async def test_a_push_that_was_interrupted_sends_only_what_is_missing(start, wri
     assert (receipt.resumed, receipt.rows) == (True, COUNT)
     assert len(stage.sink.of(events.ChunkUploaded)) == receipt.chunks
     assert 3 <= before < receipt.chunks
-    found, there = await arrived(stage, path)
-    assert found == there
+    found, expected = await arrived(stage, path)
+    assert found == expected
 
 
-async def test_a_push_that_was_interrupted_is_not_mixed_with_another_way(start, write):
+async def test_an_interrupted_passthrough_push_is_not_mixed_with_reencoded_chunks(start, write):
     stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
     path = write(columns())
     push = asyncio.ensure_future(stage.push(path))
@@ -229,11 +229,11 @@ async def test_a_push_that_was_interrupted_is_not_mixed_with_another_way(start, 
     stage.engine = await stage.open_engine(**SMALL, encoder_threads=1, parquet_as_it_is=False)
     receipt = await stage.push(path)
     assert not receipt.resumed
-    found, there = await arrived(stage, path)
-    assert found == there
+    found, expected = await arrived(stage, path)
+    assert found == expected
 
 
-async def test_an_upload_that_is_repeated_reads_the_file_again(start, write):
+async def test_a_retried_upload_reads_the_file_again(start, write):
     stage = await start(**SMALL)
     path = write(columns())
     original = stage.engine._shared.destination.upload_chunk
@@ -248,11 +248,11 @@ async def test_an_upload_that_is_repeated_reads_the_file_again(start, write):
     stage.engine._shared.destination.upload_chunk = flaky
     receipt = await stage.push(path)
     assert receipt.retries == receipt.chunks == len(failed)
-    found, there = await arrived(stage, path)
-    assert found == there
+    found, expected = await arrived(stage, path)
+    assert found == expected
 
 
-async def test_memory_in_flight_is_not_the_size_of_the_files(start, write):
+async def test_memory_in_flight_does_not_grow_with_the_size_of_the_files(start, write):
     stage = await start(max_memory_bytes=32 << 20)
     path = write(columns(), use_dictionary=False, compression="none")
     await stage.push(path)
