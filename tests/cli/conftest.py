@@ -1,4 +1,4 @@
-"""The command as its users start it: a process of its own, in a home of its own."""
+"""The command as its users run it: in a separate process, with a separate home folder."""
 
 import dataclasses
 import json
@@ -19,13 +19,13 @@ class Result:
 
     @property
     def json(self):
-        """stdout as one JSON object, and nothing else there."""
+        """Standard output parsed as one JSON value. Any other text in it is an error."""
         return json.loads(self.out)
 
 
 @pytest.fixture
 def environment(tmp_path):
-    """No setting of this machine reaches the command."""
+    """Return an environment in which no setting of this machine reaches the command."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PUSHENGINE_", "XDG_"))}
     home = tmp_path / "home"
     home.mkdir()
@@ -34,7 +34,7 @@ def environment(tmp_path):
 
 @pytest.fixture
 def start(environment, tmp_path):
-    """Start `pushengine` in the temporary folder; ends it after the test if it still runs."""
+    """Return a function that starts `pushengine` in the temporary folder. Processes that still run after the test are killed."""
     running = []
 
     def run(*arguments, **extra):
@@ -59,7 +59,7 @@ def start(environment, tmp_path):
 
 @pytest.fixture
 def pushengine(start):
-    """Run `pushengine` to its end."""
+    """Return a function that runs `pushengine` and waits for its end."""
 
     def run(*arguments, **extra):
         process = start(*arguments, **extra)
@@ -71,7 +71,7 @@ def pushengine(start):
 
 @pytest.fixture
 def orders(tmp_path):
-    """A small CSV with ids that have leading zeros."""
+    """Create a small CSV file whose ids have leading zeros."""
     path = tmp_path / "orders.csv"
     path.write_text("ID,NAME,AMOUNT\n0001,Müller,1.50\n0002,Groß,2.25\n0003,,\n", encoding="utf-8")
     return path
@@ -79,7 +79,7 @@ def orders(tmp_path):
 
 @pytest.fixture
 def emulator(start):
-    """A running `pushengine emulator`; gives the process, its first line and the environment that it prints."""
+    """Return a function that starts `pushengine emulator` and returns the process, its first line and the environment that it prints."""
 
     def run(*arguments, **extra):
         process = start("emulator", *arguments, **extra)

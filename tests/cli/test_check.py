@@ -1,4 +1,4 @@
-"""`pushengine check`: five lines that tell what stands between here and a push, and what to do about it."""
+"""`pushengine check`: five lines that show what would prevent a push, and what to do about it."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ def marks(results):
 
 
 def failure(results):
-    """The one line that failed."""
+    """Return the one line that failed."""
     [failed] = [result for result in results if result.is_ok is False]
     assert failed.detail
     assert failed.remedy
@@ -45,13 +45,13 @@ def failure(results):
 
 
 @contextlib.asynccontextmanager
-async def answering(answer, **options):
-    """A server that gives every request this answer and closes."""
+async def responding(response, **options):
+    """Run a server that sends this response to every request and closes the connection; yield its port."""
 
     async def serve(reader, writer):
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
+            writer.write(response)
             await writer.drain()
         writer.close()
 
@@ -61,7 +61,7 @@ async def answering(answer, **options):
 
 
 @pytest.mark.parametrize("auth", [CLIENT, USER, APP], ids=["oauth", "user", "app"])
-async def test_all_is_well(auth, tmp_path):
+async def test_all_checks_pass(auth, tmp_path):
     async with Emulator(settings=STRICT) as emulator:
         results = await check(emulator.url, auth, tmp_path)
     assert marks(results) == "+++++"
@@ -74,13 +74,13 @@ async def test_all_is_well(auth, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("auth", "pool", "details", "line", "remedy", "code"),
+    ("auth", "pool", "expected", "line", "remedy", "code"),
     [
         (OAuthClient("loader", "wrong-secret-1"), "p", "++!??", "invalid_client", "client secret", 4),
-        (OAuthClient("nobody", "client-secret-1"), "p", "++!??", "invalid_client", "client id", 4),
+        (OAuthClient("unknown", "client-secret-1"), "p", "++!??", "invalid_client", "client id", 4),
         (OAuthClient("loader", "client-secret-1", scope="a.b"), "p", "+++!?", "invalid_scope", "'a.b'", 4),
-        (UserApiKey("wrong-key-1"), "p", "++!??", "401", "pasted whole", 4),
-        (AppKey("api-key-1"), "p", "++!??", "401", "not the other way round", 4),
+        (UserApiKey("wrong-key-1"), "p", "++!??", "401", "pasted completely", 4),
+        (AppKey("api-key-1"), "p", "++!??", "401", "an application key as app_key", 4),
         (CLIENT, "closed", "++++!", "403", "'Data Push API' to the OAuth client loader", 4),
         (USER, "closed", "++++!", "403", "to the user that the API key belongs to", 4),
         (APP, "closed", "++++!", "403", "to the application key", 4),
@@ -89,10 +89,10 @@ async def test_all_is_well(auth, tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-async def test_one_thing_is_wrong(*, auth, pool, details, line, remedy, code, tmp_path):
+async def test_a_single_fault_fails_one_line_with_its_remedy(*, auth, pool, expected, line, remedy, code, tmp_path):
     async with Emulator(settings=STRICT) as emulator:
         results = await check(emulator.url, auth, tmp_path, pool)
-    assert marks(results) == details
+    assert marks(results) == expected
     failed = failure(results)
     assert line in failed.detail
     assert remedy in failed.remedy
@@ -102,8 +102,8 @@ async def test_one_thing_is_wrong(*, auth, pool, details, line, remedy, code, tm
     assert not any(secret in text for secret in ("secret-1", "wrong-key-1", "api-key-1", "app-key-1"))
 
 
-async def test_scope_that_is_no_push_scope_explains_the_403(tmp_path):
-    """The token is granted as asked, and is not enough: the scope is at fault, not the pool."""
+async def test_a_scope_without_push_permission_explains_the_403(tmp_path):
+    """The token is granted with the requested scope, which is not enough: the scope is at fault, not the pool."""
     settings = EmulatorSettings(scopes=("integration.data-models", "integration.data-pools"))
     async with Emulator(settings=settings) as emulator:
         narrow = OAuthClient("loader", "s", scope="integration.data-models")
@@ -111,11 +111,11 @@ async def test_scope_that_is_no_push_scope_explains_the_403(tmp_path):
         assert marks(results) == "+++!?"
         assert "needed: integration.data-pools" in failure(results).detail
         assert exit_code_for(failure(results).error) == 4
-        unasked = await check(emulator.url, OAuthClient("loader", "s", scope=""), tmp_path)
-    assert marks(unasked) == "+++++"
+        without_scope = await check(emulator.url, OAuthClient("loader", "s", scope=""), tmp_path)
+    assert marks(without_scope) == "+++++"
 
 
-async def test_closed_port_is_the_address(tmp_path):
+async def test_a_closed_port_fails_the_url_line(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -128,7 +128,7 @@ async def test_closed_port_is_the_address(tmp_path):
             assert exit_code_for(failure(results).error) == 75
 
 
-async def test_token_endpoint_elsewhere_that_is_down_is_no_fault_of_the_team(tmp_path):
+async def test_an_unreachable_token_endpoint_elsewhere_does_not_fail_the_url_line(tmp_path):
     async with Emulator(settings=STRICT) as emulator:
         elsewhere = OAuthClient("loader", "client-secret-1", token_url="http://127.0.0.1:9/oauth2/token")
         results = await check(emulator.url, elsewhere, tmp_path)
@@ -137,7 +137,7 @@ async def test_token_endpoint_elsewhere_that_is_down_is_no_fault_of_the_team(tmp
 
 
 @pytest.mark.parametrize("auth", [CLIENT, USER], ids=["oauth", "user"])
-async def test_certificate_is_verified_and_named_where_it_is_not_trusted(auth, tmp_path):
+async def test_an_untrusted_certificate_fails_the_tls_line_and_a_ca_file_fixes_it(auth, tmp_path):
     import ssl
 
     ca = trustme.CA()
@@ -145,7 +145,7 @@ async def test_certificate_is_verified_and_named_where_it_is_not_trusted(auth, t
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ca.issue_cert("127.0.0.1").configure_cert(context)
     body = b"HTTP/1.1 401 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    async with answering(body, ssl=context) as port:
+    async with responding(body, ssl=context) as port:
         refused = await check(f"https://127.0.0.1:{port}", auth, tmp_path)
         trusted = await check(f"https://127.0.0.1:{port}", auth, tmp_path, ca_file=tmp_path / "ca.pem")
     assert marks(refused) == ("+!???" if auth is CLIENT else "+!?+?")
@@ -155,26 +155,26 @@ async def test_certificate_is_verified_and_named_where_it_is_not_trusted(auth, t
     assert trusted[1].detail == "the certificate is verified"
 
 
-async def test_port_without_tls_is_told_apart_from_a_bad_certificate(tmp_path):
+async def test_a_port_without_tls_is_distinguished_from_a_bad_certificate(tmp_path):
     async with Emulator() as emulator:
         results = await check(emulator.url.replace("http:", "https:"), USER, tmp_path)
     assert marks(results) == "+!?+?"
-    assert "does not speak TLS" in failure(results).remedy
+    assert "TLS handshake failed" in failure(results).remedy
 
 
-async def test_refusal_without_a_reason_may_be_an_api_that_is_switched_off(tmp_path):
+async def test_a_refusal_without_a_reason_may_mean_that_the_api_is_disabled(tmp_path):
     body = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    async with answering(body) as port:
+    async with responding(body) as port:
         results = await check(f"http://127.0.0.1:{port}", USER, tmp_path)
     assert marks(results) == "++++!"
-    assert "switched off" in failure(results).remedy
+    assert "API is disabled" in failure(results).remedy
 
 
 @pytest.mark.parametrize(
     ("status", "code"), [(b"502 Bad Gateway", 75), (b"302 Found\r\nLocation: /login", 3), (b"200 OK", 3)]
 )
-async def test_server_that_is_no_team_tells_nothing_of_the_key(status, code, tmp_path):
-    async with answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi") as port:
+async def test_a_server_that_is_not_a_team_proves_nothing_about_the_key(status, code, tmp_path):
+    async with responding(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi") as port:
         results = await check(f"http://127.0.0.1:{port}", USER, tmp_path)
     assert marks(results) == "++?+!"
     assert results[2].detail == "not checked: the responses are inconclusive"
@@ -182,33 +182,33 @@ async def test_server_that_is_no_team_tells_nothing_of_the_key(status, code, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "extra", "details", "remedy"),
+    ("words", "extra", "expected", "remedy"),
     [
         ("--url http://acme.eu-1.celonis.cloud --pool p", {"PUSHENGINE_API_KEY": "k"}, "!????", "use https://"),
-        ("--url acme.celonis.cloud --pool p", {"PUSHENGINE_API_KEY": "k"}, "!????", "begin with https://"),
+        ("--url acme.celonis.cloud --pool p", {"PUSHENGINE_API_KEY": "k"}, "!????", "start with https://"),
         ("--pool p", {"PUSHENGINE_API_KEY": "k"}, "!????", "PUSHENGINE_URL"),
         ("--url http://127.0.0.1:9 --pool p", {}, "??!??", "PUSHENGINE_CLIENT_ID"),
         ("--url http://127.0.0.1:9", {"PUSHENGINE_API_KEY": "k"}, "????!", "PUSHENGINE_POOL_ID"),
     ],
     ids=["http", "no-scheme", "no-url", "no-credentials", "no-pool"],
 )
-def test_setting_that_is_missing_or_wrong_is_a_line_too(pushengine, words, extra, details, remedy):
+def test_a_missing_or_invalid_setting_fails_its_line(pushengine, words, extra, expected, remedy):
     done = pushengine("check", *words.split(), "--json", **extra)
     assert done.code == 2, done.err
     assert done.json["is_ok"] is False
     lines = done.json["checks"]
-    assert "".join({True: "+", False: "!", None: "?"}[line["is_ok"]] for line in lines) == details
+    assert "".join({True: "+", False: "!", None: "?"}[line["is_ok"]] for line in lines) == expected
     assert remedy in next(line["remedy"] for line in lines if line["is_ok"] is False)
 
 
-def test_other_settings_at_fault_are_plain_errors(pushengine):
+def test_errors_in_other_settings_are_plain_errors(pushengine):
     both = {"PUSHENGINE_API_KEY": "k", "PUSHENGINE_APP_KEY": "k"}
     done = pushengine("check", "--url", "http://127.0.0.1:9", "--pool", "p", **both)
     assert (done.code, done.out) == (2, "")
     assert "two ways to authenticate" in done.err
 
 
-async def test_cancelled_or_closed_is_no_finding(tmp_path):
+async def test_a_closed_engine_raises_an_error_instead_of_failing_a_line(tmp_path):
     async with Emulator() as emulator:
         engine = PushEngine(emulator.url, pool_id="p", auth=USER, state_dir=tmp_path)
         async with engine:

@@ -1,4 +1,4 @@
-"""The file that an emulator keeps its tables in: a source file is never taken for it, and no other file is touched."""
+"""The file that an emulator keeps its tables in: a source file is never mistaken for it, and no other file is changed."""
 
 import duckdb
 import pytest
@@ -27,7 +27,9 @@ def content_of(folder):
     ],
 )
 @pytest.mark.parametrize(("words", "option"), COMMANDS)
-def test_what_cannot_be_the_database_is_refused_in_words(pushengine, tmp_path, words, option, name, message, hint):
+def test_a_name_that_cannot_be_the_database_is_rejected_with_a_reason_and_a_hint(
+    pushengine, tmp_path, words, option, name, message, hint
+):
     (tmp_path / "rows.csv").write_bytes(CSV)
     (tmp_path / "plain").write_bytes(CSV)
     (tmp_path / "app.db").write_bytes(b"SQLite format 3\0" + bytes(84))
@@ -40,7 +42,7 @@ def test_what_cannot_be_the_database_is_refused_in_words(pushengine, tmp_path, w
 
 
 @pytest.mark.parametrize("name", ["pool", "pool.duckdb", "pool.ddb", "pool.DB"])
-def test_a_database_is_made_and_used_again(pushengine, orders, tmp_path, name):
+def test_a_database_is_created_and_used_again(pushengine, orders, tmp_path, name):
     for table in ("FIRST", "SECOND"):
         done = pushengine("push", orders, "--table", table, f"--emulator={name}")
         assert done.code == 0, done.err
@@ -50,7 +52,7 @@ def test_a_database_is_made_and_used_again(pushengine, orders, tmp_path, name):
     assert [table for (table,) in tables if table in {"FIRST", "SECOND"}] == ["FIRST", "SECOND"]
 
 
-def test_with_json_the_refusal_is_one_value(pushengine, orders):
+def test_with_json_the_error_is_one_object(pushengine, orders):
     for words in (("push", orders, "--table", "T", "--emulator=x.csv"), ("demo", "--database", "x.csv")):
         done = pushengine(*words, "--json")
         assert done.code == 2

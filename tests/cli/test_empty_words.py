@@ -1,4 +1,4 @@
-"""An empty word is what an unset shell variable leaves. It never means something else: not the current directory, not another setting."""
+"""An unset shell variable leaves an empty argument. It is rejected, and never stands for the current directory or another setting."""
 
 import json
 
@@ -15,29 +15,29 @@ def leaves(command, words=()):
     return [leaf for name, child in children.items() for leaf in leaves(child, (*words, name))]
 
 
-def words_with_an_empty_one():
-    """Each argument and each option with a value, of each command: as a word of its own, and after `=`."""
+def arguments_with_an_empty_one():
+    """Yield every argument, and every option with a value, of every command with an empty value: separate, and after `=`."""
     for words, command in leaves(typer.main.get_command(app.app)):
         for param in command.params:
             option = next((word for word in param.opts if word.startswith("--")), None)
             if getattr(param, "is_flag", False) or option == "--emulator":
                 continue
-            details = option or param.metavar
-            yield pytest.param((*words, *([option] if option else []), ""), details, id=" ".join((*words, details)))
+            name = option or param.metavar
+            yield pytest.param((*words, *([option] if option else []), ""), name, id=" ".join((*words, name)))
             if option:
-                yield pytest.param((*words, f"{option}="), details, id=" ".join((*words, f"{option}=")))
+                yield pytest.param((*words, f"{option}="), name, id=" ".join((*words, f"{option}=")))
 
 
-@pytest.mark.parametrize(("words", "details"), list(words_with_an_empty_one()))
-def test_every_empty_word_is_refused_by_name(words, details, capsys):
+@pytest.mark.parametrize(("words", "name"), list(arguments_with_an_empty_one()))
+def test_every_empty_argument_is_rejected_by_name(words, name, capsys):
     assert app.main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"Invalid value for '{details}': it is empty; is a shell variable unset?" in printed.err
+    assert f"Invalid value for '{name}': it is empty; is a shell variable unset?" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("words", "details"),
+    ("words", "name"),
     [
         (("push", "", "--table", "T", "--emulator"), "SOURCE"),
         (("push", "orders.csv", "", "--table", "T", "--emulator"), "SOURCE"),
@@ -50,17 +50,17 @@ def test_every_empty_word_is_refused_by_name(words, details, capsys):
     ],
     ids=lambda value: " ".join(map(repr, value)) if isinstance(value, tuple) else None,
 )
-def test_an_empty_word_beside_good_ones(words, details, orders, tmp_path, monkeypatch, capsys):
+def test_an_empty_argument_among_valid_ones_is_rejected(words, name, orders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PUSHENGINE_STATE_DIR", str(tmp_path / "state"))
     code = app.main(words)
     printed = capsys.readouterr()
     assert code == 2
-    assert f"'{details}': it is empty; is a shell variable unset?" in printed.err
+    assert f"'{name}': it is empty; is a shell variable unset?" in printed.err
     assert not (tmp_path / "state").exists()
 
 
-def test_with_json_it_is_one_object(pushengine, orders):
+def test_with_json_the_error_is_one_object(pushengine, orders):
     done = pushengine("push", "", "--table", "T", "--emulator", "--json")
     assert done.code == 2
     assert done.json["status"] == "ERROR"
@@ -68,7 +68,7 @@ def test_with_json_it_is_one_object(pushengine, orders):
     assert "'SOURCE': it is empty" in done.json["error"]["message"]
 
 
-def test_an_emulator_without_a_file_stays_legitimate(orders, tmp_path, monkeypatch, capsys):
+def test_the_emulator_option_may_have_no_file(orders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words in (["--emulator"], ["--emulator="]):
         assert app.main(["push", str(orders), "--table", "T", "--json", *words]) == 0

@@ -1,4 +1,4 @@
-"""What an error becomes: an exit code, words for people, an object for machines."""
+"""How an error is reported: as an exit code, as text for people, and as an object for machines."""
 
 import asyncio
 import dataclasses
@@ -71,7 +71,7 @@ def exhausted(cause):
         (errors.JobVanishedError("gone", job_id="j"), 3),
         (errors.VerificationError("differs", job_id="j"), 3),
         (errors.SubmitOutcomeUnknownError("gone", job_id="j"), 6),
-        (errors.JobTaintedError("more chunks than ours", job_id="j"), 3),
+        (errors.JobTaintedError("more chunks than were sent", job_id="j"), 3),
         (errors.JournalLockedError("in use", path="q"), 75),
         (errors.JournalCorruptError("damaged", path="q"), 2),
         (errors.JournalVersionError("newer", path="q"), 2),
@@ -98,8 +98,8 @@ def test_exit_code(error, code):
     assert exit_code_for(error) == code
 
 
-def test_every_error_class_has_a_place_in_the_table():
-    """A new class of error must be thought about: this table has every leaf of the tree."""
+def test_every_error_class_is_in_the_table_of_exit_codes():
+    """A new error class needs a deliberate exit code: the table has every leaf of the class tree."""
 
     def leaves(kind):
         children = kind.__subclasses__()
@@ -108,16 +108,16 @@ def test_every_error_class_has_a_place_in_the_table():
     tested = {
         type(param[0]) for mark in test_exit_code.pytestmark if mark.name == "parametrize" for param in mark.args[1]
     }
-    ours = {kind for kind in leaves(errors.PushEngineError) if kind.__module__ == "pushengine.errors"}
-    assert ours <= tested
+    expected = {kind for kind in leaves(errors.PushEngineError) if kind.__module__ == "pushengine.errors"}
+    assert expected <= tested
 
 
-def test_hint_has_its_own_line_and_the_source_comes_first():
+def test_the_hint_has_its_own_line_and_the_message_starts_with_the_source():
     error = errors.SourceReadError("quote never ends", source="a.csv", position="line 7", hint="look at line 7")
     assert error_lines(error) == ["error: a.csv, line 7: quote never ends", "hint: look at line 7"]
 
 
-def test_hint_of_the_cause_serves_where_the_error_has_none():
+def test_the_hint_of_the_cause_is_used_if_the_error_has_none():
     cause = errors.ConnectionFailedError("no route", hint="check the proxy")
     assert describe_error(exhausted(cause)) == {
         "type": "RetriesExhaustedError",
@@ -126,7 +126,7 @@ def test_hint_of_the_cause_serves_where_the_error_has_none():
     }
 
 
-def test_failed_push_tells_what_became_of_the_table():
+def test_a_failed_push_reports_the_state_of_the_table():
     error = errors.JobFailedError("job j1 failed", job_id="j1")
     error.receipt = RECEIPT
     assert error_lines(error) == [
@@ -137,7 +137,7 @@ def test_failed_push_tells_what_became_of_the_table():
 
 
 @pytest.mark.parametrize("kind", [lambda: errors.EngineClosedError("interrupted"), asyncio.CancelledError])
-def test_interrupted_push_says_how_it_goes_on(kind):
+def test_an_interrupted_push_says_how_to_resume_it(kind):
     before, after, early = kind(), kind(), kind()
     before.receipt = RECEIPT
     after.receipt = dataclasses.replace(RECEIPT, submits=1)
@@ -147,11 +147,11 @@ def test_interrupted_push_says_how_it_goes_on(kind):
         "hint: run the same command again, or: pushengine resume p1",
     ]
     assert error_lines(after)[-2].startswith("state: a submit of job j1 of push p1 was sent")
-    assert error_lines(after)[-1].endswith("pushengine resume p1 (it looks at job j1 first)")
+    assert error_lines(after)[-1].endswith("pushengine resume p1 (it checks job j1 first)")
     assert error_lines(early)[-1] == "hint: run the same command again"
 
 
-def test_push_into_an_embedded_emulator_leaves_nothing_to_resume():
+def test_a_push_into_an_embedded_emulator_leaves_nothing_to_resume():
     error = errors.EngineClosedError("interrupted")
     error.receipt = RECEIPT
     assert error_lines(error, keeps_pushes=False)[-2:] == [
@@ -161,7 +161,7 @@ def test_push_into_an_embedded_emulator_leaves_nothing_to_resume():
     assert failed_receipt(error, keeps_pushes=False)["error"]["hint"] == "run the same command again"
 
 
-def test_failure_that_may_pass_says_what_is_kept():
+def test_a_temporary_failure_says_what_is_kept():
     error = errors.ConnectionFailedError("no route", hint="check the proxy")
     error.receipt = RECEIPT
     assert error_lines(error)[-2:] == [
@@ -170,7 +170,7 @@ def test_failure_that_may_pass_says_what_is_kept():
     ]
 
 
-def test_bug_is_one_line_and_how_to_report_it():
+def test_a_bug_is_described_in_one_line_with_how_to_report_it():
     lines = error_lines(ValueError("strange\nthing"))
     assert lines[0] == "bug: ValueError: strange thing"
     assert "report" in lines[1]
@@ -185,7 +185,7 @@ def test_secrets_are_masked_in_every_error(monkeypatch):
         assert "hunter2" not in str(failed_receipt(error))
 
 
-def test_failed_receipt_has_the_keys_of_a_receipt_with_or_without_one():
+def test_a_failed_receipt_has_all_keys_even_if_the_error_has_no_receipt():
     error = errors.ConfigError("x", hint="y")
     bare = failed_receipt(error, table="T", mode="replace")
     assert set(bare) == {*RECEIPT.to_dict(), "error"}
@@ -196,7 +196,7 @@ def test_failed_receipt_has_the_keys_of_a_receipt_with_or_without_one():
     assert failed_receipt(KeyboardInterrupt(), table="T", mode="replace")["status"] == "INTERRUPTED"
 
 
-def test_refused_access_explains_most_then_a_bug_and_an_ending_least():
+def test_the_real_cause_is_refused_access_before_a_bug_and_an_interruption_last():
     ranked = [exhausted(AUTH), ValueError("x"), RESET, CLOSED, asyncio.CancelledError()]
     for first, expected in enumerate(ranked):
         assert real_cause(BaseExceptionGroup("g", ranked[first:])) is expected
@@ -204,7 +204,7 @@ def test_refused_access_explains_most_then_a_bug_and_an_ending_least():
     assert real_cause(ExceptionGroup("g", [RESET, CONFIG])) is RESET
 
 
-def test_real_cause_of_nested_groups():
+def test_the_real_cause_is_found_in_nested_groups():
     assert real_cause(ExceptionGroup("a", [CLOSED, ExceptionGroup("b", [CONFIG])])) is CONFIG
 
 
@@ -222,11 +222,11 @@ def test_real_cause_of_nested_groups():
         ("emulator --database a.duckdb", "emulator --database a.duckdb"),
     ],
 )
-def test_value_of_emulator_is_optional(words, joined):
+def test_the_value_of_the_emulator_option_is_optional(words, joined):
     assert join_optional_value(words.split()) == joined.split()
 
 
-def test_columns_are_names_and_types():
+def test_column_options_are_names_with_types():
     assert parse_columns(["A=float", "B=C=STRING"]) == {"A": "FLOAT", "B=C": "STRING"}
     for word in ("A", "=STRING"):
         with pytest.raises(errors.ConfigError, match="not NAME=TYPE"):

@@ -1,6 +1,7 @@
-"""`jobs delete` tells of each job whether it was there."""
+"""`jobs delete` reports for each job whether it existed."""
 
 import json
+import re
 import urllib.request
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def team(emulator, tmp_path):
-    """Start an emulator; gives its environment and ids of as many new jobs as asked for."""
+    """Return a function that starts an emulator and creates jobs in it. It returns the environment and the ids of the jobs."""
 
     def run(jobs, *faults):
         (tmp_path / "plan.json").write_text(json.dumps({"faults": list(faults)}))
@@ -19,8 +20,8 @@ def team(emulator, tmp_path):
         ids = []
         for _ in range(jobs):
             request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
-            with urllib.request.urlopen(request) as answer:
-                ids.append(json.load(answer)["id"])
+            with urllib.request.urlopen(request) as response:
+                ids.append(json.load(response)["id"])
         return exports, ids
 
     return run
@@ -35,17 +36,15 @@ def test_jobs_that_exist_are_deleted(team, pushengine):
     assert pushengine("jobs", "list", "--json", **exports).json == {"jobs": []}
 
 
-def test_a_job_that_never_existed_is_not_called_deleted(team, pushengine):
+def test_a_job_that_never_existed_is_not_reported_as_deleted(team, pushengine):
     exports, _ = team(0)
     done = pushengine("jobs", "delete", "nope", **exports)
     assert (done.code, done.out) == (3, "")
-    assert done.err.splitlines() == [
-        f"error: there is no job nope in pool {exports['PUSHENGINE_POOL_ID']}",
-        "hint: `pushengine jobs list` shows the existing jobs; are team and pool right?",
-    ]
+    pool = exports["PUSHENGINE_POOL_ID"]
+    assert re.fullmatch(rf"error: .*no job nope in pool {pool}\nhint: .*`pushengine jobs list`.*\n", done.err), done.err
 
 
-def test_those_that_exist_are_deleted_and_the_others_told(team, pushengine):
+def test_existing_jobs_are_deleted_and_the_others_are_reported(team, pushengine):
     exports, (first, second) = team(2)
     done = pushengine("jobs", "delete", "nope", first, "nor-this", second, **exports)
     assert (done.code, done.out) == (3, f"job {first} is deleted\njob {second} is deleted\n")
@@ -53,33 +52,35 @@ def test_those_that_exist_are_deleted_and_the_others_told(team, pushengine):
     assert pushengine("jobs", "list", "--json", **exports).json == {"jobs": []}
 
 
-def test_with_json_the_failure_is_one_value_and_tells_what_was_deleted(team, pushengine):
+def test_with_json_the_error_is_one_object_with_the_deleted_jobs(team, pushengine):
     exports, (job_id,) = team(1)
     done = pushengine("jobs", "delete", job_id, "nope", "--json", **exports)
     assert done.code == 3
-    details = done.json
-    assert (details["status"], details["deleted"], details["error"]["type"]) == ("ERROR", [job_id], "NotFoundError")
-    assert "no job nope" in details["error"]["message"]
-    assert "jobs list" in details["error"]["hint"]
+    printed = done.json
+    assert (printed["status"], printed["deleted"], printed["error"]["type"]) == ("ERROR", [job_id], "NotFoundError")
+    assert "no job nope" in printed["error"]["message"]
+    assert "jobs list" in printed["error"]["hint"]
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param({"nth": 1, "action": "drop_after"}, id="the connection sends it again"),
-        pytest.param({"nth": [1, 2], "action": "drop_after"}, id="the command sends it again"),
-        pytest.param({"nth": 1, "action": "status", "code": 503, "after_commit": True}, id="a gateway gave up"),
+        pytest.param({"nth": 1, "action": "drop_after"}, id="the connection retries"),
+        pytest.param({"nth": [1, 2], "action": "drop_after"}, id="the command retries"),
+        pytest.param(
+            {"nth": 1, "action": "status", "code": 503, "after_commit": True}, id="a gateway returns an error"
+        ),
     ],
 )
-def test_a_deletion_whose_answer_was_lost_counts(team, pushengine, fault):
-    """The job is gone when it is deleted again, and it was this command that deleted it."""
+def test_a_deletion_whose_response_was_lost_counts_as_done(team, pushengine, fault):
+    """The job no longer exists when the deletion is retried, and it was this command that deleted it."""
     exports, (job_id,) = team(1, {"operation": "delete", **fault})
     done = pushengine("jobs", "delete", job_id, "--json", **exports)
     assert (done.code, done.json) == (0, {"deleted": [job_id]}), done.err
     assert pushengine("jobs", "list", "--json", **exports).json == {"jobs": []}
 
 
-def test_what_was_deleted_before_a_failure_is_told(team, pushengine):
+def test_jobs_deleted_before_a_failure_are_reported(team, pushengine):
     exports, (first, second) = team(2, {"operation": "delete", "nth": 2, "action": "status", "code": 403})
     done = pushengine("jobs", "delete", first, second, **exports)
     assert (done.code, done.out) == (4, f"job {first} is deleted\n")

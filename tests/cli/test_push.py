@@ -1,4 +1,4 @@
-"""`push`, `plan`, `check`, `quota`, `jobs`, `demo`: from words to the table and back to an exit code."""
+"""`push`, `plan`, `check`, `quota`, `jobs`, `demo`: from arguments to the rows in the table, the output and the exit code."""
 
 import contextlib
 import datetime as dt
@@ -38,7 +38,7 @@ def test_push_into_an_emulator_file_prints_the_receipt_and_nothing_else(pushengi
 @pytest.mark.parametrize(
     "words", ["{} --emulator --table ORDERS", "--emulator {} --table ORDERS", "{} --table ORDERS --emulator"]
 )
-def test_emulator_without_a_file_is_in_memory_wherever_it_stands(pushengine, orders, tmp_path, words):
+def test_emulator_without_a_file_is_in_memory_wherever_the_option_stands(pushengine, orders, tmp_path, words):
     done = pushengine("push", *words.format(orders.name).split())
     assert done.code == 0, done.err
     assert done.out.startswith("DONE  ORDERS  replace")
@@ -47,17 +47,17 @@ def test_emulator_without_a_file_is_in_memory_wherever_it_stands(pushengine, ord
     assert not list(tmp_path.glob("*.duckdb"))
 
 
-def test_embedded_emulator_leaves_the_ledger_of_the_user_alone(pushengine, orders, tmp_path):
+def test_a_push_into_the_embedded_emulator_does_not_use_the_ledger_of_the_user(pushengine, orders, tmp_path):
     assert pushengine("push", orders, "--table", "T", "--emulator", "--quiet").code == 0
     assert not (tmp_path / "state").exists()
 
 
-def test_quiet_says_nothing(pushengine, orders):
+def test_quiet_prints_nothing(pushengine, orders):
     done = pushengine("push", orders, "--table", "T", "--emulator", "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_modes_keys_and_column_types_arrive(pushengine, orders, tmp_path):
+def test_modes_keys_and_column_types_are_applied(pushengine, orders, tmp_path):
     common = ("--table", "ORDERS", "--emulator", "o.duckdb", "--json", "--column", "AMOUNT=STRING")
     assert pushengine("push", orders, *common).code == 0
     orders.write_text("ID,NAME,AMOUNT\n0002,neu,9\n0004,vier,4\n")
@@ -84,7 +84,7 @@ def test_modes_keys_and_column_types_arrive(pushengine, orders, tmp_path):
     ],
     ids=["missing-file", "no-url", "no-keys", "bad-type", "no-config", "no-credentials", "bad-mode", "object-store"],
 )
-def test_failure_is_an_exit_code_a_json_object_and_words(pushengine, orders, words, code, kind):
+def test_a_failure_has_an_exit_code_a_json_object_and_a_message(pushengine, orders, words, code, kind):
     done = pushengine("push", *words.split(), "--json")
     assert done.code == code, done.err
     assert done.json["status"] == "ERROR"
@@ -94,18 +94,18 @@ def test_failure_is_an_exit_code_a_json_object_and_words(pushengine, orders, wor
     assert done.err
 
 
-def test_column_types_are_looked_at_before_anything_is_opened(pushengine, orders):
+def test_column_types_are_checked_before_anything_is_opened(pushengine, orders):
     done = pushengine("push", orders, "--table", "T", "--column", "ID")
     assert (done.code, done.out) == (2, "")
     assert "--column ID: not NAME=TYPE" in done.err
 
 
-def test_no_team_leads_to_the_emulator(pushengine, orders):
+def test_a_push_without_a_team_suggests_the_emulator(pushengine, orders):
     assert "--emulator" in pushengine("push", orders, "--table", "T").err
     assert "--emulator" not in pushengine("jobs", "list").err
 
 
-def test_unreachable_team_is_temporary(pushengine, orders, tmp_path):
+def test_an_unreachable_team_is_a_temporary_failure(pushengine, orders, tmp_path):
     config = tmp_path / "c.toml"
     config.write_text("[engine]\nmax_attempts = 1\n")
     done = pushengine(
@@ -137,7 +137,7 @@ def test_log_level_adds_log_lines_to_the_progress(pushengine, orders, tmp_path):
     assert "chunk_read" not in done.err
 
 
-def test_reader_that_went_away_does_not_change_the_exit_code(start, orders):
+def test_a_closed_stdout_does_not_change_the_exit_code(start, orders):
     process = start("push", orders, "--table", "T", "--emulator")
     process.stdout.close()
     assert process.wait(timeout=30) == 0
@@ -149,7 +149,7 @@ def test_debug_shows_the_traceback(pushengine, orders):
     assert "Traceback" in pushengine("--debug", "push", "no.csv", "--table", "T", "--emulator").err
 
 
-def test_bug_is_one_line_with_exit_code_1(orders, monkeypatch, capsys):
+def test_a_bug_is_described_in_one_line_with_exit_code_1(orders, monkeypatch, capsys):
     from pushengine.cli import app, session
 
     def broken(**_):
@@ -177,7 +177,7 @@ def test_plan_shows_the_schema_and_sends_nothing(pushengine, orders, words, tmp_
     assert not (tmp_path / "state").exists()
 
 
-def test_demo_ends_with_the_table_and_the_receipt(pushengine):
+def test_demo_prints_the_table_and_the_receipt(pushengine):
     done = pushengine("demo", "--cases", "500", "--seed", "3")
     assert done.code == 0, done.err
     assert "P2P_ACTIVITIES now holds" in done.out
@@ -186,7 +186,7 @@ def test_demo_ends_with_the_table_and_the_receipt(pushengine):
     assert "Müller" not in done.out + done.err
 
 
-def test_demo_as_json_keeps_its_table_where_asked(pushengine, tmp_path):
+def test_demo_with_json_keeps_its_table_in_the_given_database(pushengine, tmp_path):
     done = pushengine("demo", "--cases", "300", "--database", "demo.duckdb", "--json")
     assert done.json["status"] == "DONE"
     with duckdb.connect(str(tmp_path / "demo.duckdb"), read_only=True) as connection:
@@ -194,7 +194,7 @@ def test_demo_as_json_keeps_its_table_where_asked(pushengine, tmp_path):
     assert rows == done.json["rows"] == done.json["demo"]["rows"]
 
 
-def test_quota_needs_no_credentials_and_starts_full(pushengine):
+def test_quota_needs_no_credentials_and_starts_with_all_submits_left(pushengine):
     done = pushengine("quota", "--url", "https://acme.eu-1.celonis.cloud", "--json")
     assert done.code == 0, done.err
     assert (done.json["team"], done.json["spent"], done.json["remaining"]) == ("acme.eu-1.celonis.cloud", 0, 250)
@@ -208,14 +208,14 @@ REFUSED = "the server refused a submit (429) and asked for 600 s"
 
 @pytest.fixture
 def ledger(environment):
-    """The ledger that the command uses."""
+    """Open the ledger that the command uses."""
     folder = Path(environment["PUSHENGINE_STATE_DIR"])
     folder.mkdir()
     with contextlib.closing(SqliteLedger(folder / "quota.sqlite3")) as ledger:
         yield ledger
 
 
-def test_quota_shows_a_block_and_why(pushengine, ledger):
+def test_quota_shows_a_block_and_its_reason(pushengine, ledger):
     ledger.block(TEAM, 600.0, time.time(), is_named=True, reason=REFUSED)
     done = pushengine("quota", *TEAM_URL, "--json")
     assert (done.json["remaining"], done.json["blocked_reason"]) == (0, REFUSED)
@@ -234,7 +234,7 @@ def test_quota_reset_clears_a_block_and_future_times_but_not_the_count(pushengin
     assert done.code == 0, done.err
     cleared, status = done.out.splitlines()[0], done.out.splitlines()[1]
     assert cleared.startswith(f"cleared for {TEAM}: a block for another ")
-    for words in (REFUSED, "ahead of this host's clock", "an hour that has not begun"):
+    for words in (REFUSED, "ahead of this host's clock", "an hour that has not started"):
         assert words in cleared
     assert "249 of 250 submits left this hour, 1 spent" in status
     again = pushengine("quota", "reset", *TEAM_URL)
@@ -242,7 +242,7 @@ def test_quota_reset_clears_a_block_and_future_times_but_not_the_count(pushengin
 
 
 @pytest.mark.parametrize("words", [("quota", "reset", *TEAM_URL, "--json"), ("quota", *TEAM_URL, "--json", "reset")])
-def test_quota_reset_as_json_is_the_status_afterwards(pushengine, ledger, words):
+def test_quota_reset_with_json_prints_the_status_afterwards(pushengine, ledger, words):
     ledger.block(TEAM, 600.0, time.time(), is_named=True, reason=REFUSED)
     done = pushengine(*words)
     assert done.code == 0, done.err
@@ -254,18 +254,18 @@ def test_help_of_quota_names_its_options_and_reset(pushengine):
     text = pushengine("quota", "--help").out
     for words in ("left of this hour's submits", "--url", "--config", "--json", "reset"):
         assert words in text
-    assert "never clears the count" in pushengine("quota", "reset", "--help").out
+    assert "Never clears this hour's count" in " ".join(pushengine("quota", "reset", "--help").out.split())
     assert pushengine("quota", "resett").code == 2
 
 
-def test_quota_without_a_writable_state_folder_is_configuration(pushengine, tmp_path):
+def test_quota_without_a_writable_state_folder_is_a_configuration_error(pushengine, tmp_path):
     (tmp_path / "file").write_text("")
     done = pushengine("quota", "--url", "https://acme.eu-1.celonis.cloud", PUSHENGINE_STATE_DIR=str(tmp_path / "file"))
     assert done.code == 2
     assert "state folder" in done.err
 
 
-def test_standard_input_is_pushed_with_its_format(tmp_path):
+def test_standard_input_is_pushed_with_the_given_format(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pushengine", "push", "-", "--format", "csv", "--table", "T", "--emulator", "--json"],
         input=b"ID,NAME\n007,a\n008,b\n",

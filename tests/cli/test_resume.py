@@ -1,4 +1,4 @@
-"""Pushes that were killed: `resume` finishes them, `show` tells what happened, `history` lists them, `journal` saves what it can."""
+"""Pushes that were killed: `resume` finishes them, `show` describes what happened, `history` lists them, `journal` saves what it can."""
 
 import contextlib
 import json
@@ -17,13 +17,16 @@ from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.store import JournalFile
 from pushengine.state.lock import PushLock
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]  # many processes, on machines that do other work too
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.timeout(120),
+]  # these tests start many processes, on machines that also do other work
 
 ROWS = 80_000
 
 
 class Team:
-    """An emulator on a thread of its own, and the settings that reach it."""
+    """An emulator that runs on a separate thread."""
 
     def __init__(self):
         import asyncio
@@ -60,7 +63,7 @@ class Team:
 
 @pytest.fixture
 def team(environment, tmp_path):
-    """A running team; the environment and the config file lead there."""
+    """Run a team; the environment and the config file point to it."""
     (tmp_path / "small.toml").write_text(
         "[engine]\nchunk_bytes = 65536\nmax_uploads = 2\nquarantine_seconds = 0.5\nsettle_seconds = 0.1\n"
         "max_attempts = 2\nretry_max_wait_seconds = 0.01\n"
@@ -83,12 +86,12 @@ def big(tmp_path):
 
 
 def wait_for(process, words, count=1):
-    """Read the log of a process until it has said something so many times."""
+    """Read the log of a process until `count` lines have contained the text."""
     for line in process.stderr:
         count -= words in line
         if not count:
             return
-    raise AssertionError(f"it never said {words}")
+    raise AssertionError(f"the log ended too early: {words}")
 
 
 def kill(process):
@@ -99,9 +102,10 @@ def kill(process):
 
 @pytest.fixture
 def killed_twice(team, start, big):
-    """A push that was killed while uploads were under way, resumed, and killed again; one upload lost, one only unanswered.
+    """Kill a push while uploads are in flight, resume it, and kill it again. Return its arguments.
 
-    The lost one is sent again, after its wait of at most 0.01 s, long before the uploads begin that never end.
+    One upload is lost; another arrives, and only its response is lost. The retry of the lost upload starts after a wait of at most
+    0.01 s, long before the uploads that never end.
     """
     slow = Delay(30, when="before")
     push = ("push", big, "--table", "T", "--log-format", "json")
@@ -120,14 +124,14 @@ def killed_twice(team, start, big):
 
 
 def story_of(pushengine):
-    """`show` of the only push, without what differs from run to run."""
+    """Return the only push, as `history` lists it, and what `show` prints about it."""
     [push] = pushengine("history", "--json").json["pushes"]
     shown = pushengine("show", push["push_id"])
     assert shown.code == 0, shown.err
     return push, shown.out
 
 
-def test_push_killed_twice_is_resumed_and_its_story_told(killed_twice, pushengine, team):
+def test_a_push_killed_twice_is_resumed_and_described(killed_twice, pushengine, team):
     push, story = story_of(pushengine)
     assert (push["state"], push["sessions"]) == ("open", 2)
     assert f"To continue it: pushengine resume {push['push_id']}" in story
@@ -135,34 +139,31 @@ def test_push_killed_twice_is_resumed_and_its_story_told(killed_twice, pushengin
     assert done.code == 0, done.err
     assert (done.json["status"], done.json["rows"], done.json["resumed"]) == ("DONE", ROWS, True)
     assert done.json["push_id"] == push["push_id"]
-    assert f"going on with push {push['push_id']}: " in done.err
+    assert f"resuming push {push['push_id']}: " in done.err
     assert team.rows() == [(ROWS, ROWS)]
     push, story = story_of(pushengine)
     assert (push["state"], push["rows"], push["sessions"]) == ("done", ROWS, 3)
-    ids = re.findall(r"session (\d): process (\d+) (began|went on)", story)
-    assert [(number, how) for number, _, how in ids] == [("1", "began"), ("2", "went on"), ("3", "went on")]
-    assert (
-        len(re.findall(r"killed: process \d+ ended without recording why with chunk.* whether that had arrived", story))
-        == 2
-    )
-    for sentence in (
-        r"without an answer, so unknown: the connection was lost before the answer",
-        r"settled by checksum from the job's chunk list: found chunk",
-        r"missed chunks? \d{6}.*, to be sent again",
+    ids = re.findall(r"session (\d): process (\d+) (started|resumed)", story)
+    assert [(number, how) for number, _, how in ids] == [("1", "started"), ("2", "resumed"), ("3", "resumed")]
+    assert len(re.findall(r"killed: process \d+ .*with chunk.* whether that had arrived", story)) == 2
+    for pattern in (
+        r"with unknown outcome: the connection was lost before the response",
+        r"reconciled by checksum from the job's chunk list: found chunk",
+        r"did not find chunks? \d{6}.*, to be sent again",
         r"chunks 0000.* acknowledged, [\d,]+ rows, [\d.]+ kB.*; sent again: ",
-        r"went on with job \S+: \d+ chunks, [\d,]+ rows, already acknowledged",
-        r"sealed: the job holds 26 chunks, exactly what was sent, by checksum; looked .* could not arrive late any more",
+        r"resumed with job \S+: \d+ chunks, [\d,]+ rows, already acknowledged",
+        r"sealed: the job holds 26 chunks, exactly what was sent, by checksum; listed .* could no longer arrive late",
         r"submitted: the platform accepted the job",
         r"the job ended with DONE",
         r"done: 80,000 rows in 26 chunks",
     ):
-        assert re.search(sentence, story), sentence
+        assert re.search(pattern, story), pattern
 
 
-def test_same_command_goes_on_by_itself_and_resume_all_finds_nothing_then(killed_twice, pushengine, team):
+def test_the_same_command_resumes_the_push_and_leaves_nothing_to_resume(killed_twice, pushengine, team):
     done = pushengine(*killed_twice, "--log-format", "console")
     assert done.code == 0, done.err
-    assert re.search(r"going on with push \S+: \d+ of its chunks, [\d,]+ rows, are already acknowledged", done.err)
+    assert re.search(r"resuming push \S+: \d+ of its chunks, [\d,]+ rows, are already acknowledged", done.err)
     assert re.search(r"^  resumed   push \S+: \d+ of 26 chunks, ", done.out, re.MULTILINE)
     assert team.rows() == [(ROWS, ROWS)]
     nothing = pushengine("resume")
@@ -170,11 +171,11 @@ def test_same_command_goes_on_by_itself_and_resume_all_finds_nothing_then(killed
     assert pushengine("resume", "--json").json == []
     assert pushengine("resume", "--quiet").out == ""
     [push] = pushengine("history", "--json").json["pushes"]
-    over = pushengine("resume", push["push_id"], "--json")
-    assert (over.code, over.json["error"]["type"]) == (2, "ConfigError")
+    again = pushengine("resume", push["push_id"], "--json")
+    assert (again.code, again.json["error"]["type"]) == (2, "ConfigError")
 
 
-def test_push_that_another_process_holds_is_named_and_the_others_go_on(team, start, pushengine, orders):
+def test_resume_reports_a_push_that_another_process_holds_and_finishes_the_others(team, start, pushengine, orders):
     team.fail(Fault("upsert", Delay(30, when="before")))
     for table in ("T", "ORDERS"):
         process = start("push", orders, "--table", table, "--log-format", "json")
@@ -195,12 +196,12 @@ def test_push_that_another_process_holds_is_named_and_the_others_go_on(team, sta
     assert done.code == one.code == 75
     assert f"held by pid {os.getpid()}" in done.err
     assert f"held by pid {os.getpid()}" in one.err
-    assert [(details["table"], details["status"]) for details in done.json] == [("T", "ERROR"), ("ORDERS", "DONE")]
+    assert [(push["table"], push["status"]) for push in done.json] == [("T", "ERROR"), ("ORDERS", "DONE")]
     assert done.json[0]["error"]["type"] == "JournalLockedError"
     assert team.rows("ORDERS") == [(3, 3)]
 
 
-def test_history_and_show_need_no_account_and_no_journal(pushengine):
+def test_history_and_show_need_neither_credentials_nor_a_journal(pushengine):
     assert pushengine("history").out == "no pushes yet\n"
     assert pushengine("history", "--json").json == {"pushes": []}
     shown = pushengine("show", "2026")
@@ -211,7 +212,7 @@ def test_history_and_show_need_no_account_and_no_journal(pushengine):
 
 @pytest.fixture
 def journal(tmp_path):
-    """A journal with many facts, over many pages."""
+    """Create a journal with many facts on many pages."""
     (tmp_path / "state").mkdir()
     path = tmp_path / "state" / "journal.sqlite3"
     file = JournalFile(path)
@@ -225,7 +226,7 @@ def journal(tmp_path):
     return path
 
 
-def test_sound_journal_is_checked_and_exported(pushengine, journal, tmp_path):
+def test_an_undamaged_journal_is_checked_and_exported(pushengine, journal, tmp_path):
     check = pushengine("journal", "check")
     assert check.code == 0, check.out
     assert check.out.startswith("ok  journal\n")
@@ -246,11 +247,11 @@ def test_sound_journal_is_checked_and_exported(pushengine, journal, tmp_path):
     assert pushengine("journal", "export", "--output", "facts.jsonl").code == 2
     ambiguous = pushengine("show", "2026")
     assert ambiguous.code == 2
-    assert "3 pushes begin with '2026'" in ambiguous.err
+    assert "3 pushes start with '2026'" in ambiguous.err
 
 
 def pages_of(path):
-    """Page numbers of the leaves of the table of facts, in their order."""
+    """Return the page size, and the page numbers of the leaves of the table of facts, in order."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (size,) = db.execute("PRAGMA page_size").fetchone()
@@ -263,7 +264,9 @@ def pages_of(path):
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
-def test_damaged_journal_stops_pushes_is_kept_and_gives_what_it_can(pushengine, journal, orders, place):
+def test_a_damaged_journal_stops_pushes_is_left_unchanged_and_exports_what_can_be_read(
+    pushengine, journal, orders, place
+):
     size, pages = pages_of(journal)
     page = {"first": pages[0], "middle": pages[len(pages) // 2], "last": pages[-1]}[place]
     with journal.open("r+b") as file:
@@ -290,7 +293,7 @@ def test_damaged_journal_stops_pushes_is_kept_and_gives_what_it_can(pushengine, 
 
 
 @pytest.mark.parametrize("damage", ["header", "truncated", "garbage"])
-def test_journal_beyond_reading_is_said_to_be_so(pushengine, journal, damage):
+def test_a_journal_that_cannot_be_read_is_reported_and_left_unchanged(pushengine, journal, damage):
     pages_of(journal)
     raw = journal.read_bytes()
     journal.write_bytes(
@@ -308,7 +311,7 @@ def test_journal_beyond_reading_is_said_to_be_so(pushengine, journal, damage):
     assert journal.read_bytes() == before
 
 
-def test_newer_journal_is_left_to_the_newer_version(pushengine, journal):
+def test_a_journal_of_a_newer_version_is_rejected(pushengine, journal):
     with contextlib.closing(sqlite3.connect(journal)) as db:
         db.execute("PRAGMA user_version = 99")
     assert pushengine("history").code == 2
@@ -317,7 +320,7 @@ def test_newer_journal_is_left_to_the_newer_version(pushengine, journal):
     assert "99" in check.out
 
 
-def test_emulator_takes_a_fault_plan(start, pushengine, orders, tmp_path):
+def test_the_emulator_applies_a_fault_plan(start, pushengine, orders, tmp_path):
     (tmp_path / "plan.json").write_text('{"faults": [{"operation": "upsert", "nth": 1, "action": "drop_after"}]}')
     process = start("emulator", "--faults", "plan.json")
     exports = {}
@@ -338,7 +341,7 @@ def test_emulator_takes_a_fault_plan(start, pushengine, orders, tmp_path):
         ('{"faults": [{"operation": "nope", "action": "empty"}]}', "faults[0].operation: must be one of create"),
     ],
 )
-def test_bad_fault_plan_is_said_in_words(pushengine, tmp_path, text, words):
+def test_an_invalid_fault_plan_is_rejected_with_a_reason(pushengine, tmp_path, text, words):
     if text is not None:
         (tmp_path / "plan.json").write_text(text)
     done = pushengine("emulator", "--faults", "plan.json")

@@ -1,4 +1,4 @@
-"""Long-running commands under real signals, and the emulator as a server."""
+"""Long-running commands that receive real signals, and the emulator as a server."""
 
 import re
 import signal
@@ -10,9 +10,9 @@ ROW = b"0000104711,123.45,some text that repeats\n"
 
 @pytest.fixture
 def slow_push(start, tmp_path):
-    """A push that takes many seconds: a large file in tiny chunks, one at a time. Returns once its job is created.
+    """Start a push that takes many seconds: a large file in tiny chunks, one at a time. Return when its job is created.
 
-    The embedded emulator and its state folder end with the process: there is nothing that could be resumed.
+    The embedded emulator and its state folder end with the process, so that nothing can be resumed.
     """
     (tmp_path / "big.csv").write_bytes(b"ID,AMOUNT,TEXT\n" + ROW * 3_000_000)
     (tmp_path / "slow.toml").write_text("[engine]\nchunk_bytes = 65536\nmax_uploads = 1\nencoder_threads = 1\n")
@@ -22,7 +22,7 @@ def slow_push(start, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_finishes_what_is_in_flight_and_leaves_nothing_behind(slow_push, number):
+def test_the_first_signal_finishes_requests_in_flight_and_leaves_nothing_to_resume(slow_push, number):
     import json
 
     slow_push.send_signal(number)
@@ -37,7 +37,7 @@ def test_first_signal_finishes_what_is_in_flight_and_leaves_nothing_behind(slow_
     assert "Traceback" not in err
 
 
-def test_second_signal_aborts(slow_push):
+def test_the_second_signal_aborts(slow_push):
     import json
 
     slow_push.send_signal(signal.SIGINT)
@@ -50,8 +50,8 @@ def test_second_signal_aborts(slow_push):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_push_of_files_says_how_it_goes_on(emulator, start, pushengine, tmp_path, number):
-    """Its job is kept, and what it holds is not sent again."""
+def test_an_interrupted_push_of_files_says_how_to_resume_it(emulator, start, pushengine, tmp_path, number):
+    """Its job is kept, and the chunks in the job are not sent again."""
     _, _, exports = emulator()
     (tmp_path / "big.csv").write_bytes(b"ID,AMOUNT,TEXT\n" + ROW * 1_000_000)
     (tmp_path / "slow.toml").write_text("[engine]\nchunk_bytes = 262144\nmax_uploads = 1\nencoder_threads = 1\n")
@@ -78,13 +78,13 @@ def test_interrupted_push_of_files_says_how_it_goes_on(emulator, start, pushengi
     done = pushengine("resume", "--config", "slow.toml", **exports)
     assert done.code == 0, done.err
     assert re.search(
-        r"^  resumed   push \S+: \d+ of \d+ chunks, [\d,]+ rows, were there already$", done.out, re.MULTILINE
+        r"^  resumed   push \S+: \d+ of \d+ chunks, [\d,]+ rows, had already been sent$", done.out, re.MULTILINE
     )
     assert "1,000,000 in " in done.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_emulator_tells_its_address_at_once_and_ends_cleanly(emulator, number):
+def test_the_emulator_prints_its_address_first_and_ends_cleanly_on_a_signal(emulator, number):
     process, first, exports = emulator()
     assert re.search(r"http://127\.0\.0\.1:\d+", first)[0] == exports["PUSHENGINE_URL"]
     process.send_signal(number)
@@ -92,7 +92,7 @@ def test_emulator_tells_its_address_at_once_and_ends_cleanly(emulator, number):
     assert (process.returncode, err) == (0, "")
 
 
-def test_lines_of_the_emulator_are_all_that_a_push_needs(emulator, pushengine, orders):
+def test_the_environment_that_the_emulator_prints_is_all_that_a_push_needs(emulator, pushengine, orders):
     _, _, exports = emulator()
     done = pushengine("push", orders, "--table", "T", "--json", **exports)
     assert (done.code, done.json["status"]) == (0, "DONE"), done.err
@@ -113,7 +113,7 @@ def test_lines_of_the_emulator_are_all_that_a_push_needs(emulator, pushengine, o
     assert missing.json["error"]["type"] == "NotFoundError"
 
 
-def test_strict_emulator_accepts_only_what_its_environment_holds(emulator, pushengine, orders):
+def test_a_strict_emulator_accepts_only_the_credentials_in_its_environment(emulator, pushengine, orders):
     _, _, exports = emulator("--strict-auth", PUSHENGINE_API_KEY="the-right-key")
     assert "PUSHENGINE_API_KEY" not in exports
     assert pushengine("push", orders, "--table", "T", "--json", **exports, PUSHENGINE_API_KEY="the-right-key").code == 0
@@ -126,13 +126,13 @@ def test_strict_emulator_accepts_only_what_its_environment_holds(emulator, pushe
     assert check.json["is_ok"] is False
 
 
-def test_strict_emulator_without_credentials_is_configuration(pushengine):
+def test_a_strict_emulator_without_credentials_is_a_configuration_error(pushengine):
     done = pushengine("emulator", "--strict-auth")
     assert done.code == 2
     assert "no credentials" in done.err
 
 
-def test_port_in_use_is_said_in_words(emulator, pushengine):
+def test_a_port_in_use_is_reported(emulator, pushengine):
     _, _, exports = emulator()
     done = pushengine("emulator", "--port", exports["PUSHENGINE_URL"].rpartition(":")[2])
     assert done.code == 2
@@ -142,8 +142,8 @@ def test_port_in_use_is_said_in_words(emulator, pushengine):
 @pytest.mark.parametrize(
     "words", ["push orders.csv --table T --emulator not.duckdb --json", "demo --database not.duckdb --json"]
 )
-def test_database_that_is_none_is_said_in_words(pushengine, orders, tmp_path, words):
-    (tmp_path / "not.duckdb").write_text("this is no database at all" * 1000)
+def test_a_file_that_is_not_a_database_is_reported(pushengine, orders, tmp_path, words):
+    (tmp_path / "not.duckdb").write_text("this is not a database" * 1000)
     done = pushengine(*words.split())
     assert done.code == 2, done.err
     assert "cannot use not.duckdb" in done.json["error"]["message"]

@@ -1,4 +1,4 @@
-"""Starting is light: nothing heavy is imported before a command needs it."""
+"""Startup is fast: no heavy module is imported before a command needs it."""
 
 import subprocess
 import sys
@@ -15,13 +15,13 @@ HEAVY = ("pyarrow", "aiohttp", "duckdb", "pydantic", "rich", "structlog", "sqlit
         ("from pushengine.__main__ import main; import sys; sys.argv = ['pushengine', '--help']; main()", ("ssl",)),
         (
             "from pushengine.__main__ import main; import sys; sys.argv = ['pushengine', 'push', '--help']; main()",
-            ("ssl", "pydantic"),  # typer's own import, for options with choices
+            ("ssl", "pydantic"),  # typer itself imports it for options with choices
         ),
         ("from pushengine.__main__ import main; import sys; sys.argv = ['pushengine', '--version']; main()", ("ssl",)),
     ],
     ids=["import", "help", "push-help", "version"],
 )
-def test_nothing_heavy_is_imported(code, allowed):
+def test_no_heavy_module_is_imported(code, allowed):
     probe = (
         f"{code}\nimport sys; print([m for m in {HEAVY} if m in sys.modules and m not in {allowed}], file=sys.stderr)"
     )
@@ -67,13 +67,13 @@ def test_version(pushengine):
 @pytest.mark.parametrize(
     "arguments", [("load",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
 )
-def test_usage_mistake_is_2_and_says_so_on_stderr(pushengine, arguments):
+def test_a_usage_error_has_exit_code_2_and_a_message_on_stderr(pushengine, arguments):
     done = pushengine(*arguments)
     assert (done.code, done.out) == (2, "")
     assert "Error" in done.err
 
 
-def test_a_push_without_a_team_is_told_what_to_do_without_one(pushengine, orders):
+def test_the_hint_for_a_push_without_a_team_suggests_the_embedded_emulator(pushengine, orders):
     done = pushengine("push", orders, "--table", "T")
     assert done.code == 2
     assert "set PUSHENGINE_URL" in done.err

@@ -1,4 +1,4 @@
-"""The generated log is what it promises to be, and the demo checks what arrived."""
+"""The generated event log has the promised properties, and the demo checks which rows arrived."""
 
 import collections
 import datetime as dt
@@ -16,12 +16,12 @@ def log():
     return demo.generate(2000, seed=7)
 
 
-def test_same_seed_same_log_and_another_seed_another():
+def test_the_seed_determines_the_log():
     assert demo.generate(50, seed=3).equals(demo.generate(50, seed=3))
     assert not demo.generate(50, seed=3).equals(demo.generate(50, seed=4))
 
 
-def test_every_case_is_there_and_begins_and_ends_as_it_should(log):
+def test_every_case_exists_has_its_creation_and_ends_with_a_final_activity(log):
     cases = collections.defaultdict(list)
     for case, activity in zip(log["CASE_ID"].to_pylist(), log["ACTIVITY"].to_pylist(), strict=True):
         cases[case].append(activity)
@@ -31,7 +31,7 @@ def test_every_case_is_there_and_begins_and_ends_as_it_should(log):
     assert len({tuple(path) for path in cases.values()}) >= 8
 
 
-def test_events_follow_one_another_within_working_hours(log):
+def test_events_of_a_case_are_in_order_and_within_working_hours(log):
     times, cases = log["EVENTTIME"].to_pylist(), log["CASE_ID"].to_pylist()
     assert all(time.weekday() < 5 and 8 <= time.hour < 17 for time in times)
     assert all(a < b for a, b, x, y in zip(times, times[1:], cases, cases[1:], strict=False) if x == y)
@@ -39,12 +39,12 @@ def test_events_follow_one_another_within_working_hours(log):
 
 
 @pytest.mark.parametrize(("column", "width"), [("VENDOR_ID", 10), ("DOCUMENT_ID", 10), ("CASE_ID", 18)])
-def test_ids_have_leading_zeros_and_one_width(log, column, width):
+def test_ids_have_leading_zeros_and_a_fixed_width(log, column, width):
     ids = set(log[column].drop_null().to_pylist())
     assert all(value.startswith("0") and value.isdigit() and len(value) == width for value in ids)
 
 
-def test_log_has_what_makes_extracts_hard(log):
+def test_log_contains_the_values_that_make_extracts_difficult(log):
     assert any("ü" in name for name in log["USER_NAME"].drop_null().to_pylist())
     assert any("," in name for name in log["VENDOR_NAME"].to_pylist())
     assert any('"' in name for name in log["VENDOR_NAME"].to_pylist())
@@ -71,10 +71,10 @@ async def test_demo_pushes_and_finds_every_row(tmp_path):
     assert sink.events
 
 
-async def test_demo_that_lost_a_row_is_an_error(monkeypatch):
-    async def look(_emulator):
+async def test_demo_fails_if_rows_are_missing_from_the_table(monkeypatch):
+    async def query_table(_emulator):
         return collections.Counter({"Clear Invoice": 1}), 1, "0"
 
-    monkeypatch.setattr(demo, "_query_table", look)
+    monkeypatch.setattr(demo, "_query_table", query_table)
     with pytest.raises(PushEngineError, match="the table holds 1 rows"):
         await demo.run(cases=20)

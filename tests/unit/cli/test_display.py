@@ -1,4 +1,4 @@
-"""What people see, made from events alone."""
+"""The output for people, derived only from events."""
 
 import dataclasses
 import datetime as dt
@@ -35,7 +35,7 @@ QUOTA = QuotaStatus("acme", "2026-01-01T13:00:00Z", 3, 250, "2026-01-01T14:00:00
 
 
 class Clock:
-    """Time that the test moves."""
+    """A clock that the test advances."""
 
     def __init__(self):
         self.time = 100.0
@@ -48,7 +48,7 @@ class Clock:
 
 
 def push_events(chunks=2):
-    """A whole push."""
+    """Yield the events of a whole push."""
     p = {"push_id": "p1"}
     yield events.PushStarted(**p, table="VBAK", mode="replace", source="vbak.csv", source_bytes=1000, columns=4)
     yield events.JobCreated(**p, job_id="j1")
@@ -78,16 +78,16 @@ def push_events(chunks=2):
         (5e15, "5,000.00 TB"),
     ],
 )
-def test_bytes_have_three_digits(size, text):
+def test_sizes_have_three_significant_digits(size, text):
     assert display.format_bytes(size) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1.23, "1.2 s"), (45.4, "45 s"), (125, "2:05 min"), (3725, "1:02:05 h")])
-def test_times_read_like_a_clock(seconds, text):
+def test_durations_are_formatted_like_a_clock(seconds, text):
     assert display.format_seconds(seconds) == text
 
 
-def test_progress_adds_up_and_knows_its_rate():
+def test_progress_sums_the_events_and_computes_the_rate():
     progress, now = display.Progress(), 0.0
     for event in push_events():
         now += 1
@@ -98,7 +98,7 @@ def test_progress_adds_up_and_knows_its_rate():
     assert progress.phase == "job DONE"
 
 
-def test_restart_counts_from_zero_again():
+def test_a_restart_resets_the_progress_to_zero():
     progress = display.Progress()
     for event in list(push_events())[:8]:
         progress.apply(event, 1.0)
@@ -109,13 +109,13 @@ def test_restart_counts_from_zero_again():
     assert progress.restarts == 1
 
 
-def test_fraction_is_unknown_where_the_source_cannot_tell():
+def test_the_fraction_is_unknown_if_the_source_has_no_size_or_position():
     assert display.Progress(source_bytes=None, source_bytes_read=5).fraction_read is None
     assert display.Progress(source_bytes=10, source_bytes_read=None).fraction_read is None
     assert display.Progress(source_bytes=10, source_bytes_read=20).fraction_read == 1.0
 
 
-def test_plain_lines_tell_the_important_events_in_order():
+def test_plain_display_writes_the_important_events_in_order():
     stream = io.StringIO()
     with display.PlainDisplay(stream, clock=Clock()) as plain:
         for event in push_events():
@@ -129,7 +129,7 @@ def test_plain_lines_tell_the_important_events_in_order():
     ]
 
 
-def test_plain_progress_comes_about_every_five_seconds():
+def test_plain_display_writes_progress_about_every_five_seconds():
     stream, clock = io.StringIO(), Clock()
     plain = display.PlainDisplay(stream, clock=clock)
     for event in list(push_events(chunks=100))[:-6]:
@@ -138,7 +138,7 @@ def test_plain_progress_comes_about_every_five_seconds():
     assert 6 <= len([line for line in stream.getvalue().splitlines() if " sent" in line]) <= 9
 
 
-def test_warnings_of_the_engine_are_shown():
+def test_plain_display_shows_the_warnings_of_the_engine():
     stream = io.StringIO()
     plain = display.PlainDisplay(stream, clock=Clock())
     plain.emit(
@@ -148,14 +148,14 @@ def test_warnings_of_the_engine_are_shown():
     plain.emit(events.JobDeleted(push_id="p", job_id="j", error=None))
     plain.emit(events.JobDeleted(push_id="p", job_id="j", error="403"))
     assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
-        "upload of 000001: attempt 1 failed, next in 0.8 s: reset",
+        "upload of 000001: attempt 1 failed, retrying in 0.8 s: reset",
         "restarting in a fresh job: a longer text",
         "unsubmitted job deleted",
         "job j could not be deleted: 403",
     ]
 
 
-def test_resumed_push_tells_what_is_there_and_what_it_waits_for():
+def test_plain_display_of_a_resumed_push_shows_what_is_acknowledged_and_why_it_waits():
     stream = io.StringIO()
     with display.PlainDisplay(stream, clock=Clock()) as plain:
         old, p = {"push_id": "p0"}, {"push_id": "p1"}
@@ -170,24 +170,24 @@ def test_resumed_push_tells_what_is_there_and_what_it_waits_for():
         )
     assert stream.getvalue().splitlines() == [
         "pushengine: the unfinished push p0 cannot be resumed, a new one replaces it: the source has changed since",
-        "pushengine: going on with push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
+        "pushengine: resuming push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
         "T: replace from a.csv, 1 column",
         "T: chunk 000041, whose upload was not acknowledged, has arrived (by checksum)",
-        "T: chunk 000042, whose upload was not acknowledged, has not arrived, it is sent again (by checksum)",
-        "T: 0 rows read, 0 chunks sent after 41 before; chunk list verified by checksum",
+        "T: chunk 000042, whose upload was not acknowledged, has not arrived, sending it again (by checksum)",
+        "T: 0 rows read, 0 chunks sent (and 41 before this session); chunk list verified by checksum",
         "T: waiting until 14:00:00Z so that a lost upload cannot arrive late (1:00 min)",
     ]
 
 
-def test_a_wait_in_line_and_a_corrected_ledger_are_told_in_plain_words():
+def test_a_wait_for_earlier_submits_and_a_corrected_ledger_are_shown():
     stream, file, p = io.StringIO(), io.StringIO(), {"push_id": "p1", "job_id": "j1"}
-    details = [
+    emitted = [
         events.QuotaWaited(**p, until="2026-01-01T14:00:00Z", wait_seconds=27.4, reason="turn"),
         events.QuotaLedgerCorrected(**p, message="the quota ledger was written by a clock that was ahead"),
     ]
     console = Console(file=file, force_terminal=True, width=150, color_system=None)
     with display.PlainDisplay(stream, clock=Clock()) as plain, display.LiveDisplay(console) as live:
-        for event in details:
+        for event in emitted:
             plain.emit(event)
             live.emit(event)
     assert stream.getvalue().splitlines() == [
@@ -197,7 +197,7 @@ def test_a_wait_in_line_and_a_corrected_ledger_are_told_in_plain_words():
     assert "the quota ledger was written by a clock that was ahead" in file.getvalue()
 
 
-def test_live_display_puts_what_a_resumed_push_tells_above():
+def test_live_display_prints_the_lines_of_a_resumed_push_above_the_progress():
     file = io.StringIO()
     with display.LiveDisplay(Console(file=file, force_terminal=True, width=150, color_system=None)) as live:
         live.emit(events.PushResumed(push_id="p1", job_id=None, chunks_acknowledged=0, rows_acknowledged=0))
@@ -211,21 +211,21 @@ def test_live_display_puts_what_a_resumed_push_tells_above():
         assert words in file.getvalue()
 
 
-def test_receipt_of_a_resumed_push_counts_what_was_there():
+def test_receipt_of_a_resumed_push_counts_what_had_already_been_sent():
     resumed = events.PushResumed(push_id="p1", job_id="j1", chunks_acknowledged=2, rows_acknowledged=1_000_000)
     receipt = dataclasses.replace(RECEIPT, resumed=True)
     line = describe.describe_receipt(receipt, None, resumed)[4]
-    assert line == "  resumed   push p1: 2 of 3 chunks, 1,000,000 rows, were there already"
+    assert line == "  resumed   push p1: 2 of 3 chunks, 1,000,000 rows, had already been sent"
     assert "which an earlier process started" in describe.describe_receipt(receipt)[4]
 
 
-def test_reader_that_went_away_does_not_harm_the_push():
+def test_a_closed_stream_does_not_end_the_push():
     stream = io.StringIO()
     stream.close()
     display.PlainDisplay(stream).note("x")
 
 
-def test_live_display_shows_how_far_it_is():
+def test_live_display_shows_the_current_progress():
     clock = Clock()
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     live = display.LiveDisplay(console, clock=clock)
@@ -246,7 +246,7 @@ def test_live_display_shows_how_far_it_is():
             assert "waiting for quota until 14:00:00Z" in captured.get()
 
 
-def test_live_display_starts_stops_and_puts_warnings_above():
+def test_live_display_starts_and_stops_and_prints_warnings_above_the_progress():
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=60, color_system=None)
     with display.LiveDisplay(console) as live:
@@ -266,7 +266,7 @@ def test_quiet_display_is_silent(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_receipt_says_what_a_person_wants_to_know():
+def test_receipt_shows_rows_bytes_verification_job_and_quota():
     assert describe.describe_receipt(RECEIPT, QUOTA) == [
         "DONE  VBAK  replace, 10 s",
         "  rows      1,234,567 in 3 chunks, 123,457 rows/s",
@@ -277,7 +277,7 @@ def test_receipt_says_what_a_person_wants_to_know():
     ]
 
 
-def test_receipt_tells_repairs_and_job_logs_only_where_there_are_some():
+def test_receipt_shows_repairs_and_job_logs_if_there_are_any():
     receipt = dataclasses.replace(
         RECEIPT, retries=1, restarts=2, verified="count", job_logs=("one", "two"), quota_used=None
     )
@@ -286,7 +286,7 @@ def test_receipt_tells_repairs_and_job_logs_only_where_there_are_some():
     assert lines[5:] == ["  repaired  1 retry, 2 restarts", "  job log   one", "            two"]
 
 
-def test_plan_shows_columns_with_their_lengths():
+def test_plan_shows_its_columns_with_their_lengths():
     plan = Plan(
         table="T",
         mode="upsert",
@@ -318,7 +318,7 @@ def test_plan_shows_columns_with_their_lengths():
     assert "5 rows sampled" in text
 
 
-def test_quota_says_what_is_left_and_when_it_resets():
+def test_quota_shows_what_is_left_when_it_resets_and_what_blocks_it():
     lines = describe.describe_quota(QUOTA)
     assert lines[0] == "acme: 247 of 250 submits left this hour, 3 spent, resets 14:00:00Z"
     blocked = dataclasses.replace(
@@ -334,20 +334,20 @@ def test_quota_says_what_is_left_and_when_it_resets():
     assert describe.describe_quota(tomorrow)[1].startswith("  no submits until 2026-01-02 11:30:00Z: ")
 
 
-def test_checks_show_the_remedy_under_what_failed():
+def test_the_remedy_of_a_failed_check_is_on_the_line_below_it():
     results = [
-        CheckResult("URL", is_ok=True, detail="answers"),
+        CheckResult("URL", is_ok=True, detail="responds"),
         CheckResult("credentials", is_ok=False, detail="401", remedy="make a new key"),
-        CheckResult("pool", is_ok=None, detail="not checked", remedy="not shown? it is: it may still apply"),
+        CheckResult("pool", is_ok=None, detail="not checked", remedy="also shown, since it may still apply"),
     ]
     lines = describe.describe_checks(results)
-    assert lines[0] == "ok      URL          answers"
+    assert lines[0] == "ok      URL          responds"
     assert lines[1] == "FAILED  credentials  401"
     assert lines[2].strip() == "-> make a new key"
     assert lines[3].startswith("skipped pool")
 
 
-def test_jobs_are_a_table_and_one_job_shows_chunks_and_logs():
+def test_jobs_are_shown_as_a_table_and_one_job_with_its_chunks_and_logs():
     job = Job(JobId("j1"), JobStatus.ERROR, "T", "REPLACE", ("boom",), dt.datetime(2026, 1, 1, 13, tzinfo=dt.UTC))
     assert describe.describe_jobs([]) == ["no push jobs in this pool"]
     assert describe.describe_jobs([job, Job(JobId("j2"), JobStatus.NEW)]) == [
@@ -366,7 +366,7 @@ def test_jobs_are_a_table_and_one_job_shows_chunks_and_logs():
     ]
 
 
-def test_printed_lines_keep_their_text_and_are_never_wrapped():
+def test_printed_lines_are_neither_changed_nor_wrapped():
     stream = io.StringIO()
     lines = [*describe.describe_receipt(RECEIPT, QUOTA), "error: [red]not markup[/red] :smile: " + "x" * 300]
     display.print_lines(lines, stream)

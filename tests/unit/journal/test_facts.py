@@ -1,4 +1,4 @@
-"""Facts on disk: what this version writes, and what it makes of what other versions have written."""
+"""Facts on disk: how this version writes them, and how it reads those that other versions wrote."""
 
 import json
 import sqlite3
@@ -50,7 +50,7 @@ def with_ids(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fact_is_read_as_it_was_written(kind):
+def test_a_fact_is_read_back_unchanged(kind):
     fact = KINDS[kind].from_body(with_ids(kind))
     row = FactRow.of("p", 1.0, fact)
     assert row.kind == kind
@@ -59,31 +59,31 @@ def test_a_fact_is_read_as_it_was_written(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_newer_version_has_added_to_a_fact_is_passed_over(kind):
+def test_fields_that_a_newer_version_added_to_a_fact_are_ignored(kind):
     body = with_ids(kind)
-    assert KINDS[kind].from_body(body | {"of_tomorrow": [1]}) == KINDS[kind].from_body(body)
+    assert KINDS[kind].from_body(body | {"future_field": [1]}) == KINDS[kind].from_body(body)
 
 
-def test_a_kind_of_a_newer_version_is_no_fact():
-    assert FactRow("p", 1.0, "of_tomorrow", {"job_id": "j"}).fact is None
+def test_a_row_of_a_kind_from_a_newer_version_has_no_fact():
+    assert FactRow("p", 1.0, "future_kind", {"job_id": "j"}).fact is None
 
 
 def test_bodies_have_the_keys_that_older_versions_expect():
-    begun, taken_over = facts.SessionStarted(pid=1, resumed=False), facts.SessionStarted(pid=1, resumed=True)
-    assert begun.to_body() == {"pid": 1, "resumed": False}
-    assert taken_over.to_body() == {"pid": 1, "resumed": True, "fingerprint": None}
+    started, resumed = facts.SessionStarted(pid=1, resumed=False), facts.SessionStarted(pid=1, resumed=True)
+    assert started.to_body() == {"pid": 1, "resumed": False}
+    assert resumed.to_body() == {"pid": 1, "resumed": True, "fingerprint": None}
     assert facts.PushRestarted(reason="r").to_body() == {"reason": "r"}
     assert facts.PushRestarted(reason="r", schema={}).to_body() == {"reason": "r", "schema": {}}
 
 
-def test_a_target_of_a_newer_version_is_understood_as_far_as_it_can_be():
-    planned = facts.PushPlanned(target={"table": "T", "mode": "upsert", "keys": ["K"], "of_tomorrow": 1})
+def test_unknown_fields_in_the_target_of_a_newer_version_are_ignored():
+    planned = facts.PushPlanned(target={"table": "T", "mode": "upsert", "keys": ["K"], "future_field": 1})
     target = target_of(planned)
     assert (target.table, target.mode, target.keys) == ("T", "upsert", ("K",))
 
 
 @pytest.mark.parametrize("body", ["[]", "7", "null", '"text"', "{", '{"rows": 1}'])
-def test_a_fact_that_makes_no_sense_is_a_damaged_journal(tmp_path, body):
+def test_a_fact_with_an_invalid_body_means_a_damaged_journal(tmp_path, body):
     path = tmp_path / "journal.sqlite3"
     file = JournalFile(path)
     row = PushRow("p", "identity", "team", "pool", "T", "a.csv", 1.0, 1.0, "open")

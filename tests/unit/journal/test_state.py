@@ -1,4 +1,4 @@
-"""What a push's facts add up to, from any beginning of them."""
+"""The state of a push, derived from its facts. Any prefix of the facts yields a state."""
 
 import itertools
 
@@ -13,20 +13,20 @@ JOB = "job-1"
 
 
 class Story:
-    """Facts, told one by one."""
+    """A history to which a test adds facts one by one: `story.job_created(job_id="j")`."""
 
     def __init__(self):
         self.history, self.at = PushHistory(), 100.0
 
     def __getattr__(self, kind):
-        def tell(at=None, **body):
+        def add(at=None, **body):
             self.at = self.at + 1 if at is None else at
             fact = FactRow("p", self.at, kind, body).fact
             if fact is not None:
                 self.history.apply(fact, self.at)
             return self
 
-        return tell
+        return add
 
     @property
     def state(self):
@@ -50,10 +50,10 @@ class Story:
 
 @pytest.fixture
 def story():
-    told = Story()
-    told.push_planned(schema={"columns": []}, fingerprint=[], recipe={})
-    told.session_started(pid=1, resumed=False)
-    return told
+    started = Story()
+    started.push_planned(schema={"columns": []}, fingerprint=[], recipe={})
+    started.session_started(pid=1, resumed=False)
+    return started
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def staged(story):
     return story.job_intended().job_created(job_id=JOB)
 
 
-def test_a_create_that_was_cut_off_leaves_no_job(story):
+def test_a_job_creation_without_a_recorded_outcome_leaves_no_job(story):
     assert story.job_intended().state.job is None
     assert story.job_created(job_id=JOB).state.job.job_id == JOB
 
@@ -77,7 +77,7 @@ def test_a_create_that_was_cut_off_leaves_no_job(story):
         ("chunk_settled", {"is_present": False, "how": "checksum"}, "absent", False),
     ],
 )
-def test_outcome_of_a_chunk(staged, last, body, state, is_open):
+def test_a_chunk_has_the_state_of_its_latest_fact(staged, last, body, state, is_open):
     staged.chunk(0)
     if last:
         getattr(staged, last)(job_id=JOB, chunk_id="000000", **body)
@@ -87,14 +87,14 @@ def test_outcome_of_a_chunk(staged, last, body, state, is_open):
     assert (record.state, record.attempts) == ("sending", 2)
 
 
-def test_a_chunk_found_absent_is_in_quarantine_from_the_moment_of_the_look(staged):
+def test_the_quarantine_of_an_absent_chunk_starts_when_the_chunk_list_was_checked(staged):
     staged.chunk(0).chunk_unknown(job_id=JOB, chunk_id="000000", error="lost")
     assert staged.state.job.quarantined_since is None
     staged.chunk_settled(at=500.0, job_id=JOB, chunk_id="000000", is_present=False, how="count")
     assert staged.state.job.quarantined_since == 500.0
     staged.chunk(0).chunk_unknown(job_id=JOB, chunk_id="000000", error="lost")
     staged.chunk_settled(at=900.0, job_id=JOB, chunk_id="000000", is_present=True, how="count")
-    assert staged.state.job.quarantined_since == 900.0  # which of the two attempts arrived is not known
+    assert staged.state.job.quarantined_since == 900.0  # it is unknown which of the two attempts arrived
 
 
 @pytest.mark.parametrize(
@@ -108,20 +108,20 @@ def test_a_chunk_found_absent_is_in_quarantine_from_the_moment_of_the_look(stage
         ([2, 0, 1], (3, 30)),
     ],
 )
-def test_resume_point_is_the_end_of_what_is_acknowledged_without_a_gap(staged, acked, point):
+def test_the_resume_point_is_the_end_of_the_chunks_acknowledged_without_a_gap(staged, acked, point):
     for number in acked:
         staged.chunk(number).chunk_acked(job_id=JOB, chunk_id=f"{number:06d}")
     staged.chunk(9)
     assert staged.state.job.resume_point() == point
 
 
-def test_no_resume_point_between_the_parts_of_a_split_chunk(staged):
+def test_the_resume_point_is_never_between_the_parts_of_a_split_chunk(staged):
     for number, chunk_id in ((0, "000000"), (1, "000001.0"), (2, "000001.1"), (3, "000002")):
         staged.chunk(number, chunk_id=chunk_id).chunk_acked(job_id=JOB, chunk_id=chunk_id)
         assert staged.state.job.resume_point() == {0: (1, 10), 1: (1, 10), 2: (1, 10), 3: (3, 40)}[number]
 
 
-def test_life_of_a_submit(staged):
+def test_the_facts_of_a_submit_update_the_state_of_its_job(staged):
     job = staged.state.job
     assert not job.is_complete
     staged.job_sealed(job_id=JOB, chunks=1, verified="checksum")
@@ -132,13 +132,13 @@ def test_life_of_a_submit(staged):
     assert (job.submit, job.may_have_run) == ("none", False)
     staged.submit_intended(job_id=JOB).submit_unknown(job_id=JOB, error="lost")
     staged.submit_intended(job_id=JOB).submit_refused(job_id=JOB, error="429")
-    assert job.may_have_run  # the lost one may have been done
+    assert job.may_have_run  # the submit with the lost response may have taken effect
     staged.submit_intended(job_id=JOB).submit_accepted(job_id=JOB)
     staged.job_polled(job_id=JOB, status="RUNNING").job_settled(job_id=JOB, status="DONE", logs=["ok"])
     assert (job.submit, job.status, job.logs, staged.state.submits) == ("accepted", "DONE", ("ok",), 4)
 
 
-def test_a_job_that_the_push_went_on_without_is_not_used_again_even_if_it_could_not_be_deleted(staged):
+def test_after_a_restart_the_earlier_job_is_not_used_again_even_if_it_could_not_be_deleted(staged):
     staged.job_discarded(job_id=JOB, error="bad gateway")
     assert staged.state.job is not None
     staged.push_restarted(reason="a value does not fit", schema={"columns": [1]})
@@ -150,30 +150,30 @@ def test_a_job_that_the_push_went_on_without_is_not_used_again_even_if_it_could_
     assert staged.state.schema == {"columns": [1]}
 
 
-def test_a_deleted_job_is_gone(staged):
+def test_a_deleted_job_is_no_longer_used(staged):
     assert staged.job_discarded(job_id=JOB, error=None).state.job is None
 
 
 @pytest.mark.parametrize("kind", ["push_finished", "push_failed", "push_interrupted"])
-def test_the_last_receipt_counts(staged, kind):
+def test_every_fact_that_ends_a_session_sets_the_receipt(staged, kind):
     getattr(staged, kind)(receipt={"status": "X"})
     assert staged.state.receipt == {"status": "X"}
 
 
-def test_kinds_of_newer_versions_are_passed_over(staged):
-    staged.chunk(0).of_tomorrow(job_id="other", anything=1)
+def test_facts_of_kinds_from_newer_versions_are_ignored(staged):
+    staged.chunk(0).future_kind(job_id="other", anything=1)
     assert staged.state_of(0) == "sending"
 
 
-NIGHTS = [
+BAD_WEATHERS = [
     Weather(fault=0.3, crash=0.03, late=1.0, vanish=0.01, undeletable=0.3),
     Weather(fault=0.3, crash=0.05, change=0.3, drain=0.3, checksum="none"),
 ]
 
 
-@pytest.mark.parametrize("weather", NIGHTS)
-def test_every_beginning_of_a_recorded_history_can_be_read_and_is_told_the_same_way(weather, monkeypatch):
-    """All facts at once, and one by one with a look after each, come to the same state; no beginning of them is an error."""
+@pytest.mark.parametrize("weather", BAD_WEATHERS)
+def test_every_prefix_of_a_recorded_history_yields_the_same_state_however_it_is_read(weather, monkeypatch):
+    """Applying all facts at once, or one by one while reading the state after each, yields the same state. No prefix raises an error."""
     recorded = []
 
     def keep(file):
@@ -201,23 +201,23 @@ def test_every_beginning_of_a_recorded_history_can_be_read_and_is_told_the_same_
     assert {"chunk_settled", "submit_unknown", "push_restarted", "job_discarded", "chunk_refused"} <= kinds
 
 
-def test_facts_are_what_the_journal_gives(staged):
+def test_a_history_can_be_built_from_rows_of_the_journal(staged):
     facts = [FactRow("p", 1.0, "push_planned", {"schema": None}), FactRow("p", 2.0, "job_created", {"job_id": JOB})]
     assert PushHistory(facts).state.job.job_id == JOB
 
 
-def test_a_push_knows_its_files_as_each_process_found_them_until_all_of_them_are_known_to_be_one_content(staged):
+def test_the_fingerprints_of_all_sessions_are_kept_until_one_content_of_the_source_is_acknowledged(staged):
     a, b = [["/f", 1, 2, "x", 1, 1, 1]], [["/f", 1, 2, "x", 1, 2, 3]]
     staged.push_planned(schema={"columns": []}, fingerprint=a)
     staged.session_started(pid=2, resumed=True, fingerprint=b)
     staged.session_started(pid=3, resumed=True, fingerprint=None)
-    staged.session_started(pid=4, resumed=True)  # of an earlier version
+    staged.session_started(pid=4, resumed=True)  # written by an earlier version
     assert staged.state.fingerprints == [a, b]
     staged.source_acked(job_id=JOB, rows=1, fingerprint=b, sha256=["00"])
     assert (staged.state.fingerprints, staged.state.sha256, staged.state.job.is_complete) == ([b], ("00",), True)
 
 
-def test_a_job_that_was_acknowledged_once_may_have_run_whatever_a_repeated_submit_is_told(staged):
+def test_a_job_whose_submit_was_accepted_may_have_run_even_if_a_repeated_submit_is_refused(staged):
     staged.submit_intended(job_id=JOB).submit_accepted(job_id=JOB, at=500.0)
     staged.submit_intended(job_id=JOB).submit_refused(job_id=JOB, error="no")
     assert (staged.state.job.accepted_at, staged.state.job.repeats, staged.state.submits) == (500.0, 1, 2)

@@ -1,5 +1,5 @@
-# ruff: noqa: PT012 - a transaction that fails is two lines
-"""The journal file: durable before told, a prefix after any crash, kept as it is when damaged."""
+# ruff: noqa: PT012 - a failing transaction takes two lines
+"""The journal file: a write is durable before it is reported as done, any crash leaves a prefix, and a damaged file is left unchanged."""
 
 import asyncio
 import contextlib
@@ -77,19 +77,19 @@ def put(file, *facts):
 # --- Format and durability --------------------------------------------------------------------------------------------------------------
 
 
-def test_every_commit_is_flushed_to_the_disk(file):
+def test_every_commit_is_flushed_to_disk(file):
     pragmas = {name: file._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
     assert pragmas == {"journal_mode": "wal", "synchronous": 2}
 
 
-def test_format_is_versioned_and_private(file, path):
+def test_the_file_has_a_format_version_and_is_private(file, path):
     assert file._db.execute("PRAGMA user_version").fetchone() == (FORMAT_VERSION,)
     tables = {name for (name,) in file._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"pushes", "facts", "teams"}
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_facts_come_back_in_order_with_what_they_carry(file):
+def test_facts_are_read_back_in_order_with_their_bodies(file):
     facts = [fact(number, text="Größe 日本 '\"\n", nested={"a": [1, None, 2.5]}) for number in range(50)]
     with file.transaction():
         file.begin_push(row())
@@ -101,7 +101,7 @@ def test_facts_come_back_in_order_with_what_they_carry(file):
     assert file.facts("push-2") == []
 
 
-def test_the_newest_push_of_an_identity_that_is_not_over_is_found(file):
+def test_find_open_returns_the_newest_push_of_an_identity_that_is_open_or_finished(file):
     with file.transaction():
         for number, state in enumerate(["done", "open", "finished", "failed", "superseded", "unknown", "done"]):
             file.begin_push(row(number, state, at=100.0 + number))
@@ -110,13 +110,13 @@ def test_the_newest_push_of_an_identity_that_is_not_over_is_found(file):
     with file.transaction():
         file.set_state("push-2", "done", 200.0)
     assert file.find_open("i").push_id == "push-1"
-    assert file.find_open("nobody") is None
+    assert file.find_open("unknown") is None
     assert file.push("push-2") == dataclasses.replace(row(2, "done", at=102.0), updated_at=200.0)
     assert [one.push_id for one in file.pushes(limit=3)] == ["push-9", "push-6", "push-5"]
     assert [one.push_id for one in file.pushes(state="open")] == ["push-9", "push-1"]
 
 
-def test_checksum_is_remembered_by_team(file):
+def test_the_checksum_algorithm_is_stored_per_team(file):
     assert file.checksum_of("acme") is None
     for algorithm in ("md5/hex", "sha1/base64"):
         with file.transaction():
@@ -125,7 +125,7 @@ def test_checksum_is_remembered_by_team(file):
     assert file.checksum_of("other") is None
 
 
-def test_prune_forgets_only_old_pushes_that_are_over(file):
+def test_prune_deletes_only_old_pushes_that_have_ended(file):
     states = ["open", "finished", "done", "failed", "superseded", "unknown"]
     with file.transaction():
         for number, state in enumerate(states):
@@ -139,7 +139,7 @@ def test_prune_forgets_only_old_pushes_that_are_over(file):
     assert {push for (push,) in file._db.execute("SELECT DISTINCT push_id FROM facts")} == left
 
 
-def test_a_transaction_that_fails_leaves_nothing(file):
+def test_a_failed_transaction_writes_nothing(file):
     put(file, fact(1))
     with pytest.raises(ZeroDivisionError), file.transaction():
         file.append(fact(2))
@@ -148,7 +148,7 @@ def test_a_transaction_that_fails_leaves_nothing(file):
     put(file, fact(3))
 
 
-def test_a_transaction_that_sqlite_has_taken_back_itself_says_why(file):
+def test_a_transaction_that_sqlite_itself_rolled_back_raises_the_original_error(file):
     (pages,) = file._db.execute("PRAGMA page_count").fetchone()
     file._db.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(sqlite3.OperationalError, match="full") as caught, file.transaction():
@@ -156,7 +156,7 @@ def test_a_transaction_that_sqlite_has_taken_back_itself_says_why(file):
     assert not isinstance(caught.value.__context__, sqlite3.Error)
 
 
-def test_a_commit_that_fails_leaves_no_transaction_open(file):
+def test_a_failed_commit_leaves_no_transaction_open(file):
     def deny(action, what, *_rest):
         is_commit = (action, what) == (sqlite3.SQLITE_TRANSACTION, "COMMIT")
         return sqlite3.SQLITE_DENY if is_commit else sqlite3.SQLITE_OK
@@ -169,7 +169,7 @@ def test_a_commit_that_fails_leaves_no_transaction_open(file):
     assert file.facts("push-0") == [fact(2)]
 
 
-def test_processes_that_make_and_write_the_file_at_once_lose_nothing(path):
+def test_processes_that_create_and_write_the_file_concurrently_lose_nothing(path):
     command = (
         "import sys; from pathlib import Path; from pushengine.journal.store import *\n"
         "file = JournalFile(Path(sys.argv[1]))\n"
@@ -182,24 +182,24 @@ def test_processes_that_make_and_write_the_file_at_once_lose_nothing(path):
         assert [[one.body["n"] for one in file.facts(name)] for name in "abc"] == [list(range(50))] * 3
 
 
-# --- The thread around it ---------------------------------------------------------------------------------------------------------------
+# --- The journal's thread ---------------------------------------------------------------------------------------------------------------
 
 
 async def held(journal):
-    """The thread is at work, until the gate is opened."""
-    begun, gate = threading.Event(), threading.Event()
+    """Keep the journal's thread busy until the gate is opened. Return the call that waits for the gate, and the gate."""
+    started, gate = threading.Event(), threading.Event()
 
     def work(_file):
-        begun.set()
+        started.set()
         gate.wait(10)
 
     first = asyncio.ensure_future(journal.do(work))
-    while not begun.is_set():
+    while not started.is_set():
         await asyncio.sleep(0.001)
     return first, gate
 
 
-async def test_calls_that_wait_together_are_committed_together_in_order(journal):
+async def test_calls_that_wait_at_the_same_time_share_one_commit_and_keep_their_order(journal):
     first, gate = await held(journal)
     many = [asyncio.ensure_future(journal.do(lambda file, n=n: file.append(fact(n)))) for n in range(100)]
     await asyncio.sleep(0.01)
@@ -210,7 +210,7 @@ async def test_calls_that_wait_together_are_committed_together_in_order(journal)
 
 
 async def together(journal, *calls):
-    """What becomes of calls that wait at the same time; of (name of a method of `Journal`, call) each."""
+    """Make calls that wait at the same time, each given as (method name of `Journal`, call). Return their results or errors."""
     first, gate = await held(journal)
     waiting = [asyncio.ensure_future(getattr(journal, name)(call)) for name, call in calls]
     await asyncio.sleep(0.01)
@@ -228,7 +228,7 @@ async def numbers(journal):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), JournalCorruptError("damaged", path="j")])
-async def test_a_call_that_fails_fails_alone_and_takes_back_only_what_it_wrote(journal, error):
+async def test_a_failing_call_rolls_back_only_its_own_writes(journal, error):
     def bad(file):
         file.append(fact(2))
         file.append(fact(3))
@@ -240,7 +240,7 @@ async def test_a_call_that_fails_fails_alone_and_takes_back_only_what_it_wrote(j
     assert await numbers(journal) == [1, 4]
 
 
-async def test_a_statement_that_is_refused_is_an_error_of_its_call_alone(journal):
+async def test_a_rejected_statement_fails_only_its_own_call(journal):
     results = await together(
         journal,
         ("do", lambda file: file.begin_push(row())),
@@ -252,7 +252,7 @@ async def test_a_statement_that_is_refused_is_an_error_of_its_call_alone(journal
     assert len(await journal.read(lambda file: file.pushes())) == 2
 
 
-async def test_a_damaged_fact_of_one_push_harms_neither_the_writes_nor_the_reads_of_others(journal):
+async def test_a_damaged_fact_of_one_push_affects_neither_writes_nor_reads_of_other_pushes(journal):
     damaged = "INSERT INTO facts (push_id, at, kind, body) VALUES ('push-1', 1.0, 'k', '{')"
     await journal.do(lambda file: file._db.execute(damaged) and None)
     results = await together(
@@ -262,9 +262,9 @@ async def test_a_damaged_fact_of_one_push_harms_neither_the_writes_nor_the_reads
     assert results[2] == [fact(1)]
 
 
-@pytest.mark.parametrize("is_swallowed", [False, True], ids=["", "and the call that met it says nothing"])
-async def test_a_full_disk_is_told_to_all_whose_writes_it_took_back(journal, is_swallowed):
-    """SQLite rolls the whole transaction back by itself then, and what is written afterwards would stand alone."""
+@pytest.mark.parametrize("is_swallowed", [False, True], ids=["raised", "swallowed by the call"])
+async def test_a_full_disk_fails_every_call_whose_writes_were_rolled_back(journal, is_swallowed):
+    """On a full disk SQLite itself rolls back the whole transaction; later writes would be committed without the earlier ones."""
 
     def fill(file):
         with contextlib.suppress(sqlite3.OperationalError) if is_swallowed else contextlib.nullcontext():
@@ -278,7 +278,7 @@ async def test_a_full_disk_is_told_to_all_whose_writes_it_took_back(journal, is_
     results = await together(journal, adding(1), ("do", fill), adding(3), ("read", lambda file: file.facts("push-0")))
     assert [type(result) for result in results] == [JournalError, JournalError, JournalError, list]
     assert results[3] == []
-    assert len({id(result) for result in results}) == 4, "each caller hangs its own receipt on its error"
+    assert len({id(result) for result in results}) == 4, "each caller attaches its own receipt to its error"
     if not is_swallowed:
         assert all("disk is full" in result.message for result in results[:3])
         assert [exit_codes.exit_code_for(result) for result in results[:3]] == [75, 75, 75]
@@ -287,7 +287,7 @@ async def test_a_full_disk_is_told_to_all_whose_writes_it_took_back(journal, is_
 
 
 @pytest.mark.parametrize("step", ["BEGIN", "COMMIT"])
-async def test_a_transaction_that_does_not_begin_or_end_is_told_to_all_in_it(journal, step):
+async def test_a_failed_begin_or_commit_fails_every_call_of_the_transaction(journal, step):
     def refuse(file):
         file._db.set_authorizer(
             lambda action, what, *_rest: (
@@ -309,7 +309,7 @@ async def test_a_transaction_that_does_not_begin_or_end_is_told_to_all_in_it(jou
     assert await numbers(journal) == [3]
 
 
-async def test_a_read_sees_what_was_to_be_written_before_it_and_costs_no_flush(journal):
+async def test_a_read_sees_the_writes_queued_before_it_and_causes_no_extra_commit(journal):
     def all_of(file):
         return [one.body["number"] for one in file.facts("push-0")]
 
@@ -319,7 +319,7 @@ async def test_a_read_sees_what_was_to_be_written_before_it_and_costs_no_flush(j
     assert journal.commits == 2
 
 
-async def test_a_read_does_not_wait_for_another_process_that_writes(journal, path):
+async def test_a_read_does_not_wait_for_another_process_that_is_writing(journal, path):
     await journal.do(lambda file: file.append(fact(1)))
     with contextlib.closing(JournalFile(path)) as other, other.transaction():
         other.append(fact(2))
@@ -327,7 +327,7 @@ async def test_a_read_does_not_wait_for_another_process_that_writes(journal, pat
     assert await numbers(journal) == [1, 2]
 
 
-async def test_a_read_sees_one_moment(journal, path):
+async def test_a_read_sees_a_single_snapshot(journal, path):
     def twice(file):
         before = file.facts("push-0")
         with contextlib.closing(JournalFile(path)) as other:
@@ -338,24 +338,24 @@ async def test_a_read_sees_one_moment(journal, path):
     assert await numbers(journal) == [1]
 
 
-async def test_a_read_that_writes_is_refused(journal):
+async def test_a_read_that_tries_to_write_is_rejected(journal):
     with pytest.raises(JournalError, match="readonly"):
         await journal.read(lambda file: file.append(fact(1)))
     await journal.do(lambda file: file.append(fact(2)))
     assert await numbers(journal) == [2]
 
 
-async def test_a_call_that_was_told_to_be_done_is_in_the_file(journal, path):
+async def test_the_writes_of_a_completed_call_are_in_the_file(journal, path):
     await journal.do(lambda file: file.append(fact(1)))
     with contextlib.closing(JournalFile(path)) as other:
         assert other.facts("push-0") == [fact(1)]
 
 
-async def test_a_call_cancelled_before_it_began_never_happens(journal):
+async def test_a_call_cancelled_before_it_starts_never_runs(journal):
     first, gate = await held(journal)
-    began = []
+    started = []
     second = asyncio.ensure_future(journal.do(lambda file: file.append(fact(1))))
-    third = asyncio.ensure_future(journal.read(began.append))
+    third = asyncio.ensure_future(journal.read(started.append))
     await asyncio.sleep(0.01)
     second.cancel()
     third.cancel()
@@ -363,10 +363,10 @@ async def test_a_call_cancelled_before_it_began_never_happens(journal):
     gate.set()
     await first
     assert await numbers(journal) == []
-    assert began == []
+    assert started == []
 
 
-async def test_a_closed_journal_says_so_and_what_waited_is_written(path):
+async def test_closing_the_journal_writes_the_waiting_calls_and_rejects_later_ones(path):
     journal = Journal(path)
     await journal.open()
     waiting = [asyncio.ensure_future(journal.do(lambda file, n=n: file.append(fact(n)))) for n in range(20)]
@@ -381,7 +381,7 @@ async def test_a_closed_journal_says_so_and_what_waited_is_written(path):
         assert len(file.facts("push-0")) == 20
 
 
-async def test_a_journal_that_cannot_be_opened_leaves_no_thread(tmp_path):
+async def test_a_journal_that_cannot_be_opened_leaves_no_thread_running(tmp_path):
     journal = Journal(tmp_path / "none" / "journal.sqlite3")
     with pytest.raises(JournalError, match="unable to open"):
         await journal.open()
@@ -392,7 +392,7 @@ async def test_a_journal_that_cannot_be_opened_leaves_no_thread(tmp_path):
 # --- Damage -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_newer_format_is_refused_and_kept(path):
+def test_a_newer_format_is_rejected_and_left_unchanged(path):
     JournalFile(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version={FORMAT_VERSION + 1}")
@@ -405,12 +405,12 @@ def test_a_newer_format_is_refused_and_kept(path):
 
 
 @pytest.mark.parametrize("content", [b"x" * 100_000, b"SQLite format 3\0" + b"x" * 5000, b"\0" * 8192, b"x"], ids=len)
-def test_garbage_is_no_journal_and_is_kept(path, content):
+def test_a_file_of_garbage_is_rejected_and_left_unchanged(path, content):
     path.write_bytes(content)
     with pytest.raises(JournalCorruptError) as caught:
         JournalFile(path)
     assert path.read_bytes() == content
-    assert "kept" in caught.value.hint
+    assert "unchanged" in caught.value.hint
     assert exit_codes.exit_code_for(caught.value) == 2
 
 
@@ -423,7 +423,7 @@ def filled(path, facts=300):
     return path.read_bytes()
 
 
-def test_a_page_of_garbage_anywhere_is_found_and_the_file_is_kept(path):
+def test_a_page_of_garbage_anywhere_is_detected_and_the_file_is_left_unchanged(path):
     whole = filled(path)
     rng = random.Random(3)
     pages = len(whole) // 4096
@@ -437,8 +437,8 @@ def test_a_page_of_garbage_anywhere_is_found_and_the_file_is_kept(path):
         assert path.read_bytes() == damaged, page
 
 
-def test_a_damaged_file_with_a_log_beside_it_keeps_both(path, tmp_path):
-    """As a crash leaves it: closing the database would write the log into the damaged file."""
+def test_a_damaged_file_and_its_log_are_both_left_unchanged(path, tmp_path):
+    """A crash leaves the log next to the file. Closing the database would write the log into the damaged file."""
     filled(path)
     writer = JournalFile(path)
     put(writer, fact(1))
@@ -458,8 +458,8 @@ def test_a_damaged_file_with_a_log_beside_it_keeps_both(path, tmp_path):
     assert (kept / "journal.sqlite3-wal").read_bytes() == log
 
 
-def test_flipped_bits_are_an_error_or_leave_the_rest_readable(path):
-    """SQLite checks structure, not content: what it cannot see must not become a crash of ours either."""
+def test_a_flipped_bit_is_an_error_or_leaves_the_file_readable(path):
+    """SQLite checks structure, not content. Damage that it does not detect must not crash pushengine either."""
     whole = filled(path, 40)
     rng = random.Random(4)
     for _ in range(300):
@@ -472,7 +472,7 @@ def test_flipped_bits_are_an_error_or_leave_the_rest_readable(path):
             assert len(facts) <= 40
 
 
-def test_a_fact_that_is_no_json_is_damage(file):
+def test_a_fact_that_is_not_valid_json_counts_as_damage(file):
     file._db.execute("INSERT INTO facts (push_id, at, kind, body) VALUES ('push-0', 1.0, 'k', '{\"a\": ')")
     with pytest.raises(JournalCorruptError, match="push-0"):
         file.facts("push-0")
@@ -481,7 +481,7 @@ def test_a_fact_that_is_no_json_is_damage(file):
 
 
 def plan_of(file, push, body):
-    """A stale push, open and without a job, whose plan is this."""
+    """Record a stale push that is open and has no job, with this body of its plan."""
     with file.transaction():
         file.begin_push(row(push))
         file._db.execute(
@@ -489,7 +489,7 @@ def plan_of(file, push, body):
         )
 
 
-def test_a_file_that_a_damaged_plan_may_name_is_kept(file):
+def test_a_file_is_kept_if_a_damaged_plan_may_name_it(file):
     plan_of(file, 0, '{"fingerprint": [["/spool/a.csv", 1, 2, "x"]]}')
     assert [file.needs_file("a.csv"), file.needs_file("b.csv")] == [True, False]
     plan_of(file, 1, '{"fingerprint": [["/spool/b.')
@@ -500,20 +500,20 @@ def test_a_file_that_a_damaged_plan_may_name_is_kept(file):
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_named"), [("job_created", False), ("submit_intended", False), ("job_discarded", False), ("k", True)]
+    ("kind", "is_listed"), [("job_created", False), ("submit_intended", False), ("job_discarded", False), ("k", True)]
 )
-def test_a_job_is_not_taken_for_forgotten_where_a_damaged_fact_may_say_otherwise(file, kind, is_named):
+def test_a_job_is_not_listed_as_forgotten_if_a_damaged_fact_may_prove_otherwise(file, kind, is_listed):
     with file.transaction():
         for push in (0, 1):
             file.begin_push(row(push))
             if push or kind != "job_created":
                 file.append(FactRow(f"push-{push}", 1.0, "job_created", {"job_id": f"j{push}"}))
         file._db.execute("INSERT INTO facts (push_id, at, kind, body) VALUES ('push-0', 1.0, ?, '{')", (kind,))
-    named = [job_id for _, job_id in file.forgotten_jobs("acme", "p", 1000.0)]
-    assert sorted(named) == (["j0", "j1"] if is_named else ["j1"])
+    listed = [job_id for _, job_id in file.forgotten_jobs("acme", "p", 1000.0)]
+    assert sorted(listed) == (["j0", "j1"] if is_listed else ["j1"])
 
 
-def test_a_cut_file_is_found(path):
+def test_a_truncated_file_is_detected(path):
     whole = filled(path)
     for size in (1, 100, 4096, 5000, len(whole) // 2, len(whole) - 4096, len(whole) - 4097):
         path.write_bytes(whole[:size])
@@ -523,8 +523,11 @@ def test_a_cut_file_is_found(path):
 
 
 @pytest.fixture
-def cut_log():
-    """A database of small pages with three commits in its log, as a power cut leaves it, and a reader of any cut of the log."""
+def power_cut():
+    """Create a journal with small pages and three commits in its log, as a power cut leaves it.
+
+    Yield the facts, the size of the log, and a function that reads the journal with the log truncated to a size and damaged at a place.
+    """
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         path = Path(folder) / "journal.sqlite3"
         with contextlib.closing(sqlite3.connect(path)) as db:
@@ -553,8 +556,8 @@ def cut_log():
         yield facts, len(log), read
 
 
-def test_a_log_cut_at_any_byte_leaves_a_prefix_never_an_invention(cut_log):
-    facts, size, read = cut_log
+def test_a_log_truncated_at_any_byte_yields_a_prefix_of_the_facts_and_nothing_else(power_cut):
+    facts, size, read = power_cut
     longest = 0
     for length in range(size + 1):
         found = read(length)
@@ -564,14 +567,14 @@ def test_a_log_cut_at_any_byte_leaves_a_prefix_never_an_invention(cut_log):
     assert longest == len(facts)
 
 
-def test_a_log_damaged_at_any_place_leaves_a_prefix(cut_log):
-    facts, size, read = cut_log
+def test_a_log_damaged_at_any_place_yields_a_prefix_of_the_facts(power_cut):
+    facts, size, read = power_cut
     for place in range(0, size, 7):
         found = read(size, place)
         assert found == facts[: len(found)], place
 
 
-# --- Places where it cannot work --------------------------------------------------------------------------------------------------------
+# --- State folders that it cannot use ---------------------------------------------------------------------------------------------------
 
 MOUNTS = """\
 22 1 0:21 / / rw,relatime - ext4 /dev/root rw
@@ -583,7 +586,7 @@ MOUNTS = """\
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph"])
 @pytest.mark.parametrize("place", ["/mnt/share", "/mnt/share/state/deep", "/mnt/with space/state"])
-def test_a_network_file_system_is_refused(tmp_path, kind, place):
+def test_a_network_file_system_is_rejected(tmp_path, kind, place):
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS.format(kind=kind))
     with pytest.raises(JournalError, match=f"network file system \\({kind}\\)") as caught:
@@ -592,14 +595,14 @@ def test_a_network_file_system_is_refused(tmp_path, kind, place):
 
 
 @pytest.mark.parametrize("place", ["/", "/home/state", "/mnt/shared", "/mnt/share/local", "/mnt/share/local/x"])
-def test_a_local_file_system_is_taken(tmp_path, place):
+def test_a_local_file_system_is_accepted(tmp_path, place):
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS.format(kind="nfs"))
     refuse_network_file_system(Path(place), mounts)
     refuse_network_file_system(Path(place), tmp_path / "none")
 
 
-def test_a_full_file_is_a_clear_error_and_loses_nothing(file):
+def test_a_write_to_a_full_disk_is_an_error_and_loses_nothing(file):
     put(file, fact(1))
     (pages,) = file._db.execute("PRAGMA page_count").fetchone()
     file._db.execute(f"PRAGMA max_page_count={pages + 2}")
@@ -614,7 +617,7 @@ def test_a_full_file_is_a_clear_error_and_loses_nothing(file):
 
 @pytest.fixture
 def command(tmp_path):
-    """Runs `pushengine push` with a state folder."""
+    """Return a function that runs `pushengine push` with a state folder."""
     (tmp_path / "a.csv").write_text("ID\n1\n2\n")
 
     def run(state):
@@ -636,12 +639,12 @@ def command(tmp_path):
 
 
 def check_refused(done, *words, code=2):
-    told = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert told["error"]["hint"]
-    assert any(word in told["error"]["message"] for word in words), told
-    return told["error"]["type"]
+    assert printed["error"]["hint"]
+    assert any(word in printed["error"]["message"] for word in words), printed
+    return printed["error"]["type"]
 
 
 def test_a_damaged_journal_stops_the_command(tmp_path, command):
@@ -652,7 +655,7 @@ def test_a_damaged_journal_stops_the_command(tmp_path, command):
     assert (state / "journal.sqlite3").read_bytes() == b"x" * 10_000
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs permission to mount")
 @pytest.mark.parametrize(("how", "code"), [("full", 75), ("read-only", 2)])
 def test_a_state_folder_that_is_full_or_read_only_stops_the_command(tmp_path, command, how, code):
     state = tmp_path / "state"
@@ -670,7 +673,7 @@ def test_a_state_folder_that_is_full_or_read_only_stops_the_command(tmp_path, co
         subprocess.run(["umount", state], check=True)
 
 
-# --- The journal against a model of it --------------------------------------------------------------------------------------------------
+# --- The journal compared with a model --------------------------------------------------------------------------------------------------
 
 pushes = st.integers(0, 3)
 states = st.sampled_from(["open", "finished", "done", "failed", "superseded", "unknown"])
@@ -680,7 +683,7 @@ bodies = st.dictionaries(
 
 
 class JournalMachine(RuleBasedStateMachine):
-    """Whatever is done in whatever order, with crashes between: the file holds what was committed, all of it and nothing else."""
+    """After any operations in any order, with crashes in between, the file holds everything that was committed and nothing else."""
 
     @initialize()
     def begin(self):
@@ -718,7 +721,7 @@ class JournalMachine(RuleBasedStateMachine):
         put(self.file, *new)
         self.facts.setdefault(name, []).extend(new)
         if self.file.push(name) is not None and self.file.push(name).updated_at == self.at:
-            self.touch(name)  # a journal may, or may not, note with each fact that the push was touched
+            self.touch(name)  # a journal may update the time of the push with each fact, but need not
 
     @rule(number=pushes, state=states)
     def set_state(self, number, state):
@@ -727,15 +730,15 @@ class JournalMachine(RuleBasedStateMachine):
         self.touch(f"push-{number}", state=state)
 
     @rule(team=st.sampled_from("ab"), algorithm=st.sampled_from(["md5/hex", "sha1/hex"]))
-    def learn(self, team, algorithm):
+    def record_checksum(self, team, algorithm):
         with self.file.transaction():
             self.file.record_checksum(team, algorithm)
         self.teams[team] = algorithm
 
     @rule(age=st.integers(0, 20))
     def prune(self, age):
-        before, over = self.at - age, ("done", "failed", "superseded")
-        gone = {name for name, one in self.rows.items() if one.state in over and one.updated_at < before}
+        before, ended = self.at - age, ("done", "failed", "superseded")
+        gone = {name for name, one in self.rows.items() if one.state in ended and one.updated_at < before}
         with self.file.transaction():
             assert self.file.prune(before) == len(gone)
         for name in gone:
@@ -757,7 +760,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(in_transaction=st.booleans())
     def crash(self, in_transaction):
-        """What is on the disk at this moment is all that is left."""
+        """Continue with only what is on disk at this point in time."""
         if in_transaction:
             self.file._db.execute("BEGIN IMMEDIATE")
             self.file.append(FactRow("push-0", self.now(), "never", {}))
@@ -770,7 +773,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.file = JournalFile(self.path)
 
     @invariant()
-    def file_is_as_the_model(self):
+    def file_matches_the_model(self):
         if not hasattr(self, "rows"):
             return
         for number in range(4):
