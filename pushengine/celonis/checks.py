@@ -50,7 +50,7 @@ _SETTINGS = {
 _REFUSED_REMEDY = (
     "the connection was refused: check the host and port of the URL, and whether a firewall or proxy is in between"
 )
-_TLS_REMEDY = "the TLS handshake failed on this port: check the port of the URL, and any proxy in between"
+_TLS_REMEDY = "this port may not speak TLS: check the port of the URL, and any proxy in between"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -195,13 +195,13 @@ class Narrator:
         if session.ended == "running":
             self._add_line(session.ended_at, f"process {session.pid} is running{self._in_flight()}")
         else:
-            text = f"killed: process {session.pid} recorded no end"
+            text = f"killed: process {session.pid} ended without recording why"
             self._add_line(session.ended_at, text + self._left_unknown())
 
     def _left_unknown(self) -> str:
         """Describe the requests whose outcome was unknown when the process ended; empty if there were none."""
         left = self._in_flight()
-        return f"{left}; it was unknown whether that had arrived" if left else ""
+        return f"{left}; outcome unknown" if left else ""
 
     def _in_flight(self) -> str:
         left = []

@@ -145,7 +145,7 @@ def test_a_push_killed_twice_is_resumed_and_described(killed_twice, pushengine, 
     assert (push["state"], push["rows"], push["sessions"]) == ("done", ROWS, 3)
     ids = re.findall(r"session (\d): process (\d+) (started|resumed)", story)
     assert [(number, how) for number, _, how in ids] == [("1", "started"), ("2", "resumed"), ("3", "resumed")]
-    assert len(re.findall(r"killed: process \d+ .*with chunk.* whether that had arrived", story)) == 2
+    assert len(re.findall(r"killed: process \d+ .*with chunk.* outcome unknown", story)) == 2
     for pattern in (
         r"with unknown outcome: the connection was lost before the response",
         r"reconciled by checksum from the job's chunk list: found chunk",

@@ -77,7 +77,7 @@ def test_a_killed_push_shows_what_was_in_flight_and_how_it_was_reconciled():
         "session 1: process 1 started",
         "job j1 created",
         "chunk 000000 acknowledged, 1.0 M rows, 1.00 kB, 15:06:44-15:06:45",
-        "killed: process 1 recorded no end, with chunks 000001-000002 in flight; it was unknown whether that had arrived",
+        "killed: process 1 ended without recording why, with chunks 000001-000002 in flight; outcome unknown",
         "session 2: process 2 resumed with job j1: 1 chunk, 1.0 M rows, already acknowledged",
         "reconciled by checksum from the job's chunk list: found chunk 000001, not sent again; did not find chunk 000002, to be sent again",
         "chunk 000002 acknowledged, 1.0 M rows, 1.00 kB, 15:06:51-15:06:52; sent again: 000002",
@@ -85,7 +85,7 @@ def test_a_killed_push_shows_what_was_in_flight_and_how_it_was_reconciled():
             "sealed: the job holds 3 chunks, exactly what was sent, by checksum; listed 3.0 s after the last upload was found missing,"
             " when it could no longer arrive late"
         ),
-        "killed: process 2 recorded no end",
+        "killed: process 2 ended without recording why",
     ]
 
 
@@ -156,7 +156,7 @@ def test_the_last_session_of_an_abandoned_push_ends_with_its_own_last_fact():
     script.at += 86_400
     script.add("job_discarded", **JOB, error=None).add("push_superseded", reason="nobody resumed it in time")
     assert texts(script.story("superseded"))[-3:] == [
-        "killed: process 1 recorded no end",
+        "killed: process 1 ended without recording why",
         "unsubmitted job j1 deleted",
         "abandoned: nobody resumed it in time",
     ]
