@@ -162,7 +162,7 @@ def token_error_code(response: ApiResponse) -> str | None:
 
 def _class_of_status(status: int) -> tuple[type[ApiError], str]:
     if 400 <= status < 500:  # noqa: PLR2004 - HTTP status classes
-        return InvalidRequestError, "the platform rejects the request for the reason that it gives; correct that and push again"
+        return InvalidRequestError, "the platform rejects the request: correct what it names and push again"
     if status >= 500:  # noqa: PLR2004
         return ServerError, "the platform or something in front of it failed; run again later"
     return UnexpectedResponseError, "check that the URL is that of a Celonis team"

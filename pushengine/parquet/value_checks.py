@@ -132,9 +132,7 @@ class _Check:
             if self._needs_reading(number, index, column) and not self._passes_page_checks(index, chunk):
                 rows = self._column(number, index, chunk, first_row)
                 if rows != group.rows:
-                    raise self._damaged(
-                        f"{rows} rows in column {column.name}, the footer says {group.rows}", number
-                    )
+                    raise self._damaged(f"{rows} rows in column {column.name}, the footer says {group.rows}", number)
 
     def _needs_reading(self, number: int, index: int, column: Column) -> bool:
         leaf = self._leaves[index]
