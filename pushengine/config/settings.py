@@ -93,7 +93,9 @@ class EngineSettings(BaseModel):
     quarantine_seconds: Annotated[
         float,
         Field(
-            ge=0, le=3600, description="how long an upload without a response may still arrive after it was sent again"
+            ge=0,
+            le=3600,
+            description="how long an upload without a response may still arrive after its chunk was sent again",
         ),
     ] = 60.0
     stale_hours: Annotated[

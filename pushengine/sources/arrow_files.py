@@ -54,8 +54,8 @@ class _IpcPass:
                 raw.validate(full=True)
                 batch = plain_batch(raw, self.schema)
                 for start in range(0, batch.num_rows, _SLICE_ROWS):
-                    piece = batch.slice(start, _SLICE_ROWS)
-                    yield SourceBatch(piece, self._ref.uri, rows + start)
+                    part = batch.slice(start, _SLICE_ROWS)
+                    yield SourceBatch(part, self._ref.uri, rows + start)
                 rows += batch.num_rows
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, rows) from exc
