@@ -34,11 +34,11 @@ class Continuation:
     """The decision about an earlier push that was not submitted.
 
     Attributes:
-        way: `resume` the push; `recheck` what it sent while resuming it; or `supersede` it by a new push.
+        action: `resume` the push; `recheck` what it sent while resuming it; or `supersede` it by a new push.
         reason: Why it is superseded.
     """
 
-    way: Literal["resume", "recheck", "supersede"]
+    action: Literal["resume", "recheck", "supersede"]
     reason: str = ""
 
 

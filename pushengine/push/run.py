@@ -237,10 +237,10 @@ class PushRun:
             return False
         async with opener.opened_as_planned(session.state) as source:
             found = await ContinuationCheck(session.context, source, workers).find_continuation()
-            if found.way != "supersede":
+            if found.action != "supersede":
                 await self._take_over(session, fingerprint=source.fingerprint)
                 try:
-                    await session.deliver(source, workers, rechecks=found.way == "recheck", is_new=False)
+                    await session.deliver(source, workers, rechecks=found.action == "recheck", is_new=False)
                 except SourceChangedError:
                     # The command continues with a new push, even if superseding this one fails below.
                     self._session = self._new_session()
