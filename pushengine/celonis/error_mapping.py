@@ -40,7 +40,7 @@ from pushengine.model import JobId
 from pushengine.redaction import clean_text, clip_text, redact
 
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024
-_RUN_AGAIN = "check the network and the proxy, then run it again"
+_CHECK_NETWORK = "check the network and the proxy"
 _NO_REASON = "it was reset or closed"
 _CHECK_FIRST = "the request may have succeeded; pushengine checks before re-sending"
 
@@ -158,7 +158,7 @@ def translate_error(
         )
     if upload is not None and not upload.body.is_started:
         return ConnectionFailedError(
-            f"{call.operation}: the connection was lost before the body was sent", hint=_RUN_AGAIN
+            f"{call.operation}: the connection was lost before the body was sent", hint=_CHECK_NETWORK
         )
     return _no_response(_describe(exc, upload), call, is_timeout=isinstance(exc, TimeoutError))
 
@@ -167,12 +167,12 @@ def _no_response(what: str, call: Call, *, is_timeout: bool) -> TransportError:
     if not call.is_idempotent:
         return OutcomeUnknownError(f"{call.operation}: {what}", hint=_CHECK_FIRST)
     if is_timeout:
-        return RequestTimeoutError(f"{call.operation}: {what}", phase="read", hint=_RUN_AGAIN)
-    return TransportError(f"{call.operation}: {what}", hint=_RUN_AGAIN)
+        return RequestTimeoutError(f"{call.operation}: {what}", phase="read", hint=_CHECK_NETWORK)
+    return TransportError(f"{call.operation}: {what}", hint=_CHECK_NETWORK)
 
 
 def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
-    what, hint, is_final = "no connection", _RUN_AGAIN, False
+    what, hint, is_final = "no connection", _CHECK_NETWORK, False
     if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
         reason = getattr(getattr(exc, "certificate_error", None), "verify_message", "") or "it is not the one expected"
         what, is_final = f"the server's certificate is not trusted: {clean_text(reason)}", True

@@ -17,7 +17,7 @@ from pushengine.cli import options, runner, terminal
 from pushengine.cli.commands import jobs, journal, local, push, pushes, team
 from pushengine.cli.exit_codes import EXIT_USAGE
 
-_EPILOG = "Exit codes: 0 done, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
+_EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
 
 app = typer.Typer(
     name="pushengine",

@@ -30,10 +30,14 @@ def describe_receipt(
 ) -> list[str]:
     """Describe a receipt for people. `resumed` says what an earlier process had already done."""
     seconds = max(receipt.elapsed_seconds, 1e-3)
-    speed = f"{format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
+    rows_per_second = f", {receipt.rows / seconds:,.0f} rows/s"
+    speed = f", {format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
+    if receipt.resumed:  # rows and bytes are those of the whole push, seconds only those of this session
+        rows_per_second = speed = ""
+    sent = f"{format_bytes(receipt.source_bytes)} read -> {format_bytes(receipt.payload_bytes)} sent"
     rows = [
-        ("rows", f"{receipt.rows:,} in {format_count(receipt.chunks, 'chunk')}, {receipt.rows / seconds:,.0f} rows/s"),
-        ("bytes", f"{format_bytes(receipt.source_bytes)} read -> {format_bytes(receipt.payload_bytes)} sent, {speed}"),
+        ("rows", f"{receipt.rows:,} in {format_count(receipt.chunks, 'chunk')}{rows_per_second}"),
+        ("bytes", sent + speed),
         ("verified", _verification(receipt)),
         *([("resumed", _resumption(receipt, resumed))] if receipt.resumed else []),
         ("job", receipt.job_id or "none"),
@@ -63,7 +67,7 @@ def _verification(receipt: Receipt) -> str:
 def _resumption(receipt: Receipt, resumed: events.PushResumed | None) -> str:
     if resumed is None or resumed.push_id != receipt.push_id:
         return f"push {receipt.push_id}, which an earlier process started"
-    if resumed.chunks_acknowledged > receipt.chunks:
+    if receipt.restarts or resumed.chunks_acknowledged > receipt.chunks:
         return f"push {receipt.push_id}; its earlier chunks could not be reused"
     before, rows = resumed.chunks_acknowledged, format_count(resumed.rows_acknowledged, "row")
     return (
@@ -159,7 +163,7 @@ def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
 def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
     """Describe pushes as a table, one line per push."""
     if not pushes:
-        return ["no pushes yet"]
+        return ["no pushes yet (pushes into --emulator are not recorded)"]
     lines = [("PUSH", "TABLE", "MODE", "STATE", "ROWS", "STARTED (UTC)", "WORK", "RUNS")]
     lines += [
         (

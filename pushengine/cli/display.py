@@ -179,7 +179,7 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
         case events.PushResumed():
             return f"resuming push {event.push_id}: {_acknowledged(event)}"
         case events.PushSuperseded():
-            return f"the unfinished push {event.push_id} cannot be resumed, a new one replaces it: {event.reason}"
+            return f"the unfinished push {event.push_id} is superseded by a new one: {event.reason}"
         case events.EarlierPushSettled():
             return _earlier_push_settled(event)
         case events.EarlierPushLeft():
@@ -197,8 +197,9 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
                 f" ({format_count(event.submits, 'submit')} so far)"
             )
         case events.ChunkReconciled():
-            found = "has arrived" if event.is_present else "has not arrived, sending it again"
-            return f"chunk {event.chunk_id}, whose upload was not acknowledged, {found} (by {event.how})"
+            found = "has arrived" if event.is_present else "has not arrived"
+            then = "" if event.is_present else "; sending it again"
+            return f"chunk {event.chunk_id}, whose upload was not acknowledged, {found} (compared by {event.how}){then}"
         case events.RetryScheduled():
             return f"{event.operation}: attempt {event.attempt} failed, retrying in {event.wait_seconds:.1f} s: {event.error}"
         case events.PushRestarted():

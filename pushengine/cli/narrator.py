@@ -120,10 +120,8 @@ class Narrator:
                 sent = format_bytes(receipt["payload_bytes"])
                 self._add_line(at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
             case facts.PushSuperseded(reason=reason):
-                self._add_line(
-                    at,
-                    f"abandoned: {reason}" + ("" if reason == facts.NOBODY_RESUMED else "; a new push replaced it"),
-                )
+                what = "abandoned" if reason == facts.NOBODY_RESUMED else "superseded by a new push"
+                self._add_line(at, f"{what}: {reason}")
             case facts.PushRestarted():
                 self._add_line(at, f"restarted in a fresh job: {fact.reason}")
             case facts.JobIntended():

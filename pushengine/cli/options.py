@@ -62,7 +62,7 @@ Connection = Annotated[
     str | None, typer.Option("--connection", metavar="ID", help="Data connection  [PUSHENGINE_CONNECTION_ID]")
 ]
 ConfigPath = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Config file  [PUSHENGINE_CONFIG]")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only errors.")]
 LogFormatOption = Annotated[
     LogFormatName | None, typer.Option("--log-format", help="Progress, or a JSON line per event  [PUSHENGINE_LOG]")
@@ -74,7 +74,7 @@ EmulatorOption = Annotated[
     ),
 ]
 PushIdArgument = Annotated[str, typer.Argument(metavar="PUSH_ID", help="Id of the push, or a unique prefix of it.")]
-JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID")]
+JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID", help="Id, as `jobs list` shows it.")]
 
 
 def _reject_empty_arguments(command: Any, ctx: Any, args: list[str]) -> None:

@@ -59,7 +59,7 @@ class Interrupts:
             return
         self._is_draining = True
         self.drain()
-        self.note("stopping: requests in flight are finished first; Ctrl-C again to abort")
+        self.note("stopping: requests in flight are finished first; another Ctrl-C or SIGTERM aborts")
 
 
 class LastReceipt:

@@ -17,7 +17,7 @@ _STATES = {
     "finished": "DONE",
     "done": "DONE",
     "failed": "FAILED",
-    "superseded": "ABANDONED",
+    "superseded": "SUPERSEDED",
     "unknown": "OUTCOME UNKNOWN",
 }
 

@@ -129,9 +129,9 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
     except FooterError as exc:
         raise ReencodeError(f"the footer of {ref.uri} is not understood: {exc}") from exc
     except ReencodeError as exc:
-        raise ReencodeError(f"{exc} in {ref.uri}") from None
+        raise ReencodeError(f"{ref.uri}: {exc}") from None
     if sum(rows for rows, _ in groups) != footer.rows:
-        raise ReencodeError(f"row groups and footer record different numbers of rows in {ref.uri}")
+        raise ReencodeError(f"{ref.uri}: row groups and footer record different numbers of rows")
     return ParquetLayout(ref, footer, tuple(groups))
 
 
@@ -148,7 +148,9 @@ def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...
         if leaf.kind not in _SCHEMA_TYPES:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind}")
         if leaf.kind in _ALL_TIMESTAMPS and leaf.kind not in _TIMESTAMPS[settings.timestamps]:
-            raise ReencodeError(f"column {leaf.name} is {leaf.kind}, but timestamps is {settings.timestamps}")
+            raise ReencodeError(
+                f"column {leaf.name} is {leaf.kind}, but the setting timestamps is {settings.timestamps}"
+            )
     return footer.leaves
 
 

@@ -54,7 +54,9 @@ async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
     row = await shared.journal.read(lambda file: file.push(push_id))
     if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
         raise ConfigError(
-            f"there is no push {push_id} to resume" if row is None else f"push {push_id} is over",
+            f"there is no push {push_id} to resume"
+            if row is None
+            else f"push {push_id} has ended: there is nothing to resume",
             key="push_id",
             hint="`pushengine history` lists pushes",
         )

@@ -138,7 +138,7 @@ class SchemaInference:
         self._keys = tuple(keys)
         self._check_names(source_schema.names)
         type_overrides = dict(overrides or {})
-        for role, names in (("key", self._keys), ("type override", type_overrides)):
+        for role, names in (("key", self._keys), ("typed column", type_overrides)):
             self._check_known(source_schema.names, role, names)
         self._columns = [
             self._candidates(field, type_overrides.get(field.name), is_text=is_text) for field in source_schema

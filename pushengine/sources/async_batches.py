@@ -49,7 +49,9 @@ class IteratorSource:
         if self._schema is None:
             first = await (await self.sample(1)).next_block()
             if first is None:
-                raise SourceReadError("no rows", source=self.label, hint="nothing was pushed")
+                raise SourceReadError(
+                    "no rows", source=self.label, hint="an empty extract must not empty a table: check the extract"
+                )
             self._schema = first.decode().batch.schema
         return self._schema
 

@@ -214,4 +214,6 @@ def require_rows(rows: int, label: str) -> None:
         SourceReadError: There are no rows.
     """
     if not rows:
-        raise SourceReadError("no rows", source=label, hint="nothing was pushed")
+        raise SourceReadError(
+            "no rows", source=label, hint="an empty extract must not empty a table: check the extract"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import importlib
 import os
 from collections.abc import Sequence
@@ -121,7 +122,8 @@ def _listed(word: str | os.PathLike[str], filesystem: FileSystem) -> list[FileRe
         raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")
     if isinstance(word, PurePath) and (scheme := scheme_of(address := pattern.replace(":/", "://", 1))):
         raise _unsupported_scheme(address, scheme)  # `pathlib` collapses `//` into `/`
-    raise SourceReadError("no such file", source=pattern)
+    is_pattern = glob.has_magic(pattern)
+    raise SourceReadError("no file matches this pattern" if is_pattern else "no such file", source=pattern)
 
 
 def _named_format(name: str) -> Format:

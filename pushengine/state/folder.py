@@ -50,7 +50,7 @@ class StateFolder:
             raise ConfigError(
                 f"cannot create the state folder {self.path}: {error.strerror}",
                 key="PUSHENGINE_STATE_DIR",
-                hint="set it to a folder that this user can write to",
+                hint="set PUSHENGINE_STATE_DIR, or dir in [state], to a folder that this user can write to",
             ) from error
 
 

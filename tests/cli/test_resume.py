@@ -202,7 +202,7 @@ def test_resume_reports_a_push_that_another_process_holds_and_finishes_the_other
 
 
 def test_history_and_show_need_neither_credentials_nor_a_journal(pushengine):
-    assert pushengine("history").out == "no pushes yet\n"
+    assert pushengine("history").out == "no pushes yet (pushes into --emulator are not recorded)\n"
     assert pushengine("history", "--json").json == {"pushes": []}
     shown = pushengine("show", "2026")
     assert shown.code == 2
@@ -330,7 +330,7 @@ def test_the_emulator_applies_a_fault_plan(start, pushengine, orders, tmp_path):
             exports[match[1]] = match[2]
     done = pushengine("push", orders, "--table", "T", **exports)
     assert done.code == 0, done.err
-    assert "chunk 000000, whose upload was not acknowledged, has arrived (by " in done.err
+    assert "chunk 000000, whose upload was not acknowledged, has arrived (compared by " in done.err
 
 
 @pytest.mark.parametrize(

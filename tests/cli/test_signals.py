@@ -31,7 +31,7 @@ def test_the_first_signal_finishes_requests_in_flight_and_leaves_nothing_to_resu
     receipt = json.loads(out)
     assert (receipt["status"], receipt["submits"]) == ("INTERRUPTED", 0)
     assert receipt["rows"] < 3_000_000
-    assert "stopping: requests in flight are finished first; Ctrl-C again to abort" in err
+    assert "stopping: requests in flight are finished first; another Ctrl-C or SIGTERM aborts" in err
     assert "hint: run the same command again\n" in err
     assert "pushengine resume" not in out + err
     assert "Traceback" not in err
@@ -41,7 +41,7 @@ def test_the_second_signal_aborts(slow_push):
     import json
 
     slow_push.send_signal(signal.SIGINT)
-    assert any("again to abort" in line for line in slow_push.stderr)
+    assert any("aborts" in line for line in slow_push.stderr)
     slow_push.send_signal(signal.SIGTERM)
     out, err = slow_push.communicate(timeout=30)
     assert slow_push.returncode == 130

@@ -66,7 +66,7 @@ async def test_a_push_of_a_spooled_batch_reader_is_resumed_by_its_id(start):
     assert resumed.chunks_acknowledged >= 2
     assert spooled(stage) == []
     assert await engine.open_pushes() == []
-    with pytest.raises(ConfigError, match="is over"):
+    with pytest.raises(ConfigError, match="has ended"):
         await engine.resume(push_id)
 
 
@@ -234,7 +234,7 @@ async def test_an_older_push_cannot_undo_a_newer_one(start, tmp_path):
     assert (superseded.push_id, "newer push" in superseded.reason) == (caught.value.receipt.push_id, True)
     assert await engine.open_pushes() == []
     assert stage.jobs("NEW") == []
-    with pytest.raises(ConfigError, match="is over"):
+    with pytest.raises(ConfigError, match="has ended"):
         await engine.resume(superseded.push_id)
     assert await stage.rows() == [(1,), (2,)]
 

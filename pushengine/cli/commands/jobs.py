@@ -65,7 +65,7 @@ def show_job(
 
 
 def delete_jobs(
-    job_ids: Annotated[list[str], typer.Argument(metavar="JOB_ID")],
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids, as `jobs list` shows them.")],
     url: options.Url = None,
     pool: options.Pool = None,
     config: options.ConfigPath = None,

@@ -169,11 +169,11 @@ def test_plain_display_of_a_resumed_push_shows_what_is_acknowledged_and_why_it_w
             events.QuotaWaited(**p, job_id="j1", until="2026-01-01T14:00:00Z", wait_seconds=60, reason="quarantine")
         )
     assert stream.getvalue().splitlines() == [
-        "pushengine: the unfinished push p0 cannot be resumed, a new one replaces it: the source has changed since",
+        "pushengine: the unfinished push p0 is superseded by a new one: the source has changed since",
         "pushengine: resuming push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
         "T: replace from a.csv, 1 column",
-        "T: chunk 000041, whose upload was not acknowledged, has arrived (by checksum)",
-        "T: chunk 000042, whose upload was not acknowledged, has not arrived, sending it again (by checksum)",
+        "T: chunk 000041, whose upload was not acknowledged, has arrived (compared by checksum)",
+        "T: chunk 000042, whose upload was not acknowledged, has not arrived (compared by checksum); sending it again",
         "T: 0 rows read, 0 chunks sent (and 41 before this session); chunk list verified by checksum",
         "T: waiting until 14:00:00Z so that a lost upload cannot arrive late (1:00 min)",
     ]
@@ -207,7 +207,7 @@ def test_live_display_prints_the_lines_of_a_resumed_push_above_the_progress():
                 push_id="p1", job_id="j", until="2026-01-01T14:00:00Z", wait_seconds=9, reason="quarantine"
             )
         )
-    for words in ("none of its chunks is acknowledged yet", "has arrived (by count)", "cannot arrive late"):
+    for words in ("none of its chunks is acknowledged yet", "has arrived (compared by count)", "cannot arrive late"):
         assert words in file.getvalue()
 
 

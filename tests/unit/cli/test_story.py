@@ -171,7 +171,7 @@ def test_a_push_that_cannot_be_resumed_says_what_to_do_instead():
 
 def test_history_is_shown_as_a_table():
     script = Script().job().acked(0, 1)
-    assert describe_history([]) == ["no pushes yet"]
+    assert describe_history([]) == ["no pushes yet (pushes into --emulator are not recorded)"]
     assert describe_history([summarise(row(), script.facts)]) == [
         "PUSH  TABLE  MODE     STATE  ROWS       STARTED (UTC)        WORK   RUNS",
         "p1    T      replace  open   2,000,000  2025-06-15 15:06:40  6.0 s  1",

@@ -259,7 +259,7 @@ def test_unknown_keys_and_overrides_are_rejected_with_a_suggestion():
     schema = pa.schema([("Id", pa.int64())])
     with pytest.raises(SchemaError, match=r"key ID .*column .* Id\?"):
         SchemaInference(schema, is_text=False, keys=["ID"])
-    with pytest.raises(SchemaError, match=r"type override x .*columns: Id"):
+    with pytest.raises(SchemaError, match=r"typed column x .*columns: Id"):
         SchemaInference(schema, is_text=False, overrides={"x": "STRING"})
 
 

@@ -372,7 +372,7 @@ def test_a_small_source_is_sampled_completely(write, tmp_path):
 def test_missing_files_and_empty_directories_are_reported(tmp_path, write):
     with pytest.raises(SourceReadError, match="no such file"):
         opened(tmp_path / "none.csv")
-    with pytest.raises(SourceReadError, match="no such file"):
+    with pytest.raises(SourceReadError, match="no file matches"):
         opened(str(tmp_path / "*.csv"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceReadError, match="no data files"):
