@@ -219,6 +219,20 @@ def test_receipt_of_a_resumed_push_counts_what_had_already_been_sent():
     assert "which an earlier process started" in describe.describe_receipt(receipt)[4]
 
 
+def test_receipt_of_a_resumed_push_shows_no_speed():
+    """Its rows and bytes are those of the whole push, its seconds only those of the last session."""
+    resumed = describe.describe_receipt(dataclasses.replace(RECEIPT, resumed=True))
+    assert sum("/s" in line for line in describe.describe_receipt(RECEIPT)) == 2
+    assert not any("/s" in line for line in resumed)
+
+
+def test_receipt_of_a_push_that_restarted_reuses_no_earlier_chunks():
+    """The chunks were in a job that is gone; all of them were sent again."""
+    resumed = events.PushResumed(push_id="p1", job_id="j1", chunks_acknowledged=2, rows_acknowledged=1_000_000)
+    receipt = dataclasses.replace(RECEIPT, resumed=True, restarts=1)
+    assert "could not be reused" in describe.describe_receipt(receipt, None, resumed)[4]
+
+
 def test_a_closed_stream_does_not_end_the_push():
     stream = io.StringIO()
     stream.close()
