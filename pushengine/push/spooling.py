@@ -49,17 +49,25 @@ class SpoolKeeper:
             filesystem=runtime.filesystem,
         )
         try:
-            return await spool_source(
-                source,
-                self._folder,
-                push_id,
-                hold=hold,
-                source_format=source_format,
-                open_rows=open_rows,
-                off_loop=runtime.off_loop,
-            )
-        finally:
-            await workers.aclose()
+            try:
+                return await spool_source(
+                    source,
+                    self._folder,
+                    push_id,
+                    hold=hold,
+                    source_format=source_format,
+                    open_rows=open_rows,
+                    off_loop=runtime.off_loop,
+                )
+            finally:
+                await workers.aclose()
+        except BaseException:
+            # A cancellation may arrive after the file is complete, while the source is being closed.
+            hold.release_name()
+            for path in self._folder.glob(f"{push_id}.*"):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            raise
 
     @contextlib.asynccontextmanager
     async def held(self, spec: Any, hold: SpoolHold) -> AsyncIterator[None]:

@@ -21,6 +21,7 @@ from pushengine.errors import (
     SubmitOutcomeUnknownError,
 )
 from pushengine.runtime.clock import SystemClock
+from pushengine.runtime.threads import ThreadWorkers
 from pushengine.sources.spool import SpoolHold
 
 QUICK = {"max_attempts": 2, "retry_max_wait_seconds": 0.01, "quarantine_seconds": 0.1, "settle_seconds": 0.1}
@@ -336,6 +337,29 @@ async def test_a_push_that_is_stopped_while_spooling_leaves_neither_file_nor_loc
     stream.may_end.set()
     assert spooled(stage) == ["kept"]
     assert is_free(kept)
+
+
+async def test_a_push_that_is_cancelled_after_its_stream_was_spooled_leaves_no_file(start, monkeypatch):
+    """The file is complete, but no push is in the journal yet: nothing would ever read it."""
+    stage = await start(**QUICK)
+    is_closing = asyncio.Event()
+    close = ThreadWorkers.aclose
+
+    async def slow_close(workers):
+        try:
+            if spooled(stage):
+                is_closing.set()
+                await asyncio.Event().wait()  # until the push is cancelled
+        finally:
+            await close(workers)
+
+    monkeypatch.setattr(ThreadWorkers, "aclose", slow_close)
+    push = asyncio.create_task(stage.push(pa.table({"N": range(100)}), spool=True))
+    await is_closing.wait()
+    push.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await push
+    assert spooled(stage) == []
 
 
 @pytest.mark.parametrize("step", range(0, 60, 3))
