@@ -170,6 +170,11 @@ def unreadable(source: str, exc: OSError) -> SourceReadError:
     return SourceReadError(exc.strerror or str(exc) or type(exc).__name__, source=source)
 
 
+def no_rows(source: str) -> SourceReadError:
+    """Build the error for a source that is empty."""
+    return SourceReadError("no rows", source=source, hint="an empty extract must not empty a table: check the extract")
+
+
 def damaged(kind: str, what: str, *, source: str, position: str | None = None) -> SourceReadError:
     """Build the error for a file that violates its format. `kind` is the format, `what` the message of the parsing library."""
     return SourceReadError(

@@ -29,11 +29,11 @@ def describe_receipt(
     receipt: Receipt, quota: QuotaStatus | None = None, resumed: events.PushResumed | None = None
 ) -> list[str]:
     """Describe a receipt for people. `resumed` says what an earlier process had already done."""
-    seconds = max(receipt.elapsed_seconds, 1e-3)
-    rows_per_second = f", {receipt.rows / seconds:,.0f} rows/s"
-    speed = f", {format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
-    if receipt.resumed:  # rows and bytes are those of the whole push, seconds only those of this session
-        rows_per_second = speed = ""
+    rows_per_second = speed = ""
+    if not receipt.resumed:  # otherwise rows and bytes are those of the whole push, seconds only those of this session
+        seconds = max(receipt.elapsed_seconds, 1e-3)
+        rows_per_second = f", {receipt.rows / seconds:,.0f} rows/s"
+        speed = f", {format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
     sent = f"{format_bytes(receipt.source_bytes)} read -> {format_bytes(receipt.payload_bytes)} sent"
     rows = [
         ("rows", f"{receipt.rows:,} in {format_count(receipt.chunks, 'chunk')}{rows_per_second}"),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SourceReadError
+from pushengine.errors import no_rows
 from pushengine.interfaces import AsyncSource, BlockStream, FileSystem, SourceBatch, SourceBlock, Workers
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.slices import MEMORY_BYTES, PassthroughBlock, PassthroughReader
@@ -75,7 +75,7 @@ class SourceReader:
             # The sample covers only some of the files; others may have rows.
             return await self.infer_schema(is_exhaustive=True)
         if not self.sampled_rows:
-            raise SourceReadError("no rows", source=self.label, hint="empty sources are not pushed")
+            raise no_rows(self.label)
         return inference.infer_schema()
 
     async def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock] | ReencodeError | None:

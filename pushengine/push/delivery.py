@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 
-from pushengine.errors import JobTaintedError, SourceChangedError, SourceReadError
+from pushengine.errors import JobTaintedError, SourceChangedError, no_rows
 from pushengine.interfaces import FileSystem, Workers
 from pushengine.journal import facts
 from pushengine.journal.state import JobRecord
@@ -171,7 +171,7 @@ class Delivery:
             JobTaintedError: The chunks have a gap or an overlap.
         """
         if not rows:
-            raise SourceReadError("no rows", source=self._reader.label, hint="an empty source is not pushed")
+            raise no_rows(self._reader.label)
         covered = 0
         for chunk in record.acked:
             if chunk.source_rows[0] != covered:

@@ -102,8 +102,8 @@ async def plan_source(
             )
             source_reader = SourceReader(opened, settings, inference, workers)
             async with contextlib.aclosing(source_reader):
-                schema = await source_reader.infer_schema(is_exhaustive=False)
-                passthrough = await source_reader.passthrough_blocks(schema)
+                inferred = await source_reader.infer_schema(is_exhaustive=False)
+                passthrough = await source_reader.passthrough_blocks(inferred)
         finally:
             await workers.aclose()
     is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
@@ -114,11 +114,11 @@ async def plan_source(
         keys=target.keys,
         files=tuple(file.uri for file in source_reader.files) or (source_reader.label,),
         source_bytes=source_reader.size_bytes,
-        columns=tuple(schema.table_columns()),
+        columns=tuple(inferred.table_columns()),
         sampled_rows=source_reader.sampled_rows,
         is_sample_complete=is_complete,
         estimated_chunks=len(passthrough) if isinstance(passthrough, list) else chunks,
-        notes=(*_plan_notes(target, [column.name for column in schema.columns]), *_passthrough_notes(passthrough)),
+        notes=(*_plan_notes(target, [column.name for column in inferred.columns]), *_passthrough_notes(passthrough)),
     )
 
 

@@ -12,7 +12,7 @@ from pushengine.errors import JournalError
 from pushengine.pipeline.context import Shared
 from pushengine.push.cleanup import delete_spool
 from pushengine.runtime.aio import finish
-from pushengine.sources.spool import Spooled, SpoolHold, spool_source
+from pushengine.sources.spool import Spooled, SpoolHold, discard, spool_source
 from pushengine.sources.threaded import open_async_source
 
 
@@ -63,10 +63,7 @@ class SpoolKeeper:
                 await workers.aclose()
         except BaseException:
             # A cancellation may arrive after the file is complete, while the source is being closed.
-            hold.release_name()
-            for path in self._folder.glob(f"{push_id}.*"):
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+            discard(hold, *self._folder.glob(f"{push_id}.*"))
             raise
 
     @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from pushengine.errors import SourceReadError
+from pushengine.errors import SourceReadError, no_rows
 from pushengine.interfaces import BlockStream, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.runtime.aio import cancel_and_wait, mark_retrieved
@@ -49,9 +49,7 @@ class IteratorSource:
         if self._schema is None:
             first = await (await self.sample(1)).next_block()
             if first is None:
-                raise SourceReadError(
-                    "no rows", source=self.label, hint="an empty extract must not empty a table: check the extract"
-                )
+                raise no_rows(self.label)
             self._schema = first.decode().batch.schema
         return self._schema
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
-from pushengine.errors import SourceReadError, unreadable
+from pushengine.errors import no_rows, unreadable
 from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 
@@ -214,6 +214,4 @@ def require_rows(rows: int, label: str) -> None:
         SourceReadError: There are no rows.
     """
     if not rows:
-        raise SourceReadError(
-            "no rows", source=label, hint="an empty extract must not empty a table: check the extract"
-        )
+        raise no_rows(label)

@@ -194,10 +194,7 @@ async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_
             await finish(off_loop(_publish, part, path))
             hold.take(path)
         except BaseException:
-            hold.release_name()
-            for left in (part, path):
-                with contextlib.suppress(OSError):
-                    left.unlink(missing_ok=True)
+            discard(hold, part, path)
             raise
     except OSError as error:
         raise JournalError(
@@ -206,6 +203,14 @@ async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_
             hint="the state folder must be writable and have room for the whole source; PUSHENGINE_STATE_DIR sets another",
         ) from error
     return Spooled(path, digest.hexdigest())
+
+
+def discard(hold: SpoolHold, *paths: Path) -> None:
+    """Delete files of a stream that will not be pushed, as far as the file system allows; `hold` may hold one of them."""
+    hold.release_name()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _write(file: BinaryIO, piece: bytes, digest: Any) -> None:

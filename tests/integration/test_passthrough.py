@@ -202,13 +202,17 @@ async def test_a_file_that_changes_while_it_is_sent_is_never_submitted(start, wr
     assert stage.engine._shared.budget.reserved == 0
 
 
-async def test_an_interrupted_push_sends_only_the_missing_chunks(start, write):
-    stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
-    path = write(columns())
+async def interrupt_after_three_chunks(stage, path):
     push = asyncio.ensure_future(stage.push(path))
     stage.engine._bus.add(WhenUploaded(3, push.cancel))
     with pytest.raises(asyncio.CancelledError):
         await push
+
+
+async def test_an_interrupted_push_sends_only_the_missing_chunks(start, write):
+    stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
+    path = write(columns())
+    await interrupt_after_three_chunks(stage, path)
     before = len(stage.sink.of(events.ChunkUploaded))
     stage.engine = await stage.open_engine(**SMALL, encoder_threads=1)
     receipt = await stage.push(path)
@@ -222,10 +226,7 @@ async def test_an_interrupted_push_sends_only_the_missing_chunks(start, write):
 async def test_an_interrupted_passthrough_push_is_not_mixed_with_reencoded_chunks(start, write):
     stage = await start(**SMALL, max_uploads=1, encoder_threads=1)
     path = write(columns())
-    push = asyncio.ensure_future(stage.push(path))
-    stage.engine._bus.add(WhenUploaded(3, push.cancel))
-    with pytest.raises(asyncio.CancelledError):
-        await push
+    await interrupt_after_three_chunks(stage, path)
     stage.engine = await stage.open_engine(**SMALL, encoder_threads=1, parquet_as_it_is=False)
     receipt = await stage.push(path)
     assert not receipt.resumed
