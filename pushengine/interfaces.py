@@ -143,6 +143,14 @@ class Destination(Protocol):
         """Start the execution of a job. This is the call that counts against the quota."""
         ...
 
+    async def table_columns(self, table: str, connection_id: str | None) -> list[TableColumn]:
+        """Read the columns of a table that exists, in the order of the table; empty if there is no such table.
+
+        The platform's own columns are left out, and so are columns whose type is not known. Lengths are in characters. A destination may
+        know the types only roughly: see `model.may_be_listed_as`.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close all connections."""
         ...

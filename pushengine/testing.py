@@ -46,7 +46,7 @@ from pushengine.events import Event
 from pushengine.model import ChunkType, Job, JobId, JobStatus, Payload, RemoteChunk, TableColumn, Target
 
 if TYPE_CHECKING:
-    from pushengine.emulator import Emulator, EmulatorSettings
+    from pushengine.emulator import Emulator, EmulatorSettings, LocalCertificate
     from pushengine.emulator.faults import Fault, FaultPlan, Faults
 
 T = TypeVar("T")
@@ -145,8 +145,8 @@ class MemoryJob:
 class MemoryDestination:
     """An in-memory platform (`interfaces.Destination`) for tests of code that pushes. It uses no HTTP and never waits.
 
-    Every call is an operation (`create`, `get`, `list`, `delete`, `upload`, `list_chunks` or `submit`) with an effect. Override `call()` to
-    make the platform slow, unreliable or full: nothing has happened before `effect()`, and everything has after it.
+    Every call is an operation (`create`, `get`, `list`, `delete`, `upload`, `list_chunks`, `submit` or `columns`) with an effect. Override
+    `call()` to make the platform slow, unreliable or full: nothing has happened before `effect()`, and everything has after it.
 
     ```python
     class LosesEachResponse(MemoryDestination):
@@ -235,6 +235,11 @@ class MemoryDestination:
         del duplicate_removal_column
         self.execute(self._new_job(job_id))
 
+    def columns(self, table: str, connection_id: str | None) -> list[TableColumn]:
+        """Return the columns of a table that exists; by default, this platform keeps no tables and lists none."""
+        del table, connection_id
+        return []
+
     def execute(self, job: MemoryJob) -> None:
         """Execute a submitted job: by default it is DONE at once."""
         job.status = JobStatus.DONE
@@ -275,6 +280,10 @@ class MemoryDestination:
         """See `submit()`."""
         await self.call("submit", job_id, lambda: self.submit(job_id, duplicate_removal_column))
 
+    async def table_columns(self, table: str, connection_id: str | None) -> list[TableColumn]:
+        """See `columns()`."""
+        return await self.call("columns", None, lambda: self.columns(table, connection_id))
+
     async def aclose(self) -> None:
         """Do nothing: there is nothing to close."""
 
@@ -293,6 +302,7 @@ class EmulatorThread:
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
         settings: Limits, credentials and behavior of the team; None uses the defaults.
+        tls: Certificate to serve https with; None serves http.
 
     Attributes:
         emulator: The emulator. Its attributes and `query` may be used from any thread and loop, but not `start` and `aclose`.
@@ -305,10 +315,11 @@ class EmulatorThread:
         host: str = "127.0.0.1",
         port: int = 0,
         settings: EmulatorSettings | None = None,
+        tls: LocalCertificate | None = None,
     ) -> None:
         from pushengine.emulator import Emulator  # noqa: PLC0415 - a slow import that tests with only a clock do not need
 
-        self.emulator = Emulator(database, host=host, port=port, settings=settings)
+        self.emulator = Emulator(database, host=host, port=port, settings=settings, tls=tls)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Future[None] = Future()

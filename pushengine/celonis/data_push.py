@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pushengine.celonis import wire
+from pushengine.celonis.columns import parse_columns, parse_table_names
 from pushengine.celonis.error_mapping import Call, require_genuine, response_error
 from pushengine.celonis.oauth import TokenRequest, TokenSource
 from pushengine.celonis.transport import Transport
@@ -154,6 +156,22 @@ class DataPushClient:
         )
         await self._request(request, call)
 
+    async def table_columns(self, table: str, connection_id: str | None) -> list[TableColumn]:
+        """Read the columns of a table that exists, as the vendor's client does; empty if the platform lists none.
+
+        Credentials that may push need not be allowed to read: expect `PermissionDeniedError` or `NotFoundError`. Types may be rough:
+        see `model.may_be_listed_as`.
+        """
+        found = await self._listed_columns(table, connection_id)
+        if found:
+            return found
+        # The platform may compare names exactly. The vendor's client takes the spelling from the list of tables.
+        call = self._call(f"list the tables of pool {self._pool_id}", max_response_bytes=_MAX_LIST_BYTES)
+        response = await self._request(wire.build_list_tables(self._pool_id), call)
+        parse = functools.partial(parse_table_names, table=table, connection_id=connection_id)
+        spelled = [name for name in await _parse(parse, response, call) if name != table]
+        return await self._listed_columns(spelled[0], connection_id) if spelled else []
+
     async def check_team(self) -> dict[str, Any]:
         """Read the team (`domain` and more). Success proves that the address and the credentials are valid."""
         call = self._call("read the team")
@@ -171,6 +189,11 @@ class DataPushClient:
         await self._transport.aclose()
 
     # ---------------------------------------------------------------------------------------------------------------- calls
+
+    async def _listed_columns(self, table: str, connection_id: str | None) -> list[TableColumn]:
+        call = self._call(f"list the columns of table {table}")
+        request = wire.build_list_columns(self._pool_id, table, connection_id)
+        return await _parse(parse_columns, await self._request(request, call), call)
 
     def _call(self, what: str, **options: Any) -> Call:
         return Call(**{"operation": f"{what} at {self.team}", "is_idempotent": True, **options})

@@ -11,6 +11,11 @@ Requests (paths below `/{base}/api/v1/data-push/{pool}`; base is `data-ingestion
     POST   /jobs/{id}/chunks/deleted     upload deletes  same body as upload
     GET    /jobs/{id}/chunks             list chunks
 
+Requests of the vendor's client that read tables (paths below `/integration/api/pools/{pool}`, whatever the base):
+
+    GET    /tables                       list tables
+    GET    /columns                      list columns    query tableName and, for a data connection, its id as schemaName
+
 Responses other than 2xx are parsed in `pushengine.celonis.error_responses`.
 """
 
@@ -204,6 +209,17 @@ def build_list_chunks(pool_id: str, job_id: JobId, *, base_path: str = "data-ing
     return ApiRequest("GET", _jobs_path(base_path, pool_id, job_id, "chunks"))
 
 
+def build_list_tables(pool_id: str) -> ApiRequest:
+    """Build the request that lists the tables of the pool."""
+    return ApiRequest("GET", f"/integration/api/pools/{_segment(pool_id)}/tables")
+
+
+def build_list_columns(pool_id: str, table: str, connection_id: str | None) -> ApiRequest:
+    """Build the request that lists the columns of a table. pycelonis sends the id of the data connection as `schemaName`, too."""
+    query = {"tableName": table} | ({"schemaName": connection_id} if connection_id else {})
+    return ApiRequest("GET", f"/integration/api/pools/{_segment(pool_id)}/columns", query=query)
+
+
 def build_check_team() -> ApiRequest:
     """Build the request that reads the team. The response has `domain` if the credentials are valid."""
     return ApiRequest("GET", "/api/cloud/team")
@@ -242,7 +258,7 @@ def parse_job(body: bytes, *, operation: str, status: int = 200) -> Job:
 
 def parse_jobs(body: bytes, *, operation: str, status: int = 200) -> list[Job]:
     """Parse an array of `DataPushJob`; see `parse_job`."""
-    return [_job(raw, operation, status) for raw in _load_list(body, operation, status)]
+    return [_job(raw, operation, status) for raw in parse_list(body, operation, status)]
 
 
 def parse_chunks(body: bytes, *, operation: str, status: int = 200) -> list[RemoteChunk]:
@@ -251,7 +267,7 @@ def parse_chunks(body: bytes, *, operation: str, status: int = 200) -> list[Remo
     Raises:
         UnexpectedResponseError: The body is not such an array.
     """
-    return [_chunk(raw, operation, status) for raw in _load_list(body, operation, status)]
+    return [_chunk(raw, operation, status) for raw in parse_list(body, operation, status)]
 
 
 def parse_object(body: bytes, *, operation: str, status: int = 200) -> dict[str, Any]:
@@ -342,7 +358,12 @@ def _load(body: bytes, operation: str, status: int) -> Any:
     raise error  # outside the handler: a chained JSONDecodeError would hold the whole body
 
 
-def _load_list(body: bytes, operation: str, status: int) -> list[Any]:
+def parse_list(body: bytes, operation: str, status: int) -> list[Any]:
+    """Parse any JSON array.
+
+    Raises:
+        UnexpectedResponseError: The body is not a JSON array.
+    """
     raw = _load(body, operation, status)
     if not isinstance(raw, list):
         raise_unusable(operation, status, "it is not a list")

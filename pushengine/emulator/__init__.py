@@ -7,6 +7,12 @@ client the same, so official and hand-written clients work with it too.
         ...  # point any client at emulator.url
         rows = await emulator.query("SELECT count(*) FROM orders")
 
+Clients that refuse http:// need a certificate (extra `tls`):
+
+    certificate = LocalCertificate()
+    async with Emulator(tls=certificate) as emulator:
+        certificate.write_ca(path)  # let the client trust this file
+
 Faults are data (see `faults`):
 
         emulator.faults = FaultPlan([Fault("upsert", DropAfter(), nth=2)])
@@ -15,11 +21,21 @@ Faults are data (see `faults`):
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pushengine.emulator.faults import Fault, FaultPlan, FaultPlanError
+    from pushengine.emulator.faults import Fault, FaultPlan
+    from pushengine.emulator.plan_data import FaultPlanError
     from pushengine.emulator.server import Emulator
     from pushengine.emulator.settings import EmulatorCredentials, EmulatorSettings
+    from pushengine.emulator.tls import LocalCertificate
 
-__all__ = ["Emulator", "EmulatorCredentials", "EmulatorSettings", "Fault", "FaultPlan", "FaultPlanError"]
+__all__ = [
+    "Emulator",
+    "EmulatorCredentials",
+    "EmulatorSettings",
+    "Fault",
+    "FaultPlan",
+    "FaultPlanError",
+    "LocalCertificate",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,4 +52,8 @@ def __getattr__(name: str) -> Any:
         from pushengine.emulator import faults  # noqa: PLC0415
 
         return getattr(faults, name)
+    if name == "LocalCertificate":
+        from pushengine.emulator.tls import LocalCertificate  # noqa: PLC0415
+
+        return LocalCertificate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

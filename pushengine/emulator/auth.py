@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from pushengine.emulator.refusals import Refusal, gateway
-from pushengine.emulator.settings import ClientAuthMethod, EmulatorSettings
+from pushengine.emulator.settings import READ_SCOPES, ClientAuthMethod, EmulatorSettings
 
 _HEADER = re.compile(r"(?P<scheme>bearer|appkey) +(?P<credential>[\x21-\x7e]+)", re.IGNORECASE)
 _HEADER_HINT = "Malformed Authorization header. Use 'Authorization: Bearer <token>' or 'Authorization: AppKey <key>'."
@@ -71,6 +71,20 @@ class Authenticator:
         """
         if principal.scopes is not None and not any(_is_data_push_scope(scope) for scope in principal.scopes):
             raise gateway(403, "Forbidden", "The token lacks the data push scope.", "INSUFFICIENT_SCOPE")
+        self._check_pool(pool_id)
+
+    def require_read(self, principal: Principal, pool_id: str | None) -> None:
+        """Check that the caller may read the pools of the team, or this pool.
+
+        Raises:
+            Refusal: 403 if the token lacks every scope to read or the pool is forbidden, 404 if the pool does not exist.
+        """
+        if principal.scopes is not None and principal.scopes.isdisjoint(READ_SCOPES):
+            raise gateway(403, "Forbidden", "The token lacks the scope to read data pools.", "INSUFFICIENT_SCOPE")
+        if pool_id is not None:
+            self._check_pool(pool_id)
+
+    def _check_pool(self, pool_id: str) -> None:
         if pool_id in self._settings.forbidden_pool_ids:
             raise gateway(403, "Forbidden", "No permission on this data pool.", "ADMIN_ACCESS_ERROR")
         if self._settings.pool_ids is not None and pool_id not in self._settings.pool_ids:

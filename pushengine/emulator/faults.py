@@ -18,14 +18,13 @@ import json
 import random
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-_T = TypeVar("_T")
-_D = TypeVar("_D", bound="Action | Fault")
+from pushengine.emulator.plan_data import FaultPlanError, at, require, require_amount, validated, without_defaults
 
 
 class Operation(StrEnum):
@@ -41,16 +40,27 @@ class Operation(StrEnum):
     LIST_CHUNKS = "list_chunks"
     TOKEN = "token"  # noqa: S105 - a name, not a secret
     TEAM = "team"
+    USER = "user"
+    PERMISSIONS = "permissions"
+    LIST_POOLS = "list_pools"
+    GET_POOL = "get_pool"
+    LIST_TABLES = "list_tables"
+    LIST_COLUMNS = "list_columns"
 
 
 ANY_OPERATION = "*"
 _ALL_OPERATIONS = frozenset(Operation)
-_JOB_OPERATIONS = _ALL_OPERATIONS - {Operation.CREATE, Operation.LIST, Operation.TOKEN, Operation.TEAM}
+_JOB_OPERATIONS = frozenset(
+    {
+        Operation.GET,
+        Operation.SUBMIT,
+        Operation.DELETE,
+        Operation.UPSERT,
+        Operation.DELETE_ROWS,
+        Operation.LIST_CHUNKS,
+    }
+)
 _TABLE_OPERATIONS = _JOB_OPERATIONS | {Operation.CREATE}
-
-
-class FaultPlanError(ValueError):
-    """A plan with an unknown or impossible entry; the message names its place in the plan."""
 
 
 # Actions
@@ -89,11 +99,11 @@ class Status(Action):
     after_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _require(200 <= self.code <= 599, "code", "must be between 200 and 599")  # noqa: PLR2004 - a 1xx status is not a final response
-        _require(
+        require(200 <= self.code <= 599, "code", "must be between 200 and 599")  # noqa: PLR2004 - a 1xx status is not a final response
+        require(
             not self.after_commit or self.after_bytes is None, "after_bytes", "cannot be combined with after_commit"
         )
-        _require_amount(self.after_bytes, "after_bytes")
+        require_amount(self.after_bytes, "after_bytes")
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ class RateLimit(Action):
     form: Literal["retry_after", "retry_after_date", "x_ratelimit_reset", "body", "bare"] = "bare"
 
     def __post_init__(self) -> None:
-        _require_amount(self.seconds, "seconds")
+        require_amount(self.seconds, "seconds")
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class Delay(Action):
     when: Literal["before", "after"] = "before"
 
     def __post_init__(self) -> None:
-        _require_amount(self.seconds, "seconds")
+        require_amount(self.seconds, "seconds")
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class DropBefore(Action):
     reset: bool = True
 
     def __post_init__(self) -> None:
-        _require_amount(self.after_bytes, "after_bytes")
+        require_amount(self.after_bytes, "after_bytes")
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,7 @@ class CommitLate(Action):
     reset: bool = True
 
     def __post_init__(self) -> None:
-        _require_amount(self.seconds, "seconds")
+        require_amount(self.seconds, "seconds")
 
 
 @dataclass(frozen=True)
@@ -299,10 +309,10 @@ class Fault:
 
     def to_data(self) -> dict[str, Any]:
         """Return the rule as plain data for a plan; fields with their default value are omitted."""
-        rule = _without_defaults(self) | {"action": self.action.name}
+        rule = without_defaults(self) | {"action": self.action.name}
         if isinstance(self.nth, tuple):
             rule["nth"] = list(self.nth)
-        return rule | _without_defaults(self.action)
+        return rule | without_defaults(self.action)
 
     @classmethod
     def from_data(cls, data: Any) -> Self:
@@ -311,35 +321,35 @@ class Fault:
         Raises:
             FaultPlanError: The rule is malformed.
         """
-        _require(isinstance(data, Mapping), "fault", "must be an object")
+        require(isinstance(data, Mapping), "fault", "must be an object")
         names = {rule_field.name for rule_field in dataclasses.fields(cls)}
         rule = {key: value for key, value in data.items() if key in names}
         kind = ACTIONS.get(rule["action"]) if isinstance(rule.get("action"), str) else None
         if kind is None:
             raise FaultPlanError(f"action: must be one of {', '.join(ACTIONS)}")
-        rule["action"] = _validated(kind, {key: value for key, value in data.items() if key not in names})
-        return _validated(cls, rule)
+        rule["action"] = validated(kind, {key: value for key, value in data.items() if key not in names})
+        return validated(cls, rule)
 
     def _check_calls(self) -> None:
         if self.nth is not None:
             numbers = (self.nth,) if isinstance(self.nth, int) else self.nth
-            _require(bool(numbers) and all(number >= 1 for number in numbers), "nth", "must name calls, counted from 1")
-            _require(self.after == 0 and self.every == 1, "nth", "cannot be combined with after or every")
-        _require_amount(self.after, "after")
-        _require(self.every >= 1, "every", "must be at least 1")
-        _require(self.times is None or self.times >= 1, "times", "must be at least 1")
-        _require(0.0 <= self.probability <= 1.0, "probability", "must be between 0 and 1")
+            require(bool(numbers) and all(number >= 1 for number in numbers), "nth", "must name calls, counted from 1")
+            require(self.after == 0 and self.every == 1, "nth", "cannot be combined with after or every")
+        require_amount(self.after, "after")
+        require(self.every >= 1, "every", "must be at least 1")
+        require(self.times is None or self.times >= 1, "times", "must be at least 1")
+        require(0.0 <= self.probability <= 1.0, "probability", "must be between 0 and 1")
 
     def _check_operation(self) -> None:
         known = [*Operation, ANY_OPERATION]
-        _require(self.operation in known, "operation", f"must be one of {', '.join(known)}")
-        _require(
+        require(self.operation in known, "operation", f"must be one of {', '.join(known)}")
+        require(
             self.operations <= self.action.operations,
             "action",
             f"{self.action.name} cannot be applied to {self.operation}",
         )
-        _require(self.job is None or self.operations <= _JOB_OPERATIONS, "job", f"{self.operation} does not name a job")
-        _require(
+        require(self.job is None or self.operations <= _JOB_OPERATIONS, "job", f"{self.operation} does not name a job")
+        require(
             self.table is None or self.operations <= _TABLE_OPERATIONS,
             "table",
             f"{self.operation} does not name a table",
@@ -382,12 +392,12 @@ class FaultPlan:
         if not isinstance(plan, Mapping):
             raise FaultPlanError("a fault plan must be an object or a list")
         for key in plan:
-            _require(key in {"seed", "faults"}, key, "is unknown; a plan has only seed and faults")
+            require(key in {"seed", "faults"}, key, "is unknown; a plan has only seed and faults")
         seed: Any = plan.get("seed", 0)
         rules: Any = plan.get("faults", [])
-        _require(isinstance(seed, int) and not isinstance(seed, bool), "seed", "must be a whole number")
-        _require(isinstance(rules, list), "faults", "must be a list")
-        return cls([_at(f"faults[{index}]", Fault.from_data, rule) for index, rule in enumerate(rules)], seed)
+        require(isinstance(seed, int) and not isinstance(seed, bool), "seed", "must be a whole number")
+        require(isinstance(rules, list), "faults", "must be a list")
+        return cls([at(f"faults[{index}]", Fault.from_data, rule) for index, rule in enumerate(rules)], seed)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -477,53 +487,3 @@ class _Rule:
         if not fault.is_due(self.count) or (fault.times is not None and self.fired >= fault.times):
             return False
         return fault.probability >= 1.0 or self._random.random() < fault.probability
-
-
-# Reading
-
-
-def _require(condition: bool, where: str, message: str) -> None:  # noqa: FBT001 - reads like an assertion
-    if not condition:
-        raise FaultPlanError(f"{where}: {message}")
-
-
-def _require_amount(value: float | None, where: str) -> None:
-    _require(value is None or 0 <= value < float("inf"), where, "must not be negative or infinite")
-
-
-def _at(where: str, parse: Callable[[Any], _T], data: Any) -> _T:
-    try:
-        return parse(data)
-    except FaultPlanError as exc:
-        raise FaultPlanError(f"{where}.{exc}") from None
-
-
-def _validated(kind: type[_D], data: Mapping[str, Any]) -> _D:
-    """Build an instance of a dataclass from plain data, checking every key and type."""
-    # Imported here because pydantic loads slowly and most emulators read no plan.
-    from pydantic import ConfigDict, ValidationError, create_model  # noqa: PLC0415
-
-    fields: dict[str, Any] = {known.name: (known.type, _model_default(known)) for known in dataclasses.fields(kind)}
-    model = create_model(kind.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
-    try:
-        checked = model.model_validate(dict(data))
-    except ValidationError as exc:
-        problem = exc.errors()[0]
-        where = ".".join(str(step) for step in problem["loc"])
-        raise FaultPlanError(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from None
-    return kind(**{name: getattr(checked, name) for name in checked.model_fields_set})
-
-
-def _model_default(known: dataclasses.Field[Any]) -> Any:
-    return ... if _default(known) is dataclasses.MISSING else _default(known)
-
-
-def _without_defaults(instance: Any) -> dict[str, Any]:
-    """Return the fields that differ from their defaults, except `action`."""
-    fields = {known.name: known for known in dataclasses.fields(instance) if known.name != "action"}
-    values = {name: getattr(instance, name) for name in fields}
-    return {name: value for name, value in values.items() if value != _default(fields[name])}
-
-
-def _default(known: dataclasses.Field[Any]) -> Any:
-    return known.default_factory() if known.default_factory is not dataclasses.MISSING else known.default

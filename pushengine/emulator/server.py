@@ -17,11 +17,14 @@ from pushengine.emulator.chunks.uploads import Spool
 from pushengine.emulator.faults import Fault, FaultPlan, Faults
 from pushengine.emulator.http.app import EmulatorApp
 from pushengine.emulator.http.fault_injection import Injection
+from pushengine.emulator.http.pools import PoolRoutes
 from pushengine.emulator.jobs.model import Job, JobStatus
 from pushengine.emulator.jobs.service import EmulatorService
 from pushengine.emulator.settings import EmulatorSettings
+from pushengine.emulator.tables.catalog import CATALOG_SQL, CatalogColumn, catalog_columns
 from pushengine.emulator.tables.load import Load, LoadError
 from pushengine.emulator.tables.store import Store
+from pushengine.emulator.tls import LocalCertificate
 
 _THREADS = 8
 _READ_BUFFER_BYTES = 1024 * 1024
@@ -40,6 +43,7 @@ class Emulator:
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
         settings: Limits, credentials and behavior of the team; None uses the defaults.
+        tls: Certificate to serve https with; None serves http.
 
     Attributes:
         service: The state machine, for tests that inspect the state of the emulator.
@@ -52,12 +56,14 @@ class Emulator:
         host: str = "127.0.0.1",
         port: int = 0,
         settings: EmulatorSettings | None = None,
+        tls: LocalCertificate | None = None,
     ) -> None:
         self.settings = settings or EmulatorSettings()
         self.service = EmulatorService(self.settings)
         self._database = None if database is None else Path(database)
         self._host = host
         self._port = port
+        self._tls = tls
         self._spool: Spool | None = None
         self._store: Store | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -91,7 +97,7 @@ class Emulator:
     def url(self) -> str:
         """The base URL of the emulated team."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return f"{'http' if self._tls is None else 'https'}://{host}:{self._port}"
 
     @property
     def faults(self) -> Faults:
@@ -174,6 +180,7 @@ class Emulator:
         app = EmulatorApp(
             self.service,
             spool,
+            pools=PoolRoutes(self.service, self._read_catalog),
             run_blocking=self.run_blocking,
             execute=self.execute,
             sweep=self.sweep,
@@ -186,8 +193,12 @@ class Emulator:
             read_bufsize=_READ_BUFFER_BYTES,
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        context = None if self._tls is None else self._tls.context
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=context).start()
         self._port = self._runner.addresses[0][1]
+
+    async def _read_catalog(self) -> list[CatalogColumn]:
+        return catalog_columns(await self.query(CATALOG_SQL))
 
     async def _execute(self, job: Job) -> None:
         await self._pause(self.settings.queue_seconds)

@@ -8,6 +8,7 @@ from typing import Literal
 from pushengine.emulator.faults import FaultPlan
 
 DATA_PUSH_SCOPES = ("integration.data-pools:data_push", "integration.data-pools")
+READ_SCOPES = ("integration.data-pools:read", "integration.data-pools")
 
 ChecksumName = Literal["md5", "sha1", "sha256", "crc32", "opaque"]
 ClientAuthMethod = Literal["basic", "post"]
@@ -67,6 +68,15 @@ class EmulatorSettings:
         accepts_int64_timestamps: Whether Parquet timestamps may be INT64. INT96 always passes.
         accepts_dates: Whether Parquet DATE columns pass validation.
         accepts_data_page_v2: Whether Parquet data pages of version 2 pass validation.
+        accepts_empty_chunks: Whether a Parquet file with 0 rows passes validation.
+        delta_new_columns: What a DELTA job does with a column that its table lacks: `refuse` ends the job with ERROR,
+            `add` adds the column (NULL in the rows of the table), `ignore` drops its values.
+        delta_long_strings: What a DELTA job does with a string longer than its column in the table: `cut` truncates it
+            silently, `refuse` ends the job with ERROR, `widen` first lengthens the column to the length that the job declares.
+        columns_readable: Whether callers may list tables and columns. False: these calls are rejected with 403. An access
+            token also needs one of `READ_SCOPES`; a static key has no scopes and mirrors its owner's permissions.
+        lists_exact_types: Whether the list of columns names all seven types of a table schema. False: the four types that
+            the vendor's client knows; DATETIME and TIME are listed as DATE, and BOOLEAN as INTEGER.
         now: The server's clock, in Unix seconds.
         fault_plan: Fault plan that is active from the start; `Emulator.faults` shows and replaces it.
     """
@@ -103,5 +113,10 @@ class EmulatorSettings:
     accepts_int64_timestamps: bool = False
     accepts_dates: bool = False
     accepts_data_page_v2: bool = False
+    accepts_empty_chunks: bool = True
+    delta_new_columns: Literal["refuse", "add", "ignore"] = "refuse"
+    delta_long_strings: Literal["cut", "refuse", "widen"] = "cut"
+    columns_readable: bool = True
+    lists_exact_types: bool = False
     now: Callable[[], float] = time.time
     fault_plan: FaultPlan | None = None

@@ -125,3 +125,10 @@ async def test_a_value_that_does_not_fit_fails_the_job(team, kind, value, option
 async def test_a_csv_job_rejects_parquet_and_a_parquet_job_rejects_csv(team, to_parquet):
     assert (await team.upload(await team.new_job(fileType="CSV"), to_parquet({"a": [1]}))).status == 400
     assert (await team.upload(await team.new_job(), b"a\n1\n")).status == 400
+
+
+async def test_files_are_appended_to_a_table_that_exists(team):
+    await team.load("t", b"a\nold\n", fileType="CSV")
+    job = await team.load("t", b"a\nnew\n", b"a\nnewer\n", kind="DELTA", fileType="CSV")
+    assert job["status"] == "DONE", job["logs"]
+    assert await team.rows("SELECT a FROM t") == [("old",), ("new",), ("newer",)]

@@ -71,6 +71,12 @@ CALLS = {
         data={"grant_type": "client_credentials", "client_id": "id", "client_secret": "secret"},
     ),
     "team": lambda team, _: team.request("GET", "/api/team"),
+    "user": lambda team, _: team.request("GET", "/api/cloud"),
+    "permissions": lambda team, _: team.request("GET", "/api/cloud/permissions"),
+    "list_pools": lambda team, _: team.request("GET", "/integration/api/pools"),
+    "get_pool": lambda team, _: team.request("GET", "/integration/api/pools/pool-1"),
+    "list_tables": lambda team, _: team.request("GET", "/integration/api/pools/pool-1/tables"),
+    "list_columns": lambda team, _: team.request("GET", "/integration/api/pools/pool-1/columns?tableName=orders"),
 }
 """Each operation as a call that succeeds on a keyed DELTA job with one chunk."""
 

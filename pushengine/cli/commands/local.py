@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pushengine.cli import database_file, exit_codes, options, runner, session, terminal
+from pushengine.cli.hints import Hints
 
 if TYPE_CHECKING:
     from pushengine.emulator import EmulatorCredentials
@@ -24,6 +28,7 @@ def demo(
     as_json: options.AsJson = False,
 ) -> None:
     """Push a generated event log into the embedded emulator. Queries the table afterwards; needs no account and no network."""
+    hints = Hints(keeps_pushes=False)
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli import demo as demo_run
@@ -42,13 +47,14 @@ def demo(
 
     def on_error(error: BaseException) -> None:
         if as_json:
-            receipt_json = exit_codes.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", keeps_pushes=False)
+            receipt_json = exit_codes.failed_receipt(error, table="P2P_ACTIVITIES", mode="replace", hints=hints)
             terminal.print_json(receipt_json)
 
-    runner.run(body, on_error=on_error, keeps_pushes=False)
+    runner.run(body, on_error=on_error, hints=hints)
 
 
 def emulator(
+    *,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0 takes a free one.")
     ] = 0,
@@ -62,6 +68,9 @@ def emulator(
         Path | None,
         typer.Option("--faults", metavar="FILE", help="Fault plan in JSON or TOML: what goes wrong, and when."),
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Serve https, with a certificate from a new private CA (extra: tls).")
+    ] = False,
     config: options.ConfigPath = None,
 ) -> None:
     """Run the Data Push API on 127.0.0.1. Stores tables in DuckDB and runs until interrupted."""
@@ -75,9 +84,13 @@ def emulator(
         )
         stop = asyncio.Event()
         interrupts.drain = stop.set
-        async with session.open_emulator(database, port=port, settings=settings) as running:
-            terminal.print_result(_emulator_lines(running.url, database, faults, is_strict=strict_auth))
-            await stop.wait()
+        # Only this user can read a temporary folder.
+        with tempfile.TemporaryDirectory(prefix="pushengine-emulator-ca-") as folder:
+            certificate, ca_file = session.make_certificate(Path(folder)) if tls else (None, None)
+            async with session.open_emulator(database, port=port, settings=settings, tls=certificate) as running:
+                lines = _emulator_lines(running.url, database, faults, is_strict=strict_auth)
+                terminal.print_result([*lines, *(_trust_lines(ca_file) if ca_file else [])])
+                await stop.wait()
 
     runner.run(body)
 
@@ -105,3 +118,13 @@ def _emulator_lines(url: str, database: Path | None, faults: Path | None, *, is_
         f"export PUSHENGINE_POOL_ID={session.EMULATOR_POOL}",
     ]
     return lines if is_strict else [*lines, "export PUSHENGINE_API_KEY=anything"]
+
+
+def _trust_lines(ca_file: Path) -> list[str]:
+    return [
+        "",
+        "# Let clients trust its certificate while it runs. For pushengine alone, [engine] of a config file is enough:",
+        f"#   ca_file = {json.dumps(str(ca_file))}",
+        f"export SSL_CERT_FILE={shlex.quote(str(ca_file))}",
+        f"export REQUESTS_CA_BUNDLE={shlex.quote(str(ca_file))}",
+    ]

@@ -38,6 +38,8 @@ def inspect_parquet(path: Path, settings: EmulatorSettings) -> tuple[FileColumn,
     try:
         with path.open("rb") as stream, pq.ParquetFile(stream) as file:
             columns = _columns(file, settings)
+            if not file.metadata.num_rows and not settings.accepts_empty_chunks:
+                raise invalid_file("The file contains no rows.")
             _check_storage(file.metadata, stream, settings)
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise invalid_file(f"An internal error occurred while validating the Parquet file: {exc}") from exc

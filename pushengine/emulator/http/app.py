@@ -23,16 +23,19 @@ from pushengine.emulator.http.messages import (
     response_of,
     send_continue,
 )
+from pushengine.emulator.http.pools import PoolRoutes
 from pushengine.emulator.jobs.model import Chunk, ChunkType, Job
 from pushengine.emulator.jobs.quota import Verdict
 from pushengine.emulator.jobs.service import EmulatorService
 from pushengine.emulator.refusals import Refusal, invalid_field, refusal
 
 BASE_PATHS = ("/data-ingestion", "/integration")
+POOLS_PATH = "/integration/api/pools"
 TEAM_DOMAIN = "emulator"
 
 _PIECE_BYTES = 1024 * 1024
 _FORM_OVERHEAD_BYTES = 64 * 1024
+_POOL_OPERATIONS = {Operation.LIST_POOLS, Operation.GET_POOL, Operation.LIST_TABLES, Operation.LIST_COLUMNS}
 
 _log = logging.getLogger("pushengine.emulator")
 _Result = TypeVar("_Result")
@@ -53,6 +56,7 @@ class EmulatorApp:
     Args:
         service: The state machine, which makes all decisions.
         spool: Folder that uploads are written to.
+        pools: Handlers of the calls that read pools, tables and columns.
         run_blocking: Runs file work off the event loop.
         execute: Starts the execution of a queued job.
         sweep: Deletes the spool files that are no longer needed after a request.
@@ -64,6 +68,7 @@ class EmulatorApp:
         service: EmulatorService,
         spool: Spool,
         *,
+        pools: PoolRoutes,
         run_blocking: RunBlocking,
         execute: Callable[[Job], None],
         sweep: Callable[[], Awaitable[None]],
@@ -71,6 +76,7 @@ class EmulatorApp:
     ) -> None:
         self._service = service
         self._spool = spool
+        self._pools = pools
         self._run_blocking = run_blocking
         self._execute = execute
         self._sweep = sweep
@@ -94,6 +100,12 @@ class EmulatorApp:
         self._route("POST", "/oauth2/token", Operation.TOKEN, self._token)
         self._route("GET", "/api/cloud/team", Operation.TEAM, self._team)
         self._route("GET", "/api/team", Operation.TEAM, self._team)
+        self._route("GET", "/api/cloud", Operation.USER, self._pools.user)
+        self._route("GET", "/api/cloud/permissions", Operation.PERMISSIONS, self._pools.permissions)
+        self._route("GET", POOLS_PATH, Operation.LIST_POOLS, self._pools.pools)
+        self._route("GET", f"{POOLS_PATH}/{{pool_id}}", Operation.GET_POOL, self._pools.pool)
+        self._route("GET", f"{POOLS_PATH}/{{pool_id}}/tables", Operation.LIST_TABLES, self._pools.tables)
+        self._route("GET", f"{POOLS_PATH}/{{pool_id}}/columns", Operation.LIST_COLUMNS, self._pools.columns)
 
     def _route(self, method: str, path: str, operation: Operation, handler: _Handler) -> None:
         dispatched = functools.partial(self._dispatch, operation, handler)
@@ -118,16 +130,18 @@ class EmulatorApp:
     async def _process(self, operation: Operation, handler: _Handler, request: web.Request) -> web.Response:
         try:
             if operation is not Operation.TOKEN:
-                self._admit(request)
+                self._admit(operation, request)
             return await handler(request)
         except Refusal as refused:
             _log.info("request_refused operation=%s status=%d", operation, refused.status)
             return response_of(refused)
 
-    def _admit(self, request: web.Request) -> None:
+    def _admit(self, operation: Operation, request: web.Request) -> None:
         principal = self._service.authenticator.authenticate(request.headers.get(hdrs.AUTHORIZATION))
         pool_id = request.match_info.get("pool_id")
-        if pool_id is not None:
+        if operation in _POOL_OPERATIONS:
+            self._service.authenticator.require_read(principal, pool_id)
+        elif pool_id is not None:
             self._service.authenticator.require_pool(principal, pool_id)
 
     async def _set_date(self, _request: web.Request, response: web.StreamResponse) -> None:

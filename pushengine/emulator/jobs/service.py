@@ -16,6 +16,7 @@ from typing import Any
 
 from pushengine.emulator.auth import Authenticator
 from pushengine.emulator.jobs.model import Chunk, ChunkType, FileColumn, Job, JobStatus, JsonStyle
+from pushengine.emulator.jobs.pools import Pools
 from pushengine.emulator.jobs.quota import SubmitQuota, Verdict
 from pushengine.emulator.jobs.requests import parse_job
 from pushengine.emulator.refusals import Refusal, gateway, invalid_file, not_found, refusal
@@ -31,6 +32,7 @@ class EmulatorService:
         jobs: Every existing job, by id, oldest first.
         created: Number (from 1) and table of every job ever created, by id.
         garbage: Spool files that are no longer needed; the server deletes them.
+        pools: The pools, and the schemas of their tables.
     """
 
     def __init__(self, settings: EmulatorSettings) -> None:
@@ -46,7 +48,7 @@ class EmulatorService:
             now=settings.now,
         )
         self.style = JsonStyle(settings.datetime_format)
-        self._main_pool_id: str | None = None
+        self.pools = Pools(settings)
 
     # Jobs
 
@@ -58,20 +60,13 @@ class EmulatorService:
         )
         self.jobs[job.id] = job
         self.created[job.id] = (len(self.created) + 1, job.spec.target_name)
-        self._main_pool_id = self._main_pool_id or pool_id
+        self.pools.see(pool_id)
         _log.info("job_created job_id=%s table=%s type=%s", job.id, job.spec.target_name, job.spec.type)
         return job
 
     def schema_name(self, job: Job) -> str:
-        """Return the DuckDB schema of a job's table.
-
-        In the first pool that gets a job, it is the connection id, or `main` without one. In any other pool, it is the
-        pool id, followed by the connection id if there is one.
-        """
-        connection_id = job.spec.connection_id
-        if job.pool_id == self._main_pool_id:
-            return connection_id or "main"
-        return f"{job.pool_id}_{connection_id}" if connection_id else job.pool_id
+        """Return the DuckDB schema of a job's table."""
+        return self.pools.schema_of(job.pool_id, job.spec.connection_id)
 
     def list_jobs(self, pool_id: str) -> list[Job]:
         """Return every job of the pool, oldest first."""

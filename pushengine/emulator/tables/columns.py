@@ -28,11 +28,19 @@ _LENGTH_COMMENT = re.compile(r"VARCHAR\((\d+)\)")
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """A column of a target table; `length` is the number of characters that a VARCHAR keeps, None for no limit."""
+    """A column of a target table.
+
+    Attributes:
+        name: Name, as the table spells it.
+        duckdb_type: Type in DuckDB.
+        length: Number of characters that a VARCHAR keeps; None for no limit.
+        refuses_longer: Whether a longer string fails the job instead of being cut.
+    """
 
     name: str
     duckdb_type: str
     length: int | None = None
+    refuses_longer: bool = False
 
     @property
     def comment(self) -> str | None:
@@ -108,8 +116,13 @@ def csv_expression(source: str, column_name: str, target: TargetColumn, options:
 
 def _cast(value: str, target: TargetColumn) -> str:
     if target.length is not None:
-        return f"left({value}, {target.length})"
+        return _too_long_fails(value, target) if target.refuses_longer else f"left({value}, {target.length})"
     return f"CAST({value} AS {target.duckdb_type})"
+
+
+def _too_long_fails(value: str, target: TargetColumn) -> str:
+    message = literal(f"Column '{target.name}' holds {target.length} characters; a value is longer.")
+    return f"CASE WHEN length({value}) > {target.length} THEN CAST(error({message}) AS VARCHAR) ELSE {value} END"
 
 
 def _within_calendar(timestamp: str) -> str:

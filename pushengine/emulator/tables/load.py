@@ -7,6 +7,7 @@ column, the last uploaded row wins, unless the job allows duplicates.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,13 +17,13 @@ import duckdb
 from pushengine.emulator.chunks.csv_files import open_csv
 from pushengine.emulator.jobs.model import CHANGE_DATE_COLUMN, Chunk, ChunkType, Job
 from pushengine.emulator.settings import EmulatorSettings
+from pushengine.emulator.tables.catalog import CATALOG_SQL, catalog_columns
 from pushengine.emulator.tables.columns import (
     COLUMN_TYPES,
     WIDENINGS,
     TargetColumn,
     csv_expression,
     declared_columns,
-    length_of_comment,
     literal,
     parquet_expression,
     quote,
@@ -75,22 +76,21 @@ class Load:
     # The table
 
     def _find_table(self) -> None:
-        """Find the existing table and its columns; names are casefolded, because DuckDB ignores case only in ASCII."""
-        rows = self._connection.execute(
-            "SELECT schema_name, table_name, column_name, data_type, comment FROM duckdb_columns() "
-            "WHERE database_name = current_database() AND NOT internal ORDER BY table_oid, column_index"
-        ).fetchall()
-        folded = self._schema.casefold(), self._spec.target_name.casefold()
+        """Find the existing table and its columns."""
         self._table = self._qualified(self._spec.target_name)
-        for schema, table, column, data_type, comment in rows:
-            if (schema.casefold(), table.casefold()) == folded:
-                self._schema = schema
-                self._table = self._qualified(table)
-                self._existing.append(TargetColumn(column, data_type, length_of_comment(comment)))
+        for known in catalog_columns(self._connection.execute(CATALOG_SQL).fetchall()):
+            if known.is_in(self._schema, self._spec.target_name):
+                self._schema = known.schema
+                self._table = self._qualified(known.table)
+                self._existing.append(known.column)
 
     def _qualified(self, table: str) -> str:
-        database = self._connection.execute("SELECT current_database()").fetchone()[0]
+        database = self._scalar("SELECT current_database()")
         return f"{quote(database)}.{quote(self._schema)}.{quote(table)}"
+
+    def _scalar(self, sql: str) -> Any:
+        """Run a statement and return its only value. It fetches all rows: DuckDB refuses to register a CSV file before that."""
+        return self._connection.execute(sql).fetchall()[0][0]
 
     def _determine_columns(self, chunk: Chunk) -> None:
         columns = chunk.columns
@@ -99,24 +99,42 @@ class Load:
             columns = tuple(column for column in columns if column.name.casefold() in keys)
         declared = declared_columns(columns, self._spec, self._settings.default_varchar_length)
         if self._spec.type == "DELTA" and self._existing:
-            declared = [self._as_in_table(column) for column in declared]
+            declared = [found for column in declared if (found := self._as_in_table(column)) is not None]
         self._columns = declared
         folded = [column.name.casefold() for column in declared]
         self._keys = [folded.index(key.casefold()) for key in self._spec.keys]
 
-    def _as_in_table(self, column: TargetColumn) -> TargetColumn:
-        """Return the existing column of the table, which keeps its type and length when rows are added.
+    def _as_in_table(self, column: TargetColumn) -> TargetColumn | None:
+        """Return the existing column of the table, which keeps its type when rows are added; None for a column to ignore.
 
         Raises:
-            LoadError: The table has no such column, or its type differs.
+            LoadError: The table has no such column and may not get it, or its type differs.
         """
         existing = {known.name.casefold(): known for known in self._existing}.get(column.name.casefold())
         if existing is None:
-            raise LoadError(f"Column '{column.name}' does not exist in the table {self._spec.target_name}.")
+            return self._new_column(column)
         pair = column.duckdb_type, existing.duckdb_type
         if column.duckdb_type != existing.duckdb_type and pair not in WIDENINGS and pair[1] in COLUMN_TYPES:
             raise LoadError(f"Column '{column.name}' is {pair[1]} in the table and {pair[0]} in the push job.")
-        return existing
+        if existing.length is None or self._settings.delta_long_strings == "cut":
+            return existing
+        if self._settings.delta_long_strings == "refuse":
+            return dataclasses.replace(existing, refuses_longer=True)
+        widened = dataclasses.replace(existing, length=max(existing.length, column.length or 0))
+        self._comment(widened)
+        return widened
+
+    def _new_column(self, column: TargetColumn) -> TargetColumn | None:
+        """Treat a column that the table lacks as the setting `delta_new_columns` says."""
+        is_key = column.name.casefold() in {key.casefold() for key in self._spec.keys}
+        if self._settings.delta_new_columns == "refuse" or (is_key and self._settings.delta_new_columns == "ignore"):
+            raise LoadError(f"Column '{column.name}' does not exist in the table {self._spec.target_name}.")
+        if self._settings.delta_new_columns == "ignore":
+            return None
+        self._connection.execute(f"ALTER TABLE {self._table} ADD COLUMN {quote(column.name)} {column.duckdb_type}")
+        self._comment(column)
+        self._existing.append(column)
+        return column
 
     def _duplicate_removal_index(self) -> int | None:
         name = self._job.duplicate_removal_column
@@ -135,9 +153,14 @@ class Load:
         columns = [*self._columns, TargetColumn(CHANGE_DATE_COLUMN, "TIMESTAMP")]
         run(f"CREATE TABLE {self._table} ({', '.join(f'{quote(c.name)} {c.duckdb_type}' for c in columns)})")
         for column in columns:
-            if column.comment:
-                run(f"COMMENT ON COLUMN {self._table}.{quote(column.name)} IS {literal(column.comment)}")
+            self._comment(column)
         self._existing = columns
+
+    def _comment(self, column: TargetColumn) -> None:
+        """Store the declared length of a column."""
+        if column.comment:
+            sql = f"COMMENT ON COLUMN {self._table}.{quote(column.name)} IS {literal(column.comment)}"
+            self._connection.execute(sql)
 
     def _target(self) -> str:
         """Return the target of an INSERT: the table with the job's columns and, if it has one, the change date."""
@@ -154,7 +177,7 @@ class Load:
         last = extra if extra is not None else [literal(str(self._change_date))] * len(self._change_date_name())
         with self._source(chunk) as (relation, values):
             sql = f"INSERT INTO {target} SELECT {', '.join([*values, *last])} FROM {relation}"  # noqa: S608
-            count: int = self._connection.execute(sql).fetchone()[0]
+            count: int = self._scalar(sql)
         return count
 
     @contextlib.contextmanager
@@ -215,7 +238,7 @@ class Load:
 
     def _delete_matching(self, relation: str) -> int:
         sql = f"DELETE FROM {self._table} AS t WHERE EXISTS (FROM {relation} AS s WHERE {self._keys_equal('s')})"  # noqa: S608
-        count: int = self._connection.execute(sql).fetchone()[0]
+        count: int = self._scalar(sql)
         return count
 
     def _choose_winners(self, removal: int | None) -> None:
@@ -245,10 +268,10 @@ class Load:
         values = [f"w.c{index}" for index in range(len(self._columns))]
         values += [f"kept.k{index}" for index in range(len(absent))]
         values += [literal(str(self._change_date))] * len(change_date)
-        count: int = self._connection.execute(
+        count: int = self._scalar(
             f"INSERT INTO {self._table} ({', '.join(names)}) SELECT {', '.join(values)} "  # noqa: S608
             f"FROM winners AS w LEFT JOIN kept USING ({self._key_names()}) ORDER BY w.row_order"
-        ).fetchone()[0]
+        )
         return count
 
     def _kept_columns(self) -> list[str]:

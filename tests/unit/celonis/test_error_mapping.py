@@ -47,6 +47,7 @@ OPERATIONS = {
     "submit": (lambda client: client.submit_job("J", duplicate_removal_column=None), "POST", f"{BASE}/J"),
     "delete": (lambda client: client.delete_job("J"), "DELETE", f"{BASE}/J"),
     "team": (lambda client: client.check_team(), "GET", "/api/cloud/team"),
+    "columns": (lambda client: client.table_columns("T", None), "GET", "/integration/api/pools/pool/columns"),
 }
 UNSAFE_OPERATIONS = {"create", "upload", "submit"}
 STATUSES = {

@@ -29,6 +29,7 @@ OPERATIONS = {
     "submit": ("post", lambda client: client.submit_job("J", duplicate_removal_column=None)),
     "delete": ("delete", lambda client: client.delete_job("J")),
     "team": ("get", lambda client: client.check_team()),
+    "columns": ("get", lambda client: client.table_columns("T", "c1")),
 }
 NAMED = {
     401: errors.AuthenticationError,

@@ -89,6 +89,13 @@ JOBS = "/data-ingestion/api/v1/data-push/pool/jobs"
         (wire.build_upload_chunk("pool", "J", "UPSERT"), "POST", f"{JOBS}/J/chunks/upserted"),
         (wire.build_upload_chunk("pool", "J", "DELETE"), "POST", f"{JOBS}/J/chunks/deleted"),
         (wire.build_list_chunks("pool", "J"), "GET", f"{JOBS}/J/chunks"),
+        (wire.build_list_tables("pool"), "GET", "/integration/api/pools/pool/tables"),
+        (wire.build_list_columns("pool", "T", None), "GET", "/integration/api/pools/pool/columns?tableName=T"),
+        (
+            wire.build_list_columns("p/x", "Straße&T", "c 1"),
+            "GET",
+            "/integration/api/pools/p%2Fx/columns?tableName=Stra%C3%9Fe%26T&schemaName=c%201",
+        ),
         (
             wire.build_get_job("p/../x", "a b?c#d"),
             "GET",
