@@ -7,7 +7,8 @@ PushEngineError                    base class; .hint says what the user can do n
 │   ├── SourceReadError            unreadable or malformed input (file, line or row group)
 │   │   └── SourceChangedError     the files changed during a push or before it was resumed
 │   └── SchemaError                unsupported type, or a batch that does not match
-│       └── ValueMisfitError       a value that the inferred schema cannot hold but a wider one could
+│       ├── ValueMisfitError       a value that the inferred schema cannot hold but a wider one could
+│       └── TableChangedError      another push changed the table since this one was planned
 ├── TransportError                 no response was received
 │   ├── ConnectionFailedError      nothing was sent: always safe to retry
 │   ├── RequestTimeoutError        .phase = connect | write | read | pool
@@ -172,7 +173,11 @@ def unreadable(source: str, exc: OSError) -> SourceReadError:
 
 def no_rows(source: str) -> SourceReadError:
     """Build the error for a source that is empty."""
-    return SourceReadError("no rows", source=source, hint="an empty extract must not empty a table: check the extract")
+    return SourceReadError(
+        "no rows",
+        source=source,
+        hint="an empty extract must not empty a table: check the extract, or allow it with --allow-empty",
+    )
 
 
 def damaged(kind: str, what: str, *, source: str, position: str | None = None) -> SourceReadError:
@@ -188,6 +193,12 @@ class SchemaError(SourceError):
 
 class ValueMisfitError(SchemaError):
     """A value that does not fit the schema inferred from a sample. The push restarts with a schema inferred from the whole source."""
+
+
+class TableChangedError(SchemaError):
+    """Another push changed the table since this one was planned. The push restarts with a schema for the table as it is now."""
+
+    disposition: Disposition = "transient"
 
 
 class TransportError(PushEngineError):

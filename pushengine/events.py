@@ -40,6 +40,20 @@ class PushStarted(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TableCompared(Event):
+    """The source differs from the table, or there is something to know about the table. Emitted before anything is sent.
+
+    Attributes:
+        changes: Differences between the table and the push, such as `ID INTEGER -> STRING(255)`.
+        notes: What the user should know about the push.
+    """
+
+    table: str
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobCreated(Event):
     """A push job was created on the platform. The table has not changed yet."""
 

@@ -23,6 +23,17 @@ MODES: tuple[Mode, ...] = ("replace", "append", "upsert", "delete")
 FileType = Literal["PARQUET", "CSV"]
 ChunkType = Literal["UPSERT", "DELETE"]
 ColumnType = Literal["INTEGER", "DATE", "TIME", "DATETIME", "FLOAT", "BOOLEAN", "STRING"]
+NewColumns = Literal["add", "refuse", "ignore"]
+MissingColumns = Literal["null", "refuse"]
+TypeChanges = Literal["widen", "refuse"]
+LongerStrings = Literal["refuse", "send"]
+DuplicateKeys = Literal["refuse", "last", "allow"]
+Drift = Literal["evolve", "freeze"]
+
+
+def type_name(kind: str, length: int | None) -> str:
+    """Return a column type as people write it: `FLOAT`, `STRING(255)`."""
+    return kind if length is None else f"{kind}({length})"
 
 
 class JobStatus(enum.StrEnum):
@@ -54,6 +65,19 @@ class TableColumn:
     name: str
     type: ColumnType
     length: int | None = None
+
+
+_LISTED_AS: Mapping[ColumnType, ColumnType] = {"DATE": "DATETIME", "TIME": "DATETIME", "BOOLEAN": "INTEGER"}
+
+
+def may_be_listed_as(column_type: ColumnType, listed: ColumnType) -> bool:
+    """Return whether a column of this type may be read back as `listed` (`Destination.table_columns`).
+
+    The vendor's client knows four types of existing columns: STRING, INTEGER, FLOAT, and DATE for all kinds of time (`PoolColumnType` of
+    pycelonis 2.20). pushengine reads that DATE as DATETIME. How the platform lists BOOLEAN is not published; INTEGER is assumed. A type that
+    is known otherwise is therefore more exact than a listed one that it may be listed as.
+    """
+    return listed in (column_type, _LISTED_AS.get(column_type))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,6 +230,9 @@ class Plan:
         estimated_chunks: Expected number of chunks; None if it cannot be estimated.
         submits: Number of submits that the push takes from the hourly quota.
         notes: Things that the user should know before pushing.
+        schema: The columns, each with `name`, `type`, `length`, the `reason` for its type, and the `value` that decided it.
+        schema_changes: What differs between the table and the push; empty if nothing does or the table is new.
+        first_rows: The first rows as they will land: column name -> text, None for NULL.
     """
 
     table: str
@@ -219,6 +246,9 @@ class Plan:
     estimated_chunks: int | None
     submits: int = 1
     notes: tuple[str, ...] = ()
+    schema: tuple[Mapping[str, Any], ...] = ()
+    schema_changes: tuple[str, ...] = ()
+    first_rows: tuple[Mapping[str, str | None], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON types."""
@@ -289,6 +319,9 @@ class Receipt:
         source_bytes: Size of the source on disk (compressed size for compressed files); Arrow bytes for in-memory sources.
         elapsed_seconds: Elapsed real time of this session, from its start (after a stream was spooled) to the end of the push.
         quota_used: Submits by this team in the current UTC hour, as counted by the ledger.
+        schema: The columns as they were sent, each with `name`, `type` and `length` (characters; None unless it is a STRING).
+        schema_changes: What differed between the table and the push; empty if nothing did or the table was new.
+        notes: What the user should know about the push.
     """
 
     push_id: str
@@ -311,17 +344,22 @@ class Receipt:
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
     quota_used: int | None = None
     quota_limit: int | None = None
+    schema: tuple[Mapping[str, Any], ...] = ()
+    schema_changes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Receipt:
-        """Restore a receipt from the result of `to_dict()`."""
-        return cls(**{**raw, "job_logs": tuple(raw["job_logs"]), "checksums": tuple(raw["checksums"])})
+        """Restore a receipt from the result of `to_dict()`, of this or another version."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        values: Any = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in raw.items() if key in known
+        }
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain JSON types. The keys are part of the public contract."""
         raw = dataclasses.asdict(self)
         raw["elapsed_seconds"] = round(self.elapsed_seconds, 3)
         raw["timings"] = {name: round(seconds, 3) for name, seconds in self.timings.items()}
-        raw["job_logs"] = list(self.job_logs)
-        raw["checksums"] = list(self.checksums)
-        return raw
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in raw.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from collections.abc import Iterable
 
 _KILO = 1000.0
@@ -74,3 +75,8 @@ def iso_utc(seconds: float) -> str:
 def utc(seconds: float) -> dt.datetime:
     """Convert seconds since 1970 to a `datetime` in UTC."""
     return dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
+
+
+def flag(name: str, value: str) -> str:
+    """Return a flag of the command with its value, quoted so that it can be pasted into a shell: `--exclude 'Net Amount'`."""
+    return f"--{name} {shlex.quote(value)}"

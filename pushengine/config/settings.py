@@ -12,11 +12,15 @@ Memory
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
+
+from pushengine.errors import ConfigError
+from pushengine.model import Drift, DuplicateKeys, LongerStrings, MissingColumns, NewColumns, TypeChanges
 
 MIB = 1024 * 1024
 RESERVE_FACTOR = 10.0
@@ -33,6 +37,26 @@ def _usable_cores() -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cores, 2), 8)
+
+
+class PushSettings(TypedDict, total=False):
+    """The settings that a single push may override; `EngineSettings` describes them."""
+
+    drift: Drift
+    new_columns: NewColumns | None
+    missing_columns: MissingColumns | None
+    types: TypeChanges | None
+    verified_new_columns: bool
+    on_longer_string: LongerStrings
+    min_string_length: int
+    string_headroom: float
+    duplicate_keys: DuplicateKeys
+    min_rows: int
+    max_drop: float | None
+
+
+PUSH_SETTINGS = tuple(PushSettings.__annotations__)
+"""Names of the settings that a single push may override."""
 
 
 class EngineSettings(BaseModel):
@@ -110,6 +134,49 @@ class EngineSettings(BaseModel):
     hour_guard_seconds: Annotated[
         float, Field(ge=0, le=60, description="no submit this close to a full hour, before or after")
     ] = 2.0
+    drift: Annotated[
+        Drift, Field(description="what may differ between a table and a push into it: freeze refuses every difference")
+    ] = "evolve"
+    new_columns: Annotated[
+        NewColumns | None,
+        Field(description="columns that the table lacks: add, refuse or ignore (leave them out); unset: as drift says"),
+    ] = None
+    missing_columns: Annotated[
+        MissingColumns | None,
+        Field(description="columns of the table that the source lacks: null or refuse; unset: as drift says"),
+    ] = None
+    types: Annotated[
+        TypeChanges | None,
+        Field(description="column types and lengths in a replace: widen if needed, or refuse; unset: as drift says"),
+    ] = None
+    verified_new_columns: Annotated[
+        bool, Field(description="you know that the platform adds the new columns of an append or upsert to the table")
+    ] = False
+    on_longer_string: Annotated[
+        LongerStrings,
+        Field(
+            description="append and upsert: a string longer than its column; send only if you know what happens to it"
+        ),
+    ] = "refuse"
+    min_string_length: Annotated[
+        int, Field(ge=1, le=16_250, description="smallest length that a new STRING column is declared with, characters")
+    ] = 255
+    string_headroom: Annotated[
+        float, Field(ge=1, le=100, description="length of a new STRING column, as a multiple of its longest value")
+    ] = 4.0
+    duplicate_keys: Annotated[
+        DuplicateKeys,
+        Field(
+            description="rows of one upsert with equal keys: refuse, load the last one, or allow (the platform decides)"
+        ),
+    ] = "refuse"
+    min_rows: Annotated[int, Field(ge=0, description="a replace with fewer rows is refused")] = 0
+    max_drop: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="a replace that loses more than this share of the last replace's rows is refused"
+        ),
+    ] = None
     csv_delimiter: Annotated[
         str | None,
         Field(
@@ -123,6 +190,43 @@ class EngineSettings(BaseModel):
         """Bytes of rows in one chunk: `chunk_bytes`, or less if one chunk per encoder thread plus one would exceed the memory budget."""
         share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
         return min(self.chunk_bytes, int(share))
+
+    @property
+    def effective_new_columns(self) -> NewColumns:
+        """What to do with columns that the table lacks: `new_columns`, or what `drift` says."""
+        return self.new_columns or ("refuse" if self.drift == "freeze" else "add")
+
+    @property
+    def effective_missing_columns(self) -> MissingColumns:
+        """What to do if the source lacks columns of the table: `missing_columns`, or what `drift` says."""
+        return self.missing_columns or ("refuse" if self.drift == "freeze" else "null")
+
+    @property
+    def effective_types(self) -> TypeChanges:
+        """Whether a replace may change types and lengths: `types`, or what `drift` says."""
+        return self.types or ("refuse" if self.drift == "freeze" else "widen")
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
+        """Return the settings with those that one push overrides.
+
+        A push that sets `drift` overrides the engine's three policies, too, unless it sets them itself.
+
+        Raises:
+            ConfigError: A value is not allowed.
+        """
+        if not overrides:
+            return self
+        if unknown := sorted(set(overrides) - set(PUSH_SETTINGS)):
+            raise ConfigError(
+                f"{unknown[0]} is not a setting of a push", key=unknown[0], hint=f"one of {', '.join(PUSH_SETTINGS)}"
+            )
+        policies = dict.fromkeys(("new_columns", "missing_columns", "types")) if "drift" in overrides else {}
+        try:
+            return type(self).model_validate({**self.model_dump(), **policies, **overrides})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"{key}: {first['msg']}", key=key) from None
 
     @field_validator("max_uploads")
     @classmethod

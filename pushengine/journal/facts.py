@@ -14,7 +14,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from pushengine.model import ChunkType, ColumnType
+from pushengine.model import ChunkType
 
 NOBODY_RESUMED = "nobody resumed it in time"
 """The reason of a `PushSuperseded` if the push was abandoned and no other push replaced it. Journals hold this text: do not reword it."""
@@ -67,6 +67,10 @@ class Fact:
         return cls(**{key: value for key, value in body.items() if key in known})
 
 
+def _without_empty(body: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value or name not in names}
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushPlanned(Fact):
     """The push is planned; nothing has been sent yet."""
@@ -77,11 +81,20 @@ class PushPlanned(Fact):
     source: Sequence[str] | None = None
     label: str = ""
     format: str | None = None
-    column_types: Mapping[str, ColumnType] = dataclasses.field(default_factory=dict)
+    column_types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     source_bytes: int | None = None
     fingerprint: Fingerprint | None = None
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    known: Mapping[str, Any] | None = None
+    changes: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    is_empty: bool = False
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the JSON object; without what earlier versions did not write, where there is nothing to say."""
+        return _without_empty(Fact.to_body(self), "options", "known", "changes", "notes", "is_empty")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,26 +269,32 @@ class JobDiscarded(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushRestarted(Fact):
-    """The job was abandoned and a fresh one follows; `schema` is the new schema, or None if it stays the same."""
+    """The job was abandoned and a fresh one follows.
+
+    `schema` is the new schema, or None if it stays the same, and `changes` how it differs from the table `known`. `drops_duplicates` says
+    that the fresh job holds only the last of the rows with equal keys.
+    """
 
     kind = "push_restarted"
     reason: str = ""
     schema: Mapping[str, Any] | None = None
+    known: Mapping[str, Any] | None = None
+    changes: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    drops_duplicates: bool = False
 
     def to_body(self) -> dict[str, Any]:
-        """Return the JSON object; without `schema` if it stays the same."""
-        body = Fact.to_body(self)
-        if self.schema is None:
-            del body["schema"]
-        return body
+        """Return the JSON object; without what stays the same."""
+        return _without_empty(Fact.to_body(self), "schema", "known", "changes", "notes", "drops_duplicates")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushFinished(Fact):
-    """The push reached DONE."""
+    """The push reached DONE. `is_remembered` says that its columns are in the journal's memory of tables; older versions have none."""
 
     kind = "push_finished"
     receipt: Mapping[str, Any]
+    is_remembered: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +305,11 @@ class PushFailed(Fact):
     error: str = ""
     error_type: str = ""
     receipt: Mapping[str, Any]
+    is_remembered: bool = False
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the JSON object; without `is_remembered` unless the memory of tables changed."""
+        return _without_empty(Fact.to_body(self), "is_remembered")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,34 +59,51 @@ class PushLog:
         """
         return self._clock.monotonic() - self._recorded_at.get(at, self._opened_at)
 
-    async def begin(self, row: PushRow, *first_facts: Fact) -> None:
+    async def begin(self, row: PushRow, *first_facts: Fact, ended_with: Fact | None = None) -> None:
         """Add the push to the list of pushes together with its first facts, in one transaction.
+
+        Args:
+            row: The push. Its first facts get the time `created_at`.
+            first_facts: What the push begins with.
+            ended_with: The last fact of a push that is over already; it gets the time `updated_at`.
 
         Raises:
             JournalError: The journal could not be written; nothing was recorded.
         """
-        await self._write(row.created_at, first_facts, also=lambda file: file.begin_push(row))
+        recorded = [(row.created_at, fact) for fact in first_facts]
+        if ended_with is not None:
+            recorded.append((row.updated_at, ended_with))
+        await self._write(recorded, also=lambda file: file.begin_push(row))
 
-    async def record(self, fact: Fact, *, final_state: str | None = None) -> None:
+    async def record(
+        self,
+        fact: Fact,
+        *,
+        final_state: str | None = None,
+        remember: Callable[[JournalFile, float], None] | None = None,
+    ) -> None:
         """Make one fact durable, apply it, and emit its events.
 
         Args:
             fact: The fact to record.
             final_state: If given, also set the push's state in the list of pushes, in the same transaction.
+            remember: If given, called in the same transaction with the journal and the time of the fact, seconds UTC.
 
         Raises:
             JournalError: The fact could not be recorded; the caller must not do what the fact announces.
         """
         at = self._clock.now()
 
-        def set_state(file: JournalFile) -> None:
+        def also(file: JournalFile) -> None:
             if final_state is not None:
                 file.set_state(self.push_id, final_state, at)
+            if remember is not None:
+                remember(file, at)
 
-        await self._write(at, [fact], also=set_state)
+        await self._write([(at, fact)], also=also)
 
-    async def _write(self, at: float, recorded: Sequence[Fact], *, also: Callable[[JournalFile], None]) -> None:
-        rows = [FactRow.of(self.push_id, at, fact) for fact in recorded]
+    async def _write(self, recorded: Sequence[tuple[float, Fact]], *, also: Callable[[JournalFile], None]) -> None:
+        rows = [FactRow.of(self.push_id, at, fact) for at, fact in recorded]
 
         def write(file: JournalFile) -> None:
             for row in rows:
@@ -96,7 +113,7 @@ class PushLog:
         async def write_and_apply() -> None:
             with announce_when_slow(self._announce_slow_journal):
                 await self._journal.do(write)
-            for fact in recorded:
+            for at, fact in recorded:
                 if isinstance(fact, facts.ChunkReconciled | facts.SubmitAccepted):  # `seconds_since` needs these
                     self._recorded_at[at] = self._clock.monotonic()
                 self._history.apply(fact, at)
@@ -131,8 +148,15 @@ def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Eve
     (they carry the whole receipt), and of everything that no fact records, such as attempts, waits and timings.
     """
     match fact:
-        case facts.PushPlanned():
+        case facts.PushPlanned() if fact.schema is not None:  # otherwise it failed while it was planned
             yield push_started(push_id, fact, state)
+            if fact.changes or fact.notes:
+                yield events.TableCompared(
+                    push_id=push_id,
+                    table=str(fact.target.get("table", "")),
+                    changes=tuple(fact.changes),
+                    notes=tuple(fact.notes),
+                )
         case facts.SessionStarted(resumed=True):
             yield push_resumed(push_id, state)
             if state.planned is not None:

@@ -55,6 +55,11 @@ class JournalQueries:
         self.path = path
         self._db = db
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection to the database."""
+        return self._db
+
     def known_format(self) -> int:
         """Return the format number of the file; 0 if nothing has been written yet.
 
@@ -77,6 +82,16 @@ class JournalQueries:
             rows = self._db.execute(
                 f"SELECT * FROM pushes {chosen} ORDER BY created_at DESC, rowid DESC LIMIT :limit",  # noqa: S608 - only constants
                 {"state": state, "limit": limit},
+            )
+            return [PushRow(*row) for row in rows]
+
+    def announced_pushes(self) -> list[PushRow]:
+        """Return the open pushes that announced a submit, newest first. It may have been refused since."""
+        with translated(self.path):
+            rows = self._db.execute(
+                "SELECT * FROM pushes WHERE state = 'open' AND EXISTS"
+                " (SELECT 1 FROM facts WHERE facts.push_id = pushes.push_id AND kind = 'submit_intended')"
+                " ORDER BY created_at DESC, rowid DESC"
             )
             return [PushRow(*row) for row in rows]
 

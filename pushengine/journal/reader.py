@@ -5,6 +5,7 @@ Nothing here writes to the journal; it is read in place while other processes us
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,13 @@ from pushengine.journal.sqlite_errors import translated
 from pushengine.state.sqlite import open_read_only
 
 _MAX_SHOWN = 5
+_HISTORY = "`pushengine history` lists pushes"
+_PUSHES_OF_JOBS = """
+SELECT pushes.*, CASE WHEN json_valid(made.body) THEN json_extract(made.body, '$.job_id') END AS job_id
+FROM pushes JOIN facts AS made USING (push_id)
+WHERE made.kind = 'job_created' AND substr(job_id, 1, ?1) = ?2
+ORDER BY pushes.created_at DESC, pushes.rowid DESC
+"""
 
 
 class JournalReader(JournalQueries):
@@ -45,23 +53,70 @@ class JournalReader(JournalQueries):
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def find(self, prefix: str) -> PushRow:
+    def find_push(self, prefix: str) -> PushRow:
         """Return the push whose id equals `prefix`, or otherwise the only one whose id starts with it.
 
         Raises:
             ConfigError: No push matches, or more than one does.
         """
         with translated(self.path):
-            rows = self._db.execute(
-                "SELECT * FROM pushes WHERE substr(push_id, 1, ?) = ? ORDER BY created_at DESC", (len(prefix), prefix)
-            ).fetchall()
-        found = [PushRow(*row) for row in rows]
-        exact = [row for row in found if row.push_id == prefix]
-        if len(exact or found) == 1:
-            return (exact or found)[0]
-        if not found:
+            found = self._by_push_id(prefix)
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise _ambiguous(prefix, "pushes", found)
+            other = self._by_job_id(prefix)[:1] or self._by_table(prefix)
+        if other:
             raise ConfigError(
-                f"the journal has no push {prefix}", key="push_id", hint="`pushengine history` lists pushes"
+                f"{prefix} is not the id of a push, which is needed here",
+                key="push_id",
+                hint=f"`pushengine show {prefix}` finds push {other[0].push_id}",
             )
-        some = ", ".join(row.push_id for row in found[:_MAX_SHOWN])
-        raise ConfigError(f"{len(found)} pushes start with {prefix!r}", key="push_id", hint=f"choose one: {some}")
+        raise ConfigError(f"the journal has no push {prefix}", key="push_id", hint=_HISTORY)
+
+    def find(self, words: str) -> PushRow:
+        """Return the push that `words` name: by its id, by the id of one of its jobs, or as the newest push of a table.
+
+        An id may be shortened to a unique prefix. The case of a table name does not matter.
+
+        Raises:
+            ConfigError: No push matches, or the prefix matches several.
+        """
+        with translated(self.path):
+            pushes = self._by_push_id(words)
+            if len(pushes) == 1:
+                return pushes[0]
+            by_job = self._by_job_id(words)
+            # An ambiguous prefix may still be the whole name of a table.
+            found = by_job if len(by_job) == 1 and not pushes else self._by_table(words)
+        if found:
+            return found[0]
+        if pushes:
+            raise _ambiguous(words, "pushes", pushes)
+        if by_job:
+            raise _ambiguous(words, "jobs of pushes", by_job)
+        raise ConfigError(f"the journal has no push, job or table {words}", key="push_id", hint=_HISTORY)
+
+    def _by_push_id(self, prefix: str) -> list[PushRow]:
+        rows = self._db.execute(
+            "SELECT * FROM pushes WHERE substr(push_id, 1, ?) = ? ORDER BY created_at DESC, rowid DESC",
+            (len(prefix), prefix),
+        )
+        found = [PushRow(*row) for row in rows]
+        return [row for row in found if row.push_id == prefix] or found
+
+    def _by_job_id(self, prefix: str) -> list[PushRow]:
+        rows = self._db.execute(_PUSHES_OF_JOBS, (len(prefix), prefix)).fetchall()
+        exact = [row for row in rows if row[-1] == prefix]
+        return list(dict.fromkeys(PushRow(*row[:-1]) for row in exact or rows))
+
+    def _by_table(self, name: str) -> list[PushRow]:
+        """Return the newest push of a table, if there is one."""
+        rows = self._db.execute("SELECT * FROM pushes ORDER BY created_at DESC, rowid DESC")
+        wanted = name.casefold()  # SQLite compares only ASCII letters without case
+        return [push for push in (PushRow(*row) for row in rows) if push.target.casefold() == wanted][:1]
+
+
+def _ambiguous(prefix: str, what: str, found: Sequence[PushRow]) -> ConfigError:
+    some = ", ".join(row.push_id for row in found[:_MAX_SHOWN])
+    return ConfigError(f"{len(found)} {what} start with {prefix!r}", key="push_id", hint=f"choose one: {some}")

@@ -120,6 +120,10 @@ class PushState:
         fingerprints: Fingerprints of the source files under which chunks may have been sent; once all rows are acknowledged, only the final
             one. Empty for objects in memory.
         sha256: SHA-256 of the content of each file that was sent, or None if it is not known (yet).
+        known: The table as it was known when `schema` was inferred; None if nothing was known of it.
+        changes: How `schema` differs from it.
+        notes: What the user should know about the push.
+        drops_duplicates: Whether the job holds only the last of the rows with equal keys.
     """
 
     planned: PushPlanned | None = None
@@ -131,6 +135,10 @@ class PushState:
     receipt: Mapping[str, Any] | None = None
     fingerprints: list[list[list[Any]]] = dataclasses.field(default_factory=list)
     sha256: tuple[str, ...] | None = None
+    known: Mapping[str, Any] | None = None
+    changes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    drops_duplicates: bool = False
 
     @property
     def job(self) -> JobRecord | None:
@@ -200,6 +208,7 @@ class PushHistory:
         match fact:
             case facts.PushPlanned():
                 state.planned, state.schema, state.started_at = fact, fact.schema, at
+                state.known, state.changes, state.notes = fact.known, tuple(fact.changes), tuple(fact.notes)
                 state.fingerprints = [fact.fingerprint] if fact.fingerprint else []
             case facts.SessionStarted():
                 if fact.fingerprint:
@@ -213,7 +222,11 @@ class PushHistory:
                 state.restarts += 1
                 for job in state.jobs:
                     job.is_abandoned = True
-                state.schema = fact.schema or state.schema
+                state.notes += tuple(fact.notes)
+                state.drops_duplicates = state.drops_duplicates or fact.drops_duplicates
+                if fact.schema:
+                    state.schema, state.changes = fact.schema, tuple(fact.changes)
+                    state.known = fact.known or state.known
             case facts.PushFinished() | facts.PushFailed() | facts.PushInterrupted():
                 state.receipt = fact.receipt
 

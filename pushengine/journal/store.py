@@ -12,6 +12,8 @@ facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEX
 teams(team TEXT PRIMARY KEY, checksum TEXT)   -- checksum algorithm that the platform was found to use
 ```
 
+Beside these, `journal/tables.py` describes what is remembered of the loaded tables.
+
 Facts are only appended, in one order, so whatever survives a crash is a prefix of what happened. `journal/state.py` computes the state of
 a push from its facts. A fact about an intent (`chunk_sending`, `submit_intended`) is durable before the request is sent, a fact about an
 outcome before it is reported to anyone.
@@ -35,12 +37,23 @@ from pushengine.errors import JournalError
 from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.queries import FORMAT_VERSION, JournalQueries, require_sound
 from pushengine.journal.sqlite_errors import corrupt, translated, translation
+from pushengine.journal.tables import (
+    TABLES_SCHEMA,
+    LoadedPush,
+    RememberedTable,
+    TableKey,
+    TableMemory,
+    unremembered_pushes,
+)
+from pushengine.schema.known import KnownTable
 from pushengine.state.folder import refuse_network_file_system
 from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable, transaction
 
 T = TypeVar("T")
 
 _MIN_PAGE_BYTES = 512
+_EXAMINED_STEP = 10_000
+"""Facts after which the number of the last examined one is stored anew, so that opening the file stays fast."""
 
 _SCHEMA = """
 CREATE TABLE pushes (
@@ -96,6 +109,43 @@ class JournalFile(JournalQueries):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
         self._db.execute(_STATE_INDEX)
+        for statement in TABLES_SCHEMA.split(";"):
+            self._db.execute(statement)
+        self.tables = TableMemory(self._db)
+        self._examined_seq = self.tables.examined_seq()
+        last_seq = self.tables.last_seq()
+        if last_seq > self._examined_seq + _EXAMINED_STEP or self.tables.unremembered(self._examined_seq):
+            with self.transaction():
+                self._remember_older()
+        self._examined_seq = last_seq
+
+    def _remember_older(self) -> None:
+        """Remember the pushes that an older version of pushengine has ended."""
+        last_seq = self.tables.last_seq()
+        for key, push in unremembered_pushes(self, self.tables, self._examined_seq):
+            self.tables.apply(key, push)
+        self.tables.set_examined(last_seq)
+
+    def known_table(self, key: TableKey) -> KnownTable | None:
+        """Return what is known of a table; None if nothing is. Does not write."""
+        last_seq, table = self.tables.last_seq(), self.tables.get(key)
+        older = list(unremembered_pushes(self, self.tables, self._examined_seq))
+        for (
+            other,
+            push,
+        ) in older:  # ended by an older version since this file was opened; they are stored when it is opened again
+            if other == key:
+                table = table or RememberedTable.new(push.table)
+                table.apply(push)
+        if not older:
+            self._examined_seq = last_seq
+        return None if table is None or not table.known.columns else table.known
+
+    def remember(self, key: TableKey, push: LoadedPush, job_id: str) -> None:
+        """Remember a push that has ended, unless its job was never submitted."""
+        seq = self.tables.submit_seq(push.push_id, job_id)
+        if seq:
+            self.tables.apply(key, dataclasses.replace(push, seq=seq))
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """Return a context manager that commits the block durably at its end, or rolls all of it back."""
@@ -169,12 +219,15 @@ class JournalFile(JournalQueries):
         )
 
     def prune(self, before: float) -> int:
-        """Delete done, failed and superseded pushes last updated before this time (seconds UTC); return the number deleted."""
-        finished = "SELECT push_id FROM pushes WHERE state IN ('done', 'failed', 'superseded') AND updated_at < ?"
-        self._db.execute(f"DELETE FROM facts WHERE push_id IN ({finished})", (before,))  # noqa: S608 - a constant
-        return self._db.execute(
-            "DELETE FROM pushes WHERE state IN ('done', 'failed', 'superseded') AND updated_at < ?", (before,)
-        ).rowcount
+        """Delete done, failed and superseded pushes last updated before this time (seconds UTC); return the number deleted.
+
+        The push with the newest fact stays: SQLite would give its number to a new fact, but the memory of tables compares these numbers.
+        """
+        newest = self._db.execute("SELECT push_id FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
+        which = "state IN ('done', 'failed', 'superseded') AND updated_at < ? AND push_id IS NOT ?"
+        arguments = (before, newest[0] if newest else None)
+        self._db.execute(f"DELETE FROM facts WHERE push_id IN (SELECT push_id FROM pushes WHERE {which})", arguments)  # noqa: S608 - a constant
+        return self._db.execute(f"DELETE FROM pushes WHERE {which}", arguments).rowcount  # noqa: S608 - a constant
 
 
 def _check(path: Path) -> None:

@@ -22,13 +22,14 @@ def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
         SchemaError: The columns differ, a key has no value, or the target cannot hold a value.
     """
     batch = source.batch
-    if batch.num_columns > len(schema.columns):
-        extra = set(batch.schema.names) - {column.name for column in schema.columns}
-        raise SchemaError(
-            f"unexpected column {', '.join(sorted(extra)) or '(a duplicate)'}",
-            source=source.source,
-            position=f"row {source.first_row + 1}",
-        )
+    if batch.num_columns > len(schema.columns) or not schema.is_source_order:
+        extra = set(batch.schema.names) - {one.source_name for one in schema.columns if not one.is_missing}
+        if (extra := extra - schema.ignored) or batch.num_columns > len(set(batch.schema.names)):
+            raise SchemaError(
+                f"unexpected column {', '.join(sorted(extra)) or '(a duplicate)'}",
+                source=source.source,
+                position=f"row {source.first_row + 1}",
+            )
     arrays = [_conform_column(source, column, is_key=column.name in schema.keys) for column in schema.columns]
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in schema.columns])
 
@@ -53,9 +54,11 @@ def checked(block: SourceBlock, check: Callable[[SourceBatch], T]) -> T:
 
 
 def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.Array:
-    array = decoded(column_named(source, column.name))
+    if column.is_missing:
+        return pa.nulls(source.rows, column.arrow_type)
+    array = decoded(column_named(source, column.source_name))
     if is_key and len(array):
-        require_key(source, array, column.name)
+        require_key(source, array, column.source_name)
     conversion = CONVERSIONS.get(column.conversion) or _obvious_conversion(source, array, column)
     try:
         values = conversion.read(array, column.arrow_type)
@@ -69,7 +72,7 @@ def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.
     ) as exc:  # the column's type differs from that of earlier batches
         raise _type_changed(source, array, column) from exc
     if column.length is not None:
-        error = too_long(source, values, column.name, column.length)
+        error = too_long(source, values, column)
         if error is not None:
             raise error
     return values
@@ -87,5 +90,5 @@ def _type_changed(source: SourceBatch, array: pa.Array, column: Column) -> Schem
     return SchemaError(
         f"type {array.type} does not match {column!r}",
         source=source.source,
-        position=f"row {source.first_row + 1}, column {column.name}",
+        position=f"row {source.first_row + 1}, column {column.source_name}",
     )

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import decimal
+import re
 from collections.abc import Callable, Iterable
 
 import pyarrow as pa
@@ -345,6 +346,42 @@ _TEXT_TIMESTAMPS = (
     Conversion("text_naive_ns", "DATETIME", _text_timestamp(zoned=False), _NANOS),
     Conversion("text_utc_ns", "DATETIME", _text_timestamp(zoned=True), _NANOS),
 )
+
+
+def _key_timestamp(shape: str, *, zoned: bool) -> Callable[[pa.Array, pa.DataType], pa.Array]:
+    parse_timestamp = _text_timestamp(zoned=zoned)
+
+    def parse(array: pa.Array, to: pa.DataType) -> pa.Array:
+        strings = _strings(array)
+        _require_pattern(
+            strings, shape, "it is spelled unlike the date-times before it, and two spellings could be one key"
+        )
+        return parse_timestamp(strings, to)
+
+    return parse
+
+
+def _key_timestamps() -> tuple[Conversion, ...]:
+    """Return a conversion for each spelling of date-times, under which two different texts are never the same instant."""
+    return tuple(
+        Conversion(
+            f"key_{'t' if separator == 'T' else 'space'}_{digits}{'_' + zone if zone else ''}",
+            "DATETIME",
+            _key_timestamp(
+                rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{separator}[0-9]{{2}}:[0-9]{{2}}"
+                rf"{'' if digits < 0 else ':[0-9]{2}'}{'' if digits < 1 else f'[.][0-9]{{{digits}}}'}{re.escape(zone)}$",
+                zoned=bool(zone),
+            ),
+            _MICROS if digits <= 6 else _NANOS,  # noqa: PLR2004 - microseconds have six digits
+        )
+        for separator in ("T", " ")
+        for digits in range(-1, 10)  # of the fraction of a second; -1: no seconds either
+        for zone in ("", "Z", "+00:00")
+    )
+
+
+KEY_FROM_TEXT = (_TEXT_INTEGER, _TEXT_DATE, *_key_timestamps(), _PLAIN_TEXT)
+"""Conversions of a key column of a text file, the best first."""
 _FORCED_FROM_TEXT: dict[ColumnType, tuple[Conversion, ...]] = {
     "INTEGER": (Conversion("forced_integer", "INTEGER", _forced_integer, pa.int64()),),
     "FLOAT": (Conversion("forced_float", "FLOAT", _forced_float, pa.float64()),),
@@ -358,10 +395,33 @@ _FORCED_FROM_TEXT: dict[ColumnType, tuple[Conversion, ...]] = {
     "STRING": (TEXT,),
 }
 _FROM_TEXT = (_TEXT_INTEGER, _TEXT_FLOAT, *_TEXT_BOOLEANS, *_TEXT_TIMESTAMPS, _PLAIN_TEXT)
+
+
+def _no_values(array: pa.Array, to: pa.DataType) -> pa.Array:
+    if array.null_count < len(array):
+        raise MisfitError("the types differ")
+    return pa.nulls(len(array), to)
+
+
+_EMPTY_TYPES: dict[ColumnType, pa.DataType] = {
+    "INTEGER": pa.int64(),
+    "FLOAT": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "STRING": pa.string(),
+    "DATETIME": _MIDNIGHT,
+    "DATE": _MIDNIGHT,
+    "TIME": pa.string(),
+}
+NO_VALUES = {
+    kind: Conversion(f"no_values_{kind.lower()}", kind, _no_values, arrow_type)
+    for kind, arrow_type in _EMPTY_TYPES.items()
+}
+"""For columns without any value, whatever their type in the source: NULL fits every column type."""
 CONVERSIONS: dict[str, Conversion] = {
     conversion.name: conversion
     for conversion in (
-        *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _TIMESTAMP, _DATE, _BOOL8, *_FROM_TEXT),
+        *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _TIMESTAMP, _DATE, _BOOL8, *_FROM_TEXT, *KEY_FROM_TEXT),
+        *NO_VALUES.values(),
         *(conversion for conversions in _FORCED_FROM_TEXT.values() for conversion in conversions),
     )
 }
@@ -373,6 +433,21 @@ def is_string(arrow_type: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or pa.types.is_string_view(arrow_type)
     )
+
+
+def is_zoned(conversion: str) -> bool:
+    """Return whether the conversion of this name reads text with a time zone or an offset."""
+    return conversion.startswith("text_utc") or conversion.endswith(("_Z", "_+00:00"))
+
+
+def has_zone(arrow_type: pa.DataType, conversion: Conversion) -> bool:
+    """Return whether the values that a conversion reads from this type have a time zone or an offset."""
+    return arrow_type.tz is not None if pa.types.is_timestamp(arrow_type) else is_zoned(conversion.name)
+
+
+def is_zone_known(conversion: str) -> bool:
+    """Return whether the conversion of this name says if its date-times have a time zone; those of typed columns do not."""
+    return conversion.startswith(("text_", "key_", "forced_"))
 
 
 def _is_uuid(arrow_type: pa.DataType) -> bool:

@@ -1,12 +1,13 @@
-"""Inference of the schema of a push from the values of its columns.
+"""Inference of the schema of a push from the values of its columns, and from the table if it exists.
 
-For each column, `SchemaInference` keeps the conversions (`schema.conversions`) that worked for everything seen so far, and in the end
-takes the first of them. `schema.conform` applies the resulting schema to every batch.
+For each column, `SchemaInference` keeps the candidates (`schema.candidates`) that worked for everything seen so far, and in the end takes
+the first of them. `schema.conform` applies the resulting schema to every batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable
 from typing import TypeVar
 
 import pyarrow as pa
@@ -14,31 +15,29 @@ import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError
 from pushengine.interfaces import SourceBatch
-from pushengine.model import ColumnType
-from pushengine.schema.columns import Column, TableSchema
+from pushengine.schema.candidates import Candidate, ColumnRules, candidates
+from pushengine.schema.columns import Column, FixedBy, TableSchema
 from pushengine.schema.conversions import (
+    NO_VALUES,
     TEXT,
-    Conversion,
     OutOfRangeError,
-    conversions_of,
     decoded,
     decoded_type,
     forced_conversions,
+    has_zone,
     is_string,
+    is_zoned,
     largest,
     text_conversion,
 )
-from pushengine.schema.misfits import MAX_LENGTH, column_named, position_of, reason_of, require_key, shown, too_long
+from pushengine.schema.drift import ColumnMatch, ColumnMatcher, MatchedColumn, describe_changes
+from pushengine.schema.known import KnownColumn, KnownTable
+from pushengine.schema.misfits import column_named, fixed_hint, position_of, reason_of, require_key, shown, too_long
+from pushengine.schema.rules import MAX_LENGTH, SchemaRules
+from pushengine.text import flag
 
 T = TypeVar("T")
-
-RESERVED_NAMES = ("_celonis_change_date",)
-"""Names of columns that the platform adds itself (case-folded)."""
-MIN_LENGTH = 80
-LENGTH_HEADROOM = 2
-_SHOWN_NAMES = 20
-
-
+_PREFIX_VALUES = 32
 Locate = Callable[[SourceBatch], SourceBatch]
 
 
@@ -46,71 +45,222 @@ def _unchanged(source: SourceBatch) -> SourceBatch:
     return source
 
 
-class _Candidates:
-    """The conversions that are still possible for one column."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class InferredColumn:
+    """A column of the inferred schema, with the reason for its type.
 
-    def __init__(self, field: pa.Field, conversions: Sequence[Conversion], forced: ColumnType | None) -> None:
-        self.name: str = field.name
-        self.source_type = field.type
-        self.conversions = list(conversions)
-        self.forced = forced
+    Attributes:
+        column: The column.
+        reason: Why it has this type.
+        value: A value that decided it: one that a better type does not hold, or the longest text. Empty if no single value did.
+    """
+
+    column: Column
+    reason: str
+    value: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InferredSchema:
+    """The schema that fits everything observed.
+
+    Attributes:
+        schema: The schema.
+        columns: Its columns, with reasons.
+        changes: Differences between the table and the push; empty if the table is new.
+        question: The question whether a column was renamed; empty if there is none.
+        is_empty: Whether the source has no rows.
+    """
+
+    schema: TableSchema
+    columns: tuple[InferredColumn, ...]
+    changes: tuple[str, ...] = ()
+    question: str = ""
+    is_empty: bool = False
+
+
+class _ObservedColumn:
+    """One column of the source: what its values leave possible."""
+
+    def __init__(
+        self, match: MatchedColumn, arrow_type: pa.DataType, rules: ColumnRules, found: list[Candidate]
+    ) -> None:
+        self.match = match
+        self.source_type = arrow_type
+        self.rules = rules
+        self.candidates = found
         self.has_values = False
         self.longest = 0
+        self.longest_value = ""
+        self.rows = 0
+        self.ruled_out: dict[str, tuple[int, str]] = {}
         self.too_long: SchemaError | None = None
 
-    def physical(self, conversion: Conversion) -> pa.DataType:
-        return conversion.arrow_type or pa.timestamp(self.source_type.unit)
+    def physical(self, candidate: Candidate) -> pa.DataType:
+        if candidate.conversion.arrow_type is not None:
+            return candidate.conversion.arrow_type
+        return pa.timestamp(self.source_type.unit) if pa.types.is_timestamp(self.source_type) else pa.timestamp("ms")
 
-    def column(self) -> Column:
-        conversion = self.conversions[0] if self.has_values or self.forced or not is_string(self.source_type) else TEXT
-        kind = self.forced or conversion.type
-        if kind != "STRING":
-            return Column(self.name, kind, self.physical(conversion), None, conversion.name, self.forced is not None)
+    @property
+    def fixed_length(self) -> int | None:
+        """The length that cannot change; None if the values decide."""
+        rules = self.rules
+        if rules.known is not None and rules.known.type == "STRING" and rules.is_fixed:
+            return rules.known.length
+        return rules.requested.length if rules.requested is not None else None
+
+    @property
+    def longest_allowed(self) -> int:
+        """Number of characters that a string may have."""
+        return MAX_LENGTH if self.rules.sends_longer else self.fixed_length or MAX_LENGTH
+
+    def column(self, min_length: int, headroom: float) -> Column:
+        rules = self.rules
+        chosen = self.candidates[0]
+        is_open = rules.requested is None and rules.known is None
+        if is_open and not self.has_values and is_string(self.source_type):
+            chosen = Candidate(TEXT, "STRING")
+        column = Column(
+            self.match.name,
+            chosen.type,
+            self.physical(chosen),
+            None,
+            chosen.conversion.name,
+            is_forced=rules.requested is not None,
+            fixed_by=rules.fixed_by,
+            source="" if self.match.source == self.match.name else self.match.source,
+        )
+        if chosen.type != "STRING":
+            return column
         if self.too_long is not None:
             raise self.too_long
-        length = min(max(self.longest * LENGTH_HEADROOM, MIN_LENGTH), MAX_LENGTH)
-        return Column(self.name, kind, pa.string(), length, conversion.name, self.forced is not None)
+        fixed = self.fixed_length
+        length = fixed or min(max(int(self.longest * headroom), min_length), MAX_LENGTH)
+        if fixed is not None and rules.sends_longer and self.longest > fixed:
+            length = min(max(int(self.longest * headroom), fixed), MAX_LENGTH)
+        elif fixed is None and rules.known is not None and rules.known.type == "STRING" and rules.known.length:
+            # Lengths never shrink, and grow only if they have to.
+            length = rules.known.length if self.longest <= rules.known.length else max(length, rules.known.length)
+        return dataclasses.replace(
+            column,
+            arrow_type=pa.string(),
+            length=length,
+            has_fixed_length=fixed is not None and not rules.sends_longer,
+        )
+
+    def reason(self, column: Column) -> tuple[str, str]:
+        """Return why the column has its type, and the value that decided it."""
+        known = self.rules.known
+        place = "file of columns" if self.rules.fixed_by == "file" else "table"
+        if self.rules.requested is not None:
+            return "as requested", ""
+        if not self.has_values:
+            return (f"as in the {place}; no values" if known is not None else "no values"), ""
+        if known is not None and known.type == column.type:
+            is_longer = known.length not in (None, column.length)
+            return (f"longer than in the {place}", self.longest_value) if is_longer else (f"as in the {place}", "")
+        if self.ruled_out and column.type in ("STRING", "FLOAT"):
+            # The type that survived longest is the one that the values look like.
+            better = max(self.ruled_out, key=lambda kind: self.ruled_out[kind][0])
+            return f"not {better}", self.ruled_out[better][1]
+        if column.type == "STRING":
+            return "text", self.longest_value
+        return "every value fits", ""
 
     def observe(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
         if array.null_count == len(array) or pa.types.is_null(array.type):
             return
         self.has_values = True
-        before = self.conversions
+        before = self.candidates
         try:
-            conversions = [conversion for conversion in before if conversion.fits(array, self.physical(conversion))]
+            left = [one for one in before if one.conversion.fits(array, self.physical(one))]
         except OutOfRangeError as exc:
             raise self._refusal(source, array, before) from exc
-        if not conversions:
+        if not left:
             raise self._refusal(source, array, before)
-        self.conversions = conversions
-        text = text_conversion(self.conversions)
+        if left[0] is not before[0] and left[0].type != before[0].type:
+            self._note_ruled_out(array, [one for one in before if one not in left])
+        self.candidates = left
+        self.rows += len(array)
+        text = text_conversion(one.conversion for one in left)
         if text is not None:
             self._measure(source, text.parse(array, pa.string()), located)
 
-    def _measure(self, source: SourceBatch, strings: pa.Array, located: Locate) -> None:
-        if largest(pc.binary_length(strings)) > self.longest:
-            self.longest = max(self.longest, largest(pc.utf8_length(strings)))
-            if self.longest > MAX_LENGTH and self.too_long is None:
-                self.too_long = too_long(located(source), strings, self.name, MAX_LENGTH)
+    def _note_ruled_out(self, array: pa.Array, ruled_out: list[Candidate]) -> None:
+        """Note which value ruled out each type, and how many values the type survived."""
+        prefix = array.slice(0, _PREFIX_VALUES)
+        for one in ruled_out:
+            physical = self.physical(one)
+            # Most types fail at once, where a search of the whole array would be slow.
+            searched = array if one.conversion.fits(prefix, physical) else prefix
+            index = one.conversion.first_misfit(searched, physical)
+            survived, _ = self.ruled_out.get(one.type, (-1, ""))
+            if self.rows + index > survived:
+                self.ruled_out[one.type] = (self.rows + index, shown(array[index]))
 
-    def _refusal(self, source: SourceBatch, array: pa.Array, conversions: Sequence[Conversion]) -> SchemaError:
-        """Return the error for the value that ruled out the last of the conversions."""
-        index, conversion = -1, conversions[0]
-        for candidate in conversions:
-            failed_at = candidate.first_misfit(array, self.physical(candidate))
+    def _measure(self, source: SourceBatch, strings: pa.Array, located: Locate) -> None:
+        if largest(pc.binary_length(strings)) <= self.longest:
+            return
+        lengths = pc.utf8_length(strings)
+        longest = largest(lengths)
+        if longest <= self.longest:
+            return
+        self.longest = longest
+        self.longest_value = shown(strings[pc.index(lengths, longest).as_py()])
+        if self.too_long is None:
+            self.too_long = too_long(located(source), strings, self._text_column())
+
+    def _text_column(self) -> Column:
+        """Return the column as it would be if it is text, with the longest length that is allowed."""
+        return Column(
+            self.match.name,
+            "STRING",
+            pa.string(),
+            self.longest_allowed,
+            is_forced=self.rules.requested is not None,
+            fixed_by=self.rules.fixed_by,
+            has_fixed_length=self.fixed_length is not None,
+            source=self.match.source,
+        )
+
+    def _refusal(self, source: SourceBatch, array: pa.Array, before: list[Candidate]) -> SchemaError:
+        """Return the error for the value that ruled out the last of the candidates."""
+        index, candidate = -1, before[0]
+        for one in before:
+            failed_at = one.conversion.first_misfit(array, self.physical(one))
             if failed_at > index:
-                index, conversion = failed_at, candidate
+                index, candidate = failed_at, one
         reason = "its format differs from that of the values before it"
+        value = array.slice(index, 1)
         try:
-            conversion.parse(array.slice(index, 1), self.physical(conversion))
+            candidate.conversion.parse(value, self.physical(candidate))
         except ValueError as exc:
-            reason = reason_of(exc)
-        kind = self.forced or conversion.type
+            reason = self._zone_reason(value) or reason_of(exc)
+        kind = candidate.type
+        is_forced = self.rules.requested is not None
+        hint = "declare the column STRING" if is_forced else ""
+        if self.rules.is_fixed:
+            hint = fixed_hint(self._text_column(), kind, value)
         return SchemaError(
-            f"{shown(array[index])} does not fit {self.name} {kind}: {reason}",
+            f"{shown(array[index])} does not fit {self.match.name} {kind}: {reason}",
             source=source.source,
-            position=position_of(source, index, self.name),
-            hint="declare the column STRING" if self.forced else "",
+            position=position_of(source, index, self.match.source),
+            hint=hint,
+        )
+
+    def _zone_reason(self, value: pa.Array) -> str:
+        """Return the reason if a value is refused only because it has a time zone, or has none; empty otherwise."""
+        known = self.rules.known
+        if known is None or known.type != "DATETIME" or not known.conversion or not self.rules.is_fixed:
+            return ""
+        is_utc = is_zoned(known.conversion)
+        others = [one for one in forced_conversions(value.type, "DATETIME") if has_zone(value.type, one) is not is_utc]
+        if not any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in others):
+            return ""
+        return (
+            "it has no time zone, but the values of the table had one"
+            if is_utc
+            else ("it has a time zone, but the values of the table had none")
         )
 
 
@@ -118,6 +268,17 @@ class SchemaInference:
     """Infers the schema of a push from a sample of its rows, or from all of them.
 
     A schema inferred from all batches fits all of them: `conform` then never raises `ValueMisfitError`. Not thread-safe.
+
+    Args:
+        source_schema: Columns of the source.
+        is_text: Whether the source is text, whose types are inferred from the values.
+        rules: What decides the schema besides the values.
+        known: The table that the rows are for; None if it is new or nothing is known of it.
+        source: Name of the source, for messages.
+
+    Raises:
+        SchemaError: A name is empty, reserved or duplicated, the target cannot hold a type, the table has a column of another type that
+            cannot change, or a key, selection, rename or requested type names no column.
     """
 
     def __init__(
@@ -125,75 +286,76 @@ class SchemaInference:
         source_schema: pa.Schema,
         *,
         is_text: bool,
-        overrides: Mapping[str, ColumnType] | None = None,
-        keys: Iterable[str] = (),
+        rules: SchemaRules | None = None,
+        known: KnownTable | None = None,
         source: str = "",
     ) -> None:
-        """Check the names and types of the columns.
-
-        Raises:
-            SchemaError: A name is empty, reserved or duplicated, the target cannot hold a type, or a key or override names no column.
-        """
         self._source = source
-        self._keys = tuple(keys)
-        self._check_names(source_schema.names)
-        type_overrides = dict(overrides or {})
-        for role, names in (("key", self._keys), ("typed column", type_overrides)):
-            self._check_known(source_schema.names, role, names)
+        self._rules = rules or SchemaRules()
+        self._known = known
+        self._matcher = ColumnMatcher(self._rules, known, source)
+        self._match: ColumnMatch = self._matcher.match(source_schema.names)
         self._columns = [
-            self._candidates(field, type_overrides.get(field.name), is_text=is_text) for field in source_schema
+            self._observed(one, decoded_type(source_schema.field(one.source).type), is_text=is_text)
+            for one in self._match.columns
         ]
 
-    def _error(self, message: str, hint: str = "") -> SchemaError:
-        return SchemaError(message, source=self._source, hint=hint)
-
-    def _check_names(self, names: Sequence[str]) -> None:
-        if not names:
-            raise self._error("the source has no columns")
-        seen: dict[str, str] = {}
-        for number, name in enumerate(names, 1):
-            folded = name.casefold()
-            if not name.strip():
-                raise self._error(f"column {number} has no name")
-            if folded in RESERVED_NAMES:
-                raise self._error(
-                    f"column {name}: the platform adds a column of this name itself", "rename it or leave it out"
-                )
-            if folded in seen:
-                other = seen[folded]
-                message = (
-                    f"column {name} appears twice"
-                    if other == name
-                    else f"columns {other} and {name} differ only in letter case"
-                )
-                raise self._error(message, "column names on the platform are case-insensitive")
-            seen[folded] = name
-
-    def _check_known(self, names: Sequence[str], role: str, referenced: Iterable[str]) -> None:
-        for name in referenced:
-            if name not in names:
-                similar = [known for known in names if known.casefold() == name.casefold()]
-                shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-                hint = f"did you mean {similar[0]}?" if similar else f"columns: {shown}"
-                raise self._error(f"{role} {name} is not a column of the source", hint)
-
-    def _candidates(self, field: pa.Field, forced: ColumnType | None, *, is_text: bool) -> _Candidates:
-        arrow_type = decoded_type(field.type)
-        conversions = conversions_of(arrow_type, is_text=is_text)
-        if not conversions:
-            raise self._error(
-                f"column {field.name}: the target cannot store type {field.type}",
-                "flatten it, convert it or leave it out"
-                if pa.types.is_nested(arrow_type)
-                else "convert it to text or a number",
+    def _observed(self, match: MatchedColumn, arrow_type: pa.DataType, *, is_text: bool) -> _ObservedColumn:
+        rules = self._rules
+        known = match.known
+        requested = rules.requested_type(match.name, match.source)
+        is_named = match.name in rules.column_types or match.source in rules.column_types
+        if requested is not None and known is not None and rules.is_delta and not is_named:
+            # A pattern may serve many tables; only a type that is requested by name contradicts the table.
+            requested = requested if requested.type == known.type else None
+        fixed_by: FixedBy = ""
+        if known is not None and (rules.is_delta or (rules.types == "refuse" and requested is None)):
+            fixed_by = "table" if rules.is_delta else "policy"
+        default = rules.default_type(match.name, match.source) if requested is None else None
+        if default is not None and not (rules.is_delta and known is not None):
+            known, fixed_by = KnownColumn(match.name, default.type, default.length), "file"
+        if known is not None and requested is not None and rules.is_delta and requested.type != known.type:
+            raise SchemaError(
+                f"column {match.name}: {requested} is requested, but the table has {known!r}, and append, upsert and delete cannot change it",
+                source=self._source,
+                hint="leave out the requested type; or change the column by loading the whole table again:"
+                f" --mode replace {flag('column', f'{match.name}={requested}')}",
             )
-        if forced is not None:
-            conversions = forced_conversions(arrow_type, forced)
-            if not conversions:
-                raise self._error(
-                    f"column {field.name}: {field.type} cannot become {forced}", "declare the column STRING"
-                )
-        return _Candidates(pa.field(field.name, arrow_type), conversions, forced)
+        is_key = match.name in self._match.keys
+        column_rules = ColumnRules(
+            requested=requested,
+            known=known,
+            fixed_by=fixed_by,
+            is_key=is_key,
+            sends_longer=rules.on_longer_string == "send" and rules.is_delta and known is not None,
+        )
+        found = candidates(arrow_type, column_rules, is_text=is_text)
+        if not found:
+            raise self._impossible(match, arrow_type, column_rules)
+        return _ObservedColumn(match, arrow_type, column_rules, found)
+
+    def _impossible(self, match: MatchedColumn, arrow_type: pa.DataType, rules: ColumnRules) -> SchemaError:
+        """Return the error for a column that has no candidate."""
+        name = match.name
+        if rules.requested is not None:
+            message = f"{arrow_type} cannot become {rules.requested}"
+            hint = "declare the column STRING"
+        elif rules.is_key and (
+            pa.types.is_floating(arrow_type) or (rules.known is not None and rules.known.type == "FLOAT")
+        ):
+            message = "a key cannot be FLOAT: 1.1 and 1.10 would be one key"
+            hint = f"{flag('column', f'{name}=FLOAT')} if equal numbers are equal keys"
+        elif rules.known is not None and rules.is_fixed:
+            message = f"{arrow_type} does not fit {rules.known!r} of the table, which cannot change"
+            column = Column(name, rules.known.type, pa.string(), fixed_by=rules.fixed_by)
+            hint = fixed_hint(column, rules.known.type, pa.nulls(0, arrow_type))
+        elif pa.types.is_nested(arrow_type):
+            message = f"the target cannot store type {arrow_type}"
+            hint = f"flatten it, convert it or leave it out: {flag('exclude', match.source)}"
+        else:
+            message = f"the target cannot store type {arrow_type}"
+            hint = f"convert it to text or a number, or leave it out: {flag('exclude', match.source)}"
+        return SchemaError(f"column {name}: {message}", source=self._source, hint=hint)
 
     def observe(self, source: SourceBatch, located: Locate = _unchanged) -> None:
         """Learn from a batch.
@@ -204,18 +366,61 @@ class SchemaInference:
                 raise an error.
 
         Raises:
-            SchemaError: A key has no value, or no schema under these overrides can hold a value.
+            SchemaError: A key has no value, or no schema under these rules can hold a value.
         """
-        for candidates in self._columns:
-            array = decoded(column_named(source, candidates.name))
-            if candidates.name in self._keys and len(array):
-                require_key(source, array, candidates.name)
-            candidates.observe(source, array, located)
+        for column in self._columns:
+            array = decoded(column_named(source, column.match.source))
+            if column.rules.is_key and len(array):
+                require_key(source, array, column.match.source)
+            column.observe(source, array, located)
 
     def infer_schema(self) -> TableSchema:
-        """Return the schema that fits everything observed.
+        """Return the schema that fits everything observed; see `infer`."""
+        return self.infer().schema
+
+    def infer(self, *, is_empty: bool = False) -> InferredSchema:
+        """Return the schema that fits everything observed, with the reasons.
+
+        Args:
+            is_empty: The source has no rows, so the drift policy has nothing to refuse.
 
         Raises:
-            SchemaError: A string is longer than the platform allows.
+            SchemaError: A string is longer than its column or than the platform allows, or the drift policy does not allow the differences.
         """
-        return TableSchema(tuple(candidates.column() for candidates in self._columns), self._keys)
+        if not is_empty:
+            self._matcher.require_allowed(self._match)
+        rules = self._rules
+        columns = []
+        for one in self._columns:
+            column = one.column(rules.min_string_length, rules.string_headroom)
+            columns.append(InferredColumn(column, *one.reason(column)))
+        if not is_empty or not rules.is_delta:
+            columns += [InferredColumn(missing_column(one), "not in the source") for one in self._match.missing]
+        schema = TableSchema(tuple(one.column for one in columns), self._match.keys, self._match.ignored)
+        # An empty replace changes the table's columns, too, unless the source does not even have a header.
+        is_unchanged = is_empty and (rules.is_delta or not self._columns)
+        changes = () if is_unchanged else describe_changes(self._match, schema.columns, self._known, rules.mode)
+        question = "" if is_unchanged else self._match.question
+        return InferredSchema(schema, tuple(columns), changes, question, is_empty)
+
+
+def missing_column(known: KnownColumn) -> Column:
+    """Return the column for one that the table has and the source lacks: NULL in every row."""
+    conversion = NO_VALUES[known.type]
+    length = (known.length or MAX_LENGTH) if known.type == "STRING" else None
+    arrow_type = conversion.arrow_type or pa.string()
+    return Column(known.name, known.type, arrow_type, length, conversion.name, fixed_by="table", is_missing=True)
+
+
+def describe_columns(columns: tuple[InferredColumn, ...]) -> list[dict[str, object]]:
+    """Return the columns with their reasons as plain JSON types."""
+    return [
+        {
+            "name": one.column.name,
+            "type": one.column.type,
+            "length": one.column.length,
+            "reason": one.reason,
+            "value": one.value,
+        }
+        for one in columns
+    ]

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
+from pushengine.model import ColumnType
 from pushengine.schema.columns import Column
 from pushengine.schema.conversions import (
     TEXT,
@@ -18,9 +19,9 @@ from pushengine.schema.conversions import (
     largest,
     text_conversion,
 )
+from pushengine.schema.rules import MAX_LENGTH
+from pushengine.text import flag
 
-MAX_LENGTH = 16_250
-"""Longest string, in characters. At 4 bytes each, this is the platform's limit of 65,000 bytes per value."""
 _SHOWN_CHARACTERS = 40
 
 
@@ -41,6 +42,10 @@ def shown(value: Any) -> str:
 
 def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
     """Return ValueMisfitError if a schema inferred from all values could hold this one, otherwise SchemaError."""
+    if column.conversion.startswith("no_values"):  # the sample had no value, so there is more to learn
+        return ValueMisfitError
+    if column.is_fixed:
+        return SchemaError
     try:
         if column.is_forced:
             conversions = forced_conversions(value.type, column.type)
@@ -55,14 +60,45 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
     return ValueMisfitError if fits else SchemaError
 
 
+def fixed_hint(column: Column, kind: ColumnType, value: pa.Array) -> str:
+    """Return what helps if a value does not fit a column whose type cannot change.
+
+    Args:
+        column: The column; only its name and what fixes its type matter.
+        kind: Type of the column.
+        value: The value, as an array of length one; of length zero if no value of the source's type fits.
+    """
+    name = column.name
+    change = {
+        "table": f"to change the column, load the whole table again, not just these rows: --mode replace {flag('column', f'{name}=STRING')}",
+        "policy": "--types widen lets the replace change the column",
+        "file": f"{flag('column', f'{name}=STRING')} overrides the file of columns",
+        "": "",
+    }[column.fixed_by]
+    if kind == "STRING" and column.fixed_by == "table":
+        return f"leave it out ({flag('exclude', column.source_name)}) or convert it to text"
+    if column.is_forced:
+        return change
+    requested = forced_conversions(value.type, kind)
+    if any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in requested):
+        read = ""
+        if len(value) and kind in ("INTEGER", "FLOAT"):
+            read = f" (it is read as {requested[0].read(value, requested[0].arrow_type or value.type)[0]})"
+        return f"{flag('column', f'{name}={kind}')} accepts it{read}; {change}"
+    return change
+
+
 def misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, reason: str) -> SchemaError:
     """Return the error for the value at `index` of a column."""
     value = array.slice(index, 1)
+    hint = "declare the column STRING" if column.is_forced and column.type != "STRING" else ""
+    if column.is_fixed:
+        hint = fixed_hint(column, column.type, value)
     return _error_class(value, column)(
         f"{shown(value[0])} does not fit {column!r}: {reason}",
         source=source.source,
-        position=position_of(source, index, column.name),
-        hint="declare the column STRING" if column.is_forced and column.type != "STRING" else "",
+        position=position_of(source, index, column.source_name),
+        hint=hint,
     )
 
 
@@ -71,8 +107,9 @@ def reason_of(exc: ValueError) -> str:
     return str(exc) if isinstance(exc, MisfitError) else "it would not survive the conversion unchanged"
 
 
-def too_long(source: SourceBatch, strings: pa.Array, name: str, limit: int) -> SchemaError | None:
-    """Return the error for the first value of more than `limit` characters, or None if there is no such value."""
+def too_long(source: SourceBatch, strings: pa.Array, column: Column) -> SchemaError | None:
+    """Return the error for the first value that is longer than the column, or None if there is no such value."""
+    limit = column.length or MAX_LENGTH
     if largest(pc.binary_length(strings)) <= limit:
         return None
     lengths = pc.utf8_length(strings)
@@ -80,16 +117,30 @@ def too_long(source: SourceBatch, strings: pa.Array, name: str, limit: int) -> S
         return None
     index = pc.index(pc.greater(lengths, limit), value=True).as_py()
     characters = lengths[index].as_py()
-    if characters <= MAX_LENGTH:
-        error: type[SchemaError] = ValueMisfitError
-        reason = f"more than the declared {limit}"
+    error: type[SchemaError] = SchemaError
+    name = column.name
+    leave_out = f"leave the column out: {flag('exclude', column.source_name)}"
+    if characters > MAX_LENGTH:
+        reason, hint = f"the platform truncates at {MAX_LENGTH}", f"shorten the value or {leave_out}"
+    elif column.has_fixed_length and column.fixed_by == "policy":
+        reason, hint = f"column {name} of the table holds {limit}", "--types widen lets the replace make it longer"
+    elif column.has_fixed_length and column.fixed_by == "table":
+        reason = f"column {name} of the table holds {limit}"
+        hint = (
+            "a column can grow only when the whole table is loaded again, not just these rows: --mode replace"
+            f" {flag('column', f'{name}=STRING({min(2 * characters, MAX_LENGTH)})')}; or {leave_out};"
+            ' or set on_longer_string = "send" if you know what the platform does with it'
+        )
+    elif column.has_fixed_length:
+        reason = f"more than the requested {limit}"
+        hint = flag("column", f"{name}=STRING({characters})")
     else:
-        error, reason = SchemaError, f"the platform truncates at {MAX_LENGTH}"
+        error, reason, hint = ValueMisfitError, f"more than the declared {limit}", ""
     return error(
         f"{shown(strings[index])} has {characters} characters, {reason}",
         source=source.source,
-        position=position_of(source, index, name),
-        hint="shorten the value or leave the column out" if error is SchemaError else "",
+        position=position_of(source, index, column.source_name),
+        hint=hint,
     )
 
 

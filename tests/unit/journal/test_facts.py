@@ -73,7 +73,11 @@ def test_bodies_have_the_keys_that_older_versions_expect():
     assert started.to_body() == {"pid": 1, "resumed": False}
     assert resumed.to_body() == {"pid": 1, "resumed": True, "fingerprint": None}
     assert facts.PushRestarted(reason="r").to_body() == {"reason": "r"}
-    assert facts.PushRestarted(reason="r", schema={}).to_body() == {"reason": "r", "schema": {}}
+    schema = {"keys": [], "columns": []}
+    assert facts.PushRestarted(reason="r", schema=schema).to_body() == {"reason": "r", "schema": schema}
+    planned = facts.PushPlanned(target={"table": "T"}).to_body()
+    assert planned.keys().isdisjoint({"options", "known", "changes", "notes"})
+    assert facts.PushFailed(receipt={}).to_body() == {"error": "", "error_type": "", "receipt": {}}
 
 
 def test_unknown_fields_in_the_target_of_a_newer_version_are_ignored():

@@ -85,7 +85,7 @@ def test_every_commit_is_flushed_to_disk(file):
 def test_the_file_has_a_format_version_and_is_private(file, path):
     assert file._db.execute("PRAGMA user_version").fetchone() == (FORMAT_VERSION,)
     tables = {name for (name,) in file._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"pushes", "facts", "teams"}
+    assert tables == {"pushes", "facts", "teams", "tables", "tables_examined"}
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -116,6 +116,16 @@ def test_find_open_returns_the_newest_push_of_an_identity_that_is_open_or_finish
     assert [one.push_id for one in file.pushes(state="open")] == ["push-9", "push-1"]
 
 
+def test_pushes_that_announced_a_submit_are_found_until_they_end(file):
+    with file.transaction():
+        for number, state in enumerate(["open", "open", "open", "done", "finished"]):
+            file.begin_push(row(number, state, at=float(number)))
+            file.append(FactRow(f"push-{number}", 1.0, "chunk_acked", {}))
+            if number != 1:
+                file.append(FactRow(f"push-{number}", 1.0, "submit_intended", {}))
+    assert [one.push_id for one in file.announced_pushes()] == ["push-2", "push-0"]
+
+
 def test_the_checksum_algorithm_is_stored_per_team(file):
     assert file.checksum_of("acme") is None
     for algorithm in ("md5/hex", "sha1/base64"):
@@ -137,6 +147,19 @@ def test_prune_deletes_only_old_pushes_that_have_ended(file):
     left = {one.push_id for one in file.pushes()}
     assert left == {f"push-{number}" for number in (0, 1, 5, *range(100, 106))}
     assert {push for (push,) in file._db.execute("SELECT DISTINCT push_id FROM facts")} == left
+
+
+def test_the_numbers_of_facts_rise_although_all_pushes_are_old(file):
+    numbers = []
+    for number in (1, 2):
+        with file.transaction():
+            file.begin_push(row(number, "done", at=10.0))
+            file.append(FactRow(f"push-{number}", 10.0, "k", {}))
+        numbers += file._db.execute("SELECT max(seq) FROM facts").fetchone()
+        with file.transaction():
+            file.prune(1e9)
+    assert numbers == [1, 2]
+    assert [one.push_id for one in file.pushes()] == ["push-2"]
 
 
 def test_a_failed_transaction_writes_nothing(file):
@@ -739,6 +762,7 @@ class JournalMachine(RuleBasedStateMachine):
     def prune(self, age):
         before, ended = self.at - age, ("done", "failed", "superseded")
         gone = {name for name, one in self.rows.items() if one.state in ended and one.updated_at < before}
+        gone -= {name for (name,) in self.file._db.execute("SELECT push_id FROM facts ORDER BY seq DESC LIMIT 1")}
         with self.file.transaction():
             assert self.file.prune(before) == len(gone)
         for name in gone:

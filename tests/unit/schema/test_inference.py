@@ -9,13 +9,14 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+from support.schemas import inference_of
 
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import TableColumn
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conform import conform
-from pushengine.schema.inference import SchemaInference
+from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.misfits import MAX_LENGTH
 
 
@@ -28,7 +29,7 @@ def texts(*values, name="x") -> SourceBatch:
 
 
 def infer(*batches: SourceBatch, is_text=True, **options) -> TableSchema:
-    inference = SchemaInference(batches[0].batch.schema, is_text=is_text, **options)
+    inference = inference_of(batches[0].batch.schema, is_text=is_text, **options)
     for one in batches:
         inference.observe(one)
     return inference.infer_schema()
@@ -230,13 +231,17 @@ def test_decimals_become_the_nearest_double():
         pa.binary(4),
         pa.duration("s"),
         pa.month_day_nano_interval(),
-        pa.dictionary(pa.int8(), pa.binary()),
     ],
     ids=str,
 )
 def test_types_that_the_target_cannot_store_are_rejected_by_column(arrow_type):
     with pytest.raises(SchemaError, match=f"column x: .* {re.escape(str(arrow_type))} "):
-        SchemaInference(pa.schema([("x", arrow_type)]), is_text=False)
+        inference_of(pa.schema([("x", arrow_type)]), is_text=False)
+
+
+def test_the_values_of_a_dictionary_decide_whether_the_target_can_store_it():
+    with pytest.raises(SchemaError, match="type binary "):
+        inference_of(pa.schema([("x", pa.dictionary(pa.int8(), pa.binary()))]))
 
 
 @pytest.mark.parametrize(
@@ -252,15 +257,15 @@ def test_types_that_the_target_cannot_store_are_rejected_by_column(arrow_type):
 )
 def test_names_that_the_target_cannot_store_are_rejected(names, text):
     with pytest.raises(SchemaError, match=text):
-        SchemaInference(pa.schema([pa.field(name, pa.string()) for name in names]), is_text=True)
+        inference_of(pa.schema([pa.field(name, pa.string()) for name in names]), is_text=True)
 
 
 def test_unknown_keys_and_overrides_are_rejected_with_a_suggestion():
     schema = pa.schema([("Id", pa.int64())])
     with pytest.raises(SchemaError, match=r"key ID .*column .* Id\?"):
-        SchemaInference(schema, is_text=False, keys=["ID"])
+        inference_of(schema, is_text=False, keys=["ID"])
     with pytest.raises(SchemaError, match=r"typed column x .*columns: Id"):
-        SchemaInference(schema, is_text=False, overrides={"x": "STRING"})
+        inference_of(schema, is_text=False, overrides={"x": "STRING"})
 
 
 @pytest.mark.parametrize(
@@ -310,7 +315,7 @@ def test_a_value_that_a_forced_type_cannot_hold_is_named(cells, wanted):
 def test_impossible_overrides_are_rejected():
     for arrow_type, wanted in ((pa.bool_(), "DATETIME"), (pa.string(), "TIME"), (pa.timestamp("us"), "INTEGER")):
         with pytest.raises(SchemaError, match="cannot become"):
-            SchemaInference(pa.schema([("x", arrow_type)]), is_text=False, overrides={"x": wanted})
+            inference_of(pa.schema([("x", arrow_type)]), is_text=False, overrides={"x": wanted})
 
 
 @pytest.mark.parametrize(
@@ -343,8 +348,8 @@ def test_declared_lengths_have_headroom_in_characters_and_never_exceed_the_maxim
     def length(text):
         return infer(texts(text)).columns[0].length
 
-    assert length("x") == 80
-    assert length("é" * 100) == 200
+    assert length("x") == 255
+    assert length("é" * 100) == 400
     assert length("x" * 10_000) == MAX_LENGTH
     assert length("x" * MAX_LENGTH) == MAX_LENGTH
     assert length("😀" * MAX_LENGTH) == MAX_LENGTH
@@ -362,9 +367,9 @@ def test_a_text_that_the_platform_would_truncate_is_rejected_with_its_position()
 
 def test_a_text_longer_than_its_declared_length_is_a_misfit():
     schema = infer(texts("a"))
-    assert values(schema, texts("é" * 80)) == ["é" * 80]
-    with pytest.raises(ValueMisfitError, match=r"81 characters.*\b80\b"):
-        conform(schema, texts("é" * 81))
+    assert values(schema, texts("é" * 255)) == ["é" * 255]
+    with pytest.raises(ValueMisfitError, match=r"256 characters.*\b255\b"):
+        conform(schema, texts("é" * 256))
 
 
 @pytest.mark.parametrize(
@@ -478,3 +483,31 @@ def test_long_values_are_shortened_in_messages():
         conform(infer(texts("1")), texts("x" * 100))
     assert "x" * 39 + "…" in str(caught.value)
     assert "x" * 41 not in str(caught.value)
+
+
+def test_an_empty_replace_tells_what_it_changes_unless_it_has_no_header():
+    known = KnownTable("T", (KnownColumn("N", "INTEGER"), KnownColumn("OLD", "FLOAT")))
+    header = inference_of(pa.schema([("N", pa.string()), ("NEW", pa.string())]), is_text=True, known=known)
+    found = header.infer(is_empty=True)
+    assert found.changes == ("NEW STRING(255): new column", "OLD: not in the source, NULL")
+    assert "was OLD renamed to NEW?" in found.question
+    nothing = inference_of(pa.schema([]), is_text=True, known=known, allow_empty=True).infer(is_empty=True)
+    assert ([column.type for column in nothing.schema.columns], nothing.changes) == (["INTEGER", "FLOAT"], ())
+
+
+@pytest.mark.parametrize(
+    ("tonight", "changes"),
+    [
+        (pa.array(["2024-01-01 10:00:00"]), ("AT: instants in UTC -> local times",)),
+        (pa.array(["2024-01-01T10:00:00+02:00"]), ()),
+        (pa.array([T(2024, 1, 1, tzinfo=dt.UTC)], pa.timestamp("us", "UTC")), ()),
+        (pa.nulls(1), ()),
+    ],
+    ids=["local text", "zoned text", "typed instants", "no values"],
+)
+def test_another_kind_of_time_is_a_change_only_if_the_text_says_so(tonight, changes):
+    known = KnownTable("T", (KnownColumn("AT", "DATETIME", None, "text_utc_us"),))
+    batch = batch_of({"AT": tonight})
+    inference = inference_of(batch.batch.schema, is_text=pa.types.is_string(tonight.type), known=known)
+    inference.observe(batch)
+    assert inference.infer().changes == changes

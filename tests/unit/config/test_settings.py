@@ -1,0 +1,69 @@
+"""The settings of one push: those of the engine, and what the push overrides."""
+
+import pytest
+
+from pushengine.config.settings import PUSH_SETTINGS, EngineSettings
+from pushengine.errors import ConfigError
+
+
+def policies(settings):
+    return settings.effective_new_columns, settings.effective_missing_columns, settings.effective_types
+
+
+EVOLVE, FREEZE = ("add", "null", "widen"), ("refuse", "refuse", "refuse")
+
+
+def test_drift_sets_every_policy_that_is_not_set_itself():
+    assert policies(EngineSettings()) == EVOLVE
+    assert policies(EngineSettings(drift="freeze")) == FREEZE
+    assert policies(EngineSettings(drift="freeze", new_columns="ignore")) == ("ignore", "refuse", "refuse")
+    assert policies(EngineSettings(types="refuse")) == ("add", "null", "refuse")
+
+
+def test_a_push_without_overrides_has_the_settings_of_the_engine():
+    settings = EngineSettings(drift="freeze")
+    assert settings.with_overrides({}) is settings
+
+
+@pytest.mark.parametrize(
+    ("engine", "push", "expected"),
+    [
+        ({}, {"drift": "freeze"}, FREEZE),
+        ({"drift": "freeze"}, {"drift": "evolve"}, EVOLVE),
+        ({"new_columns": "ignore"}, {"drift": "freeze"}, FREEZE),
+        ({"new_columns": "ignore"}, {"types": "refuse"}, ("ignore", "null", "refuse")),
+        ({"drift": "freeze"}, {"new_columns": "add"}, ("add", "refuse", "refuse")),
+        ({}, {"drift": "freeze", "missing_columns": "null"}, ("refuse", "null", "refuse")),
+        ({"types": "refuse"}, {"types": None}, EVOLVE),
+    ],
+)
+def test_the_policy_of_the_push_wins(engine, push, expected):
+    assert policies(EngineSettings(**engine).with_overrides(push)) == expected
+
+
+def test_the_other_settings_stay():
+    settings = EngineSettings(chunk_bytes=65536, min_rows=3).with_overrides({"max_drop": 0.5})
+    assert (settings.chunk_bytes, settings.min_rows, settings.max_drop) == (65536, 3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ({"max_drop": 1.5}, "max_drop"),
+        ({"min_rows": -1}, "min_rows"),
+        ({"drift": "adapt"}, "drift"),
+        ({"new_columns": "drop"}, "new_columns"),
+        ({"min_string_length": 0}, "min_string_length"),
+        ({"string_headroom": 0.5}, "string_headroom"),
+        ({"new_colums": "add"}, "new_colums"),
+        ({"chunk_bytes": 1}, "chunk_bytes"),
+    ],
+)
+def test_a_bad_override_is_named(overrides, key):
+    with pytest.raises(ConfigError) as info:
+        EngineSettings().with_overrides(overrides)
+    assert info.value.key == key
+
+
+def test_every_setting_of_a_push_is_one_of_the_engine():
+    assert set(PUSH_SETTINGS) <= set(EngineSettings.model_fields)
