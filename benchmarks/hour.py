@@ -184,6 +184,8 @@ def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: 
         drain=DrainSwitch(),
         sink=RecordingSink(),
         table_locks={},
+        scratch=Path("never used"),
+        said=set(),
         finished=set(),
     )
 
