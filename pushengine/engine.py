@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from pushengine.celonis.checks import run_checks
 from pushengine.celonis.data_push import DataPushClient
+from pushengine.config.options import LoadOptions, PushOptions
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import Credentials
 from pushengine.errors import EngineClosedError
@@ -18,7 +19,6 @@ from pushengine.events import Event, EventSink
 from pushengine.journal.facts import PushRow
 from pushengine.model import (
     CheckResult,
-    ColumnType,
     Job,
     JobId,
     Mode,
@@ -155,9 +155,9 @@ class PushEngine:
         connection_id: str | None = None,
         format: str | None = None,  # noqa: A002 - the command line option has the same name
         schema: Any = None,
-        column_types: Mapping[str, ColumnType] | None = None,
         duplicate_removal_column: str | None = None,
         spool: bool = False,
+        **options: Unpack[PushOptions],
     ) -> Receipt:
         """Push one source into one table and wait until the platform has loaded it.
 
@@ -170,10 +170,10 @@ class PushEngine:
             connection_id: Data connection; None means the engine's default.
             format: csv, parquet or arrow; None means to go by the file names.
             schema: `pyarrow.Schema` of the batches of an async iterator.
-            column_types: Types by column name; they override the inferred types.
-            duplicate_removal_column: Of the rows with equal keys, the one with the highest value in this column wins.
+            duplicate_removal_column: Of the rows with equal keys, the one with the highest value in this column wins; the platform decides.
             spool: Keep a source that can be read only once on disk until it is loaded, so that the push can restart, or be resumed after a
                 crash. File objects are always spooled.
+            options: Column types, selection, drift policy and more: see `pushengine.config.PushOptions`.
 
         Returns:
             The receipt of the push, which is DONE.
@@ -195,29 +195,24 @@ class PushEngine:
             settings=self._settings,
             duplicate_removal_column=duplicate_removal_column,
         )
+        load_options, overrides = LoadOptions.split(options)
         shared = self._require_open()
         push_id = self._new_push_id()
         keeper = SpoolKeeper(self._resources.spool_folder, shared)
+        request = PushRequest(
+            spec=source,
+            target=target,
+            source_format=format,
+            arrow_schema=schema,
+            options=load_options,
+            overrides=overrides,
+        )
         with self._running(), SpoolHold() as hold:
-            content = None
             if spool or is_byte_stream(source):
-                with self._resources.announce_when_slow("the stream is written to disk first", push_id):
-                    source, digest = await keeper.keep(source, push_id, hold, source_format=format, schema=schema)
-                # The digest is part of the identity: the same command with the same content continues the same push.
-                content = f"stream {source.suffix} {digest}"
-                format = schema = None  # noqa: A001 - the spool file's suffix gives the format
-            request = PushRequest(
-                spec=source,
-                target=target,
-                source_format=format,
-                arrow_schema=schema,
-                column_types=dict(column_types or {}),
-                content=content,
-            )
+                request = await keeper.keep(request, push_id, hold)
             run = PushRun(request, shared, push_id)  # starts measuring the elapsed time
-            async with keeper.held(source, hold):
-                await self._resources.sweep()
-                return await run.run()
+            async with keeper.held(request.spec, hold):
+                return await run.run(first=self._resources.sweep)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -234,6 +229,10 @@ class PushEngine:
 
     async def resume(self, push_id: str) -> Receipt:
         """Resume a push of files that a killed or interrupted process left unfinished, like running its command again.
+
+        Unlike its command, it continues with the settings that the push was planned with, as far as they determine its rows or bytes. If
+        that is impossible (another version of pyarrow, or less memory), or if the files have changed, a new push with these settings
+        replaces it; its `PushSuperseded` event has the reason.
 
         Raises:
             ConfigError: The push does not exist, is over, or belongs to another team or pool.

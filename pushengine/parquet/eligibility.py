@@ -104,6 +104,8 @@ def require_schema(layouts: Sequence[ParquetLayout], schema: TableSchema) -> Non
         ReencodeError: The names differ, or a column is to be sent as another type.
     """
     leaves = layouts[0].footer.leaves or ()
+    if not schema.is_source_order:
+        raise ReencodeError("columns are renamed, left out or added")
     if [leaf.name for leaf in leaves] != [column.name for column in schema.columns]:
         raise ReencodeError("the column names in the file differ from those in the schema")
     for leaf, column in zip(leaves, schema.columns, strict=True):

@@ -20,10 +20,12 @@ from pushengine.interfaces import BlockReader, FileSystem
 from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
 from pushengine.parquet.decoding import reading
 from pushengine.parquet.footer import MAGIC, MAX_FOOTER_BYTES, moved_group, spans, with_trailer
-from pushengine.parquet.value_checks import Run, check_values
+from pushengine.parquet.value_checks import Run, check_values, iter_columns
 from pushengine.schema.columns import TableSchema
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pushengine.parquet.eligibility import ParquetLayout
 
 WHOLE_FILE_BLOCKS = 2
@@ -182,6 +184,17 @@ def checked_payload(
         source_rows=block.source_rows,
         digests=_digests(data, digests, filesystem),
     )
+
+
+def key_columns(block: PassthroughBlock, schema: TableSchema, filesystem: FileSystem) -> Iterator[pa.RecordBatch]:
+    """Yield the key columns of a block's rows, as they would be sent. Runs on encoder threads.
+
+    Raises:
+        SourceReadError: A file is damaged, has disappeared, or is shorter than it was.
+    """
+    keys = TableSchema(tuple(column for column in schema.columns if column.name in schema.keys))
+    for run in block.runs:
+        yield from iter_columns(run, keys, filesystem)
 
 
 def parts_of(block: PassthroughBlock) -> FileParts:

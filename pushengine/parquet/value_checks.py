@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from pushengine.text import first_line
 
 _INT96_UNIT = "ms"
 """Milliseconds can represent every INT96 timestamp without wrapping around."""
+_COLUMN_ROWS = 64 * 1024
 _MAX_EXTRA_BYTES = 1024 * 1024
 """Most bytes that a file sent as a whole may have outside of row groups and footer: page indexes and the like."""
 
@@ -83,6 +85,32 @@ def check_values(run: Run, schema: TableSchema, filesystem: FileSystem) -> None:
     """
     with reading(run.layout.file, filesystem) as file:
         _Check(run, schema, file).run()
+
+
+def iter_columns(run: Run, schema: TableSchema, filesystem: FileSystem) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a run as they would be sent. Blocking; CPU-bound.
+
+    Args:
+        run: The row groups.
+        schema: The columns to read.
+        filesystem: Opens the file.
+
+    Raises:
+        SchemaError: A value does not fit.
+        SourceReadError: The data is damaged, or the file has changed or cannot be read.
+    """
+    source, row = run.layout.file.uri, run.first_row
+    names = [column.name for column in schema.columns]
+    with reading(run.layout.file, filesystem) as file:
+        try:
+            parquet: Any = open_parquet(file, "us")
+            for batch in parquet.iter_batches(
+                batch_size=_COLUMN_ROWS, row_groups=list(range(run.first, run.end)), columns=names, use_threads=False
+            ):
+                yield conform(schema, SourceBatch(batch, source, row))
+                row += batch.num_rows
+        except (pa.ArrowException, OSError, IndexError) as exc:
+            raise damaged("Parquet", first_line(exc), source=source) from exc
 
 
 class _Check:

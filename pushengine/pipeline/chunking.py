@@ -139,6 +139,7 @@ class Chunker:
     Attributes:
         first_row: Row at which the first chunk begins; always 0 if blocks do not know their row counts.
         chunk_bytes: Expected size of a chunk in memory, bytes.
+        if_empty: A batch without rows, which becomes the only chunk of a source without rows; None: such a source has no chunk.
         on_read: Called once per chunk with how far the source has been read, bytes (0 if unknown), and with None at the end.
     """
 
@@ -170,6 +171,7 @@ class Chunker:
         self._total_bytes = 0
         self._is_stopped = False
         self._is_at_end = False
+        self.if_empty: SourceBatch | None = None
 
     async def next_chunk(self) -> Chunk | None:
         """Return the next chunk; None at the end or once stopped. Stopping drops the rows of an unfinished chunk.
@@ -184,6 +186,9 @@ class Chunker:
     async def _next_chunk(self) -> Chunk | None:
         while not self._is_stopped:
             chunk = await self._take()
+            if chunk is None and self._is_at_end and self._next_index == 0 and self.if_empty is not None:
+                self._next_index = 1
+                return Chunk("000000", (self.if_empty,), 0)
             if chunk is not None or self._is_at_end:
                 return chunk
             block = await self._blocks.next_block()

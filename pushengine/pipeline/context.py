@@ -8,6 +8,7 @@ import dataclasses
 import datetime as dt
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from pushengine import events
@@ -44,6 +45,10 @@ class Shared:
     drain: DrainSwitch
     sink: events.EventSink
     table_locks: dict[str, asyncio.Lock]
+    scratch: Path
+    """Folder for temporary files; it may not exist yet."""
+    said: set[str]
+    """What the engine has said once and does not repeat for each push."""
     finished: set[str]
     """Ids of pushes that reached DONE and whose receipt this engine has returned to its caller. A push that reached DONE in a killed
     process is not among them: its receipt is returned once more."""

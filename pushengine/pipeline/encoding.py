@@ -11,12 +11,11 @@ CSV: RFC 4180 with a header row and LF line ends, matching `wire.CSV_PARSING_OPT
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +68,18 @@ class EncodingOptions:
         return cls(settings.file_type, settings.compression, settings.timestamps)
 
 
-def encode(chunk: Chunk, schema: TableSchema, options: EncodingOptions, digests: Sequence[str] = DIGESTS) -> Payload:
+Observe = Callable[[pa.RecordBatch], "np.ndarray[Any, np.dtype[np.bool_]] | None"]
+"""Called with each batch of rows as they are sent; returns which of them to send, or None for all."""
+
+
+def encode(
+    chunk: Chunk,
+    schema: TableSchema,
+    options: EncodingOptions,
+    digests: Sequence[str] = DIGESTS,
+    *,
+    observe: Observe | None = None,
+) -> Payload:
     """Decode, check and encode the rows of a chunk.
 
     Args:
@@ -77,6 +87,7 @@ def encode(chunk: Chunk, schema: TableSchema, options: EncodingOptions, digests:
         schema: The schema to which the rows are converted.
         options: The format of the payload.
         digests: Algorithms of the checksums to compute.
+        observe: Watches the rows, and may leave some out.
 
     Returns:
         The payload. Its `source_rows` count from the first row of the chunk.
@@ -88,7 +99,7 @@ def encode(chunk: Chunk, schema: TableSchema, options: EncodingOptions, digests:
     """
     sink = pa.BufferOutputStream()
     write = _write_csv if options.file_type == "CSV" else _write_parquet
-    rows = write(chunk, schema, options, sink)
+    rows = write(chunk, schema, options, sink, observe or _keep_all)
     data = memoryview(sink.getvalue())
     if data.nbytes > options.max_payload_bytes:
         raise OversizedPayloadError(
@@ -110,6 +121,14 @@ def _digest(name: str, data: memoryview) -> str:
     return hashlib.new(name, data, usedforsecurity=False).hexdigest()
 
 
+def _keep_all(_rows: pa.RecordBatch) -> None:
+    """Send all rows."""
+
+
+def _filtered(rows: pa.RecordBatch, mask: Any) -> pa.RecordBatch:
+    return rows if mask is None else rows.filter(pa.array(mask))
+
+
 def _conformed(chunk: Chunk, conformed: Callable[[SourceBatch], pa.RecordBatch]) -> Iterator[pa.Table]:
     """Yield the converted rows in tables the size of a row group."""
     waiting: list[pa.RecordBatch] = []
@@ -127,10 +146,17 @@ def _conformed(chunk: Chunk, conformed: Callable[[SourceBatch], pa.RecordBatch])
         yield pa.Table.from_batches(waiting)
 
 
-def _write_parquet(chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+def _write_parquet(
+    chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe
+) -> int:
     is_int96 = options.timestamps == "INT96"
     has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
-    tables = _conformed(chunk, functools.partial(conform, schema))
+
+    def conformed(source: SourceBatch) -> pa.RecordBatch:
+        rows = conform(schema, source)
+        return _filtered(rows, observe(rows))
+
+    tables = _conformed(chunk, conformed)
     first = next(tables)
     writer = pq.ParquetWriter(
         sink,
@@ -171,13 +197,19 @@ def _repetitive_columns(table: pa.Table) -> list[str]:
     return [name for name in names if pc.count_distinct(probe[name]).as_py() <= limit]
 
 
-def _write_csv(chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+def _write_csv(
+    chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe
+) -> int:
+    def conformed(source: SourceBatch) -> pa.RecordBatch:
+        rows = conform(schema, source)
+        return _filtered(_csv_batch(source, rows), observe(rows))
+
     fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
     # "needed" makes Arrow quote every string, so that an empty string differs from NULL.
     write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")
     rows = 0
     with arrow_csv.CSVWriter(sink, pa.schema(fields), write_options=write_options) as writer:
-        for table in _conformed(chunk, lambda source: _csv_batch(source, conform(schema, source))):
+        for table in _conformed(chunk, conformed):
             writer.write_table(table)
             rows += table.num_rows
     return rows

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from pushengine.model import Payload
 
+_MIN_LONG_HELD_BYTES = 64 * 1024
+
 
 class Reservation:
     """A number of bytes reserved from a budget. It can be resized, and is released at the end."""
@@ -49,10 +51,11 @@ class ByteBudget:
         self.capacity = capacity
         self.reserved = 0
         self.peak = 0
+        self._long_held = 0
         self._waiters: collections.deque[tuple[int, asyncio.Future[None]]] = collections.deque()
 
     async def acquire(self, size: int) -> Reservation:
-        """Wait until `size` bytes are free, then reserve them. A size over the capacity waits until nothing else is reserved."""
+        """Wait until `size` bytes are free, then reserve them. A size over the capacity waits until only long-held ones are reserved."""
         if self._waiters or not self._fits(size):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((size, future))
@@ -74,6 +77,22 @@ class ByteBudget:
         return Reservation(self, size)
 
     @contextlib.contextmanager
+    def long_held(self, wanted: int) -> Iterator[int]:
+        """Reserve memory for the whole pass over a source, without waiting; return how many bytes.
+
+        What is reserved so is at most a quarter of the capacity, and less the more pushes ask for it: pushes that hold memory while they
+        wait for more would otherwise wait for each other.
+        """
+        size = max(min(wanted, (self.capacity // 4 - self._long_held) // 2), _MIN_LONG_HELD_BYTES)
+        self._long_held += size
+        reservation = self.take(size)
+        try:
+            yield size
+        finally:
+            self._long_held -= size
+            reservation.release()
+
+    @contextlib.contextmanager
     def scope(self) -> Iterator[BudgetScope]:
         """Return a scope that releases all its reservations when the block ends."""
         # Tasks cannot be relied on to release their own: a task cancelled before it first runs never reaches its `finally`.
@@ -84,7 +103,8 @@ class ByteBudget:
             scope.release_all()
 
     def _fits(self, size: int) -> bool:
-        return self.reserved == 0 or self.reserved + size <= self.capacity
+        # What is long held is released only once its push gets more: with many such pushes, waiting for it would never end.
+        return self.reserved <= self._long_held or self.reserved + size <= self.capacity
 
     def _take(self, size: int) -> None:
         self.reserved += size

@@ -177,7 +177,8 @@ class Producer:
                 raise
             return [part for half in halves for part in await self._encode_within_limit(half)]
         if rows is None:
-            return [payload]
+            # All rows of a chunk may be left out; a source without rows is one chunk that is sent.
+            return [payload] if payload.rows or not chunk.nbytes else [0]
         self._already_sent.check(payload)
         return [rows]
 

@@ -7,18 +7,24 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pyarrow as pa
+
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import no_rows
 from pushengine.interfaces import AsyncSource, BlockStream, FileSystem, SourceBatch, SourceBlock, Workers
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.slices import MEMORY_BYTES, PassthroughBlock, PassthroughReader
 from pushengine.pipeline.chunking import Block, Chunker, Taper
 from pushengine.schema.columns import TableSchema
-from pushengine.schema.conform import checked
-from pushengine.schema.inference import SchemaInference
+from pushengine.schema.conform import checked, conform
+from pushengine.schema.inference import InferredSchema, SchemaInference
+from pushengine.schema.known import KnownTable
+from pushengine.schema.rules import SchemaRules
 from pushengine.sources.fingerprint import Fingerprint, fingerprint_files
 from pushengine.sources.parquet import ParquetSource
 from pushengine.sources.threaded import ThreadSource, ThreadStream
+
+_FIRST_ROWS = 5
+"""Rows that `pushengine plan` shows."""
 
 
 class SourceReader:
@@ -27,20 +33,23 @@ class SourceReader:
     Args:
         source: The source.
         settings: How the source is sampled and cut into chunks.
-        new_inference: Creates a `SchemaInference` from the source's Arrow schema.
+        rules: What decides the schema besides the rows.
         workers: Threads that read and decode.
+
+    Attributes:
+        first_rows: The first rows of the sample; None until the schema is inferred, or if there are none.
     """
 
     def __init__(
         self,
         source: AsyncSource,
         settings: EngineSettings,
-        new_inference: Callable[..., SchemaInference],
+        rules: SchemaRules,
         workers: Workers,
     ) -> None:
         self._source = source
         self._settings = settings
-        self._new_inference = new_inference
+        self._rules = rules
         self._workers = workers
         self.label = source.label
         self.files = source.files
@@ -49,34 +58,59 @@ class SourceReader:
         self.size_bytes: int | None = None
         self.sampled_rows = 0
         self.sampled_bytes = 0
+        self.first_rows: SourceBatch | None = None
 
     async def fingerprint(self, filesystem: FileSystem) -> list[Any] | None:
         """Return the fingerprint of the files, by which later changes are detected; None for objects in memory."""
         files = self._source.files
         return await self._workers.read(fingerprint_files, filesystem, files) if files else None
 
-    async def infer_schema(self, *, is_exhaustive: bool) -> TableSchema:
+    async def infer(self, known: KnownTable | None, *, is_exhaustive: bool) -> InferredSchema:
         """Infer one schema for the whole push, from a sample or from every row.
 
+        Args:
+            known: The table that the rows are for; None if it is new or nothing is known of it.
+            is_exhaustive: Whether to read every row.
+
+        Returns:
+            The schema. If the source has no rows, `is_empty` is set, and the schema is that of an empty table.
+
         Raises:
-            SourceError: The source is unreadable, malformed, unsuitable or empty.
+            SourceError: The source is unreadable, malformed or unsuitable.
         """
         schema = await self._source.schema()
         self.size_bytes = await self._source.size_bytes()
-        inference = self._new_inference(schema, is_text=self._source.is_text, source=self.label)
+        if not len(schema) and not self.files and (self._rules.is_delta or not self._rules.allow_empty):
+            # An iterator that ended without a batch.
+            return InferredSchema(TableSchema(()), (), is_empty=True)
+        inference = SchemaInference(
+            schema, is_text=self._source.is_text, rules=self._rules, known=known, source=self.label
+        )
         source, sample_bytes = self._source, self._settings.sample_bytes
         blocks = await source.open() if is_exhaustive else await source.sample(sample_bytes)
         self.sampled_rows = self.sampled_bytes = 0
         async with contextlib.aclosing(blocks):
             while (block := await blocks.next_block()) is not None:
-                self.sampled_rows += await self._workers.encode(_observe, inference, block)
+                rows = await self._workers.encode(_observe, inference, block)
+                if rows and self.first_rows is None:
+                    self.first_rows = await self._workers.encode(_first_rows, block)
+                self.sampled_rows += rows
                 self.sampled_bytes += block.nbytes
-        if not self.sampled_rows and not is_exhaustive:
+        if not self.sampled_rows and not is_exhaustive and self.is_repeatable:
             # The sample covers only some of the files; others may have rows.
-            return await self.infer_schema(is_exhaustive=True)
-        if not self.sampled_rows:
-            raise no_rows(self.label)
-        return inference.infer_schema()
+            return await self.infer(known, is_exhaustive=True)
+        return inference.infer(is_empty=not self.sampled_rows)
+
+    async def observe_rows(self, schema: TableSchema, observe: Callable[[pa.RecordBatch, SourceBatch], None]) -> None:
+        """Read all rows once more, and call `observe` with each batch as it is sent and as it was read, in order, on one thread at a time.
+
+        Raises:
+            SourceError: The source is unreadable or has changed.
+        """
+        blocks = await self._source.open()
+        async with contextlib.aclosing(blocks):
+            while (block := await blocks.next_block()) is not None:
+                await self._workers.encode(_observe_block, schema, block, observe)
 
     async def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock] | ReencodeError | None:
         """Return the blocks for passthrough, or the reason why the files must be re-encoded; None if the source is not Parquet."""
@@ -88,13 +122,31 @@ class SourceReader:
         except ReencodeError as reason:
             return reason
 
+    async def _decode_all(self) -> None:
+        source = self._source.source if isinstance(self._source, ThreadSource) else None
+        if isinstance(source, ParquetSource):
+            await self._workers.read(source.decode_all)
+
     @contextlib.asynccontextmanager
-    async def chunks(self, first_index: int, first_row: int, schema: TableSchema) -> AsyncIterator[Chunker]:
+    async def chunks(
+        self,
+        first_index: int,
+        first_row: int,
+        schema: TableSchema,
+        *,
+        allow_empty: bool = False,
+        allow_passthrough: bool = True,
+    ) -> AsyncIterator[Chunker]:
         """Start a pass over the rows from `first_row` onwards, in chunks numbered from `first_index`.
 
-        If blocks do not know their row counts, the pass covers all rows, in chunks numbered from 0.
+        If blocks do not know their row counts, the pass covers all rows, in chunks numbered from 0. With `allow_empty`, a source without
+        rows is one chunk without rows. Without `allow_passthrough`, files are decoded and encoded again.
         """
-        passthrough = await self.passthrough_blocks(schema)
+        passthrough: list[PassthroughBlock] | ReencodeError | None = None
+        if allow_passthrough:
+            passthrough = await self.passthrough_blocks(schema)
+        else:
+            await self._decode_all()
         taper: Taper | None = None
         blocks: BlockStream[Block]
         if isinstance(passthrough, list):
@@ -107,7 +159,7 @@ class SourceReader:
             taper = Taper(size, self._settings.encoder_threads) if size else None
             blocks = await self._source.open(first_row)  # open last: a failure after it would leak it
         async with contextlib.aclosing(blocks):
-            yield Chunker(
+            chunker = Chunker(
                 blocks,
                 chunk_bytes,
                 read=self._workers.read,
@@ -116,6 +168,8 @@ class SourceReader:
                 taper=taper,
                 is_passthrough=isinstance(passthrough, list),
             )
+            chunker.if_empty = _empty_batch(schema, self.label) if allow_empty else None
+            yield chunker
 
     async def aclose(self) -> None:
         """Close what outlives a pass, such as an iterator."""
@@ -128,6 +182,28 @@ class OpenedSource:
 
     source_reader: SourceReader
     fingerprint: Fingerprint | None
+
+
+def _observe_block(
+    schema: TableSchema, block: SourceBlock, observe: Callable[[pa.RecordBatch, SourceBatch], None]
+) -> None:
+    batch = block.decode()
+    observe(conform(schema, batch), batch)
+
+
+def _empty_batch(schema: TableSchema, label: str) -> SourceBatch:
+    """Return a batch without rows that conforms to the schema."""
+    columns = [column for column in schema.columns if not column.is_missing]
+    empty = {column.source_name: pa.nulls(0) for column in columns}
+    return SourceBatch(pa.RecordBatch.from_pydict(empty), label, 0)
+
+
+def _first_rows(block: SourceBlock) -> SourceBatch:
+    batch = block.decode()
+    first = batch.batch.take(
+        pa.array(range(min(batch.rows, _FIRST_ROWS)))
+    )  # a slice would keep the whole block in memory
+    return dataclasses.replace(batch, batch=first)
 
 
 def _observe(inference: SchemaInference, block: SourceBlock) -> int:

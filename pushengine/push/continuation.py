@@ -72,6 +72,8 @@ class ContinuationCheck:
             # No chunk remains to be sent, so settings and versions no longer matter.
             is_same = await self._compare() == "same"
             return Continuation("resume") if is_same else Continuation("supersede", SOURCE_CHANGED)
+        if state.drops_duplicates:
+            return Continuation("supersede", "which of its rows are left out has to be determined again")
         change = self._file_change()
         if change == "changed":
             return Continuation("supersede", SOURCE_CHANGED)

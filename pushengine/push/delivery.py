@@ -6,26 +6,29 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 
-from pushengine.errors import JobTaintedError, SourceChangedError, no_rows
+from pushengine.errors import JobTaintedError, SourceChangedError, SourceError, no_rows
 from pushengine.interfaces import FileSystem, Workers
 from pushengine.journal import facts
 from pushengine.journal.state import JobRecord
-from pushengine.model import Job, Payload
-from pushengine.parquet.slices import checked_payload
+from pushengine.model import Payload
+from pushengine.parquet.slices import checked_payload, key_columns
 from pushengine.pipeline.chunking import Chunk, Chunker
 from pushengine.pipeline.concurrency import START_LIMIT, ConcurrencyController
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOptions, encode
+from pushengine.pipeline.keys.check import KeyCheck
+from pushengine.pipeline.keys.guard import KeyGuard
 from pushengine.pipeline.memory_budget import ReadyChunk
 from pushengine.pipeline.producer import AlreadySent, Producer
 from pushengine.pipeline.reconciler import Reconciler
 from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.pipeline.uploader import Uploader, UploadSlots
-from pushengine.push.ending import end_job
+from pushengine.push.ending import Turn, end_job
 from pushengine.push.job import JobRunner
 from pushengine.schema.columns import TableSchema
 from pushengine.sources.file_hash import FileHasher
 from pushengine.sources.fingerprint import compare_files, is_same_except_inode
+from pushengine.text import format_rows
 
 _MAX_PASSES = 3
 """A file that is touched during each of these passes is assumed to be still being written."""
@@ -39,23 +42,39 @@ class Delivery:
         source: The open source, with the fingerprint that its files had when it was opened.
         workers: Threads that read, encode and hash.
         rechecks: Read again what an earlier process sent, and compare it: the files seem to have been touched since.
+        turn: What happens around the submit.
 
     Attributes:
         source_nbytes: Number of source bytes read; None until the source was read.
+        keys: The check of the keys.
     """
 
-    def __init__(self, context: PushContext, source: OpenedSource, workers: Workers, *, rechecks: bool) -> None:
+    def __init__(
+        self,
+        context: PushContext,
+        source: OpenedSource,
+        workers: Workers,
+        *,
+        rechecks: bool,
+        turn: Turn,
+    ) -> None:
         self._context = context
         self._jobs = JobRunner(context)
         self._reader = source.source_reader
         self._fingerprint = source.fingerprint
         self._workers = workers
         self._rechecks = rechecks
+        self._turn = turn
         self.source_nbytes: int | None = None
         limits = context.shared.engine_settings
+        planned = context.log.state.planned
+        self.keys = KeyGuard(context, source.source_reader, workers)
+        self._allows_empty = (
+            context.target.mode == "replace" and planned is not None and bool(planned.options.get("allow_empty"))
+        )
         self._slots = UploadSlots(context, ConcurrencyController(lowest=limits.min_uploads, highest=limits.max_uploads))
 
-    async def run(self, schema: TableSchema) -> Job:
+    async def run(self, schema: TableSchema) -> None:
         """Bring the job to its end.
 
         Raises:
@@ -63,11 +82,11 @@ class Delivery:
         """
         self._context.drain.check()
         log = self._context.log
-        record = log.state.job or log.state.job_of((await self._jobs.create(schema.table_columns())).id)
+        record = log.state.job or log.state.job_of((await self._jobs.create(schema)).id)
         if not record.is_complete:
             with self._context.timed("transfer"):
                 await self._send_source(record, schema)
-        return await end_job(self._context, record)
+        await end_job(self._context, record, self._turn)
 
     async def _send_source(self, record: JobRecord, schema: TableSchema) -> None:
         """Send all rows of the source to the job; if files were touched meanwhile, read and compare them again, without uploads.
@@ -104,19 +123,27 @@ class Delivery:
         context, settings = self._context, self._context.settings
         reconciler = Reconciler(context, record.job_id, self._jobs.list_chunks)
         await reconciler.reconcile_unknown()
+        # The keys of chunks that an earlier process sent have to be known, too: encode these chunks again.
+        self._rechecks = self._rechecks or (self.keys.is_checked and bool(record.acked))
         index, first_row = (0, 0) if self._rechecks else record.resume_point()
         # Enough for uploads that end at the same time; a longer queue would only hold more memory.
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
         digests = await self._digests()
-        with context.shared.budget.scope() as budget:
-            async with self._reader.chunks(index, first_row, schema) as chunks:
+        with self.keys.checking(schema) as keys, context.shared.budget.scope() as budget:
+            async with self._reader.chunks(
+                index,
+                first_row,
+                schema,
+                allow_empty=self._allows_empty,
+                allow_passthrough=not self.keys.drops_rows,
+            ) as chunks:
                 hasher = self._hasher(chunks)
                 if hasher is not None:
                     chunks.on_read = hasher.follow
                 producer = Producer(
                     context,
                     chunks,
-                    encode=payload_builder(context, schema, digests),
+                    encode=payload_builder(context, schema, digests, keys),
                     queue=queue,
                     budget=budget,
                     workers=self._workers,
@@ -138,9 +165,12 @@ class Delivery:
                         await hashing
                     for task in (stopper, *uploads, *([hashing] if hashing else [])):
                         task.cancel()
-        context.drain.check()
-        self.source_nbytes = producer.nbytes
-        self._require_complete(record, producer.end_row)
+            context.drain.check()
+            self.source_nbytes = producer.nbytes
+            self._require_complete(record, producer.end_row)
+            self._require_enough(producer.end_row)
+            if keys is not None and keys.runs is not None:
+                await self.keys.require_unique(keys.runs, schema, record.job_id)
         return producer.end_row, None if hashing is None else hashing.result()
 
     def _hasher(self, chunks: Chunker) -> FileHasher | None:
@@ -170,7 +200,7 @@ class Delivery:
             SourceReadError: The source has no rows.
             JobTaintedError: The chunks have a gap or an overlap.
         """
-        if not rows:
+        if not rows and not self._allows_empty:
             raise no_rows(self._reader.label)
         covered = 0
         for chunk in record.acked:
@@ -182,8 +212,35 @@ class Delivery:
                 f"job {record.job_id} holds rows up to {covered} of {rows} without a gap", job_id=record.job_id
             )
 
+    def _require_enough(self, rows: int) -> None:
+        """Require that a replace has as many rows as its guards demand.
 
-def payload_builder(context: PushContext, schema: TableSchema, digests: Sequence[str]) -> Callable[[Chunk], Payload]:
+        Raises:
+            SourceError: It has fewer.
+        """
+        settings, state = self._context.settings, self._context.log.state
+        if self._context.target.mode != "replace":
+            return
+        if rows < settings.min_rows:
+            raise SourceError(
+                f"{format_rows(rows)}, fewer than the {settings.min_rows:,} that min_rows demands",
+                source=self._reader.label,
+                hint="check the extract, or lower min_rows (--min-rows)",
+            )
+        before = (state.known or {}).get("rows")
+        if settings.max_drop is None or not before or rows >= before * (1 - settings.max_drop):
+            return
+        raise SourceError(
+            f"{format_rows(rows)}, {1 - rows / before:.0%} fewer than the {before:,} of the last replace; max_drop allows"
+            f" {settings.max_drop:.0%}",
+            source=self._reader.label,
+            hint="check the extract; if it is right, push it with --max-drop 1",
+        )
+
+
+def payload_builder(
+    context: PushContext, schema: TableSchema, digests: Sequence[str], keys: KeyCheck | None = None
+) -> Callable[[Chunk], Payload]:
     """Return a function that builds the payloads of a push's chunks; call it on encoder threads."""
     return functools.partial(
         build_payload,
@@ -191,17 +248,34 @@ def payload_builder(context: PushContext, schema: TableSchema, digests: Sequence
         options=EncodingOptions.of(context.settings),
         digests=digests,
         filesystem=context.shared.runtime.filesystem,
+        keys=keys,
     )
 
 
 def build_payload(
-    chunk: Chunk, *, schema: TableSchema, options: EncodingOptions, digests: Sequence[str], filesystem: FileSystem
+    chunk: Chunk,
+    *,
+    schema: TableSchema,
+    options: EncodingOptions,
+    digests: Sequence[str],
+    filesystem: FileSystem,
+    keys: KeyCheck | None = None,
 ) -> Payload:
     """Build the payload of a chunk. Runs on encoder threads.
 
     Raises:
         SourceError: A value does not fit, or the source is damaged.
+        JournalError: The keys cannot be kept on disk.
     """
-    if chunk.passthrough is not None:
-        return checked_payload(chunk.chunk_id, chunk.passthrough, schema, digests=digests, filesystem=filesystem)
-    return encode(chunk, schema, options, digests)
+    watched = None if keys is None else keys.chunk()
+    observe = None if watched is None else watched.observe
+    if chunk.passthrough is None:
+        payload = encode(chunk, schema, options, digests, observe=observe)
+    else:
+        payload = checked_payload(chunk.chunk_id, chunk.passthrough, schema, digests=digests, filesystem=filesystem)
+        if observe is not None:
+            for rows in key_columns(chunk.passthrough, schema, filesystem):
+                observe(rows)
+    if watched is not None:
+        watched.commit()
+    return payload

@@ -8,8 +8,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from pushengine import events
-from pushengine.errors import ConfigError, JobFailedError, JournalLockedError, SubmitOutcomeUnknownError
-from pushengine.journal.facts import FactRow
+from pushengine.errors import (
+    ConfigError,
+    JobDeadlineError,
+    JobFailedError,
+    JournalLockedError,
+    SubmitOutcomeUnknownError,
+    TableChangedError,
+)
+from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.push_log import JOURNAL_IS_SLOW, PushLog
 from pushengine.journal.store import JournalFile
 from pushengine.model import Target
@@ -82,6 +89,12 @@ async def mark_done(context: PushContext, push_id: str) -> None:
         await context.shared.journal.do(lambda file: file.set_state(push_id, "done", now))
 
 
+async def _submit_seq(context: PushContext) -> int:
+    """Return the number of the fact that announced the submit of a push."""
+    job_id = context.log.state.jobs[-1].job_id
+    return await context.shared.journal.read(lambda file: file.tables.submit_seq(context.push_id, job_id))
+
+
 class EarlierPushes:
     """The other pushes in the journal, from the point of view of one push.
 
@@ -126,44 +139,95 @@ class EarlierPushes:
         rows = await self._read(lambda file: file.facts(push_id))
         return new_session(self._shared, push_id, measures, self._context.target, rows)
 
-    async def end_earlier_pushes(self, identity: str) -> None:
-        """End older unfinished pushes into this table: resuming one later must not undo this push.
+    async def finish_submitted(self, identity: str, *, has_turn: bool) -> str:
+        """Bring the submitted pushes into this table to their end: what they did decides what this push finds there.
+
+        Args:
+            identity: Identity of this push.
+            has_turn: Whether this push has the turn to submit into the table.
+
+        Returns:
+            Why there is one left, on which another process or another task works; empty if there is none.
+
+        Raises:
+            EngineClosedError: The engine drains meanwhile.
+        """
+        busy = [
+            row
+            for row in await self._others(identity, JournalFile.announced_pushes)
+            if not await self._finish_if_submitted(row, has_turn=has_turn)
+        ]
+        if not busy:
+            return ""
+        return f"push {busy[0].push_id} into table {busy[0].target} was submitted elsewhere and has to finish first"
+
+    async def supersede_unsubmitted(self, identity: str) -> None:
+        """End older unfinished pushes into this table that were not submitted: resuming one later must not undo this push.
 
         An older push is ended if it or this push replaces the table; otherwise it is left open and reported (`EarlierPushLeft`). A push
         that another process works on right now is left alone.
-        """
-        shared = self._shared
-        rows = await self._read(lambda file: file.pushes(state="open"))
-        for row in rows:
-            is_same_table = (row.team, row.pool_id, row.target.casefold()) == (
-                shared.destination.team,
-                shared.pool_id,
-                self._context.target.table.casefold(),
-            )
-            if not is_same_table or row.identity == identity:
-                continue
-            with contextlib.suppress(JournalLockedError):
-                async with locked(shared, row.identity):
-                    await self._end_earlier_push(row.push_id)
 
-    async def _end_earlier_push(self, push_id: str) -> None:
+        Args:
+            identity: Identity of this push, which is not ended.
+        """
+        for row in await self._others(identity, lambda file: file.pushes(state="open")):
+            with contextlib.suppress(JournalLockedError):
+                async with locked(self._shared, row.identity):
+                    await self._supersede_if_unsubmitted(row.push_id)
+
+    async def _others(self, identity: str, find: Callable[[JournalFile], list[PushRow]]) -> list[PushRow]:
+        """Return those of the pushes found that load the table and belong to other commands."""
+        rows = await self._read(find)
+        place = (self._shared.destination.team, self._shared.pool_id, self._context.target.table.casefold())
+        return [
+            row for row in rows if (row.team, row.pool_id, row.target.casefold()) == place and row.identity != identity
+        ]
+
+    async def _finish_if_submitted(self, row: PushRow, *, has_turn: bool) -> bool:
+        """Finish a push if it was submitted; return False if another process works on it."""
+        if not await self._is_submitted_here(row.push_id):
+            return True
+        try:
+            async with locked(self._shared, row.identity):
+                if not await self._is_submitted_here(row.push_id):
+                    return True
+                self._context.emit_wait(
+                    f"push {row.push_id} into table {row.target} was submitted earlier and has to finish first"
+                )
+                # Either outcome is in the journal, and this push runs after it.
+                with contextlib.suppress(
+                    JobFailedError, SubmitOutcomeUnknownError, JobDeadlineError, TableChangedError
+                ):
+                    await (await self._load_other(row.push_id)).end_job(has_turn=has_turn)
+        except JournalLockedError:
+            return False
+        return True
+
+    async def _is_submitted_here(self, push_id: str) -> bool:
+        """Whether a push was submitted before this one and has not ended, over the same data connection as this one."""
+        other = await self._load_other(push_id)
+        state, target = other.state, other.context.target
+        if not state.may_have_run or state.is_done or target.connection_id != self._context.target.connection_id:
+            return False
+        # Of two pushes whose first submits may both have arrived, only the later one waits for the other.
+        return not self._context.log.state.may_have_run or await _submit_seq(other.context) < await _submit_seq(
+            self._context
+        )
+
+    async def _load_other(self, push_id: str) -> PushSession:
+        return await self._load(push_id, Measures(self._context.clock.monotonic()))
+
+    async def _supersede_if_unsubmitted(self, push_id: str) -> None:
         target = self._context.target
-        earlier = await self._load(push_id, Measures(self._context.clock.monotonic()))
+        earlier = await self._load_other(push_id)
+        if earlier.state.may_have_run:
+            return
         earlier_target = earlier.context.target
         if earlier.state.planned is None:  # it sent nothing, so its target does not matter
             await earlier.supersede("its planning never finished")
+        elif earlier_target.connection_id != target.connection_id:
             return
-        if earlier_target.connection_id != target.connection_id:
-            return
-        if "replace" not in (earlier_target.mode, target.mode):
+        elif "replace" not in (earlier_target.mode, target.mode):
             self._context.emit(events.EarlierPushLeft(push_id=push_id, table=target.table, mode=earlier_target.mode))
-            return
-        if not earlier.state.may_have_run:
+        else:
             await earlier.supersede(f"a newer push into table {target.table} was started")
-            return
-        self._context.emit_wait(
-            f"push {push_id} into table {target.table} was submitted earlier and has to finish first"
-        )
-        # Either outcome is in the journal, and this push runs after it.
-        with contextlib.suppress(JobFailedError, SubmitOutcomeUnknownError):
-            await earlier.end_job()

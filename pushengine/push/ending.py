@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import Awaitable, Callable
 
 from pushengine.errors import (
     JobDeadlineError,
@@ -17,61 +18,119 @@ from pushengine.journal import facts
 from pushengine.journal.state import JobRecord
 from pushengine.model import Job, JobId, JobStatus
 from pushengine.pipeline.context import PushContext
+from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.job import JobRunner
 from pushengine.push.submission import Submission
 
 _FIRST_POLL_SECONDS = 0.2
 _POLL_GROWTH = 1.5
+_BUSY_SECONDS = 2.0
 
 
-async def end_job(context: PushContext, record: JobRecord) -> Job:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Turn:
+    """What happens around the submit of a push while no other push of this engine may submit into the table.
+
+    Attributes:
+        find_busy: Returns why this push has to wait: another push has submitted a job of the table that has not ended. Empty if none has.
+        finish: Records the end of the push.
+        is_held: Whether the caller has the turn already: it ends an earlier push before its own submit.
+    """
+
+    find_busy: Callable[[], Awaitable[str]]
+    finish: Callable[[], Awaitable[None]]
+    is_held: bool = False
+
+
+async def end_job(context: PushContext, record: JobRecord, turn: Turn) -> None:
     """Verify, submit and poll the job, skipping the steps that are done already.
+
+    Args:
+        context: The push.
+        record: Its job.
+        turn: What happens around the submit.
 
     Raises:
         PushEngineError: The cause of the failure; the job is left as it is.
     """
     context.drain.check()
-    final = _recorded_final_job(context, record)
-    if final is not None:
-        return final
+    if _is_recorded_as_done(context, record):
+        await turn.finish()
+        return
     jobs = JobRunner(context)
-    submission = Submission(jobs, record.job_id)
-    async with _submit_turn(context):
+
+    table = _TableLock(context)
+
+    async def require_suitable() -> None:
+        while reason := await turn.find_busy():
+            context.emit_wait(reason)
+            await table.pause(_BUSY_SECONDS)
+        await TargetTable(context).require_unchanged()
+
+    submission = Submission(jobs, record.job_id, require_suitable)
+    async with contextlib.nullcontext() if turn.is_held else table:
         if not await submission.was_accepted_before():
             # Once a submit was sent, the job may be running and its chunk list proves nothing; it was verified before that submit.
             if not record.submits:
+                await require_suitable()
                 with context.timed("verify"):
                     await jobs.seal(record.job_id)
             with context.timed("submit"):
                 await submission.submit()
         with context.timed("poll"):
-            return await Polling(jobs, submission, record.job_id).run()
+            await Polling(jobs, submission, record.job_id).run()
+        await turn.finish()
 
 
-@contextlib.asynccontextmanager
-async def _submit_turn(context: PushContext) -> AsyncIterator[None]:
-    """Serialize the submits of one table: the platform rejects parallel ones with 409 (fact sheet 3.2)."""
-    target = context.target
-    name = f"{target.connection_id or ''}/{target.table}".casefold()
-    lock = context.shared.table_locks.setdefault(name, asyncio.Lock())
-    with context.announce_when_slow(f"another push into table {target.table} has to finish first"):
-        await lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+class _TableLock:
+    """Serializes the submits of one table: the platform rejects parallel ones with 409 (fact sheet 3.2). An async context manager.
+
+    Args:
+        context: The push.
+    """
+
+    def __init__(self, context: PushContext) -> None:
+        self._context = context
+        target = context.target
+        name = f"{target.connection_id or ''}/{target.table}".casefold()
+        self._lock = context.shared.table_locks.setdefault(name, asyncio.Lock())
+        self._is_held = False
+
+    async def __aenter__(self) -> None:
+        with self._context.announce_when_slow(
+            f"another push into table {self._context.target.table} has to finish first"
+        ):
+            await self._lock.acquire()
+        self._is_held = True
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._release()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait without the lock: the push that this one waits for may be one of this engine, which needs it to end."""
+        was_held = self._is_held
+        self._release()
+        await self._context.sleep(seconds)
+        if was_held:
+            await self.__aenter__()
+
+    def _release(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._lock.release()
 
 
-def _recorded_final_job(context: PushContext, record: JobRecord) -> Job | None:
-    """Return the job if the journal has its final status. The platform is not queried again: it may have forgotten the job.
+def _is_recorded_as_done(context: PushContext, record: JobRecord) -> bool:
+    """Return whether the journal has the job's final status. The platform is not queried again: it may have forgotten the job.
 
     Raises:
         JobFailedError: It ended with ERROR or CANCELED.
     """
     if record.status is None or not JobStatus(record.status).is_settled:
-        return None
+        return False
     context.log.emit_events_of(facts.JobSettled(job_id=record.job_id, status=record.status, logs=record.logs))
-    return _require_done(context, Job(record.job_id, JobStatus(record.status), logs=record.logs))
+    _require_done(context, Job(record.job_id, JobStatus(record.status), logs=record.logs))
+    return True
 
 
 def _require_done(context: PushContext, job: Job) -> Job:

@@ -21,22 +21,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from pushengine.config.settings import EngineSettings
-from pushengine.model import ColumnType, Target
+from pushengine.config.options import LoadOptions
+from pushengine.config.settings import PUSH_SETTINGS, EngineSettings
+from pushengine.model import Target
 from pushengine.runtime.files import absolute_uri
 
 CHUNKING_VERSION = 2
 """Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
+_RECORDED_PUSH_SETTINGS = tuple(name for name in PUSH_SETTINGS if name not in ("min_rows", "max_drop"))
+"""The guards `min_rows` and `max_drop` change nothing in a chunk: those of today apply."""
 _SETTINGS = {
     "file_type": "file_type",
     "compression": "compression",
     "timestamps": "timestamps",
     "as_it_is": "parquet_as_it_is",
+    **{name: name for name in _RECORDED_PUSH_SETTINGS},
 }
 _CUT_SETTINGS = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
 """Settings that determine how the source is cut. A push resumes with the cut it started with, so these are never compared."""
 _CSV_SETTINGS = ("csv_delimiter", "csv_encoding")
-_PASSTHROUGH_KEYS = frozenset({"chunking", "as_it_is"})
+_PASSTHROUGH_KEYS = frozenset({"chunking", "as_it_is", *_RECORDED_PUSH_SETTINGS})
 """The only recipe keys that matter for files sent by passthrough."""
 
 
@@ -50,7 +54,7 @@ def push_identity(
     target: Target,
     source: Sequence[str],
     source_format: str | None,
-    column_types: Mapping[str, ColumnType],
+    options: LoadOptions,
 ) -> str:
     """Return a hash that is equal for the same command: same destination, same options, and same files.
 
@@ -67,7 +71,8 @@ def push_identity(
             "order": target.duplicate_removal_column,
             "source": list(source),
             "format": source_format,
-            "types": dict(sorted(column_types.items())),
+            "types": dict(sorted(options.column_types.items())),
+            **options.to_dict(),
         }
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 from pushengine.errors import (
@@ -16,9 +16,10 @@ from pushengine.errors import (
     VerificationError,
 )
 from pushengine.journal import facts
-from pushengine.model import Job, JobId, RemoteChunk, TableColumn
+from pushengine.model import Job, JobId, RemoteChunk
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.verification import verify_chunks
+from pushengine.schema.columns import TableSchema
 from pushengine.text import utc
 
 _DELETE_TIMEOUT_SECONDS = 10.0
@@ -33,17 +34,18 @@ class JobRunner:
     def __init__(self, context: PushContext) -> None:
         self.context = context
 
-    async def create(self, columns: Sequence[TableColumn]) -> Job:
+    async def create(self, schema: TableSchema) -> Job:
         """Create the job. A create whose response is lost is repeated: the empty job it may have left stays invisible and expires.
 
         It makes fewer attempts than later calls.
         """
         context = self.context
+        target = dataclasses.replace(context.target, keys=schema.keys)  # as the columns are named in the table
 
         async def attempt() -> Job:
             await context.log.record(facts.JobIntended())
             try:
-                return await context.destination.create_job(context.target, columns)
+                return await context.destination.create_job(target, schema.table_columns())
             except UnexpectedResponseError as error:
                 # A redirect, or a web page instead of an API error: the address is wrong, and another attempt does not change that.
                 is_final = 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes

@@ -1,23 +1,29 @@
-"""What the user of a push requested, and how its source is opened."""
+"""What the user of a push requested, how it is recorded, and how its source is opened."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from pushengine.config.options import LoadOptions, schema_rules
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError
 from pushengine.interfaces import Workers
+from pushengine.journal import facts
 from pushengine.journal.facts import PushRow
+from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import PushHistory, PushState
-from pushengine.model import ColumnType, Receipt, Target
-from pushengine.pipeline.context import Shared
+from pushengine.model import Receipt, Target
+from pushengine.pipeline.context import PushContext, Shared
 from pushengine.pipeline.source_reader import OpenedSource, SourceReader
-from pushengine.push.identity import planned_settings
+from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, source_patterns
 from pushengine.push.outcome import target_of
-from pushengine.schema.inference import SchemaInference
+from pushengine.schema.columns import dump_schema
+from pushengine.schema.inference import InferredSchema
+from pushengine.schema.known import KnownTable
 from pushengine.sources.fingerprint import paths_in_earlier_order
 from pushengine.sources.threaded import open_async_source
 
@@ -31,18 +37,31 @@ class PushRequest:
         target: Table, mode and keys.
         source_format: Format of the files; None means to go by their names.
         arrow_schema: Schema of an iterator's batches, if it has none of its own.
-        column_types: Types set by the user, by column name.
+        options: Column types, selection and more.
+        overrides: Settings of this push that differ from the engine's.
         content: Name of the source's content, if it is spooled: each run writes a new spool file, so its path cannot identify the push.
         resumes: The push to resume, if the user named one. Once it is DONE, no new push is started.
+        recipe: Chunk recipe of the push to resume: what it sends, and what a push that must replace it sends, is made with the settings that
+            were recorded, whatever today's are. None for a push that the user requests now.
     """
 
     spec: Any
     target: Target
     source_format: str | None = None
     arrow_schema: Any = None
-    column_types: Mapping[str, ColumnType] = dataclasses.field(default_factory=dict)
+    options: LoadOptions = dataclasses.field(default_factory=LoadOptions)
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     content: str | None = None
     resumes: PushRow | None = None
+    recipe: Mapping[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """What the user named as the source; the source itself, once it is open, has a better label."""
+        words = self.spec if isinstance(self.spec, list | tuple) else [self.spec]
+        return ", ".join(
+            os.fspath(word) if isinstance(word, str | os.PathLike) else type(word).__name__ for word in words
+        )
 
 
 async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
@@ -52,21 +71,19 @@ async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
         ConfigError: The push does not exist, is over, cannot be read again, or belongs to another team or pool.
     """
     row = await shared.journal.read(lambda file: file.push(push_id))
-    if row is None or row.state not in ("open", "finished") or push_id in shared.finished:
+    if row is None:
         raise ConfigError(
-            f"there is no push {push_id} to resume"
-            if row is None
-            else f"push {push_id} has ended: there is nothing to resume",
-            key="push_id",
-            hint="`pushengine history` lists pushes",
+            f"there is no push {push_id} to resume", key="push_id", hint="`pushengine history` lists pushes"
         )
+    state = PushHistory(await shared.journal.read(lambda file: file.facts(push_id))).state
+    if row.state not in ("open", "finished") or push_id in shared.finished:
+        raise _nothing_to_resume(row, state)
     if (row.team, row.pool_id) != (shared.destination.team, shared.pool_id):
         raise ConfigError(
             f"push {push_id} belongs to pool {row.pool_id} of {row.team}, not to this one",
             key="push_id",
             hint="set PUSHENGINE_URL and PUSHENGINE_POOL_ID to match",
         )
-    state = PushHistory(await shared.journal.read(lambda file: file.facts(push_id))).state
     if row.state == "finished" and state.receipt is not None:
         return dataclasses.replace(Receipt.from_dict(state.receipt), resumed=True)
     planned = state.planned
@@ -81,11 +98,142 @@ async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
     source = planned.source
     return PushRequest(
         spec=source[0] if source and len(source) == 1 else source,
-        target=dataclasses.replace(target_of(planned), file_type=shared.engine_settings.file_type),
+        target=target_of(planned),
         source_format=planned.format,
-        column_types=planned.column_types,
+        options=LoadOptions.from_dict(planned.options, planned.column_types),
         resumes=row,
+        recipe=planned.recipe,
     )
+
+
+def _nothing_to_resume(row: PushRow, state: PushState) -> ConfigError:
+    if row.state != "failed":
+        return ConfigError(
+            f"push {row.push_id} has ended: there is nothing to resume",
+            key="push_id",
+            hint="`pushengine history` lists pushes",
+        )
+    when = "it failed" if state.jobs else "it failed while it was planned"
+    return ConfigError(
+        f"push {row.push_id} has ended: {when}; there is nothing to resume", key="push_id", hint="run its command again"
+    )
+
+
+def _empty_note(target: Target) -> str:
+    if target.mode == "replace":
+        return "the source has no rows: the table is empty after this push"
+    return "the source has no rows: there was nothing to do, and no job was created"
+
+
+class NewSchema(NamedTuple):
+    """The schema of a new push.
+
+    Attributes:
+        known: What was known of the table.
+        inferred: The schema, inferred from the source.
+        table_notes: What the user should know about the table.
+    """
+
+    known: KnownTable | None
+    inferred: InferredSchema
+    table_notes: tuple[str, ...]
+
+
+class PushRecord:
+    """What the journal first records of a new push: its row in the list of pushes, and its plan.
+
+    Args:
+        request: What the user requested.
+        shared: The journal, and the settings of the push.
+        push_id: Id of the push.
+
+    Attributes:
+        identity: Equal for the same command over files, unique for an object in memory, which no later process can find again.
+    """
+
+    def __init__(self, request: PushRequest, shared: Shared, push_id: str) -> None:
+        self._request = request
+        self._shared = shared
+        self._push_id = push_id
+        self._created_at = shared.runtime.clock.now()
+        self.identity = (
+            request.resumes.identity
+            if request.resumes is not None
+            else push_identity(
+                team=shared.destination.team,
+                pool_id=shared.pool_id,
+                target=request.target,
+                source=[request.content] if request.content else source_patterns(request.spec) or [push_id],
+                source_format=request.source_format,
+                options=request.options,
+            )
+        )
+
+    async def begin(self, context: PushContext, source: OpenedSource, schema: NewSchema) -> None:
+        """Record that the push is planned, and that this process works on it.
+
+        Raises:
+            JournalError: The journal cannot be written; nothing was recorded.
+        """
+        reader, inferred = source.source_reader, schema.inferred
+        context.measures.source_bytes = reader.size_bytes
+        planned = dataclasses.replace(
+            self._planned(reader.label),
+            source=source_patterns(self._request.spec) if source.fingerprint is not None else None,
+            source_bytes=reader.size_bytes,
+            fingerprint=source.fingerprint,
+            schema=dump_schema(inferred.schema),
+            known=None if schema.known is None else schema.known.to_dict(),
+            changes=inferred.changes,
+            is_empty=inferred.is_empty,
+            notes=(
+                *schema.table_notes,
+                *([inferred.question] if inferred.question else []),
+                *([_empty_note(self._request.target)] if inferred.is_empty else []),
+            ),
+        )
+        row = self._row(reader.label, state="open")
+        await context.log.begin(row, planned, facts.SessionStarted(pid=os.getpid(), resumed=False))
+
+    async def add_failed(self, log: PushLog, cause: BaseException, receipt: Receipt) -> None:
+        """Record a push that failed before it was planned. Raises nothing: whatever goes wrong here must not hide the cause."""
+        failed = facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt.to_dict())
+        with contextlib.suppress(Exception):  # such as a full disk, or a file name that is not text
+            label = self._request.label
+            await log.begin(
+                self._row(label, state="failed"),
+                self._planned(label),
+                facts.SessionStarted(pid=os.getpid(), resumed=False),
+                ended_with=failed,
+            )
+
+    def _row(self, label: str, *, state: str) -> PushRow:
+        now = self._shared.runtime.clock.now()
+        return PushRow(
+            push_id=self._push_id,
+            identity=self.identity,
+            team=self._shared.destination.team,
+            pool_id=self._shared.pool_id,
+            target=self._request.target.table,
+            source=label,
+            created_at=self._created_at if state == "failed" else now,
+            updated_at=now,
+            state=state,
+        )
+
+    def _planned(self, label: str) -> facts.PushPlanned:
+        """Return the plan without what only the source can say."""
+        request = self._request
+        return facts.PushPlanned(
+            target=dataclasses.asdict(request.target),
+            pool_id=self._shared.pool_id,
+            source=source_patterns(request.spec),
+            label=label,
+            format=request.source_format,
+            column_types=request.options.column_types,
+            options=request.options.to_dict(),
+            recipe=chunk_recipe(self._shared.engine_settings),
+        )
 
 
 class SourceOpener:
@@ -104,20 +252,19 @@ class SourceOpener:
 
     @contextlib.asynccontextmanager
     async def opened(
-        self, settings: EngineSettings, *, keys: tuple[str, ...], files: list[str] | None = None
+        self, settings: EngineSettings, *, target: Target | None = None, files: list[str] | None = None
     ) -> AsyncIterator[OpenedSource]:
-        """Open the source, to be read with these settings; if `files` are given, read these, in this order, instead of the requested ones.
+        """Open the source, to be read with these settings.
+
+        Args:
+            settings: Settings of the push.
+            target: Target of the push, if it is not the requested one.
+            files: Files to read, in this order, instead of the requested ones.
 
         Raises:
             ConfigError, SourceError: It cannot be opened.
         """
         request, filesystem = self._request, self._shared.runtime.filesystem
-
-        def new_inference(source_schema: Any, *, is_text: bool, source: str) -> SchemaInference:
-            return SchemaInference(
-                source_schema, is_text=is_text, overrides=request.column_types, keys=keys, source=source
-            )
-
         source = await open_async_source(
             files or request.spec,
             read=self._workers.read,
@@ -125,8 +272,10 @@ class SourceOpener:
             schema=request.arrow_schema,
             settings=settings,
             filesystem=filesystem,
+            allow_empty=request.options.allow_empty,
         )
-        reader = SourceReader(source, settings, new_inference, self._workers)
+        rules = schema_rules(target or request.target, request.options, settings)
+        reader = SourceReader(source, settings, rules, self._workers)
         try:
             yield OpenedSource(reader, await reader.fingerprint(filesystem))
         finally:
@@ -140,12 +289,12 @@ class SourceOpener:
             ConfigError, SourceError: It cannot be opened.
         """
         settings = settings_of(state, self._shared.engine_settings)
-        keys = tuple(state.planned.target["keys"]) if state.planned is not None else ()
+        target = None if state.planned is None else target_of(state.planned)
         async with contextlib.AsyncExitStack() as stack:
-            source = await stack.enter_async_context(self.opened(settings, keys=keys))
+            source = await stack.enter_async_context(self.opened(settings, target=target))
             files = paths_in_earlier_order(next(iter(state.fingerprints), None), source.fingerprint)
             if files is not None:  # renamed files sort differently: restore the order
-                source = await stack.enter_async_context(self.opened(settings, keys=keys, files=files))
+                source = await stack.enter_async_context(self.opened(settings, target=target, files=files))
             yield source
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pushengine.errors import (
     AuthenticationError,
@@ -18,7 +18,7 @@ from pushengine.errors import (
 )
 from pushengine.journal.facts import PushPlanned
 from pushengine.journal.state import PushState
-from pushengine.model import JobStatus, Receipt, Target
+from pushengine.model import JobStatus, Receipt, Target, type_name
 from pushengine.schema.columns import TableSchema
 
 ReceiptStatus = Literal["DONE", "ERROR", "CANCELED", "INTERRUPTED"]
@@ -58,16 +58,32 @@ def build_receipt(
         job_logs=() if job is None else job.logs,
         checksums=tuple(chunk.digests["sha256"] for chunk in sent),
         timings=timings,
+        schema=() if state is None else _columns_of(state.schema),
+        schema_changes=() if state is None else state.changes,
+        notes=() if state is None else state.notes,
     )
+
+
+def _columns_of(schema: Mapping[str, Any] | None) -> tuple[dict[str, Any], ...]:
+    columns = () if schema is None else schema["columns"]
+    return tuple({"name": name, "type": kind, "length": length} for name, kind, _, length, *_ in columns)
 
 
 def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
-    """List the columns that changed between the schema of a sample and the schema of all rows, as `ID INTEGER -> STRING(80)`."""
-    return tuple(
-        f"{old!r} -> {new.type}" + ("" if new.length is None else f"({new.length})")
-        for old, new in zip(before.columns, after.columns, strict=True)
-        if (old.type, old.length, old.arrow_type) != (new.type, new.length, new.arrow_type)
-    )
+    """List the columns that changed when a schema was inferred again, as `ID INTEGER -> STRING(80)`.
+
+    Columns come and go only if another push changed the table meanwhile.
+    """
+    olds = {column.name.casefold(): column for column in before.columns}
+    names = {column.name.casefold() for column in after.columns}
+    changes = []
+    for new in after.columns:
+        old = olds.get(new.name.casefold())
+        if old is None:
+            changes.append(f"{new!r}: new column")
+        elif (old.type, old.length, old.arrow_type) != (new.type, new.length, new.arrow_type):
+            changes.append(f"{old!r} -> {type_name(new.type, new.length)}")
+    return (*changes, *(f"{old.name}: gone" for name, old in olds.items() if name not in names))
 
 
 def target_of(planned: PushPlanned) -> Target:

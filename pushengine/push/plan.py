@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
+
+from pushengine.config.options import LoadOptions, schema_rules
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import ConfigError
-from pushengine.model import MODES, ColumnType, Mode, Plan, Target
+from pushengine.errors import ConfigError, SchemaError, no_rows
+from pushengine.interfaces import SourceBatch
+from pushengine.model import MODES, Mode, Plan, Target
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.slices import PassthroughBlock
 from pushengine.pipeline.source_reader import SourceReader
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.threads import ThreadWorkers
-from pushengine.schema.inference import SchemaInference
+from pushengine.schema.columns import TableSchema
+from pushengine.schema.conform import conform
+from pushengine.schema.inference import describe_columns
+from pushengine.schema.known import KnownTable
 from pushengine.sources.threaded import open_async_source
 from pushengine.text import format_count
 
@@ -55,7 +61,9 @@ def build_target(
         raise ConfigError(f"mode {mode} needs keys", key="keys", hint="name the primary key columns: --key COL")
     if keys and not needs_keys:
         raise ConfigError(
-            f"mode {mode} takes no keys", key="keys", hint="to replace older rows by key, use --mode upsert"
+            f"mode {mode} takes no keys",
+            key="keys",
+            hint="leave --key out, or use --mode upsert to replace older rows by key",
         )
     return Target(
         table=table,
@@ -75,20 +83,44 @@ async def plan_source(
     keys: Sequence[str] = (),
     format: str | None = None,  # noqa: A002 - the command line option has the same name
     schema: Any = None,
-    column_types: Mapping[str, ColumnType] | None = None,
+    duplicate_removal_column: str | None = None,
+    options: LoadOptions | None = None,
     settings: EngineSettings | None = None,
+    known: KnownTable | None = None,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """Determine what a push would do: read a sample of the source and send nothing.
 
     An async iterator is closed afterwards, because its first rows have been consumed.
+
+    Args:
+        source: As for `PushEngine.push()`.
+        table: Target table.
+        mode: How the rows would change the table.
+        keys: Key columns.
+        format: Format of the files.
+        schema: Schema of an async iterator.
+        duplicate_removal_column: Of the rows with equal keys, the one with the highest value in this column wins.
+        options: Column types, selection and more.
+        settings: Settings of the push.
+        known: What is known of the table; None if nothing is.
+        notes: Things that the user should know about the table.
 
     Raises:
         ConfigError: The arguments are invalid or contradict each other.
         SourceError: The input is unreadable, malformed or unsuitable.
     """
     settings = settings or EngineSettings()
-    target = build_target(table, mode=mode, keys=keys, connection_id=None, settings=settings)
-    inference = functools.partial(SchemaInference, overrides=dict(column_types or {}), keys=target.keys)
+    target = build_target(
+        table,
+        mode=mode,
+        keys=keys,
+        connection_id=None,
+        settings=settings,
+        duplicate_removal_column=duplicate_removal_column,
+    )
+    options = options or LoadOptions()
+    rules = schema_rules(target, options, settings)
     with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
         workers = ThreadWorkers(pool)
         try:
@@ -99,27 +131,67 @@ async def plan_source(
                 schema=schema,
                 settings=settings,
                 filesystem=LocalFileSystem(),
+                allow_empty=options.allow_empty,
             )
-            source_reader = SourceReader(opened, settings, inference, workers)
+            source_reader = SourceReader(opened, settings, rules, workers)
             async with contextlib.aclosing(source_reader):
-                inferred = await source_reader.infer_schema(is_exhaustive=False)
-                passthrough = await source_reader.passthrough_blocks(inferred)
+                inferred = await source_reader.infer(known, is_exhaustive=False)
+                if inferred.is_empty and mode == "replace" and not options.allow_empty:
+                    raise no_rows(source_reader.label)
+                passthrough = await source_reader.passthrough_blocks(inferred.schema)
         finally:
             await workers.aclose()
     is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
     chunks = math.ceil(source_reader.sampled_bytes / settings.fitting_chunk_bytes) if is_complete else None
+    is_idle = inferred.is_empty and mode != "replace"
     return Plan(
         table=table,
         mode=mode,
         keys=target.keys,
         files=tuple(file.uri for file in source_reader.files) or (source_reader.label,),
         source_bytes=source_reader.size_bytes,
-        columns=tuple(inferred.table_columns()),
+        columns=tuple(inferred.schema.table_columns()),
         sampled_rows=source_reader.sampled_rows,
         is_sample_complete=is_complete,
         estimated_chunks=len(passthrough) if isinstance(passthrough, list) else chunks,
-        notes=(*_plan_notes(target, [column.name for column in inferred.columns]), *_passthrough_notes(passthrough)),
+        submits=0 if is_idle else 1,
+        notes=(
+            *notes,
+            *([inferred.question] if inferred.question else []),
+            *(["no rows: there is nothing to do, and no job is created"] if is_idle else []),
+            *_plan_notes(target, [column.name for column in inferred.schema.columns]),
+            *_passthrough_notes(passthrough),
+        ),
+        schema=tuple(describe_columns(inferred.columns)),
+        schema_changes=inferred.changes,
+        first_rows=_landing_rows(inferred.schema, source_reader.first_rows),
     )
+
+
+def _landing_rows(schema: TableSchema, rows: SourceBatch | None) -> tuple[dict[str, str | None], ...]:
+    """Return the first rows as they will land, as text."""
+    if rows is None:
+        return ()
+    try:
+        batch = conform(schema, rows)
+    except SchemaError:  # the push would report it, or infer the schema again from all rows
+        return ()
+    texts = {
+        name: [None if value is None else _text(value) for value in _values(column)]
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    return tuple({name: values[row] for name, values in texts.items()} for row in range(batch.num_rows))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return the values as Python objects; timestamps in microseconds, because Python's have no nanoseconds."""
+    is_timestamp = pa.types.is_timestamp(column.type)
+    values: list[Any] = (column.cast(pa.timestamp("us"), safe=False) if is_timestamp else column).to_pylist()
+    return values
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _passthrough_notes(passthrough: list[PassthroughBlock] | ReencodeError | None) -> list[str]:

@@ -112,6 +112,8 @@ class EngineResources:
             drain=drain,
             sink=self._sink,
             table_locks={},
+            scratch=folder.spool,
+            said=set(),
             finished=set(),
         )
         return self._shared

@@ -14,14 +14,19 @@ What the journal has about the same command decides what happens (`_push`):
     a submit may have left    end that push from its journal alone; if the source still holds what was sent, the command is done
     nothing was submitted     resume that push if its source and chunk recipe are unchanged; otherwise start a new one
     nothing                   start a new push
+
+A push that ends before it is planned is recorded when it ends, as failed. An unfinished push of the same command is superseded only once
+the new one is planned.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-from typing import NoReturn
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, NoReturn
 
 from pushengine import events
 from pushengine.errors import (
@@ -31,24 +36,33 @@ from pushengine.errors import (
     PushEngineError,
     SourceChangedError,
     SourceError,
+    no_rows,
     real_cause,
 )
 from pushengine.interfaces import Workers
 from pushengine.journal import facts
-from pushengine.journal.facts import PushRow
 from pushengine.journal.push_log import push_resumed
 from pushengine.model import Receipt
 from pushengine.pipeline.context import Measures, Shared
-from pushengine.pipeline.source_reader import OpenedSource
+from pushengine.pipeline.source_reader import SourceReader
+from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
 from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session
-from pushengine.push.identity import chunk_recipe, push_identity, source_patterns
-from pushengine.push.opening import PushRequest, SourceOpener
+from pushengine.push.identity import planned_settings
+from pushengine.push.opening import NewSchema, PushRecord, PushRequest, SourceOpener
 from pushengine.push.outcome import status_of
 from pushengine.push.session import PushSession
-from pushengine.schema.columns import TableSchema, dump_schema
+from pushengine.runtime.aio import finish
+from pushengine.schema.inference import InferredSchema
 from pushengine.sources.fingerprint import Fingerprint
 from pushengine.text import format_rows
+
+
+class _Unfinished(NamedTuple):
+    """An earlier push of the same command that will be superseded, for this reason, once the new push is planned."""
+
+    session: PushSession
+    reason: str
 
 
 class PushRun:
@@ -61,17 +75,33 @@ class PushRun:
     """
 
     def __init__(self, request: PushRequest, shared: Shared, push_id: str) -> None:
+        settings = shared.engine_settings.with_overrides(request.overrides)
+        if request.recipe is not None:
+            settings = planned_settings(request.recipe, settings)
+        if settings is not shared.engine_settings:
+            shared = dataclasses.replace(shared, engine_settings=settings)
         self._request = request
         self._shared = shared
         self._new_id = push_id
         self._start = shared.runtime.clock.monotonic()
-        self._session = self._new_session()
+        self._record = PushRecord(request, shared, push_id)
+        # Until a new push has to start, a push that the user resumes by its id is reported under that id.
+        self._session = self._new_session(push_id if request.resumes is None else request.resumes.push_id)
 
-    def _new_session(self) -> PushSession:
-        return new_session(self._shared, self._new_id, Measures(self._start), self._request.target)
+    def _new_session(self, push_id: str) -> PushSession:
+        return new_session(self._shared, push_id, Measures(self._start), self._request.target)
 
-    async def run(self) -> Receipt:
+    def _adopt(self, session: PushSession) -> None:
+        """Make this the session of the command."""
+        self._session = session
+        others = EarlierPushes(session.context)
+        session.find_busy = functools.partial(others.finish_submitted, self._record.identity, has_turn=True)
+
+    async def run(self, first: Callable[[], Awaitable[None]] | None = None) -> Receipt:
         """Do the whole push, or what an earlier process left of it.
+
+        Args:
+            first: Called before anything else; whatever it raises ends the push.
 
         Returns:
             The receipt of the push, which is DONE.
@@ -82,9 +112,11 @@ class PushRun:
         """
         workers = self._shared.runtime.new_workers()
         try:
+            if first is not None:
+                await first()
             await self._push(workers)
-        except BaseException as error:  # noqa: BLE001 - _fail() raises it or its real cause
-            self._fail(error)
+        except BaseException as error:  # noqa: BLE001 - fail() raises it or its real cause
+            await self.fail(error)
         else:
             receipt = await self._finished_receipt()
             self._shared.finished.add(receipt.push_id)
@@ -96,17 +128,26 @@ class PushRun:
     def _emit(self, event: events.Event) -> None:
         self._shared.sink.emit(event)
 
-    def _fail(self, error: BaseException) -> NoReturn:
+    async def fail(self, error: BaseException) -> NoReturn:
+        """Report that the push ended with an error; if it was not planned yet, record it too.
+
+        Raises:
+            BaseException: The real cause of the error, with the receipt if it is a `PushEngineError`.
+        """
         cause = real_cause(error)
         receipt = self._session.receipt(status_of(cause))
         if isinstance(cause, PushEngineError):
             # The error is changed, not copied: callers read the receipt from the error that they catch.
             cause.receipt = receipt
-        self._emit(
-            events.PushFailed(
-                push_id=receipt.push_id, error=str(cause), error_type=type(cause).__name__, receipt=receipt
+        try:
+            if receipt.push_id == self._new_id and self._session.state.planned is None:
+                await finish(self._record.add_failed(self._session.context.log, cause, receipt))
+        finally:
+            self._emit(
+                events.PushFailed(
+                    push_id=receipt.push_id, error=str(cause), error_type=type(cause).__name__, receipt=receipt
+                )
             )
-        )
         if cause is error:
             raise cause
         raise cause from cause.__cause__
@@ -123,37 +164,22 @@ class PushRun:
         )
 
     async def _push(self, workers: Workers) -> None:
-        identity, resumes = self._identity(), self._request.resumes
+        identity, resumes = self._record.identity, self._request.resumes
         opener = SourceOpener(self._request, self._shared, workers)
         async with locked(self._shared, identity):
             earlier = EarlierPushes(self._session.context)
             found = await earlier.find(identity) if resumes is None else await earlier.find_resumed(resumes.push_id)
+            unfinished: _Unfinished | None = None
             if found is None:
                 is_finished = False
             elif found.state.may_have_run or found.state.is_done:
                 is_finished = await self._end_submitted(found, opener, workers)
             else:
-                is_finished = await self._continue_earlier_push(found, opener, workers)
+                unfinished = await self._continue_earlier_push(found, opener, workers)
+                is_finished = unfinished is None
             if not is_finished:
-                self._session = self._new_session()
-                await self._start_new_push(identity, opener, workers)
-
-    def _identity(self) -> str:
-        """Return the identity of the push: equal for the same command over files, unique for an object in memory.
-
-        No later process can find such an object again.
-        """
-        request = self._request
-        if request.resumes is not None:
-            return request.resumes.identity
-        return push_identity(
-            team=self._shared.destination.team,
-            pool_id=self._shared.pool_id,
-            target=request.target,
-            source=[request.content] if request.content else source_patterns(request.spec) or [self._new_id],
-            source_format=request.source_format,
-            column_types=request.column_types,
-        )
+                self._adopt(self._new_session(self._new_id))
+                await self._start_new_push(identity, opener, workers, unfinished)
 
     # --- A submit may have left
 
@@ -182,7 +208,7 @@ class PushRun:
         self, session: PushSession, *, has_work: bool = True, fingerprint: Fingerprint | None = None
     ) -> None:
         """Continue an earlier push in this process, or, without `has_work`, only report it."""
-        self._session = session
+        self._adopt(session)
         measures, state = session.context.measures, session.state
         measures.is_resumed = True
         measures.source_bytes = None if state.planned is None else state.planned.source_bytes
@@ -226,64 +252,59 @@ class PushRun:
 
     # --- Nothing was submitted
 
-    async def _continue_earlier_push(self, session: PushSession, opener: SourceOpener, workers: Workers) -> bool:
+    async def _continue_earlier_push(
+        self, session: PushSession, opener: SourceOpener, workers: Workers
+    ) -> _Unfinished | None:
         """Finish what an earlier process left.
 
         Returns:
-            True if the command is done; False if the earlier push was superseded and a new one must start.
+            None if the command is done; otherwise the earlier push, which is still unfinished, and why a new one must replace it.
         """
         if session.state.schema is None:
-            await session.supersede("its planning never finished")
-            return False
+            return _Unfinished(session, "its planning never finished")
+        self._session = session
+        session.context.measures.is_resumed = True
         async with opener.opened_as_planned(session.state) as source:
             found = await ContinuationCheck(session.context, source, workers).find_continuation()
             if found.action != "supersede":
                 await self._take_over(session, fingerprint=source.fingerprint)
+                if session.has_nothing_to_do:
+                    await session.finish_without_job()
+                    return None
                 try:
                     await session.deliver(source, workers, rechecks=found.action == "recheck", is_new=False)
                 except SourceChangedError:
-                    # The command continues with a new push, even if superseding this one fails below.
-                    self._session = self._new_session()
-                else:
-                    return True
-            await session.supersede(found.reason or SOURCE_CHANGED)
-        return False
+                    return _Unfinished(session, SOURCE_CHANGED)
+                return None
+        return _Unfinished(session, found.reason)
 
     # --- A new push
 
-    async def _start_new_push(self, identity: str, opener: SourceOpener, workers: Workers) -> None:
+    async def _start_new_push(
+        self, identity: str, opener: SourceOpener, workers: Workers, unfinished: _Unfinished | None
+    ) -> None:
         session, settings = self._session, self._shared.engine_settings
-        async with opener.opened(settings, keys=self._request.target.keys) as source:
-            schema = await session.infer_schema(source.source_reader, is_exhaustive=False)
-            await EarlierPushes(session.context).end_earlier_pushes(identity)
-            await self._begin(session, identity, source, schema)
-            await session.deliver(source, workers, rechecks=False, is_new=True)
+        earlier = EarlierPushes(session.context)
+        async with opener.opened(settings) as source:
+            await earlier.finish_submitted(identity, has_turn=False)
+            table = TargetTable(session.context)
+            known = await session.context.drain.guard(table.known())
+            inferred = await session.infer_schema(source.source_reader, known, is_exhaustive=False)
+            self._require_rows(inferred, source.source_reader)
+            if unfinished is not None:
+                await unfinished.session.supersede(unfinished.reason)
+            await earlier.supersede_unsubmitted(identity)
+            await self._record.begin(session.context, source, NewSchema(known, inferred, table.notes))
+            if session.has_nothing_to_do:
+                await session.finish_without_job()
+            else:
+                await session.deliver(source, workers, rechecks=False, is_new=True)
 
-    async def _begin(self, session: PushSession, identity: str, source: OpenedSource, schema: TableSchema) -> None:
-        context, reader = session.context, source.source_reader
-        now = context.clock.now()
-        row = PushRow(
-            push_id=context.push_id,
-            identity=identity,
-            team=self._shared.destination.team,
-            pool_id=self._shared.pool_id,
-            target=context.target.table,
-            source=reader.label,
-            created_at=now,
-            updated_at=now,
-            state="open",
-        )
-        context.measures.source_bytes = reader.size_bytes
-        planned = facts.PushPlanned(
-            target=dataclasses.asdict(context.target),
-            pool_id=self._shared.pool_id,
-            source=source_patterns(self._request.spec) if source.fingerprint is not None else None,
-            label=reader.label,
-            format=self._request.source_format,
-            column_types=self._request.column_types,
-            source_bytes=reader.size_bytes,
-            fingerprint=source.fingerprint,
-            recipe=chunk_recipe(self._shared.engine_settings),
-            schema=dump_schema(schema),
-        )
-        await context.log.begin(row, planned, facts.SessionStarted(pid=os.getpid(), resumed=False))
+    def _require_rows(self, inferred: InferredSchema, reader: SourceReader) -> None:
+        """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
+
+        Raises:
+            SourceReadError: It has none.
+        """
+        if inferred.is_empty and self._request.target.mode == "replace" and not self._request.options.allow_empty:
+            raise no_rows(reader.label)

@@ -7,6 +7,9 @@ one with what was learned (`_RESTARTABLE`), or report the cause.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+from collections.abc import Awaitable, Callable
 
 from pushengine import events
 from pushengine.errors import (
@@ -15,6 +18,7 @@ from pushengine.errors import (
     JournalError,
     SourceChangedError,
     SubmitOutcomeUnknownError,
+    TableChangedError,
     ValueMisfitError,
     VerificationError,
     real_cause,
@@ -25,8 +29,9 @@ from pushengine.journal.state import PushState
 from pushengine.model import Receipt
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.source_reader import OpenedSource, SourceReader
+from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.delivery import Delivery
-from pushengine.push.ending import end_job
+from pushengine.push.ending import Turn, end_job
 from pushengine.push.job import JobRunner
 from pushengine.push.outcome import (
     ReceiptStatus,
@@ -38,9 +43,11 @@ from pushengine.push.outcome import (
 )
 from pushengine.runtime.aio import finish
 from pushengine.schema.columns import TableSchema, dump_schema, load_schema
+from pushengine.schema.inference import InferredSchema
+from pushengine.schema.known import KnownTable
 
 MAX_RESTARTS = 3
-_RESTARTABLE = (ValueMisfitError, VerificationError, JobVanishedError, JobTaintedError)
+_RESTARTABLE = (ValueMisfitError, TableChangedError, VerificationError, JobVanishedError, JobTaintedError)
 
 
 class PushSession:
@@ -48,13 +55,21 @@ class PushSession:
 
     Args:
         context: The push.
+
+    Attributes:
+        find_busy: Called before each submit: returns why it has to wait, see `Turn`.
     """
 
     def __init__(self, context: PushContext) -> None:
         self.context = context
+        self.find_busy: Callable[[], Awaitable[str]] = _find_nothing
         self._jobs = JobRunner(context)
         self._delivery: Delivery | None = None
         self._restarts = 0
+
+    @property
+    def _turn(self) -> Turn:
+        return Turn(self.find_busy, self._record_finished)
 
     @property
     def state(self) -> PushState:
@@ -74,7 +89,7 @@ class PushSession:
             SourceChangedError: The source has changed. A push that is not new is left open then, and a new push takes its place.
             PushEngineError: The cause of the failure, possibly inside an exception group.
         """
-        self._delivery = Delivery(self.context, source, workers, rechecks=rechecks)
+        self._delivery = Delivery(self.context, source, workers, rechecks=rechecks, turn=self._turn)
         schema = load_schema(self.state.schema or {})
         try:
             while True:
@@ -85,6 +100,8 @@ class PushSession:
                 else:
                     break
         except BaseException as error:  # every way out leaves the journal in order
+            if self.state.is_done:  # cancelled while the last fact was recorded
+                raise
             cause = real_cause(error)
             is_replaced = not is_new and isinstance(cause, SourceChangedError)
             is_open = is_replaced or self._is_left_open(cause, can_resume=source.fingerprint is not None)
@@ -92,10 +109,12 @@ class PushSession:
             if not is_replaced:
                 raise
             raise cause from cause.__cause__
-        await self._record_finished()
 
-    async def end_job(self) -> None:
+    async def end_job(self, *, has_turn: bool = False) -> None:
         """Submit the job if needed, poll it, and record the final fact of the push. Needs nothing from the source.
+
+        Args:
+            has_turn: Whether the caller has the turn to submit into the table.
 
         Raises:
             PushEngineError: The cause of the failure; the journal is in order.
@@ -103,12 +122,13 @@ class PushSession:
         record = self.state.job
         assert record is not None  # noqa: S101 - it was submitted
         try:
-            await end_job(self.context, record)
+            await end_job(self.context, record, dataclasses.replace(self._turn, is_held=has_turn))
         except BaseException as error:  # every way out leaves the journal in order
+            if self.state.is_done:  # cancelled while the last fact was recorded
+                raise
             cause = real_cause(error)
             await finish(self._record_failure(cause, is_open=self._is_left_open(cause, can_resume=True)))
             raise
-        await self._record_finished()
 
     async def supersede(self, reason: str) -> None:
         """End a push that was not submitted: delete its job and record the reason."""
@@ -116,15 +136,27 @@ class PushSession:
             await self._jobs.discard(self.state.job.job_id)
         await self.context.log.record(facts.PushSuperseded(reason=reason), final_state="superseded")
 
-    async def infer_schema(self, reader: SourceReader, *, is_exhaustive: bool) -> TableSchema:
-        """Return the schema of the source, inferred from a sample or from every row.
+    @property
+    def has_nothing_to_do(self) -> bool:
+        """Whether the push has no rows, and its mode changes nothing then."""
+        planned = self.state.planned
+        return planned is not None and planned.is_empty and self.context.target.mode != "replace"
+
+    async def finish_without_job(self) -> None:
+        """Record the final fact of a push that has no rows, and so nothing to do."""
+        await self._record_finished()
+
+    async def infer_schema(
+        self, reader: SourceReader, known: KnownTable | None, *, is_exhaustive: bool
+    ) -> InferredSchema:
+        """Return the schema of the source, inferred from a sample or from every row, for a table of which this is known.
 
         Raises:
             SourceError: The input is unreadable, malformed or unsuitable.
             EngineClosedError: The engine drains.
         """
         with self.context.timed("plan"):
-            return await self.context.drain.guard(reader.infer_schema(is_exhaustive=is_exhaustive))
+            return await self.context.drain.guard(reader.infer(known, is_exhaustive=is_exhaustive))
 
     def receipt(self, status: ReceiptStatus) -> Receipt:
         """Build a receipt of what was done so far."""
@@ -152,8 +184,9 @@ class PushSession:
         if job is not None:
             await self._jobs.discard(job.job_id)
             job.is_abandoned = True
-        if not isinstance(cause, ValueMisfitError):
-            await log.record(facts.PushRestarted(reason=str(cause)))
+        relearns = isinstance(cause, ValueMisfitError | TableChangedError)
+        if not relearns:
+            await log.record(self._restarted(cause))
         # After a misfit, all rows are read before the fact is recorded, which may take long: emit the event first.
         self.context.emit(
             events.PushRestarted(
@@ -163,12 +196,30 @@ class PushSession:
                 reason=str(cause),
             )
         )
-        if not isinstance(cause, ValueMisfitError):
+        if not relearns:
             return schema
-        learned = await self.infer_schema(reader, is_exhaustive=True)
-        self.context.emit(events.SchemaLearned(push_id=self.context.push_id, changes=schema_changes(schema, learned)))
-        await log.record(facts.PushRestarted(reason=str(cause), schema=dump_schema(learned)))
-        return learned
+        known = None if self.state.known is None else KnownTable.from_dict(self.state.known)
+        if isinstance(cause, TableChangedError):
+            known = await TargetTable(self.context).known()
+        learned = await self.infer_schema(reader, known, is_exhaustive=True)
+        changes = schema_changes(schema, learned.schema)
+        self.context.emit(events.SchemaLearned(push_id=self.context.push_id, changes=changes))
+        await log.record(
+            facts.PushRestarted(
+                reason=str(cause),
+                schema=dump_schema(learned.schema),
+                known=None if known is None else known.to_dict(),
+                changes=learned.changes,
+            )
+        )
+        return learned.schema
+
+    def _restarted(self, cause: BaseException) -> facts.PushRestarted:
+        keys = None if self._delivery is None else self._delivery.keys
+        if keys is None or not keys.drops_rows:
+            return facts.PushRestarted(reason=str(cause))
+        notes = () if keys.note in self.state.notes else (keys.note,)
+        return facts.PushRestarted(reason=str(cause), drops_duplicates=True, notes=notes)
 
     def _require_repairable(self, cause: BaseException, reader: SourceReader) -> None:
         is_submitted = self.state.job is not None and self.state.job.may_have_run
@@ -183,7 +234,9 @@ class PushSession:
 
     async def _record_finished(self) -> None:
         await self.context.log.record(
-            facts.PushFinished(receipt=self.receipt("DONE").to_dict()), final_state="finished"
+            facts.PushFinished(receipt=self.receipt("DONE").to_dict(), is_remembered=True),
+            final_state="finished",
+            remember=TargetTable(self.context).remember,
         )
 
     def _is_left_open(self, cause: BaseException, *, can_resume: bool) -> bool:
@@ -198,7 +251,17 @@ class PushSession:
                 return
             if self.state.job is not None and not self.state.job.may_have_run:
                 await self._jobs.discard(self.state.job.job_id)
+            failed = facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt)
+            if not isinstance(cause, SubmitOutcomeUnknownError):
+                await log.record(failed, final_state="failed")
+                return
             await log.record(
-                facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt),
-                final_state="unknown" if isinstance(cause, SubmitOutcomeUnknownError) else "failed",
+                dataclasses.replace(failed, is_remembered=True),
+                final_state="unknown",
+                remember=functools.partial(TargetTable(self.context).remember, is_unknown=True),
             )
+
+
+async def _find_nothing() -> str:
+    """Wait for no other push; the default for `PushSession.find_busy`."""
+    return ""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from pushengine import events
 from pushengine.errors import JournalError
 from pushengine.pipeline.context import Shared
 from pushengine.push.cleanup import delete_spool
-from pushengine.runtime.aio import finish
+from pushengine.push.opening import PushRequest
+from pushengine.push.run import PushRun
+from pushengine.runtime.aio import announce_when_slow, finish
 from pushengine.sources.spool import Spooled, SpoolHold, discard, spool_source
 from pushengine.sources.threaded import open_async_source
 
@@ -28,15 +32,31 @@ class SpoolKeeper:
         self._folder = folder
         self._shared = shared
 
-    async def keep(
-        self, source: Any, push_id: str, hold: SpoolHold, *, source_format: str | None, schema: Any
-    ) -> Spooled:
-        """Write a source to the spool; `hold` then holds its file.
+    async def keep(self, request: PushRequest, push_id: str, hold: SpoolHold) -> PushRequest:
+        """Write the source to the spool, and return the request to push from there; `hold` then holds the file.
 
         Raises:
-            SourceError: The source cannot be read.
+            SourceError: The source cannot be read. As after every failure, the push is recorded as failed.
             JournalError: The spool cannot be written.
         """
+        unplanned = PushRun(request, self._shared, push_id)
+        waiting = events.WaitStarted(push_id=push_id, reason="the stream is written to disk first")
+        try:
+            with announce_when_slow(functools.partial(self._shared.sink.emit, waiting)):
+                path, digest = await self._spool(request, push_id, hold)
+        except BaseException as error:  # noqa: BLE001 - fail() raises it or its real cause
+            await unplanned.fail(error)
+        # The digest is part of the identity: the same command with the same content continues the same push.
+        return dataclasses.replace(
+            request,
+            spec=path,
+            content=f"stream {path.suffix} {digest}",
+            source_format=None,  # the spool file's suffix gives the format
+            arrow_schema=None,
+        )
+
+    async def _spool(self, request: PushRequest, push_id: str, hold: SpoolHold) -> Spooled:
+        source, source_format = request.spec, request.source_format
         runtime = self._shared.runtime
         workers = runtime.new_workers()
         open_rows = functools.partial(
@@ -44,7 +64,7 @@ class SpoolKeeper:
             source,
             read=workers.read,
             format=source_format,
-            schema=schema,
+            schema=request.arrow_schema,
             settings=self._shared.engine_settings,
             filesystem=runtime.filesystem,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from pushengine import events
 from pushengine.errors import (
@@ -19,12 +20,14 @@ from pushengine.errors import (
     PushEngineError,
     RateLimitedError,
     RetriesExhaustedError,
+    TableChangedError,
 )
 from pushengine.journal import facts
 from pushengine.model import JobId, JobStatus
 from pushengine.pipeline.retry import had_no_effect
 from pushengine.push.job import JobRunner
 from pushengine.runtime.aio import finish
+from pushengine.schema.columns import sent_name
 
 _MAX_SUBMIT_ATTEMPTS = 12
 _UNKNOWN_WAIT_SECONDS = 5.0
@@ -41,15 +44,17 @@ class Submission:
     Args:
         jobs: Operations on the job.
         job_id: Id of the job.
+        require_suitable: Called before each attempt; raises `TableChangedError` if the rows no longer suit the table.
     """
 
-    def __init__(self, jobs: JobRunner, job_id: JobId) -> None:
+    def __init__(self, jobs: JobRunner, job_id: JobId, require_suitable: Callable[[], Awaitable[None]]) -> None:
         self._jobs = jobs
         self._context = jobs.context
         self._limiter = jobs.context.shared.limiter
         self._log = jobs.context.log
         self._job_id = job_id
         self._operation = f"submit of job {job_id}"
+        self._require_suitable = require_suitable
         self._is_only_polled = False
 
     async def submit(self) -> None:
@@ -57,6 +62,7 @@ class Submission:
 
         Raises:
             JobVanishedError: The job is gone, and no submit of this push can have run it.
+            TableChangedError: Another push has changed the table; the job will not run.
             SubmitOutcomeUnknownError: The job is gone after an attempt whose outcome is unknown.
             RetriesExhaustedError: No attempt was accepted.
             EngineClosedError: The engine drains while the submit waits.
@@ -65,6 +71,8 @@ class Submission:
         last_error: PushEngineError | None = None
         for attempt in range(1, _MAX_SUBMIT_ATTEMPTS + 1):
             self._context.drain.check()
+            if await self._has_run_although_unsuitable():
+                return
             await self._context.drain.guard(
                 self._limiter.acquire(
                     lambda *wait: self._context.emit_quota_wait(self._job_id, *wait), self._emit_correction
@@ -83,6 +91,33 @@ class Submission:
             elapsed_seconds=self._context.clock.monotonic() - start,
             hint="other tools of the team may be submitting" if is_busy else last_error.hint if last_error else "",
         ) from last_error
+
+    async def _has_run_although_unsuitable(self) -> bool:
+        """Require that the rows still suit the table, before another attempt is made.
+
+        Returns:
+            Whether an earlier attempt turned out to have been accepted, so that there is nothing left to decide.
+
+        Raises:
+            TableChangedError: They do not, and no attempt can take effect anymore.
+        """
+        try:
+            await self._require_suitable()
+        except TableChangedError:
+            if not self._log.state.job_of(self._job_id).may_have_run:
+                raise
+            # An attempt without a response may still arrive, but not after the quarantine.
+            wait = self._context.settings.quarantine_seconds
+            self._context.emit_wait(
+                "the table has changed; waiting until an earlier submit can no longer take effect", wait
+            )
+            await self._context.sleep(wait)
+            if await self._has_left_new():
+                await self._log.record(facts.SubmitAccepted(job_id=self._job_id))
+                return True
+            await self._jobs.discard(self._job_id)
+            raise
+        return False
 
     async def was_accepted_before(self) -> bool:
         """Whether a submit of an earlier process was accepted. If the journal does not say, the job's status decides."""
@@ -116,9 +151,10 @@ class Submission:
 
     async def _send(self) -> None:
         with self._context.announce_when_slow(f"no response yet, {self._operation}"):
-            await self._context.destination.submit_job(
-                self._job_id, duplicate_removal_column=self._context.target.duplicate_removal_column
-            )
+            order_by = self._context.target.duplicate_removal_column
+            if order_by is not None:
+                order_by = sent_name(self._log.state.schema, order_by)
+            await self._context.destination.submit_job(self._job_id, duplicate_removal_column=order_by)
 
     async def _decide(self, attempt: int, error: PushEngineError) -> bool:
         """Return whether a failed attempt was accepted after all; if not, wait as the failure requires."""

@@ -11,7 +11,7 @@ from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadE
 from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.sources.async_batches import IteratorSource
-from pushengine.sources.files import evenly_spread, plain_batch, plain_schema, require_rows
+from pushengine.sources.files import evenly_spread, plain_batch, plain_schema
 from pushengine.text import first_line
 
 SLICE_ROWS = 65_536
@@ -129,7 +129,6 @@ class _StreamReader(BlockReader[SourceBatch]):
             self.rows_read += source.batch.num_rows
             self._bytes_read += source.batch.nbytes
             yield source
-        require_rows(self.rows_read, self._label)
 
     def stop(self) -> None:
         """Do nothing: each batch knows its first row, so there is no search to stop."""
@@ -221,18 +220,16 @@ class ArrowSource:
         batches = self._iter(stream)
         if not self.is_repeatable:
             self._batches = batches = self._batches or batches
-        size = rows = 0
+        size = 0
         for source in batches:
             if not self.is_repeatable:
                 self._sampled.append(source)
             size += source.batch.nbytes
-            rows += source.batch.num_rows
             yield source
             if size >= max_bytes:
                 break
         if self.is_repeatable:
             _close_quietly(stream)
-        require_rows(rows + (0 if self.is_repeatable else len(self._sampled)), self.label)
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - a stream has no way to skip rows
         """Start a pass over all rows.
@@ -284,7 +281,6 @@ class TableSource(ArrowSource):
         """Yield evenly spread slices, about `max_bytes` in all; every row of a table that is not larger."""
         schema = self.schema()
         table = self._table()
-        require_rows(table.num_rows, self.label)
         rows = max(1, int(table.num_rows * min(1.0, max_bytes / max(table.nbytes, 1))) // _SAMPLE_PARTS)
         is_complete = table.nbytes <= max_bytes
         starts = [0] if is_complete else [rows * part for part in evenly_spread(table.num_rows // rows, _SAMPLE_PARTS)]
@@ -318,7 +314,6 @@ async def _iter_async(batches: AsyncIterator[Any], schema: pa.Schema | None, lab
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
-    require_rows(row, label)
 
 
 def _as_batches(item: Any, label: str, row: int) -> list[pa.RecordBatch]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from pushengine.errors import SourceReadError, no_rows
+from pushengine.errors import SourceReadError
 from pushengine.interfaces import BlockStream, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.runtime.aio import cancel_and_wait, mark_retrieved
@@ -41,16 +41,10 @@ class IteratorSource:
         """Return None: the size of an iterator is unknown."""
 
     async def schema(self) -> pa.Schema:
-        """Return the Arrow schema of all batches. Waits for the first batch if no schema was given.
-
-        Raises:
-            SourceReadError: The iterator ended without a batch.
-        """
+        """Return the Arrow schema of all batches; without columns if no schema was given and the iterator ended without a batch."""
         if self._schema is None:
             first = await (await self.sample(1)).next_block()
-            if first is None:
-                raise no_rows(self.label)
-            self._schema = first.decode().batch.schema
+            self._schema = _no_columns() if first is None else first.decode().batch.schema
         return self._schema
 
     async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
@@ -191,3 +185,9 @@ async def _close(batches: AsyncIterator[SourceBatch]) -> None:
     close = getattr(batches, "aclose", None)
     if close is not None:
         await close()
+
+
+def _no_columns() -> pa.Schema:
+    import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
+
+    return pa.schema([])

@@ -289,9 +289,10 @@ class _CsvPass:
             if match and match[1] and (not grew or match.end() < len(row)):
                 break
             if not grew:
-                self._fail(
-                    "no header line: the file is empty" if not row else "the header line has unbalanced quotes", 1
-                )
+                if not row:
+                    hint = "" if text or self._kind else "--allow-empty loads an empty extract"
+                    self._fail("no header line: the file is empty", 1, hint)
+                self._fail("the header line has unbalanced quotes", 1)
             self._pending = block
             size *= 2
             if size > 2 * MAX_ROW_BYTES:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
-from pushengine.errors import no_rows, unreadable
+from pushengine.errors import unreadable
 from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 
@@ -107,14 +107,12 @@ class FilesReader(BlockReader[SourceBlock]):
         self._bytes_before = 0
 
     def __iter__(self) -> Iterator[SourceBlock]:
-        has_rows = self._start_row > 0
         try:
             for ref, size in self._files:
                 current = self._current = self._open_pass(ref)
                 if self.rows_read is not None:
                     self.rows_read += current.skip(max(self._start_row - self.rows_read, 0))
                 for block in current.blocks():
-                    has_rows = True
                     if self.rows_read is not None:
                         self.rows_read += block.rows or 0
                     yield block
@@ -122,7 +120,6 @@ class FilesReader(BlockReader[SourceBlock]):
                 self._bytes_before += size
         finally:
             self.close()
-        require_rows(has_rows, self._label)
 
     def bytes_read(self) -> int:
         """Return the bytes read so far, as stored on disk (compressed bytes of a compressed file)."""
@@ -189,16 +186,11 @@ class FilesSource:
         """Yield rows of each file, or of an even selection if there are many: about `max_bytes` in all.
 
         Raises:
-            SourceReadError: A file cannot be read, or no file has any rows.
+            SourceReadError: A file cannot be read.
         """
         chosen = evenly_spread(len(self.files), max(1, max_bytes // self.min_sample_bytes))
-        rows = 0
         for index in chosen:
-            for batch in self._sample_of(self.files[index], max(max_bytes // len(chosen), 1)):
-                rows += batch.rows
-                yield batch
-        if len(chosen) == len(self.files):
-            require_rows(rows, self.label)
+            yield from self._sample_of(self.files[index], max(max_bytes // len(chosen), 1))
 
     def _open(self, ref: FileRef) -> FilePass:
         raise NotImplementedError
@@ -207,11 +199,21 @@ class FilesSource:
         raise NotImplementedError
 
 
-def require_rows(rows: int, label: str) -> None:
-    """Reject a source without rows: an extract that failed must not empty a table by replacing it.
+class EmptySource(FilesSource):
+    """Files of 0 bytes, or no file at all, as a source without columns and rows."""
 
-    Raises:
-        SourceReadError: There are no rows.
-    """
-    if not rows:
-        raise no_rows(label)
+    is_text = True
+
+    def schema(self) -> pa.Schema:
+        """Return a schema without columns."""
+        import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
+
+        return pa.schema([])
+
+    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:  # noqa: ARG002 - there is nothing to sample
+        """Yield nothing."""
+        return iter(())
+
+    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - there are no rows
+        """Start a pass without blocks."""
+        return FilesReader(self.label, (), (), self._open)

@@ -253,6 +253,10 @@ class ParquetSource(FilesSource):
             self._schema = common
         return self._schema
 
+    def decode_all(self) -> None:
+        """Decode the files from now on, whether or not they could be passed through."""
+        self._is_passthrough = False
+
     def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock]:
         """Return the files as blocks for passthrough, which are not decoded.
 

@@ -16,7 +16,7 @@ from pushengine.interfaces import FileSystem, Source
 from pushengine.model import FileRef
 from pushengine.runtime.files import scheme_of
 from pushengine.sources.async_batches import IteratorSource
-from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS
+from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS, EmptySource
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +47,7 @@ def open_source(
     schema: pa.Schema | None = None,
     settings: EngineSettings,
     filesystem: FileSystem,
+    allow_empty: bool = False,
 ) -> Source | IteratorSource:
     """Return the source that `spec` describes. Blocking: lists files, but does not read them.
 
@@ -57,6 +58,7 @@ def open_source(
         schema: Arrow schema of an async iterator, if it is known beforehand or the iterator may be empty.
         settings: Settings for the source, such as the CSV dialect.
         filesystem: Lists and opens the files that paths refer to.
+        allow_empty: Whether files of 0 bytes, or none at all, are a source without rows and not an error.
 
     Raises:
         ConfigError: `spec` is not a source, is an empty text, names a file twice or mixes formats; or the format is unknown.
@@ -64,9 +66,11 @@ def open_source(
     """
     check_paths(spec)
     if isinstance(spec, str | os.PathLike):
-        return _open_paths([spec], format, schema, settings, filesystem)
+        spec = [spec]
     if isinstance(spec, list | tuple) and spec and all(isinstance(one, str | os.PathLike) for one in spec):
-        return _open_paths(spec, format, schema, settings, filesystem)
+        if schema is not None:
+            raise ConfigError("schema= is only for async iterators; files have their own schema", key="schema")
+        return _open_paths(spec, format, settings, filesystem, allow_empty=allow_empty)
     if format is not None:
         raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
     source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow").open_object(
@@ -89,18 +93,19 @@ def _type_name(spec: Any) -> str:
 def _open_paths(
     words: Sequence[str | os.PathLike[str]],
     name: str | None,
-    schema: pa.Schema | None,
     settings: EngineSettings,
     filesystem: FileSystem,
+    *,
+    allow_empty: bool,
 ) -> Source:
-    if schema is not None:
-        raise ConfigError("schema= is only for async iterators; files have their own schema", key="schema")
     files: dict[str, FileRef] = {}
     for word in words:
-        for file in _listed(word, filesystem):
+        for file in _listed(word, filesystem, allow_none=allow_empty):
             if files.setdefault(os.path.normcase(file.uri), file) is not file:
                 raise ConfigError(f"{file.uri} is named twice", key="source", hint="its rows would be loaded twice")
     label = os.fspath(words[0]) if len(words) == 1 else f"{os.fspath(words[0])} and {len(words) - 1} more"
+    if allow_empty and not any(file.size for file in files.values()):
+        return EmptySource(list(files.values()), label=label, filesystem=filesystem)
     chosen = _named_format(name) if name else _common_format(list(files.values()))
     if not chosen.module:
         raise ConfigError(f"format {chosen.name} is not supported yet", key="format", hint="convert to parquet or csv")
@@ -110,13 +115,13 @@ def _open_paths(
     return source
 
 
-def _listed(word: str | os.PathLike[str], filesystem: FileSystem) -> list[FileRef]:
+def _listed(word: str | os.PathLike[str], filesystem: FileSystem, *, allow_none: bool) -> list[FileRef]:
     pattern = os.fspath(word)
     try:
         found = filesystem.list(pattern)
     except OSError as exc:
         raise unreadable(pattern, exc) from exc
-    if found:
+    if found or allow_none:
         return found
     if Path(pattern).is_dir():
         raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")

@@ -37,12 +37,21 @@ async def open_async_source(
     schema: pa.Schema | None = None,
     settings: EngineSettings,
     filesystem: FileSystem,
+    allow_empty: bool = False,
 ) -> AsyncSource:
     """Call `registry.open_source` from asynchronous code.
 
     `read` runs calls on one thread, one after another. The other arguments and the errors raised are those of `registry.open_source`.
     """
-    found = await read(open_source, spec, format=format, schema=schema, settings=settings, filesystem=filesystem)
+    found = await read(
+        open_source,
+        spec,
+        format=format,
+        schema=schema,
+        settings=settings,
+        filesystem=filesystem,
+        allow_empty=allow_empty,
+    )
     return found if isinstance(found, IteratorSource) else ThreadSource(found, read)
 
 

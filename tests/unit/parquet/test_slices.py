@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.chunks import chunks_of
+from support.schemas import inference_of
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, ValueMisfitError
@@ -31,14 +32,13 @@ from pushengine.parquet.thrift_compact import (
 from pushengine.parquet.value_checks import _Check
 from pushengine.pipeline.encoding import DIGESTS
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.schema.inference import SchemaInference
 from pushengine.sources import open_source
 
 FILES = LocalFileSystem()
 
 
 def infer(source, **options):
-    inference = SchemaInference(source.schema(), is_text=False, **options)
+    inference = inference_of(source.schema(), is_text=False, **options)
     for batch in source.sample(1 << 20):
         inference.observe(batch)
     return inference.infer_schema()
@@ -464,14 +464,14 @@ def test_every_length_is_measured(write, kind, writer):
     values = list(COLUMN_KINDS[kind])
     write({"s": values, "i": range(10_000)}, "sample.parquet")
     check_file(write({"s": values, "i": range(10_000)}, row_group_size=1000, **WRITERS[writer]))
-    values[LATE] = "ß" * 80
+    values[LATE] = "ß" * 255
     check_file(write({"s": values, "i": range(10_000)}, row_group_size=1000, **WRITERS[writer]))
-    values[LATE] = "ß" * 81
+    values[LATE] = "ß" * 256
     path = write({"s": values, "i": range(10_000)}, row_group_size=1000, **WRITERS[writer])
     with pytest.raises(ValueMisfitError) as caught:
         check_file(path)
     assert f"row {LATE + 1}, column s" in str(caught.value)
-    assert re.search(r"has 81 characters.*\b80\b", str(caught.value))
+    assert re.search(r"has 256 characters.*\b255\b", str(caught.value))
     assert str(path) in str(caught.value)
 
 

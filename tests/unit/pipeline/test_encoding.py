@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
+from support.schemas import inference_of
 
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.pipeline.chunking import Chunk
 from pushengine.pipeline.encoding import EncodingOptions, OversizedPayloadError, encode
-from pushengine.schema.inference import SchemaInference
 
 CSV = EncodingOptions(file_type="CSV")
 
@@ -31,7 +31,7 @@ def chunk_of(columns, parts=1) -> Chunk:
 
 
 def schema_of(chunk, **options):
-    inference = SchemaInference(chunk.blocks[0].batch.schema, is_text=False, **options)
+    inference = inference_of(chunk.blocks[0].batch.schema, is_text=False, **options)
     for one in chunk.blocks:
         inference.observe(one)
     return inference.infer_schema()
@@ -172,6 +172,6 @@ def test_a_payload_over_the_limit_is_rejected():
 
 
 def test_values_are_checked_while_encoding():
-    chunk, later = chunk_of({"x": ["a"]}), chunk_of({"x": ["a", "b" * 81]})
+    chunk, later = chunk_of({"x": ["a"]}), chunk_of({"x": ["a", "b" * 256]})
     with pytest.raises(ValueMisfitError):
         encode(later, schema_of(chunk), EncodingOptions())

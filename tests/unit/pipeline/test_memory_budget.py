@@ -245,3 +245,20 @@ def test_in_any_order_of_events_the_budget_is_fair_exact_and_within_capacity(ste
         assert not budget._waiters
 
     asyncio.run(main())
+
+
+async def test_pushes_that_hold_memory_for_long_never_wait_for_each_other_however_many_they_are():
+    budget = ByteBudget(2**20)
+    done = []
+
+    async def push(number):
+        with budget.long_held(2**20):
+            await turns(1)
+            with budget.scope() as scope:
+                await scope.acquire(2**19)
+                done.append(number)
+                await turns(1)
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*map(push, range(40)))
+    assert (len(done), budget.reserved) == (40, 0)

@@ -8,7 +8,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SourceReadError
 from pushengine.pipeline.source_reader import SourceReader
 from pushengine.schema.columns import TableSchema
-from pushengine.schema.inference import SchemaInference
+from pushengine.schema.rules import SchemaRules
 from pushengine.sources.threaded import ThreadSource
 
 
@@ -32,7 +32,7 @@ class Source:
 
 async def test_an_unavailable_size_leaves_no_pass_open():
     source = Source()
-    reader = SourceReader(ThreadSource(source, inline), EngineSettings(), SchemaInference, InlineWorkers())
+    reader = SourceReader(ThreadSource(source, inline), EngineSettings(), SchemaRules(), InlineWorkers())
     with pytest.raises(SourceReadError, match="gone"):
         async with reader.chunks(0, 0, TableSchema((), ())):
             pass

@@ -8,7 +8,9 @@ import random
 import pyarrow as pa
 import pytest
 from support.files import file_ref
+from support.schemas import inference_of
 
+from pushengine.config.options import LoadOptions
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
@@ -16,7 +18,6 @@ from pushengine.model import Target
 from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, recipe_change, source_patterns
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.schema.columns import dump_schema, load_schema
-from pushengine.schema.inference import SchemaInference
 from pushengine.sources.file_hash import FileHash
 from pushengine.sources.fingerprint import compare_files, fingerprint_files
 
@@ -31,7 +32,7 @@ def identity(**changes):
         "target": Target(**target),
         "source": ["/a.csv"],
         "source_format": None,
-        "column_types": {},
+        "options": LoadOptions(**changes.pop("options", {})),
     }
     return push_identity(**(arguments | changes))
 
@@ -44,7 +45,11 @@ def identity(**changes):
         {"source": ["/b.csv"]},
         {"source": ["/a.csv", "/b.csv"]},
         {"source_format": "csv"},
-        {"column_types": {"A": "STRING"}},
+        {"options": {"column_types": {"A": "STRING"}}},
+        {"options": {"rename": {"A": "B"}}},
+        {"options": {"select": ("A",)}},
+        {"options": {"exclude": ("A",)}},
+        {"options": {"allow_empty": True}},
         {"target": {"table": "U"}},
         {"target": {"mode": "replace"}},
         {"target": {"mode": "upsert", "keys": ("A",)}},
@@ -59,7 +64,19 @@ def test_everything_that_makes_a_different_push_changes_the_identity(change):
 
 def test_equivalent_commands_have_the_same_identity():
     assert identity(target={"table": "t"}) == identity()
-    assert identity(column_types={"A": "STRING", "B": "DATE"}) == identity(column_types={"B": "DATE", "A": "STRING"})
+    types, swapped = {"A": "STRING", "B": "DATE"}, {"B": "DATE", "A": "STRING"}
+    assert identity(options={"column_types": types}) == identity(options={"column_types": swapped})
+
+
+def test_commands_that_earlier_versions_knew_keep_their_identity():
+    """Another identity would start a new push beside the unfinished one of an earlier version."""
+    assert identity() == "102ea4d4454e395523d5359868a718f15867ff912ecd933c98c76c1c8c1498bd"
+    options = {"column_types": {"A": "STRING"}}
+    target = {"mode": "upsert", "keys": ("A",), "connection_id": "c", "duplicate_removal_column": "B"}
+    assert (
+        identity(target=target, options=options, source_format="csv")
+        == "0d99f5d61827e577bfe07969625cb4d61b415fb34634cead5bf096911dfdae27"
+    )
 
 
 def test_source_patterns_are_absolute(tmp_path, monkeypatch):
@@ -276,7 +293,7 @@ TYPES = [
 @pytest.mark.parametrize("arrow_type", TYPES, ids=str)
 def test_a_schema_survives_the_journal_unchanged(arrow_type):
     schema = pa.schema([pa.field("A", arrow_type)])
-    inference = SchemaInference(schema, is_text=False, overrides={}, keys=(), source="test")
+    inference = inference_of(schema, is_text=False, source="test")
     batch = pa.RecordBatch.from_arrays([pa.nulls(3, arrow_type)], schema=schema)
     try:
         inference.observe(SourceBatch(batch, "test", 0))
@@ -289,7 +306,7 @@ def test_a_schema_survives_the_journal_unchanged(arrow_type):
 @pytest.mark.parametrize("text", ["1", "1.5", "0001", "2024-02-03", "2024-02-03 04:05:06.789", "true", "Größe", ""])
 def test_a_schema_of_text_survives_the_journal_unchanged(text):
     batch = pa.record_batch({"A": [text, None, text], "K": ["a", "b", "c"]})
-    inference = SchemaInference(batch.schema, is_text=True, overrides={}, keys=("K",), source="test")
+    inference = inference_of(batch.schema, is_text=True, keys=("K",), source="test")
     inference.observe(SourceBatch(batch, "test", 0))
     inferred = inference.infer_schema()
     again = load_schema(json.loads(json.dumps(dump_schema(inferred))))

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import random
 
+import pyarrow as pa
 import pytest
 from support.contexts import push_context
 from support.inline import limiter_on
@@ -33,18 +34,23 @@ from pushengine.errors import (
     VerificationError,
 )
 from pushengine.journal import facts
-from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk, TableColumn
+from pushengine.model import Job, JobId, JobStatus, RemoteChunk, SentChunk
 from pushengine.push.ending import Polling
 from pushengine.push.job import JobRunner
 from pushengine.push.submission import Submission
 from pushengine.quota.ledger import SqliteLedger
 from pushengine.runtime.drain import DrainSwitch
+from pushengine.schema.columns import Column, TableSchema
 from pushengine.testing import MemoryDestination, RecordingSink, VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0
 TEN_PAST = 1_750_000_000.0 - 1_750_000_000.0 % HOUR + 600.0
 JOB = JobId("job-1")
-COLUMNS = [TableColumn("A", "INTEGER")]
+SCHEMA = TableSchema((Column("A", "INTEGER", pa.int64()),))
+
+
+async def suitable():
+    """The rows of the push suit the table: nothing has changed it."""
 
 
 class ScriptedDestination(MemoryDestination):
@@ -118,7 +124,7 @@ class Bench:
         )
         self.log = self.context.log
         self.runner = JobRunner(self.context)
-        self.submission = Submission(self.runner, JOB)
+        self.submission = Submission(self.runner, JOB, suitable)
 
     @property
     def submits(self):
@@ -696,7 +702,7 @@ def test_a_call_without_a_response_is_reported_within_two_seconds(tmp_path, call
             bench.sink.events.append(event),
         )
         await {
-            "create": lambda: runner.create(COLUMNS),
+            "create": lambda: runner.create(SCHEMA),
             "chunks": lambda: runner.list_chunks(JOB),
             "submit": bench.submission.submit,
             "delete": lambda: runner.discard(JOB),
@@ -751,7 +757,7 @@ async def record_chunk(log):
 def test_a_create_whose_response_is_lost_is_repeated(tmp_path, lost):
     """The job whose id was lost is empty and invisible, and the platform deletes it in time."""
     destination = ScriptedDestination(create=[lost(), lost()])
-    bench, job = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    bench, job = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
     assert job.id == "job-1"
     assert bench.destination.count("create") == 3
     assert [event.job_id for event in bench.sink.of(events.JobCreated)] == [job.id]
@@ -759,7 +765,7 @@ def test_a_create_whose_response_is_lost_is_repeated(tmp_path, lost):
 
 def test_a_create_that_keeps_failing_is_abandoned(tmp_path):
     destination = ScriptedDestination(create=[ConnectionFailedError("refused") for _ in range(50)])
-    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
     assert isinstance(error, RetriesExhaustedError)
     assert bench.destination.count("create") == error.attempts == 5
     assert bench.sink.of(events.JobCreated) == []
@@ -767,7 +773,7 @@ def test_a_create_that_keeps_failing_is_abandoned(tmp_path):
 
 def test_a_rejected_create_is_final(tmp_path):
     destination = ScriptedDestination(create=[PermissionDeniedError("no", status=403)])
-    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
     assert isinstance(error, PermissionDeniedError)
     assert bench.destination.count("create") == 1
 
@@ -775,7 +781,7 @@ def test_a_rejected_create_is_final(tmp_path):
 def test_a_redirect_in_response_to_a_create_is_final(tmp_path):
     redirect = UnexpectedResponseError("a redirect", status=302)
     destination = ScriptedDestination(create=[redirect])
-    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(COLUMNS), destination)
+    bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
     assert (type(error), str(error), error.disposition) == (UnexpectedResponseError, "a redirect", "terminal")
     assert bench.destination.count("create") == 1
 

@@ -155,12 +155,11 @@ def test_options_that_do_not_apply_are_rejected(tmp_path):
         opened(tmp_path / "f.csv", schema=TABLE.schema)
 
 
-def test_a_source_without_rows_is_rejected():
-    for spec in (TABLE.slice(0, 0), TABLE.slice(0, 0).to_reader()):
-        with pytest.raises(SourceReadError, match="no rows"):
-            rows_of(opened(spec))
-        with pytest.raises(SourceReadError, match=r"no rows|once"):
-            list(opened(spec).sample(1 << 20))
+def test_a_source_without_rows_has_columns():
+    for make in (lambda: TABLE.slice(0, 0), lambda: TABLE.slice(0, 0).to_reader()):
+        assert opened(make()).schema().names == TABLE.schema.names
+        assert rows_of(opened(make())) == []
+        assert sum(one.decode().rows for one in opened(make()).sample(1 << 20)) == 0
 
 
 def test_the_error_of_a_failing_stream_states_its_cause():
@@ -224,13 +223,19 @@ async def test_an_async_source_can_be_closed_before_its_end():
         pytest.param([pa.RecordBatch.from_pydict({"i": [1]}), pa.RecordBatch.from_pydict({"i": ["x"]})], SchemaError, "does not match the schema", id="other types"),
         pytest.param([pa.RecordBatch.from_pydict({"i": [1]}), pa.RecordBatch.from_pydict({"i": [1.5]})], SchemaError, "does not match the schema", id="floats after integers"),
         pytest.param([RuntimeError("gone")], SourceReadError, "RuntimeError: gone", id="error of the iterator"),
-        pytest.param([], SourceReadError, "no rows", id="no batches"),
     ],
 )  # fmt: skip
 async def test_faults_of_an_async_source_are_reported(items, error, text):
     source = opened(stream(*items))
     with pytest.raises(error, match=text):
         await batches_of(source)
+
+
+async def test_an_async_source_without_batches_has_the_declared_columns():
+    for schema, names in ((None, []), (pa.schema([("i", pa.int64())]), ["i"])):
+        source = opened(stream(), schema=schema)
+        assert (await source.schema()).names == names
+        assert await batches_of(source) == []
 
 
 async def test_batches_are_converted_to_the_declared_schema():

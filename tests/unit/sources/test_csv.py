@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.files import file_ref
+from support.schemas import inference_of
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.schema.conform import conform
-from pushengine.schema.inference import SchemaInference
 from pushengine.sources import csv as csv_source
 from pushengine.sources import csv_rows, open_source
 from pushengine.sources.csv_rows import Dialect
@@ -142,9 +142,6 @@ MALFORMED = [
     pytest.param(
         '"a"x,b\n1,2\n', SourceReadError, "line 1", "malformed", id="text after a closing quote in the header"
     ),
-    pytest.param("a,b\n", SourceReadError, None, "no rows", id="header only"),
-    pytest.param("a,b", SourceReadError, None, "no rows", id="header only, no line end"),
-    pytest.param("a,b\n\n\n", SourceReadError, None, "no rows", id="blank lines after the header"),
     pytest.param("a,a\n1,2\n", SchemaError, "line 1", "column a .*twice", id="duplicate name"),
     pytest.param("a,,b\n1,2,3\n", SchemaError, "line 1", "column 2 has no name", id="empty name"),
     pytest.param('\na," "\n1,2\n', SchemaError, "line 2", "column 2 has no name", id="blank name"),
@@ -170,6 +167,16 @@ def test_the_sample_rejects_the_same_damage(write, content, error, position, tex
     with pytest.raises(error, match=text) as caught:
         list(opened(write(content)).sample(1 << 20))
     assert caught.value.position == position
+
+
+@pytest.mark.parametrize("content", ["a,b\n", "a,b", "a,b\n\n\n"])
+@pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
+def test_a_header_alone_is_a_table_without_rows(write, monkeypatch, content, block_bytes):
+    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
+    source = opened(write(content))
+    assert source.schema().names == ["a", "b"]
+    assert rows_of(source) == []
+    assert sum(one.decode().rows for one in source.sample(1 << 20)) == 0
 
 
 def test_bytes_that_are_invalid_in_the_set_encoding_are_reported_with_their_line(write):
@@ -559,7 +566,7 @@ def test_public_event_logs_keep_every_row_and_instant(name, count):
     if not path.exists():
         pytest.skip("no sample data here")
     source = opened(path)
-    inference = SchemaInference(source.schema(), is_text=True)
+    inference = inference_of(source.schema(), is_text=True)
     for one in source.sample(1 << 20):
         inference.observe(one)
     schema = inference.infer_schema()
