@@ -31,6 +31,7 @@ _WARNING = (
     events.RetryScheduled,
     events.PushRestarted,
     events.SchemaLearned,
+    events.TableCompared,
     events.PushSuperseded,
     events.EarlierPushSettled,
     events.EarlierPushLeft,

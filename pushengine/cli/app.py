@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pushengine.cli import options, runner, terminal
-from pushengine.cli.commands import jobs, journal, local, push, pushes, team
+from pushengine.cli.commands import jobs, journal, local, push, pushes, schema, team
 from pushengine.cli.exit_codes import EXIT_USAGE
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
@@ -31,6 +31,13 @@ app = typer.Typer(
 )
 jobs_app = typer.Typer(
     help="The push jobs of the pool: list, show, delete.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+schema_app = typer.Typer(
+    help="What is remembered of the tables that were loaded: show, export, import, forget.",
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
@@ -65,6 +72,10 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (jobs_app, "list", jobs.list_jobs),
     (jobs_app, "show", jobs.show_job),
     (jobs_app, "delete", jobs.delete_jobs),
+    (schema_app, "show", schema.show),
+    (schema_app, "export", schema.export),
+    (schema_app, "import", schema.import_),
+    (schema_app, "forget", schema.forget),
     (journal_app, "check", journal.check),
     (journal_app, "export", journal.export),
 )
@@ -72,6 +83,7 @@ for _group, _name, _command in _COMMANDS:
     _group.command(_name, cls=options.Command)(_command)
 app.add_typer(quota_app, name="quota")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(schema_app, name="schema")
 app.add_typer(journal_app, name="journal")
 
 

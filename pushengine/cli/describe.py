@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pushengine import events
 from pushengine.cli.story import PushSummary
 from pushengine.journal.salvage import ExportResult, JournalCheck
-from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk
+from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk, type_name
 from pushengine.text import clock_time, format_bytes, format_count, format_seconds, utc
 
+if TYPE_CHECKING:
+    from pushengine.journal.tables import RememberedTable, TableKey
+
 _LABEL_WIDTH = 10
+_CELL_WIDTH = 24
 
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -49,9 +54,16 @@ def describe_receipt(
     if receipt.retries or receipt.restarts:
         retries = f"{receipt.retries:,} {'retry' if receipt.retries == 1 else 'retries'}"
         rows.append(("repaired", f"{retries}, {format_count(receipt.restarts, 'restart')}"))
-    rows += [("job log" if number == 0 else "", line) for number, line in enumerate(receipt.job_logs)]
+    rows += _continued("changed", receipt.schema_changes)
+    rows += _continued("note", receipt.notes)
+    rows += _continued("job log", receipt.job_logs)
     head = f"{receipt.status}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
     return [head, *_rows(*rows)]
+
+
+def _continued(label: str, values: Iterable[str]) -> list[tuple[str, str]]:
+    """Return rows of which only the first has the label."""
+    return [(label if number == 0 else "", value) for number, value in enumerate(values)]
 
 
 def _verification(receipt: Receipt) -> str:
@@ -92,15 +104,56 @@ def describe_plan(plan: Plan) -> list[str]:
         *([("keys", ", ".join(plan.keys))] if plan.keys else []),
         ("chunks", chunks),
         ("quota", format_count(plan.submits, "submit")),
+        *_continued("changes", plan.schema_changes),
         *[("note", note) for note in plan.notes],
     ]
-    width = max((len(column.name) for column in plan.columns), default=0)
-    columns = [
-        f"    {column.name:<{width}}  {column.type}{f'({column.length})' if column.length else ''}"
-        for column in plan.columns
-    ]
     head = f"PLAN  {plan.table}  {plan.mode}, nothing was sent"
-    return [head, *_rows(*rows), f"  {format_count(len(plan.columns), 'column')}", *columns]
+    lines = [head, *_rows(*rows), f"  {format_count(len(plan.schema), 'column')}"]
+    lines += [f"    {line}" for line in _table([_reasoned(column) for column in plan.schema])] if plan.schema else []
+    if plan.first_rows:
+        names = list(plan.first_rows[0])
+        cells = [names, *([_cell(row[name]) for name in names] for row in plan.first_rows)]
+        lines += [f"  first {format_count(len(plan.first_rows), 'row')}, as they will land"]
+        lines += [f"    {line}" for line in _table(cells)]
+    return lines
+
+
+def _reasoned(column: Mapping[str, Any]) -> list[str]:
+    value = f": {column['value']}" if column["value"] else ""
+    return [column["name"], type_name(column["type"], column["length"]), f"{column['reason']}{value}"]
+
+
+def _cell(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    text = value.encode("unicode_escape").decode() if not value.isprintable() else value
+    return text if len(text) <= _CELL_WIDTH else text[: _CELL_WIDTH - 1] + "…"
+
+
+def describe_tables(tables: Mapping[TableKey, RememberedTable], journal: Path) -> list[str]:
+    """Describe what is remembered of tables."""
+    if not tables:
+        return [f"nothing is remembered of any such table: {journal}"]
+    lines: list[str] = []
+    for key, table in tables.items():
+        known = table.known
+        connection = f", connection {key.connection_id}" if key.connection_id else ""
+        loaded = f"push {table.push_id}" if table.push_id else "imported"
+        rows = [
+            ("pool", f"{key.pool_id} of {key.team}{connection}"),
+            *([("keys", ", ".join(known.keys))] if known.keys else []),
+            *([("rows", f"{known.rows:,} in the latest replace")] if known.rows is not None else []),
+            ("from", f"{loaded}, {utc(table.at):%Y-%m-%d %H:%M:%S}Z"),
+            *(
+                [("doubtful", f"the outcome of push {known.doubt} is unknown: it may have changed the table")]
+                if known.doubt
+                else []
+            ),
+        ]
+        columns = [(column.name, type_name(column.type, column.length)) for column in known.columns]
+        head = f"{known.name}  {format_count(len(columns), 'column')}"
+        lines += [*([""] if lines else []), head, *_rows(*rows), *(f"    {line}" for line in _table(columns))]
+    return lines
 
 
 def describe_quota(quota: QuotaStatus) -> list[str]:
@@ -160,10 +213,10 @@ def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
     return [f"job {job.id}", *_rows(*rows)]
 
 
-def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
-    """Describe pushes as a table, one line per push."""
+def describe_history(pushes: Sequence[PushSummary], state_dir: Path) -> list[str]:
+    """Describe the pushes in the journal of a state folder as a table, one line per push."""
     if not pushes:
-        return ["no pushes yet (pushes into --emulator are not recorded)"]
+        return [f"no pushes yet in {state_dir} (pushes into --emulator FILE are recorded in FILE.state)"]
     lines = [("PUSH", "TABLE", "MODE", "STATE", "ROWS", "STARTED (UTC)", "WORK", "RUNS")]
     lines += [
         (
@@ -178,7 +231,11 @@ def describe_history(pushes: Sequence[PushSummary]) -> list[str]:
         )
         for push in pushes
     ]
-    return _table(lines)
+    head, *rows = _table(lines)
+    described = [head]
+    for push, row in zip(pushes, rows, strict=True):
+        described += [row, *(f"  changed: {change}" for change in push.schema_changes)]
+    return described
 
 
 def describe_journal_check(found: JournalCheck) -> list[str]:

@@ -21,6 +21,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from pushengine import events
+from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.progress import Progress
 from pushengine.runtime.clock import Clock, SystemClock
 from pushengine.text import format_bytes, format_count, format_rows, format_seconds
@@ -67,7 +68,8 @@ class QuietDisplay:
 class PlainDisplay(QuietDisplay):
     """A display for logs and pipes: one line per important event, and a progress line about every five seconds."""
 
-    def __init__(self, stream: TextIO, *, clock: Clock | None = None) -> None:
+    def __init__(self, stream: TextIO, *, clock: Clock | None = None, hints: Hints = PLAIN) -> None:
+        self._hints = hints
         self._stream = stream
         self._clock = clock or SystemClock()
         self._progress = Progress()
@@ -77,7 +79,7 @@ class PlainDisplay(QuietDisplay):
         """Apply one event, and write a line if the event is important or a progress line is due."""
         now = self._clock.monotonic()
         self._progress.apply(event, now)
-        line = describe_event(event, self._progress)
+        line = describe_event(event, self._progress, self._hints)
         if line is None and isinstance(event, events.ChunkRead | events.ChunkUploaded):
             is_due = now - self._last_line_at >= _PROGRESS_INTERVAL_SECONDS
             line = self._progress.transfer() if is_due else None
@@ -97,7 +99,8 @@ class PlainDisplay(QuietDisplay):
 class LiveDisplay(QuietDisplay):
     """A display for terminals: a few lines that are redrawn in place, with warnings scrolling above them."""
 
-    def __init__(self, console: Console, *, clock: Clock | None = None) -> None:
+    def __init__(self, console: Console, *, clock: Clock | None = None, hints: Hints = PLAIN) -> None:
+        self._hints = hints
         self._console = console
         self._clock = clock or SystemClock()
         self._progress = Progress()
@@ -119,7 +122,7 @@ class LiveDisplay(QuietDisplay):
         """Apply one event; print a line above the progress if it is a warning."""
         self._progress.apply(event, self._clock.monotonic())
         if isinstance(event, _SCROLLING) or (isinstance(event, events.QuotaWaited) and event.reason == "quarantine"):
-            line = describe_event(event, self._progress)
+            line = describe_event(event, self._progress, self._hints)
             if line is not None:
                 self._console.print(Text(line, style="yellow"))
 
@@ -164,7 +167,7 @@ class LiveDisplay(QuietDisplay):
         return [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
-def describe_event(event: events.Event, progress: Progress) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of event types
+def describe_event(event: events.Event, progress: Progress, hints: Hints = PLAIN) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of event types
     """Describe an important event in one line.
 
     Returns:
@@ -185,7 +188,7 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
         case events.EarlierPushLeft():
             return (
                 f"another push ({event.mode}) into table {event.table} was left unfinished and is not changed by this one; to resume it:"
-                f" pushengine resume {event.push_id}"
+                f" {hints.resume(event.push_id)}"
             )
         case events.WaitStarted():
             until = "" if event.seconds is None else f", at most {format_seconds(event.seconds)}"
@@ -204,6 +207,8 @@ def describe_event(event: events.Event, progress: Progress) -> str | None:  # no
             return f"{event.operation}: attempt {event.attempt} failed, retrying in {event.wait_seconds:.1f} s: {event.error}"
         case events.PushRestarted():
             return f"restarting in a fresh job: {event.reason}"
+        case events.TableCompared():
+            return "; ".join([*(f"table {event.table}: {change}" for change in event.changes), *event.notes])
         case events.SchemaLearned():
             return f"the whole source was read to infer its types; changed: {', '.join(event.changes)}"
         case events.JobVerified():
@@ -245,6 +250,7 @@ _SCROLLING = (
     events.RetryScheduled,
     events.PushRestarted,
     events.SchemaLearned,
+    events.TableCompared,
     events.PushResumed,
     events.PushSuperseded,
     events.EarlierPushSettled,

@@ -18,6 +18,7 @@ import asyncio
 from typing import Any, cast
 
 from pushengine import errors
+from pushengine.cli.hints import PLAIN, Hints
 from pushengine.model import Mode, Receipt
 
 EXIT_BUG = 1
@@ -63,8 +64,8 @@ def _is_temporary(error: errors.LedgerError | errors.JournalError) -> bool:
     return isinstance(error, errors.JournalLockedError) or is_temporary(error.__cause__)
 
 
-def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[str, str]:
-    """Return type, message and hint of an error, without secrets. `keeps_pushes`: an unfinished push can be resumed."""
+def describe_error(error: BaseException, *, hints: Hints = PLAIN) -> dict[str, str]:
+    """Return type, message and hint of an error, without secrets."""
     from pushengine.redaction import mask
 
     cause = errors.real_cause(error)
@@ -72,13 +73,13 @@ def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[s
         return {
             "type": "Interrupted",
             "message": "aborted",
-            "hint": _hint_after_interrupt(cause, keeps_pushes=keeps_pushes),
+            "hint": _hint_after_interrupt(cause, hints),
         }
     if isinstance(cause, errors.EngineClosedError):
         return {
             "type": type(cause).__name__,
             "message": mask(cause.message),
-            "hint": _hint_after_interrupt(cause, keeps_pushes=keeps_pushes),
+            "hint": _hint_after_interrupt(cause, hints),
         }
     if not isinstance(cause, errors.PushEngineError):
         text = " ".join(str(cause).split())
@@ -86,26 +87,26 @@ def describe_error(error: BaseException, *, keeps_pushes: bool = True) -> dict[s
         return {"type": type(cause).__name__, "message": message, "hint": _REPORT_TO}
     where = (cause.source, cause.position or "") if isinstance(cause, errors.SourceError) else ()
     prefix = "".join(f"{part}: " for part in (", ".join(part for part in where if part),) if part)
-    hints = (link.hint for link in errors.iter_causes(cause) if isinstance(link, errors.PushEngineError))
-    hint = next((hint for hint in hints if hint), "")
+    found = (link.hint for link in errors.iter_causes(cause) if isinstance(link, errors.PushEngineError))
+    hint = next((hint for hint in found if hint), "")
     return {"type": type(cause).__name__, "message": mask(prefix + cause.message), "hint": mask(hint)}
 
 
-def _hint_after_interrupt(cause: BaseException, *, keeps_pushes: bool) -> str:
+def _hint_after_interrupt(cause: BaseException, hints: Hints) -> str:
     receipt = getattr(cause, "receipt", None)
-    if not isinstance(receipt, Receipt) or receipt.job_id is None or not keeps_pushes:
+    if not isinstance(receipt, Receipt) or receipt.job_id is None or not hints.keeps_pushes:
         return "run the same command again"
-    return _hint_to_resume(receipt)
+    return _hint_to_resume(receipt, hints)
 
 
-def _hint_to_resume(receipt: Receipt) -> str:
+def _hint_to_resume(receipt: Receipt, hints: Hints) -> str:
     what = f" (it checks job {receipt.job_id} first)" if receipt.submits else ""
-    return f"run the same command again, or: pushengine resume {receipt.push_id}{what}"
+    return f"run the same command again, or: {hints.resume(receipt.push_id)}{what}"
 
 
-def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]:
+def error_lines(error: BaseException, *, hints: Hints = PLAIN) -> list[str]:
     """Describe an error for people: what failed, the state of the table, and a hint, each on its own line."""
-    error_json = describe_error(error, keeps_pushes=keeps_pushes)
+    error_json = describe_error(error, hints=hints)
     code = exit_code_for(error)
     if code == EXIT_BUG:
         return [f"bug: {error_json['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
@@ -120,12 +121,12 @@ def error_lines(error: BaseException, *, keeps_pushes: bool = True) -> list[str]
         lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in error_json["message"]]
         if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # only the holder knows the state
             lines.append(f"state: {_state_of_table(receipt)}")
-        if keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
+        if hints.keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
             lines[-1] += (
                 f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
             )
             if code == EXIT_TEMPORARY:
-                error_json["hint"] = "; ".join(filter(None, [error_json["hint"], _hint_to_resume(receipt)]))
+                error_json["hint"] = "; ".join(filter(None, [error_json["hint"], _hint_to_resume(receipt, hints)]))
     return lines + ([f"hint: {error_json['hint']}"] if error_json["hint"] else [])
 
 
@@ -136,7 +137,7 @@ def _state_of_table(receipt: Receipt) -> str:
 
 
 def failed_receipt(
-    error: BaseException, *, table: str | None = None, mode: str | None = None, keeps_pushes: bool = True
+    error: BaseException, *, table: str | None = None, mode: str | None = None, hints: Hints = PLAIN
 ) -> dict[str, Any]:
     """Return what `--json` prints for a failed push: the receipt, or an empty one if the push did not get that far, and the error."""
     receipt = getattr(errors.real_cause(error), "receipt", None)
@@ -162,4 +163,4 @@ def failed_receipt(
             job_logs=(),
         )
         receipt_json = {**nothing.to_dict(), "push_id": None, "table": table}
-    return {**receipt_json, "error": describe_error(error, keeps_pushes=keeps_pushes)}
+    return {**receipt_json, "error": describe_error(error, hints=hints)}

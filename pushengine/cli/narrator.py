@@ -105,15 +105,15 @@ class Narrator:
     def _write_fact(self, fact: Fact, at: float) -> None:  # noqa: C901, PLR0912 - one flat table
         match fact:
             case facts.PushPlanned():
-                columns = len((fact.schema or {}).get("columns", ()))
-                self._add_line(at, f"planned: {_plan_in_words(fact.target)}, {format_count(columns, 'column')}")
+                self._write_planned(fact, at)
             case facts.SessionStarted():
                 self._begin_session(fact, at)
             case facts.PushInterrupted():
                 self._write_interruption(fact, at)
             case facts.PushFailed():
                 self._is_open = False
-                self._add_line(at, f"failed: {fact.error}")
+                when = " while it was planned" if self._is_unplanned() else ""
+                self._add_line(at, f"failed{when}: {fact.error or 'the process was asked to stop'}")
             case facts.PushFinished(receipt=receipt):
                 self._is_open = False
                 count = format_count(receipt["chunks"], "chunk")
@@ -165,6 +165,19 @@ class Narrator:
             self._write_refusals()
         if not isinstance(coming, facts.JobPolled | facts.JobSettled):
             self._write_polls()
+
+    def _write_planned(self, fact: facts.PushPlanned, at: float) -> None:
+        what = _plan_in_words(fact.target)
+        if self._is_unplanned():
+            self._add_line(at, f"requested: {what}")
+            return
+        columns = len((fact.schema or {}).get("columns", ()))
+        self._add_line(at, f"planned: {what}, {format_count(columns, 'column')}")
+
+    def _is_unplanned(self) -> bool:
+        """Whether the push ended while it was planned: its columns are not known."""
+        state = self.history.state
+        return state.planned is not None and state.schema is None
 
     # Sessions
 

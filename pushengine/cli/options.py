@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 import typer.core
 
 from pushengine.errors import ConfigError
-from pushengine.model import ColumnType
+from pushengine.model import ColumnType, Drift, DuplicateKeys, MissingColumns, NewColumns, TypeChanges
+from pushengine.schema.rules import RequestedType
 
 DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
 _MAY_BE_EMPTY = frozenset({"emulator"})  # `join_optional_value` turns a bare `--emulator` into `--emulator=`
@@ -54,7 +55,53 @@ Format = Annotated[
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="NAME=TYPE", help="Type of a column, as in PRICE=FLOAT; repeatable."),
+    typer.Option(
+        "--column",
+        metavar="NAME=TYPE",
+        help="Type of a column or of all that match a pattern: PRICE=FLOAT, 'MATNR=STRING(40)', '*=STRING'; repeatable.",
+    ),
+]
+ColumnsFile = Annotated[
+    Path | None,
+    typer.Option("--columns", metavar="FILE", help="Types of columns from a file, as `schema export` writes it."),
+]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option("--rename", metavar="OLD=NEW", help="Send column OLD of the source as NEW; repeatable."),
+]
+Select = Annotated[list[str] | None, typer.Option("--select", metavar="COL", help="Send only this column; repeatable.")]
+Exclude = Annotated[list[str] | None, typer.Option("--exclude", metavar="COL", help="Leave a column out; repeatable.")]
+DriftOption = Annotated[
+    Drift | None, typer.Option("--drift", help="May the source differ from the table? freeze refuses every difference.")
+]
+NewColumnsOption = Annotated[
+    NewColumns | None, typer.Option("--new-columns", help="Columns that the table lacks: add, refuse or leave out.")
+]
+MissingColumnsOption = Annotated[
+    MissingColumns | None, typer.Option("--missing-columns", help="Columns that the source lacks: NULL, or refuse.")
+]
+TypesOption = Annotated[
+    TypeChanges | None, typer.Option("--types", help="Types and lengths in a replace: widen if needed, or refuse.")
+]
+DuplicateKeysOption = Annotated[
+    DuplicateKeys | None,
+    typer.Option("--duplicate-keys", help="Rows of one upsert with equal keys: refuse, load the last, or allow."),
+]
+OrderBy = Annotated[
+    str | None,
+    typer.Option("--order-by", metavar="COL", help="Of rows with equal keys, the platform keeps the highest COL."),
+]
+AllowEmpty = Annotated[
+    bool, typer.Option("--allow-empty", help="Load an empty source: a replace then leaves an empty table.")
+]
+MinRows = Annotated[
+    int | None, typer.Option("--min-rows", min=0, metavar="N", help="Refuse a replace with fewer rows.")
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop", min=0, max=1, metavar="SHARE", help="Refuse a replace that loses a larger share of rows."
+    ),
 ]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="Team URL  [PUSHENGINE_URL]")]
 Pool = Annotated[str | None, typer.Option("--pool", metavar="ID", help="Data pool  [PUSHENGINE_POOL_ID]")]
@@ -73,7 +120,13 @@ EmulatorOption = Annotated[
         "--emulator", metavar="[DATABASE]", help="Push into an embedded emulator; a .duckdb file keeps its tables."
     ),
 ]
-PushIdArgument = Annotated[str, typer.Argument(metavar="PUSH_ID", help="Id of the push, or a unique prefix of it.")]
+PushWords = Annotated[
+    str,
+    typer.Argument(
+        metavar="PUSH|JOB|TABLE",
+        help="Id of a push or of its job, a unique prefix of one, or a table: its newest push.",
+    ),
+]
 JobIdArgument = Annotated[str, typer.Argument(metavar="JOB_ID", help="Id, as `jobs list` shows it.")]
 
 
@@ -132,21 +185,43 @@ def join_optional_value(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def parse_columns(columns: Sequence[str]) -> dict[str, ColumnType]:
-    """Parse `NAME=TYPE` values into a mapping from column name to type.
+def parse_columns(columns: Sequence[str]) -> dict[str, str]:
+    """Parse `NAME=TYPE` values into a mapping from column name or pattern to type.
 
     Raises:
         ConfigError: A value has no name or no `=`, the type does not exist, or a column has two types.
     """
-    types: dict[str, ColumnType] = {}
+    types: dict[str, str] = {}
     for word in columns:
         name, separator, kind = word.rpartition("=")
-        known = ", ".join(get_args(ColumnType))
         if not separator or not name:
-            raise ConfigError(f"--column {word}: not NAME=TYPE", key="--column", hint=f"TYPE is one of {known}")
-        if kind.upper() not in get_args(ColumnType):
-            raise ConfigError(f"--column {word}: no such type {kind!r}", key="--column", hint=f"one of {known}")
+            raise ConfigError(
+                f"--column {word}: not NAME=TYPE",
+                key="--column",
+                hint=f"TYPE is one of {', '.join(get_args(ColumnType))} or STRING(n)",
+            )
+        try:
+            requested = RequestedType.parse(kind)
+        except ValueError as error:
+            raise ConfigError(f"--column {word}: {error}", key="--column") from None
         if name in types:
             raise ConfigError(f"--column {word}: {name} has a type already", key="--column", hint="keep one of them")
-        types[name] = cast("ColumnType", kind.upper())
+        types[name] = str(requested)
     return types
+
+
+def parse_renames(renames: Sequence[str]) -> dict[str, str]:
+    """Parse `OLD=NEW` values.
+
+    Raises:
+        ConfigError: A value has no `=` or an empty name, or a column is renamed twice.
+    """
+    names: dict[str, str] = {}
+    for word in renames:
+        old, separator, new = word.partition("=")
+        if not separator or not old or not new:
+            raise ConfigError(f"--rename {word}: not OLD=NEW", key="--rename")
+        if old in names:
+            raise ConfigError(f"--rename {word}: {old} is renamed already", key="--rename", hint="keep one of them")
+        names[old] = new
+    return names

@@ -13,6 +13,7 @@ import typer
 
 from pushengine import errors, events
 from pushengine.cli import exit_codes, terminal
+from pushengine.cli.hints import PLAIN, Hints
 from pushengine.model import Receipt
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ class LastReceipt:
             self.resumed = event
         self._receipt = getattr(event, "receipt", self._receipt)
 
+    def forget(self) -> None:
+        """Forget the receipt: what fails from now on is not about that push."""
+        self._receipt = None
+
     def attach_to(self, error: BaseException) -> None:
         """Set the receipt on the error, unless it has one."""
         cause: Any = errors.real_cause(error)
@@ -94,7 +99,7 @@ def run(
     *,
     as_json: bool = False,
     on_error: Callable[[BaseException], None] | None = None,
-    keeps_pushes: bool = True,
+    hints: Hints = PLAIN,
 ) -> None:
     """Run a command. If it fails, print the error to stderr and exit with its exit code.
 
@@ -102,7 +107,7 @@ def run(
         body: The work of the command.
         as_json: Whether to print a failure as a JSON object on stdout as well.
         on_error: Called with the failure before it is printed, for commands that print a more detailed JSON object. Ignored if `as_json`.
-        keeps_pushes: Whether unfinished pushes can be resumed. False for a push into an embedded emulator, which ends with the command.
+        hints: How hints name the commands that help.
 
     Raises:
         typer.Exit: The command failed.
@@ -122,10 +127,10 @@ def run(
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
-        _fail(error, _print_json_error if as_json else on_error, keeps_pushes=keeps_pushes)
+        _fail(error, _print_json_error if as_json else on_error, hints)
 
 
-def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None, *, keeps_pushes: bool) -> NoReturn:
+def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None, hints: Hints) -> NoReturn:
     if debugging.is_on or os.environ.get("PUSHENGINE_DEBUG", "") not in ("", "0"):
         import traceback
 
@@ -134,7 +139,7 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
         terminal.print_to_stderr([mask("".join(traceback.format_exception(error)).rstrip())])
     if on_error is not None:
         on_error(error)
-    terminal.print_to_stderr(exit_codes.error_lines(error, keeps_pushes=keeps_pushes))
+    terminal.print_to_stderr(exit_codes.error_lines(error, hints=hints))
     raise typer.Exit(exit_codes.exit_code_for(error)) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +15,7 @@ from pushengine.errors import ConfigError
 
 if TYPE_CHECKING:
     from pushengine.config.load import Config
-    from pushengine.emulator import Emulator, EmulatorSettings
+    from pushengine.emulator import Emulator, EmulatorSettings, LocalCertificate
     from pushengine.emulator.faults import FaultPlan
     from pushengine.engine import PushEngine
     from pushengine.events import EventSink
@@ -75,7 +76,12 @@ def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngin
 
 @contextlib.asynccontextmanager
 async def open_emulator(
-    database: Path | None, *, option: str = "--database", port: int = 0, settings: EmulatorSettings | None = None
+    database: Path | None,
+    *,
+    option: str = "--database",
+    port: int = 0,
+    settings: EmulatorSettings | None = None,
+    tls: LocalCertificate | None = None,
 ) -> AsyncIterator[Emulator]:
     """Run an emulator while the context is open.
 
@@ -84,6 +90,7 @@ async def open_emulator(
         option: The option that named the file, for messages.
         port: Port to listen on; 0 takes a free one.
         settings: Settings of the emulated team; None means the defaults.
+        tls: Certificate to serve https with; None serves http.
 
     Raises:
         ConfigError: The port or the database file cannot be used.
@@ -92,7 +99,7 @@ async def open_emulator(
 
     if database is not None:
         check_database(database, option)
-    emulator = Emulator(database, port=port, settings=settings)
+    emulator = Emulator(database, port=port, settings=settings, tls=tls)
     with database_errors(database, option):
         try:
             await emulator.start()
@@ -108,13 +115,32 @@ async def open_emulator(
         await emulator.aclose()
 
 
+def make_certificate(folder: Path) -> tuple[LocalCertificate, Path]:
+    """Make a certificate for this machine, and write the certificate of its CA to a new file in the folder.
+
+    Raises:
+        ConfigError: The extra `tls` is not installed.
+    """
+    from pushengine.emulator import LocalCertificate
+    from pushengine.emulator.tls import TlsUnavailableError
+
+    try:
+        certificate = LocalCertificate()
+    except TlsUnavailableError as error:
+        raise ConfigError(
+            "--tls needs trustme, which is not installed", key="--tls", hint="pip install 'pushengine[tls]'"
+        ) from error
+    certificate.write_ca(folder / "ca.pem")
+    return certificate, folder / "ca.pem"
+
+
 def load_fault_plan(path: Path) -> FaultPlan:
     """Read a fault plan, which says what goes wrong in the emulator.
 
     Raises:
         ConfigError: The file cannot be read, or the plan is not valid.
     """
-    from pushengine.emulator.faults import FaultPlan, FaultPlanError
+    from pushengine.emulator import FaultPlan, FaultPlanError
 
     try:
         return FaultPlan.from_file(path)
@@ -127,18 +153,57 @@ def load_fault_plan(path: Path) -> FaultPlan:
 
 
 async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, database: Path | None) -> Config:
-    """Start an emulator that stops when the stack closes, and return the configuration changed to use it."""
+    """Start an emulator that stops when the stack closes, and return the configuration changed to use it.
+
+    The state of a database file is kept in a folder beside it.
+    """
     import tempfile
 
     from pushengine.credentials import UserApiKey
 
+    is_new = database is None or not await asyncio.to_thread(database.exists)
     emulator = await stack.enter_async_context(open_emulator(database, option="--emulator"))
-    # A state folder of its own: submits to the emulator must not count against the quota of a real team.
-    state = stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-"))
-    return dataclasses.replace(
-        config,
-        url=emulator.url,
-        pool_id=EMULATOR_POOL,
-        credentials=UserApiKey("emulator-key"),
-        state_dir=Path(state),
+    embedded = dataclasses.replace(
+        config, url=emulator.url, pool_id=EMULATOR_POOL, credentials=UserApiKey("emulator-key")
     )
+    # A state folder of its own: submits to the emulator must not count against the quota of a real team.
+    if database is None:
+        return dataclasses.replace(
+            embedded, state_dir=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-")))
+        )
+    embedded = dataclasses.replace(embedded, state_dir=state_beside(database))
+    await asyncio.to_thread(_adopt_tables, embedded, is_new=is_new)
+    return embedded
+
+
+def state_beside(database: Path) -> Path:
+    """Return the state folder of an emulator's database file: what is remembered of its tables is stored beside it."""
+    return database.with_name(f"{database.name}.state")
+
+
+def beside_database(config: Config, database: Path) -> Config:
+    """Return the configuration changed to the state folder of an emulator's database file, without a team.
+
+    Raises:
+        ConfigError: No file is named.
+    """
+    if not database.name:
+        raise ConfigError("--emulator: name the database file, such as try.duckdb", key="--emulator")
+    return dataclasses.replace(config, url=None, pool_id=EMULATOR_POOL, state_dir=state_beside(database))
+
+
+def _adopt_tables(config: Config, *, is_new: bool) -> None:
+    """Remember the tables of a database file as those of the team that its emulator serves now; forget them if the file is new.
+
+    Raises:
+        ConfigError: The state folder beside the file cannot be created.
+        JournalError: Its journal cannot be used.
+    """
+    from pushengine.celonis.wire import parse_team_url
+    from pushengine.journal.store import JournalFile
+
+    config.state.make()
+    with contextlib.closing(JournalFile(config.state.journal)) as journal, journal.transaction():
+        if is_new:
+            journal.tables.forget_loaded()
+        journal.tables.move_to(parse_team_url(config.require_url())[1])

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.narrator import Narrator
 from pushengine.cli.push_sessions import Session, sessions_of
 from pushengine.journal.facts import FactRow, PushPlanned, PushRow
@@ -29,6 +30,7 @@ class PushSummary:
     Attributes:
         rows: Number of rows acknowledged in the latest job of the push.
         seconds: Total duration of the sessions; time between sessions does not count.
+        schema_changes: How the push differed from its table; empty if it did not or the table was new.
     """
 
     push_id: str
@@ -40,6 +42,7 @@ class PushSummary:
     started_at: float
     seconds: float
     sessions: int
+    schema_changes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types, with times in ISO 8601."""
@@ -47,6 +50,7 @@ class PushSummary:
             **dataclasses.asdict(self),
             "started_at": iso_utc(self.started_at),
             "seconds": round(self.seconds, 3),
+            "schema_changes": list(self.schema_changes),
         }
 
 
@@ -70,22 +74,26 @@ def summarise(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = No
         started_at=push.created_at,
         seconds=sum(session.ended_at - session.started_at for session in sessions),
         sessions=len(sessions),
+        schema_changes=state.changes,
     )
 
 
-def describe_push_story(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None) -> list[str]:
+def describe_push_story(
+    push: PushRow, rows: Sequence[FactRow], *, holder: int | None = None, hints: Hints = PLAIN
+) -> list[str]:
     """Describe a push in lines: its table and source, what happened in order, and what can be done now.
 
     Args:
         push: The push as listed in the journal.
         rows: All facts of the push, in order.
         holder: Id of the process that is working on the push now; None if there is none.
+        hints: How to name the command that resumes the push.
     """
     sessions = sessions_of(rows, holder=holder)
     narrator = Narrator(sessions)
     narrator.add_facts(rows)
     head = f"push {push.push_id}  {state_in_words(push.state, holder=holder)}"
-    outlook = _next_steps(push, narrator.history, holder)
+    outlook = _next_steps(push, narrator.history, holder, hints)
     return [
         head,
         *_summary_lines(push, narrator.history, sessions),
@@ -107,6 +115,8 @@ def _summary_lines(push: PushRow, history: PushHistory, sessions: Sequence[Sessi
         sent = sum(chunk.payload_bytes for chunk in acked)
         count = format_count(sum(chunk.rows for chunk in acked), "row")
         rows.append(("holds", f"{count} in {format_count(len(acked), 'chunk')}, {format_bytes(sent)}"))
+    rows += [("changed" if number == 0 else "", change) for number, change in enumerate(state.changes)]
+    rows += [("note" if number == 0 else "", note) for number, note in enumerate(state.notes)]
     if sessions:
         spent = sum(session.ended_at - session.started_at for session in sessions)
         ends = ", ".join(session.ended for session in sessions)
@@ -114,26 +124,26 @@ def _summary_lines(push: PushRow, history: PushHistory, sessions: Sequence[Sessi
     return [f"  {label:<10}{value}" for label, value in rows]
 
 
-def _next_steps(push: PushRow, history: PushHistory, holder: int | None) -> list[str]:
+def _next_steps(push: PushRow, history: PushHistory, holder: int | None, hints: Hints) -> list[str]:
     """Describe what can be done now; empty if there is nothing to do."""
     state = history.state
     if push.state == "unknown":
         return _steps_to_resolve(push, history)
     if push.state == "open":
-        return [_next_step(push, state.planned, holder)]
+        return [_next_step(push, state.planned, holder, hints)]
     if push.state in ("failed", "superseded") and not any(job.may_have_run for job in state.jobs):
         return ["Nothing was submitted: the table is unchanged."]
     return []
 
 
-def _next_step(push: PushRow, planned: PushPlanned | None, holder: int | None) -> str:
+def _next_step(push: PushRow, planned: PushPlanned | None, holder: int | None, hints: Hints) -> str:
     if holder is not None:
         return f"Process {holder} is working on it."
     if planned is None:
         return "It ended before it had sent anything: run its command again."
     if not planned.source:
         return "It read an object in memory, which is gone: push it again. Its unsubmitted job is deleted later."
-    return f"To continue it: pushengine resume {push.push_id}, or the same push command again."
+    return f"To continue it: {hints.resume(push.push_id)}, or the same push command again."
 
 
 def _steps_to_resolve(push: PushRow, history: PushHistory) -> list[str]:

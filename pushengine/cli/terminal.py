@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pushengine.cli.hints import PLAIN, Hints
+
 if TYPE_CHECKING:
     from pushengine.cli.display import Display
     from pushengine.config.load import Config
@@ -54,7 +56,7 @@ def _write(lines: Sequence[str], stream: TextIO) -> None:
     stream.flush()
 
 
-def choose_display(*, is_json: bool, is_quiet: bool) -> Display:
+def choose_display(*, is_json: bool, is_quiet: bool, hints: Hints = PLAIN) -> Display:
     """Choose the display of progress on stderr: none if quiet, live lines on a capable terminal, plain lines otherwise."""
     from rich.console import Console
 
@@ -64,11 +66,11 @@ def choose_display(*, is_json: bool, is_quiet: bool) -> Display:
     if is_quiet:
         return QuietDisplay()
     if is_json or not console.is_terminal or console.is_dumb_terminal:
-        return PlainDisplay(sys.stderr)
-    return LiveDisplay(console)
+        return PlainDisplay(sys.stderr, hints=hints)
+    return LiveDisplay(console, hints=hints)
 
 
-def choose_sinks(config: Config, *, is_json: bool, is_quiet: bool) -> tuple[Display, list[EventSink]]:
+def choose_sinks(config: Config, *, is_json: bool, is_quiet: bool, hints: Hints) -> tuple[Display, list[EventSink]]:
     """Configure logging, and choose the display and the event sinks.
 
     The console format shows progress, plus log lines if a log level is configured. The JSON format shows only log lines.
@@ -81,5 +83,5 @@ def choose_sinks(config: Config, *, is_json: bool, is_quiet: bool) -> tuple[Disp
     configure_logging(log.format, level)
     if log.format == "json":
         return QuietDisplay(), [LogSink()]
-    display = choose_display(is_json=is_json, is_quiet=is_quiet)
+    display = choose_display(is_json=is_json, is_quiet=is_quiet, hints=hints)
     return display, [display, *([LogSink()] if log.level and not is_quiet else [])]

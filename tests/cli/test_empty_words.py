@@ -18,12 +18,15 @@ def leaves(command, words=()):
 def arguments_with_an_empty_one():
     """Yield every argument, and every option with a value, of every command with an empty value: separate, and after `=`."""
     for words, command in leaves(typer.main.get_command(app.app)):
+        positional = 0
         for param in command.params:
             option = next((word for word in param.opts if word.startswith("--")), None)
             if getattr(param, "is_flag", False) or option == "--emulator":
                 continue
             name = option or param.metavar
-            yield pytest.param((*words, *([option] if option else []), ""), name, id=" ".join((*words, name)))
+            before = [option] if option else ["x"] * positional
+            positional += option is None
+            yield pytest.param((*words, *before, ""), name, id=" ".join((*words, name)))
             if option:
                 yield pytest.param((*words, f"{option}="), name, id=" ".join((*words, f"{option}=")))
 

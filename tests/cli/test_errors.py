@@ -2,11 +2,13 @@
 
 import asyncio
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from pushengine import errors, redaction
 from pushengine.cli.exit_codes import describe_error, error_lines, exit_code_for, failed_receipt
+from pushengine.cli.hints import Hints
 from pushengine.cli.options import join_optional_value, parse_columns
 from pushengine.errors import real_cause
 from pushengine.model import Receipt
@@ -72,6 +74,7 @@ def exhausted(cause):
         (errors.VerificationError("differs", job_id="j"), 3),
         (errors.SubmitOutcomeUnknownError("gone", job_id="j"), 6),
         (errors.JobTaintedError("more chunks than were sent", job_id="j"), 3),
+        (errors.TableChangedError("changed by another push", source="T"), 3),
         (errors.JournalLockedError("in use", path="q"), 75),
         (errors.JournalCorruptError("damaged", path="q"), 2),
         (errors.JournalVersionError("newer", path="q"), 2),
@@ -154,11 +157,11 @@ def test_an_interrupted_push_says_how_to_resume_it(kind):
 def test_a_push_into_an_embedded_emulator_leaves_nothing_to_resume():
     error = errors.EngineClosedError("interrupted")
     error.receipt = RECEIPT
-    assert error_lines(error, keeps_pushes=False)[-2:] == [
+    assert error_lines(error, hints=Hints(keeps_pushes=False))[-2:] == [
         "state: nothing was submitted, the table is unchanged",
         "hint: run the same command again",
     ]
-    assert failed_receipt(error, keeps_pushes=False)["error"]["hint"] == "run the same command again"
+    assert failed_receipt(error, hints=Hints(keeps_pushes=False))["error"]["hint"] == "run the same command again"
 
 
 def test_a_temporary_failure_says_what_is_kept():
@@ -168,6 +171,16 @@ def test_a_temporary_failure_says_what_is_kept():
         "state: nothing was submitted, the table is unchanged; 1 chunk is acknowledged and kept",
         "hint: check the proxy; run the same command again, or: pushengine resume p1",
     ]
+
+
+def test_the_hint_to_resume_names_the_config_file_that_was_named():
+    lost, stopped = errors.ConnectionFailedError("no route"), errors.EngineClosedError("interrupted")
+    lost.receipt = stopped.receipt = RECEIPT
+    hints = Hints(config=Path("my configs/night.toml"))
+    for error in (lost, stopped):
+        hint = "run the same command again, or: pushengine resume p1 --config 'my configs/night.toml'"
+        assert error_lines(error, hints=hints)[-1] == f"hint: {hint}"
+    assert failed_receipt(stopped, hints=hints)["error"]["hint"] == hint
 
 
 def test_a_bug_is_described_in_one_line_with_how_to_report_it():
@@ -233,5 +246,5 @@ def test_column_options_are_names_with_types():
             parse_columns([word])
     with pytest.raises(errors.ConfigError, match="has a type already"):
         parse_columns(["A=FLOAT", "A=STRING"])
-    with pytest.raises(errors.ConfigError, match=r"no such type 'VARCHAR' \(one of INTEGER, "):
+    with pytest.raises(errors.ConfigError, match="no such type 'VARCHAR': use one of INTEGER, "):
         parse_columns(["A=VARCHAR"])

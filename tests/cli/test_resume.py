@@ -134,7 +134,9 @@ def story_of(pushengine):
 def test_a_push_killed_twice_is_resumed_and_described(killed_twice, pushengine, team):
     push, story = story_of(pushengine)
     assert (push["state"], push["sessions"]) == ("open", 2)
-    assert f"To continue it: pushengine resume {push['push_id']}" in story
+    assert f"To continue it: pushengine resume {push['push_id']}, or" in story
+    shown = pushengine("show", push["push_id"], "--config", "small.toml")
+    assert f"To continue it: pushengine resume {push['push_id']} --config small.toml, or" in shown.out
     done = pushengine("resume", push["push_id"][:-2], "--json")
     assert done.code == 0, done.err
     assert (done.json["status"], done.json["rows"], done.json["resumed"]) == ("DONE", ROWS, True)
@@ -201,8 +203,11 @@ def test_resume_reports_a_push_that_another_process_holds_and_finishes_the_other
     assert team.rows("ORDERS") == [(3, 3)]
 
 
-def test_history_and_show_need_neither_credentials_nor_a_journal(pushengine):
-    assert pushengine("history").out == "no pushes yet (pushes into --emulator are not recorded)\n"
+def test_history_and_show_need_neither_credentials_nor_a_journal(pushengine, tmp_path):
+    assert (
+        pushengine("history").out
+        == f"no pushes yet in {tmp_path / 'state'} (pushes into --emulator FILE are recorded in FILE.state)\n"
+    )
     assert pushengine("history", "--json").json == {"pushes": []}
     shown = pushengine("show", "2026")
     assert shown.code == 2

@@ -1,7 +1,9 @@
 """Long-running commands that receive real signals, and the emulator as a server."""
 
+import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +71,7 @@ def test_an_interrupted_push_of_files_says_how_to_resume_it(emulator, start, pus
     assert re.fullmatch(
         r"state: nothing was submitted, the table is unchanged; \d+ chunks are acknowledged and kept", state
     )
-    push_id = re.fullmatch(r"hint: run the same command again, or: pushengine resume (\S+)", hint)[1]
+    push_id = re.fullmatch(r"hint: run the same command again, or: pushengine resume (\S+) --config slow.toml", hint)[1]
     assert "job_deleted" not in err
     listed = pushengine("jobs", "list", "--json", **exports).json["jobs"]
     assert [job["status"] for job in listed] == ["NEW"]
@@ -147,3 +149,39 @@ def test_a_file_that_is_not_a_database_is_reported(pushengine, orders, tmp_path,
     done = pushengine(*words.split())
     assert done.code == 2, done.err
     assert "cannot use not.duckdb" in done.json["error"]["message"]
+
+
+# --tls
+
+
+def test_an_emulator_with_a_certificate_prints_all_that_a_push_over_https_needs(start, pushengine, orders, tmp_path):
+    process = start("emulator", "--tls")
+    exports = {}
+    setting = ""
+    for line in process.stdout:
+        if match := re.match(r"export (\w+)=(.*)", line):
+            exports[match[1]] = match[2]
+        setting = line[1:].strip() if "ca_file = " in line else setting
+        if "REQUESTS_CA_BUNDLE" in exports:
+            break
+    assert exports["PUSHENGINE_URL"].startswith("https://127.0.0.1:")
+    assert exports["SSL_CERT_FILE"] == exports["REQUESTS_CA_BUNDLE"]
+    no_proxy = {"NO_PROXY": "127.0.0.1"}
+    done = pushengine("push", orders, "--table", "T", "--json", **exports, **no_proxy)
+    assert (done.code, done.json["status"]) == (0, "DONE"), done.err
+    (tmp_path / "tls.toml").write_text(f"[engine]\n{setting}\n")
+    del exports["SSL_CERT_FILE"], exports["REQUESTS_CA_BUNDLE"]
+    check = pushengine("check", "--config", "tls.toml", **exports, **no_proxy)
+    assert check.code == 0, check.out
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=15)
+    assert (process.returncode, err) == (0, "")
+    assert not Path(setting.partition('"')[2].rstrip('"')).exists()
+
+
+def test_a_certificate_needs_the_extra(pushengine, tmp_path):
+    (tmp_path / "trustme.py").write_text("raise ImportError('not installed')\n")
+    done = pushengine("emulator", "--tls", PYTHONPATH=f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}")
+    assert done.code == 2
+    assert "pip install 'pushengine[tls]'" in done.err
+    assert "Traceback" not in done.err

@@ -44,6 +44,7 @@ def test_help_names_every_command_and_no_other(pushengine):
         "emulator",
         "quota",
         "jobs",
+        "schema",
         "journal",
     ]
 
@@ -53,6 +54,8 @@ def test_push_help_names_every_option(pushengine):
     for option in (
         *("SOURCE", "--table", "--mode", "--key", "--connection", "--format", "--json", "--quiet", "--config"),
         *("--emulator [DATABASE]", "--dry-run", "--url", "--pool", "--column", "--log-format"),
+        *("--columns", "--rename", "--select", "--exclude", "--drift", "--new-columns", "--missing-columns", "--types"),
+        *("--duplicate-keys", "--order-by", "--allow-empty", "--min-rows", "--max-drop"),
     ):
         assert option in text
 

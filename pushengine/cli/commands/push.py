@@ -4,53 +4,58 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.cli.hints import Hints
+from pushengine.cli.tables.columns_file import read_types
+from pushengine.cli.tables.lookup import find_tables
 from pushengine.errors import ConfigError, PushEngineError
-from pushengine.model import Mode, Receipt
+from pushengine.model import Drift, DuplicateKeys, MissingColumns, NewColumns, Receipt, TypeChanges
 
 if TYPE_CHECKING:
     from pushengine.config.load import Config
+    from pushengine.config.options import PushOptions
     from pushengine.engine import PushEngine
     from pushengine.events import EventSink
     from pushengine.model import QuotaStatus
+    from pushengine.schema.known import KnownTable
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _PushArguments:
-    """The arguments that `push` and `plan` share: source, target and types of the rows."""
+    """The arguments that `push` and `plan` share: source, target, columns, and what may differ from the table."""
 
     sources: list[str]
     table: str
-    mode: Mode
-    keys: tuple[str, ...]
-    format: str | None
-    columns: tuple[str, ...]
+    mode: options.ModeName
+    key: list[str] | None
+    file_format: options.FormatName | None
+    column: list[str] | None
+    columns: Path | None
+    rename: list[str] | None
+    select: list[str] | None
+    exclude: list[str] | None
+    drift: Drift | None
+    new_columns: NewColumns | None
+    missing_columns: MissingColumns | None
+    types: TypeChanges | None
+    duplicate_keys: DuplicateKeys | None
+    order_by: str | None
+    allow_empty: bool
+    min_rows: int | None
+    max_drop: float | None
 
     @classmethod
-    def of(
-        cls,
-        sources: list[str],
-        *,
-        table: str,
-        mode: options.ModeName,
-        keys: list[str] | None,
-        file_format: options.FormatName | None,
-        columns: list[str] | None,
-    ) -> _PushArguments:
-        return cls(
-            sources=sources,
-            table=table,
-            mode=mode.value,
-            keys=tuple(keys or ()),
-            format=file_format.value if file_format else None,
-            columns=tuple(columns or ()),
-        )
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Return those of the arguments of a command that belong here."""
+        return cls(**{field.name: given[field.name] for field in dataclasses.fields(cls)})
 
     def source(self) -> Any:
         """Return the source to push: the arguments, or standard input for a single `-`.
@@ -59,19 +64,36 @@ class _PushArguments:
         """
         return sys.stdin.buffer if self.sources == ["-"] else self.sources
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `PushEngine.push` and `plan_source`.
-
-        Raises:
-            ConfigError: A `--column` value is bad.
-        """
+    def target(self) -> dict[str, Any]:
+        """Return the keyword arguments of `PushEngine.push` and `plan_source` that name the target and the format."""
         return {
             "table": self.table,
-            "mode": self.mode,
-            "keys": self.keys,
-            "format": self.format,
-            "column_types": options.parse_columns(self.columns),
+            "mode": self.mode.value,
+            "keys": tuple(self.key or ()),
+            "format": self.file_format.value if self.file_format else None,
+            "duplicate_removal_column": self.order_by,
         }
+
+    def options(self) -> PushOptions:
+        """Return the options of the push.
+
+        Raises:
+            ConfigError: A `--column`, `--columns` or `--rename` value is bad.
+        """
+        overrides = {name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None}
+        given: Any = {
+            "column_types": options.parse_columns(self.column or ()),
+            "default_types": {} if self.columns is None else read_types(self.columns),
+            "rename": options.parse_renames(self.rename or ()),
+            "select": tuple(self.select or ()),
+            "exclude": tuple(self.exclude or ()),
+            "allow_empty": self.allow_empty,
+            **overrides,
+        }
+        return cast("PushOptions", given)
+
+
+_OVERRIDES = ("drift", "new_columns", "missing_columns", "types", "duplicate_keys", "min_rows", "max_drop")
 
 
 def push(
@@ -83,6 +105,19 @@ def push(
     connection: options.Connection = None,
     file_format: options.Format = None,
     column: options.Columns = None,
+    columns: options.ColumnsFile = None,
+    rename: options.Rename = None,
+    select: options.Select = None,
+    exclude: options.Exclude = None,
+    drift: options.DriftOption = None,
+    new_columns: options.NewColumnsOption = None,
+    missing_columns: options.MissingColumnsOption = None,
+    types: options.TypesOption = None,
+    duplicate_keys: options.DuplicateKeysOption = None,
+    order_by: options.OrderBy = None,
+    allow_empty: options.AllowEmpty = False,
+    min_rows: options.MinRows = None,
+    max_drop: options.MaxDrop = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
@@ -93,15 +128,18 @@ def push(
     log_format: options.LogFormatOption = None,
 ) -> None:
     """Push files into one table and wait until they are loaded."""
-    words = _PushArguments.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column)
+    words = _PushArguments.of(locals())
+    database = Path(emulator) if emulator else None
     if dry_run:
-        _plan(words, config=config, as_json=as_json)
+        load = functools.partial(_load_plan_config, config, url, pool, connection, database)
+        _plan(words, load, knows_tables=emulator is None or database is not None, as_json=as_json)
         return
 
     last = runner.LastReceipt()
+    hints = Hints(config=config, keeps_pushes=emulator is None)
 
     async def body(interrupts: runner.Interrupts) -> None:
-        arguments = words.arguments()
+        arguments = {**words.target(), **words.options()}
         loaded = session.load_config(
             config=config,
             url=url,
@@ -110,8 +148,7 @@ def push(
             log_format=log_format,
             wants_credentials=emulator is None,
         )
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet)
-        database = Path(emulator) if emulator else None
+        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
         async with contextlib.AsyncExitStack() as stack:
             if emulator is not None:
                 loaded = await session.embed_emulator(stack, loaded, database)
@@ -131,10 +168,10 @@ def push(
     def on_error(error: BaseException) -> None:
         last.attach_to(error)
         if as_json:
-            receipt_json = exit_codes.failed_receipt(error, table=table, mode=mode.value, keeps_pushes=emulator is None)
+            receipt_json = exit_codes.failed_receipt(error, table=table, mode=mode.value, hints=hints)
             terminal.print_json(receipt_json)
 
-    runner.run(body, on_error=on_error, keeps_pushes=emulator is None)
+    runner.run(body, on_error=on_error, hints=hints)
 
 
 def _open_engine(loaded: Config, sinks: list[EventSink]) -> PushEngine:
@@ -178,29 +215,77 @@ def plan(
     table: options.Table,
     mode: options.ModeOption = options.ModeName.REPLACE,
     key: options.Keys = None,
+    connection: options.Connection = None,
     file_format: options.Format = None,
     column: options.Columns = None,
+    columns: options.ColumnsFile = None,
+    rename: options.Rename = None,
+    select: options.Select = None,
+    exclude: options.Exclude = None,
+    drift: options.DriftOption = None,
+    new_columns: options.NewColumnsOption = None,
+    missing_columns: options.MissingColumnsOption = None,
+    types: options.TypesOption = None,
+    duplicate_keys: options.DuplicateKeysOption = None,
+    order_by: options.OrderBy = None,
+    allow_empty: options.AllowEmpty = False,
+    min_rows: options.MinRows = None,
+    max_drop: options.MaxDrop = None,
     as_json: options.AsJson = False,
     config: options.ConfigPath = None,
+    emulator: Annotated[
+        Path | None, typer.Option("--emulator", metavar="DATABASE", help="Compare with the tables of this DuckDB file.")
+    ] = None,
+    url: options.Url = None,
+    pool: options.Pool = None,
 ) -> None:
-    """Show what a push would do; send nothing. Shows schema, string lengths, chunks and quota; needs no account."""
-    _plan(
-        _PushArguments.of(sources, table=table, mode=mode, keys=key, file_format=file_format, columns=column),
-        config=config,
-        as_json=as_json,
-    )
+    """Show what a push would do; send nothing. Shows each column's type and why, first rows, differences; needs no account."""
+    words = _PushArguments.of(locals())
+    load = functools.partial(_load_plan_config, config, url, pool, connection, emulator)
+    _plan(words, load, knows_tables=True, as_json=as_json)
 
 
-def _plan(words: _PushArguments, *, config: Path | None, as_json: bool) -> None:
+def _load_plan_config(
+    config: Path | None, url: str | None, pool: str | None, connection: str | None, database: Path | None
+) -> Config:
+    loaded = session.load_config(config=config, url=url, pool=pool, connection=connection, wants_credentials=False)
+    return loaded if database is None else session.beside_database(loaded, database)
+
+
+def _plan(words: _PushArguments, load: Callable[[], Config], *, knows_tables: bool, as_json: bool) -> None:
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_plan
+        from pushengine.config.options import LoadOptions
         from pushengine.push.plan import plan_source
 
-        loaded = session.load_config(config=config, wants_credentials=False)
-        planned = await plan_source(words.sources, **words.arguments(), settings=loaded.engine)
+        load_options, overrides = LoadOptions.split(words.options())
+        loaded = load()
+        known, notes = _known_table(loaded, words.table) if knows_tables else (None, ())
+        planned = await plan_source(
+            words.sources,
+            **words.target(),
+            options=load_options,
+            settings=loaded.engine.with_overrides(overrides),
+            known=known,
+            notes=notes,
+        )
         if as_json:
             terminal.print_json(planned.to_dict())
         else:
             terminal.print_result(describe_plan(planned))
 
     runner.run(body, as_json=as_json)
+
+
+def _known_table(loaded: Config, table: str) -> tuple[KnownTable | None, tuple[str, ...]]:
+    """Return what is remembered of the table, and a note if that does not say what to compare with."""
+    connection_id = loaded.connection_id or ""  # as for a push: without one, the table of the pool's global schema
+    found = {key: one for key, one in find_tables(loaded, table).items() if key.connection_id == connection_id}
+    if len(found) > 1:
+        return None, (f"table {table} is remembered for {len(found)} pools: name one to compare with it",)
+    if not found:
+        return None, (f"nothing is remembered of table {table}: planned as for a new table",)
+    (remembered,) = found.values()
+    doubt = remembered.known.doubt
+    note = f"the outcome of push {doubt} into this table is unknown: what is remembered may be wrong" if doubt else ""
+    return remembered.known, (note,) if note else ()

@@ -9,7 +9,9 @@ import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
 from pushengine.cli.commands.push import quota_if_known
+from pushengine.cli.hints import Hints
 from pushengine.errors import ConfigError, PushEngineError
+from pushengine.text import format_count
 
 if TYPE_CHECKING:
     from pushengine.config.load import Config
@@ -32,7 +34,10 @@ _STOPS_ALL = (exit_codes.EXIT_AUTH, exit_codes.EXIT_INTERRUPTED)
 
 def resume(
     push_id: Annotated[
-        str | None, typer.Argument(metavar="[PUSH_ID]", help="Resume only this push; a unique prefix is enough.")
+        str | None,
+        typer.Argument(
+            metavar="[PUSH_ID]", help="Id of the only push to resume, not of a job; a unique prefix is enough."
+        ),
     ] = None,
     *,
     as_json: options.AsJson = False,
@@ -42,13 +47,17 @@ def resume(
     pool: options.Pool = None,
     log_format: options.LogFormatOption = None,
 ) -> None:
-    """Finish what a killed or interrupted process left. Resumes all unfinished pushes into the pool, oldest first, or only one."""
-    work = _Resumption(as_json=as_json, quiet=quiet)
+    """Finish what a killed or interrupted process left. Resumes all unfinished pushes into the pool, oldest first, or only one.
+
+    Settings that determine rows or bytes stay as they were; connection, limits and logs are those of today.
+    """
+    hints = Hints(config=config)
+    work = _Resumption(as_json=as_json, quiet=quiet, hints=hints)
 
     async def body(interrupts: runner.Interrupts) -> None:
         loaded = session.load_config(config=config, url=url, pool=pool, log_format=log_format)
         full_id = _full_id(loaded, push_id) if push_id is not None else None
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet)
+        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
         async with session.open_engine(loaded, sinks=[*sinks, work.last]) as engine:
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
@@ -60,18 +69,15 @@ def resume(
     def on_error(error: BaseException) -> None:
         work.last.attach_to(error)
         if as_json:
-            failed = exit_codes.failed_receipt(error)
+            failed = exit_codes.failed_receipt(error, hints=hints)
             terminal.print_json(failed if push_id is not None else [*work.json_results, failed])
 
-    runner.run(body, on_error=on_error)
+    runner.run(body, on_error=on_error, hints=hints)
 
 
 def _full_id(loaded: Config, prefix: str) -> str:
-    path = loaded.state.journal
-    if not path.exists():
-        raise ConfigError(f"there is no push {prefix}: no journal in {loaded.state_dir}", key="push_id")
-    with _open_reader(path) as reader:
-        return reader.find(prefix).push_id
+    with _open_reader(_require_journal(loaded, prefix)) as reader:
+        return reader.find_push(prefix).push_id
 
 
 class _Resumption:
@@ -84,9 +90,11 @@ class _Resumption:
         code: The most severe exit code so far.
     """
 
-    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, *, as_json: bool, quiet: bool, hints: Hints) -> None:
         self._as_json = as_json
         self._quiet = quiet
+        self._hints = hints
+        self._skipped = 0
         self.last = runner.LastReceipt()
         self.receipts: list[tuple[Receipt, Any]] = []
         self.json_results: list[dict[str, Any]] = []
@@ -106,29 +114,38 @@ class _Resumption:
             self._done(await engine.resume(push_id))
             return
         for row in await engine.open_pushes():
+            code = 0
             try:
                 self._done(await engine.resume(row.push_id))
             except PushEngineError as error:
-                self._failed(error, row.push_id, row.target)
+                code = self._failed(error, row.push_id, row.target)
             except ExceptionGroup as error:
-                self._failed(error, row.push_id, row.target)
-            if self.code in _STOPS_ALL:
+                code = self._failed(error, row.push_id, row.target)
+            self.last.forget()
+            if code in _STOPS_ALL:
                 return
 
     def _done(self, receipt: Receipt) -> None:
         self.receipts.append((receipt, self.last.resumed))
         self.json_results.append(receipt.to_dict())
 
-    def _failed(self, error: BaseException, push_id: str, table: str) -> None:
+    def _failed(self, error: BaseException, push_id: str, table: str) -> int:
+        """Print and collect the failure of one of several pushes; return its exit code, or 0 if the push was skipped."""
         if isinstance(error, ConfigError) and error.key == "push_id":  # this push cannot be resumed
+            self._skipped += 1
             if not self._quiet:
                 terminal.print_to_stderr([f"skipped: {error}"])
-            return
+            return 0
         code = exit_codes.exit_code_for(error)
         self.code = max(self.code, code, key=_BY_SEVERITY.index)
-        first, *rest = exit_codes.error_lines(error)
-        terminal.print_to_stderr([f"push {push_id} ({table}): {first.removeprefix('error: ')}", *rest])
-        self.json_results.append({**exit_codes.failed_receipt(error, table=table), "push_id": push_id})
+        first, *rest = exit_codes.error_lines(error, hints=self._hints)
+        kind, _, text = first.partition(": ")
+        terminal.print_to_stderr(
+            [f"{kind}: push {push_id} ({table}): {text or 'the process was asked to stop'}", *rest]
+        )
+        failed = exit_codes.failed_receipt(error, table=table, hints=self._hints)
+        self.json_results.append({**failed, "push_id": push_id})
+        return code
 
     def print_results(self, quota: Any, *, is_one: bool) -> None:
         """Print the results. If `is_one`, JSON output is a single object instead of a list."""
@@ -144,7 +161,10 @@ class _Resumption:
             terminal.print_result(
                 describe_receipt(receipt, quota if is_last else None, resumed) + ([] if is_last else [""])
             )
-        if not self.json_results:
+        if self._skipped and not self.json_results:
+            count = format_count(self._skipped, "unfinished push", "unfinished pushes")
+            terminal.print_result([f"nothing was resumed: {count} skipped"])
+        elif not self.json_results:
             terminal.print_result(["nothing to resume: no push into this pool was left unfinished"])
 
 
@@ -160,9 +180,9 @@ def history(
         from pushengine.cli.story import summarise
 
         loaded = session.load_config(config=config, wants_credentials=False)
-        path = loaded.state.journal
+        path = _find_journal(loaded)
         summaries = []
-        if path.exists():
+        if path is not None:
             with _open_reader(path) as reader:
                 summaries = [
                     summarise(row, reader.facts(row.push_id), holder=_holder(loaded, row))
@@ -171,12 +191,12 @@ def history(
         if as_json:
             terminal.print_json({"pushes": [summary.to_dict() for summary in summaries]})
         else:
-            terminal.print_result(describe_history(summaries))
+            terminal.print_result(describe_history(summaries, loaded.state_dir))
 
     runner.run(body, as_json=as_json)
 
 
-def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
+def show(push: options.PushWords, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
     """Show what happened in a push: what was sent, what was unknown, how it was resolved."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
@@ -184,14 +204,11 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
         from pushengine.cli.story import describe_push_story, summarise
 
         loaded = session.load_config(config=config, wants_credentials=False)
-        path = loaded.state.journal
-        if not path.exists():
-            raise ConfigError(f"there is no push {push_id}: no journal in {loaded.state_dir}", key="push_id")
-        with _open_reader(path) as reader:
-            row = reader.find(push_id)
+        with _open_reader(_require_journal(loaded, push)) as reader:
+            row = reader.find(push)
             facts = reader.facts(row.push_id)
         holder = _holder(loaded, row)
-        lines = describe_push_story(row, facts, holder=holder)
+        lines = describe_push_story(row, facts, holder=holder, hints=Hints(config=config))
         if as_json:
             terminal.print_json(
                 {
@@ -208,6 +225,33 @@ def show(push_id: options.PushIdArgument, config: options.ConfigPath = None, as_
             terminal.print_result(lines)
 
     runner.run(body, as_json=as_json)
+
+
+def _find_journal(loaded: Config) -> Path | None:
+    """Return the path of the journal, or None if there is none yet.
+
+    Raises:
+        ConfigError: The state folder cannot be used, so it is unknown whether there is one.
+    """
+    folder, path = loaded.state_dir, loaded.state.journal
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(
+            f"the state folder {folder} cannot be read: {error.strerror}",
+            key="PUSHENGINE_STATE_DIR",
+            hint="set PUSHENGINE_STATE_DIR, or dir in [state], to the folder that the pushes used",
+        ) from error
+    return path
+
+
+def _require_journal(loaded: Config, push: str) -> Path:
+    path = _find_journal(loaded)
+    if path is None:
+        raise ConfigError(f"there is no push {push}: no journal in {loaded.state_dir}", key="push_id")
+    return path
 
 
 def _open_reader(path: Path) -> JournalReader:

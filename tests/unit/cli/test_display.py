@@ -3,12 +3,14 @@
 import dataclasses
 import datetime as dt
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from pushengine import events
 from pushengine.cli import describe, display
+from pushengine.cli.hints import Hints
 from pushengine.model import CheckResult, Job, JobId, JobStatus, Plan, QuotaStatus, Receipt, RemoteChunk, TableColumn
 
 RECEIPT = Receipt(
@@ -153,6 +155,16 @@ def test_plain_display_shows_the_warnings_of_the_engine():
         "unsubmitted job deleted",
         "job j could not be deleted: 403",
     ]
+
+
+def test_the_hint_about_a_push_left_unfinished_names_the_config_file_that_was_named():
+    left = events.EarlierPushLeft(push_id="p0", table="T", mode="append")
+    hints = Hints(config=Path("night.toml"))
+    stream, file = io.StringIO(), io.StringIO()
+    display.PlainDisplay(stream, hints=hints).emit(left)
+    display.LiveDisplay(Console(file=file, width=250), hints=hints).emit(left)
+    for shown in (stream, file):
+        assert shown.getvalue().endswith("to resume it: pushengine resume p0 --config night.toml\n")
 
 
 def test_plain_display_of_a_resumed_push_shows_what_is_acknowledged_and_why_it_waits():
@@ -312,6 +324,12 @@ def test_plan_shows_its_columns_with_their_lengths():
         is_sample_complete=True,
         estimated_chunks=2,
         notes=("mind this",),
+        schema=(
+            {"name": "ID", "type": "STRING", "length": 80, "reason": "not INTEGER", "value": "'007'"},
+            {"name": "N", "type": "INTEGER", "length": None, "reason": "every value fits", "value": ""},
+        ),
+        schema_changes=("N: new column",),
+        first_rows=({"ID": "007", "N": None}, {"ID": "x\x1b[2J", "N": "5"}),
     )
     text = "\n".join(describe.describe_plan(plan))
     for part in (
@@ -322,8 +340,11 @@ def test_plan_shows_its_columns_with_their_lengths():
         "about 2",
         "1 submit",
         "mind this",
-        "ID  STRING(80)",
-        "N   INTEGER",
+        "ID  STRING(80)  not INTEGER: '007'",
+        "N   INTEGER     every value fits",
+        "N: new column",
+        "007       NULL",
+        "x\\x1b[2J  5",
     ):
         assert part in text
     unknown = dataclasses.replace(plan, source_bytes=None, is_sample_complete=False, estimated_chunks=None)

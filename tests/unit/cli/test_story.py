@@ -1,13 +1,17 @@
 """The description of a push in lines, derived from its recorded facts."""
 
+from pathlib import Path
+
 import pytest
 
 from pushengine.cli.describe import describe_history
+from pushengine.cli.hints import Hints
 from pushengine.cli.push_sessions import sessions_of
 from pushengine.cli.story import describe_push_story, summarise
 from pushengine.journal.facts import FactRow, PushRow
 from pushengine.text import format_ids, format_rows
 
+STATE = Path("/var/state")
 T0 = 1_750_000_000.0  # 15:06:40
 JOB = {"job_id": "j1"}
 PLAN = {
@@ -171,8 +175,10 @@ def test_a_push_that_cannot_be_resumed_says_what_to_do_instead():
 
 def test_history_is_shown_as_a_table():
     script = Script().job().acked(0, 1)
-    assert describe_history([]) == ["no pushes yet (pushes into --emulator are not recorded)"]
-    assert describe_history([summarise(row(), script.facts)]) == [
+    assert describe_history([], STATE) == [
+        "no pushes yet in /var/state (pushes into --emulator FILE are recorded in FILE.state)"
+    ]
+    assert describe_history([summarise(row(), script.facts)], STATE) == [
         "PUSH  TABLE  MODE     STATE  ROWS       STARTED (UTC)        WORK   RUNS",
         "p1    T      replace  open   2,000,000  2025-06-15 15:06:40  6.0 s  1",
     ]
@@ -181,3 +187,33 @@ def test_history_is_shown_as_a_table():
 def test_ids_are_shown_as_ranges_and_large_row_counts_in_millions():
     assert format_ids(["000002", "000000", "000001", "000004", "000004.1"]) == "000000-000002, 000004, 000004.1"
     assert [format_rows(n) for n in (1, 999_999, 2_100_000)] == ["1 row", "999,999 rows", "2.1 M rows"]
+
+
+def test_a_push_that_failed_while_it_was_planned_is_described_without_columns_or_chunks():
+    script = Script(schema=None, source_bytes=None)
+    script.add("push_failed", error="a.csv, line 7: quote never ends", error_type="SourceReadError", receipt=RECEIPT)
+    assert script.story("failed") == [
+        "push p1  FAILED",
+        "  table     T in pool pool-1 of acme",
+        "  source    /a.csv",
+        "  sessions  1 (failed), 1.0 s of work",
+        "",
+        "2025-06-15, UTC",
+        "  15:06:40  requested: replace table T",
+        "  15:06:41  session 1: process 1 started",
+        "  15:06:42  failed while it was planned: a.csv, line 7: quote never ends",
+        "",
+        "Nothing was submitted: the table is unchanged.",
+    ]
+    summary = summarise(row("failed"), script.facts)
+    assert (summary.state, summary.mode, summary.rows, summary.sessions) == ("failed", "replace", 0, 1)
+
+
+def test_a_cancellation_which_has_no_message_is_described():
+    script = Script(schema=None).add("push_failed", error="", error_type="CancelledError", receipt=RECEIPT)
+    assert texts(script.story("failed"))[-1] == "failed while it was planned: the process was asked to stop"
+
+
+def test_the_next_step_names_the_config_file_that_was_named():
+    lines = describe_push_story(row(), Script().facts, hints=Hints(config=Path("night.toml")))
+    assert lines[-1] == "To continue it: pushengine resume p1 --config night.toml, or the same push command again."

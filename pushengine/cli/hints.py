@@ -1,0 +1,28 @@
+"""The commands that hints name, written so that they can be pasted into the same shell."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hints:
+    """What the hints of one command depend on.
+
+    Attributes:
+        config: The file that `--config` named; None if the command was run without it. What the environment names needs no flag.
+        keeps_pushes: Whether unfinished pushes can be resumed. False for a push into an embedded emulator, which ends with the command.
+    """
+
+    config: Path | None = None
+    keeps_pushes: bool = True
+
+    def resume(self, push_id: str) -> str:
+        """Return the command that resumes a push."""
+        flag = "" if self.config is None else f" --config {shlex.quote(str(self.config))}"
+        return f"pushengine resume {push_id}{flag}"
+
+
+PLAIN = Hints()

@@ -1,0 +1,1 @@
+"""What is remembered of tables: finding it in the journal, and files of columns."""

@@ -1,0 +1,104 @@
+"""The columns of a table as a file that people can read and edit: what `schema export` writes, and `--columns` and `schema import` read.
+
+```toml
+table = "VBAK"
+keys = ["VBELN"]
+
+[columns]                  # type of each column, as `--column` takes it
+VBELN = "STRING(255)"
+NETWR = "FLOAT"
+
+[readings]                 # how the values were read; optional
+NETWR = "text_float"
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pushengine.errors import ConfigError
+from pushengine.model import type_name
+from pushengine.schema.known import KnownColumn, KnownTable
+from pushengine.schema.rules import RequestedType
+
+
+def dump_columns(table: KnownTable) -> str:
+    """Return the content of the file for a table."""
+    columns = {column.name: type_name(column.type, column.length) for column in table.columns}
+    readings = {column.name: column.conversion for column in table.columns if column.conversion}
+    lines = [f"table = {_quoted(table.name)}"]
+    if table.keys:
+        lines.append(f"keys = [{', '.join(map(_quoted, table.keys))}]")
+    for section, values in (("columns", columns), ("readings", readings)):
+        if values:
+            lines += ["", f"[{section}]", *(f"{_quoted(name)} = {_quoted(value)}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML string; its escapes are those of JSON, and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def read_types(path: Path) -> dict[str, str]:
+    """Return column name -> type from such a file.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no such file.
+    """
+    return _section(_read(path), "columns", path)
+
+
+def read_table(path: Path) -> KnownTable:
+    """Return the table from such a file.
+
+    Raises:
+        ConfigError: The file cannot be read, is no such file, or has an unknown type.
+    """
+    raw = _read(path)
+    readings = _section(raw, "readings", path)
+    columns = []
+    for name, text in _section(raw, "columns", path).items():
+        try:
+            requested = RequestedType.parse(text)
+        except ValueError as error:
+            raise ConfigError(f"{path}: column {name}: {error}", key="columns") from None
+        columns.append(KnownColumn(name, requested.type, requested.length, readings.get(name, "")))
+    if not columns:
+        raise ConfigError(
+            f"{path} has no [columns]", key="columns", hint="`pushengine schema export` writes such a file"
+        )
+    keys = raw.get("keys", [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ConfigError(f"{path}: keys must be a list of column names", key="keys")
+    return KnownTable(str(raw.get("table", "")), tuple(columns), tuple(keys))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - few commands read such a file
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", key="--columns") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is not a file of columns: {error}",
+            key="--columns",
+            hint="`pushengine schema export` writes such a file",
+        ) from error
+
+
+def _section(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, str]:
+    section = raw.get(name, {})
+    if not isinstance(section, dict) or not all(isinstance(value, str) for value in section.values()):
+        raise ConfigError(
+            f'{path}: [{name}] must hold column names and texts, as in VBELN = "STRING(40)"',
+            key=name,
+            hint="`pushengine schema export` writes such a file",
+        )
+    return section
