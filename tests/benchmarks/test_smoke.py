@@ -114,6 +114,17 @@ CASES = {
             "erp_recode": SIDE,
         },
     ),
+    "duplicate_keys": (
+        ["--rows", "3000"],
+        {"csv_mb"},
+        {f"{key}_over_{whole}" for key in ("int", "text", "composite") for whole in ("encode", "push")},
+        {
+            "push": SIDE,
+            "int": SIDE | {"hash_ns_per_row", "runs_ns_per_row", "search_ns_per_row", "held_mb", "disk_mb"},
+            "text": SIDE,
+            "composite": SIDE,
+        },
+    ),
     "small_files": (
         ["--rows", "400", "--files", "20"],
         {"files", "is_one_job_and_one_submit"},

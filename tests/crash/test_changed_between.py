@@ -272,3 +272,19 @@ async def test_a_push_in_a_journal_of_an_earlier_version_is_resumed(lab):
     code, receipt, err = await lab.finish(await lab.start("T", source="big*.csv"))
     assert (code, receipt["resumed"], receipt["rows"]) == (0, True, ROWS), err
     await lab.check_table("T")
+
+
+@pytest.mark.parametrize("change", ["different codec", "different chunk size"])
+async def test_resume_continues_with_the_settings_of_the_push_from_any_config(lab, change):
+    await start_and_kill_while_uploading(lab)
+    (job,) = lab.emulator.service.jobs
+    CHANGES[change](lab)
+    lab.folder.joinpath("c.toml").rename(lab.folder / "other.toml")
+    del lab.environment["PUSHENGINE_CONFIG"]
+    with lab.journal() as file:
+        (push,) = file.pushes()
+    command = ("resume", push.push_id, "--config", "other.toml", "--json")
+    code, receipt, err = await lab.finish(await lab.run(*command))
+    assert (code, receipt["resumed"], receipt["push_id"], receipt["rows"]) == (0, True, push.push_id, ROWS), err
+    assert list(lab.emulator.service.jobs) == [job]
+    await lab.check_table("T")

@@ -208,11 +208,56 @@ async def test_a_push_resumes_with_the_encoding_that_it_started_with(start):
     assert await count(stage) == (60_000, 60_000)
 
 
-async def test_a_push_resumed_by_its_id_may_start_again_in_another_encoding(start):
-    stage = await start(file_type="CSV")
-    receipt = await interrupted(stage, csv(stage.folder / "a.csv", 100), events.ChunkUploaded)
-    assert (await stage.engine.resume(receipt.push_id)).status == "DONE"
-    assert await count(stage) == (100, 100)
+@pytest.mark.parametrize("make", [csv, passthrough])
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, {"file_type": "CSV"}),
+        ({"file_type": "CSV"}, {}),
+        ({}, {"compression": "NONE", "timestamps": "INT64"}),
+        ({}, {"chunk_bytes": 128 * 1024, "encoder_threads": 3}),
+        ({}, {"csv_delimiter": ";", "csv_encoding": "utf-16"}),
+        ({"parquet_as_it_is": False}, {}),
+        ({}, {"max_uploads": 2, "max_attempts": 3}),
+    ],
+    ids=lambda settings: ",".join(settings) or "defaults",
+)
+async def test_a_push_resumed_by_its_id_continues_with_the_settings_it_was_planned_with(start, make, before, now):
+    """Whatever the settings are now: no chunk is sent twice, and all chunks are what one process would have sent."""
+    small = {"chunk_bytes": 64 * 1024, "max_uploads": 1}
+    stage = await start(**(small | before))
+    path = make(stage.folder / ("a.csv" if make is csv else "a.parquet"), 60_000)
+    first = await interrupted(stage, path, events.ChunkUploaded)
+    await stage.engine.aclose()
+    stage.engine = await stage.open_engine(**(small | now))
+    receipt = await stage.engine.resume(first.push_id)
+    assert (receipt.push_id, receipt.resumed, receipt.restarts) == (first.push_id, True, 0)
+    assert await count(stage) == (60_000, 60_000)
+    assert stage.sink.of(events.PushSuperseded) == []
+    assert receipt.job_id == first.job_id
+
+
+@pytest.mark.parametrize("change", ["version", "memory"])
+async def test_a_push_that_cannot_be_resumed_is_replaced_by_one_with_its_settings(start, change):
+    """Its chunks cannot be made again by another pyarrow or in less memory; `resume` says so and starts again."""
+    planned = {"file_type": "CSV", "chunk_bytes": 4 * 1024 * 1024, "encoder_threads": 1}
+    stage = await start(**planned)
+    path = csv(stage.folder / "a.csv", 1000)
+    first = await interrupted(stage, path, events.ChunkUploaded)
+    if change == "version":
+        change_plan(
+            stage, "UPDATE facts SET body = json_set(body, '$.recipe.pyarrow', '1.0') WHERE kind = 'push_planned'"
+        )
+    await stage.engine.aclose()
+    limits = {"max_memory_bytes": 32 * 1024 * 1024} if change == "memory" else {}
+    stage.engine = await stage.open_engine(encoder_threads=2, **limits)
+    receipt = await stage.engine.resume(first.push_id)
+    assert (receipt.resumed, receipt.rows, await count(stage)) == (False, 1000, (1000, 1000))
+    (superseded,) = stage.sink.of(events.PushSuperseded)
+    reason = "because of a changed pyarrow" if change == "version" else "its chunks no longer fit into max_memory_bytes"
+    assert (superseded.push_id, reason in superseded.reason) == (first.push_id, True)
+    (job,) = stage.jobs()
+    assert job.spec.file_type == "CSV"
 
 
 async def test_a_file_system_that_renumbers_its_files_at_every_stat_is_accepted(start):

@@ -25,8 +25,24 @@ async def test_replace_puts_the_new_rows_in_place_of_all_others(stage):
 
 async def test_replace_may_change_the_columns(stage):
     await stage.push(FIRST)
-    await stage.push(pa.table({"AMOUNT": [1.5]}))
+    receipt = await stage.push(pa.table({"AMOUNT": [1.5]}))
     assert await stage.rows() == [(1.5,)]
+    assert receipt.schema_changes == (
+        "ID: dropped, no column of the table is in the source",
+        "NAME: dropped, no column of the table is in the source",
+        "AMOUNT FLOAT: new column",
+    )
+
+
+async def test_replace_adds_new_columns_and_keeps_missing_ones_as_null_unless_they_are_excluded(stage):
+    await stage.push(FIRST)
+    receipt = await stage.push(pa.table({"ID": ["004"], "AMOUNT": [1.5]}))
+    assert await stage.rows(columns="ID, AMOUNT, NAME") == [("004", 1.5, None)]
+    assert receipt.schema_changes == ("AMOUNT FLOAT: new column", "NAME: not in the source, NULL")
+    receipt = await stage.push(pa.table({"ID": ["004"], "AMOUNT": [1.5]}))
+    assert receipt.schema_changes == ()
+    await stage.push(pa.table({"ID": ["004"], "AMOUNT": [1.5]}), exclude=["NAME"])
+    assert await stage.rows() == [("004", 1.5)]
 
 
 async def test_append_adds_rows_each_time(stage):

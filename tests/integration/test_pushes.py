@@ -50,6 +50,14 @@ async def test_the_receipt_of_a_finished_push(stage, save_csv, rows):
             job_logs=tuple(job.logs),
             quota_used=1,
             quota_limit=250,
+            schema=(
+                {"name": "N", "type": "INTEGER", "length": None},
+                {"name": "ID", "type": "STRING", "length": 255},
+                {"name": "X", "type": "FLOAT", "length": None},
+                {"name": "AT", "type": "DATETIME", "length": None},
+                {"name": "B", "type": "BOOLEAN", "length": None},
+                {"name": "S", "type": "STRING", "length": 255},
+            ),
         )
     )
     assert receipt.push_id

@@ -274,4 +274,4 @@ async def test_a_type_that_the_sample_did_not_show_is_reported(start, tmp_path):
     receipt = await stage.push(str(path))
     assert receipt.restarts == 1
     (learned,) = stage.sink.of(events.SchemaLearned)
-    assert learned.changes == ("ID INTEGER -> STRING(80)",)
+    assert learned.changes == ("ID INTEGER -> STRING(255)",)

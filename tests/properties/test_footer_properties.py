@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.schemas import inference_of
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError
@@ -19,7 +20,6 @@ from pushengine.parquet.footer import Footer, parse_page
 from pushengine.parquet.slices import checked_payload
 from pushengine.parquet.thrift_compact import FooterError
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.schema.inference import SchemaInference
 from pushengine.sources import open_source
 
 MICROS = 10**6
@@ -79,7 +79,7 @@ def opened(paths):
 
 
 def infer(source):
-    inference = SchemaInference(source.schema(), is_text=False)
+    inference = inference_of(source.schema(), is_text=False)
     for batch in source.sample(1 << 20):
         inference.observe(batch)
     return inference.infer_schema()

@@ -9,12 +9,12 @@ from decimal import Decimal
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.schemas import inference_of
 
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import conform
-from pushengine.schema.inference import SchemaInference
 
 DIGITS = st.text("0123456789", min_size=1, max_size=22)
 INTEGERS = st.one_of(st.integers(-(2**65), 2**65).map(str), DIGITS, DIGITS.map("-{}".format))
@@ -47,7 +47,7 @@ def batches_of(cells: list, cut: int) -> list[SourceBatch]:
 
 
 def infer(batches: list[SourceBatch], **options) -> TableSchema:
-    inference = SchemaInference(pa.schema([("x", pa.string())]), is_text=True, **options)
+    inference = inference_of(pa.schema([("x", pa.string())]), is_text=True, **options)
     for one in batches:
         inference.observe(one)
     return inference.infer_schema()
@@ -123,7 +123,7 @@ def test_a_forced_type_that_inference_accepts_for_all_rows_fits_all_rows(cells, 
 @given(numbers=st.lists(st.one_of(st.none(), st.decimals(-(10**20), 10**20, places=6)), min_size=1, max_size=10))
 def test_decimals_keep_their_value(numbers):
     batch = SourceBatch(pa.RecordBatch.from_pydict({"x": pa.array(numbers, pa.decimal128(38, 6))}), "t", 0)
-    inference = SchemaInference(batch.batch.schema, is_text=False)
+    inference = inference_of(batch.batch.schema, is_text=False)
     inference.observe(batch)
     schema = inference.infer_schema()
     for number, value in zip(numbers, conform(schema, batch).column(0).to_pylist(), strict=True):

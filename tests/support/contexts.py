@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 from support.inline import inline
 from support.journals import memory_log
@@ -53,6 +54,8 @@ def push_context(
         drain=drain or DrainSwitch(),
         sink=sink,
         table_locks={},
+        scratch=Path("never used"),
+        said=set(),
         finished=set(),
     )
     return PushContext(

@@ -31,6 +31,7 @@ from pushengine.errors import (
     JournalError,
     NotFoundError,
     OutcomeUnknownError,
+    PermissionDeniedError,
     PushEngineError,
     RateLimitedError,
     RequestTimeoutError,
@@ -41,7 +42,7 @@ from pushengine.errors import (
 )
 from pushengine.journal.state import PushHistory
 from pushengine.journal.store import JournalFile
-from pushengine.model import FileParts, FileRef, Job, JobId, JobStatus, RemoteChunk, Target
+from pushengine.model import FileParts, FileRef, Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
 from pushengine.pipeline.context import Shared
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
@@ -92,10 +93,14 @@ class SimChunk:
 class SimJob:
     id: str
     target: Target
-    text_length: int
+    columns: tuple[TableColumn, ...]
     status: JobStatus = JobStatus.NEW
     chunks: list[SimChunk] = dataclasses.field(default_factory=list)
     submitted_at: float | None = None
+
+    @property
+    def text_length(self):
+        return next(column.length for column in self.columns if column.name == "TEXT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +134,7 @@ class Weather:
         resubmit: The response to a submit of a job that was submitted before: `conflict`, `accept` (200 without effect) or `rerun` (a finished
             job runs again; a late request then does harm that cannot be prevented).
         forgets_chunks: A submitted job has an empty chunk list.
+        lists_columns: Whether the columns of tables can be read: `yes`, `no` (404), or `forbidden` (403).
     """
 
     fault: float = 0.15
@@ -156,6 +162,7 @@ class Weather:
     quarantine_seconds: float = 60.0
     resubmit: str = "conflict"
     forgets_chunks: bool = False
+    lists_columns: str = "no"
 
     @property
     def only_counts(self):
@@ -191,6 +198,7 @@ class Weather:
             list_lag_seconds=rng.choice([0.0, 0.5, 0.5, 3.0]),
             resubmit=rng.choice(["conflict", "conflict", "accept"]),
             forgets_chunks=rng.random() < 0.25,
+            lists_columns=rng.choice(["yes", "no", "forbidden"]),
         )
 
 
@@ -204,8 +212,10 @@ class Platform:
         self.clock, self.rng, self.weather = clock, rng, weather
         self.jobs = {}
         self.table = []
+        self.columns = ()
         self.submit_times = []
         self.wrong_submits = []
+        self.wrong_columns = []
         self.executions = []
         self.sent_bytes = 0
         self.largest_payload = 0
@@ -215,8 +225,7 @@ class Platform:
         self._read = {}
 
     def create(self, target, columns):
-        text = next(column for column in columns if column.name == "TEXT")
-        job = SimJob(f"job-{len(self.jobs)}-{self.rng.getrandbits(32):08x}", target, text.length)
+        job = SimJob(f"job-{len(self.jobs)}-{self.rng.getrandbits(32):08x}", target, tuple(columns))
         self.jobs[job.id] = job
         return Job(JobId(job.id), job.status)
 
@@ -305,8 +314,20 @@ class Platform:
             return
         job.status = JobStatus.DONE
         held = [chunk.rows for chunk in job.chunks]
+        mode = job.target.mode
+        if mode == "replace" or (mode != "delete" and not self.columns):
+            self.columns = job.columns
+        elif mode != "delete" and job.columns != self.columns:
+            self.wrong_columns.append((job.id, job.columns))
         self.executions.append((job.id, frozenset(self.versions_of(held))))
         self.table = self.table + held if job.target.mode == "append" else held
+
+    def listed_columns(self):
+        if self.weather.lists_columns == "forbidden":
+            raise PermissionDeniedError("no permission to read tables", status=403)
+        if self.weather.lists_columns == "no":
+            raise NotFoundError("there is no such page", status=404)
+        return list(self.columns)
 
     def status(self, job_id, age=0.0):
         """Return the job as it was `age` seconds ago."""
@@ -374,6 +395,9 @@ class SimDestination(MemoryDestination):
 
     def submit(self, job_id, duplicate_removal_column):
         self.platform.submit(job_id)
+
+    def columns(self, table, connection_id):
+        return self.platform.listed_columns()
 
     async def get_job(self, job_id):
         rng, weather = self.world.rng, self.platform.weather
@@ -711,7 +735,7 @@ class Night:
         """The maximum number of bytes in flight at a crash."""
         return self.max_uploads * self.platform.largest_payload
 
-    def problems(self, *, per_second=10, per_hour=250):
+    def problems(self, *, per_second=10, per_hour=250):  # noqa: PLR0912 - a flat list of what must not happen
         """Return one sentence for each thing that must never happen but did."""
         found = []
         platform, ran = self.platform, Counter(versions for _, versions in self.platform.executions)
@@ -734,6 +758,10 @@ class Night:
             found.append(f"a run took {self.longest_run_seconds:.0f} s")
         if platform.wrong_submits:
             found.append(f"a job was submitted that did not contain the source: {platform.wrong_submits}")
+        if platform.wrong_columns:
+            found.append(
+                f"the columns of a job were not those of the table {platform.columns}: {platform.wrong_columns}"
+            )
         times = sorted(platform.submit_times)
         if max((bisect.bisect_left(times, t + 1.0) - i for i, t in enumerate(times)), default=0) > per_second:
             found.append("more submits than the quota per second")
@@ -928,6 +956,8 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
         drain=DrainSwitch(),
         sink=sink,
         table_locks={},
+        scratch=Path("never used"),
+        said=set(),
         finished=set(),
     )
     alarms = []
@@ -937,7 +967,8 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
         alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), files.replace))
     if world.rng.random() < world.weather.host_clock / 4:
         alarms.append(asyncio.get_running_loop().call_later(world.rng.expovariate(1), world.clock.set_wrong, world.rng))
-    keys = ("ID",) if mode in ("upsert", "delete") else ()
+    # A delete sends its keys only: with the text among them, the versions of the source can be told apart.
+    keys = {"upsert": ("ID",), "delete": ("ID", "TEXT")}.get(mode, ())
     request = PushRequest(spec=files.pattern, target=Target("T", mode, keys))
     run = PushRun(request, shared, f"push-{world.rng.getrandbits(32):08x}")
     try:

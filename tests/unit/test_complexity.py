@@ -22,11 +22,15 @@ from pushengine.cli.progress import Progress
 from pushengine.cli.story import describe_push_story, summarise
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import OutcomeUnknownError
+from pushengine.interfaces import SourceBatch
 from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.state import PushHistory
 from pushengine.journal.store import JournalFile
 from pushengine.model import RemoteChunk, Target
 from pushengine.pipeline.context import Shared
+from pushengine.pipeline.keys.duplicates import DuplicateSearch
+from pushengine.pipeline.keys.hashes import hash_keys
+from pushengine.pipeline.keys.runs import KeyRuns
 from pushengine.pipeline.memory_budget import ByteBudget
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.pipeline.verification import reconcile, verify_chunks
@@ -175,6 +179,8 @@ def push_concurrently(folder, sources, *, lost=()):
             drain=DrainSwitch(),
             sink=ShowingSink(),
             table_locks={},
+            scratch=Path("never used"),
+            said=set(),
             finished=set(),
         )
         runs = [
@@ -345,6 +351,7 @@ def steps(file, call):
     [
         pytest.param(lambda file: file.find_open("identity-7"), id="find_open"),
         pytest.param(lambda file: file.pushes(state="open"), id="open_pushes"),
+        pytest.param(lambda file: file.announced_pushes(), id="announced_pushes"),
         pytest.param(lambda file: file.facts("push-7"), id="facts"),
         pytest.param(lambda file: file.set_state("push-7", "done", NOON), id="set_state"),
         pytest.param(lambda file: file.append(FactRow("push-7", NOON, "k", {})), id="append"),
@@ -495,3 +502,31 @@ def test_showing_progress_scales_with_the_chunks():
         return counted(lambda: [sink.emit(event) for event in emitted])
 
     assert_in_proportion(show, 50)
+
+
+# --- Equal keys -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["different", "equal"])
+def test_finding_rows_with_equal_keys_scales_with_the_batches_not_the_rows(tmp_path, kind):
+    def find(batches, rows):
+        numbers = [pa.array(range(row, row + rows)) for row in range(0, batches * rows, rows)]
+        if kind == "equal":
+            numbers = numbers[:1] * batches
+        tables = [pa.RecordBatch.from_pydict({"ID": values, "V": values.cast(pa.string())}) for values in numbers]
+
+        def whole():
+            with KeyRuns(tmp_path) as runs:
+                for table in tables:
+                    runs.add(hash_keys([table["ID"]]))
+                search = DuplicateSearch(runs.duplicates(), ["ID"])
+            for table in tables:
+                search.observe(table, SourceBatch(table, "f", 0))
+                search.last_rows().keep_mask(table, hash_keys([table["ID"]]))
+            assert search.found is None
+
+        return counted(whole)
+
+    assert_in_proportion(lambda batches: find(batches, 100), 20)
+    if kind == "different":
+        assert find(20, 1000) <= find(20, 100) * 1.2

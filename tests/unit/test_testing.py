@@ -17,7 +17,7 @@ from pushengine.emulator import Emulator, EmulatorSettings, Fault, FaultPlan
 from pushengine.emulator.faults import Status
 from pushengine.errors import ConflictError, NotFoundError, OutcomeUnknownError
 from pushengine.interfaces import Destination
-from pushengine.model import JobStatus, Payload, Target
+from pushengine.model import JobStatus, Payload, TableColumn, Target
 from pushengine.testing import EmulatorThread, MemoryDestination
 
 HEADERS = {"Authorization": "Bearer key"}
@@ -56,6 +56,16 @@ async def test_a_job_behaves_as_on_the_platform():
     assert [listed.id for listed in await platform.list_jobs()] == [job.id]
     assert platform.jobs[job.id].payloads == [PAYLOAD]
     assert platform.calls == ["create", "upload", "list_chunks", "submit", "get", "list"]
+
+
+async def test_the_platform_keeps_no_tables_unless_columns_is_overridden():
+    class Platform(MemoryDestination):
+        def columns(self, table, connection_id):
+            return [TableColumn(f"{table} {connection_id}", "INTEGER")]
+
+    for platform, columns in ((MemoryDestination(), []), (Platform(), [TableColumn("t c1", "INTEGER")])):
+        assert await platform.table_columns("t", "c1") == columns
+        assert platform.calls == ["columns"]
 
 
 async def test_a_submitted_job_accepts_nothing_more():

@@ -1,0 +1,66 @@
+"""A month of nightly loads whose extracts drift: each table holds what its policy says, each change was told, and no submit was wasted.
+
+To replay a seed, run in `tests`: `python -c "from support.month import Month; print(Month(SEED).run().problems)"`.
+"""
+
+import os
+
+import pytest
+from support.month import EVENTS, Month
+
+from pushengine.pipeline.target_table import TargetTable
+from pushengine.schema import conform, drift, inference
+
+LONG = int(os.environ.get("SIMULATED_MONTHS", "5"))
+
+
+def check(month):
+    """Check a month that is over: the model found nothing after any push, and the quota was respected."""
+    assert month.problems == []
+    assert month.quota_problems() == []
+    assert month.platform.faults > 0
+    pushes = sum(month.outcomes.values())
+    assert pushes == month.nights * len(month.feeds)
+    assert month.runs > pushes, "no command had to be run again"
+    refused = sum(count for (_, outcome), count in month.outcomes.items() if outcome == "refused")
+    assert 0.1 < refused / pushes < 0.5
+
+
+def test_each_table_holds_what_its_policy_says_after_ten_nights():
+    month = Month(1, nights=10, tables=40).run()
+    check(month)
+    assert {event for event, _ in month.outcomes} >= set(EVENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(2, 2 + LONG))
+def test_each_table_holds_what_its_policy_says_after_a_month(seed):
+    month = Month(seed).run()
+    check(month)
+    assert {event for event, outcome in month.outcomes if outcome == "done"} >= set(EVENTS) - {
+        "0 bytes",
+        "key without value",
+    }
+
+
+# --- The checks work: an engine that is broken on purpose is caught within some nights
+
+
+def nothing(*args, **kwargs):
+    """Do nothing, and find nothing wrong."""
+
+
+MUTANTS = {
+    "nothing is remembered": [(TargetTable, "remember", nothing)],
+    "the drift policy is not applied": [(drift.ColumnMatcher, "require_allowed", nothing)],
+    "changes are not told": [(inference, "describe_changes", lambda *args: ())],
+    "lengths are not checked": [(inference, "too_long", nothing), (conform, "too_long", nothing)],
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_engine_is_caught_within_six_nights(name, monkeypatch):
+    for place, attribute, mutant in MUTANTS[name]:
+        monkeypatch.setattr(place, attribute, mutant)
+    assert Month(4, nights=6, tables=20).run().problems
