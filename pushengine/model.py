@@ -17,6 +17,8 @@ MAX_PAYLOAD_BYTES = 990_000_000
 """Largest payload, bytes. It leaves room for the multipart framing below the platform's limit of 1 GB."""
 SEND_BUFFER_BYTES = 4 * 1024 * 1024
 """Memory counted for one upload from files, bytes: the piece being sent and the piece being read ahead."""
+RESERVED_NAMES = ("_celonis_change_date",)
+"""Names of columns that the platform adds itself (case-folded)."""
 
 Mode = Literal["replace", "append", "upsert", "delete"]
 MODES: tuple[Mode, ...] = ("replace", "append", "upsert", "delete")

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from pushengine.celonis import wire
-from pushengine.model import ColumnType, TableColumn
+from pushengine.model import RESERVED_NAMES, ColumnType, TableColumn
 
-CHANGE_DATE_COLUMN = "_CELONIS_CHANGE_DATE"
 _BYTES_PER_CHARACTER = 4
 _TYPES: Mapping[str, ColumnType] = {name: name for name in get_args(ColumnType)}
 
@@ -24,11 +23,7 @@ def parse_columns(body: bytes, *, operation: str, status: int = 200) -> list[Tab
     Raises:
         UnexpectedResponseError: The body is not a list of objects with names.
     """
-    listed = [
-        _named(raw, "a column", operation, status)
-        for raw in wire.parse_list(body, operation, status)
-        if raw is not None
-    ]
+    listed = _listed(body, "a column", operation, status)
     names = [raw["name"].casefold() for raw in listed]
     counts = Counter(names)
     # Every pushed table has a timestamp, the column that the platform adds.
@@ -36,7 +31,7 @@ def parse_columns(body: bytes, *, operation: str, status: int = 200) -> list[Tab
     columns = [
         _column(raw, is_exact=is_exact)
         for raw, name in zip(listed, names, strict=True)
-        if name != CHANGE_DATE_COLUMN.casefold() and counts[name] == 1
+        if name not in RESERVED_NAMES and counts[name] == 1
     ]
     return [column for column in columns if column is not None]
 
@@ -49,20 +44,19 @@ def parse_table_names(
     Raises:
         UnexpectedResponseError: The body is not a list of objects with names.
     """
-    listed = [
-        _named(raw, "a table", operation, status) for raw in wire.parse_list(body, operation, status) if raw is not None
-    ]
     return [
         raw["name"]
-        for raw in listed
+        for raw in _listed(body, "a table", operation, status)
         if raw["name"].casefold() == table.casefold() and (raw.get("dataSourceId") or None) == connection_id
     ]
 
 
-def _named(raw: Any, what: str, operation: str, status: int) -> dict[str, Any]:
-    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or not raw["name"]:
-        wire.raise_unusable(operation, status, f"{what} in it has no name")
-    return raw
+def _listed(body: bytes, what: str, operation: str, status: int) -> list[dict[str, Any]]:
+    listed = [raw for raw in wire.parse_list(body, operation, status) if raw is not None]
+    for raw in listed:
+        if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or not raw["name"]:
+            wire.raise_unusable(operation, status, f"{what} in it has no name")
+    return listed
 
 
 def _column(raw: Mapping[str, Any], *, is_exact: bool) -> TableColumn | None:

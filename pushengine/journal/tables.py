@@ -29,7 +29,7 @@ from pushengine.errors import JournalError
 from pushengine.journal.queries import JournalQueries
 from pushengine.journal.state import PushHistory, PushState
 from pushengine.model import Mode
-from pushengine.schema.known import KnownColumn, KnownTable
+from pushengine.schema.known import KnownColumn, KnownTable, had_no_values
 
 TABLES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS tables (
@@ -210,7 +210,7 @@ class RememberedTable:
         )
 
     def _add(self, push: LoadedPush) -> None:
-        columns = {column.name.casefold(): column for column in self.known.columns}
+        columns = self.known.by_name()
         version = self.known.version
         for column, is_in_source in push.columns:
             folded = column.name.casefold()
@@ -227,7 +227,7 @@ class RememberedTable:
 
 def _is_read(column: KnownColumn) -> bool:
     """Return whether values were read when the column was defined. How they were read then holds for all of the table, such as their zone."""
-    return bool(column.conversion) and not column.conversion.startswith("no_values")
+    return bool(column.conversion) and not had_no_values(column.conversion)
 
 
 def _structure(columns: Iterable[KnownColumn]) -> list[tuple[str, str, int | None]]:

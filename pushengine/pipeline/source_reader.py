@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
+from pushengine.errors import no_rows
 from pushengine.interfaces import AsyncSource, BlockStream, FileSystem, SourceBatch, SourceBlock, Workers
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.slices import MEMORY_BYTES, PassthroughBlock, PassthroughReader
@@ -37,7 +38,7 @@ class SourceReader:
         workers: Threads that read and decode.
 
     Attributes:
-        first_rows: The first rows of the sample; None until the schema is inferred, or if there are none.
+        first_rows: The first rows of the sample; None until the schema is inferred with reasons, or if there are none.
     """
 
     def __init__(
@@ -65,12 +66,15 @@ class SourceReader:
         files = self._source.files
         return await self._workers.read(fingerprint_files, filesystem, files) if files else None
 
-    async def infer(self, known: KnownTable | None, *, is_exhaustive: bool) -> InferredSchema:
+    async def infer(
+        self, known: KnownTable | None, *, is_exhaustive: bool = False, explains: bool = False
+    ) -> InferredSchema:
         """Infer one schema for the whole push, from a sample or from every row.
 
         Args:
             known: The table that the rows are for; None if it is new or nothing is known of it.
             is_exhaustive: Whether to read every row.
+            explains: Whether to find the reasons for the types, too, and to keep the first rows.
 
         Returns:
             The schema. If the source has no rows, `is_empty` is set, and the schema is that of an empty table.
@@ -84,7 +88,12 @@ class SourceReader:
             # An iterator that ended without a batch.
             return InferredSchema(TableSchema(()), (), is_empty=True)
         inference = SchemaInference(
-            schema, is_text=self._source.is_text, rules=self._rules, known=known, source=self.label
+            schema,
+            is_text=self._source.is_text,
+            rules=self._rules,
+            known=known,
+            source=self.label,
+            explains=explains,
         )
         source, sample_bytes = self._source, self._settings.sample_bytes
         blocks = await source.open() if is_exhaustive else await source.sample(sample_bytes)
@@ -92,14 +101,23 @@ class SourceReader:
         async with contextlib.aclosing(blocks):
             while (block := await blocks.next_block()) is not None:
                 rows = await self._workers.encode(_observe, inference, block)
-                if rows and self.first_rows is None:
+                if explains and rows and self.first_rows is None:
                     self.first_rows = await self._workers.encode(_first_rows, block)
                 self.sampled_rows += rows
                 self.sampled_bytes += block.nbytes
         if not self.sampled_rows and not is_exhaustive and self.is_repeatable:
             # The sample covers only some of the files; others may have rows.
-            return await self.infer(known, is_exhaustive=True)
+            return await self.infer(known, is_exhaustive=True, explains=explains)
         return inference.infer(is_empty=not self.sampled_rows)
+
+    def require_rows(self, inferred: InferredSchema) -> None:
+        """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
+
+        Raises:
+            SourceReadError: It has none.
+        """
+        if inferred.is_empty and self._rules.mode == "replace" and not self._rules.allow_empty:
+            raise no_rows(self.label)
 
     async def observe_rows(self, schema: TableSchema, observe: Callable[[pa.RecordBatch, SourceBatch], None]) -> None:
         """Read all rows once more, and call `observe` with each batch as it is sent and as it was read, in order, on one thread at a time.

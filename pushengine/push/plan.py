@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pushengine.config.options import LoadOptions, schema_rules
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import ConfigError, SchemaError, no_rows
+from pushengine.errors import ConfigError, SchemaError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import MODES, Mode, Plan, Target
 from pushengine.parquet.eligibility import ReencodeError
@@ -135,9 +135,8 @@ async def plan_source(
             )
             source_reader = SourceReader(opened, settings, rules, workers)
             async with contextlib.aclosing(source_reader):
-                inferred = await source_reader.infer(known, is_exhaustive=False)
-                if inferred.is_empty and mode == "replace" and not options.allow_empty:
-                    raise no_rows(source_reader.label)
+                inferred = await source_reader.infer(known, explains=True)
+                source_reader.require_rows(inferred)
                 passthrough = await source_reader.passthrough_blocks(inferred.schema)
         finally:
             await workers.aclose()

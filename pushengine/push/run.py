@@ -36,7 +36,6 @@ from pushengine.errors import (
     PushEngineError,
     SourceChangedError,
     SourceError,
-    no_rows,
     real_cause,
 )
 from pushengine.interfaces import Workers
@@ -44,7 +43,6 @@ from pushengine.journal import facts
 from pushengine.journal.push_log import push_resumed
 from pushengine.model import Receipt
 from pushengine.pipeline.context import Measures, Shared
-from pushengine.pipeline.source_reader import SourceReader
 from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
 from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session
@@ -53,7 +51,6 @@ from pushengine.push.opening import NewSchema, PushRecord, PushRequest, SourceOp
 from pushengine.push.outcome import status_of
 from pushengine.push.session import PushSession
 from pushengine.runtime.aio import finish
-from pushengine.schema.inference import InferredSchema
 from pushengine.sources.fingerprint import Fingerprint
 from pushengine.text import format_rows
 
@@ -268,9 +265,6 @@ class PushRun:
             found = await ContinuationCheck(session.context, source, workers).find_continuation()
             if found.action != "supersede":
                 await self._take_over(session, fingerprint=source.fingerprint)
-                if session.has_nothing_to_do:
-                    await session.finish_without_job()
-                    return None
                 try:
                     await session.deliver(source, workers, rechecks=found.action == "recheck", is_new=False)
                 except SourceChangedError:
@@ -290,21 +284,9 @@ class PushRun:
             table = TargetTable(session.context)
             known = await session.context.drain.guard(table.known())
             inferred = await session.infer_schema(source.source_reader, known, is_exhaustive=False)
-            self._require_rows(inferred, source.source_reader)
+            source.source_reader.require_rows(inferred)
             if unfinished is not None:
                 await unfinished.session.supersede(unfinished.reason)
             await earlier.supersede_unsubmitted(identity)
             await self._record.begin(session.context, source, NewSchema(known, inferred, table.notes))
-            if session.has_nothing_to_do:
-                await session.finish_without_job()
-            else:
-                await session.deliver(source, workers, rechecks=False, is_new=True)
-
-    def _require_rows(self, inferred: InferredSchema, reader: SourceReader) -> None:
-        """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
-
-        Raises:
-            SourceReadError: It has none.
-        """
-        if inferred.is_empty and self._request.target.mode == "replace" and not self._request.options.allow_empty:
-            raise no_rows(reader.label)
+            await session.deliver(source, workers, rechecks=False, is_new=True)

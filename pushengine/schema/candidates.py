@@ -63,13 +63,12 @@ class ColumnRules:
     known: KnownColumn | None = None
     fixed_by: FixedBy = ""
     is_key: bool = False
+    sends_longer: bool = False
 
     @property
     def is_fixed(self) -> bool:
         """Whether the column keeps the type of `known`."""
         return bool(self.fixed_by)
-
-    sends_longer: bool = False
 
 
 def _key_conversions(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversion, ...]:
@@ -141,11 +140,7 @@ def _text_readings(
         return forced_conversions(arrow_type, known.type)
     readings = [one for one in natural if one.type == known.type]
     remembered = _safe_conversion(known.conversion)
-    if (
-        remembered is None
-        or remembered.type != known.type
-        or not known.conversion.startswith(("text_", "key_", "forced_"))
-    ):
+    if remembered is None or remembered.type != known.type or not is_zone_known(known.conversion):
         return tuple(readings)
     if is_fixed and known.type == "DATETIME":
         # The table holds either instants in UTC or local times: adding the other kind would guess a time zone.

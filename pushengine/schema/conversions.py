@@ -91,7 +91,8 @@ class Conversion:
         """Return the index of the first value that does not fit, found by bisection: only a batch that failed pays for it."""
         good, bad = 0, len(array)
         while bad - good > 1:
-            middle = (good + bad) // 2
+            # Begin with a short prefix, as `fits` does.
+            middle = (good + bad) // 2 if good else min(bad // 2, _PREFIX_VALUES)
             try:
                 self.read(array.slice(good, middle - good), to)
             except ValueError:

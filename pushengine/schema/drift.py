@@ -6,15 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from pushengine.errors import SchemaError
-from pushengine.model import Mode, type_name
+from pushengine.model import RESERVED_NAMES, Mode, type_name
 from pushengine.schema.columns import Column
 from pushengine.schema.conversions import is_zone_known, is_zoned
-from pushengine.schema.known import KnownColumn, KnownTable
+from pushengine.schema.known import KnownColumn, KnownTable, had_no_values
 from pushengine.schema.rules import SchemaRules, is_pattern
 from pushengine.text import flag
 
-RESERVED_NAMES = ("_celonis_change_date",)
-"""Names of columns that the platform adds itself (case-folded)."""
 _SHOWN_NAMES = 20
 
 
@@ -108,7 +106,7 @@ class ColumnMatcher:
             # A table that exists keeps its own spelling; a replaced one takes that of the source.
             spelled = known.name if known is not None and self._rules.is_delta else name
             columns.append(MatchedColumn(source, spelled, known))
-        if names and not columns:
+        if not columns:
             raise self._error("no column is left to send", "check --select, --exclude and new_columns")
         spelling = {column.name.casefold(): column.name for column in columns}
         missing = self._missing(spelling, names)
@@ -285,7 +283,7 @@ def describe_changes(
         before = before_by_name.get(column.name.casefold())
         if column.is_missing:
             # A column that the last replace lacked, too, is no difference from the table.
-            if before is None or not before.conversion.startswith("no_values"):
+            if before is None or not had_no_values(before.conversion):
                 changes.append(f"{column.name}: not in the source, NULL{also}")
         elif before is None:
             if column.name in match.new:

@@ -7,7 +7,7 @@ the first of them. `schema.conform` applies the resulting schema to every batch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
@@ -32,12 +32,20 @@ from pushengine.schema.conversions import (
 )
 from pushengine.schema.drift import ColumnMatch, ColumnMatcher, MatchedColumn, describe_changes
 from pushengine.schema.known import KnownColumn, KnownTable
-from pushengine.schema.misfits import column_named, fixed_hint, position_of, reason_of, require_key, shown, too_long
+from pushengine.schema.misfits import (
+    column_named,
+    fits_any,
+    fixed_hint,
+    position_of,
+    reason_of,
+    require_key,
+    shown,
+    too_long,
+)
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
 from pushengine.text import flag
 
 T = TypeVar("T")
-_PREFIX_VALUES = 32
 Locate = Callable[[SourceBatch], SourceBatch]
 
 
@@ -66,7 +74,7 @@ class InferredSchema:
 
     Attributes:
         schema: The schema.
-        columns: Its columns, with reasons.
+        columns: Its columns, with reasons; empty unless these were asked for.
         changes: Differences between the table and the push; empty if the table is new.
         question: The question whether a column was renamed; empty if there is none.
         is_empty: Whether the source has no rows.
@@ -83,8 +91,15 @@ class _ObservedColumn:
     """One column of the source: what its values leave possible."""
 
     def __init__(
-        self, match: MatchedColumn, arrow_type: pa.DataType, rules: ColumnRules, found: list[Candidate]
+        self,
+        match: MatchedColumn,
+        arrow_type: pa.DataType,
+        rules: ColumnRules,
+        found: list[Candidate],
+        *,
+        explains: bool,
     ) -> None:
+        self.explains = explains
         self.match = match
         self.source_type = arrow_type
         self.rules = rules
@@ -178,7 +193,7 @@ class _ObservedColumn:
             raise self._refusal(source, array, before) from exc
         if not left:
             raise self._refusal(source, array, before)
-        if left[0] is not before[0] and left[0].type != before[0].type:
+        if self.explains and left[0].type != before[0].type:
             self._note_ruled_out(array, [one for one in before if one not in left])
         self.candidates = left
         self.rows += len(array)
@@ -188,12 +203,8 @@ class _ObservedColumn:
 
     def _note_ruled_out(self, array: pa.Array, ruled_out: list[Candidate]) -> None:
         """Note which value ruled out each type, and how many values the type survived."""
-        prefix = array.slice(0, _PREFIX_VALUES)
         for one in ruled_out:
-            physical = self.physical(one)
-            # Most types fail at once, where a search of the whole array would be slow.
-            searched = array if one.conversion.fits(prefix, physical) else prefix
-            index = one.conversion.first_misfit(searched, physical)
+            index = one.conversion.first_misfit(array, self.physical(one))
             survived, _ = self.ruled_out.get(one.type, (-1, ""))
             if self.rows + index > survived:
                 self.ruled_out[one.type] = (self.rows + index, shown(array[index]))
@@ -206,8 +217,9 @@ class _ObservedColumn:
         if longest <= self.longest:
             return
         self.longest = longest
-        self.longest_value = shown(strings[pc.index(lengths, longest).as_py()])
-        if self.too_long is None:
+        if self.explains:
+            self.longest_value = shown(strings[pc.index(lengths, longest).as_py()])
+        if longest > self.longest_allowed and self.too_long is None:
             self.too_long = too_long(located(source), strings, self._text_column())
 
     def _text_column(self) -> Column:
@@ -255,7 +267,7 @@ class _ObservedColumn:
             return ""
         is_utc = is_zoned(known.conversion)
         others = [one for one in forced_conversions(value.type, "DATETIME") if has_zone(value.type, one) is not is_utc]
-        if not any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in others):
+        if not fits_any(others, value):
             return ""
         return (
             "it has no time zone, but the values of the table had one"
@@ -275,6 +287,7 @@ class SchemaInference:
         rules: What decides the schema besides the values.
         known: The table that the rows are for; None if it is new or nothing is known of it.
         source: Name of the source, for messages.
+        explains: Whether to find the reasons for the types, which takes longer; otherwise `InferredSchema.columns` is empty.
 
     Raises:
         SchemaError: A name is empty, reserved or duplicated, the target cannot hold a type, the table has a column of another type that
@@ -289,8 +302,10 @@ class SchemaInference:
         rules: SchemaRules | None = None,
         known: KnownTable | None = None,
         source: str = "",
+        explains: bool = False,
     ) -> None:
         self._source = source
+        self._explains = explains
         self._rules = rules or SchemaRules()
         self._known = known
         self._matcher = ColumnMatcher(self._rules, known, source)
@@ -332,7 +347,7 @@ class SchemaInference:
         found = candidates(arrow_type, column_rules, is_text=is_text)
         if not found:
             raise self._impossible(match, arrow_type, column_rules)
-        return _ObservedColumn(match, arrow_type, column_rules, found)
+        return _ObservedColumn(match, arrow_type, column_rules, found, explains=self._explains)
 
     def _impossible(self, match: MatchedColumn, arrow_type: pa.DataType, rules: ColumnRules) -> SchemaError:
         """Return the error for a column that has no candidate."""
@@ -379,7 +394,7 @@ class SchemaInference:
         return self.infer().schema
 
     def infer(self, *, is_empty: bool = False) -> InferredSchema:
-        """Return the schema that fits everything observed, with the reasons.
+        """Return the schema that fits everything observed, and what it means for the table.
 
         Args:
             is_empty: The source has no rows, so the drift policy has nothing to refuse.
@@ -390,18 +405,22 @@ class SchemaInference:
         if not is_empty:
             self._matcher.require_allowed(self._match)
         rules = self._rules
-        columns = []
-        for one in self._columns:
-            column = one.column(rules.min_string_length, rules.string_headroom)
-            columns.append(InferredColumn(column, *one.reason(column)))
+        columns = [one.column(rules.min_string_length, rules.string_headroom) for one in self._columns]
         if not is_empty or not rules.is_delta:
-            columns += [InferredColumn(missing_column(one), "not in the source") for one in self._match.missing]
-        schema = TableSchema(tuple(one.column for one in columns), self._match.keys, self._match.ignored)
+            columns += [missing_column(one) for one in self._match.missing]
+        schema = TableSchema(tuple(columns), self._match.keys, self._match.ignored)
         # An empty replace changes the table's columns, too, unless the source does not even have a header.
         is_unchanged = is_empty and (rules.is_delta or not self._columns)
         changes = () if is_unchanged else describe_changes(self._match, schema.columns, self._known, rules.mode)
         question = "" if is_unchanged else self._match.question
-        return InferredSchema(schema, tuple(columns), changes, question, is_empty)
+        return InferredSchema(schema, self._explained(columns), changes, question, is_empty)
+
+    def _explained(self, columns: Sequence[Column]) -> tuple[InferredColumn, ...]:
+        if not self._explains:
+            return ()
+        reasons = [one.reason(column) for one, column in zip(self._columns, columns, strict=False)]
+        missing = [("not in the source", "")] * (len(columns) - len(reasons))
+        return tuple(InferredColumn(column, *why) for column, why in zip(columns, [*reasons, *missing], strict=True))
 
 
 def missing_column(known: KnownColumn) -> Column:

@@ -9,6 +9,11 @@ from typing import Any, Literal
 from pushengine.model import ColumnType, TableColumn, may_be_listed_as, type_name
 
 
+def had_no_values(conversion: str) -> bool:
+    """Return whether this is the name of a conversion of a column without a value."""
+    return conversion.startswith("no_values")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnownColumn:
     """A column of a table that exists.

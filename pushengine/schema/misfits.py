@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +14,14 @@ from pushengine.model import ColumnType
 from pushengine.schema.columns import Column
 from pushengine.schema.conversions import (
     TEXT,
+    Conversion,
     MisfitError,
     conversions_of,
     forced_conversions,
     largest,
     text_conversion,
 )
+from pushengine.schema.known import had_no_values
 from pushengine.schema.rules import MAX_LENGTH
 from pushengine.text import flag
 
@@ -42,7 +45,7 @@ def shown(value: Any) -> str:
 
 def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
     """Return ValueMisfitError if a schema inferred from all values could hold this one, otherwise SchemaError."""
-    if column.conversion.startswith("no_values"):  # the sample had no value, so there is more to learn
+    if had_no_values(column.conversion):  # the sample had no value, so there is more to learn
         return ValueMisfitError
     if column.is_fixed:
         return SchemaError
@@ -58,6 +61,11 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
     except ValueError:
         return SchemaError
     return ValueMisfitError if fits else SchemaError
+
+
+def fits_any(conversions: Iterable[Conversion], value: pa.Array) -> bool:
+    """Return whether one of the conversions can read the value."""
+    return any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in conversions)
 
 
 def fixed_hint(column: Column, kind: ColumnType, value: pa.Array) -> str:
@@ -80,7 +88,7 @@ def fixed_hint(column: Column, kind: ColumnType, value: pa.Array) -> str:
     if column.is_forced:
         return change
     requested = forced_conversions(value.type, kind)
-    if any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in requested):
+    if fits_any(requested, value):
         read = ""
         if len(value) and kind in ("INTEGER", "FLOAT"):
             read = f" (it is read as {requested[0].read(value, requested[0].arrow_type or value.type)[0]})"

@@ -15,4 +15,6 @@ def rules_of(*, overrides=None, keys=(), **rules):
 
 def inference_of(arrow_schema, *, is_text=False, known=None, source="", **rules):
     """Return an inference for a source with these columns; `rules` are those of `rules_of()`."""
-    return SchemaInference(arrow_schema, is_text=is_text, rules=rules_of(**rules), known=known, source=source)
+    return SchemaInference(
+        arrow_schema, is_text=is_text, rules=rules_of(**rules), known=known, source=source, explains=True
+    )

@@ -365,6 +365,22 @@ def test_a_text_that_the_platform_would_truncate_is_rejected_with_its_position()
     assert type(caught.value) is SchemaError
 
 
+def test_the_position_of_a_text_is_searched_only_if_it_is_too_long():
+    searched = []
+
+    def located(source):
+        searched.append(source)
+        return source
+
+    inference = inference_of(texts("").batch.schema, is_text=True)
+    for length in (1, 2, 300, MAX_LENGTH):
+        inference.observe(texts("x" * length), located)
+    assert not searched
+    for length in (MAX_LENGTH + 1, MAX_LENGTH + 2):
+        inference.observe(texts("x" * length), located)
+    assert len(searched) == 1
+
+
 def test_a_text_longer_than_its_declared_length_is_a_misfit():
     schema = infer(texts("a"))
     assert values(schema, texts("é" * 255)) == ["é" * 255]
