@@ -70,20 +70,13 @@ class LoadOptions:
                     key=key,
                     hint=f'{key}=["{given[key]}"]',
                 )
-        found = cls(
-            column_types=dict(given.get("column_types") or {}),
-            default_types=dict(given.get("default_types") or {}),
-            rename=dict(given.get("rename") or {}),
-            select=tuple(given.get("select") or ()),
-            exclude=tuple(given.get("exclude") or ()),
-            allow_empty=bool(given.get("allow_empty")),
-        )
+        found = cls.from_dict(given, given.get("column_types") or {})
         for types in (found.column_types, found.default_types):
             _parsed(types)
         return found, overrides
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options that are set, without the types, as JSON-compatible values."""
+        """Return the options that are set, without `column_types`, as JSON-compatible values."""
         raw = {
             "default_types": dict(self.default_types),
             "rename": dict(self.rename),
@@ -98,11 +91,11 @@ class LoadOptions:
         """Restore options from the result of `to_dict()`; those that only a newer version knows are ignored."""
         return cls(
             column_types=dict(column_types),
-            default_types=dict(raw.get("default_types", {})),
-            rename=dict(raw.get("rename", {})),
-            select=tuple(raw.get("select", ())),
-            exclude=tuple(raw.get("exclude", ())),
-            allow_empty=bool(raw.get("allow_empty", False)),
+            default_types=dict(raw.get("default_types") or {}),
+            rename=dict(raw.get("rename") or {}),
+            select=tuple(raw.get("select") or ()),
+            exclude=tuple(raw.get("exclude") or ()),
+            allow_empty=bool(raw.get("allow_empty")),
         )
 
 

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from pushengine.errors import ConfigError
 from pushengine.model import Drift, DuplicateKeys, LongerStrings, MissingColumns, NewColumns, TypeChanges
+from pushengine.schema.rules import MAX_LENGTH
 
 MIB = 1024 * 1024
 RESERVE_FACTOR = 10.0
@@ -159,7 +160,8 @@ class EngineSettings(BaseModel):
         ),
     ] = "refuse"
     min_string_length: Annotated[
-        int, Field(ge=1, le=16_250, description="smallest length that a new STRING column is declared with, characters")
+        int,
+        Field(ge=1, le=MAX_LENGTH, description="smallest length that a new STRING column is declared with, characters"),
     ] = 255
     string_headroom: Annotated[
         float, Field(ge=1, le=100, description="length of a new STRING column, as a multiple of its longest value")

@@ -99,7 +99,7 @@ def encode(
     """
     sink = pa.BufferOutputStream()
     write = _write_csv if options.file_type == "CSV" else _write_parquet
-    rows = write(chunk, schema, options, sink, observe or _keep_all)
+    rows = write(chunk, schema, options, sink, observe)
     data = memoryview(sink.getvalue())
     if data.nbytes > options.max_payload_bytes:
         raise OversizedPayloadError(
@@ -121,16 +121,20 @@ def _digest(name: str, data: memoryview) -> str:
     return hashlib.new(name, data, usedforsecurity=False).hexdigest()
 
 
-def _keep_all(_rows: pa.RecordBatch) -> None:
-    """Send all rows."""
+def _conformed(
+    chunk: Chunk,
+    schema: TableSchema,
+    observe: Observe | None,
+    finish: Callable[[SourceBatch, pa.RecordBatch], pa.RecordBatch] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield the converted rows to send in tables the size of a row group; `finish` makes them what the format can represent."""
 
+    def conformed(source: SourceBatch) -> pa.RecordBatch:
+        rows = conform(schema, source)
+        sent = rows if finish is None else finish(source, rows)
+        mask = None if observe is None else observe(rows)
+        return sent if mask is None else sent.filter(pa.array(mask))
 
-def _filtered(rows: pa.RecordBatch, mask: Any) -> pa.RecordBatch:
-    return rows if mask is None else rows.filter(pa.array(mask))
-
-
-def _conformed(chunk: Chunk, conformed: Callable[[SourceBatch], pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield the converted rows in tables the size of a row group."""
     waiting: list[pa.RecordBatch] = []
     rows = nbytes = 0
     # Convert block by block, while the rows just parsed are still in the CPU cache.
@@ -147,16 +151,12 @@ def _conformed(chunk: Chunk, conformed: Callable[[SourceBatch], pa.RecordBatch])
 
 
 def _write_parquet(
-    chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe
+    chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe | None
 ) -> int:
     is_int96 = options.timestamps == "INT96"
     has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
 
-    def conformed(source: SourceBatch) -> pa.RecordBatch:
-        rows = conform(schema, source)
-        return _filtered(rows, observe(rows))
-
-    tables = _conformed(chunk, conformed)
+    tables = _conformed(chunk, schema, observe)
     first = next(tables)
     writer = pq.ParquetWriter(
         sink,
@@ -198,18 +198,14 @@ def _repetitive_columns(table: pa.Table) -> list[str]:
 
 
 def _write_csv(
-    chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe
+    chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe | None
 ) -> int:
-    def conformed(source: SourceBatch) -> pa.RecordBatch:
-        rows = conform(schema, source)
-        return _filtered(_csv_batch(source, rows), observe(rows))
-
     fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
     # "needed" makes Arrow quote every string, so that an empty string differs from NULL.
     write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")
     rows = 0
     with arrow_csv.CSVWriter(sink, pa.schema(fields), write_options=write_options) as writer:
-        for table in _conformed(chunk, conformed):
+        for table in _conformed(chunk, schema, observe, _csv_batch):
             writer.write_table(table)
             rows += table.num_rows
     return rows

@@ -185,11 +185,12 @@ class EarlierPushes:
 
     async def _finish_if_submitted(self, row: PushRow, *, has_turn: bool) -> bool:
         """Finish a push if it was submitted; return False if another process works on it."""
-        if not await self._is_submitted_here(row.push_id):
+        if await self._submitted_here(row.push_id) is None:
             return True
         try:
             async with locked(self._shared, row.identity):
-                if not await self._is_submitted_here(row.push_id):
+                other = await self._submitted_here(row.push_id)
+                if other is None:
                     return True
                 self._context.emit_wait(
                     f"push {row.push_id} into table {row.target} was submitted earlier and has to finish first"
@@ -198,21 +199,23 @@ class EarlierPushes:
                 with contextlib.suppress(
                     JobFailedError, SubmitOutcomeUnknownError, JobDeadlineError, TableChangedError
                 ):
-                    await (await self._load_other(row.push_id)).end_job(has_turn=has_turn)
+                    await other.end_job(has_turn=has_turn)
         except JournalLockedError:
             return False
         return True
 
-    async def _is_submitted_here(self, push_id: str) -> bool:
-        """Whether a push was submitted before this one and has not ended, over the same data connection as this one."""
+    async def _submitted_here(self, push_id: str) -> PushSession | None:
+        """Load a push if it was submitted before this one and has not ended, over the same data connection as this one."""
         other = await self._load_other(push_id)
         state, target = other.state, other.context.target
         if not state.may_have_run or state.is_done or target.connection_id != self._context.target.connection_id:
-            return False
+            return None
         # Of two pushes whose first submits may both have arrived, only the later one waits for the other.
-        return not self._context.log.state.may_have_run or await _submit_seq(other.context) < await _submit_seq(
+        if self._context.log.state.may_have_run and await _submit_seq(other.context) >= await _submit_seq(
             self._context
-        )
+        ):
+            return None
+        return other
 
     async def _load_other(self, push_id: str) -> PushSession:
         return await self._load(push_id, Measures(self._context.clock.monotonic()))

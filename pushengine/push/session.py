@@ -89,6 +89,10 @@ class PushSession:
             SourceChangedError: The source has changed. A push that is not new is left open then, and a new push takes its place.
             PushEngineError: The cause of the failure, possibly inside an exception group.
         """
+        planned = self.state.planned
+        if planned is not None and planned.is_empty and self.context.target.mode != "replace":
+            await self._record_finished()  # without rows, the other modes change nothing
+            return
         self._delivery = Delivery(self.context, source, workers, rechecks=rechecks, turn=self._turn)
         schema = load_schema(self.state.schema or {})
         try:
@@ -135,16 +139,6 @@ class PushSession:
         if self.state.job is not None:
             await self._jobs.discard(self.state.job.job_id)
         await self.context.log.record(facts.PushSuperseded(reason=reason), final_state="superseded")
-
-    @property
-    def has_nothing_to_do(self) -> bool:
-        """Whether the push has no rows, and its mode changes nothing then."""
-        planned = self.state.planned
-        return planned is not None and planned.is_empty and self.context.target.mode != "replace"
-
-    async def finish_without_job(self) -> None:
-        """Record the final fact of a push that has no rows, and so nothing to do."""
-        await self._record_finished()
 
     async def infer_schema(
         self, reader: SourceReader, known: KnownTable | None, *, is_exhaustive: bool
@@ -251,14 +245,13 @@ class PushSession:
                 return
             if self.state.job is not None and not self.state.job.may_have_run:
                 await self._jobs.discard(self.state.job.job_id)
-            failed = facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt)
-            if not isinstance(cause, SubmitOutcomeUnknownError):
-                await log.record(failed, final_state="failed")
-                return
+            is_unknown = isinstance(cause, SubmitOutcomeUnknownError)
             await log.record(
-                dataclasses.replace(failed, is_remembered=True),
-                final_state="unknown",
-                remember=functools.partial(TargetTable(self.context).remember, is_unknown=True),
+                facts.PushFailed(
+                    error=str(cause), error_type=type(cause).__name__, receipt=receipt, is_remembered=is_unknown
+                ),
+                final_state="unknown" if is_unknown else "failed",
+                remember=functools.partial(TargetTable(self.context).remember, is_unknown=True) if is_unknown else None,
             )
 
 

@@ -117,8 +117,7 @@ def _read_error(label: str, exc: BaseException) -> SourceReadError:
 class _StreamReader(BlockReader[SourceBatch]):
     """One pass over batches, in order."""
 
-    def __init__(self, label: str, batches: Iterable[SourceBatch], close: Callable[[], object]) -> None:
-        self._label = label
+    def __init__(self, batches: Iterable[SourceBatch], close: Callable[[], object]) -> None:
         self._batches = batches
         self._close = close
         self._bytes_read = 0
@@ -243,7 +242,7 @@ class ArrowSource:
         self.schema()  # reject an object without typed columns here, not at the first batch
         stream = self._connected()
         rest = self._batches or self._iter(stream)
-        return _StreamReader(self.label, self._from_start(rest), lambda: _close_quietly(stream))
+        return _StreamReader(self._from_start(rest), lambda: _close_quietly(stream))
 
     def _from_start(self, rest: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
         sampled, self._sampled = self._sampled, []

@@ -88,7 +88,6 @@ class FilesReader(BlockReader[SourceBlock]):
 
     def __init__(
         self,
-        label: str,
         refs: Sequence[FileRef],
         sizes: Sequence[int],
         open_pass: Callable[[FileRef], FilePass],
@@ -99,7 +98,6 @@ class FilesReader(BlockReader[SourceBlock]):
     ) -> None:
         self.rows_read = 0 if knows_rows else None
         self._start_row = start_row
-        self._label = label
         self._files = list(zip(refs, sizes, strict=True))
         self._open_pass = open_pass
         self._stopped = stopped or threading.Event()
@@ -173,7 +171,6 @@ class FilesSource:
         """Start a pass over all rows. Rows before `start_row` are skipped where the format can seek."""
         self.stopped = threading.Event()
         return FilesReader(
-            self.label,
             self.files,
             self._sizes(),
             self._open,
@@ -216,4 +213,4 @@ class EmptySource(FilesSource):
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - there are no rows
         """Start a pass without blocks."""
-        return FilesReader(self.label, (), (), self._open)
+        return FilesReader((), (), self._open)
