@@ -62,6 +62,11 @@ def first_line(error: BaseException, max_characters: int = 200) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:max_characters]
 
 
+def labelled(label: str, values: Iterable[str]) -> list[tuple[str, str]]:
+    """Return rows of a table of labels and values, of which only the first has the label."""
+    return [(label if number == 0 else "", value) for number, value in enumerate(values)]
+
+
 def clock_time(iso: str) -> str:
     """Return the time of day from an ISO 8601 UTC time: `14:00:00Z`."""
     return iso.partition("T")[2] or iso

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from pushengine import events
 from pushengine.cli.story import PushSummary
 from pushengine.journal.salvage import ExportResult, JournalCheck
 from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk, type_name
-from pushengine.text import clock_time, format_bytes, format_count, format_seconds, utc
+from pushengine.text import clock_time, format_bytes, format_count, format_seconds, labelled, utc
 
 if TYPE_CHECKING:
     from pushengine.journal.tables import RememberedTable, TableKey
@@ -54,16 +54,11 @@ def describe_receipt(
     if receipt.retries or receipt.restarts:
         retries = f"{receipt.retries:,} {'retry' if receipt.retries == 1 else 'retries'}"
         rows.append(("repaired", f"{retries}, {format_count(receipt.restarts, 'restart')}"))
-    rows += _continued("changed", receipt.schema_changes)
-    rows += _continued("note", receipt.notes)
-    rows += _continued("job log", receipt.job_logs)
+    rows += labelled("changed", receipt.schema_changes)
+    rows += labelled("note", receipt.notes)
+    rows += labelled("job log", receipt.job_logs)
     head = f"{receipt.status}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
     return [head, *_rows(*rows)]
-
-
-def _continued(label: str, values: Iterable[str]) -> list[tuple[str, str]]:
-    """Return rows of which only the first has the label."""
-    return [(label if number == 0 else "", value) for number, value in enumerate(values)]
 
 
 def _verification(receipt: Receipt) -> str:
@@ -95,7 +90,7 @@ def describe_plan(plan: Plan) -> list[str]:
     )
     chunks = "number known after reading" if plan.estimated_chunks is None else f"about {plan.estimated_chunks:,}"
     files = plan.files[:5]
-    rows = [("files" if number == 0 else "", name) for number, name in enumerate(files)]
+    rows = labelled("files", files)
     if len(plan.files) > len(files):
         rows.append(("", f"... {len(plan.files) - len(files):,} more"))
     rows += [
@@ -104,7 +99,7 @@ def describe_plan(plan: Plan) -> list[str]:
         *([("keys", ", ".join(plan.keys))] if plan.keys else []),
         ("chunks", chunks),
         ("quota", format_count(plan.submits, "submit")),
-        *_continued("changes", plan.schema_changes),
+        *labelled("changes", plan.schema_changes),
         *[("note", note) for note in plan.notes],
     ]
     head = f"PLAN  {plan.table}  {plan.mode}, nothing was sent"
@@ -208,7 +203,7 @@ def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
         ("type", job.type or "-"),
         ("chunks", f"{len(chunks):,}"),
         *[("", f"{chunk.id}  {chunk.type}  {chunk.checksum or '-'}") for chunk in chunks],
-        *[("log" if number == 0 else "", line) for number, line in enumerate(job.logs)],
+        *labelled("log", job.logs),
     ]
     return [f"job {job.id}", *_rows(*rows)]
 
@@ -250,7 +245,7 @@ def describe_journal_check(found: JournalCheck) -> list[str]:
         ("format", "cannot be read" if found.format is None else str(found.format)),
         ("pushes", f"{total}{f': {states}' if states else ''}"),
         ("facts", facts),
-        *[("damage" if number == 0 else "", problem) for number, problem in enumerate(found.problems)],
+        *labelled("damage", found.problems),
     ]
     lines = ["FAILED  journal" if found.problems else "ok  journal"]
     lines += _rows(*rows)

@@ -110,6 +110,7 @@ Connection = Annotated[
 ]
 ConfigPath = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Config file  [PUSHENGINE_CONFIG]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="File to create; stdout if not given.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only errors.")]
 LogFormatOption = Annotated[
     LogFormatName | None, typer.Option("--log-format", help="Progress, or a JSON line per event  [PUSHENGINE_LOG]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pushengine.emulator.faults import FaultPlan
     from pushengine.engine import PushEngine
     from pushengine.events import EventSink
+    from pushengine.journal.tables import TableMemory
 
 EMULATOR_POOL = "00000000-0000-4000-8000-000000000001"
 
@@ -181,15 +182,22 @@ def state_beside(database: Path) -> Path:
     return database.with_name(f"{database.name}.state")
 
 
-def beside_database(config: Config, database: Path) -> Config:
-    """Return the configuration changed to the state folder of an emulator's database file, without a team.
+def load_tables_config(
+    config: Path | None, url: str | None, pool: str | None, connection: str | None, database: Path | None
+) -> Config:
+    """Load the configuration for a command that looks at what is remembered of tables, and needs no account.
+
+    If an emulator's database file is named, its tables count: those in the state folder beside it, without a team.
 
     Raises:
-        ConfigError: No file is named.
+        ConfigError: A bad file, key or value, or the name of the database file is empty.
     """
+    loaded = load_config(config=config, url=url, pool=pool, connection=connection, wants_credentials=False)
+    if database is None:
+        return loaded
     if not database.name:
         raise ConfigError("--emulator: name the database file, such as try.duckdb", key="--emulator")
-    return dataclasses.replace(config, url=None, pool_id=EMULATOR_POOL, state_dir=state_beside(database))
+    return dataclasses.replace(loaded, url=None, pool_id=EMULATOR_POOL, state_dir=state_beside(database))
 
 
 def _adopt_tables(config: Config, *, is_new: bool) -> None:
@@ -200,10 +208,23 @@ def _adopt_tables(config: Config, *, is_new: bool) -> None:
         JournalError: Its journal cannot be used.
     """
     from pushengine.celonis.wire import parse_team_url
+
+    with editing_tables(config) as tables:
+        if is_new:
+            tables.forget_loaded()
+        tables.move_to(parse_team_url(config.require_url())[1])
+
+
+@contextlib.contextmanager
+def editing_tables(config: Config) -> Iterator[TableMemory]:
+    """Change what is remembered of tables; all changes are one transaction of the journal, which is created if absent.
+
+    Raises:
+        ConfigError: The state folder cannot be created.
+        JournalError: Its journal cannot be used.
+    """
     from pushengine.journal.store import JournalFile
 
     config.state.make()
     with contextlib.closing(JournalFile(config.state.journal)) as journal, journal.transaction():
-        if is_new:
-            journal.tables.forget_loaded()
-        journal.tables.move_to(parse_team_url(config.require_url())[1])
+        yield journal.tables

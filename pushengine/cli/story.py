@@ -11,7 +11,7 @@ from pushengine.cli.narrator import Narrator
 from pushengine.cli.push_sessions import Session, sessions_of
 from pushengine.journal.facts import FactRow, PushPlanned, PushRow
 from pushengine.journal.state import PushHistory
-from pushengine.text import format_bytes, format_count, format_seconds, iso_utc
+from pushengine.text import format_bytes, format_count, format_seconds, iso_utc, labelled
 
 _STATES = {
     "open": "OPEN",
@@ -115,8 +115,8 @@ def _summary_lines(push: PushRow, history: PushHistory, sessions: Sequence[Sessi
         sent = sum(chunk.payload_bytes for chunk in acked)
         count = format_count(sum(chunk.rows for chunk in acked), "row")
         rows.append(("holds", f"{count} in {format_count(len(acked), 'chunk')}, {format_bytes(sent)}"))
-    rows += [("changed" if number == 0 else "", change) for number, change in enumerate(state.changes)]
-    rows += [("note" if number == 0 else "", note) for number, note in enumerate(state.notes)]
+    rows += labelled("changed", state.changes)
+    rows += labelled("note", state.notes)
     if sessions:
         spent = sum(session.ended_at - session.started_at for session in sessions)
         ends = ", ".join(session.ended for session in sessions)

@@ -7,9 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pushengine.cli.hints import PLAIN, Hints
+from pushengine.errors import ConfigError
 
 if TYPE_CHECKING:
     from pushengine.cli.display import Display
@@ -38,6 +40,25 @@ def ignoring_broken_pipe() -> Iterator[None]:
     except BrokenPipeError:
         # Discard all further output; otherwise the flush at interpreter exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def writing_to(output: Path | None) -> Iterator[TextIO]:
+    """Open a new file for the text that a command writes; stdout without one.
+
+    Raises:
+        ConfigError: The file exists or cannot be written.
+    """
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            yield file
+    except FileExistsError as error:
+        raise ConfigError(f"{output} exists", key="--output", hint="name a new file") from error
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}", key="--output") from error
 
 
 def print_to_stderr(lines: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ Faults are data (see `faults`):
         emulator.faults = FaultPlan([Fault("upsert", DropAfter(), nth=2)])
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,22 +39,19 @@ __all__ = [
 ]
 
 
+_LAZY_MODULES = {
+    "Emulator": "server",
+    "EmulatorCredentials": "settings",
+    "EmulatorSettings": "settings",
+    "Fault": "faults",
+    "FaultPlan": "faults",
+    "FaultPlanError": "plan_data",
+    "LocalCertificate": "tls",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that importing the package does not import DuckDB and aiohttp."""
-    if name == "Emulator":
-        from pushengine.emulator.server import Emulator  # noqa: PLC0415
-
-        return Emulator
-    if name in {"EmulatorCredentials", "EmulatorSettings"}:
-        from pushengine.emulator import settings  # noqa: PLC0415
-
-        return getattr(settings, name)
-    if name in {"Fault", "FaultPlan", "FaultPlanError"}:
-        from pushengine.emulator import faults  # noqa: PLC0415
-
-        return getattr(faults, name)
-    if name == "LocalCertificate":
-        from pushengine.emulator.tls import LocalCertificate  # noqa: PLC0415
-
-        return LocalCertificate
+    if name in _LAZY_MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

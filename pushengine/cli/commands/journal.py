@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
 from pushengine.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pushengine.journal.salvage import ExportResult
 
 
 def check(config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
@@ -41,21 +36,21 @@ def check(config: options.ConfigPath = None, as_json: options.AsJson = False) ->
 
 
 def export(
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="File to create; stdout if not given.")
-    ] = None,
+    output: options.Output = None,
     config: options.ConfigPath = None,
 ) -> None:
     """Write all readable facts as JSON lines, even from a damaged journal. The journal is not changed."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_export
+        from pushengine.journal.salvage import export_facts
 
         path = _path(config)
         if not path.exists():
             raise ConfigError(f"there is no journal: {path}", key="PUSHENGINE_STATE_DIR")
         with terminal.ignoring_broken_pipe():
-            result = _export_to(path, output)
+            with terminal.writing_to(output) as file:
+                result = export_facts(path, file.write)
             terminal.print_to_stderr(describe_export(result, output))
             if result.problems:
                 raise typer.Exit(exit_codes.EXIT_USAGE)
@@ -65,17 +60,3 @@ def export(
 
 def _path(config: Path | None) -> Path:
     return session.load_config(config=config, wants_credentials=False).state.journal
-
-
-def _export_to(path: Path, output: Path | None) -> ExportResult:
-    from pushengine.journal.salvage import export_facts
-
-    if output is None:
-        return export_facts(path, sys.stdout.write)
-    try:
-        with output.open("x", encoding="utf-8") as file:
-            return export_facts(path, file.write)
-    except FileExistsError as error:
-        raise ConfigError(f"{output} exists", key="--output", hint="name a new file") from error
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}", key="--output") from error

@@ -6,7 +6,6 @@ import asyncio
 import json
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +75,8 @@ def emulator(
     """Run the Data Push API on 127.0.0.1. Stores tables in DuckDB and runs until interrupted."""
 
     async def body(interrupts: runner.Interrupts) -> None:
+        import tempfile
+
         from pushengine.emulator import EmulatorSettings
 
         settings = EmulatorSettings(

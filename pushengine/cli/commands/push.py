@@ -14,7 +14,6 @@ import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
 from pushengine.cli.hints import Hints
-from pushengine.cli.tables.columns_file import read_types
 from pushengine.cli.tables.lookup import find_tables
 from pushengine.errors import ConfigError, PushEngineError
 from pushengine.model import Drift, DuplicateKeys, MissingColumns, NewColumns, Receipt, TypeChanges
@@ -80,6 +79,8 @@ class _PushArguments:
         Raises:
             ConfigError: A `--column`, `--columns` or `--rename` value is bad.
         """
+        from pushengine.cli.tables.columns_file import read_types
+
         overrides = {name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None}
         given: Any = {
             "column_types": options.parse_columns(self.column or ()),
@@ -131,7 +132,7 @@ def push(
     words = _PushArguments.of(locals())
     database = Path(emulator) if emulator else None
     if dry_run:
-        load = functools.partial(_load_plan_config, config, url, pool, connection, database)
+        load = functools.partial(session.load_tables_config, config, url, pool, connection, database)
         _plan(words, load, knows_tables=emulator is None or database is not None, as_json=as_json)
         return
 
@@ -241,15 +242,8 @@ def plan(
 ) -> None:
     """Show what a push would do; send nothing. Shows each column's type and why, first rows, differences; needs no account."""
     words = _PushArguments.of(locals())
-    load = functools.partial(_load_plan_config, config, url, pool, connection, emulator)
+    load = functools.partial(session.load_tables_config, config, url, pool, connection, emulator)
     _plan(words, load, knows_tables=True, as_json=as_json)
-
-
-def _load_plan_config(
-    config: Path | None, url: str | None, pool: str | None, connection: str | None, database: Path | None
-) -> Config:
-    loaded = session.load_config(config=config, url=url, pool=pool, connection=connection, wants_credentials=False)
-    return loaded if database is None else session.beside_database(loaded, database)
 
 
 def _plan(words: _PushArguments, load: Callable[[], Config], *, knows_tables: bool, as_json: bool) -> None:
@@ -285,7 +279,7 @@ def _known_table(loaded: Config, table: str) -> tuple[KnownTable | None, tuple[s
         return None, (f"table {table} is remembered for {len(found)} pools: name one to compare with it",)
     if not found:
         return None, (f"nothing is remembered of table {table}: planned as for a new table",)
-    (remembered,) = found.values()
-    doubt = remembered.known.doubt
-    note = f"the outcome of push {doubt} into this table is unknown: what is remembered may be wrong" if doubt else ""
-    return remembered.known, (note,) if note else ()
+    (known,) = (remembered.known for remembered in found.values())
+    if not known.doubt:
+        return known, ()
+    return known, (f"the outcome of push {known.doubt} into this table is unknown: what is remembered may be wrong",)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +11,9 @@ import typer
 
 from pushengine.cli import options, runner, session, terminal
 from pushengine.cli.tables.lookup import find_table, find_tables
-from pushengine.errors import ConfigError
 from pushengine.text import format_count
 
 if TYPE_CHECKING:
-    from pushengine.config.load import Config
     from pushengine.journal.tables import RememberedTable, TableKey
 
 TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="Name of the table, in any letter case.")]
@@ -44,7 +40,7 @@ def show(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_tables
 
-        loaded = _load(config, url, pool, connection, emulator)
+        loaded = session.load_tables_config(config, url, pool, connection, emulator)
         found = find_tables(loaded, table)
         if as_json:
             terminal.print_json({"tables": [_to_json(key, one) for key, one in found.items()]})
@@ -57,9 +53,7 @@ def show(
 def export(
     table: TableArgument,
     *,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="File to create; stdout if not given.")
-    ] = None,
+    output: options.Output = None,
     config: options.ConfigPath = None,
     url: options.Url = None,
     pool: options.Pool = None,
@@ -71,20 +65,11 @@ def export(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.tables.columns_file import dump_columns
 
-        loaded = _load(config, url, pool, connection, emulator)
+        loaded = session.load_tables_config(config, url, pool, connection, emulator)
         _, remembered = find_table(loaded, table)
         text = dump_columns(remembered.known)
-        if output is None:
-            with terminal.ignoring_broken_pipe():
-                sys.stdout.write(text)
-            return
-        try:
-            with output.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError as error:
-            raise ConfigError(f"{output} exists", key="--output", hint="name a new file") from error
-        except OSError as error:
-            raise ConfigError(f"cannot write {output}: {error.strerror}", key="--output") from error
+        with terminal.ignoring_broken_pipe(), terminal.writing_to(output) as file:
+            file.write(text)
 
     runner.run(body)
 
@@ -104,18 +89,16 @@ def import_(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.celonis.wire import parse_team_url
         from pushengine.cli.tables.columns_file import read_table
-        from pushengine.journal.store import JournalFile
         from pushengine.journal.tables import RememberedTable, TableKey
 
-        loaded = _load(config, url, pool, connection, emulator)
-        known = dataclasses.replace(read_table(file), name=table)
+        loaded = session.load_tables_config(config, url, pool, connection, emulator)
+        known = read_table(file, table)
         team = "emulator" if emulator is not None else parse_team_url(loaded.require_url())[1]
         key = TableKey.of(team, loaded.require_pool_id(), loaded.connection_id, table)
-        loaded.state.make()
-        with contextlib.closing(JournalFile(loaded.state.journal)) as journal, journal.transaction():
-            seq = journal.tables.last_seq()
-            known = dataclasses.replace(known, version=seq)
-            journal.tables.put(key, RememberedTable(known, replaced_seq=seq, at=time.time()))
+        with session.editing_tables(loaded) as tables:
+            seq = tables.last_seq()
+            remembered = RememberedTable(dataclasses.replace(known, version=seq), replaced_seq=seq, at=time.time())
+            tables.put(key, remembered)
         terminal.print_result([f"remembered: table {table}, {format_count(len(known.columns), 'column')}"])
 
     runner.run(body)
@@ -133,22 +116,13 @@ def forget(
     """Forget a table: the next push into it is free to choose types, as if the table were new. The table itself is not touched."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.journal.store import JournalFile
-
-        loaded = _load(config, url, pool, connection, emulator)
+        loaded = session.load_tables_config(config, url, pool, connection, emulator)
         key, _ = find_table(loaded, table)
-        with contextlib.closing(JournalFile(loaded.state.journal)) as journal, journal.transaction():
-            journal.tables.forget(key)
+        with session.editing_tables(loaded) as tables:
+            tables.forget(key)
         terminal.print_result([f"forgotten: table {table}; the next push into it chooses its types as for a new table"])
 
     runner.run(body)
-
-
-def _load(
-    config: Path | None, url: str | None, pool: str | None, connection: str | None, emulator: Path | None
-) -> Config:
-    loaded = session.load_config(config=config, url=url, pool=pool, connection=connection, wants_credentials=False)
-    return loaded if emulator is None else session.beside_database(loaded, emulator)
 
 
 def _to_json(key: TableKey, table: RememberedTable) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from pushengine.model import type_name
 from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.rules import RequestedType
 
+_HINT = "`pushengine schema export` writes such a file"
+
 
 def dump_columns(table: KnownTable) -> str:
     """Return the content of the file for a table."""
@@ -53,8 +55,8 @@ def read_types(path: Path) -> dict[str, str]:
     return _section(_read(path), "columns", path)
 
 
-def read_table(path: Path) -> KnownTable:
-    """Return the table from such a file.
+def read_table(path: Path, name: str) -> KnownTable:
+    """Return a table of this name with the columns and keys in such a file.
 
     Raises:
         ConfigError: The file cannot be read, is no such file, or has an unknown type.
@@ -62,20 +64,18 @@ def read_table(path: Path) -> KnownTable:
     raw = _read(path)
     readings = _section(raw, "readings", path)
     columns = []
-    for name, text in _section(raw, "columns", path).items():
+    for column, text in _section(raw, "columns", path).items():
         try:
             requested = RequestedType.parse(text)
         except ValueError as error:
-            raise ConfigError(f"{path}: column {name}: {error}", key="columns") from None
-        columns.append(KnownColumn(name, requested.type, requested.length, readings.get(name, "")))
+            raise ConfigError(f"{path}: column {column}: {error}", key="columns") from None
+        columns.append(KnownColumn(column, requested.type, requested.length, readings.get(column, "")))
     if not columns:
-        raise ConfigError(
-            f"{path} has no [columns]", key="columns", hint="`pushengine schema export` writes such a file"
-        )
+        raise ConfigError(f"{path} has no [columns]", key="columns", hint=_HINT)
     keys = raw.get("keys", [])
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ConfigError(f"{path}: keys must be a list of column names", key="keys")
-    return KnownTable(str(raw.get("table", "")), tuple(columns), tuple(keys))
+    return KnownTable(name, tuple(columns), tuple(keys))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is not a file of columns: {error}",
             key="--columns",
-            hint="`pushengine schema export` writes such a file",
+            hint=_HINT,
         ) from error
 
 
@@ -99,6 +99,6 @@ def _section(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, str]:
         raise ConfigError(
             f'{path}: [{name}] must hold column names and texts, as in VBELN = "STRING(40)"',
             key=name,
-            hint="`pushengine schema export` writes such a file",
+            hint=_HINT,
         )
     return section

@@ -92,9 +92,7 @@ class PoolRoutes:
         empty if there is no such table: what the platform does then is not published.
         """
         self._require_readable()
-        schema = self._service.pools.readable_schema_of(
-            request.match_info["pool_id"], request.query.get("schemaName") or None
-        )
+        schema = self._service.pools.schema_of(request.match_info["pool_id"], request.query.get("schemaName") or None)
         table = request.query.get("tableName", "")
         listed = [self._column(known.column) for known in await self._read_catalog() if known.is_in(schema, table)]
         return web.json_response(listed)

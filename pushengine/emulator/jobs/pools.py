@@ -10,13 +10,16 @@ class Pools:
 
     The tables of the first pool that gets a job are in the schema of their connection id, or in `main` without one. Those
     of any other pool are in the schema of the pool id, followed by the connection id if there is one. Until a pool gets a
-    job, readers see every pool as the first.
+    job, every pool is taken as the first.
     """
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self._settings = settings
-        self._main_pool_id: str | None = None
         self._seen: dict[str, None] = {}
+
+    @property
+    def _main_pool_id(self) -> str | None:
+        return next(iter(self._seen), None)
 
     @property
     def ids(self) -> list[str]:
@@ -26,20 +29,13 @@ class Pools:
 
     def see(self, pool_id: str) -> None:
         """Record that the pool gets a job."""
-        self._main_pool_id = self._main_pool_id or pool_id
         self._seen[pool_id] = None
 
     def schema_of(self, pool_id: str, connection_id: str | None) -> str:
         """Return the DuckDB schema for the tables of a connection, or of no connection."""
-        if pool_id == self._main_pool_id:
+        if self._main_pool_id in {None, pool_id}:
             return connection_id or GLOBAL_SCHEMA
         return f"{pool_id}_{connection_id}" if connection_id else pool_id
-
-    def readable_schema_of(self, pool_id: str, connection_id: str | None) -> str:
-        """Return the schema to read the tables of a connection from; before the first job, every pool is taken as the main one."""
-        if self._main_pool_id is None:
-            return connection_id or GLOBAL_SCHEMA
-        return self.schema_of(pool_id, connection_id)
 
     def connection_of(self, pool_id: str, schema: str) -> tuple[bool, str | None]:
         """Return whether a DuckDB schema is one of the pool's, and its connection id or None."""
