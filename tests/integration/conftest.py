@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.nights import Nights
 
 from pushengine import EngineSettings, PushEngine, UserApiKey
 from pushengine.emulator import Emulator, EmulatorSettings
@@ -107,6 +108,21 @@ async def start(tmp_path):
 @pytest.fixture
 async def stage(start):
     return await start()
+
+
+@pytest.fixture
+def open_nights(start, tmp_path):
+    """Return a function that opens nights with other settings."""
+
+    async def run(**settings):
+        return Nights(await start(**settings), tmp_path)
+
+    return run
+
+
+@pytest.fixture
+async def nights(stage, tmp_path):
+    return Nights(stage, tmp_path)
 
 
 def plain_rows(count=1000):

@@ -10,10 +10,12 @@ import sqlite3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import interrupting
+from support.interrupting import change_plan
 
 from pushengine import events
 from pushengine.emulator.faults import Fault, FaultPlan, Status
-from pushengine.errors import ConfigError, EngineClosedError, JournalError, SourceReadError
+from pushengine.errors import ConfigError, JournalError, SourceReadError
 from pushengine.journal import facts
 from pushengine.journal.push_log import PushLog
 from pushengine.push import delivery
@@ -23,25 +25,9 @@ SLOW = {"run_seconds": 0.3}
 PAGE = Status(404, body="<html><title>404 Not Found</title>default backend - 404</html>")
 
 
-class DrainAt:
-    """An event sink that drains an engine at one kind of event."""
-
-    def __init__(self, kind, engine):
-        self.kind, self.engine = kind, engine
-
-    def emit(self, event):
-        if isinstance(event, self.kind):
-            self.engine.drain()
-
-
 async def interrupted(stage, spec, kind=events.JobSubmitted, **options):
-    """Drain a push at an event, close its engine and open another one. Return the receipt of the interrupted push."""
-    stage.engine._bus.add(DrainAt(kind, stage.engine))
-    with pytest.raises(EngineClosedError) as caught:
-        await stage.push(spec, **({"mode": "append"} | options))
-    await stage.engine.aclose()
-    stage.engine = await stage.open_engine()
-    return caught.value.receipt
+    """Interrupt an append at an event, and return its receipt."""
+    return await interrupting.interrupted(stage, stage.push(spec, **({"mode": "append"} | options)), kind)
 
 
 def csv(path, rows, first=0):
@@ -302,12 +288,6 @@ async def test_another_stream_into_the_table_reports_the_unfinished_push(start):
 
 
 # --- Earlier pushes into the table, recorded by another version
-
-
-def change_plan(stage, sql):
-    with sqlite3.connect(stage.folder / "state" / "journal.sqlite3") as db:
-        assert db.execute(sql).rowcount == 1
-    db.close()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import random
 
 import pyarrow as pa
 import pytest
+from support.interrupting import DrainAt
 
 from pushengine import PushEngine, UserApiKey, events
 from pushengine.emulator.faults import Fault, FaultPlan, Status
@@ -224,13 +225,7 @@ async def test_a_push_waits_for_the_next_hour_when_the_quota_is_spent(start):
 async def test_a_drain_while_rows_are_sent_ends_the_push_and_deletes_its_job(start):
     stage = await start(**SMALL)
     await stage.push(pa.table({"N": [1]}))
-
-    class Sink:
-        def emit(self, event):
-            if isinstance(event, events.ChunkUploaded):
-                stage.engine.drain()
-
-    stage.engine._bus.add(Sink())
+    stage.engine._bus.add(DrainAt(events.ChunkUploaded, stage.engine))
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(numbers(500_000))
     receipt = caught.value.receipt
@@ -265,13 +260,7 @@ async def test_a_drain_does_not_wait_for_another_attempt(start):
     """The only upload slot waits 30 seconds before its next attempt; everything else waits for the slot."""
     stage = await start(clock=SystemClock(), min_uploads=1, max_uploads=1, **SMALL)
     stage.emulator.faults = FaultPlan([Fault("upsert", Status(503, headers={"Retry-After": "30"}))])
-
-    class Sink:
-        def emit(self, event):
-            if isinstance(event, events.RetryScheduled):
-                stage.engine.drain()
-
-    stage.engine._bus.add(Sink())
+    stage.engine._bus.add(DrainAt(events.RetryScheduled, stage.engine))
     async with asyncio.timeout(10):
         with pytest.raises(EngineClosedError):
             await stage.push(numbers(100_000))

@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.nights import Nights
 
 from pushengine import errors
 
@@ -37,8 +36,8 @@ def test_every_row_of_the_two_tables_is_a_case():
 
 
 @pytest.mark.parametrize("first_cell", [*rows_of("What lands where"), *rows_of("Tables that exist")])
-async def test_the_row_is_true(first_cell, start, tmp_path):
-    await CASES[first_cell](Nights(await start(), tmp_path))
+async def test_the_row_is_true(first_cell, nights):
+    await CASES[first_cell](nights)
 
 
 async def lands(nights, source, kind, *values, **options):

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from support.interrupting import interrupted
 
 from pushengine import events
-from pushengine.errors import ConfigError, EngineClosedError, SchemaError, SourceReadError
+from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.model import FileRef
 
 
@@ -289,16 +290,6 @@ async def test_a_push_from_another_file_system_is_resumed(stage):
     bucket = Bucket(**{"a.csv": b"N\n" + b"".join(b"%d\n" % n for n in range(100))})
     options = {"filesystem": bucket, "state_dir": stage.folder / "other"}
     stage.engine = await stage.open_engine(**options)
-
-    class Sink:
-        def emit(self, event):
-            if isinstance(event, events.ChunkUploaded):
-                stage.engine.drain()
-
-    stage.engine._bus.add(Sink())
-    with pytest.raises(EngineClosedError):
-        await stage.push("bucket/a.csv", mode="append")
-    await stage.engine.aclose()
-    stage.engine = await stage.open_engine(**options)
+    await interrupted(stage, stage.push("bucket/a.csv", mode="append"), events.ChunkUploaded, **options)
     receipt = await stage.push("bucket/a.csv", mode="append")
     assert (receipt.resumed, await stage.query("select count(*) from T")) == (True, [(100,)])

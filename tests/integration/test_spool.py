@@ -8,6 +8,7 @@ import threading
 
 import pyarrow as pa
 import pytest
+from support.interrupting import DrainAt
 
 from pushengine import events
 from pushengine.errors import ConfigError, EngineClosedError, InvalidRequestError, JournalError, OutcomeUnknownError
@@ -216,13 +217,7 @@ async def test_an_older_push_cannot_undo_a_newer_one(start, tmp_path):
     first, second = tmp_path / "night1.csv", tmp_path / "night2.csv"
     first.write_text("N\n" + "".join(f"{n}\n" for n in range(60_000)))
     second.write_text("N\n1\n2\n")
-
-    class Sink:
-        def emit(self, event):
-            if isinstance(event, events.ChunkUploaded):
-                stage.engine.drain()
-
-    stage.engine._bus.add(Sink())
+    stage.engine._bus.add(DrainAt(events.ChunkUploaded, stage.engine))
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(str(first))
     await stage.engine.aclose()
@@ -246,16 +241,7 @@ async def test_two_unfinished_appends_to_one_table_do_not_affect_each_other(star
         file.write_text("N\n" + "".join(f"{n}\n" for n in range(number * 60_000, (number + 1) * 60_000)))
     for file in files:
         engine = await stage.open_engine(chunk_bytes=64 * KIB, max_uploads=1)
-
-        class Sink:
-            def __init__(self, engine):
-                self.engine = engine
-
-            def emit(self, event):
-                if isinstance(event, events.ChunkUploaded):
-                    self.engine.drain()
-
-        engine._bus.add(Sink(engine))
+        engine._bus.add(DrainAt(events.ChunkUploaded, engine))
         with pytest.raises(EngineClosedError):
             await engine.push(str(file), table="T", mode="append")
         await engine.aclose()

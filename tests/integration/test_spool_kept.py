@@ -1,10 +1,8 @@
 """A spool file is the only copy of a stream, so no file is deleted that belongs to an open push or whose lock is held."""
 
 import asyncio
-import contextlib
 import io
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.interrupting import change_plan
 
 from pushengine.errors import (
     ConnectionFailedError,
@@ -227,10 +226,8 @@ async def test_a_push_that_replaces_another_reads_the_same_spool(start):
     """The new push has a different id than the file name contains."""
     stage = await start(**QUICK)
     first = await interrupted(stage)
-    with contextlib.closing(sqlite3.connect(stage.folder / "state" / "journal.sqlite3")) as db:
-        # another version of pyarrow: resuming starts a new push
-        db.execute("update facts set body = json_set(body, '$.recipe.pyarrow', '1.0') where kind = 'push_planned'")
-        db.commit()
+    # another version of pyarrow: resuming starts a new push
+    change_plan(stage, "UPDATE facts SET body = json_set(body, '$.recipe.pyarrow', '1.0') WHERE kind = 'push_planned'")
     engine = await reopened(stage)
     engine._client.upload_chunk = _unreachable
     with pytest.raises(Exception, match="no route") as caught:

@@ -5,25 +5,10 @@ import datetime as dt
 
 import pyarrow as pa
 import pytest
-from support.nights import Nights
+from support import interrupting
 
 from pushengine import errors, events
 from pushengine.pipeline.target_table import UNREADABLE
-
-
-@pytest.fixture
-def open_nights(start, tmp_path):
-    """Return a function that opens nights with other settings."""
-
-    async def run(**settings):
-        return Nights(await start(**settings), tmp_path)
-
-    return run
-
-
-@pytest.fixture
-async def nights(open_nights):
-    return await open_nights()
 
 
 async def reopen(nights, **options):
@@ -107,22 +92,31 @@ async def test_the_time_zone_of_a_column_survives_a_delta_of_typed_or_forced_val
 # --- Other pushes
 
 
-async def test_an_append_that_was_planned_before_a_replace_starts_again(nights):
-    """The replace is done while the append has sent its rows but not its submit."""
-    await nights.push("ID,A\n1,1\n")
-    loop = asyncio.get_running_loop()
-    replaced = loop.create_future()
+def push_before_the_append(nights, push):
+    """Let a push run when the first job is created, if it is that of an append. Return the modes of the jobs, in the order of their creation."""
     client, created = nights.stage.engine._client, nights.stage.engine._client.create_job
     calls = []
 
     async def create(target, columns):
         calls.append(target.mode)
         if calls == ["append"]:
-            await nights.push("ID,A\n1,1.5\n")
-            replaced.set_result(None)
+            await push
         return await created(target, columns)
 
     client.create_job = create
+    return calls
+
+
+async def test_an_append_that_was_planned_before_a_replace_starts_again(nights):
+    """The replace is done while the append has sent its rows but not its submit."""
+    await nights.push("ID,A\n1,1\n")
+    replaced = asyncio.get_running_loop().create_future()
+
+    async def replace():
+        await nights.push("ID,A\n1,1.5\n")
+        replaced.set_result(None)
+
+    calls = push_before_the_append(nights, replace())
     receipt = await nights.push("ID,A\n2,2\n", mode="append")
     assert calls == ["append", "replace", "append"]
     assert replaced.done()
@@ -141,16 +135,7 @@ async def test_an_append_that_was_planned_before_a_replace_starts_again(nights):
 )
 async def test_an_append_restarts_with_the_columns_that_the_table_has_now(nights, replaced, exclude, learned, row):
     await nights.push("ID,A\n1,1\n")
-    client, created = nights.stage.engine._client, nights.stage.engine._client.create_job
-    calls = []
-
-    async def create(target, columns):
-        calls.append(target.mode)
-        if calls == ["append"]:
-            await nights.push(replaced, exclude=exclude)
-        return await created(target, columns)
-
-    client.create_job = create
+    push_before_the_append(nights, nights.push(replaced, exclude=exclude))
     receipt = await nights.push("ID,A\n2,2\n", mode="append", new_columns="ignore")
     assert receipt.restarts == len(learned)
     assert [event.changes for event in nights.stage.sink.of(events.SchemaLearned)] == learned
@@ -159,16 +144,7 @@ async def test_an_append_restarts_with_the_columns_that_the_table_has_now(nights
 
 async def test_an_append_that_no_longer_suits_the_table_is_refused_before_its_submit(nights):
     await nights.push("ID,A\n1,x\n")
-    client, created = nights.stage.engine._client, nights.stage.engine._client.create_job
-    calls = []
-
-    async def create(target, columns):
-        calls.append(target.mode)
-        if calls == ["append"]:
-            await nights.push("ID,A\n1,1\n", column_types={"A": "INTEGER"})
-        return await created(target, columns)
-
-    client.create_job = create
+    push_before_the_append(nights, nights.push("ID,A\n1,1\n", column_types={"A": "INTEGER"}))
     with pytest.raises(errors.SchemaError) as info:
         await nights.push("ID,A\n2,y\n", mode="append")
     assert "'y' does not fit A INTEGER" in str(info.value)
@@ -176,24 +152,10 @@ async def test_an_append_that_no_longer_suits_the_table_is_refused_before_its_su
     assert await nights.rows() == [(1, 1)]
 
 
-class DrainAtJobCreated:
-    """An event sink that drains an engine once a job is created."""
-
-    def __init__(self, engine):
-        self.engine = engine
-
-    def emit(self, event):
-        if isinstance(event, events.JobCreated):
-            self.engine.drain()
-
-
 async def interrupted(nights, source, **options):
     """Interrupt a push before it sends anything, and return its id."""
-    nights.stage.engine._bus.add(DrainAtJobCreated(nights.stage.engine))
-    with pytest.raises(errors.EngineClosedError) as info:
-        await nights.push(source, **options)
-    await reopen(nights)
-    return info.value.receipt.push_id
+    receipt = await interrupting.interrupted(nights.stage, nights.push(source, **options), events.JobCreated)
+    return receipt.push_id
 
 
 async def test_a_resumed_append_finds_the_column_that_another_push_added_meanwhile(open_nights):

@@ -6,26 +6,9 @@ import datetime as dt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.nights import Nights
 
 from pushengine import errors
 from pushengine.events import TableCompared
-
-
-@pytest.fixture
-async def nights(stage, tmp_path):
-    return Nights(stage, tmp_path)
-
-
-@pytest.fixture
-def open_nights(start, tmp_path):
-    """Return a function that opens nights with other settings."""
-
-    async def run(**settings):
-        return Nights(await start(**settings), tmp_path)
-
-    return run
-
 
 AT = dt.datetime(2026, 1, 31)
 

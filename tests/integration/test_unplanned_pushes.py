@@ -6,6 +6,8 @@ import io
 import sqlite3
 
 import pytest
+from support import interrupting
+from support.interrupting import DrainAt, change_plan
 
 from pushengine import events
 from pushengine.config.options import LoadOptions
@@ -28,17 +30,6 @@ from pushengine.state.lock import PushLock
 BROKEN = 'N,S\n1,"never closed\n'
 
 
-class DrainAt:
-    """An event sink that drains an engine at one kind of event."""
-
-    def __init__(self, kind, engine):
-        self.kind, self.engine = kind, engine
-
-    def emit(self, event):
-        if isinstance(event, self.kind):
-            self.engine.drain()
-
-
 def csv(path, rows=100, first=0):
     path.write_text("N,S\n" + "".join(f"{n},x{n}\n" for n in range(first, first + rows)))
     return path
@@ -46,13 +37,9 @@ def csv(path, rows=100, first=0):
 
 async def interrupted(stage, spec, **options):
     """Drain a push while it uploads, and open another engine. Return its id."""
-    stage.engine._bus.add(DrainAt(events.ChunkUploaded, stage.engine))
-    with pytest.raises(EngineClosedError) as caught:
-        await stage.push(spec, **options)
-    await stage.engine.aclose()
-    stage.engine = await stage.open_engine()
+    receipt = await interrupting.interrupted(stage, stage.push(spec, **options), events.ChunkUploaded)
     stage.sink.events.clear()
-    return caught.value.receipt.push_id
+    return receipt.push_id
 
 
 def pushes(stage):
@@ -304,9 +291,7 @@ async def test_a_push_without_a_plan_stays_as_it_was_if_its_successor_cannot_be_
     """Older versions listed a push in the journal before they planned it."""
     path = csv(stage.folder / "a.csv")
     first = await interrupted(stage, path)
-    with contextlib.closing(sqlite3.connect(stage.folder / "state" / "journal.sqlite3")) as db:
-        db.execute("DELETE FROM facts WHERE kind = 'push_planned'")
-        db.commit()
+    change_plan(stage, "DELETE FROM facts WHERE kind = 'push_planned'")
     before = snapshot(stage, first)
     path.write_text(BROKEN)
     with pytest.raises(SourceError):

@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 
 import pytest
+from support.interrupting import DrainAt, interrupted
 
 from pushengine import events
 from pushengine.errors import EngineClosedError
@@ -69,13 +70,7 @@ async def test_a_submitted_push_is_finished_by_its_id_without_its_source(start, 
     """An object in memory is lost with its process; the rows that were sent are not."""
     stage = await start(emulator={"run_seconds": 0.3})
     spec = table if source == "table" else save_csv("a.csv", rows)
-
-    class Sink:
-        def emit(self, event):
-            if isinstance(event, events.JobSubmitted):
-                stage.engine.drain()
-
-    stage.engine._bus.add(Sink())
+    stage.engine._bus.add(DrainAt(events.JobSubmitted, stage.engine))
     with pytest.raises(EngineClosedError) as caught:
         await stage.push(spec, mode="append")
     push_id = caught.value.receipt.push_id
@@ -93,24 +88,13 @@ async def test_a_submitted_push_is_finished_by_its_id_without_its_source(start, 
 async def test_an_older_submitted_push_is_finished_before_a_newer_one_replaces_the_table(start, save_csv):
     stage = await start(emulator={"run_seconds": 0.3})
     old, new = save_csv("old.csv", [(1,), (2,)], ["N"]), save_csv("new.csv", [(7,)], ["N"])
-    drained = stage.engine
-
-    class Sink:
-        def emit(self, event):
-            if isinstance(event, events.JobSubmitted):
-                drained.drain()
-
-    drained._bus.add(Sink())
-    with pytest.raises(EngineClosedError) as caught:
-        await stage.push(old)
-    await drained.aclose()
-    stage.engine = await stage.open_engine()
+    older = await interrupted(stage, stage.push(old), events.JobSubmitted)
     assert (await stage.push(new)).status == "DONE"
     assert await stage.rows() == [(7,)]
     assert [str(job.status) for job in stage.jobs()] == ["DONE", "DONE"]
     # the older push was never reported: the same command reports it now, and does not undo the newer one
     again = await stage.push(old)
-    assert (again.push_id, again.status) == (caught.value.receipt.push_id, "DONE")
+    assert (again.push_id, again.status) == (older.push_id, "DONE")
     assert await stage.rows() == [(7,)]
     waited_for = f"push {again.push_id} into table T was submitted"
     assert [event.reason for event in stage.sink.of(events.WaitStarted) if waited_for in event.reason]
