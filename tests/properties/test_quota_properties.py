@@ -1,7 +1,6 @@
 """The submit quota holds for any order of arrivals and any processes, restarts and clocks."""
 
 import asyncio
-import bisect
 import itertools
 import math
 import random
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.inline import limiter_on
+from support.quotas import most_in_any_hour, most_in_any_second
 
 from pushengine.quota.ledger import SqliteLedger
 from pushengine.quota.server_clock import ServerClock
@@ -18,15 +18,6 @@ from pushengine.testing import VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0
 NOON = 1_750_000_000.0 - 1_750_000_000.0 % HOUR
-
-
-def most_in_any_second(times):
-    times = sorted(times)
-    return max((bisect.bisect_left(times, start + 1.0) - index for index, start in enumerate(times)), default=0)
-
-
-def most_in_any_hour(times):
-    return max(Counter(math.floor(time / HOUR) for time in times).values(), default=0)
 
 
 class Process:

@@ -12,16 +12,14 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from support.mutants import MUTANTS, break_engine
 from support.simulation import SCRATCH
 from support.table_checks import Checker
 from support.table_stage import EmulatorStage, MemoryStage
 from support.table_steps import worlds
 
 from pushengine.emulator import Emulator, EmulatorSettings
-from pushengine.pipeline import target_table
-from pushengine.pipeline.keys.guard import KeyGuard
 from pushengine.runtime.clock import SystemClock
-from pushengine.schema import candidates, conform, conversions, drift, inference
 from pushengine.testing import run_in_virtual_time
 
 SHORT = 120
@@ -129,63 +127,6 @@ def test_each_table_of_the_emulator_is_as_the_model_says_after_any_pushes(action
 # --- The model works: an engine that is broken on purpose is caught
 
 
-async def know_no_table(self):
-    """Treat every table as new."""
-
-
-real_known = target_table.TargetTable.known
-
-
-async def know_no_table_that_is_replaced(self):
-    return None if self._context.target.mode == "replace" else await real_known(self)
-
-
-def nothing(*args, **kwargs):
-    """Do nothing, and find nothing wrong."""
-
-
-async def nothing_async(*args, **kwargs):
-    """The same."""
-
-
-def any_type_is_a_key(arrow_type, *, is_text):
-    return conversions.conversions_of(arrow_type, is_text=is_text)
-
-
-real_position = inference.position_of
-
-
-def position_of_the_next_row(source, index, name):
-    return real_position(source, index + 1, name)
-
-
-def not_renamed(self, names):
-    return {}
-
-
-def any_case_but_the_tables(self, name):
-    return next((column for column in self.columns if column.name == name), None)
-
-
-MUTANTS = {
-    "every table is new": [(target_table.TargetTable, "known", know_no_table)],
-    "a replaced table is new": [(target_table.TargetTable, "known", know_no_table_that_is_replaced)],
-    "nothing is remembered": [(target_table.TargetTable, "remember", nothing)],
-    "a table that was changed meanwhile is not noticed": [
-        (target_table.TargetTable, "require_unchanged", nothing_async)
-    ],
-    "lengths are not checked": [(inference, "too_long", nothing), (conform, "too_long", nothing)],
-    "any type may be a key": [(candidates, "_key_conversions", any_type_is_a_key)],
-    "missing keys are not noticed": [(inference, "require_key", nothing), (conform, "require_key", nothing)],
-    "equal keys are not noticed": [(KeyGuard, "is_checked", property(nothing))],
-    "the drift policy is not applied": [(drift.ColumnMatcher, "require_allowed", nothing)],
-    "renames are ignored": [(drift.ColumnMatcher, "_renamed", not_renamed)],
-    "large integers become floats": [(conversions, "_require_precision", nothing)],
-    "errors name the next row": [(inference, "position_of", position_of_the_next_row)],
-    "changes are not told": [(inference, "describe_changes", lambda *args: ())],
-}
-
-
 class CaughtError(Exception):
     pass
 
@@ -214,7 +155,6 @@ def is_caught_by(number, kinds):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_broken_engine_is_caught(name, monkeypatch):
-    for place, attribute, mutant in MUTANTS[name]:
-        monkeypatch.setattr(place, attribute, mutant)
+    break_engine(name, monkeypatch)
     kinds = ("together",) if "meanwhile" in name else ("alone",)
     assert any(is_caught_by(number, kinds) for number in range(MUTANT_SEEDS))

@@ -1,4 +1,4 @@
-"""A journal in memory for tests that are not about the journal."""
+"""Journals for tests that are not about the journal: one in memory, and one that uses its file without a thread."""
 
 from pushengine.journal.push_log import PushLog
 from pushengine.testing import RecordingSink
@@ -32,6 +32,21 @@ class MemoryJournal:
     @property
     def kinds(self):
         return [fact.kind for fact in self.facts]
+
+
+class InlineJournal:
+    """The journal's file, used without its thread."""
+
+    def __init__(self, file):
+        self.file = file
+
+    async def do(self, call):
+        with self.file.transaction():
+            return call(self.file)
+
+    async def read(self, call):
+        with self.file.snapshot():
+            return call(self.file)
 
 
 def memory_log(clock, *, push_id="p", team="acme", sink=None):

@@ -4,15 +4,14 @@ Each table is compared with the model of `support.table_model` after every push.
 """
 
 import asyncio
-import bisect
 import dataclasses
 import datetime as dt
-import math
 import random
 import tempfile
 from collections import Counter
 
 import pyarrow as pa
+from support.quotas import most_in_any_hour, most_in_any_second
 from support.simulation import SCRATCH
 from support.table_checks import Checker
 from support.table_model import Extract, Step
@@ -354,10 +353,10 @@ class Month:
     # --- What must hold at the end
 
     def quota_problems(self):
-        times = sorted(self.platform.submit_times)
+        times = self.platform.submit_times
         found = []
-        if max((bisect.bisect_left(times, at + 1.0) - index for index, at in enumerate(times)), default=0) > 10:
+        if most_in_any_second(times) > 10:
             found.append("more submits than the quota per second")
-        if max(Counter(math.floor(at / 3600) for at in times).values(), default=0) > SUBMITS_PER_HOUR:
+        if most_in_any_hour(times) > SUBMITS_PER_HOUR:
             found.append("more submits than the quota per hour")
         return found

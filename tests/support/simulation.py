@@ -5,7 +5,6 @@ the platform saw. The checker (`Night.problems`) does not depend on the engine: 
 """
 
 import asyncio
-import bisect
 import contextlib
 import dataclasses
 import hashlib
@@ -21,6 +20,7 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 from support.inline import inline, limiter_on
+from support.quotas import most_in_any_hour, most_in_any_second
 
 from pushengine import events
 from pushengine.config.settings import EngineSettings
@@ -762,10 +762,9 @@ class Night:
             found.append(
                 f"the columns of a job were not those of the table {platform.columns}: {platform.wrong_columns}"
             )
-        times = sorted(platform.submit_times)
-        if max((bisect.bisect_left(times, t + 1.0) - i for i, t in enumerate(times)), default=0) > per_second:
+        if most_in_any_second(platform.submit_times) > per_second:
             found.append("more submits than the quota per second")
-        if max(Counter(math.floor(t / 3600) for t in platform.hour_times).values(), default=0) > per_hour:
+        if most_in_any_hour(platform.hour_times) > per_hour:
             found.append("more submits than the quota per hour")
         if self.outcome == "stuck":
             found.append(f"not finished after {self.runs} runs")

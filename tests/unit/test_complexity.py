@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from support.inline import inline, limiter_on
+from support.journals import InlineJournal
 
 import pushengine
 from pushengine import events
@@ -120,21 +121,6 @@ class InlineWorkers:
 
     async def aclose(self):
         pass
-
-
-class InlineJournal:
-    """The journal's file, used without its thread."""
-
-    def __init__(self, file):
-        self.file = file
-
-    async def do(self, call):
-        with self.file.transaction():
-            return call(self.file)
-
-    async def read(self, call):
-        with self.file.snapshot():
-            return call(self.file)
 
 
 class NoLock:

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 from support.contexts import push_context
+from support.journals import InlineJournal
 
 from pushengine.errors import (
     AuthenticationError,
@@ -44,22 +45,9 @@ class Platform(MemoryDestination):
         return self.listed
 
 
-class OpenJournal:
-    """A journal file with the methods of `Journal`."""
-
-    def __init__(self, path):
-        self.file = JournalFile(path)
-
-    async def do(self, call):
-        with self.file.transaction():
-            return call(self.file)
-
-    read = do
-
-
 @pytest.fixture
 def journal(tmp_path):
-    opened = OpenJournal(tmp_path / "journal.sqlite3")
+    opened = InlineJournal(JournalFile(tmp_path / "journal.sqlite3"))
     with contextlib.closing(opened.file):
         yield opened
 
