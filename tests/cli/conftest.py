@@ -1,7 +1,5 @@
 """The command as its users run it: in a separate process, with a separate home folder."""
 
-import dataclasses
-import json
 import os
 import re
 import subprocess
@@ -9,18 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-
-@dataclasses.dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        """Standard output parsed as one JSON value. Any other text in it is an error."""
-        return json.loads(self.out)
+from support.command_line import Result
 
 
 @pytest.fixture

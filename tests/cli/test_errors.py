@@ -5,13 +5,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from support.receipts import receipt
 
 from pushengine import errors, redaction
 from pushengine.cli.exit_codes import describe_error, error_lines, exit_code_for, failed_receipt
 from pushengine.cli.hints import Hints
 from pushengine.cli.options import join_optional_value, parse_columns
 from pushengine.errors import real_cause
-from pushengine.model import Receipt
 from pushengine.redaction import Secret
 
 AUTH = errors.AuthenticationError("401", status=401)
@@ -19,21 +19,12 @@ DENIED = errors.PermissionDeniedError("403", status=403)
 RESET = errors.ConnectionFailedError("reset")
 CONFIG = errors.ConfigError("bad key")
 CLOSED = errors.EngineClosedError("interrupted")
-RECEIPT = Receipt(
+RECEIPT = receipt(
     push_id="p1",
     job_id="j1",
-    table="T",
-    mode="append",
     status="ERROR",
-    rows=1,
-    chunks=1,
-    payload_bytes=1,
-    source_bytes=1,
-    elapsed_seconds=1.0,
-    retries=0,
     submits=0,
-    restarts=0,
-    resumed=False,
+    chunks=1,
     verified=None,
     job_logs=("column X is missing",),
 )

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+import sqlite3
 
 import duckdb
 
@@ -34,7 +35,7 @@ class Result:
 
     @property
     def json(self):
-        """Standard output parsed as one JSON value."""
+        """Standard output parsed as one JSON value. Any other text in it is an error."""
         return json.loads(self.out)
 
     @property
@@ -63,10 +64,9 @@ class CommandLine:
     Args:
         folder: An empty folder, which becomes the current one.
         monkeypatch: The fixture.
-        switches: Settings of the emulator that `--emulator` starts.
     """
 
-    def __init__(self, folder, monkeypatch, **switches):
+    def __init__(self, folder, monkeypatch):
         self.folder = folder
         self._monkeypatch = monkeypatch
         monkeypatch.chdir(folder)
@@ -78,7 +78,7 @@ class CommandLine:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(SystemClock, "sleep", _sleep_briefly)  # between two polls of a job
         self._open_emulator = session.open_emulator
-        self.switch(**switches)
+        self.switch()
 
     def switch(self, **switches):
         """Change the settings of the emulators that later commands start."""
@@ -151,7 +151,5 @@ class CommandLine:
         journal = self.folder / f"{DATABASE}.state" / "journal.sqlite3"
         if not journal.exists():
             return 0
-        import sqlite3
-
         with contextlib.closing(sqlite3.connect(journal)) as db:
             return db.execute("SELECT count(*) FROM facts WHERE kind = 'submit_intended'").fetchone()[0]

@@ -111,7 +111,7 @@ class Checker:
             problems.append(f"{len(order) - len(before)} submits, {len(done)} pushes done")
         into_one = len({step.table.casefold() for step in steps}) == 1
         for place, step in done:
-            structure = await stage.structure_after(order[place], step.table)
+            structure = await stage.structure_after(order[place])
             if structure is not None:
                 problems += self.model.apply(step, structure, is_alone=not into_one)
         problems = [f"{problem}; {steps}" for problem in problems]

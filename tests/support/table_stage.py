@@ -388,8 +388,8 @@ class MemoryStage:
         stored = self.platform.tables.get(table.casefold())
         return None if stored is None else stored.structure()
 
-    async def structure_after(self, job_id, table):
-        """Return the columns that a table had after a job."""
+    async def structure_after(self, job_id):
+        """Return the columns that a table had after a job that loaded it."""
         return self.platform.structures[job_id]
 
     async def rows(self, table):

@@ -206,7 +206,7 @@ class Action(NamedTuple):
 
 
 @st.composite
-def worlds(draw, kinds=("alone",) * 6 + ("killed", "together"), size=6):
+def worlds(draw, kinds, size=6):
     """Draw the home columns of one or two tables, and what happens to them."""
     tables = {}
     for name in draw(st.sampled_from([("T",), ("T", "U")])):

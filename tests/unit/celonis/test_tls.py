@@ -21,6 +21,7 @@ from pushengine.runtime.clock import SystemClock
 JOB = b'{"id": "J", "status": "NEW"}'
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(JOB), JOB)
 MARKER = "M4RKER-password"
+pytestmark = pytest.mark.usefixtures("without_environment_proxies")
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +34,6 @@ def ca_file(authority, tmp_path_factory):
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def without_environment_proxies(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @contextlib.asynccontextmanager

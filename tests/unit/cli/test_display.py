@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.receipts import receipt
 
 from pushengine import events
 from pushengine.cli import describe, display
 from pushengine.cli.hints import Hints
-from pushengine.model import CheckResult, Job, JobId, JobStatus, Plan, QuotaStatus, Receipt, RemoteChunk, TableColumn
+from pushengine.model import CheckResult, Job, JobId, JobStatus, Plan, QuotaStatus, RemoteChunk, TableColumn
 
-RECEIPT = Receipt(
+RECEIPT = receipt(
     push_id="p1",
     job_id="j1",
     table="VBAK",
@@ -24,12 +25,7 @@ RECEIPT = Receipt(
     payload_bytes=20_000_000,
     source_bytes=100_000_000,
     elapsed_seconds=10.0,
-    retries=0,
-    submits=1,
-    restarts=0,
-    resumed=False,
     verified="checksum",
-    job_logs=(),
     quota_used=3,
     quota_limit=250,
 )

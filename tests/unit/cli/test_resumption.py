@@ -4,32 +4,11 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from support.receipts import receipt
 
 from pushengine import errors, events
 from pushengine.cli.commands.pushes import _Resumption
 from pushengine.cli.hints import Hints
-from pushengine.model import Receipt
-
-
-def receipt(push_id):
-    return Receipt(
-        push_id=push_id,
-        job_id="j1",
-        table="T",
-        mode="append",
-        status="DONE",
-        rows=1,
-        chunks=1,
-        payload_bytes=1,
-        source_bytes=1,
-        elapsed_seconds=1.0,
-        retries=0,
-        submits=1,
-        restarts=0,
-        resumed=True,
-        verified="count",
-        job_logs=(),
-    )
 
 
 class Engine:
@@ -70,7 +49,7 @@ async def test_skipped_pushes_are_not_nothing(capsys):
 
 async def test_a_refusal_ends_the_run_even_after_a_more_severe_failure(capsys):
     work = new_work()
-    engine = Engine(work, UNKNOWN, REFUSED, receipt("p2"))
+    engine = Engine(work, UNKNOWN, REFUSED, receipt(push_id="p2", resumed=True))
     await work.run(engine, None)
     assert (engine.resumed, work.code) == (["p0", "p1"], 6)
     lines = capsys.readouterr().err.splitlines()
@@ -93,6 +72,6 @@ async def test_an_interruption_and_a_bug_are_named(capsys):
 async def test_an_abort_does_not_repeat_the_receipt_of_an_earlier_push():
     work = new_work()
     with pytest.raises(asyncio.CancelledError) as caught:
-        await work.run(Engine(work, receipt("p0"), asyncio.CancelledError()), None)
+        await work.run(Engine(work, receipt(push_id="p0", resumed=True), asyncio.CancelledError()), None)
     work.last.attach_to(caught.value)
     assert caught.value.receipt is None

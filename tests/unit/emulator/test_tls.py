@@ -15,6 +15,7 @@ from pushengine.emulator.tls import TlsUnavailableError
 from pushengine.testing import EmulatorThread
 
 QUICK = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0)
+pytestmark = pytest.mark.usefixtures("without_environment_proxies")
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,6 @@ def ca_file(certificate, tmp_path):
     path = tmp_path / "ca.pem"
     certificate.write_ca(path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def without_environment_proxies(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 async def test_the_engine_pushes_over_https_and_survives_a_lost_response(certificate, ca_file, tmp_path):
