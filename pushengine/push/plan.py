@@ -25,7 +25,7 @@ from pushengine.schema.conform import conform
 from pushengine.schema.inference import describe_columns
 from pushengine.schema.known import KnownTable
 from pushengine.sources.threaded import open_async_source
-from pushengine.text import format_count
+from pushengine.text import format_count, shown_name, shown_names, storable
 
 
 def build_target(
@@ -44,6 +44,8 @@ def build_target(
     """
     if not table.strip():
         raise ConfigError("the table name is empty", key="table")
+    if storable(table) != table:
+        raise ConfigError(f"the table name {shown_name(table)} is not UTF-8 text", key="table")
     if connection_id == "":
         raise ConfigError(
             "the data connection id is an empty string",
@@ -206,7 +208,7 @@ def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
     unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
     if unusual:
         notes.append(
-            f"{format_count(len(unusual), 'column name')} with characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
+            f"{format_count(len(unusual), 'column name')} with characters other than letters, digits, _ and -: {shown_names(unusual[:5])};"
             " the platform accepts them, but queries must quote them"
         )
     return notes
