@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar, cast, get_args
 
 from pushengine.model import ColumnType, LongerStrings, MissingColumns, Mode, NewColumns, TypeChanges, type_name
+from pushengine.schema.formats import ValueFormats
 from pushengine.text import spelled_like
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class SchemaRules:
         on_longer_string: What append and upsert do with a string that is longer than its column.
         min_string_length: Smallest length that a new STRING column is declared with, characters.
         string_headroom: Declared length of a new STRING column, as a multiple of its longest value.
+        formats: How values are spelled in text sources.
     """
 
     mode: Mode = "replace"
@@ -93,6 +95,7 @@ class SchemaRules:
     on_longer_string: LongerStrings = "refuse"
     min_string_length: int = 255
     string_headroom: float = 4.0
+    formats: ValueFormats = dataclasses.field(default_factory=ValueFormats)
 
     @property
     def is_delta(self) -> bool:
