@@ -123,10 +123,10 @@ def shown_name(name: str) -> str:
     return _quoted(name) if _needs_quotes(name) else name
 
 
-def shown_names(names: Iterable[str]) -> str:
-    """Return names for people, separated by commas. If one needs quotes, all have them: `'NAME', 'NAME '`."""
+def shown_names(names: Iterable[str], *, beside: Iterable[str] = ()) -> str:
+    """Return names for people, separated by commas. If one of them, or of those `beside`, needs quotes, all have them: `'NAME', 'NAME '`."""
     listed = list(names)
-    return ", ".join(map(_quoted, listed) if any(map(_needs_quotes, listed)) else listed)
+    return ", ".join(map(_quoted, listed) if any(map(_needs_quotes, (*listed, *beside))) else listed)
 
 
 def _is_visible(text: str) -> bool:

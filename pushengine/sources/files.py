@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
-from pushengine.errors import unreadable
+from pushengine.errors import SchemaError, unreadable
 from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
+from pushengine.text import shown_name, shown_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz", ".lz4": "lz4"}
 COMPRESSION_NAMES = ", ".join(COMPRESSIONS)
+_SHOWN_NAMES = 5
 
 
 def compression_of(ref: FileRef) -> str | None:
@@ -61,6 +63,38 @@ def evenly_spread(count: int, wanted: int) -> list[int]:
     if wanted <= 1:
         return [0]
     return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)})
+
+
+def require_same_columns(
+    first: Sequence[str], first_file: FileRef, names: Sequence[str], ref: FileRef, *, position: str | None = None
+) -> None:
+    """Require that a file has the same columns as the first one, in any order.
+
+    Args:
+        first: Columns of the first file.
+        first_file: The first file.
+        names: Columns of the other file.
+        ref: The other file.
+        position: Where the other file names its columns, for the message.
+
+    Raises:
+        SchemaError: It has not.
+    """
+    before, now = frozenset(first), frozenset(names)
+    missing = [name for name in first if name not in now]
+    extra = [name for name in names if name not in before]
+    if not missing and not extra and len(names) == len(first):
+        return
+    missing_names = shown_names(missing[:_SHOWN_NAMES], beside=extra)
+    parts = [f"lacks {missing_names}"] if missing else []
+    parts += [f"adds {shown_names(extra[:_SHOWN_NAMES], beside=missing)}"] if extra else []
+    is_blank = {name.strip() for name in missing} == {name.strip() for name in extra}
+    raise SchemaError(
+        f"columns differ from those in {shown_name(first_file.uri)}: {' and '.join(parts) or 'one appears twice'}",
+        source=ref.uri,
+        position=position,
+        hint="--trim cuts the blanks off" if is_blank and missing else "",
+    )
 
 
 class FilePass(Protocol):

@@ -35,9 +35,10 @@ from pushengine.errors import SchemaError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv.rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
-from pushengine.sources.files import FilesSource, compression_of
+from pushengine.sources.files import FilesSource, compression_of, require_same_columns
+from pushengine.sources.first_bytes import WrongKindError, compression_of_content, head_of
 from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
-from pushengine.text import first_line, flag
+from pushengine.text import first_line, flag, spelled_like
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -213,7 +214,6 @@ class _CsvPass:
         self._pending = memoryview(b"")
         self._blocks_returned = 0
         self._counted: tuple[int, int] = (0, 1)
-        self._kind = compression_of(ref)
         try:
             self._file = filesystem.open(ref)
         except OSError as exc:
@@ -221,8 +221,10 @@ class _CsvPass:
         self._counted_file = CountedFile(self._file)
         try:
             with self._errors():
-                self._content = open_content(self._counted_file, self._kind, settings.csv.encoding or "utf-8")
+                self.compression = compression_of_content(head_of(self._file), compression_of(ref))
+                self._content = open_content(self._counted_file, self.compression, settings.csv.encoding)
             names, dialect, lines = self._read_header()
+            names = spelled_like(names, wanted_names)
             self.layout = _Layout(ref.uri, names, tuple(wanted_names) or names, dialect)
             self.first_line = lines + 1
             self._counted = (0, self.first_line)
@@ -257,13 +259,15 @@ class _CsvPass:
         """Convert the errors of decompression, decoding and the disk to `SourceReadError`."""
         try:
             yield
+        except WrongKindError as exc:
+            self._fail(str(exc), None, exc.hint)
         except EncodingError as exc:
             self._fail(str(exc), exc.line, _SET_ENCODING)
         except (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
-            self._fail(f"damaged {self._kind} file after line {self._line()}: {exc}", None, "fetch it again")
+            self._fail(f"damaged {self.compression} file after line {self._line()}: {exc}", None, "fetch it again")
         except OSError as exc:
-            if self._kind is not None and exc.errno is None:
-                self._fail(f"damaged {self._kind} file after line {self._line()}: {exc}", None, "fetch it again")
+            if self.compression is not None and exc.errno is None:
+                self._fail(f"damaged {self.compression} file after line {self._line()}: {exc}", None, "fetch it again")
             raise unreadable(self._ref.uri, exc) from exc
 
     def _check_text(self, block: memoryview, start: int) -> None:
@@ -271,9 +275,7 @@ class _CsvPass:
             line = self._line()
             data = bytes(block)
             before = data.count(b"\n", 0, data.index(b"\0"))
-            self._fail(
-                "not text: it contains a NUL byte", line + before, f"is it UTF-16? {_SET_ENCODING}" if line == 1 else ""
-            )
+            self._fail("not text: it contains a NUL byte", line + before, "remove it: no text has one")
 
     # Header
 
@@ -290,7 +292,7 @@ class _CsvPass:
                 break
             if not grew:
                 if not row:
-                    hint = "" if text or self._kind else "--allow-empty loads an empty extract"
+                    hint = "" if text else "--allow-empty loads an empty extract"
                     self._fail("no header line: the file is empty", 1, hint)
                 self._fail("the header line has unbalanced quotes", 1)
             self._pending = block
@@ -456,6 +458,7 @@ class CsvSource(FilesSource):
         self._settings = settings
         self._names: tuple[str, ...] | None = None
         self._delimiter: str | None = None
+        self._is_compressed = False
         self._is_sample_complete = False
 
     def schema(self) -> pa.Schema:
@@ -468,6 +471,7 @@ class CsvSource(FilesSource):
         if self._names is None:
             for ref in self.files:
                 with contextlib.closing(self._pass(ref, 64 * 1024, ())) as one:
+                    self._is_compressed |= one.compression is not None
                     self._delimiter = self._delimiter or one.layout.dialect.delimiter
                     self._require_columns(ref, one.layout.names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
@@ -475,15 +479,7 @@ class CsvSource(FilesSource):
     def _require_columns(self, ref: FileRef, names: tuple[str, ...]) -> tuple[str, ...]:
         if self._names is None:
             self._names = names
-        missing = [name for name in self._names if name not in names]
-        extra = [name for name in names if name not in self._names]
-        if missing or extra:
-            parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
-            raise SchemaError(
-                f"columns differ from those in {self.files[0].uri}: {' and '.join(parts)}",
-                source=ref.uri,
-                position="line 1",
-            )
+        require_same_columns(self._names, self.files[0], spelled_like(names, self._names), ref, position="line 1")
         return self._names
 
     def _pass(self, ref: FileRef, block_bytes: int, wanted_names: Sequence[str]) -> _CsvPass:
@@ -502,7 +498,7 @@ class CsvSource(FilesSource):
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
-        self._is_sample_complete = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
+        self._is_sample_complete = not self._is_compressed and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
     def structure(self) -> Structure:
