@@ -110,6 +110,11 @@ def kind_of(head: bytes) -> FileKind | None:
     return TEXT if head and not _CONTROLS.search(head) else None
 
 
+def kind_named(format_name: str) -> str:
+    """Return a file format in words, with an article: `a Parquet file` for `parquet`."""
+    return next(kind.name for _, kind in _KINDS_BY_PATTERN if kind.format == format_name)
+
+
 def require_text(head: bytes) -> None:
     """Require that the content of a file that is read as text is not another file format.
 
@@ -166,6 +171,8 @@ def content_encoding(head: bytes, declared: str | None) -> str:
         WrongKindError: The text is in UTF-16 or UTF-32, but another encoding is declared or none; or UTF-16 or UTF-32 is declared
             without the order of its bytes, and the text does not show it.
     """
+    if not head:
+        return "utf-8"
     evident = evident_encoding(head)
     family = re.fullmatch(r"utf[-_]?(16|32)", (declared or "").lower())
     if family is not None:

@@ -8,12 +8,19 @@ import functools
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from pushengine.sources.first_bytes import HEAD_BYTES, content_encoding, require_text
+from pushengine.sources.first_bytes import (
+    HEAD_BYTES,
+    compression_of_content,
+    content_encoding,
+    head_of,
+    require_text,
+)
 
 PIECE_BYTES = 256 * 1024
 """Bytes read at once. Larger results need fresh pages from the system each time, which costs more than the extra calls."""
@@ -214,6 +221,21 @@ class Content:
                 break
             done += taken
         return done
+
+
+def has_content(file: BinaryIO, named: str | None, declared: str | None) -> bool:
+    """Return whether a text file has any content, also once it is decompressed. A damaged one is taken to have some.
+
+    Args:
+        file: The file, just opened.
+        named: The compression that its name stands for.
+        declared: Encoding that the user names, or None.
+    """
+    try:
+        content = open_content(CountedFile(file), compression_of_content(head_of(file), named), declared)
+        return content.fill(memoryview(bytearray(1))) > 0
+    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException):
+        return True
 
 
 def open_content(file: CountedFile, compression: str | None, declared: str | None) -> Content:
