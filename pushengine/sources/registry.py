@@ -182,7 +182,7 @@ def _named_format(name: str) -> Format:
 
 
 def _common_format(files: Sequence[FileRef], filesystem: FileSystem) -> Format:
-    found = [(file, _format_of(file)) for file in files]
+    found = [(file, _format_of(file.uri)) for file in files]
     known = next(((file, one) for file, one in found if one is not None), None)
     if known is None:
         raise _unknown_format(files[0], filesystem)
@@ -198,9 +198,15 @@ def _common_format(files: Sequence[FileRef], filesystem: FileSystem) -> Format:
     return known[1]
 
 
-def _format_of(file: FileRef) -> Format | None:
+def _format_of(path: str) -> Format | None:
     """Return the format that the name of a file shows; None if it shows none."""
-    return next((candidate for candidate in FORMATS if candidate.suffix_of(file.name)), None)
+    return next((candidate for candidate in FORMATS if candidate.suffix_of(PurePath(path).name)), None)
+
+
+def format_named(path: str) -> str | None:
+    """Return the name of the format that the name of a file shows; None if it shows none."""
+    found = _format_of(path)
+    return None if found is None else found.name
 
 
 _REMEDIES = {
