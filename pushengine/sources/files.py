@@ -93,7 +93,7 @@ def require_same_columns(
         f"columns differ from those in {shown_name(first_file.uri)}: {' and '.join(parts) or 'one appears twice'}",
         source=ref.uri,
         position=position,
-        hint="--trim cuts the blanks off" if is_blank and missing else "",
+        hint="if they are the same: --trim" if is_blank and missing else "",
     )
 
 

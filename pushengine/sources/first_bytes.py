@@ -94,12 +94,17 @@ def compression_of_content(head: bytes, named: str | None) -> str | None:
         named: The compression that the suffix of its name stands for; None if it stands for none.
 
     Raises:
-        WrongKindError: The file is plain text, although its name says that it is compressed.
+        WrongKindError: The file is plain text or of a known format, although its name says that it is compressed.
     """
     found = compression_in(head)
-    if found is None and named is not None and kind_of(head) is TEXT and _LINE_END.search(head):
+    if found is not None or named is None:
+        return found
+    kind = kind_of(head)
+    if kind is TEXT and _LINE_END.search(head):
         raise WrongKindError(f"the name says {named}, but the file is plain text", "rename it without that suffix")
-    return found or named
+    if kind not in (None, TEXT):
+        raise WrongKindError(f"the name says {named}, but the file is {kind.name}", kind.remedy)
+    return named
 
 
 def kind_of(head: bytes) -> FileKind | None:
@@ -136,6 +141,7 @@ def evident_encoding(head: bytes) -> str | None:
     """Return the encoding of a text without byte order mark in which NULs show that it is UTF-16 or UTF-32; None if nothing shows it.
 
     A NUL in the cell of another text is not enough: the whole head must be valid, without control characters.
+    Nor is a short text without a line end, which may be valid in either order of bytes.
     """
     if b"\0" not in head:
         return None
@@ -143,7 +149,7 @@ def evident_encoding(head: bytes) -> str | None:
     shares = {}
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         text = _plain_text(head, encoding)
-        if text:
+        if text and (len(head) >= HEAD_BYTES or "\n" in text or "\r" in text):
             shares[encoding] = len(text.encode("ascii", "ignore")) / len(text)
     best = max(shares, key=shares.__getitem__, default="")
     return best if best and shares[best] >= least else None
