@@ -166,6 +166,19 @@ def _plain_text(data: bytes, encoding: str) -> str | None:
     return None if _CONTROLS.search(text.encode("utf-8", "surrogatepass")) else text
 
 
+_MIN_ALPHANUMERIC = 1 / 2
+"""Smallest share of letters and digits in a text that is taken for EBCDIC."""
+
+
+def _looks_like_ebcdic(head: bytes) -> bool:
+    """Whether the first bytes are a text of lines in EBCDIC, and no text in UTF-8 or in an extension of ASCII."""
+    if _LINE_END.search(head) or not re.search(rb"[\x15\x25]", head) or _plain_text(head, "utf-8") is not None:
+        return False
+    text = re.sub("[\r\n\x85]", "", head.decode("cp037"))
+    ascii_letters = sum(one.isascii() and one.isalnum() for one in text)
+    return text.isprintable() and ascii_letters >= len(text) * _MIN_ALPHANUMERIC
+
+
 def content_encoding(head: bytes, declared: str | None) -> str:
     """Return the encoding to read a text with that has no byte order mark.
 
@@ -174,8 +187,8 @@ def content_encoding(head: bytes, declared: str | None) -> str:
         declared: The encoding that the user names; None if none is named.
 
     Raises:
-        WrongKindError: The text is in UTF-16 or UTF-32, but another encoding is declared or none; or UTF-16 or UTF-32 is declared
-            without the order of its bytes, and the text does not show it.
+        WrongKindError: The text is in EBCDIC, but no encoding is declared; it is in UTF-16 or UTF-32, but another encoding is declared or
+            none; or UTF-16 or UTF-32 is declared without the order of its bytes, and the text does not show it.
     """
     if not head:
         return "utf-8"
@@ -188,6 +201,10 @@ def content_encoding(head: bytes, declared: str | None) -> str:
         raise WrongKindError(
             f"no byte order mark, so {name} does not say the order of the bytes",
             f"{flag('encoding', f'{name}-le')} or {flag('encoding', f'{name}-be')}",
+        )
+    if declared is None and _looks_like_ebcdic(head):
+        raise WrongKindError(
+            "EBCDIC text", f"{flag('encoding', 'cp037')}, or another code page such as {flag('encoding', 'cp273')}"
         )
     if evident is not None and (declared or "").lower().replace("_", "-") != evident:
         raise WrongKindError(f"{evident.upper()} text without a byte order mark", flag("encoding", evident))

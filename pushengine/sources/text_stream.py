@@ -21,6 +21,7 @@ from pushengine.sources.first_bytes import (
     head_of,
     require_text,
 )
+from pushengine.text import flag
 
 PIECE_BYTES = 256 * 1024
 """Bytes read at once. Larger results need fresh pages from the system each time, which costs more than the extra calls."""
@@ -185,11 +186,19 @@ class _Recoded:
 
 
 class EncodingError(ValueError):
-    """Bytes that are not valid in the encoding of the text; `line` is the number of the line."""
+    """Bytes that are not valid in the encoding of the text; `line` is the number of the line, `hint` says what to do."""
 
     def __init__(self, line: int, encoding: str, exc: UnicodeDecodeError) -> None:
         super().__init__(f"not {encoding} text: {exc.reason}")
         self.line = line
+        is_cut = "truncated" in exc.reason or "end of data" in exc.reason
+        self.hint = "is the file complete?" if is_cut else encoding_hint(encoding)
+
+
+def encoding_hint(encoding: str = "utf-8") -> str:
+    """Return what to do about a text that is not valid in an encoding, with a flag to try."""
+    other = "latin-1" if codecs.lookup(encoding).name == "cp1252" else "cp1252"
+    return f"name its encoding, such as {flag('encoding', other)}"
 
 
 class Content:

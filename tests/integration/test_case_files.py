@@ -163,6 +163,14 @@ def test_lines_of_ebcdic_end_with_nel(case, encoding):
     assert cli.rows() == LANDED
 
 
+def test_ebcdic_is_recognized(case):
+    cli = case("ebcdic-cp037-NEL")
+    refused = cli.refused("input.csv")
+    assert "EBCDIC text" in refused.error
+    cli.loaded("input.csv", *refused.suggestion("cp037"))
+    assert cli.rows() == LANDED
+
+
 def test_nel_is_an_ordinary_character_in_other_encodings(cli):
     name = save(cli, "a.csv", "ID,N\n1,a\x85b\n".encode("latin-1"))
     cli.loaded(name, "--encoding", "latin-1")
@@ -609,3 +617,7 @@ def test_text_in_another_encoding_prints_the_flag(cli):
     refused = cli.refused(name)
     cli.loaded(name, *refused.suggestion("--encoding"))
     assert cli.rows() == [(1, "Grün")]
+    save(cli, name, b"ID,N\n1,a\x81\n")
+    refused = cli.refused(name, "--encoding", "cp1252")
+    assert "line 2" in refused.error
+    cli.loaded(name, *refused.suggestion("--encoding"))

@@ -37,8 +37,8 @@ from pushengine.model import FileRef
 from pushengine.sources.csv.rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
 from pushengine.sources.files import FilesSource, compression_of, require_same_columns
 from pushengine.sources.first_bytes import WrongKindError, compression_of_content, head_of
-from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
-from pushengine.text import first_line, flag, spelled_like
+from pushengine.sources.text_stream import CountedFile, EncodingError, encoding_hint, open_content
+from pushengine.text import first_line, spelled_like
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -52,7 +52,7 @@ _MIN_SAMPLE_BYTES = 64 * 1024
 _ARROW_BLOCK_BYTES = 4 * MAX_ROW_BYTES
 _MIN_BLOCK_BYTES = 4096
 _DELIMITERS = (",", ";", "\t", "|")
-_SET_ENCODING = f"name its encoding, such as {flag('encoding', 'cp1252')}"
+_SET_ENCODING = encoding_hint()
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class _CsvPass:
         except WrongKindError as exc:
             self._fail(str(exc), None, exc.hint)
         except EncodingError as exc:
-            self._fail(str(exc), exc.line, _SET_ENCODING)
+            self._fail(str(exc), exc.line, exc.hint)
         except (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
             self._fail(f"damaged {self.compression} file after line {self._line()}: {exc}", None, "fetch it again")
         except OSError as exc:
