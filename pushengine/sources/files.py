@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pushengine.errors import SchemaError, unreadable
 from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
-from pushengine.text import shown_name, shown_names
+from pushengine.text import shown_name, shown_names, spelled_like
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +38,7 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch with the columns in the order and the types of `schema`.
+    """Return a batch with the columns in the order, the spelling and the types of `schema`.
 
     Raises:
         ValueError: A value cannot be represented in the other type.
@@ -49,9 +49,9 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     from pushengine.schema.conversions import decoded  # noqa: PLC0415
 
     columns = []
+    names = spelled_like(batch.schema.names, schema.names)
     for position, field in enumerate(schema):
-        is_here = batch.schema.names[position] == field.name
-        column = decoded(batch.column(position if is_here else batch.schema.get_field_index(field.name)))
+        column = decoded(batch.column(position if names[position] == field.name else names.index(field.name)))
         columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

@@ -18,7 +18,7 @@ from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_la
 from pushengine.parquet.slices import PassthroughBlock, cut
 from pushengine.schema.columns import TableSchema
 from pushengine.sources.files import FilesSource, evenly_spread, plain_batch, plain_schema, require_same_columns
-from pushengine.text import first_line
+from pushengine.text import first_line, spelled_like
 
 _BYTES_PER_TEXT = 32
 """Assumed decoded bytes of a text value. Row groups record only their encoded size, which is far too small for a dictionary column."""
@@ -199,10 +199,11 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:  #
 
 
 def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: FileRef) -> pa.Schema:
-    require_same_columns(first.names, first_file, schema.names, ref)
+    names = spelled_like(schema.names, first.names)
+    require_same_columns(first.names, first_file, names, ref)
     fields = []
     for field in first:
-        other = schema.field(field.name).type
+        other = schema.field(names.index(field.name)).type
         common = _common_type(field.type, other)
         if common is None:
             raise SchemaError(

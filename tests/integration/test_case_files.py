@@ -519,6 +519,17 @@ def test_columns_are_the_same_however_their_accents_are_encoded(cli, first, seco
         cli.loaded(two, *words, table="OTHER" if "--key" not in words else "KEYS")
 
 
+def test_columns_of_parquet_files_are_the_same_however_their_accents_are_encoded(cli):
+    for name, column in (("1.parquet", NFC), ("2.parquet", NFD)):
+        pq.write_table(pa.table({column: [name], "ID": [1]}), cli.folder / name)
+    cli.loaded("1.parquet", "2.parquet")
+    assert list(cli.types()) == [NFC, "ID"]
+    assert cli.rows() == [("1.parquet", 1), ("2.parquet", 1)]
+    cli.loaded("2.parquet", "--mode", "append")
+    assert list(cli.types()) == [NFC, "ID"]
+    assert len(cli.rows()) == 3
+
+
 def test_a_file_is_found_however_its_accents_are_encoded(cli):
     cli.write(f"{NFD}.csv", ROWS)
     cli.loaded(f"{NFC}.csv")
