@@ -31,7 +31,7 @@ from pushengine.sources.csv.lines import (
     without_first_lines,
     without_last_lines,
 )
-from pushengine.sources.csv.rows import BLANKS, Dialect, blank_pattern, has_nul, header_row
+from pushengine.sources.csv.rows import BLANKS, Dialect, has_nul, header_row, leading_lines
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.files import compression_of
 from pushengine.sources.first_bytes import WrongKindError, compression_of_content, head_of
@@ -225,7 +225,7 @@ class CsvPass:
             block = self._filled(size)
             grew = len(block) == size
             text = bytes(block)
-            skipped = _leading_lines(comment, trim=bool(csv.trim)).match(text)
+            skipped = leading_lines(comment, BLANKS if csv.trim else "").match(text)
             start = skipped.end() if skipped else 0
             match = row_pattern.match(text, start)
             # A CR or an open quote at the very end may continue in the next block.
@@ -378,13 +378,6 @@ class CsvPass:
             self._fail("a quote opens here and is never closed", line)
         line += lines(rest[at : quoted.end()])
         self._fail("text after the closing quote of a field", line, "quotes inside a field must be doubled")
-
-
-def _leading_lines(comment: bytes, *, trim: bool) -> re.Pattern[bytes]:
-    """Return the pattern of the empty lines and comment lines before the first row."""
-    blanks = blank_pattern(BLANKS) + b"*+" if trim else b""
-    comment_line = rb"|%b[^\r\n]*+(?:\r\n|\n|\r|\Z)" % re.escape(comment) if comment else b""
-    return re.compile(rb"(?:%b[\r\n]%b)*+" % (blanks, comment_line))
 
 
 def _count_lines(text: bytes) -> int:
