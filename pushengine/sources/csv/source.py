@@ -23,17 +23,20 @@ import lzma
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+from pydantic import ValidationError
 
+from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SchemaError, SourceReadError, unreadable
+from pushengine.errors import SchemaError, SourceError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
+from pushengine.sources.csv.examination import Examination
 from pushengine.sources.csv.rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
 from pushengine.sources.files import FilesSource, compression_of
 from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
@@ -48,6 +51,7 @@ returns the memory of each block to the system, which must zero the pages for th
 MAX_ROW_BYTES = 32 * 1024 * 1024
 """Maximum length of a row; a longer one most likely contains a quote that is never closed."""
 _MIN_SAMPLE_BYTES = 64 * 1024
+_TRIAL_BYTES = 1024 * 1024
 _ARROW_BLOCK_BYTES = 4 * MAX_ROW_BYTES
 _MIN_BLOCK_BYTES = 4096
 _DELIMITERS = (",", ";", "\t", "|")
@@ -450,13 +454,20 @@ class CsvSource(FilesSource):
     min_sample_bytes = _MIN_SAMPLE_BYTES
 
     def __init__(
-        self, refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem
+        self,
+        refs: Sequence[FileRef],
+        *,
+        label: str,
+        settings: EngineSettings,
+        filesystem: FileSystem,
+        is_trial: bool = False,
     ) -> None:
         super().__init__(refs, label=label, filesystem=filesystem)
         self._settings = settings
         self._names: tuple[str, ...] | None = None
-        self._delimiter: str | None = None
         self._is_sample_complete = False
+        self._is_trial = is_trial
+        self._examination = Examination(settings.csv, self._first_text, self._leads_on)
 
     def schema(self) -> pa.Schema:
         """Return all columns as strings, in the order of the first file. Reads the header line of every file.
@@ -467,8 +478,7 @@ class CsvSource(FilesSource):
         """
         if self._names is None:
             for ref in self.files:
-                with contextlib.closing(self._pass(ref, 64 * 1024, ())) as one:
-                    self._delimiter = self._delimiter or one.layout.dialect.delimiter
+                with self._explained(ref), contextlib.closing(self._pass(ref, _MIN_SAMPLE_BYTES, ())) as one:
                     self._require_columns(ref, one.layout.names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
 
@@ -507,13 +517,50 @@ class CsvSource(FilesSource):
 
     def structure(self) -> Structure:
         """Return how the text is written."""
-        delimiters = {} if self._delimiter is None else {"delimiter": self._delimiter}
-        return Structure({**self._settings.csv.to_dict(), **delimiters})
+        if not self._examination.has_samples:
+            for _ in self.sample(_MIN_SAMPLE_BYTES):
+                pass
+        return self._examination.structure()
+
+    @contextlib.contextmanager
+    def _explained(self, ref: FileRef) -> Iterator[None]:
+        """Add to an error what the first lines of the file look like, and how to continue."""
+        try:
+            yield
+        except SourceError as error:
+            if self._is_trial:
+                raise
+            raise self._examination.explained(ref, error) from error.__cause__
+
+    def _first_text(self, ref: FileRef) -> str:
+        """Return the start of a file as text."""
+        head = memoryview(bytearray(_MIN_SAMPLE_BYTES))
+        try:
+            with self._filesystem.open(ref) as file:
+                content = open_content(CountedFile(file), compression_of(ref), self._settings.csv.encoding or "utf-8")
+                size = content.fill(head)
+        except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
+            raise SourceReadError(first_line(exc), source=ref.uri) from exc
+        text = bytes(head[:size]).decode(errors="replace")
+        return text if size < len(head) else text.rpartition("\n")[0] or text
+
+    def _leads_on(self, ref: FileRef, changes: Mapping[str, Any]) -> bool:
+        """Whether the start of a file can be read without any doubt if some settings are changed."""
+        try:
+            csv = CsvSettings(**self._settings.csv.with_overrides(changes))
+            settings = self._settings.model_copy(update={"csv": csv})
+            trial = CsvSource((ref,), label=ref.uri, settings=settings, filesystem=self._filesystem, is_trial=True)
+            for _ in trial.sample(_TRIAL_BYTES):
+                pass
+        except (SourceError, ValidationError):
+            return False
+        return not trial._examination.is_doubtful
 
     def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
         block_bytes = min(BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
-        with contextlib.closing(self._open(ref, block_bytes)) as one:
-            yield from one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
+        with self._explained(ref), contextlib.closing(self._open(ref, block_bytes)) as one:
+            batches = one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
+            yield from self._examination.observed(ref, one.layout.names, one.layout.dialect.delimiter, batches)
 
 
 def open_files(refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> CsvSource:
