@@ -23,6 +23,8 @@ _PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
 _MARKS = re.compile(r"[0-9@:]")
 _TRUTH = frozenset(("true", "false"))
 _NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", r"\n", "#n/a"))
+_PLAIN_NUMBER = re.compile(r"\s*(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?\s*")
+_YEAR = re.compile(r"[0-9]{4}")
 _FIRST_YEAR, _LAST_YEAR = 1800, 2199
 _MANY = 3
 
@@ -56,29 +58,27 @@ def looks_like_names(cells: Sequence[str]) -> bool:
 
 
 def are_numbered_names(values: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether numbers in a header line are names: years, numbers from 0 or 1 in steps of 1, or ascending integers.
+    """Return whether numbers in a header line are names: years, numbers from 0 or 1 in steps of 1, or ascending numbers.
 
     Args:
         values: The cells of the header line that look like values, from left to right.
         rows: Cells of the same columns in the rows below. If these ascend in every row too, ascending numbers prove nothing.
     """
-    numbers = [int(value) for value in map(str.strip, values) if value.isdecimal() and str(int(value)) == value]
-    if len(numbers) != len(values) or not _ascend(numbers):
+    if not all(map(_PLAIN_NUMBER.fullmatch, values)) or not _ascend(values):
         return False
-    if all(_FIRST_YEAR <= number <= _LAST_YEAR for number in numbers):
-        return not all(_are_years(row) for row in rows) or not rows
+    numbers = [float(value) for value in values]
+    if all(number.is_integer() and _FIRST_YEAR <= number <= _LAST_YEAR for number in numbers):
+        return not rows or not all(_are_years(row) for row in rows)
     if len(numbers) < _MANY:
         return False
-    if numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1:
+    if numbers[0] in (0, 1) and numbers == [numbers[0] + step for step in range(len(numbers))]:
         return True
-    return not rows or not all(
-        row and all(c.strip().isdecimal() for c in row) and _ascend([int(c) for c in row]) for row in rows
-    )
+    return not rows or not all(all(map(_PLAIN_NUMBER.fullmatch, row)) and _ascend(row) for row in rows)
 
 
-def _ascend(numbers: Sequence[int]) -> bool:
-    return all(one < other for one, other in itertools.pairwise(numbers))
+def _ascend(numbers: Sequence[str]) -> bool:
+    return all(float(one) < float(other) for one, other in itertools.pairwise(numbers))
 
 
-def _are_years(cells: Sequence[str]) -> bool:
-    return all(cell.strip().isdecimal() and _FIRST_YEAR <= int(cell) <= _LAST_YEAR for cell in cells)
+def _are_years(row: Sequence[str]) -> bool:
+    return all(_YEAR.fullmatch(cell.strip()) and _FIRST_YEAR <= int(cell) <= _LAST_YEAR for cell in row)

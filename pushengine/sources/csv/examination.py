@@ -9,7 +9,7 @@ from pushengine.config.csv_settings import CsvSettings
 from pushengine.errors import SourceError
 from pushengine.interfaces import Doubt, SourceBatch, Structure
 from pushengine.model import FileRef
-from pushengine.sources.csv.first_lines import FirstText, kind_of_line, ways_to_read
+from pushengine.sources.csv.first_lines import TELLING_KINDS, FirstText, kind_of_line, ways_to_read
 from pushengine.sources.csv.hints import hint_of, working
 from pushengine.sources.csv.structure import FileSample, Finding, count_outside_quotes, findings
 
@@ -85,8 +85,8 @@ class Examination:
             return error
         found = working(ways_to_read(text.lines, self._filled), lambda settings: self._leads_on(ref, settings))
         kind = kind_of_line(text.header, self._filled.delimiter or ",") if text.header else ""
-        words = "" if kind in ("", "the header line") else f"; line {text.line} looks like {kind}"
-        if not found and not words:
+        words = f"; line {text.line} looks like {kind}" if found or kind in TELLING_KINDS else ""
+        if "\0" in text.header or not (found or words):
             return error
         hint = "; ".join(part for part in (hint_of(found), error.hint) if part)
         return error.replace(message=f"{error.message}{words}", hint=hint)

@@ -154,6 +154,8 @@ _LINE_KINDS: tuple[tuple[Callable[[str], object], str], ...] = (
     (is_ruler, "a ruler"),
     (comment_mark, "a comment"),
 )
+TELLING_KINDS = frozenset(words for _, words in _LINE_KINDS)
+"""What the first line looks like if it is no header line for sure."""
 
 
 def kind_of_line(line: str, delimiter: str) -> str:
@@ -219,13 +221,22 @@ def ways_to_read(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
         yield from commented(mark)
     likely = header_lines(shown, start + 1, given.quote_character)
     kind = kind_of_line(top, given.delimiter or (likely[0].delimiter if likely else ","))
-    if kind == "a row of data":
+    if kind == "a row of data" or (likely and _comes_back(likely[0], shown, given.quote_character)):
         yield Way(f"if line {start + 1} is a row", {"header": False})
     if kind in ("a title", "a ruler", "a comment") or (likely and likely[0].line > start + 1):
         yield from skipping(shown, start + 1, given.quote_character)
     yield from _other_marks(shown, given)
     yield from _repairs(given)
     yield from skipping(shown, start + 1, given.quote_character)
+
+
+def _comes_back(header: HeaderLine, lines: Sequence[str], quote: str) -> bool:
+    """Return whether a cell of a line is a value of its own column, too."""
+    rows = [row for _, row in _rows(lines, header.delimiter, quote)][1:]
+    return any(
+        cell in rest
+        for cell, *rest in zip(header.cells, *(row for row in rows if len(row) == len(header.cells)), strict=True)
+    )
 
 
 def _other_marks(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:

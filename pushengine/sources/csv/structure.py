@@ -341,11 +341,10 @@ def _repeated_header(sample: FileSample) -> Finding | None:
     """Find the whole header line among the rows."""
     if sample.answers_header or sample.repeated_header is None:
         return None
-    is_list = len(sample.names) == 1 and not sample.kinds.prove_header
     return Finding(
         f"row {sample.repeated_header + 1:,} repeats the header line: were files joined?",
-        (_FIRST_ROW,) if is_list else (),
-        Way("if it is a row", {"header": True}),
+        () if sample.kinds.prove_header else (Way(f"if line {sample.line} is a row, too", {"header": False}),),
+        Way("to load it as a row", {"header": True}),
         None,
         "remove it from the file",
     )
