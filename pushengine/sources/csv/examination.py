@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.errors import SourceError
 from pushengine.interfaces import Doubt, SourceBatch, Structure
 from pushengine.model import FileRef
-from pushengine.sources.csv.first_lines import TELLING_KINDS, FirstText, kind_of_line, ways_to_read
-from pushengine.sources.csv.hints import hint_of, working
+from pushengine.sources.csv.encodings import fitting_encoding
+from pushengine.sources.csv.first_lines import (
+    HEADER_LINE,
+    TELLING_KINDS,
+    first_row_of,
+    kind_of_line,
+    lines_of,
+    ways_to_read,
+)
+from pushengine.sources.csv.hints import Way, flags, hint_of, working
+from pushengine.sources.csv.reading import CsvPass
 from pushengine.sources.csv.structure import FileSample, Finding, count_outside_quotes, findings
 
 
@@ -19,19 +29,19 @@ class Examination:
 
     Args:
         given: The settings of the push.
-        first_text: Returns the first lines of a file. Raises `SourceError` if they cannot be read.
+        first_bytes: Returns the start of a file, as UTF-8 if its encoding is known. Raises `SourceError` if it cannot be read.
         leads_on: Whether the start of a file can be read, without any doubt, with these settings in addition to those given.
     """
 
     def __init__(
         self,
         given: CsvSettings,
-        first_text: Callable[[FileRef], str],
+        first_bytes: Callable[[FileRef], bytes],
         leads_on: Callable[[FileRef, Mapping[str, Any]], bool],
     ) -> None:
         self._given = given
         self._filled = given.filled()
-        self._first_text = first_text
+        self._first_bytes = first_bytes
         self._leads_on = leads_on
         self._first: FileSample | None = None
         self._doubtful: tuple[FileRef, tuple[Finding, ...]] | None = None
@@ -46,11 +56,10 @@ class Examination:
         """Whether there is any doubt."""
         return self._doubtful is not None
 
-    def observed(
-        self, ref: FileRef, names: Sequence[str], delimiter: str, batches: Iterator[SourceBatch]
-    ) -> Iterator[SourceBatch]:
+    def observed(self, ref: FileRef, one: CsvPass, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
         """Yield the sampled rows of a file, and examine them on the way."""
-        sample = FileSample(FirstText(ref.uri, self._first_text(ref), self._filled), names, delimiter)
+        lines = lines_of(self._first_bytes(ref).decode(errors="replace"))
+        sample = FileSample(one.first, one.layout.columns, lines, self._filled)
         for batch in batches:
             sample.observe(batch.batch)
             yield batch
@@ -75,32 +84,51 @@ class Examination:
         if self._doubtful is not None:
             ref, found = self._doubtful
             doubts = tuple(one.doubt(ref.uri, lambda settings: self._leads_on(ref, settings)) for one in found)
-        return Structure(dialect, _reason(self._first), doubts)
+        return Structure(dialect, _reason(self._first, self._given), doubts)
 
     def explained(self, ref: FileRef, error: SourceError) -> SourceError:
         """Return an error with what the first lines of the file look like and the ways to read it, if there are any."""
         try:
-            text = FirstText(ref.uri, self._first_text(ref), self._filled)
+            head = self._first_bytes(ref)
         except SourceError:
             return error
-        found = working(ways_to_read(text.lines, self._filled), lambda settings: self._leads_on(ref, settings))
-        kind = kind_of_line(text.header, self._filled.delimiter or ",") if text.header else ""
-        words = f"; line {text.line} looks like {kind}" if found or kind in TELLING_KINDS else ""
-        if "\0" in text.header or not (found or words):
+        encoding = "" if _is_utf8(head) else fitting_encoding(head)
+        lines = lines_of(head.decode(encoding or "utf-8", "replace"))
+        ways = [Way(f"if its encoding is {encoding}", {"encoding": encoding})] if encoding else []
+        tries = itertools.chain(ways, ways_to_read(lines, self._filled))
+        found = working(tries, lambda settings: self._leads_on(ref, settings))
+        at = first_row_of(lines, self._filled)
+        kind = kind_of_line(lines[at:], self._filled) if at < len(lines) else HEADER_LINE
+        is_repeated = any(flags(way.settings).split()[0] in error.hint for way in found)
+        is_told = kind != HEADER_LINE and not is_repeated and (found or kind in TELLING_KINDS)
+        words = f"; line {at + 1} looks like {kind}" if is_told else ""
+        if not (found or words):
             return error
-        hint = "; ".join(part for part in (hint_of(found), error.hint) if part)
+        hint = "; ".join(part for part in (hint_of(found), "" if is_repeated else error.hint) if part)
         return error.replace(message=f"{error.message}{words}", hint=hint)
 
 
-def _reason(sample: FileSample) -> str:
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError as problem:
+        return problem.start >= len(text) - 3 and problem.reason == "unexpected end of data"
+    return True
+
+
+def _reason(sample: FileSample, given: CsvSettings) -> str:
     """Return why a file is read with its delimiter, and how sure that is."""
-    if sample.given.dialect is not None:
-        return f"as the dialect {sample.given.dialect} says"
-    if sample.given.delimiter is not None:
-        return "as given"
+    if sample.chosen == "sep line":
+        return "as its first line says"
+    if sample.chosen == "given":
+        return "as given" if given.delimiter is not None else f"as the dialect {given.dialect} says"
     count = count_outside_quotes(sample.header, sample.delimiter)
+    line = "the header line" if sample.has_header else "the first line"
     if not count:
-        return "no delimiter in the header line: a single column"
-    if sample.delimiter == "\t" and ".tsv" in sample.text.source.lower():
-        return "as the name of the file says, and every sampled row splits alike"
-    return f"as the header line shows: {count:,} in it, and every sampled row splits alike"
+        return f"no delimiter in {line}: a single column"
+    alike = "and every sampled row splits alike"
+    return (
+        f"as the file name says, {alike}"
+        if sample.chosen == "file name"
+        else f"as {line} shows: {count:,} in it, {alike}"
+    )

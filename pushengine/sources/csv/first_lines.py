@@ -17,6 +17,7 @@ DELIMITERS = ("\t", "|", ";", ",")
 _SEARCHED_LINES = 200
 _TITLE_LINES = 30
 _BOM = "\ufeff"
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _PAGE = re.compile(r"""\s*(?:<!doctype|<html|<\?xml|\{\s*"|\[\s*\{)""", re.IGNORECASE)
 _NO_WORD = re.compile(r"[\W_]+")
 _COMMENT = re.compile(r"#|//|--(?=\s)|%(?=\s)")
@@ -25,9 +26,14 @@ _SEVERAL = re.compile(r"""[^\w\s"'.,()\[\]{}/\\<>*?!+=-]{2,4}""")
 _ESCAPED_QUOTE = re.compile(r'\\"')
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text without their line ends, which are CRLF, LF or CR."""
+    return _LINE_END.split(text.removeprefix(_BOM))
+
+
 def is_page(line: str) -> bool:
     """Return whether a line is the start of a web page, an XML document or JSON."""
-    return _PAGE.match(line.lstrip(_BOM)) is not None
+    return _PAGE.match(line) is not None
 
 
 def is_ruler(line: str) -> bool:
@@ -37,12 +43,12 @@ def is_ruler(line: str) -> bool:
 
 def is_separator_line(line: str) -> bool:
     """Return whether a line is the first of a file of Excel that names the delimiter: `sep=;`."""
-    return _SEPARATOR_LINE.fullmatch(line.lstrip(_BOM)) is not None
+    return _SEPARATOR_LINE.fullmatch(line) is not None
 
 
 def comment_mark(line: str) -> str:
     """Return the mark at the start of a line that is a comment, or an empty text."""
-    match = _COMMENT.match(line.lstrip(_BOM))
+    match = _COMMENT.match(line)
     return match[0] if match else ""
 
 
@@ -51,44 +57,21 @@ def several_characters(line: str) -> list[str]:
     return sorted(set(_SEVERAL.findall(line)), key=lambda found: (-len(found), found))
 
 
-class FirstText:
-    """The first lines of a file.
+def first_row_of(lines: Sequence[str], given: CsvSettings) -> int:
+    """Return the index of the line that is read as the first row; the number of lines if there is none."""
+    at = given.skip_lines or 0
+    while at < len(lines) and _is_skipped(lines[at], given):
+        at += 1
+    return min(at, len(lines))
 
-    Args:
-        source: Name of the file.
-        text: The first lines.
-        given: The settings of the push, with those of the presets.
 
-    Attributes:
-        lines: The lines.
-        line: Number of the line that is read as the header line, from 1.
-        header: The line that is read as the header line; empty if there is none.
-        rows: The lines after it.
-    """
-
-    def __init__(self, source: str, text: str, given: CsvSettings) -> None:
-        self.source = source
-        self.given = given
-        self.lines = tuple(text.removeprefix(_BOM).splitlines())
-        skipped = given.skip_lines or 0
-        while skipped < len(self.lines) and self._is_skipped(self.lines[skipped]):
-            skipped += 1
-        self.line = skipped + 1
-        self.header = self.lines[skipped] if skipped < len(self.lines) else ""
-        self.rows = self.lines[skipped + given.has_header :]
-
-    def _is_skipped(self, line: str) -> bool:
-        comment, dialect = self.given.comment, self.given.dialect
-        return (
-            not line.strip()
-            or (comment is not None and line.startswith(comment))
-            or (dialect == "excel" and is_separator_line(line))
-            or (dialect == "sap-list" and not line.lstrip().startswith("|"))
-        )
-
-    def skipping(self) -> tuple[Way, ...]:
-        """Return the ways to read the file with a later header line."""
-        return tuple(skipping(self.lines[self.line - 1 :], self.line, self.given.quote_character))
+def _is_skipped(line: str, given: CsvSettings) -> bool:
+    return (
+        not line.strip()
+        or (given.comment is not None and line.startswith(given.comment))
+        or (given.dialect == "excel" and is_separator_line(line))
+        or (given.dialect == "sap-list" and not line.lstrip().startswith(given.delimiter or "|"))
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,8 +131,9 @@ def _rows(lines: Sequence[str], delimiter: str, quote: str) -> Iterator[tuple[in
         return
 
 
+HEADER_LINE = "the header line"
 _LINE_KINDS: tuple[tuple[Callable[[str], object], str], ...] = (
-    (is_page, "a web page or an error document"),
+    (is_page, "a web page, XML or JSON"),
     (is_separator_line, "a sep= line of Excel"),
     (is_ruler, "a ruler"),
     (comment_mark, "a comment"),
@@ -158,17 +142,18 @@ TELLING_KINDS = frozenset(words for _, words in _LINE_KINDS)
 """What the first line looks like if it is no header line for sure."""
 
 
-def kind_of_line(line: str, delimiter: str) -> str:
-    """Return what the first line of a file looks like, in words: `a title`, `a row of data`."""
+def kind_of_line(lines: Sequence[str], given: CsvSettings) -> str:
+    """Return what the first of some lines looks like, in words: `a title`, `a row of data`."""
     for test, words in _LINE_KINDS:
-        if test(line):
+        if test(lines[0]):
             return words
-    found = [cell.strip() for cell in next((row for _, row in _rows([line], delimiter, '"')), [])]
+    likely = header_lines(lines, quote=given.quote_character) if given.delimiter is None else []
+    delimiter = given.delimiter or (likely[0].delimiter if likely else ",")
+    found = next((row for _, row in _rows(lines[:1], delimiter, given.quote_character)), [])
     if cells.looks_like_row(found):
         return "a row of data"
-    if len(found) == 1 or sum(map(bool, found)) == 1:
-        return "a title"
-    return "the header line"
+    filled = sum(map(bool, map(str.strip, found)))
+    return "a title" if likely and filled == 1 and len(likely[0].cells) > 1 else HEADER_LINE
 
 
 def skipping(lines: Sequence[str], first: int, quote: str = '"') -> Iterator[Way]:
@@ -181,6 +166,9 @@ def skipping(lines: Sequence[str], first: int, quote: str = '"') -> Iterator[Way
         named = f"if line {header.line} is the header line"
         unnamed = f"if line {header.line} is the first row"
         if cells.looks_like_row(header.cells):
+            before = max(len(row) for _, row in _rows(lines[: header.line - first], header.delimiter, quote))
+            if before > max(len(header.cells) // 2, 1):  # the lines before it are no title
+                continue
             yield Way(unnamed, {**skip, "header": False})
             yield Way(unnamed, {**skip, **delimiter, "header": False}, is_last_resort=True)
         else:
@@ -205,8 +193,8 @@ def ways_to_read(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
         lines: The first lines of the file, as text.
         given: The settings with which it was refused, with those of the presets.
     """
-    start = (given.skip_lines or 0) if not given.comment else 0
-    shown = [line.lstrip(_BOM) if number == 0 else line for number, line in enumerate(lines)][start:]
+    start = first_row_of(lines, given)
+    shown = lines[start:]
     if not shown or is_page(shown[0]):
         return
     top = shown[0]
@@ -220,23 +208,26 @@ def ways_to_read(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
     if mark:
         yield from commented(mark)
     likely = header_lines(shown, start + 1, given.quote_character)
-    kind = kind_of_line(top, given.delimiter or (likely[0].delimiter if likely else ","))
-    if kind == "a row of data" or (likely and _comes_back(likely[0], shown, given.quote_character)):
+    kind = kind_of_line(shown, given)
+    is_first = bool(likely) and likely[0].line == start + 1
+    if kind == "a row of data" or (is_first and _comes_back(likely[0], shown, start + 1, given.quote_character)):
         yield Way(f"if line {start + 1} is a row", {"header": False})
-    if kind in ("a title", "a ruler", "a comment") or (likely and likely[0].line > start + 1):
+    if (
+        kind in ("a title", "a ruler", "a comment")
+        or not likely
+        or len(likely[0].cells) > 2 + top.count(likely[0].delimiter)
+    ):
         yield from skipping(shown, start + 1, given.quote_character)
     yield from _other_marks(shown, given)
     yield from _repairs(given)
     yield from skipping(shown, start + 1, given.quote_character)
 
 
-def _comes_back(header: HeaderLine, lines: Sequence[str], quote: str) -> bool:
-    """Return whether a cell of a line is a value of its own column, too."""
-    rows = [row for _, row in _rows(lines, header.delimiter, quote)][1:]
-    return any(
-        cell in rest
-        for cell, *rest in zip(header.cells, *(row for row in rows if len(row) == len(header.cells)), strict=True)
-    )
+def _comes_back(header: HeaderLine, lines: Sequence[str], first: int, quote: str) -> bool:
+    """Return whether a cell of a line is a value of its own column, too, below it."""
+    rows = [row for at, row in _rows(lines, header.delimiter, quote) if first + at > header.line]
+    rows = [row for row in rows if len(row) == len(header.cells)]
+    return any(cell.strip() and cell in below for cell, *below in zip(header.cells, *rows, strict=True))
 
 
 def _other_marks(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:

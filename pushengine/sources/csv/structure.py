@@ -16,17 +16,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pushengine.config.csv_settings import CsvSettings
 from pushengine.interfaces import Doubt
-from pushengine.sources.csv import cells
+from pushengine.sources.csv.cells import are_numbered_names, kind_of, kind_of_column
 from pushengine.sources.csv.first_lines import (
     DELIMITERS,
-    FirstText,
     comment_mark,
     commented,
     is_page,
     is_ruler,
+    lines_of,
     several_characters,
+    skipping,
 )
+from pushengine.sources.csv.header import Columns, FirstRow
 from pushengine.sources.csv.hints import Way, hint_of, quoted, working
 
 _MAX_CELLS = 6000
@@ -55,27 +58,41 @@ class FileSample:
     """The start of one file, as text and as it is read.
 
     Args:
-        text: The file as text.
-        names: Column names, as they were read.
-        delimiter: The delimiter that is used.
+        first: The first row.
+        columns: The columns.
+        lines: The first lines of the file as text.
+        given: The settings of the push, with those of the presets.
 
     Attributes:
-        columns: The first values of each column, without NULLs.
+        header: Text of the first row.
+        rows_text: Text of the lines after the header line, if there is one.
+        cells: The header cell of each column that is not left out; the column name if there is no header line.
+        values: The first values of each column, without NULLs.
         rows: Number of rows.
         repeated_header: Number of the first row that repeats the header line, from 0; None if there is none.
         marked: Number of the first row that begins with a byte order mark.
-        names_as_values: Position of a column -> number of the first row that has its name as value.
+        names_as_values: Index of a column -> number of the first row that has its header cell as value.
     """
 
-    def __init__(self, text: FirstText, names: Sequence[str], delimiter: str) -> None:
-        self.text = text
-        self.given = text.given
-        self.header = text.header
-        self.line = text.line
-        self.lines = text.rows
-        self.names = tuple(names)
-        self.delimiter = delimiter
-        self.columns: list[list[str]] = [[] for _ in names]
+    def __init__(self, first: FirstRow, columns: Columns, lines: Sequence[str], given: CsvSettings) -> None:
+        self.given = given
+        self.delimiter = first.delimiter
+        self.chosen = first.chosen
+        self.source = first.source
+        self.line = first.line
+        self.header = first.raw.decode(errors="replace")
+        self.has_header = first.is_header
+        escaped = re.compile(re.escape(given.escape) + ".") if given.escape else None
+        self._lines = [escaped.sub("", line) if escaped else line for line in lines[first.line - 1 :]]
+        self.rows_text = self._lines[len(lines_of(self.header)) if first.is_header else 0 :]
+        named = [
+            (name, first.cells[index] if first.is_header else name)
+            for index, name in enumerate(columns.names)
+            if name is not None
+        ]
+        self._names = [name for name, _ in named]
+        self.cells = [cell for _, cell in named]
+        self.values: list[list[str]] = [[] for _ in named]
         self.rows = 0
         self.repeated_header: int | None = None
         self.marked: int | None = None
@@ -85,31 +102,38 @@ class FileSample:
         """Add the next rows, with every column as text."""
         first = self.rows
         self.rows += batch.num_rows
-        wanted = max(_MAX_CELLS // max(len(self.names), 1), _MIN_ROWS) - first
+        arrays = [batch.column(name) for name in self._names]
+        if not arrays or not batch.num_rows:
+            return
+        wanted = max(_MAX_CELLS // len(arrays), _MIN_ROWS) - first
         if wanted > 0:
-            for name, values in zip(self.names, self.columns, strict=True):
-                values.extend(value for value in batch.column(name).slice(0, wanted).to_pylist() if value is not None)
+            for array, values in zip(arrays, self.values, strict=True):
+                values.extend(value for value in array.slice(0, wanted).to_pylist() if value is not None)
         if self.marked is None:
-            at = pc.index(pc.starts_with(batch.column(self.names[0]), _BOM), value=True).as_py()
+            at = pc.index(pc.starts_with(arrays[0], _BOM), value=True).as_py()
             self.marked = None if at < 0 else first + at
         if self.repeated_header is None:
-            at = repeated_header(batch, self.names)
-            self.repeated_header = None if at is None else first + at
-        for number, name in enumerate(self.names):
-            if number not in self.names_as_values:
-                at = pc.index(batch.column(name), name).as_py()
+            row = repeated_header(arrays, self.cells)
+            self.repeated_header = None if row is None else first + row
+        for index, cell in enumerate(self.cells):
+            if index not in self.names_as_values:
+                at = pc.index(arrays[index], cell).as_py()
                 if at >= 0:
-                    self.names_as_values[number] = first + at
+                    self.names_as_values[index] = first + at
+
+    def skipping(self) -> tuple[Way, ...]:
+        """Return the ways to read the file with a later header line."""
+        return tuple(skipping(self._lines, self.line, self.given.quote_character)) if self.has_header else ()
 
     @property
     def answers_header(self) -> bool:
         """Whether the user said whether there is a header line."""
-        return self.given.header is not None or not self.given.has_header
+        return self.given.header is not None or not self.has_header
 
     @functools.cached_property
     def kinds(self) -> _Kinds:
         """What the column names and the values look like. To be asked after the last batch."""
-        return _Kinds(tuple(map(cells.kind_of, self.names)), tuple(map(cells.kind_of_column, self.columns)))
+        return _Kinds(tuple(map(kind_of, self.cells)), tuple(map(kind_of_column, self.values)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,12 +151,11 @@ class _Kinds:
         )
 
 
-def repeated_header(batch: pa.RecordBatch, names: Sequence[str]) -> int | None:
-    """Return the number of the first row, from 0, whose values are the column names; a byte order mark before the first does not count."""
-    first = batch.column(names[0])
-    hits = pc.or_(pc.equal(first, names[0]), pc.equal(first, _BOM + names[0]))
+def repeated_header(columns: Sequence[pa.Array], cells: Sequence[str]) -> int | None:
+    """Return the number of the first row, from 0, that repeats the header cells; a byte order mark before the first does not count."""
+    hits = pc.or_(pc.equal(columns[0], cells[0]), pc.equal(columns[0], _BOM + cells[0]))
     for row in pc.indices_nonzero(hits).to_pylist():
-        if all(batch.column(name)[row].as_py() == name for name in names[1:]):
+        if all(column[row].as_py() == cell for column, cell in zip(columns[1:], cells[1:], strict=True)):
             return int(row)
     return None
 
@@ -194,7 +217,7 @@ def _page(sample: FileSample) -> Finding | None:
     if sample.given.header is not None or not is_page(sample.header):
         return None
     return Finding(
-        f"{_start(sample.header)} looks like a web page or an error document, not like a header line",
+        f"{_start(sample.header)} looks like a web page, XML or JSON, not like a header line",
         (),
         _IS_HEADER,
         sample.line,
@@ -205,18 +228,18 @@ def _page(sample: FileSample) -> Finding | None:
 def _ruler(sample: FileSample) -> Finding | None:
     if sample.answers_header or not is_ruler(sample.header):
         return None
-    ways = (Way("if it is a list with rulers", {"dialect": "sap-list"}), *sample.text.skipping())
+    ways = (Way("if it is a list with rulers", {"dialect": "sap-list"}), *sample.skipping())
     return Finding(f"{_start(sample.header)} has no letters: it is no header line", ways, _IS_HEADER, sample.line)
 
 
 def _comment_as_header(sample: FileSample) -> Finding | None:
     given = sample.given
-    if sample.answers_header or len(sample.names) > 1:
+    if sample.answers_header or len(sample.cells) > 1:
         return None
     mark = comment_mark(sample.header)
     if given.comment is not None or not mark or not _COMMENT_LINE.match(sample.header):
         return None
-    ways = (*commented(mark), *sample.text.skipping())
+    ways = (*commented(mark), *sample.skipping())
     return Finding(
         f"{_start(sample.header)} looks like a comment, not like a header line", ways, _IS_HEADER, sample.line
     )
@@ -243,19 +266,23 @@ def _is_alike(found: Sequence[int], header: int) -> bool:
 
 def _other_delimiter(sample: FileSample) -> Finding | None:
     """Find a delimiter that splits all rows alike, though the file is read as a single column."""
-    if len(sample.names) > 1 or sample.given.delimiter is not None:
+    if len(sample.cells) > 1 or sample.given.delimiter is not None:
         return None
     several = several_characters(sample.header)
     control = _CONTROL.findall(sample.header)
-    for delimiter in dict.fromkeys([*several, *control, *DELIMITERS, *_OTHER_DELIMITERS]):
-        if _is_alike(counts(sample.lines, delimiter), count_outside_quotes(sample.header, delimiter)):
+    others = dict.fromkeys([*several, *control, *DELIMITERS, *_OTHER_DELIMITERS])
+    others.pop(sample.delimiter, None)
+    for delimiter in others:
+        if _is_alike(counts(sample.rows_text, delimiter), count_outside_quotes(sample.header, delimiter)):
             return _split_alike(delimiter, _delimiter_ways(delimiter), None)
     for delimiter in (*DELIMITERS, "\x01"):
-        found = counts(sample.lines, delimiter)
+        if delimiter == sample.delimiter:
+            continue
+        found = counts(sample.rows_text, delimiter)
         start = next((at for at, number in enumerate(found[:_TITLE_LINES]) if number and number == found[-1]), None)
         rest = found[start:] if start is not None else []
         if len(rest) > max(start or 0, 1) and len(set(rest)) == 1:
-            ways = sample.text.skipping() if sample.given.has_header else ()
+            ways = sample.skipping()
             return _split_alike(delimiter, (*ways, *_delimiter_ways(delimiter)), sample.line)
     return None
 
@@ -275,9 +302,9 @@ def _split_alike(delimiter: str, ways: tuple[Way, ...], line: int | None) -> Fin
 
 def _aligned(sample: FileSample) -> Finding | None:
     """Find columns that are aligned with blanks."""
-    if len(sample.names) > 1 or sample.given.delimiter is not None or not _GAP.search(sample.header):
+    if len(sample.cells) > 1 or sample.given.delimiter is not None or not _GAP.search(sample.header):
         return None
-    lines = [line for line in sample.lines if line.strip()]
+    lines = [line for line in sample.rows_text if line.strip()]
     if 2 * sum(_GAP.search(line.strip()) is not None for line in lines) < len(lines):
         return None
     return Finding(
@@ -291,14 +318,14 @@ def _aligned(sample: FileSample) -> Finding | None:
 
 def _two_delimiters(sample: FileSample) -> Finding | None:
     """Find another delimiter that splits the header line and all rows alike."""
-    if len(sample.names) < 2 or sample.given.delimiter is not None or sample.delimiter not in DELIMITERS:  # noqa: PLR2004
+    if len(sample.cells) < 2 or sample.given.delimiter is not None or sample.delimiter not in DELIMITERS:  # noqa: PLR2004
         return None
     rank = DELIMITERS.index(sample.delimiter)
     own = count_outside_quotes(sample.header, sample.delimiter)
     for other in DELIMITERS:
         header = count_outside_quotes(sample.header, other)
         is_likelier = DELIMITERS.index(other) < rank or header >= own
-        if other == sample.delimiter or not is_likelier or not _is_alike(counts(sample.lines, other), header):
+        if other == sample.delimiter or not is_likelier or not _is_alike(counts(sample.rows_text, other), header):
             continue
         return Finding(
             f"two delimiters split the header line and all sampled rows alike: {quoted(other)} and {quoted(sample.delimiter)}",
@@ -325,10 +352,10 @@ def _row_as_header(sample: FileSample) -> Finding | None:
     if not alike:
         return None
     if all(kinds.names[at] == "number" for at in alike):
-        rows = list(zip(*(sample.columns[at] for at in alike), strict=False))
-        if cells.are_numbered_names([sample.names[at] for at in alike], rows):
+        rows = list(zip(*(sample.values[at] for at in alike), strict=False))
+        if are_numbered_names([sample.cells[at] for at in alike], rows):
             return None
-    name, kind = sample.names[alike[0]], _WORDS[kinds.names[alike[0]]]
+    name, kind = sample.cells[alike[0]], _WORDS[kinds.names[alike[0]]]
     return Finding(
         f"the header line looks like a row: {_start(name)} is {kind}, like the values of its column",
         (_FIRST_ROW,),
@@ -358,7 +385,7 @@ def _name_as_value(sample: FileSample) -> Finding | None:
     for at, row in sorted(sample.names_as_values.items()):
         if kinds.names[at] == kinds.columns[at] == "text":
             return Finding(
-                f"the header line looks like a row: {_start(sample.names[at])} is a value of its own column, too (row {row + 1:,})",
+                f"the header line looks like a row: {_start(sample.cells[at])} is a value of its own column, too (row {row + 1:,})",
                 (_FIRST_ROW,),
                 _IS_HEADER,
                 sample.line,
@@ -384,9 +411,9 @@ def _blank_before_quote(sample: FileSample) -> Finding | None:
     """Find values in quotes after a blank, which then belong to the value."""
     if sample.given.trim is not None or sample.given.quote is not None:
         return None
-    text = "\n".join([sample.header, *sample.lines])
+    text = "\n".join([sample.header, *sample.rows_text])
     pattern = re.compile(_BLANK_QUOTE)
-    for name, values in zip(sample.names, sample.columns, strict=True):
+    for name, values in zip(sample.cells, sample.values, strict=True):
         value = next((v for v in (name, *values) if pattern.match(v) and sample.delimiter + v in text), None)
         if value is not None:
             return Finding(
@@ -402,10 +429,10 @@ def _single_quotes(sample: FileSample) -> Finding | None:
     """Find a column whose values are all in single quotes."""
     if sample.given.quote is not None:
         return None
-    for name, values in zip(sample.names, sample.columns, strict=True):
+    for name, values in zip(sample.cells, sample.values, strict=True):
         if len(values) + _in_single_quotes(name) > 1 and all(map(_in_single_quotes, values)):
             return Finding(
-                f"all sampled values of column {name} are in single quotes: {_start(values[0])}",
+                f"all sampled values of column {name} are in single quotes",
                 (Way("if they quote the values", {"quote": "'"}),),
                 Way("if they belong to the values", {"quote": '"'}),
                 None,
