@@ -16,7 +16,7 @@ _MANY_IN_RUNS = 0.7
 
 
 def fitting_encoding(text: bytes) -> str:
-    """Return the encoding that most likely fits some text that is not valid UTF-8; `cp1252` if nothing speaks for another."""
+    """Return the encoding that most likely fits whole lines that are not valid UTF-8; `cp1252` if nothing speaks for another."""
     zeros = text[1::2].count(0), text[::2].count(0)
     if max(zeros) > len(text) // 8:
         return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
@@ -32,10 +32,8 @@ def _east_asian(text: bytes) -> str:
     for encoding in _EAST_ASIAN:
         try:
             decoded = text.decode(encoding)
-        except UnicodeDecodeError as problem:
-            if problem.start < len(text) - 4:  # a character at the end may be cut off
-                continue
-            decoded = text[: problem.start].decode(encoding)
+        except UnicodeDecodeError:
+            continue
         others = [character for character in decoded if not character.isascii()]
         if others and len(_IDEOGRAPH.findall(decoded)) > _MOST * len(others):
             found.append((len(_KANA_AND_HANGUL.findall(decoded)) / len(others) > 1 - _MOST, encoding))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.errors import SourceError
+from pushengine.errors import SchemaError, SourceError
 from pushengine.interfaces import Doubt, SourceBatch, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv.encodings import fitting_encoding
@@ -99,12 +99,14 @@ class Examination:
         found = working(tries, lambda settings: self._leads_on(ref, settings))
         at = first_row_of(lines, self._filled)
         kind = kind_of_line(lines[at:], self._filled) if at < len(lines) else HEADER_LINE
-        is_repeated = any(flags(way.settings).split()[0] in error.hint for way in found)
+        is_repeated = bool(found) and flags(found[0].settings) in error.hint
         is_told = kind != HEADER_LINE and not is_repeated and (found or kind in TELLING_KINDS)
         words = f"; line {at + 1} looks like {kind}" if is_told else ""
         if not (found or words):
             return error
-        hint = "; ".join(part for part in (hint_of(found), "" if is_repeated else error.hint) if part)
+        # The ways include the repairs of column names, which the hint of a `SchemaError` is about.
+        own = "" if is_repeated or (found and isinstance(error, SchemaError)) else error.hint
+        hint = "; ".join(part for part in (hint_of(found), own) if part)
         return error.replace(message=f"{error.message}{words}", hint=hint)
 
 

@@ -16,6 +16,7 @@ DELIMITERS = ("\t", "|", ";", ",")
 """From the one that is hardly ever part of a value to the one that often is."""
 _SEARCHED_LINES = 200
 _TITLE_LINES = 30
+_FOOTER_LINES = 3
 _BOM = "\ufeff"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _PAGE = re.compile(r"""\s*(?:<!doctype|<html|<\?xml|\{\s*"|\[\s*\{)""", re.IGNORECASE)
@@ -220,6 +221,7 @@ def ways_to_read(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
         yield from skipping(shown, start + 1, given.quote_character)
     yield from _other_marks(shown, given)
     yield from _repairs(given)
+    yield from _shorter(shown, given)
     yield from skipping(shown, start + 1, given.quote_character)
 
 
@@ -255,12 +257,19 @@ def _repairs(given: CsvSettings) -> Iterator[Way]:
             "if columns without a name and without values do not count", {"empty_columns": "drop"}, is_last_resort=True
         )
     if given.nameless is None:
-        yield Way("to number columns without a name", {"nameless": "rename"}, is_last_resort=True)
+        yield Way("to number columns without a name", {"nameless": "rename"})
     if given.duplicate_names is None:
-        yield Way("to number columns with equal names", {"duplicate_names": "rename"}, is_last_resort=True)
+        yield Way("to number columns with equal names", {"duplicate_names": "rename"})
         if given.nameless is None:
             both = {"nameless": "rename", "duplicate_names": "rename"}
             yield Way("to number columns without a name of their own", both, is_last_resort=True)
-    for count in range(1, 4):
+
+
+def _shorter(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
+    """Yield the ways to read a file whose rows do not fit its header line: as a single column, or without its last lines."""
+    if given.delimiter is None and not any(delimiter in lines[0] for delimiter in DELIMITERS):
+        yield Way("if there is a single column", {"delimiter": "\t"})
+    filled = sum(map(bool, map(str.strip, lines)))
+    for count in range(1, min(_FOOTER_LINES, filled // 2) + 1):
         purpose = f"if the last {count} lines are no rows" if count > 1 else "if the last line is no row"
         yield Way(purpose, {"skip_footer": count}, is_last_resort=True)
