@@ -17,9 +17,6 @@ _MANY_IN_RUNS = 0.7
 
 def fitting_encoding(text: bytes) -> str:
     """Return the encoding that most likely fits whole lines that are not valid UTF-8; `cp1252` if nothing speaks for another."""
-    zeros = text[1::2].count(0), text[::2].count(0)
-    if max(zeros) > len(text) // 8:
-        return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
     runs = _HIGH.findall(text)
     high = sum(map(len, runs))
     if high and sum(len(run) for run in runs if len(run) > 1) > _MANY_IN_RUNS * high:

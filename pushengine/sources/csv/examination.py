@@ -86,8 +86,14 @@ class Examination:
             doubts = tuple(one.doubt(ref.uri, lambda settings: self._leads_on(ref, settings)) for one in found)
         return Structure(dialect, _reason(self._first, self._given), doubts)
 
-    def explained(self, ref: FileRef, error: SourceError) -> SourceError:
-        """Return an error with what the first lines of the file look like and the ways to read it, if there are any."""
+    def explained(self, ref: FileRef, error: SourceError, *, has_ways: bool = True) -> SourceError:
+        """Return an error with what the first lines of the file look like and the ways to read it, if there are any.
+
+        Args:
+            ref: The file.
+            error: Why it cannot be read.
+            has_ways: Whether other settings may help. They do not if the file is read rightly, but differs from another file.
+        """
         try:
             head = self._first_bytes(ref)
         except SourceError:
@@ -96,11 +102,11 @@ class Examination:
         lines = lines_of(head.decode(encoding or "utf-8", "replace"))
         ways = [Way(f"if its encoding is {encoding}", {"encoding": encoding})] if encoding else []
         tries = itertools.chain(ways, ways_to_read(lines, self._filled))
-        found = working(tries, lambda settings: self._leads_on(ref, settings))
+        found = working(tries, lambda settings: self._leads_on(ref, settings)) if has_ways else []
         at = first_row_of(lines, self._filled)
         kind = kind_of_line(lines[at:], self._filled) if at < len(lines) else HEADER_LINE
         is_repeated = bool(found) and flags(found[0].settings) in error.hint
-        is_told = kind != HEADER_LINE and not is_repeated and (found or kind in TELLING_KINDS)
+        is_told = kind != HEADER_LINE and not is_repeated and (found or not has_ways or kind in TELLING_KINDS)
         words = f"; line {at + 1} looks like {kind}" if is_told else ""
         if not (found or words):
             return error

@@ -26,14 +26,14 @@ from pydantic import ValidationError
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SchemaError, SourceError
+from pushengine.errors import SourceError
 from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
 from pushengine.sources.csv.examination import Examination
 from pushengine.sources.csv.reading import CsvPass
-from pushengine.sources.files import FilesSource, compression_of
-from pushengine.text import format_count
+from pushengine.sources.files import FilesSource, require_same_columns
+from pushengine.text import format_count, spelled_like
 
 _MIN_SAMPLE_BYTES = 64 * 1024
 _TRIAL_BYTES = 1024 * 1024
@@ -62,6 +62,7 @@ class CsvSource(FilesSource):
         self._is_trial = is_trial
         self.examination = Examination(settings.csv, self._first_bytes, self._leads_on)
         self._left_out: collections.Counter[str] = collections.Counter()
+        self._is_compressed = False
         self._is_sample_complete = False
 
     def schema(self) -> pa.Schema:
@@ -74,23 +75,16 @@ class CsvSource(FilesSource):
         if self._names is None:
             for ref in self.files:
                 with self._explained(ref), contextlib.closing(self._pass(ref, _MIN_SAMPLE_BYTES, ())) as one:
+                    self._is_compressed |= one.compression is not None
                     names = one.layout.names
-                self._require_columns(ref, names)
+                with self._explained(ref, has_ways=False):
+                    self._require_columns(ref, names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
 
     def _require_columns(self, ref: FileRef, names: tuple[str, ...]) -> tuple[str, ...]:
         if self._names is None:
             self._names = names
-        known, found_names = set(self._names), set(names)
-        missing = [name for name in self._names if name not in found_names]
-        extra = [name for name in names if name not in known]
-        if missing or extra:
-            parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
-            raise SchemaError(
-                f"columns differ from those in {self.files[0].uri}: {' and '.join(parts)}",
-                source=ref.uri,
-                position="line 1",
-            )
+        require_same_columns(self._names, self.files[0], spelled_like(names, self._names), ref, position="line 1")
         return self._names
 
     def _pass(self, ref: FileRef, block_bytes: int, wanted_names: Sequence[str]) -> CsvPass:
@@ -110,7 +104,7 @@ class CsvSource(FilesSource):
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
         self._left_out.clear()
-        self._is_sample_complete = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
+        self._is_sample_complete = not self._is_compressed and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
     def structure(self) -> Structure:
@@ -123,14 +117,14 @@ class CsvSource(FilesSource):
         return dataclasses.replace(self.examination.structure(), notes=tuple(notes))
 
     @contextlib.contextmanager
-    def _explained(self, ref: FileRef) -> Iterator[None]:
+    def _explained(self, ref: FileRef, *, has_ways: bool = True) -> Iterator[None]:
         """Add to an error what the first lines of the file look like, and how to continue."""
         try:
             yield
         except SourceError as error:
             if self._is_trial:
                 raise
-            raise self.examination.explained(ref, error) from error.__cause__
+            raise self.examination.explained(ref, error, has_ways=has_ways) from error.__cause__
 
     def _first_bytes(self, ref: FileRef) -> bytes:
         return reading.first_bytes(ref, self._settings, self._filesystem)
