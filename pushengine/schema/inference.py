@@ -373,6 +373,12 @@ class SchemaInference:
             for one in self._match.columns
         ]
 
+    @property
+    def has_columns_of_table(self) -> bool:
+        """Whether the table is known and has exactly the columns that are sent."""
+        match = self._match
+        return self._known is not None and not (match.new or match.left_out or match.missing or match.dropped)
+
     def _observed(self, match: MatchedColumn, arrow_type: pa.DataType, *, is_text: bool) -> _ObservedColumn:
         rules = self._rules
         known = match.known
