@@ -147,7 +147,7 @@ def _dates(options: dict[str, str]) -> tuple[list[Rewrite], Evidence | None]:
         rewrites.append(zero)
 
         def find(array: pa.Array) -> frozenset[str]:
-            return frozenset(["date"] if zero(array).null_count < len(array) else [])
+            return frozenset(["date"] if zero(strings_of(array)).null_count < len(array) else [])
 
         evidence = Evidence(find, "date", lambda facts: "date" in facts)
     if date_format is not None:
