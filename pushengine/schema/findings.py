@@ -75,6 +75,7 @@ class Findings:
             is_first: Whether there were no values before these.
             located: Returns the rows with their exact position.
         """
+        facts_before = {one.conversion.name: self._facts.get(one.conversion.name, frozenset()) for one in before}
         for one in left:
             evidence, facts = one.conversion.evidence, self._facts.get(one.conversion.name, frozenset())
             if evidence is not None and evidence.conclusive not in facts:
@@ -83,7 +84,7 @@ class Findings:
             index = TOO_FINE[left[0].conversion.name].first_misfit(array, MICROS)
             self.too_fine = self._too_fine(located(source), index, array)
         elif self._suggestions is not None and left[0].type == self._suggests_for:
-            self._suggestions.observe(array, [one.conversion.name for one in before], is_first=is_first)
+            self._suggestions.observe(array, facts_before, is_first=is_first)
 
     def _too_fine(self, source: SourceBatch, index: int, array: pa.Array) -> SchemaError:
         cut = f"{flag('subsecond', 'cut')} cuts the digits after the sixth"

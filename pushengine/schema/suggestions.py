@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -95,8 +95,8 @@ def _usual_readings() -> tuple[Reading, ...]:
         )
     ]
     numbers = [
-        *_numbers("numbers with a decimal comma", flag("decimal", ","), whole, "decimal", decimal=","),
         *_numbers("numbers with a minus after them", flag("decimal", "."), decimal),
+        *_numbers("numbers with a decimal comma", flag("decimal", ","), whole, "decimal", decimal=","),
         *_numbers("numbers with commas between thousands", flag("thousands", ","), decimal, "thousands", thousands=","),
         *_numbers(
             "numbers with a decimal comma and points between thousands",
@@ -161,17 +161,17 @@ class Suggestions:
         self._has_zeros = False
         self._has_values = False
 
-    def observe(self, array: pa.Array, before: Iterable[str], *, is_first: bool) -> None:
+    def observe(self, array: pa.Array, before: Mapping[str, frozenset[str]], *, is_first: bool) -> None:
         """Narrow the readings down.
 
         Args:
             array: Values of the column.
-            before: Names of the conversions that fit all values before these.
+            before: Names of the conversions that fit all values before these -> what is found of their evidence.
             is_first: Whether there were none.
         """
         if self._left is None:
-            names = frozenset(before)
-            self._left = [one for one in self._readings if is_first or one.after & names]
+            self._facts, self._has_values = dict(before), not is_first
+            self._left = [one for one in self._readings if is_first or one.after & before.keys()]
             if self._is_key:
                 self._left = [one for one in self._left if one.conversion.type == "DATETIME" and one.looks != _FINE]
         if not self._left:
@@ -204,20 +204,17 @@ class Suggestions:
     def _found(self) -> list[Reading]:
         if not self._has_values or len(self._words) > _MAX_WORDS:
             return []
-        if not self._words and not self._has_zeros and any(not one.looks for one in self._left or []):
-            return []  # no setting is missing
         return [
             one
             for one in self._left or []
             if (one.conversion.evidence is None or one.conversion.evidence.suffices(self._facts[one.conversion.name]))
-            and (one.looks or self._words or self._has_zeros)
             and (one.conversion.type == "DATETIME" or not self._has_zeros)
         ]
 
     def note(self, name: str) -> str:
         """Return what the column looks like and the flags that say so; empty if it looks like text."""
         found = self._found()
-        if not found:
+        if not found or self._is_strict(found):
             return ""
         first = found[0]
         # 01/02/2024 may be in January or February, 1,000 may be one or thousand.
@@ -231,8 +228,12 @@ class Suggestions:
     def flags(self, kind: ColumnType) -> str:
         """Return the flags under which the column fits this type; empty if there are none."""
         types = {"FLOAT": ("FLOAT", "INTEGER"), "DATE": ("DATETIME",)}.get(kind, (kind,))
-        found = next((one for one in self._found() if one.conversion.type in types), None)
-        return "" if found is None else " ".join(self._flags(found))
+        found = [one for one in self._found() if one.conversion.type in types]
+        return "" if not found or self._is_strict(found) else " ".join(self._flags(found[0]))
+
+    def _is_strict(self, found: Iterable[Reading]) -> bool:
+        """Return whether no setting is missing: the values fit a reading that needs none."""
+        return not self._words and not self._has_zeros and any(not one.looks for one in found)
 
     def _flags(self, reading: Reading) -> list[str]:
         words = [flag("null", ",".join(self._words))] if self._words else []
@@ -245,5 +246,5 @@ def flags_for(array: pa.Array, kind: ColumnType, *, is_key: bool = False, has_wo
     if not is_string(array.type):
         return ""
     suggestions = Suggestions(is_key=is_key, has_words=has_words)
-    suggestions.observe(array, (), is_first=True)
+    suggestions.observe(array, {}, is_first=True)
     return suggestions.flags(kind)
