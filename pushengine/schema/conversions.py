@@ -176,6 +176,11 @@ def _forced_from_text(formats: ValueFormats, target_type: ColumnType) -> tuple[C
     return {"BOOLEAN": (text.FORCED_BOOLEAN,), "STRING": (TEXT,)}.get(target_type, ())
 
 
+def given_conversions(formats: ValueFormats) -> tuple[Conversion, ...]:
+    """Return the conversions of a text column that exist only because of a setting."""
+    return tuple(one for one in _from_text(formats) if "@" in one.name)
+
+
 def _given_dates(formats: ValueFormats) -> tuple[Conversion, ...]:
     return tuple(
         localized(text.TEXT_NAIVE if one.has_time else text.TEXT_DATE, formats, one) for one in formats.date_formats
