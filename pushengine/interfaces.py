@@ -6,7 +6,7 @@ Only protocols and plain values: this module does no I/O and imports nothing hea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, ParamSpec, Protocol, TypeVar
 
 from pushengine.model import ChunkType, FileRef, Job, JobId, Payload, RemoteChunk, TableColumn, Target
@@ -48,6 +48,14 @@ class SourceBlock(RowBlock, Protocol):
         """Return the batch with its first row and line filled in. Slow: for error messages only."""
         ...
 
+    def readable(self) -> ReadableRows:
+        """Return the rows that can be decoded, and the others. Slow: only where rows may be rejected and `decode` or a later check failed.
+
+        Raises:
+            SourceReadError: The block cannot be decoded even without some of its rows.
+        """
+        ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceBatch:
@@ -58,6 +66,7 @@ class SourceBatch:
         source: File or object name, for error messages.
         first_row: Row number within the file at which the batch begins, from 0.
         first_line: Line number within the file at which the batch begins, from 1; None if unknown or the format has no lines.
+        numbers: Number of each row, counted from `first_row`, if rows between them are left out; None if none are.
         nbytes: Arrow bytes that the rows refer to.
     """
 
@@ -65,6 +74,7 @@ class SourceBatch:
     source: str
     first_row: int
     first_line: int | None = None
+    numbers: Sequence[int] | None = None
     nbytes: int = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +93,56 @@ class SourceBatch:
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch unchanged: its position is already known."""
         return batch
+
+    def readable(self) -> ReadableRows:
+        """Return all rows: they are already decoded."""
+        return ReadableRows(self)
+
+    def number(self, index: int) -> int:
+        """Return the number of the row at `index`, counted from `first_row`."""
+        return index if self.numbers is None else int(self.numbers[index])
+
+    def only(self, kept: Sequence[int]) -> SourceBatch:
+        """Return the rows at these indices."""
+        import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
+
+        numbers = kept if self.numbers is None else [self.numbers[index] for index in kept]
+        return dataclasses.replace(self, batch=self.batch.take(pa.array(kept, pa.int64())), numbers=numbers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as its file holds it.
+
+    Attributes:
+        text: The whole row without its line end, decoded.
+        line: Line at which it begins, from 1.
+        byte_position: Number of bytes of the file's text before it, after decompression and as UTF-8.
+    """
+
+    text: str
+    line: int
+    byte_position: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadableRows:
+    """The rows of a block, where some may not be decodable.
+
+    Attributes:
+        batch: The rows that are decoded, with their numbers.
+        ragged: Number within the block -> number of fields, for each row that has more or fewer than the header.
+        raw: Returns the rows with these numbers (ascending) as the file holds them; None if the source is not text.
+    """
+
+    batch: SourceBatch
+    ragged: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    raw: Callable[[Sequence[int]], list[RawRow]] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, whether decoded or not."""
+        return self.batch.rows + len(self.ragged)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class PushSettings(TypedDict, total=False):
     duplicate_keys: DuplicateKeys
     min_rows: int
     max_drop: float | None
+    max_rejects: int | float | str
+    rejects: Path | str | None
 
 
 PUSH_SETTINGS = tuple(PushSettings.__annotations__)
@@ -179,6 +181,13 @@ class EngineSettings(BaseModel):
             ge=0, le=1, description="a replace that loses more than this share of the last replace's rows is refused"
         ),
     ] = None
+    max_rejects: Annotated[
+        int | float,
+        Field(ge=0, description="rows that may be left out of a load: a number, or a share of all rows (0.01, 1%)"),
+    ] = 0
+    rejects: Annotated[
+        Path | None, Field(description="folder of the files that list rejected rows; unset: a folder of the state folder")
+    ] = None
     csv_delimiter: Annotated[
         str | None,
         Field(
@@ -192,6 +201,11 @@ class EngineSettings(BaseModel):
         """Bytes of rows in one chunk: `chunk_bytes`, or less if one chunk per encoder thread plus one would exceed the memory budget."""
         share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
         return min(self.chunk_bytes, int(share))
+
+    @property
+    def allows_rejects(self) -> bool:
+        """Whether rows that cannot be loaded may be left out."""
+        return self.max_rejects > 0
 
     @property
     def effective_new_columns(self) -> NewColumns:
@@ -229,6 +243,27 @@ class EngineSettings(BaseModel):
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"]))
             raise ConfigError(f"{key}: {first['msg']}", key=key) from None
+
+    @field_validator("max_rejects", mode="before")
+    @classmethod
+    def _parse_share(cls, value: Any) -> Any:
+        """Return the number that a text stands for: `5` is a number of rows, `0.05` and `5%` are a share of them."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else int(text) if text.isdecimal() else float(text)
+        except ValueError:
+            raise PydanticCustomError(
+                "max_rejects", "Input should be a number of rows (5) or a share of them (0.01, 1%)"
+            ) from None
+
+    @field_validator("max_rejects")
+    @classmethod
+    def _check_share(cls, value: float) -> float:
+        if isinstance(value, float) and not 0 <= value <= 1:
+            raise PydanticCustomError("max_rejects", "Input should be a whole number of rows, or a share from 0 to 1")
+        return value
 
     @field_validator("max_uploads")
     @classmethod

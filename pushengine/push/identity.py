@@ -17,6 +17,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,8 +29,9 @@ from pushengine.runtime.files import absolute_uri
 
 CHUNKING_VERSION = 2
 """Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
-_RECORDED_PUSH_SETTINGS = tuple(name for name in PUSH_SETTINGS if name not in ("min_rows", "max_drop"))
-"""The guards `min_rows` and `max_drop` change nothing in a chunk: those of today apply."""
+_GUARDS = ("min_rows", "max_drop", "max_rejects", "rejects")
+_RECORDED_PUSH_SETTINGS = tuple(name for name in PUSH_SETTINGS if name not in _GUARDS)
+"""The guards change nothing in a chunk that a job holds: those of today apply. Where chunks lack rejected rows, the journal says so."""
 _SETTINGS = {
     "file_type": "file_type",
     "compression": "compression",
@@ -39,6 +41,8 @@ _SETTINGS = {
 }
 _CUT_SETTINGS = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
 """Settings that determine how the source is cut. A push resumes with the cut it started with, so these are never compared."""
+_REJECTS = "rejects"
+"""The settings of rejected rows in a recipe: `max_rejects` and the folder. Never compared; only a push resumed by its id keeps them."""
 _CSV_SETTINGS = ("csv_delimiter", "csv_encoding")
 _PASSTHROUGH_KEYS = frozenset({"chunking", "as_it_is", *_RECORDED_PUSH_SETTINGS})
 """The only recipe keys that matter for files sent by passthrough."""
@@ -103,8 +107,14 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
         "chunk_bytes": settings.fitting_chunk_bytes,
         "encoders": settings.encoder_threads,
         **{key: value for key, value in options.items() if value != defaults[key]},
+        **({_REJECTS: _rejects(settings)} if settings.allows_rejects else {}),
         **library_versions(),
     }
+
+
+def _rejects(settings: EngineSettings) -> list[Any]:
+    folder = settings.rejects
+    return [settings.max_rejects, None if folder is None else absolute_uri(os.fspath(folder))]
 
 
 def library_versions() -> dict[str, str]:
@@ -121,6 +131,13 @@ def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> Eng
     options = _defaults() | dict(recipe)
     update = {name: options[key] for key, name in (_SETTINGS | _CUT_SETTINGS).items() if key in options}
     return settings.model_copy(update=update | dict(zip(_CSV_SETTINGS, options["csv"], strict=False)))
+
+
+def resumed_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> EngineSettings:
+    """Return the settings of a push that is resumed by its id: the planned ones, with its `max_rejects` and `rejects`."""
+    max_rejects, folder = recipe.get(_REJECTS) or (0, None)
+    update = {"max_rejects": max_rejects, "rejects": None if folder is None else Path(folder)}
+    return planned_settings(recipe, settings).model_copy(update=update)
 
 
 def recipe_change(
@@ -152,7 +169,7 @@ def _comparable_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in recipe.items()
-        if key not in _CUT_SETTINGS and not (key in defaults and value == defaults[key])
+        if key not in _CUT_SETTINGS and key != _REJECTS and not (key in defaults and value == defaults[key])
     }
 
 

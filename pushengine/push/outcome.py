@@ -61,6 +61,7 @@ def build_receipt(
         schema=() if state is None else _columns_of(state.schema),
         schema_changes=() if state is None else state.changes,
         notes=() if state is None else state.notes,
+        rejects=None if state is None else state.rejects,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,7 +44,6 @@ from pushengine.schema.misfits import (
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
 from pushengine.text import flag
 
-T = TypeVar("T")
 Locate = Callable[[SourceBatch], SourceBatch]
 
 

@@ -30,8 +30,9 @@ _SHOWN_CHARACTERS = 40
 
 def position_of(source: SourceBatch, index: int, name: str) -> str:
     """Return the row (from 1) and column of a value, and its line if it is known."""
-    line = "" if source.first_line is None else f" (line {source.first_line + index})"
-    return f"row {source.first_row + index + 1}{line}, column {name}"
+    number = source.number(index)
+    line = "" if source.first_line is None else f" (line {source.first_line + number})"
+    return f"row {source.first_row + number + 1}{line}, column {name}"
 
 
 def shown(value: Any) -> str:
@@ -110,6 +111,31 @@ def misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, rea
     )
 
 
+def all_misfits(conversion: Conversion, array: pa.Array, to: pa.DataType) -> list[int]:
+    """Return the indices of all values that do not fit, found by bisection. Slow where many do not."""
+    found: list[int] = []
+    waiting = [(0, len(array))]
+    while waiting:
+        start, end = waiting.pop()
+        try:
+            conversion.read(array.slice(start, end - start), to)
+        except ValueError:
+            if end - start == 1:
+                found.append(start)
+            else:
+                middle = (start + end) // 2
+                waiting += [(middle, end), (start, middle)]
+    return found
+
+
+def too_long_at(strings: pa.Array, limit: int) -> list[int]:
+    """Return the indices of all strings of more than `limit` characters."""
+    if largest(pc.binary_length(strings)) <= limit:
+        return []
+    found: list[int] = pc.indices_nonzero(pc.fill_null(pc.greater(pc.utf8_length(strings), limit), False)).to_pylist()
+    return found
+
+
 def reason_of(exc: ValueError) -> str:
     """Return in a few words why a conversion failed."""
     return str(exc) if isinstance(exc, MisfitError) else "it would not survive the conversion unchanged"
@@ -123,8 +149,13 @@ def too_long(source: SourceBatch, strings: pa.Array, column: Column) -> SchemaEr
     lengths = pc.utf8_length(strings)
     if largest(lengths) <= limit:
         return None
-    index = pc.index(pc.greater(lengths, limit), value=True).as_py()
-    characters = lengths[index].as_py()
+    return length_error(source, strings, pc.index(pc.greater(lengths, limit), value=True).as_py(), column)
+
+
+def length_error(source: SourceBatch, strings: pa.Array, index: int, column: Column) -> SchemaError:
+    """Return the error for the string at `index`, which is longer than the column."""
+    limit = column.length or MAX_LENGTH
+    characters = pc.utf8_length(strings[index]).as_py()
     error: type[SchemaError] = SchemaError
     name = column.name
     leave_out = f"leave the column out: {flag('exclude', column.source_name)}"
