@@ -237,6 +237,8 @@ class Plan:
         schema: The columns, each with `name`, `type`, `length`, the `reason` for its type, and the `value` that decided it.
         schema_changes: What differs between the table and the push; empty if nothing does or the table is new.
         first_rows: The first rows as they will land: column name -> text, None for NULL.
+        dialect: How the text of the source is written; None if it is not text.
+        dialect_reason: Why it is read so, and how sure that is.
     """
 
     table: str
@@ -253,6 +255,8 @@ class Plan:
     schema: tuple[Mapping[str, Any], ...] = ()
     schema_changes: tuple[str, ...] = ()
     first_rows: tuple[Mapping[str, str | None], ...] = ()
+    dialect: Mapping[str, Any] | None = None
+    dialect_reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON types."""
@@ -328,6 +332,7 @@ class Receipt:
         notes: What the user should know about the push.
         rejects: None if no row was rejected; otherwise `rows`, their number, and `file`, which lists them. A push that is DONE has loaded
             all other rows.
+        dialect: How the text of the source was written; None if it was not text.
     """
 
     push_id: str
@@ -354,6 +359,7 @@ class Receipt:
     schema_changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rejects: Mapping[str, Any] | None = None
+    dialect: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Receipt:

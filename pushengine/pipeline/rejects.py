@@ -80,7 +80,11 @@ class RejectLimit:
         return isinstance(self.limit, int) and rejected > self.limit + _ROWS_BEYOND
 
     def __str__(self) -> str:
-        return f"{self.limit:,}" if isinstance(self.limit, int) else f"{decimal.Decimal(str(self.limit)) * 100:f}".rstrip("0").rstrip(".") + "%"
+        return (
+            f"{self.limit:,}"
+            if isinstance(self.limit, int)
+            else f"{decimal.Decimal(str(self.limit)) * 100:f}".rstrip("0").rstrip(".") + "%"
+        )
 
 
 class RejectedRows:
@@ -192,7 +196,9 @@ class RejectedRows:
             f"{first.message}; {count} cannot be loaded, and {why}: see {path}",
             source=first.source,
             position=first.position,
-            hint=f"fix the rows, or leave them out: --max-rejects {self.rows}" if loaded and not self.is_stopped else "",
+            hint=f"fix the rows, or leave them out: --max-rejects {self.rows}"
+            if loaded and not self.is_stopped
+            else "",
         )
 
 
@@ -249,7 +255,10 @@ def _listed(readable: ReadableRows, problems: Sequence[Problem]) -> Iterator[tup
 
 def _as_json(batch: SourceBatch, numbers: Sequence[int]) -> list[str]:
     rows = batch.batch.take(pa.array(numbers, pa.int64()))
-    columns = [(name, [_plain(value) for value in column]) for name, column in zip(rows.schema.names, rows.columns, strict=True)]
+    columns = [
+        (name, [_plain(value) for value in column])
+        for name, column in zip(rows.schema.names, rows.columns, strict=True)
+    ]
     return [
         json.dumps({name: values[row] for name, values in columns}, ensure_ascii=False) for row in range(rows.num_rows)
     ]

@@ -75,6 +75,7 @@ class InferredSchema:
         columns: Its columns, with reasons; empty unless these were asked for.
         changes: Differences between the table and the push; empty if the table is new.
         question: The question whether a column was renamed; empty if there is none.
+        notes: What the user should know about the source.
         is_empty: Whether the source has no rows.
     """
 
@@ -83,6 +84,7 @@ class InferredSchema:
     changes: tuple[str, ...] = ()
     question: str = ""
     is_empty: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class _ObservedColumn:

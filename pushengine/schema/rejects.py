@@ -141,7 +141,9 @@ def nulls_at(array: pa.Array) -> list[int]:
     """Return the indices of all values that are NULL."""
     if pa.types.is_null(array.type):
         return list(range(len(array)))
-    found: list[int] = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist() if array.null_count else []
+    found: list[int] = (
+        np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist() if array.null_count else []
+    )
     return found
 
 
