@@ -351,7 +351,7 @@ class Source(Protocol):
         """Return the Arrow schema that all batches of all files share."""
         ...
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield batches for schema inference: all of a small source, parts of the files of a large one."""
         ...
 

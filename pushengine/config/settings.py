@@ -284,8 +284,8 @@ class EngineSettings(BaseModel):
 
     @field_validator("max_rejects")
     @classmethod
-    def _check_share(cls, value: float) -> float:
-        if isinstance(value, float) and not 0 <= value <= 1:
+    def _check_share(cls, value: Any) -> Any:
+        if isinstance(value, float) and not value <= 1:
             raise PydanticCustomError("max_rejects", "Input should be a whole number of rows, or a share from 0 to 1")
         return value
 

@@ -141,7 +141,7 @@ class PushLog:
             await self._journal.do(lambda file: file.record_checksum(self._team, algorithm))
 
 
-def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901 - one flat table
+def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901, PLR0912 - one flat table
     """Yield the events of a fact that has already been applied to the state.
 
     Other code emits the events of a restart (before the source is read again and the fact is recorded), of the end of a push

@@ -32,8 +32,9 @@ from typing import IO, Any, NamedTuple, Self, TypeVar
 
 import pyarrow as pa
 
-from pushengine.errors import ConfigError, SchemaError
+from pushengine.errors import ConfigError, JobTaintedError, SchemaError, ValueMisfitError
 from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
+from pushengine.model import JobId
 from pushengine.schema.columns import TableSchema
 from pushengine.schema.rejects import Problem, sifted
 from pushengine.text import first_line, format_rows
@@ -93,23 +94,25 @@ class RejectedRows:
     Args:
         limit: How many rows may be rejected.
         widens: Whether a wider schema may still be inferred, for values that only the present one does not hold.
+        job_id: The job that receives the other rows.
         scratch: Folder for the temporary file; it may not exist yet.
-        stop: Ends the pass early; called on an encoder thread.
 
     Attributes:
+        stop: Ends the pass early; called on an encoder thread.
         rows: Number of rejected rows.
         is_stopped: Whether the pass was ended early, so that it has not seen all rows.
         must_decode: Whether files that are passed through have rows to reject, so that they must be decoded.
     """
 
-    def __init__(self, limit: RejectLimit, *, widens: bool, scratch: Path, stop: Callable[[], None]) -> None:
+    def __init__(self, limit: RejectLimit, *, widens: bool, job_id: JobId, scratch: Path) -> None:
         self.widens = widens
         self.rows = 0
         self.is_stopped = False
         self.must_decode = False
         self._limit = limit
+        self.stop: Callable[[], object] = _ignore
+        self._job_id = job_id
         self._scratch = scratch
-        self._stop = stop
         self._lock = threading.Lock()
         self._spool: IO[bytes] | None = None
         self._parts: dict[tuple[int, ...], _Part] = {}
@@ -124,6 +127,23 @@ class RejectedRows:
     def chunk(self) -> ChunkRejects:
         """Return what collects the rejected rows of one chunk."""
         return ChunkRejects(self)
+
+    @contextlib.contextmanager
+    def passing_through(self) -> Iterator[None]:
+        """Convert the refusal of a value in files that are passed through, of which no row can be left out.
+
+        Raises:
+            JobTaintedError: There is a value that does not fit: the files have to be decoded, in a fresh job.
+        """
+        try:
+            yield
+        except SchemaError as error:
+            if self.widens and isinstance(error, ValueMisfitError):
+                raise
+            self.must_decode = True
+            raise JobTaintedError(
+                f"the files are decoded, so that rows can be left out: {error.message}", job_id=self._job_id
+            ) from error
 
     def add(self, chunk_id: str, rows: int, lines: bytes, first: FirstReject) -> None:
         """Add the rejected rows of a chunk.
@@ -141,7 +161,7 @@ class RejectedRows:
             self.rows += rows
             if self._limit.is_hopeless(self.rows) and not self.is_stopped:
                 self.is_stopped = True
-                self._stop()
+                self.stop()
 
     def write(self, path: Path) -> None:
         """Write the file that lists all rejected rows. Blocking. Without any, remove the one of an earlier pass.
@@ -156,7 +176,8 @@ class RejectedRows:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = path.with_suffix(".part")
             temporary.unlink(missing_ok=True)
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            temporary.touch(mode=0o600, exist_ok=False)
+            with temporary.open("wb") as file:
                 file.write(_csv_lines([HEADER]))
                 for part in self._ordered():
                     self._copy(part, file)
@@ -210,10 +231,6 @@ class ChunkRejects:
         self._lines = io.BytesIO()
         self._first: FirstReject | None = None
         self.rows = 0
-
-    def require_decoding(self) -> None:
-        """Note that rows have to be rejected that are passed through."""
-        self._pass.must_decode = True
 
     def load(self, block: SourceBlock, schema: TableSchema, check: Callable[[SourceBatch], T]) -> T:
         """Call `check` with the rows of a block that are not rejected, and return its result.
@@ -295,6 +312,10 @@ def _writing(folder: Path) -> Iterator[None]:
             key="rejects",
             hint="name a folder that this user can write to: --rejects DIR",
         ) from error
+
+
+def _ignore() -> None:
+    """Do nothing; the default for `RejectedRows.stop`."""
 
 
 def delete_old_files(folder: Path, before: float) -> None:

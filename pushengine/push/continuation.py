@@ -94,7 +94,7 @@ class ContinuationCheck:
             {} if self._state.planned is None else self._state.planned.recipe,
             settings,
             is_text=self._reader.is_text,
-            is_passthrough=isinstance(passthrough, list),
+            is_passthrough=isinstance(passthrough, list) and not self._state.decodes,
         )
 
     async def matches_what_was_sent(self) -> bool:
@@ -141,7 +141,8 @@ class ContinuationCheck:
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
         try:
             with context.shared.budget.scope() as budget:
-                async with self._reader.chunks(0, 0, schema) as chunks, asyncio.TaskGroup() as group:
+                pass_over = self._reader.chunks(0, 0, schema, allow_passthrough=not self._state.decodes)
+                async with pass_over as chunks, asyncio.TaskGroup() as group:
                     producer = Producer(
                         context,
                         chunks,

@@ -6,6 +6,7 @@ the first of them. `schema.conform` applies the resulting schema to every batch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -32,14 +33,17 @@ from pushengine.schema.conversions import (
 from pushengine.schema.drift import ColumnMatch, ColumnMatcher, MatchedColumn, describe_changes
 from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.misfits import (
+    all_misfits,
     column_named,
     fits_any,
     fixed_hint,
+    nulls_at,
     position_of,
     reason_of,
     require_key,
     shown,
     too_long,
+    too_long_at,
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
 from pushengine.text import flag
@@ -181,6 +185,26 @@ class _ObservedColumn:
         if column.type == "STRING":
             return "text", self.longest_value
         return "every value fits", ""
+
+    def rejected(self, array: pa.Array) -> list[int]:
+        """Return the indices of the values that no candidate can hold, and drop the candidates that hold fewer than the best one."""
+        if array.null_count == len(array) or pa.types.is_null(array.type):
+            return []
+        text = text_conversion(one.conversion for one in self.candidates)
+        if text is None or all(one.type == "STRING" for one in self.candidates):
+            best = self._best_misfits(array)
+            if best:
+                return best
+        return [] if text is None else too_long_at(text.parse(array, pa.string()), self.longest_allowed)
+
+    def _best_misfits(self, array: pa.Array) -> list[int]:
+        with contextlib.suppress(OutOfRangeError):
+            if any(one.conversion.fits(array, self.physical(one)) for one in self.candidates):
+                return []
+        misfits = [all_misfits(one.conversion, array, self.physical(one)) for one in self.candidates]
+        best = min(misfits, key=len)
+        self.candidates = [one for one, found in zip(self.candidates, misfits, strict=True) if found == best]
+        return best
 
     def observe(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
         if array.null_count == len(array) or pa.types.is_null(array.type):
@@ -383,11 +407,23 @@ class SchemaInference:
         Raises:
             SchemaError: A key has no value, or no schema under these rules can hold a value.
         """
+        if self._rules.allows_rejects and source.rows:
+            source = self._without_rejects(source)
         for column in self._columns:
             array = decoded(column_named(source, column.match.source))
             if column.rules.is_key and len(array):
                 require_key(source, array, column.match.source)
             column.observe(source, array, located)
+
+    def _without_rejects(self, source: SourceBatch) -> SourceBatch:
+        """Return the rows that some schema under these rules can hold: a row that is rejected decides nothing."""
+        rejected: set[int] = set()
+        for column in self._columns:
+            array = decoded(column_named(source, column.match.source))
+            if column.rules.is_key:
+                rejected.update(nulls_at(array))
+            rejected.update(column.rejected(array))
+        return source.only([index for index in range(source.rows) if index not in rejected]) if rejected else source
 
     def infer_schema(self) -> TableSchema:
         """Return the schema that fits everything observed; see `infer`."""

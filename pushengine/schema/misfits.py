@@ -132,7 +132,17 @@ def too_long_at(strings: pa.Array, limit: int) -> list[int]:
     """Return the indices of all strings of more than `limit` characters."""
     if largest(pc.binary_length(strings)) <= limit:
         return []
-    found: list[int] = pc.indices_nonzero(pc.fill_null(pc.greater(pc.utf8_length(strings), limit), False)).to_pylist()
+    found: list[int] = pc.indices_nonzero(
+        pc.fill_null(pc.greater(pc.utf8_length(strings), limit), fill_value=False)
+    ).to_pylist()
+    return found
+
+
+def nulls_at(array: pa.Array) -> list[int]:
+    """Return the indices of all values that are NULL."""
+    if pa.types.is_null(array.type):
+        return list(range(len(array)))
+    found: list[int] = pc.indices_nonzero(array.is_null()).to_pylist() if array.null_count else []
     return found
 
 

@@ -20,8 +20,8 @@ from pushengine.errors import SchemaError, SourceError, SourceReadError, ValueMi
 from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conform import T, checked, conversion_of
-from pushengine.schema.conversions import CONVERSIONS, TEXT, decoded, is_string
-from pushengine.schema.misfits import all_misfits, column_named, length_error, misfit, reason_of, too_long_at
+from pushengine.schema.conversions import TEXT, decoded, is_string
+from pushengine.schema.misfits import all_misfits, column_named, length_error, misfit, nulls_at, reason_of, too_long_at
 
 RejectKind = Literal["CAST", "LENGTH", "NULL KEY", "MISSING COLUMNS", "TOO MANY COLUMNS"]
 
@@ -113,10 +113,8 @@ def find_problems(schema: TableSchema, source: SourceBatch, *, widens: bool) -> 
 def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, widens: bool) -> list[Problem]:
     name = column.source_name
     array = decoded(column_named(source, name))
-    problems = []
-    if is_key:
-        for index in nulls_at(array):
-            problems.append(Problem(source.number(index), name, "NULL KEY", "no value in a key column"))
+    nulls = nulls_at(array) if is_key else []
+    problems = [Problem(source.number(index), name, "NULL KEY", "no value in a key column") for index in nulls]
     conversion = conversion_of(source, array, column)
     found = all_misfits(conversion, array, column.arrow_type)
     for index in found:
@@ -135,16 +133,6 @@ def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, wi
         if not (widens and isinstance(error, ValueMisfitError)):
             problems.append(Problem(source.number(int(kept[index])), name, "LENGTH", error.message))
     return problems
-
-
-def nulls_at(array: pa.Array) -> list[int]:
-    """Return the indices of all values that are NULL."""
-    if pa.types.is_null(array.type):
-        return list(range(len(array)))
-    found: list[int] = (
-        np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist() if array.null_count else []
-    )
-    return found
 
 
 def _reason(read: Callable[[pa.Array, pa.DataType], pa.Array], value: pa.Array, to: pa.DataType) -> str:

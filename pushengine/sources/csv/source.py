@@ -32,8 +32,9 @@ import pyarrow.csv as arrow_csv
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, unreadable
-from pushengine.interfaces import FileSystem, SourceBatch, Structure
+from pushengine.interfaces import FileSystem, ReadableRows, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
+from pushengine.sources.csv.raw_rows import RawRows
 from pushengine.sources.csv.rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
 from pushengine.sources.files import FilesSource, compression_of
 from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
@@ -129,16 +130,25 @@ class _Layout:
         for offset, fields in self.dialect.iter_rows(body):
             if fields != expected and (fields or expected == 1):
                 _fail(self.source, f"expected {expected} fields, found {fields}", line + body.count(end, 0, offset))
+        self.require_utf8(body, line)
+        _fail(self.source, first_line(exc), line)
+
+    def require_utf8(self, body: bytes, line: int) -> None:
+        """Require that whole rows, of which `line` is the first line, are UTF-8.
+
+        Raises:
+            SourceReadError: They are not.
+        """
         try:
             body.decode()
         except UnicodeDecodeError as problem:
+            end = self.dialect.line_end[-1:]
             _fail(
                 self.source,
                 f"not UTF-8 text: {problem.reason}",
                 line + body.count(end, 0, problem.start),
                 _SET_ENCODING,
             )
-        _fail(self.source, first_line(exc), line)
 
     def batch(self, body: bytes | memoryview, row: int, line: int) -> SourceBatch:
         """Parse whole rows whose first row and line are known."""
@@ -169,14 +179,22 @@ class _TextBlock:
         body: Text of the rows.
         layout: How to parse the text.
         position: Returns the first row and line of the block, by reading the file up to the block.
+        start: First line of the block, and number of bytes of text before it; known only where rows may be rejected.
     """
 
     rows: None = None
 
-    def __init__(self, body: memoryview, layout: _Layout, position: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        body: memoryview,
+        layout: _Layout,
+        position: Callable[[], tuple[int, int]],
+        start: tuple[int, int] | None = None,
+    ) -> None:
         self._body = body
         self._layout = layout
         self._position = position
+        self._start = start
 
     @property
     def nbytes(self) -> int:
@@ -190,7 +208,25 @@ class _TextBlock:
 
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch with its first row and line, found by reading the file up to this block."""
-        return self._layout.place(batch.batch, self._body, *self._position())
+        placed = self._layout.place(batch.batch, self._body, *self._position())
+        return dataclasses.replace(placed, numbers=batch.numbers)
+
+    def readable(self) -> ReadableRows:
+        """Return the rows that have as many fields as the header line, and the others.
+
+        Raises:
+            SourceReadError: The block is not UTF-8.
+        """
+        assert self._start is not None  # noqa: S101 - the pass was opened with settings that allow rejects
+        layout, body = self._layout, bytes(self._body)
+        line, byte_position = self._start
+        layout.require_utf8(body, line)
+        rows = RawRows(body, layout.dialect, fields=len(layout.names), line=line, byte_position=byte_position)
+        if not rows.ragged:
+            return ReadableRows(self.decode(), raw=rows.raw)
+        regular = rows.regular
+        batch = layout.parse(rows.text_of(regular), lambda: line)
+        return ReadableRows(SourceBatch(batch, layout.source, 0, numbers=regular), rows.ragged, rows.raw)
 
 
 _Arguments: TypeAlias = tuple[FileRef, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
@@ -209,8 +245,10 @@ class _CsvPass:
         self._arguments = arguments
         self._ref = ref
         self._csv = settings.csv.filled()
+        self._allows_rejects = settings.allows_rejects
         self._block_bytes = block_bytes
         self._pending = memoryview(b"")
+        self._text_bytes = 0
         self._blocks_returned = 0
         self._counted: tuple[int, int] = (0, 1)
         self._kind = compression_of(ref)
@@ -332,28 +370,53 @@ class _CsvPass:
 
     def blocks(self) -> Iterator[_TextBlock]:
         """Yield all rows in blocks that are not parsed yet."""
+        line = self.first_line
         for number, body in enumerate(self.bodies()):
+            start = self._start_of(body, line) if self._allows_rejects else None
             if not self._is_blank(body):
-                yield _TextBlock(body, self.layout, functools.partial(_position_of_block, self._arguments, number))
+                position = functools.partial(_position_of_block, self._arguments, number)
+                yield _TextBlock(body, self.layout, position, start)
+            if self._allows_rejects:
+                line += self.layout.lines(body)
+
+    def _start_of(self, body: memoryview, line: int) -> tuple[int, int]:
+        """Return the start of the block that was just cut: its first line, and the number of bytes of text before it."""
+        return line, self._text_bytes - len(self._pending) - body.nbytes
 
     def _is_blank(self, body: memoryview) -> bool:
         """Whether a block has only empty lines that do not count as rows."""
         return len(self.layout.names) > 1 and body[0] in b"\r\n" and not bytes(body).strip(b"\r\n")
 
-    def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBatch]:
-        """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text."""
+    def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBlock]:
+        """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text.
+
+        Where rows may be rejected, a block with malformed rows is yielded as it is.
+        """
         row = done = 0
         line = self.first_line
         for body in self.bodies():
-            batch = self.layout.batch(body, row, line)
-            row += batch.rows
+            batch = self.sampled(body, row, line)
+            row += batch.readable().rows
             line += self.layout.lines(body)
             self._counted = (self._blocks_returned, line)
             done += body.nbytes
-            if batch.rows:
+            if batch.rows != 0:
                 yield batch
             if max_bytes is not None and done + self._block_bytes // 2 > max_bytes:
                 return
+
+    def sampled(self, body: memoryview, row: int, line: int) -> SourceBlock:
+        """Return the rows of the block that was just cut, parsed if all of them are well-formed.
+
+        Raises:
+            SourceReadError: They are not, and rows may not be rejected.
+        """
+        try:
+            return self.layout.batch(body, row, line)
+        except SourceReadError:
+            if not self._allows_rejects:
+                raise
+        return _TextBlock(body, self.layout, lambda: (row, line), self._start_of(body, line))
 
     def bodies(self) -> Iterator[memoryview]:
         """Yield the text in blocks of whole rows."""
@@ -386,6 +449,7 @@ class _CsvPass:
         if done < size:
             with self._errors():
                 done += self._content.fill(block[done:size])
+        self._text_bytes += done - start
         if done < len(block) // 2:  # a small file or the end of one: copy, so that the large buffer can be freed
             block = memoryview(bytes(block[:done]))
         self._check_text(block[:done], start)
@@ -434,7 +498,7 @@ def _position_of_block(arguments: _Arguments, number: int) -> tuple[int, int]:
         for body in itertools.islice(reread.bodies(), number):
             if arguments[-1].is_set():
                 raise SourceReadError("stopped while searching for the position of a row", source=arguments[0].uri)
-            row += reread.layout.parse(body, lambda: None).num_rows
+            row += reread.sampled(body, row, line).readable().rows
             line += reread.layout.lines(body)
         return row, line
 
@@ -499,7 +563,7 @@ class CsvSource(FilesSource):
             raise
         return one
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
         self._is_sample_complete = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
@@ -510,7 +574,7 @@ class CsvSource(FilesSource):
         delimiters = {} if self._delimiter is None else {"delimiter": self._delimiter}
         return Structure({**self._settings.csv.to_dict(), **delimiters})
 
-    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBlock]:
         block_bytes = min(BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
         with contextlib.closing(self._open(ref, block_bytes)) as one:
             yield from one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
