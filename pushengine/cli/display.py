@@ -279,7 +279,7 @@ class _LineHighlighter(RegexHighlighter):
 
     base_style = "line."
     highlights = (
-        r"^(?P<good>DONE|ok)(?=  )(?P<name>  \S+)?",
+        r"^(?P<good>DONE|ok)(?P<bad> with rejects)?(?=  )(?P<name>  \S+)?",
         r"^(?P<head>PLAN|job)(?=  )",
         r"^(?P<bad>FAILED|error:|bug:|interrupted:)",
         r"^(?P<hint>hint:|state:|skipped)",
