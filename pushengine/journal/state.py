@@ -165,6 +165,11 @@ class PushState:
         """Whether the push reached DONE, even if no caller has received the receipt."""
         return self.receipt is not None and self.receipt["status"] == "DONE"
 
+    @property
+    def has_rejects(self) -> bool:
+        """Whether rows of the source were rejected, so that a job lacks them."""
+        return self.rejects is not None or any(chunk.rejected for job in self.jobs for chunk in job.chunks.values())
+
     def job_of(self, job_id: str) -> JobRecord:
         """Return the record of one job."""
         return next(job for job in reversed(self.jobs) if job.job_id == job_id)

@@ -37,7 +37,7 @@ from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import JobId
 from pushengine.schema.columns import TableSchema
 from pushengine.schema.rejects import Problem, sifted
-from pushengine.text import first_line, format_rows
+from pushengine.text import first_line, flag, format_rows
 
 T = TypeVar("T")
 HEADER = ("file", "line", "byte_position", "column_name", "error_type", "csv_line", "error_message")
@@ -217,7 +217,7 @@ class RejectedRows:
             f"{first.message}; {count} cannot be loaded, and {why}: see {path}",
             source=first.source,
             position=first.position,
-            hint=f"fix the rows, or leave them out: --max-rejects {self.rows}"
+            hint=f"fix the rows, or leave them out: {flag('max-rejects', str(self.rows))}"
             if loaded and not self.is_stopped
             else "",
         )
