@@ -225,7 +225,9 @@ class _TextBlock:
         if not rows.ragged:
             return ReadableRows(self.decode(), raw=rows.raw)
         regular = rows.regular
-        batch = layout.parse(rows.text_of(regular), lambda: line)
+        names = layout.wanted_names
+        nothing = pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(names), names=list(names))
+        batch = layout.parse(rows.text_of(regular), lambda: line) if regular else nothing
         return ReadableRows(SourceBatch(batch, layout.source, 0, numbers=regular), rows.ragged, rows.raw)
 
 
