@@ -191,12 +191,11 @@ async def test_rows_without_key_are_rejected_before_equal_keys_are_found(nights)
     assert receipt.rejects["rows"] == 3
 
 
-async def test_parquet_with_rows_to_reject_is_decoded_and_listed_as_json(open_nights, tmp_path):
-    nights = await open_nights(timestamps="INT64")
+async def test_parquet_with_rows_to_reject_is_decoded_and_listed_as_json(nights, tmp_path):
     at = dt.datetime(2026, 1, 31, 12)
     rows = pa.table({"ID": [1, None, 3], "AT": [at, at, None], "S": ["a", 'b"ü', None], "X": [1.5, float("nan"), 2.0]})
-    pq.write_table(rows, tmp_path / "good.parquet")
-    pq.write_table(rows.slice(0, 1), tmp_path / "first.parquet")
+    pq.write_table(rows, tmp_path / "good.parquet", use_deprecated_int96_timestamps=True)
+    pq.write_table(rows.slice(0, 1), tmp_path / "first.parquet", use_deprecated_int96_timestamps=True)
     receipt = await nights.push(tmp_path / "first.parquet", mode="upsert", keys=["ID"], max_rejects=1)
     assert (receipt.restarts, receipt.rejects) == (0, None)
     receipt = await nights.push(tmp_path / "good.parquet", mode="upsert", keys=["ID"], max_rejects=1)
