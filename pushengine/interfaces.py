@@ -116,12 +116,12 @@ class RawRow:
     Attributes:
         text: The whole row without its line end, decoded.
         line: Line at which it begins, from 1.
-        byte_position: Number of bytes of the file's text before it, after decompression and as UTF-8.
+        byte_position: Number of bytes of the file's text before it, after decompression and as UTF-8; None if it is not known.
     """
 
     text: str
     line: int
-    byte_position: int
+    byte_position: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,11 +131,13 @@ class ReadableRows:
     Attributes:
         batch: The rows that are decoded, with their numbers.
         ragged: Number within the block -> number of fields, for each row that has more or fewer than the header.
+        fields: Number of fields that a row must have; 0 if no row can have another number.
         raw: Returns the rows with these numbers (ascending) as the file holds them; None if the source is not text.
     """
 
     batch: SourceBatch
     ragged: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    fields: int = 0
     raw: Callable[[Sequence[int]], list[RawRow]] | None = None
 
     @property

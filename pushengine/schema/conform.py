@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pushengine.errors import SchemaError
 from pushengine.interfaces import SourceBatch, SourceBlock
+from pushengine.schema.base import Conversion
 from pushengine.schema.columns import Column, TableSchema
-from pushengine.schema.conversions import CONVERSIONS, Conversion, decoded, forced_conversions
+from pushengine.schema.conversions import conversion_named, decoded, forced_conversions
 from pushengine.schema.misfits import column_named, misfit, reason_of, require_key, too_long
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ def conversion_of(source: SourceBatch, array: pa.Array, column: Column) -> Conve
     Raises:
         SchemaError: No conversion leads from the type of the array to that of the column.
     """
-    named = CONVERSIONS.get(column.conversion)
+    named = conversion_named(column.conversion)
     if named is not None:
         return named
     conversions = forced_conversions(array.type, column.type)

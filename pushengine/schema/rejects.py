@@ -18,10 +18,21 @@ import pyarrow as pa
 
 from pushengine.errors import SchemaError, SourceError, SourceReadError, ValueMisfitError
 from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
+from pushengine.schema.base import is_string
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conform import T, checked, conversion_of
-from pushengine.schema.conversions import TEXT, decoded, is_string
-from pushengine.schema.misfits import all_misfits, column_named, length_error, misfit, nulls_at, reason_of, too_long_at
+from pushengine.schema.conversions import TEXT, decoded
+from pushengine.schema.misfits import (
+    all_misfits,
+    column_named,
+    length_error,
+    misfit,
+    misfit_class,
+    misfit_message,
+    nulls_at,
+    reason_of,
+    too_long_at,
+)
 
 RejectKind = Literal["CAST", "LENGTH", "NULL KEY", "MISSING COLUMNS", "TOO MANY COLUMNS"]
 
@@ -79,7 +90,7 @@ def sifted(
 
 def ragged_problems(readable: ReadableRows) -> list[Problem]:
     """Return a problem for each row of a block with more or fewer fields than the header."""
-    expected = readable.batch.batch.num_columns
+    expected = readable.fields
     return [
         Problem(
             number,
@@ -119,11 +130,11 @@ def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, wi
     found = all_misfits(conversion, array, column.arrow_type)
     for index in found:
         value = array.slice(index, 1)
-        error = misfit(source, array, index, column, _reason(conversion.read, value, column.arrow_type))
+        reason = _reason(conversion.read, value, column.arrow_type)
         if is_string(array.type) and conversion is TEXT:
-            raise error  # not UTF-8
-        if not (widens and isinstance(error, ValueMisfitError)):
-            problems.append(Problem(source.number(index), name, "CAST", error.message))
+            raise misfit(source, array, index, column, reason)  # not UTF-8
+        if not (widens and misfit_class(value, column) is ValueMisfitError):
+            problems.append(Problem(source.number(index), name, "CAST", misfit_message(value, column, reason)))
     if column.length is None:
         return problems
     kept = np.delete(np.arange(len(array)), found)

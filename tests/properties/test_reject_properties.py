@@ -16,7 +16,12 @@ from support.table_stage import MemoryStage
 
 from pushengine.testing import run_in_virtual_time
 
-QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "phases": [Phase.explicit, Phase.generate]}
+QUIET = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "derandomize": True,
+    "phases": [Phase.explicit, Phase.generate],
+}
 TYPES = {"QTY": "INTEGER", "CODE": "STRING(6)"}
 CODES = st.text(st.sampled_from('aß,"\n日 '), min_size=1, max_size=6)
 LONG = st.text(st.sampled_from('bü,"\n'), min_size=7, max_size=30)
