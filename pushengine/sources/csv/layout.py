@@ -15,6 +15,7 @@ import pyarrow.csv as arrow_csv
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.sources.csv.header import Columns
+from pushengine.sources.csv.lines import NO_ROW
 from pushengine.sources.csv.rows import Dialect
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.text import first_line, flag
@@ -164,7 +165,7 @@ class Layout:
         Raises:
             pa.ArrowInvalid: The block is not UTF-8.
         """
-        valid = text if self.spelling is None and not self.dialect.comment else Spelling.as_utf8(bytes(text))
+        valid = Spelling.as_utf8(bytes(text)) if self._has_marks else text
         ends = pa.py_buffer(np.array([0, len(text)], np.int32))
         pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(valid)]).validate(full=True)
 
@@ -203,6 +204,11 @@ class Layout:
         self.require_utf8(body, line)
         fail(self.source, first_line(exc), line)
 
+    @property
+    def _has_marks(self) -> bool:
+        """Whether the text holds bytes of `spelling` or marks of lines that are no rows, which are not UTF-8."""
+        return self.spelling is not None or self.dialect.comment == NO_ROW
+
     def require_utf8(self, body: bytes, line: int) -> None:
         """Require that whole rows, of which `line` is the first line, are UTF-8.
 
@@ -210,7 +216,7 @@ class Layout:
             SourceReadError: They are not.
         """
         try:
-            (body if self.spelling is None else Spelling.as_utf8(body)).decode()
+            (Spelling.as_utf8(body) if self._has_marks else body).decode()
         except UnicodeDecodeError as problem:
             fail(
                 self.source,
