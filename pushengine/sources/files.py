@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from pushengine.errors import SchemaError, unreadable
-from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
+from pushengine.interfaces import BlockReader, FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.text import shown_name, shown_names, spelled_like
 
@@ -213,7 +213,7 @@ class FilesSource:
             stopped=self.stopped,
         )
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield rows of each file, or of an even selection if there are many: about `max_bytes` in all.
 
         Raises:
@@ -230,7 +230,7 @@ class FilesSource:
     def _open(self, ref: FileRef) -> FilePass:
         raise NotImplementedError
 
-    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBlock]:
         raise NotImplementedError
 
 
@@ -245,7 +245,7 @@ class EmptySource(FilesSource):
 
         return pa.schema([])
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:  # noqa: ARG002 - there is nothing to sample
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:  # noqa: ARG002 - there is nothing to sample
         """Yield nothing."""
         return iter(())
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged, unreadable
-from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.interfaces import FileSystem, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.parquet.decoding import batch_rows, open_parquet
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_schema
@@ -287,7 +287,7 @@ class ParquetSource(FilesSource):
             one.allow_truncated_timestamps()  # these rows serve schema inference only; the file itself is sent and keeps its nanoseconds
         return one.widen_to(schema)
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield the first rows of row groups, evenly spread over all files: about `max_bytes` in all, or all rows of a small source."""
         self._is_passthrough = not isinstance(self._passthrough_layouts(), ReencodeError)
         yield from super().sample(max_bytes)

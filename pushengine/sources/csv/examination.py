@@ -8,7 +8,7 @@ from typing import Any
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.errors import SchemaError, SourceError
-from pushengine.interfaces import Doubt, SourceBatch, Structure
+from pushengine.interfaces import Doubt, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv.encodings import fitting_encoding
 from pushengine.sources.csv.first_lines import (
@@ -56,13 +56,13 @@ class Examination:
         """Whether there is any doubt."""
         return self._doubtful is not None
 
-    def observed(self, ref: FileRef, one: CsvPass, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+    def observed(self, ref: FileRef, one: CsvPass, blocks: Iterator[SourceBlock]) -> Iterator[SourceBlock]:
         """Yield the sampled rows of a file, and examine them on the way."""
         lines = lines_of(self._first_bytes(ref).decode(errors="replace"))
         sample = FileSample(one.first, one.layout.columns, lines, self._filled)
-        for batch in batches:
-            sample.observe(batch.batch)
-            yield batch
+        for block in blocks:
+            sample.observe(block.readable().batch.batch)
+            yield block
         if self._first is None:
             self._first = sample
         if self._doubtful is None:

@@ -17,6 +17,7 @@ import pyarrow.csv as arrow_csv
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.sources.csv.header import Columns
+from pushengine.sources.csv.lines import NO_ROW
 from pushengine.sources.csv.rows import Dialect, leading_lines, longer_blanks
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.text_stream import encoding_hint
@@ -203,7 +204,7 @@ class Layout:
         Raises:
             pa.ArrowInvalid: The block is not UTF-8.
         """
-        valid = text if self.spelling is None and not self.dialect.comment else Spelling.as_utf8(bytes(text))
+        valid = Spelling.as_utf8(bytes(text)) if self._has_marks else text
         ends = pa.py_buffer(np.array([0, len(text)], np.int32))
         pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(valid)]).validate(full=True)
 
@@ -239,8 +240,22 @@ class Layout:
             if row.fields not in (0, expected):
                 line += self.lines(body[: row.start])
                 fail(self.source, f"expected {expected} fields, found {row.fields}", line)
+        self.require_utf8(body, line)
+        fail(self.source, first_line(exc), line)
+
+    @property
+    def _has_marks(self) -> bool:
+        """Whether the text holds bytes of `spelling` or marks of lines that are no rows, which are not UTF-8."""
+        return self.spelling is not None or self.dialect.comment == NO_ROW
+
+    def require_utf8(self, body: bytes, line: int) -> None:
+        """Require that whole rows, of which `line` is the first line, are UTF-8.
+
+        Raises:
+            SourceReadError: They are not.
+        """
         try:
-            (body if self.spelling is None else Spelling.as_utf8(body)).decode()
+            (Spelling.as_utf8(body) if self._has_marks else body).decode()
         except UnicodeDecodeError as problem:
             fail(
                 self.source,
@@ -248,7 +263,6 @@ class Layout:
                 line + self.lines(body[: problem.start]),
                 SET_ENCODING,
             )
-        fail(self.source, first_line(exc), line)
 
     def batch(self, rows: TextRows, row: int, line: int) -> SourceBatch:
         """Parse whole rows whose first row and line are known."""

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SourceError
-from pushengine.interfaces import FileSystem, SourceBatch, Structure
+from pushengine.interfaces import FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
 from pushengine.sources.csv.examination import Examination
@@ -100,7 +100,7 @@ class CsvSource(FilesSource):
             raise
         return one
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
         self._left_out.clear()
@@ -141,11 +141,11 @@ class CsvSource(FilesSource):
             return False
         return not trial.examination.is_doubtful
 
-    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBlock]:
         block_bytes = min(reading.BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
         with contextlib.closing(self._open(ref, block_bytes)) as one, self._explained(ref):
-            batches = one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
-            yield from self.examination.observed(ref, one, batches)
+            blocks = one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
+            yield from self.examination.observed(ref, one, blocks)
             self._left_out.update(one.left_out)
 
 
