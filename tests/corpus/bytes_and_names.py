@@ -6,8 +6,8 @@ import io
 import zipfile
 
 import pyarrow as pa
-import pyarrow.feather as feather
 import pyarrow.parquet as pq
+from pyarrow import feather
 from support.odd_files import lands, refused
 
 TEXT = "ID;NAME\n1;Müller\n2;Nuß\n"
