@@ -126,7 +126,7 @@ CONTAINERS = [
     refused("text under .csv.gz", TEXT, name="input.csv.gz", says=("input.csv.gz", "gzip")),
     lands("bzip2", bz2.compress(TEXT.encode()), name="input.csv.bz2", **LANDED),
     refused("zip under .csv", zipped(input_csv=TEXT), says=("input.csv", "zip")),
-    refused("a workbook of Excel under .csv", XLSX, says=("input.csv", "xlsx")),
+    refused("a workbook of Excel under .csv", XLSX, says=("input.csv", "Excel")),
     refused("Parquet under .csv", parquet(), says=("input.csv", "Parquet"), hint="--format", **LANDED),
     refused("Arrow under .csv", arrow(), says=("input.csv", "Arrow"), hint="--format", **LANDED),
     refused("text under .parquet", TEXT, name="input.parquet", says=("input.parquet", "Parquet")),

@@ -11,6 +11,7 @@ import io
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ import typer.main
 from support.command_line import CommandLine
 
 import pushengine.engine
-from pushengine.model import FileParts
+from pushengine.model import FileParts, FileSlice
 from pushengine.testing import MemoryDestination
 
 TABLE = "T"
@@ -131,11 +132,21 @@ class Landing(MemoryDestination):
 
 
 def _rows(payload, columns):
-    assert not isinstance(payload.data, FileParts)
-    table = pq.read_table(pa.BufferReader(payload.data), coerce_int96_timestamp_unit="us")
+    data = _bytes_of(payload.data.parts) if isinstance(payload.data, FileParts) else payload.data
+    table = pq.read_table(pa.BufferReader(data), coerce_int96_timestamp_unit="us")
     assert table.column_names == list(columns)
     values = [_shown(table.column(name)) for name in columns]
     return list(zip(*values, strict=True))
+
+
+def _bytes_of(parts):
+    """Return the content of file slices and bytes."""
+    return b"".join(
+        Path(part.file.uri).read_bytes()[part.offset : part.offset + part.nbytes]
+        if isinstance(part, FileSlice)
+        else part
+        for part in parts
+    )
 
 
 def _shown(column):
