@@ -290,10 +290,10 @@ BEFORE_THE_HEADER = [
 ]
 
 AGAIN = [
-    refused("the header line again", "ID,NAME\n1,a\nID,NAME\n2,b\n", says=("line 3", "header")),
-    refused("the header line again, at the end", "ID,NAME\n1,a\n2,b\nID,NAME\n", says=("line 4", "header")),
-    refused("the header line again after a byte order mark", "ID,NAME\n1,a\n\ufeffID,NAME\n2,b\n", says="line 3"),
-    refused("a byte order mark before a row", "ID,NAME\n1,a\n\ufeff2,b\n3,c\n", says=("line 3", "byte order mark")),
+    refused("the header line again", "ID,NAME\n1,a\nID,NAME\n2,b\n", says=("row 2", "header line")),
+    refused("the header line again, at the end", "ID,NAME\n1,a\n2,b\nID,NAME\n", says=("row 3", "header line")),
+    refused("the header line again after a byte order mark", "ID,NAME\n1,a\n\ufeffID,NAME\n2,b\n", says="row 2"),
+    refused("a byte order mark before a row", "ID,NAME\n1,a\n\ufeff2,b\n3,c\n", says=("row 2", "byte order mark")),
     lands(
         "a byte order mark inside a value",
         "ID,NAME\n1,a\ufeffb\n",

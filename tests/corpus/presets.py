@@ -146,12 +146,16 @@ NO_TABLES = [
     refused("a web page after empty lines", f"\r\n\r\n<!DOCTYPE html>\n{PAGE}", says="web page"),
     refused("a web page with a byte order mark", f"\ufeff<!DOCTYPE html>\n{PAGE}", says="web page"),
     refused("a web page as it begins without a type", PAGE, says="web page"),
-    refused("an XML document", '<?xml version="1.0"?>\n<error>\n<code>401</code>\n</error>\n', says=("line 1", "XML")),
-    refused("an error document", '{"error":"unauthorized","status":401}\n', says=("line 1", "JSON")),
+    refused(
+        "an XML document",
+        '<?xml version="1.0"?>\n<error>\n<code>401</code>\n</error>\n',
+        says=("line 1", "error document"),
+    ),
+    refused("an error document", '{"error":"unauthorized","status":401}\n', says=("line 1", "error document")),
     refused(
         "an error document on several lines", '{\n  "error": "unauthorized",\n  "status": 401\n}\n', says="input.csv"
     ),
-    refused("rows of JSON", '{"ID":1,"NAME":"a"}\n{"ID":2,"NAME":"b"}\n', says="JSON"),
+    refused("rows of JSON", '{"ID":1,"NAME":"a"}\n{"ID":2,"NAME":"b"}\n', says="error document"),
     lands(
         "names in angle brackets",
         "<ID>,<NAME>\n1,a\n",

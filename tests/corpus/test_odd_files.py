@@ -4,10 +4,17 @@ What is expected comes from what people who write such files mean by them, and f
 """
 
 import pytest
-from corpus import bytes_and_names, headers, layouts, presets, values
+from corpus import bytes_and_names, headers, layouts, presets, rejects, values
 from support.odd_files import check
 
-GROUPS = {"header": headers, "layout": layouts, "preset": presets, "bytes": bytes_and_names, "value": values}
+GROUPS = {
+    "header": headers,
+    "layout": layouts,
+    "preset": presets,
+    "bytes": bytes_and_names,
+    "value": values,
+    "reject": rejects,
+}
 ODD_FILES = {f"{group}: {odd}": odd for group, module in GROUPS.items() for odd in module.ODD_FILES}
 
 
