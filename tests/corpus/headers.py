@@ -375,7 +375,10 @@ NAMES = [
         "a delimiter at the end of every line but one",
         "EBELN;EBELP;\n4500000001;00010;\n4500000002;00020;x\n",
         "--trailing-delimiter drop",
-        says="x",
+        says=("line 1", "column 3"),
+        hint="--nameless",
+        columns="EBELN=INTEGER EBELP=STRING column_3=STRING",
+        rows=[(4500000001, "00010", None), (4500000002, "00020", "x")],
     ),
     refused(
         "the same name twice",

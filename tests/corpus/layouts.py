@@ -159,7 +159,7 @@ QUOTES = [
         columns=TWO,
         rows=[(1, "abc"), (2, "x")],
     ),
-    refused("an escape at the end", "ID,NAME\n1,a\n2,b\\", "--escape '\\'", says="line 3"),
+    refused("an escape at the end", "ID,NAME\n1,a\n2,b\\", "--escape '\\'", says="escape"),
     lands(
         "backslashes without a meaning",
         'ID,NAME\n1,C:\\temp\\\n2,"\\\\server\\x"\n',

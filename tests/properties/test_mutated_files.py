@@ -21,7 +21,7 @@ from support.mutations import CountingFileSystem, mutated
 from support.written_tables import CannotWriteError, dialects, tables, written
 
 from pushengine.errors import PushEngineError, SourceError
-from pushengine.sources.csv import source as csv_source
+from pushengine.sources.csv import reading
 
 SHORT, LONG = 300, int(os.environ.get("MUTATIONS", "20000"))
 PASSES = 24
@@ -84,13 +84,13 @@ TEXTS = {
     "table": tables(("text", "integer", "float")),
     "dialect": dialects(is_strict=True),
     "seed": st.integers(0, 2**32),
-    "block_bytes": st.sampled_from([61, 300, csv_source.BLOCK_BYTES]),
+    "block_bytes": st.sampled_from([61, 300, reading.BLOCK_BYTES]),
 }
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
 def check_text(folder, monkeypatch, table, dialect, seed, block_bytes):
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
     try:
         content = written(*table, dialect, seed)
     except CannotWriteError:
@@ -125,7 +125,7 @@ ANY_TEXT = TEXTS | {"table": tables(), "dialect": dialects()}
 
 
 def check_any_text(folder, monkeypatch, table, dialect, seed, block_bytes):
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
     try:
         content = written(*table, dialect, seed)
     except CannotWriteError:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from support.landing import landed_from, source_of
 from support.written_tables import KINDS, CannotWriteError, dialects, landed_value, tables, written
 
-from pushengine.sources.csv import source as csv_source
+from pushengine.sources.csv import reading
 
-BLOCKS = [61, 300, csv_source.BLOCK_BYTES]
+BLOCKS = [61, 300, reading.BLOCK_BYTES]
 
 
 def files_of(folder, names, parts, dialect, seed):
@@ -37,7 +37,7 @@ def check(folder, monkeypatch, table, dialect, parts, block_bytes, seed):
     names, rows = table
     cuts = [rows[: len(rows) // 2], rows[len(rows) // 2 :]] if parts == 2 and len(rows) > 1 else [rows]
     paths = files_of(folder, names, cuts, dialect, seed)
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
     columns, values = landed_from(source_of(paths, **dialect.settings), **dialect.settings)
     assert columns == {name: KINDS[kind].type for name, kind in names.items()}
     assert values == [
