@@ -132,6 +132,8 @@ class Dialect:
                 lines.append(f"{self.settings['comment']}{self.garbage}")
             lines.append(self.line(row, rng))
         lines += [f"{self.garbage} {number}" for number in range(self.settings.get("skip_footer", 0))]
+        if lines[-1] == "" and not self.has_final_line_end:
+            raise CannotWriteError("an empty line at the end")
         text = self.line_end.join(lines) + self.line_end * self.has_final_line_end
         try:
             return COMPRESS[self.compression](text.encode(self.file_encoding))
