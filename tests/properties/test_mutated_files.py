@@ -51,20 +51,21 @@ def outcome(path, content, dialect):
 # --- Text
 
 
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
 def second_reading(content, dialect):
     """Return the names and rows as Python's csv module reads them, with "" for NULL."""
-    head = content[:4]
-    encoding = dialect.file_encoding
-    for mark, marked in (
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF32_LE, "utf-32"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-    ):
-        if head.startswith(mark):
-            encoding = marked
-            break
-    else:
-        encoding = {"utf-8-sig": "utf-8", "utf-16": "utf-8", "utf-32": "utf-8"}.get(encoding, encoding)
+    encoding = {"utf-8-sig": "utf-8", "utf-16": "utf-8", "utf-32": "utf-8"}.get(
+        dialect.file_encoding, dialect.file_encoding
+    )
+    encoding = next((marked for mark, marked in MARKS.items() if content.startswith(mark)), encoding)
     text = content.decode(encoding)
     reader = csv.reader(
         io.StringIO(text, newline=""),
