@@ -149,13 +149,13 @@ NO_TABLES = [
     refused(
         "an XML document",
         '<?xml version="1.0"?>\n<error>\n<code>401</code>\n</error>\n',
-        says=("line 1", "error document"),
+        says=("line 1", "XML"),
     ),
-    refused("an error document", '{"error":"unauthorized","status":401}\n', says=("line 1", "error document")),
+    refused("an error document", '{"error":"unauthorized","status":401}\n', says=("line 1", "JSON")),
     refused(
         "an error document on several lines", '{\n  "error": "unauthorized",\n  "status": 401\n}\n', says="input.csv"
     ),
-    refused("rows of JSON", '{"ID":1,"NAME":"a"}\n{"ID":2,"NAME":"b"}\n', says="error document"),
+    refused("rows of JSON", '{"ID":1,"NAME":"a"}\n{"ID":2,"NAME":"b"}\n', says="JSON"),
     lands(
         "names in angle brackets",
         "<ID>,<NAME>\n1,a\n",
