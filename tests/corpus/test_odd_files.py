@@ -4,7 +4,7 @@ What is expected comes from what people who write such files mean by them, and f
 """
 
 import pytest
-from corpus import bytes_and_names, headers, layouts, presets, rejects, values
+from corpus import bytes_and_names, cases, headers, layouts, presets, rejects, values
 from support.odd_files import check
 
 GROUPS = {
@@ -14,6 +14,7 @@ GROUPS = {
     "bytes": bytes_and_names,
     "value": values,
     "reject": rejects,
+    "case": cases,
 }
 ODD_FILES = {f"{group}: {odd}": odd for group, module in GROUPS.items() for odd in module.ODD_FILES}
 

@@ -32,7 +32,7 @@ class OddFile:
 
     Attributes:
         title: What is odd.
-        files: File name -> content; pushed together, in this order. The name `-` is standard input.
+        files: File name -> content. The name `-` is standard input.
         words: Flags of the push.
         columns: Column -> type of the table; empty if the files are refused and no flag helps.
         rows: The rows that land, in order. A DATETIME is written as text: `2024-01-31`, `2024-01-31 10:00:00.5`.
@@ -54,6 +54,11 @@ class OddFile:
 
     def __str__(self):
         return self.title
+
+    @property
+    def sources(self):
+        """The files that are pushed together, in their order: all but a config file."""
+        return [name for name in self.files if not name.endswith(".toml")]
 
 
 def lands(title, content, words="", *, columns, rows, notes=(), name="input.csv", before=None):
@@ -207,7 +212,7 @@ def check(odd, folder, monkeypatch):
         words += _check_refusal(odd, cli)
         if odd.hint is None:
             return
-    pushed = cli.push(odd.files, *words)
+    pushed = cli.push(odd.sources, *words)
     assert pushed.code == 0, pushed.err
     receipt = pushed.json
     assert cli.platform.table() == (dict(odd.columns), odd.rows)
@@ -217,14 +222,14 @@ def check(odd, folder, monkeypatch):
         notes = "\n".join(receipt["notes"])
         assert [text for text in odd.says if text not in notes] == [], notes
     if "-" not in odd.files:
-        planned = cli.plan(odd.files, *words)
+        planned = cli.plan(odd.sources, *words)
         assert planned.code == 0, planned.err
         assert {column["name"]: column["type"] for column in planned.json["schema"]} == odd.columns
 
 
 def _check_refusal(odd, cli):
     """Return the flags that the hint names."""
-    pushed = cli.push(odd.files, *odd.words)
+    pushed = cli.push(odd.sources, *odd.words)
     assert pushed.code == odd.code, (pushed.out, pushed.err)
     assert "submit" not in cli.platform.calls
     assert [text for text in odd.says if text not in pushed.err] == [], pushed.err
