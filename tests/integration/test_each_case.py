@@ -5,15 +5,48 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent
-CASES = """
-amount-16-digits bin-location-1E-02 colon-delimiter column-name-escape-codes cut-upsert-longer-string decimal-comma delim-ctrl-a-hive
-delim-header-comma-decimal-comma delim-header-tie drift-append-empty-column drift-append-float-then-bigint drift-append-leading-zero
-drift-append-longer-string ebcdic-cp037-NEL excel-empty-columns fifo-process-substitution filename-non-utf8 float-key-1-and-1.0
-german-thousands-dot header-trailing-space-two-files header-zero-width-space html-login-page-as-csv multichar-delimiter-word
-night-sap-delta no-header-file no-header-refused-unclear nul-in-a-cell parquet-and-frames preamble-title-semicolon same-file-two-spellings
-sap-list-export sep-line-excel single-quoted space-aligned space-before-quote title-line-padded trailing-delimiter-all
-ts-datetime2-7-digits utf16-config-no-bom-le version-trailing-zero
-""".split()
+CASES = [
+    "amount-16-digits",
+    "bin-location-1E-02",
+    "colon-delimiter",
+    "column-name-escape-codes",
+    "cut-upsert-longer-string",
+    "decimal-comma",
+    "delim-ctrl-a-hive",
+    "delim-header-comma-decimal-comma",
+    "delim-header-tie",
+    "drift-append-empty-column",
+    "drift-append-float-then-bigint",
+    "drift-append-leading-zero",
+    "drift-append-longer-string",
+    "ebcdic-cp037-NEL",
+    "excel-empty-columns",
+    "fifo-process-substitution",
+    "filename-non-utf8",
+    "float-key-1-and-1.0",
+    "german-thousands-dot",
+    "header-trailing-space-two-files",
+    "header-zero-width-space",
+    "html-login-page-as-csv",
+    "multichar-delimiter-word",
+    "night-sap-delta",
+    "no-header-file",
+    "no-header-refused-unclear",
+    "nul-in-a-cell",
+    "parquet-and-frames",
+    "preamble-title-semicolon",
+    "same-file-two-spellings",
+    "sap-list-export",
+    "sep-line-excel",
+    "single-quoted",
+    "space-aligned",
+    "space-before-quote",
+    "title-line-padded",
+    "trailing-delimiter-all",
+    "ts-datetime2-7-digits",
+    "utf16-config-no-bom-le",
+    "version-trailing-zero",
+]
 
 
 @pytest.fixture(scope="module")
