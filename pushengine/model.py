@@ -133,6 +133,11 @@ class FileRef:
         """The last component of the path."""
         return PurePath(self.uri).name
 
+    @property
+    def inode(self) -> tuple[int | str, ...] | None:
+        """Device and inode of a local file, which all its names share; None if the file system has none."""
+        return self.version[1:3] if len(self.version) == 4 and self.version[2] else None  # noqa: PLR2004 - see `version`
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileSlice:

@@ -10,7 +10,7 @@ from pushengine import events
 from pushengine.cli.story import PushSummary
 from pushengine.journal.salvage import ExportResult, JournalCheck
 from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk, type_name
-from pushengine.text import clock_time, format_bytes, format_count, format_seconds, labelled, utc
+from pushengine.text import clock_time, format_bytes, format_count, format_seconds, labelled, shown_text, utc
 
 if TYPE_CHECKING:
     from pushengine.journal.tables import RememberedTable, TableKey
@@ -21,6 +21,7 @@ _CELL_WIDTH = 24
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:
     """Align rows of cells into columns; the first row holds the headings."""
+    lines = [[shown_text(cell) for cell in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
@@ -121,7 +122,7 @@ def _reasoned(column: Mapping[str, Any]) -> list[str]:
 def _cell(value: str | None) -> str:
     if value is None:
         return "NULL"
-    text = value.encode("unicode_escape").decode() if not value.isprintable() else value
+    text = shown_text(value)
     return text if len(text) <= _CELL_WIDTH else text[: _CELL_WIDTH - 1] + "…"
 
 

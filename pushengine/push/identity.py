@@ -26,6 +26,7 @@ from pushengine.config.options import LoadOptions
 from pushengine.config.settings import PUSH_SETTINGS, EngineSettings
 from pushengine.model import Target
 from pushengine.runtime.files import absolute_uri
+from pushengine.text import storable
 
 CHUNKING_VERSION = 2
 """Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
@@ -183,4 +184,4 @@ def _defaults() -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(storable(json.dumps(value, sort_keys=True, ensure_ascii=False)).encode()).hexdigest()

@@ -20,6 +20,7 @@ from pushengine.journal.facts import PushPlanned
 from pushengine.journal.state import PushState
 from pushengine.model import JobStatus, Receipt, Target, type_name
 from pushengine.schema.columns import TableSchema
+from pushengine.text import name_key
 
 ReceiptStatus = Literal["DONE", "ERROR", "CANCELED", "INTERRUPTED"]
 
@@ -75,11 +76,11 @@ def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
 
     Columns come and go only if another push changed the table meanwhile.
     """
-    olds = {column.name.casefold(): column for column in before.columns}
-    names = {column.name.casefold() for column in after.columns}
+    olds = {name_key(column.name): column for column in before.columns}
+    names = {name_key(column.name) for column in after.columns}
     changes = []
     for new in after.columns:
-        old = olds.get(new.name.casefold())
+        old = olds.get(name_key(new.name))
         if old is None:
             changes.append(f"{new!r}: new column")
         elif (old.type, old.length, old.arrow_type) != (new.type, new.length, new.arrow_type):

@@ -24,8 +24,9 @@ from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import conform
 from pushengine.schema.inference import describe_columns
 from pushengine.schema.known import KnownTable
+from pushengine.sources.spool import copied_stream
 from pushengine.sources.threaded import open_async_source
-from pushengine.text import format_count
+from pushengine.text import format_count, shown_name, shown_names, storable
 
 
 def build_target(
@@ -44,6 +45,8 @@ def build_target(
     """
     if not table.strip():
         raise ConfigError("the table name is empty", key="table")
+    if storable(table) != table:
+        raise ConfigError(f"the table name {shown_name(table)} is not UTF-8 text", key="table")
     if connection_id == "":
         raise ConfigError(
             "the data connection id is an empty string",
@@ -91,7 +94,7 @@ async def plan_source(
 ) -> Plan:
     """Determine what a push would do: read a sample of the source and send nothing.
 
-    An async iterator is closed afterwards, because its first rows have been consumed.
+    An async iterator is closed afterwards, because its first rows have been consumed. A byte stream or pipe is read to its end.
 
     Args:
         source: As for `PushEngine.push()`.
@@ -124,20 +127,21 @@ async def plan_source(
     with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
         workers = ThreadWorkers(pool)
         try:
-            opened = await open_async_source(
-                source,
-                read=workers.read,
-                format=format,
-                schema=schema,
-                settings=settings,
-                filesystem=LocalFileSystem(),
-                allow_empty=options.allow_empty,
-            )
-            source_reader = SourceReader(opened, settings, rules, workers)
-            async with contextlib.aclosing(source_reader):
-                inferred = await source_reader.infer(known, explains=True)
-                source_reader.require_rows(inferred)
-                passthrough = await source_reader.passthrough_blocks(inferred.schema)
+            async with copied_stream(source, format, workers.read) as copy:
+                opened = await open_async_source(
+                    source if copy is None else copy.path,
+                    read=workers.read,
+                    format=format if copy is None else None,
+                    schema=schema,
+                    settings=settings,
+                    filesystem=LocalFileSystem(),
+                    allow_empty=options.allow_empty,
+                )
+                source_reader = SourceReader(opened, settings, rules, workers)
+                async with contextlib.aclosing(source_reader):
+                    inferred = await source_reader.infer(known, explains=True)
+                    source_reader.require_rows(inferred)
+                    passthrough = await source_reader.passthrough_blocks(inferred.schema)
         finally:
             await workers.aclose()
     is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
@@ -147,7 +151,8 @@ async def plan_source(
         table=table,
         mode=mode,
         keys=target.keys,
-        files=tuple(file.uri for file in source_reader.files) or (source_reader.label,),
+        files=tuple(file.uri for file in source_reader.files if copy is None)
+        or (source_reader.label if copy is None else copy.name,),
         source_bytes=source_reader.size_bytes,
         columns=tuple(inferred.schema.table_columns()),
         sampled_rows=source_reader.sampled_rows,
@@ -209,7 +214,7 @@ def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
     unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
     if unusual:
         notes.append(
-            f"{format_count(len(unusual), 'column name')} with characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
+            f"{format_count(len(unusual), 'column name')} with characters other than letters, digits, _ and -: {shown_names(unusual[:5])};"
             " the platform accepts them, but queries must quote them"
         )
     return notes

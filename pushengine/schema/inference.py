@@ -364,7 +364,7 @@ class SchemaInference:
     ) -> None:
         self._source = source
         self._explains = explains
-        self._rules = rules or SchemaRules()
+        self._rules = (rules or SchemaRules()).spelled_like(source_schema.names)
         self._known = known
         self._matcher = ColumnMatcher(self._rules, known, source)
         self._match: ColumnMatch = self._matcher.match(source_schema.names)

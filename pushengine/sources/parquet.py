@@ -17,8 +17,8 @@ from pushengine.parquet.decoding import batch_rows, open_parquet
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_schema
 from pushengine.parquet.slices import PassthroughBlock, cut
 from pushengine.schema.columns import TableSchema
-from pushengine.sources.files import FilesSource, evenly_spread, plain_batch, plain_schema
-from pushengine.text import first_line
+from pushengine.sources.files import FilesSource, evenly_spread, plain_batch, plain_schema, require_same_columns
+from pushengine.text import first_line, spelled_like
 
 _BYTES_PER_TEXT = 32
 """Assumed decoded bytes of a text value. Row groups record only their encoded size, which is far too small for a dictionary column."""
@@ -199,17 +199,11 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:  #
 
 
 def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: FileRef) -> pa.Schema:
-    missing = [name for name in first.names if name not in schema.names]
-    extra = [name for name in schema.names if name not in first.names]
-    if missing or extra or len(schema) != len(first):
-        parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
-        raise SchemaError(
-            f"columns differ from those in {first_file.uri}: {' and '.join(parts) or 'one appears twice'}",
-            source=ref.uri,
-        )
+    names = spelled_like(schema.names, first.names)
+    require_same_columns(first.names, first_file, names, ref)
     fields = []
     for field in first:
-        other = schema.field(field.name).type
+        other = schema.field(names.index(field.name)).type
         common = _common_type(field.type, other)
         if common is None:
             raise SchemaError(

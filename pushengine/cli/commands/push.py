@@ -263,7 +263,7 @@ def _plan(words: _PushArguments, load: Callable[[], Config], *, knows_tables: bo
         loaded = load()
         known, notes = _known_table(loaded, words.table) if knows_tables else (None, ())
         planned = await plan_source(
-            words.sources,
+            words.source(),
             **words.target(),
             options=load_options,
             settings=loaded.engine.with_overrides(overrides),

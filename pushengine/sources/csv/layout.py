@@ -17,11 +17,12 @@ from pushengine.interfaces import SourceBatch
 from pushengine.sources.csv.header import Columns
 from pushengine.sources.csv.rows import Dialect
 from pushengine.sources.csv.spelling import Spelling
+from pushengine.sources.text_stream import encoding_hint
 from pushengine.text import first_line, flag
 
 MAX_ROW_BYTES = 32 * 1024 * 1024
 """Maximum length of a row; a longer one most likely contains a quote that is never closed."""
-SET_ENCODING = f"name its encoding, such as {flag('encoding', 'cp1252')}"
+SET_ENCODING = encoding_hint()
 _ARROW_BLOCK_BYTES = 4 * MAX_ROW_BYTES
 _SHOWN_CHARACTERS = 40
 

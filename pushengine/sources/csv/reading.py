@@ -34,6 +34,7 @@ from pushengine.sources.csv.lines import (
 from pushengine.sources.csv.rows import BLANKS, Dialect, blank_pattern, has_nul, header_row
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.files import compression_of
+from pushengine.sources.first_bytes import WrongKindError, compression_of_content, head_of
 from pushengine.sources.text_stream import Content, CountedFile, EncodingError, open_content
 from pushengine.text import flag
 
@@ -97,7 +98,7 @@ class CsvPass:
         self._blocks_returned = 0
         self._list: ListLines | None = None
         self._counted: tuple[int, int] = (0, 1)
-        self._kind = compression_of(ref)
+        self.compression: str | None = None
         try:
             self._file = filesystem.open(ref)
         except OSError as exc:
@@ -105,12 +106,13 @@ class CsvPass:
         self._counted_file = CountedFile(self._file)
         try:
             with self._errors():
-                content = open_content(self._counted_file, self._kind, settings.csv.encoding or "utf-8")
+                self.compression = compression_of_content(head_of(self._file), compression_of(ref))
+                content = open_content(self._counted_file, self.compression, settings.csv.encoding)
                 self._content = self._prepared(content)
             self.first, dialect, self.first_line = self._read_first_row()
             self._counted = (0, self.first_line)
             self.layout = Layout(ref.uri, Columns(()), (), dialect, self._csv.null, self._spelling)
-            columns = columns_of(self.first, self._csv, self._first_rows)
+            columns = columns_of(self.first, self._csv, self._first_rows).spelled_like(wanted_names)
             self.layout = dataclasses.replace(
                 self.layout, columns=columns, wanted_names=tuple(wanted_names) or columns.kept_names
             )
@@ -153,15 +155,17 @@ class CsvPass:
         """Convert the errors of decompression, decoding, lines and the disk to `SourceReadError`."""
         try:
             yield
+        except WrongKindError as exc:
+            self._fail(str(exc), None, exc.hint)
         except EncodingError as exc:
-            self._fail(str(exc), exc.line, SET_ENCODING)
+            self._fail(str(exc), exc.line, exc.hint)
         except LineError as exc:
             self._fail(str(exc), exc.line, exc.hint)
         except (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
-            self._fail(f"damaged {self._kind} file after line {self._line()}: {exc}", None, "fetch it again")
+            self._fail(f"damaged {self.compression} file after line {self._line()}: {exc}", None, "fetch it again")
         except OSError as exc:
-            if self._kind is not None and exc.errno is None:
-                self._fail(f"damaged {self._kind} file after line {self._line()}: {exc}", None, "fetch it again")
+            if self.compression is not None and exc.errno is None:
+                self._fail(f"damaged {self.compression} file after line {self._line()}: {exc}", None, "fetch it again")
             raise unreadable(self._ref.uri, exc) from exc
 
     def _check_text(self, block: memoryview, start: int) -> None:
@@ -169,9 +173,7 @@ class CsvPass:
             line = self._line()
             data = bytes(block)
             before = data.count(b"\n", 0, data.index(b"\0"))
-            self._fail(
-                "not text: it contains a NUL byte", line + before, f"is it UTF-16? {SET_ENCODING}" if line == 1 else ""
-            )
+            self._fail("not text: it contains a NUL byte", line + before, "remove it: no text has one")
 
     # First lines
 
@@ -231,7 +233,7 @@ class CsvPass:
                 break
             if not grew:
                 if start == len(text):
-                    hint = "" if text or self._kind else "--allow-empty loads an empty extract"
+                    hint = "" if text else "--allow-empty loads an empty extract"
                     self._fail("no header line: the file is empty", self._counted[1], hint)
                 self._fail("the header line has unbalanced quotes", self._counted[1])
             self._pending = block

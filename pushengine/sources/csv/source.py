@@ -23,14 +23,13 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SchemaError
 from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
 from pushengine.sources.csv.header import FirstRow
 from pushengine.sources.csv.reading import CsvPass
-from pushengine.sources.files import FilesSource, compression_of
-from pushengine.text import format_count
+from pushengine.sources.files import FilesSource, require_same_columns
+from pushengine.text import format_count, spelled_like
 
 _MIN_SAMPLE_BYTES = 64 * 1024
 _MIN_BLOCK_BYTES = 4096
@@ -52,6 +51,7 @@ class CsvSource(FilesSource):
         self.first_rows: dict[str, FirstRow] = {}
         """The first row of each file, by its name."""
         self._left_out: collections.Counter[str] = collections.Counter()
+        self._is_compressed = False
         self._is_sample_complete = False
 
     def schema(self) -> pa.Schema:
@@ -65,22 +65,14 @@ class CsvSource(FilesSource):
             for ref in self.files:
                 with contextlib.closing(self._pass(ref, 64 * 1024, ())) as one:
                     self.first_rows[ref.uri] = one.first
+                    self._is_compressed |= one.compression is not None
                     self._require_columns(ref, one.layout.names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
 
     def _require_columns(self, ref: FileRef, names: tuple[str, ...]) -> tuple[str, ...]:
         if self._names is None:
             self._names = names
-        known, found_names = set(self._names), set(names)
-        missing = [name for name in self._names if name not in found_names]
-        extra = [name for name in names if name not in known]
-        if missing or extra:
-            parts = [f"{word} {', '.join(found[:5])}" for word, found in (("lacks", missing), ("adds", extra)) if found]
-            raise SchemaError(
-                f"columns differ from those in {self.files[0].uri}: {' and '.join(parts)}",
-                source=ref.uri,
-                position="line 1",
-            )
+        require_same_columns(self._names, self.files[0], spelled_like(names, self._names), ref, position="line 1")
         return self._names
 
     def _pass(self, ref: FileRef, block_bytes: int, wanted_names: Sequence[str]) -> CsvPass:
@@ -99,7 +91,7 @@ class CsvSource(FilesSource):
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
-        self._is_sample_complete = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
+        self._is_sample_complete = not self._is_compressed and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
     def structure(self) -> Structure:

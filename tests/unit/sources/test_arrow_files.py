@@ -61,7 +61,7 @@ def test_a_truncated_file_is_rejected(tmp_path, layout):
 def test_a_file_that_is_not_arrow_is_rejected(tmp_path):
     path = tmp_path / "a.arrow"
     path.write_bytes(b"N,S\n1,x\n" * 10)
-    with pytest.raises(SourceReadError, match="not a readable Arrow file"):
+    with pytest.raises(SourceReadError, match="not an Arrow file, but text"):
         opened(path).schema()
 
 
