@@ -188,7 +188,7 @@ class PushRecord:
             is_empty=inferred.is_empty,
             notes=(
                 *schema.table_notes,
-                *([inferred.question] if inferred.question else []),
+                *inferred.notes,
                 *([_empty_note(self._request.target)] if inferred.is_empty else []),
             ),
         )

@@ -156,7 +156,7 @@ async def plan_source(
         submits=0 if is_idle else 1,
         notes=(
             *notes,
-            *([inferred.question] if inferred.question else []),
+            *inferred.notes,
             *(["no rows: there is nothing to do, and no job is created"] if is_idle else []),
             *_plan_notes(target, [column.name for column in inferred.schema.columns]),
             *_passthrough_notes(passthrough),

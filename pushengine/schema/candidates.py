@@ -20,6 +20,7 @@ from pushengine.model import ColumnType
 from pushengine.schema.columns import FixedBy
 from pushengine.schema.conversions import (
     CONVERSIONS,
+    CUT_TO_MICROS,
     KEY_FROM_TEXT,
     NO_VALUES,
     TEXT,
@@ -27,6 +28,7 @@ from pushengine.schema.conversions import (
     conversions_of,
     forced_conversions,
     has_zone,
+    is_stamp,
     is_string,
     is_zone_known,
     is_zoned,
@@ -78,7 +80,8 @@ def _key_conversions(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Convers
     """
     if is_string(arrow_type):
         return KEY_FROM_TEXT if is_text else (TEXT,)
-    return tuple(one for one in conversions_of(arrow_type, is_text=is_text) if one.type != "FLOAT")
+    found = conversions_of(arrow_type, is_text=is_text)
+    return tuple(one for one in found if one.type != "FLOAT" and one is not CUT_TO_MICROS)
 
 
 def _safe_conversion(name: str) -> Conversion | None:
@@ -116,7 +119,7 @@ def _same_type(
 ) -> list[Candidate]:
     """Return the candidates that keep the table's type."""
     kind = known.type
-    if pa.types.is_timestamp(arrow_type) and is_fixed and is_zone_known(known.conversion):
+    if is_stamp(arrow_type) and is_fixed and is_zone_known(known.conversion):
         # As for text: the table holds either instants in UTC or local times.
         natural = natural if has_zone(arrow_type, natural[0]) == is_zoned(known.conversion) else ()
     if pa.types.is_null(arrow_type):

@@ -22,17 +22,20 @@ import decimal
 import re
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.model import ColumnType
+from pushengine.schema import int96, temporal
 
 MAX_FLOAT_DIGITS = 17
 MAX_DECIMAL_DIGITS = 15
 """A decimal number with at most this many digits survives the conversion to a double and back."""
 MAX_EXACT_INTEGER = 2**53
 _PREFIX_VALUES = 32
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_WRONG_YEAR = "the platform supports only the years 1400 to 9999"
+_TOO_FINE = "it is finer than a microsecond"
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIRST_SECOND = int((dt.datetime(1400, 1, 1, tzinfo=dt.UTC) - _EPOCH).total_seconds())
 _END_SECOND = int((dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC) - _EPOCH).total_seconds()) + 1
@@ -221,11 +224,11 @@ def _forced_boolean(array: pa.Array, to: pa.DataType) -> pa.Array:
 
 
 def _require_years(timestamps: pa.Array, error: type[MisfitError]) -> pa.Array:
-    factor = _PER_SECOND[timestamps.type.unit]
+    factor = temporal.PER_SECOND[timestamps.type.unit]
     bounds = pc.min_max(timestamps.view(pa.int64()))
     first, last = bounds["min"].as_py(), bounds["max"].as_py()
     if first is not None and (first < _FIRST_SECOND * factor or last >= _END_SECOND * factor):
-        raise error("the platform supports only the years 1400 to 9999")
+        raise error(_WRONG_YEAR)
     return timestamps
 
 
@@ -266,8 +269,35 @@ def _text_timestamp(*, zoned: bool, dates: bool = False) -> Callable[[pa.Array, 
 
 
 def _arrow_timestamp(array: pa.Array, to: pa.DataType) -> pa.Array:
+    if int96.is_int96(array.type):
+        return _int96_micros(array, cuts=True).cast(to)
     timestamps = array.view(pa.timestamp(array.type.unit))  # if it has a zone, Arrow stores the UTC instant
     return _require_years(timestamps if timestamps.type == to else timestamps.cast(to), OutOfRangeError)
+
+
+def _int96_micros(array: pa.Array, *, cuts: bool) -> pa.Array:
+    stamps = int96.read(array)
+    if stamps.has_wrong_time:
+        raise OutOfRangeError("its time of day is not within 24 hours")
+    if stamps.has_wrong_day:
+        raise OutOfRangeError(_WRONG_YEAR)
+    if stamps.is_finer and not cuts:
+        raise MisfitError(_TOO_FINE)
+    return stamps.micros
+
+
+def _whole_micros(array: pa.Array, to: pa.DataType) -> pa.Array:
+    if int96.is_int96(array.type):
+        return _int96_micros(array, cuts=False).cast(to)
+    if array.type.unit == "ns" and temporal.is_finer_than_micros(array.view(_NANOS)):
+        raise MisfitError(_TOO_FINE)
+    return _arrow_timestamp(array, to)
+
+
+def _cut_to_micros(array: pa.Array, to: pa.DataType) -> pa.Array:
+    if int96.is_int96(array.type):
+        return _int96_micros(array, cuts=True).cast(to)
+    return _arrow_timestamp(temporal.cut_to_micros(array) if array.type.unit == "ns" else array, to)
 
 
 def _arrow_date(array: pa.Array, to: pa.DataType) -> pa.Array:
@@ -306,6 +336,8 @@ def _uuid_text(array: pa.Array) -> pa.Array:
 
 
 def _text(array: pa.Array, to: pa.DataType) -> pa.Array:
+    if int96.is_int96(array.type):
+        return _int96_micros(array, cuts=False).cast(to)
     if isinstance(array.type, pa.BaseExtensionType):
         return _uuid_text(array) if _is_uuid(array.type) else _text(array.storage, to)
     if is_string(array.type):
@@ -313,6 +345,8 @@ def _text(array: pa.Array, to: pa.DataType) -> pa.Array:
         return _strings(array)
     if pa.types.is_decimal(array.type):
         return _plain_decimals(array)
+    if (reason := temporal.why_not_text(array)) is not None:
+        raise MisfitError(reason)
     return array.cast(to)
 
 
@@ -331,6 +365,9 @@ _FLOAT = Conversion("float", "FLOAT", _cast, pa.float64())
 _BOOLEAN = Conversion("boolean", "BOOLEAN", _cast, pa.bool_())
 _DECIMAL_FLOAT = Conversion("decimal_float", "FLOAT", _decimal_float, pa.float64())
 _TIMESTAMP = Conversion("timestamp", "DATETIME", _arrow_timestamp)
+WHOLE_MICROS = Conversion("timestamp_us", "DATETIME", _whole_micros, _MICROS)
+CUT_TO_MICROS = Conversion("timestamp_cut", "DATETIME", _cut_to_micros, _MICROS)
+"""For typed timestamps that are finer than the platform's microseconds. Never for keys: two of them could become one."""
 _DATE = Conversion("date", "DATETIME", _arrow_date, _MIDNIGHT)
 _BOOL8 = Conversion("bool8", "BOOLEAN", _bool8, pa.bool_())
 _TEXT_INTEGER = Conversion("text_integer", "INTEGER", _canonical_integer, pa.int64())
@@ -422,6 +459,7 @@ CONVERSIONS: dict[str, Conversion] = {
     conversion.name: conversion
     for conversion in (
         *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _TIMESTAMP, _DATE, _BOOL8, *_FROM_TEXT, *KEY_FROM_TEXT),
+        *(WHOLE_MICROS, CUT_TO_MICROS),
         *NO_VALUES.values(),
         *(conversion for conversions in _FORCED_FROM_TEXT.values() for conversion in conversions),
     )
@@ -434,6 +472,11 @@ def is_string(arrow_type: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or pa.types.is_string_view(arrow_type)
     )
+
+
+def is_stamp(arrow_type: pa.DataType) -> bool:
+    """Return whether arrays of this type hold timestamps."""
+    return bool(pa.types.is_timestamp(arrow_type)) or int96.is_int96(arrow_type)
 
 
 def is_zoned(conversion: str) -> bool:
@@ -470,11 +513,14 @@ def decoded_type(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """Return the same values in their `decoded_type`."""
+    """Return the same values in their `decoded_type`. The array must be valid: Arrow follows its indices and offsets without a check."""
     if pa.types.is_dictionary(array.type):
         return decoded(array.dictionary).take(array.indices)
     if pa.types.is_run_end_encoded(array.type):
-        return decoded(pc.run_end_decode(array))
+        # Arrow decodes runs of some types only, but runs of indices always.
+        numbers = pa.array(np.arange(len(array.values), dtype=np.int32))
+        runs = pa.RunEndEncodedArray.from_arrays(array.run_ends, numbers).slice(array.offset, len(array))
+        return decoded(array.values).take(pc.run_end_decode(runs))
     plain = decoded_type(array.type)
     return array if array.type == plain else array.cast(plain)
 
@@ -501,6 +547,8 @@ def forced_conversions(arrow_type: pa.DataType, target_type: ColumnType) -> tupl
         options += [_INTEGER]
     elif t.is_date(arrow_type) and target_type == "DATE":
         return (_DATE,)
+    elif is_stamp(arrow_type) and target_type == "DATETIME":
+        return tuple(dict.fromkeys((options[-1], _TIMESTAMP)))  # the type has no nanoseconds, so requesting it cuts them
     options += [TEXT]
     return tuple(dict.fromkeys(conversion for conversion in options if conversion.type == target_type))
 
@@ -508,6 +556,9 @@ def forced_conversions(arrow_type: pa.DataType, target_type: ColumnType) -> tupl
 def conversions_of(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversion, ...]:  # noqa: PLR0911 - one line per family of types
     """Return the conversions of a source type, the best first; empty if the target cannot hold it."""
     t = pa.types
+    if is_stamp(arrow_type):
+        is_fine = int96.is_int96(arrow_type) or arrow_type.unit == "ns"
+        return (WHOLE_MICROS, CUT_TO_MICROS) if is_fine else (_TIMESTAMP,)
     if isinstance(arrow_type, pa.BaseExtensionType):
         if getattr(arrow_type, "extension_name", "") == "arrow.bool8":
             return (_BOOL8,)
@@ -522,8 +573,6 @@ def conversions_of(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversio
         return (_INTEGER if arrow_type.scale <= 0 else _DECIMAL_FLOAT, TEXT)
     if t.is_boolean(arrow_type):
         return (_BOOLEAN,)
-    if t.is_timestamp(arrow_type):
-        return (_TIMESTAMP,)
     if t.is_date(arrow_type):
         return (_DATE,)
     return (TEXT,) if t.is_time(arrow_type) or t.is_null(arrow_type) else ()

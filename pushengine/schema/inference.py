@@ -18,8 +18,10 @@ from pushengine.interfaces import SourceBatch
 from pushengine.schema.candidates import Candidate, ColumnRules, candidates
 from pushengine.schema.columns import Column, FixedBy, TableSchema
 from pushengine.schema.conversions import (
+    CUT_TO_MICROS,
     NO_VALUES,
     TEXT,
+    WHOLE_MICROS,
     OutOfRangeError,
     decoded,
     decoded_type,
@@ -85,6 +87,19 @@ class InferredSchema:
     changes: tuple[str, ...] = ()
     question: str = ""
     is_empty: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the schema."""
+        return (*([self.question] if self.question else []), *cut_notes(self.schema))
+
+
+def cut_notes(schema: TableSchema) -> tuple[str, ...]:
+    """Return a note about the columns whose timestamps are cut; empty if there are none."""
+    names = [column.name for column in schema.columns if column.conversion == CUT_TO_MICROS.name]
+    if not names:
+        return ()
+    return (f"timestamps finer than a microsecond are cut to microseconds: {', '.join(names)}",)
 
 
 class _ObservedColumn:
@@ -251,7 +266,9 @@ class _ObservedColumn:
         kind = candidate.type
         is_forced = self.rules.requested is not None
         hint = "declare the column STRING" if is_forced else ""
-        if self.rules.is_fixed:
+        if candidate.conversion is WHOLE_MICROS:  # of a key: two keys could become one
+            hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it to microseconds, also where that makes two keys one"
+        elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
         return SchemaError(
             f"{shown(array[index])} does not fit {self.match.name} {kind}: {reason}",

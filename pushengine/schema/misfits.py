@@ -13,7 +13,9 @@ from pushengine.interfaces import SourceBatch
 from pushengine.model import ColumnType
 from pushengine.schema.columns import Column
 from pushengine.schema.conversions import (
+    CUT_TO_MICROS,
     TEXT,
+    WHOLE_MICROS,
     Conversion,
     MisfitError,
     conversions_of,
@@ -23,6 +25,7 @@ from pushengine.schema.conversions import (
 )
 from pushengine.schema.known import had_no_values
 from pushengine.schema.rules import MAX_LENGTH
+from pushengine.schema.temporal import text_of
 from pushengine.text import flag
 
 _SHOWN_CHARACTERS = 40
@@ -37,7 +40,7 @@ def position_of(source: SourceBatch, index: int, name: str) -> str:
 def shown(value: Any) -> str:
     """Return a value as messages show it: quoted and shortened to 40 characters."""
     try:
-        text = str(value.as_py())
+        text = text_of(value)
     except (ValueError, OverflowError):  # invalid UTF-8, or nanoseconds that datetime cannot represent
         text = "?"
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…")
@@ -47,6 +50,11 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
     """Return ValueMisfitError if a schema inferred from all values could hold this one, otherwise SchemaError."""
     if had_no_values(column.conversion):  # the sample had no value, so there is more to learn
         return ValueMisfitError
+    try:
+        if column.conversion == WHOLE_MICROS.name and CUT_TO_MICROS.fits(value, column.arrow_type):
+            return ValueMisfitError
+    except ValueError:
+        return SchemaError
     if column.is_fixed:
         return SchemaError
     try:

@@ -1,0 +1,134 @@
+"""INT96 timestamps of Parquet files, as they are stored: 12 bytes, of which Arrow checks none.
+
+    nanoseconds of the day (unsigned, 8 bytes, little-endian), Julian day (unsigned, 4 bytes)
+
+Read by Arrow, a time of day past 24 hours moves the date, Julian day 0 becomes 1970, digits disappear, and large values wrap around. So the
+bytes are read unchanged, as arrays of the extension type `INT96`, and checked here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+NBYTES = 12
+_LAYOUT = np.dtype([("nanos", "<u8"), ("day", "<u4")])
+_EPOCH_DAY = 2_440_588
+"""Julian day of 1970-01-01."""
+_EPOCH = dt.date(1970, 1, 1)
+_DAY_NANOS = 86_400 * 10**9
+_DAY_MICROS = 86_400 * 10**6
+_NANOS_PER_MICRO = 1000
+
+
+def julian_day(day: dt.date) -> int:
+    """Return the Julian day of a date."""
+    return (day - _EPOCH).days + _EPOCH_DAY
+
+
+FIRST_DAY = julian_day(dt.date(1400, 1, 1))
+LAST_DAY = julian_day(dt.date(9999, 12, 31))
+
+
+class _Int96Type(pa.ExtensionType):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(pa.binary(NBYTES), "pushengine.int96")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> _Int96Type:
+        del storage_type, serialized
+        return cls()
+
+    def __str__(self) -> str:
+        return "int96"
+
+
+INT96 = _Int96Type()
+
+
+def is_int96(arrow_type: pa.DataType) -> bool:
+    """Return whether arrays of this type hold INT96 timestamps."""
+    return isinstance(arrow_type, _Int96Type)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stamps:
+    """INT96 timestamps, read.
+
+    Attributes:
+        micros: The timestamps in microseconds, later digits cut off; meaningless if one of them is wrong.
+        has_wrong_time: Whether the time of day of one is not within a day.
+        has_wrong_day: Whether one is not in the years 1400 to 9999, which the platform supports.
+        is_finer: Whether one has digits after the sixth.
+    """
+
+    micros: Any
+    has_wrong_time: bool
+    has_wrong_day: bool
+    is_finer: bool
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the platform can hold all of them, at least without later digits."""
+        return not self.has_wrong_time and not self.has_wrong_day
+
+
+def read_bytes(data: bytes | memoryview) -> Stamps:
+    """Read timestamps that are stored one after another, without NULLs.
+
+    Raises:
+        ValueError: The number of bytes is not a multiple of 12.
+    """
+    return _read(np.frombuffer(data, _LAYOUT))
+
+
+def read(array: pa.Array) -> Stamps:
+    """Read an array of the type `INT96`; `micros` is an array of timestamps."""
+    storage = array.storage
+    data = storage.buffers()[1]
+    values = (
+        np.empty(0, _LAYOUT)
+        if not len(storage) or data is None
+        else np.frombuffer(data, _LAYOUT, count=len(storage), offset=storage.offset * NBYTES)
+    )
+    is_null = None
+    if storage.null_count:
+        is_null = storage.is_null().to_numpy(zero_copy_only=False)
+        values = values.copy() if len(values) else np.zeros(len(storage), _LAYOUT)
+        values[is_null] = (0, _EPOCH_DAY)
+    stamps = _read(values)
+    micros = pa.array(stamps.micros, pa.int64(), mask=is_null).view(pa.timestamp("us"))
+    return dataclasses.replace(stamps, micros=micros)
+
+
+def _read(values: np.ndarray[Any, Any]) -> Stamps:
+    if not len(values):
+        return Stamps(np.empty(0, np.int64), has_wrong_time=False, has_wrong_day=False, is_finer=False)
+    nanos, days = np.ascontiguousarray(values["nanos"]), np.ascontiguousarray(values["day"])
+    has_wrong_time = bool(nanos.max() >= _DAY_NANOS)
+    has_wrong_day = bool(days.min() < FIRST_DAY or days.max() > LAST_DAY)
+    micros_of_day = nanos // np.uint64(_NANOS_PER_MICRO)
+    is_finer = bool((micros_of_day * np.uint64(_NANOS_PER_MICRO) != nanos).any())
+    micros = (days.astype(np.int64) - _EPOCH_DAY) * _DAY_MICROS + micros_of_day.astype(np.int64)
+    return Stamps(micros, has_wrong_time=has_wrong_time, has_wrong_day=has_wrong_day, is_finer=is_finer)
+
+
+def text_of(value: bytes) -> str:
+    """Return a timestamp as messages show it."""
+    nanos, day = int.from_bytes(value[:8], "little"), int.from_bytes(value[8:], "little")
+    try:
+        date = (_EPOCH + dt.timedelta(days=day - _EPOCH_DAY)).isoformat()
+    except OverflowError:
+        date = f"Julian day {day}"
+    if nanos >= _DAY_NANOS:
+        return f"{date} and {nanos} nanoseconds"
+    seconds, fraction = divmod(nanos, 10**9)
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{date} {clock}" + (f".{fraction:09d}".rstrip("0") if fraction else "")
