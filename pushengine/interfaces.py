@@ -6,14 +6,13 @@ Only protocols and plain values: this module does no I/O and imports nothing hea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO, ParamSpec, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, Protocol, TypeVar
 
 from pushengine.model import ChunkType, FileRef, Job, JobId, Payload, RemoteChunk, TableColumn, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
 P = ParamSpec("P")
 T = TypeVar("T")
 B_co = TypeVar("B_co", covariant=True)
@@ -83,6 +82,40 @@ class SourceBatch:
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch unchanged: its position is already known."""
         return batch
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that speaks against the way in which a text file is read.
+
+    Attributes:
+        message: What was found.
+        source: Name of the file.
+        hint: The flags to go on with, each with its value.
+        line: Line of the file, from 1; None if it is not about a single line.
+    """
+
+    message: str
+    source: str
+    hint: str
+    line: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Structure:
+    """How a text source is written, as far as its sample shows.
+
+    Attributes:
+        dialect: What was found or given: names of `config.CsvSettings` and their values, as plain JSON types.
+        reason: Why the source is read so, and how sure that is, in a few words.
+        doubts: What speaks against it, the worst first.
+        notes: What the user should know about it.
+    """
+
+    dialect: Mapping[str, Any]
+    reason: str = ""
+    doubts: tuple[Doubt, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -262,6 +295,13 @@ class Source(Protocol):
         """Yield batches for schema inference: all of a small source, parts of the files of a large one."""
         ...
 
+    def structure(self) -> Structure | None:
+        """Return how the text is written, as far as the last sample showed; None for sources that are not text.
+
+        Call it when the sample has been read.
+        """
+        ...
+
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
         """Start a pass over all rows, or over the rows from `start_row` onwards.
 
@@ -314,6 +354,10 @@ class AsyncSource(Protocol):
 
     async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
         """Same as `Source.sample`."""
+        ...
+
+    async def structure(self) -> Structure | None:
+        """Same as `Source.structure`."""
         ...
 
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:

@@ -235,6 +235,8 @@ class Plan:
         schema: The columns, each with `name`, `type`, `length`, the `reason` for its type, and the `value` that decided it.
         schema_changes: What differs between the table and the push; empty if nothing does or the table is new.
         first_rows: The first rows as they will land: column name -> text, None for NULL.
+        dialect: How the text of the source is written; None if it is not text.
+        dialect_reason: Why it is read so, and how sure that is.
     """
 
     table: str
@@ -251,6 +253,8 @@ class Plan:
     schema: tuple[Mapping[str, Any], ...] = ()
     schema_changes: tuple[str, ...] = ()
     first_rows: tuple[Mapping[str, str | None], ...] = ()
+    dialect: Mapping[str, Any] | None = None
+    dialect_reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON types."""
@@ -324,6 +328,7 @@ class Receipt:
         schema: The columns as they were sent, each with `name`, `type` and `length` (characters; None unless it is a STRING).
         schema_changes: What differed between the table and the push; empty if nothing did or the table was new.
         notes: What the user should know about the push.
+        dialect: How the text of the source was written; None if it was not text.
     """
 
     push_id: str
@@ -349,6 +354,7 @@ class Receipt:
     schema: tuple[Mapping[str, Any], ...] = ()
     schema_changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    dialect: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Receipt:

@@ -15,7 +15,8 @@ from pushengine.model import ColumnType, Drift, DuplicateKeys, MissingColumns, N
 from pushengine.schema.rules import RequestedType
 
 DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
-_MAY_BE_EMPTY = frozenset({"emulator"})  # `join_optional_value` turns a bare `--emulator` into `--emulator=`
+_MAY_BE_EMPTY = frozenset({"emulator", "quote"})
+"""`join_optional_value` turns a bare `--emulator` into `--emulator=`, and an empty `--quote` means that quotes are ordinary characters."""
 
 
 class ModeName(enum.StrEnum):

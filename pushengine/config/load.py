@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
@@ -88,6 +89,7 @@ class ConfigFile(_Section):
     connection: ConnectionSection = ConnectionSection()
     auth: AuthSection = AuthSection()
     engine: EngineSettings = EngineSettings()
+    csv: CsvSettings = CsvSettings()
     log: LogSettings = LogSettings()
     state: StateSection = StateSection()
 
@@ -195,7 +197,7 @@ def load_config(
         pool_id=flags.pool_id or variables.get("PUSHENGINE_POOL_ID") or connection.pool_id,
         connection_id=flags.connection_id or variables.get("PUSHENGINE_CONNECTION_ID") or connection.connection_id,
         credentials=_credentials(variables, file.auth, folder, path) if wants_credentials else None,
-        engine=_resolve_ca_file(file.engine, folder),
+        engine=_resolve_ca_file(_with_csv(file), folder),
         log=_checked(LogSettings, log, "PUSHENGINE_LOG"),
         state_dir=_state_dir(variables, file.state, folder),
     )
@@ -255,6 +257,12 @@ def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) 
         key = "state.dir" if is_from_file else "PUSHENGINE_STATE_DIR"
         raise ConfigError(f"{key}: the state folder {path} is a file", key=key, hint="name a folder")
     return path
+
+
+def _with_csv(file: ConfigFile) -> EngineSettings:
+    """Return the engine's settings with those of `[csv]`."""
+    csv = {**file.engine.csv.given(), **file.csv.given()}  # `[engine] csv_delimiter` is an earlier name
+    return file.engine.model_copy(update={"csv": CsvSettings.model_validate(csv)})
 
 
 def _resolve_ca_file(engine: EngineSettings, folder: Path) -> EngineSettings:

@@ -133,4 +133,5 @@ def schema_rules(target: Target, options: LoadOptions, settings: EngineSettings)
         on_longer_string=settings.on_longer_string,
         min_string_length=settings.min_string_length,
         string_headroom=settings.string_headroom,
+        formats=settings.csv.formats(),
     )

@@ -12,13 +12,14 @@ Memory
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from pushengine.config.csv_settings import CSV_SETTINGS, CsvSettings, Repair
 from pushengine.errors import ConfigError
 from pushengine.model import Drift, DuplicateKeys, LongerStrings, MissingColumns, NewColumns, TypeChanges
 from pushengine.schema.rules import MAX_LENGTH
@@ -41,7 +42,7 @@ def _usable_cores() -> int:
 
 
 class PushSettings(TypedDict, total=False):
-    """The settings that a single push may override; `EngineSettings` describes them."""
+    """The settings that a single push may override; `EngineSettings` and `CsvSettings` describe them."""
 
     drift: Drift
     new_columns: NewColumns | None
@@ -54,6 +55,28 @@ class PushSettings(TypedDict, total=False):
     duplicate_keys: DuplicateKeys
     min_rows: int
     max_drop: float | None
+    dialect: Literal["sap-list", "excel", "hive"] | None
+    delimiter: str | None
+    encoding: str | None
+    quote: str | None
+    escape: str | None
+    skip_lines: int | None
+    skip_footer: int | None
+    comment: str | None
+    header: bool | None
+    names: Sequence[str]
+    trim: bool | None
+    nameless: Repair | None
+    duplicate_names: Repair | None
+    empty_columns: Repair | None
+    trailing_delimiter: Repair | None
+    locale: Literal["de", "sap"] | None
+    decimal: Literal[".", ","] | None
+    thousands: str | None
+    date_format: str | Sequence[str]
+    null: str | Sequence[str]
+    zero_date_null: bool | None
+    subsecond: Literal["refuse", "cut"] | None
 
 
 PUSH_SETTINGS = tuple(PushSettings.__annotations__)
@@ -179,13 +202,9 @@ class EngineSettings(BaseModel):
             ge=0, le=1, description="a replace that loses more than this share of the last replace's rows is refused"
         ),
     ] = None
-    csv_delimiter: Annotated[
-        str | None,
-        Field(
-            min_length=1, max_length=1, description="field delimiter of CSV sources; detected from the header if unset"
-        ),
-    ] = None
-    csv_encoding: Annotated[str, Field(description="character encoding of CSV sources")] = "utf-8"
+    csv: Annotated[CsvSettings, Field(description="how text files are written, unless a push says otherwise")] = (
+        CsvSettings()
+    )
 
     @property
     def fitting_chunk_bytes(self) -> int:
@@ -223,12 +242,28 @@ class EngineSettings(BaseModel):
                 f"{unknown[0]} is not a setting of a push", key=unknown[0], hint=f"one of {', '.join(PUSH_SETTINGS)}"
             )
         policies = dict.fromkeys(("new_columns", "missing_columns", "types")) if "drift" in overrides else {}
+        csv = {name: value for name, value in overrides.items() if name in CSV_SETTINGS}
+        others = {name: value for name, value in overrides.items() if name not in CSV_SETTINGS}
         try:
-            return type(self).model_validate({**self.model_dump(), **policies, **overrides})
+            return type(self).model_validate(
+                {**self.model_dump(), **policies, **others, "csv": self.csv.with_overrides(csv)}
+            )
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            key = ".".join(map(str, first["loc"]))
+            key = ".".join(map(str, first["loc"])).removeprefix("csv.")
             raise ConfigError(f"{key}: {first['msg']}", key=key) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_earlier_names(cls, values: Any) -> Any:
+        """Accept `csv_delimiter` and `csv_encoding`, the names of earlier versions for two settings of `csv`."""
+        earlier = {"csv_delimiter": "delimiter", "csv_encoding": "encoding"}
+        if not isinstance(values, Mapping) or not earlier.keys() & values.keys():
+            return values
+        csv = values.get("csv") or {}
+        given = csv.given() if isinstance(csv, CsvSettings) else dict(csv)
+        moved = {earlier[name]: value for name, value in values.items() if name in earlier}
+        return {**{name: value for name, value in values.items() if name not in earlier}, "csv": {**moved, **given}}
 
     @field_validator("max_uploads")
     @classmethod

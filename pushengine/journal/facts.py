@@ -91,10 +91,11 @@ class PushPlanned(Fact):
     changes: Sequence[str] = ()
     notes: Sequence[str] = ()
     is_empty: bool = False
+    dialect: Mapping[str, Any] | None = None
 
     def to_body(self) -> dict[str, Any]:
         """Return the JSON object; without what earlier versions did not write, where there is nothing to say."""
-        return _without_empty(Fact.to_body(self), "options", "known", "changes", "notes", "is_empty")
+        return _without_empty(Fact.to_body(self), "options", "known", "changes", "notes", "is_empty", "dialect")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

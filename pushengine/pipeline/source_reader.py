@@ -10,8 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import no_rows
-from pushengine.interfaces import AsyncSource, BlockStream, FileSystem, SourceBatch, SourceBlock, Workers
+from pushengine.errors import SourceReadError, no_rows
+from pushengine.interfaces import (
+    AsyncSource,
+    BlockStream,
+    Doubt,
+    FileSystem,
+    SourceBatch,
+    SourceBlock,
+    Structure,
+    Workers,
+)
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.slices import MEMORY_BYTES, PassthroughBlock, PassthroughReader
 from pushengine.pipeline.chunking import Block, Chunker, Taper
@@ -39,6 +48,7 @@ class SourceReader:
 
     Attributes:
         first_rows: The first rows of the sample; None until the schema is inferred with reasons, or if there are none.
+        structure: How the text of the source is written; None until the schema is inferred, or if the source is not text.
     """
 
     def __init__(
@@ -60,6 +70,7 @@ class SourceReader:
         self.sampled_rows = 0
         self.sampled_bytes = 0
         self.first_rows: SourceBatch | None = None
+        self.structure: Structure | None = None
 
     async def fingerprint(self, filesystem: FileSystem) -> list[Any] | None:
         """Return the fingerprint of the files, by which later changes are detected; None for objects in memory."""
@@ -108,7 +119,30 @@ class SourceReader:
         if not self.sampled_rows and not is_exhaustive and self.is_repeatable:
             # The sample covers only some of the files; others may have rows.
             return await self.infer(known, is_exhaustive=True, explains=explains)
-        return inference.infer(is_empty=not self.sampled_rows)
+        notes = await self._check_structure(known)
+        inferred = inference.infer(is_empty=not self.sampled_rows)
+        return dataclasses.replace(inferred, notes=(*notes, *inferred.notes))
+
+    async def _check_structure(self, known: KnownTable | None) -> tuple[str, ...]:
+        """Return what the user should know about the structure of the source.
+
+        Raises:
+            SourceError: It is doubtful, and the table does not have the same columns.
+        """
+        self.structure = await self._source.structure()
+        if self.structure is None:
+            return ()
+        doubts = self.structure.doubts
+        if doubts and not await self._is_as_before(known):
+            raise _refusal(doubts[0])
+        return (*map(str, map(_refusal, doubts)), *self.structure.notes)
+
+    async def _is_as_before(self, known: KnownTable | None) -> bool:
+        """Whether the table has the columns of the source, so that an earlier push read it in the same way."""
+        if known is None:
+            return False
+        names = set((await self._source.schema()).names)
+        return names == {column.name for column in known.columns}
 
     def require_rows(self, inferred: InferredSchema) -> None:
         """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
@@ -200,6 +234,11 @@ class OpenedSource:
 
     source_reader: SourceReader
     fingerprint: Fingerprint | None
+
+
+def _refusal(doubt: Doubt) -> SourceReadError:
+    position = None if doubt.line is None else f"line {doubt.line}"
+    return SourceReadError(doubt.message, source=doubt.source, position=position, hint=doubt.hint)
 
 
 def _observe_block(

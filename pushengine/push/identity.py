@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pushengine.config.csv_settings import CSV_SETTINGS, CsvSettings
 from pushengine.config.options import LoadOptions
 from pushengine.config.settings import PUSH_SETTINGS, EngineSettings
 from pushengine.model import Target
@@ -28,7 +29,9 @@ from pushengine.runtime.files import absolute_uri
 
 CHUNKING_VERSION = 2
 """Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
-_RECORDED_PUSH_SETTINGS = tuple(name for name in PUSH_SETTINGS if name not in ("min_rows", "max_drop"))
+_RECORDED_PUSH_SETTINGS = tuple(
+    name for name in PUSH_SETTINGS if name not in ("min_rows", "max_drop") and name not in CSV_SETTINGS
+)
 """The guards `min_rows` and `max_drop` change nothing in a chunk: those of today apply."""
 _SETTINGS = {
     "file_type": "file_type",
@@ -39,7 +42,8 @@ _SETTINGS = {
 }
 _CUT_SETTINGS = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
 """Settings that determine how the source is cut. A push resumes with the cut it started with, so these are never compared."""
-_CSV_SETTINGS = ("csv_delimiter", "csv_encoding")
+_EARLIER_CSV_SETTINGS = ("delimiter", "encoding")
+"""The settings of text files that earlier versions recorded, as a list."""
 _PASSTHROUGH_KEYS = frozenset({"chunking", "as_it_is", *_RECORDED_PUSH_SETTINGS})
 """The only recipe keys that matter for files sent by passthrough."""
 
@@ -95,7 +99,7 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
     """Return everything, besides its rows and the schema, that determines the bytes of a chunk. Options at their default are left out."""
     options = {
         **{key: getattr(settings, name) for key, name in _SETTINGS.items()},
-        "csv": [getattr(settings, name) for name in _CSV_SETTINGS],
+        "csv": settings.csv.to_dict(),
     }
     defaults = _defaults()
     return {
@@ -115,12 +119,25 @@ def library_versions() -> dict[str, str]:
 def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> EngineSettings:
     """Return today's settings, except for those that determined the chunks of an earlier push.
 
-    With these, its source is read and cut exactly as it was then. A newer version may have recorded more CSV settings than this version
-    knows; they are ignored here, and `recipe_change` reports that they differ.
+    With these, its source is read and cut exactly as it was then. A newer version may have recorded more settings of text files than this
+    version knows; they are ignored here, and `recipe_change` reports that they differ.
     """
     options = _defaults() | dict(recipe)
     update = {name: options[key] for key, name in (_SETTINGS | _CUT_SETTINGS).items() if key in options}
-    return settings.model_copy(update=update | dict(zip(_CSV_SETTINGS, options["csv"], strict=False)))
+    known = {name: value for name, value in _csv_settings(options["csv"]).items() if name in CSV_SETTINGS}
+    return settings.model_copy(update={**update, "csv": CsvSettings.model_validate(known)})
+
+
+def _csv_settings(recorded: Any) -> dict[str, Any]:
+    """Return the recorded settings of text files by name, without those that say nothing."""
+    if isinstance(recorded, Mapping):
+        return dict(recorded)
+    named = dict(zip((*_EARLIER_CSV_SETTINGS, *range(len(recorded))), recorded, strict=False))
+    return {
+        str(name): value
+        for name, value in named.items()
+        if (name, value) not in (("delimiter", None), ("encoding", "utf-8"))
+    }
 
 
 def recipe_change(
@@ -149,9 +166,10 @@ def recipe_change(
 def _comparable_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe without its cut and without options at their default, which earlier versions recorded too."""
     defaults = _defaults()
+    comparable = {key: _csv_settings(value) if key == "csv" else value for key, value in recipe.items()}
     return {
         key: value
-        for key, value in recipe.items()
+        for key, value in comparable.items()
         if key not in _CUT_SETTINGS and not (key in defaults and value == defaults[key])
     }
 
@@ -160,7 +178,7 @@ def _defaults() -> dict[str, Any]:
     fields = EngineSettings.model_fields
     return {
         **{key: fields[name].default for key, name in _SETTINGS.items()},
-        "csv": [fields[name].default for name in _CSV_SETTINGS],
+        "csv": {},
     }
 
 

@@ -186,8 +186,10 @@ class PushRecord:
             known=None if schema.known is None else schema.known.to_dict(),
             changes=inferred.changes,
             is_empty=inferred.is_empty,
+            dialect=None if reader.structure is None else dict(reader.structure.dialect),
             notes=(
                 *schema.table_notes,
+                *([inferred.question] if inferred.question else []),
                 *inferred.notes,
                 *([_empty_note(self._request.target)] if inferred.is_empty else []),
             ),

@@ -156,6 +156,7 @@ async def plan_source(
         submits=0 if is_idle else 1,
         notes=(
             *notes,
+            *([inferred.question] if inferred.question else []),
             *inferred.notes,
             *(["no rows: there is nothing to do, and no job is created"] if is_idle else []),
             *_plan_notes(target, [column.name for column in inferred.schema.columns]),
@@ -164,6 +165,8 @@ async def plan_source(
         schema=tuple(describe_columns(inferred.columns)),
         schema_changes=inferred.changes,
         first_rows=_landing_rows(inferred.schema, source_reader.first_rows),
+        dialect=None if source_reader.structure is None else dict(source_reader.structure.dialect),
+        dialect_reason="" if source_reader.structure is None else source_reader.structure.reason,
     )
 
 

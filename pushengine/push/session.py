@@ -43,7 +43,7 @@ from pushengine.push.outcome import (
 )
 from pushengine.runtime.aio import finish
 from pushengine.schema.columns import TableSchema, dump_schema, load_schema
-from pushengine.schema.inference import InferredSchema, cut_notes
+from pushengine.schema.inference import InferredSchema
 from pushengine.schema.known import KnownTable
 
 MAX_RESTARTS = 3
@@ -204,7 +204,7 @@ class PushSession:
                 schema=dump_schema(learned.schema),
                 known=None if known is None else known.to_dict(),
                 changes=learned.changes,
-                notes=[note for note in cut_notes(learned.schema) if note not in self.state.notes],
+                notes=[note for note in learned.notes if note not in self.state.notes],
             )
         )
         return learned.schema

@@ -79,6 +79,7 @@ class InferredSchema:
         columns: Its columns, with reasons; empty unless these were asked for.
         changes: Differences between the table and the push; empty if the table is new.
         question: The question whether a column was renamed; empty if there is none.
+        notes: What the user should know about the source.
         is_empty: Whether the source has no rows.
     """
 
@@ -87,14 +88,10 @@ class InferredSchema:
     changes: tuple[str, ...] = ()
     question: str = ""
     is_empty: bool = False
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know about the schema."""
-        return (*([self.question] if self.question else []), *cut_notes(self.schema))
+    notes: tuple[str, ...] = ()
 
 
-def cut_notes(schema: TableSchema) -> tuple[str, ...]:
+def _cut_notes(schema: TableSchema) -> tuple[str, ...]:
     """Return a note about the columns whose timestamps are cut; empty if there are none."""
     names = [column.name for column in schema.columns if column.conversion == CUT_TO_MICROS.name]
     if not names:
@@ -430,7 +427,7 @@ class SchemaInference:
         is_unchanged = is_empty and (rules.is_delta or not self._columns)
         changes = () if is_unchanged else describe_changes(self._match, schema.columns, self._known, rules.mode)
         question = "" if is_unchanged else self._match.question
-        return InferredSchema(schema, self._explained(columns), changes, question, is_empty)
+        return InferredSchema(schema, self._explained(columns), changes, question, is_empty, _cut_notes(schema))
 
     def _explained(self, columns: Sequence[Column]) -> tuple[InferredColumn, ...]:
         if not self._explains:

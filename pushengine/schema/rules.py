@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import cast, get_args
 
 from pushengine.model import ColumnType, LongerStrings, MissingColumns, Mode, NewColumns, TypeChanges, type_name
+from pushengine.schema.formats import ValueFormats
 
 MAX_LENGTH = 16_250
 """Longest string, in characters. At 4 bytes each, this is the platform's limit of 65,000 bytes per value."""
@@ -72,6 +73,7 @@ class SchemaRules:
         on_longer_string: What append and upsert do with a string that is longer than its column.
         min_string_length: Smallest length that a new STRING column is declared with, characters.
         string_headroom: Declared length of a new STRING column, as a multiple of its longest value.
+        formats: How values are spelled in text sources.
     """
 
     mode: Mode = "replace"
@@ -90,6 +92,7 @@ class SchemaRules:
     on_longer_string: LongerStrings = "refuse"
     min_string_length: int = 255
     string_headroom: float = 4.0
+    formats: ValueFormats = dataclasses.field(default_factory=ValueFormats)
 
     @property
     def is_delta(self) -> bool:

@@ -230,6 +230,9 @@ class ArrowSource:
         if self.is_repeatable:
             _close_quietly(stream)
 
+    def structure(self) -> None:
+        """Return None: typed columns have no dialect."""
+
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - a stream has no way to skip rows
         """Start a pass over all rows.
 

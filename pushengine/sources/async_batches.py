@@ -51,6 +51,9 @@ class IteratorSource:
         """Return a stream of the first batches, about `max_bytes` in all. They are kept for the pass over all rows."""
         return _IteratorStream(self._iteration, self._kept, keep=self._kept.append, max_bytes=max_bytes)
 
+    async def structure(self) -> None:
+        """Return None: batches have no dialect."""
+
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:  # noqa: ARG002 - an iterator has no way to skip rows
         """Start the only pass.
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from pushengine.errors import unreadable
-from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock
+from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
 
 if TYPE_CHECKING:
@@ -188,6 +188,10 @@ class FilesSource:
         chosen = evenly_spread(len(self.files), max(1, max_bytes // self.min_sample_bytes))
         for index in chosen:
             yield from self._sample_of(self.files[index], max(max_bytes // len(chosen), 1))
+
+    def structure(self) -> Structure | None:
+        """Return None: only text files have a dialect."""
+        return None
 
     def _open(self, ref: FileRef) -> FilePass:
         raise NotImplementedError

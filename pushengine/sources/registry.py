@@ -33,7 +33,7 @@ class Format:
 
 
 FORMATS = (
-    Format("csv", (".csv", ".tsv", ".txt"), "pushengine.sources.csv", is_compressible=True),
+    Format("csv", (".csv", ".tsv", ".txt"), "pushengine.sources.csv.source", is_compressible=True),
     Format("parquet", (".parquet", ".pq"), "pushengine.sources.parquet"),
     Format("jsonl", (".jsonl", ".ndjson"), "", is_compressible=True),
     Format("arrow", (".arrow", ".feather", ".ipc"), "pushengine.sources.arrow_files"),

@@ -17,6 +17,7 @@ from pushengine.interfaces import (
     Source,
     SourceBatch,
     SourceBlock,
+    Structure,
 )
 from pushengine.runtime.aio import finish
 from pushengine.sources.async_batches import IteratorSource
@@ -85,6 +86,10 @@ class ThreadSource:
     async def sample(self, max_bytes: int) -> BlockStream[SourceBlock]:
         """Return a stream of some batches, about `max_bytes` in all, for schema inference."""
         return ThreadStream(_SampleReader(self.source.sample(max_bytes)), self._read)
+
+    async def structure(self) -> Structure | None:
+        """Return how the text is written; None for sources that are not text."""
+        return await self._read(self.source.structure)
 
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:
         """Start a pass over all rows, or over those from `start_row` onwards where the source can seek."""

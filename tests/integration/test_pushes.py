@@ -38,6 +38,7 @@ async def test_the_receipt_of_a_finished_push(stage, save_csv, rows):
             table="T",
             mode="replace",
             status="DONE",
+            dialect={"delimiter": ","},
             rows=1000,
             chunks=1,
             payload_bytes=0,

@@ -129,4 +129,4 @@ for name in sys.argv[1:]:
 
 
 def test_the_list_of_modules_is_not_empty():
-    assert {"pushengine.push.run", "pushengine.sources.csv", "pushengine.emulator.server"} <= set(MODULES)
+    assert {"pushengine.push.run", "pushengine.sources.csv.source", "pushengine.emulator.server"} <= set(MODULES)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.cli.commands.text_options import with_text_options
 from pushengine.cli.hints import Hints
 from pushengine.cli.tables.lookup import find_tables
 from pushengine.errors import ConfigError, PushEngineError
@@ -36,6 +37,7 @@ class _PushArguments:
     mode: options.ModeName
     key: list[str] | None
     file_format: options.FormatName | None
+    text: Mapping[str, Any]
     column: list[str] | None
     columns: Path | None
     rename: list[str] | None
@@ -89,6 +91,7 @@ class _PushArguments:
             "select": tuple(self.select or ()),
             "exclude": tuple(self.exclude or ()),
             "allow_empty": self.allow_empty,
+            **self.text,
             **overrides,
         }
         return cast("PushOptions", given)
@@ -97,6 +100,7 @@ class _PushArguments:
 _OVERRIDES = ("drift", "new_columns", "missing_columns", "types", "duplicate_keys", "min_rows", "max_drop")
 
 
+@with_text_options
 def push(
     sources: options.Sources,
     *,
@@ -105,6 +109,7 @@ def push(
     key: options.Keys = None,
     connection: options.Connection = None,
     file_format: options.Format = None,
+    text: Mapping[str, Any],
     column: options.Columns = None,
     columns: options.ColumnsFile = None,
     rename: options.Rename = None,
@@ -210,6 +215,7 @@ def _describe_result(
     return lines
 
 
+@with_text_options
 def plan(
     sources: options.Sources,
     *,
@@ -218,6 +224,7 @@ def plan(
     key: options.Keys = None,
     connection: options.Connection = None,
     file_format: options.Format = None,
+    text: Mapping[str, Any],
     column: options.Columns = None,
     columns: options.ColumnsFile = None,
     rename: options.Rename = None,

@@ -258,6 +258,7 @@ def test_example_shows_every_key_with_its_real_default():
     unset = {line[1:].partition(" ")[0] for line in _example_lines() if "# unset" in line}
     for section in ConfigFile.model_fields:
         defaults = getattr(real, section).model_dump()
+        defaults.pop("csv", None)  # it has a table of its own
         assert set(raw[section]) == set(defaults), section
         fields = type(getattr(real, section)).model_fields
         for key, default in defaults.items():

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pushengine.cli.commands.text_options import TEXT_OPTIONS
+from pushengine.config.csv_settings import CSV_SETTINGS
 from pushengine.config.settings import PUSH_SETTINGS, EngineSettings
 from pushengine.errors import ConfigError
 
@@ -66,4 +68,6 @@ def test_a_bad_override_is_named(overrides, key):
 
 
 def test_every_setting_of_a_push_is_one_of_the_engine():
-    assert set(PUSH_SETTINGS) <= set(EngineSettings.model_fields)
+    assert set(PUSH_SETTINGS) <= set(EngineSettings.model_fields) | set(CSV_SETTINGS)
+    assert set(CSV_SETTINGS) <= set(PUSH_SETTINGS)
+    assert tuple(TEXT_OPTIONS) == CSV_SETTINGS

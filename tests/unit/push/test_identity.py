@@ -167,7 +167,7 @@ def test_a_recipe_of_an_earlier_version_that_contains_defaults_is_equivalent():
 def test_a_push_resumes_with_the_cut_it_started_with():
     before = EngineSettings(chunk_bytes=1024 * 1024, encoder_threads=8, csv_delimiter=";")
     now = planned_settings(chunk_recipe(before), EngineSettings(encoder_threads=2, max_uploads=3))
-    assert (now.fitting_chunk_bytes, now.encoder_threads, now.csv_delimiter) == (1024 * 1024, 8, ";")
+    assert (now.fitting_chunk_bytes, now.encoder_threads, now.csv.delimiter) == (1024 * 1024, 8, ";")
     assert now.max_uploads == 3
 
 

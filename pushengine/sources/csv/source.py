@@ -15,7 +15,6 @@ File format:
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import dataclasses
 import functools
@@ -32,13 +31,13 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import ConfigError, SchemaError, SourceReadError, unreadable
-from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.errors import SchemaError, SourceReadError, unreadable
+from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
-from pushengine.sources.csv_rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
+from pushengine.sources.csv.rows import HEADER_ROW, QUOTED_PART, Dialect, has_nul
 from pushengine.sources.files import FilesSource, compression_of
 from pushengine.sources.text_stream import CountedFile, EncodingError, open_content
-from pushengine.text import first_line
+from pushengine.text import first_line, flag
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -52,6 +51,7 @@ _MIN_SAMPLE_BYTES = 64 * 1024
 _ARROW_BLOCK_BYTES = 4 * MAX_ROW_BYTES
 _MIN_BLOCK_BYTES = 4096
 _DELIMITERS = (",", ";", "\t", "|")
+_SET_ENCODING = f"name its encoding, such as {flag('encoding', 'cp1252')}"
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class _Layout:
                 self.source,
                 f"not UTF-8 text: {problem.reason}",
                 line + body.count(end, 0, problem.start),
-                "set csv_encoding",
+                _SET_ENCODING,
             )
         _fail(self.source, first_line(exc), line)
 
@@ -208,7 +208,7 @@ class _CsvPass:
         ref, settings, filesystem, block_bytes, wanted_names, _ = arguments
         self._arguments = arguments
         self._ref = ref
-        self._settings = settings
+        self._csv = settings.csv.filled()
         self._block_bytes = block_bytes
         self._pending = memoryview(b"")
         self._blocks_returned = 0
@@ -221,7 +221,7 @@ class _CsvPass:
         self._counted_file = CountedFile(self._file)
         try:
             with self._errors():
-                self._content = open_content(self._counted_file, self._kind, settings.csv_encoding)
+                self._content = open_content(self._counted_file, self._kind, settings.csv.encoding or "utf-8")
             names, dialect, lines = self._read_header()
             self.layout = _Layout(ref.uri, names, tuple(wanted_names) or names, dialect)
             self.first_line = lines + 1
@@ -258,7 +258,7 @@ class _CsvPass:
         try:
             yield
         except EncodingError as exc:
-            self._fail(str(exc), exc.line, "set csv_encoding")
+            self._fail(str(exc), exc.line, _SET_ENCODING)
         except (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
             self._fail(f"damaged {self._kind} file after line {self._line()}: {exc}", None, "fetch it again")
         except OSError as exc:
@@ -272,7 +272,7 @@ class _CsvPass:
             data = bytes(block)
             before = data.count(b"\n", 0, data.index(b"\0"))
             self._fail(
-                "not text: it contains a NUL byte", line + before, "is it UTF-16? set csv_encoding" if line == 1 else ""
+                "not text: it contains a NUL byte", line + before, f"is it UTF-16? {_SET_ENCODING}" if line == 1 else ""
             )
 
     # Header
@@ -307,8 +307,8 @@ class _CsvPass:
         return names, dialect, lines + match[0].count(end)
 
     def _delimiter(self, header: bytes) -> str:
-        if self._settings.csv_delimiter is not None:
-            return self._settings.csv_delimiter
+        if self._csv.delimiter is not None:
+            return self._csv.delimiter
         bare = QUOTED_PART.sub(b"", header)
         if b"\t" in bare and ".tsv" in self._ref.name.lower():
             return "\t"
@@ -321,7 +321,7 @@ class _CsvPass:
         try:
             names = tuple(field.decode() for field in fields)
         except UnicodeDecodeError:
-            self._fail("the header line is not UTF-8 text", line, "set csv_encoding")
+            self._fail("the header line is not UTF-8 text", line, _SET_ENCODING)
         for number, name in enumerate(names, 1):
             problem = f"column {number} has no name" if not name.strip() else f"column {name} appears twice"
             if not name.strip() or name in names[: number - 1]:
@@ -455,6 +455,7 @@ class CsvSource(FilesSource):
         super().__init__(refs, label=label, filesystem=filesystem)
         self._settings = settings
         self._names: tuple[str, ...] | None = None
+        self._delimiter: str | None = None
         self._is_sample_complete = False
 
     def schema(self) -> pa.Schema:
@@ -467,6 +468,7 @@ class CsvSource(FilesSource):
         if self._names is None:
             for ref in self.files:
                 with contextlib.closing(self._pass(ref, 64 * 1024, ())) as one:
+                    self._delimiter = self._delimiter or one.layout.dialect.delimiter
                     self._require_columns(ref, one.layout.names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
 
@@ -503,6 +505,11 @@ class CsvSource(FilesSource):
         self._is_sample_complete = not any(map(compression_of, self.files)) and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
+    def structure(self) -> Structure:
+        """Return how the text is written."""
+        delimiters = {} if self._delimiter is None else {"delimiter": self._delimiter}
+        return Structure({**self._settings.csv.to_dict(), **delimiters})
+
     def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
         block_bytes = min(BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
         with contextlib.closing(self._open(ref, block_bytes)) as one:
@@ -510,17 +517,5 @@ class CsvSource(FilesSource):
 
 
 def open_files(refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem) -> CsvSource:
-    """Return the source over these files. Called by `registry.open_source`.
-
-    Raises:
-        ConfigError: `csv_delimiter` is not one usable ASCII character, or `csv_encoding` is unknown.
-    """
-    delimiter = settings.csv_delimiter
-    if delimiter is not None and (not delimiter.isascii() or delimiter in '"\r\n\0'):
-        raise ConfigError(f"{delimiter!r} cannot be a delimiter", key="csv_delimiter", hint="one ASCII character")
-    try:
-        codecs.getincrementaldecoder(settings.csv_encoding)
-        "".encode(settings.csv_encoding)
-    except LookupError as exc:
-        raise ConfigError(f"unknown encoding {settings.csv_encoding}", key="csv_encoding") from exc
+    """Return the source over these files. Called by `registry.open_source`."""
     return CsvSource(refs, label=label, settings=settings, filesystem=filesystem)

@@ -1,0 +1,1 @@
+"""Source over CSV and other delimited text, read strictly."""
