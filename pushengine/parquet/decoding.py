@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -43,7 +44,6 @@ class ParquetDecoder:
 
     Args:
         file: A seekable file. The caller closes it.
-        dictionaries: Whether to read string columns as dictionary arrays, without expanding their values.
 
     Attributes:
         metadata: The footer, as a `pyarrow.parquet.FileMetaData`.
@@ -53,19 +53,24 @@ class ParquetDecoder:
         OSError, pa.ArrowException, UnicodeDecodeError: The file is damaged or is not a Parquet file.
     """
 
-    def __init__(self, file: BinaryIO, *, dictionaries: Sequence[str] = ()) -> None:
-        parquet = _open(file, None, dictionaries)
-        columns = parquet.schema
-        self._int96 = frozenset(
-            column.path
-            for column in map(columns.column, range(len(columns)))
-            if column.physical_type == "INT96" and column.path in parquet.schema_arrow.names
-        )
-        if self._int96:
-            parquet = _open(file, _with_int96_as_bytes(file), dictionaries)
-        self._parquet = parquet
-        self.metadata: Any = parquet.metadata
-        self.schema: pa.Schema = pa.schema([self._field(field) for field in parquet.schema_arrow])
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._parquet = _open(file)
+        found: pa.Schema = self._parquet.schema_arrow
+        columns = self._parquet.schema
+        self._int96: frozenset[str] = frozenset()
+        if any(columns.column(index).physical_type == "INT96" for index in range(len(columns))):
+            self._parquet = _open(file, metadata=_with_int96_as_bytes(file))
+            changed = zip(found, self._parquet.schema_arrow, strict=True)
+            self._int96 = frozenset(field.name for field, now in changed if field.type != now.type)
+        self.metadata: Any = self._parquet.metadata
+        self.schema = pa.schema([self._field(field) for field in found])
+
+    def with_dictionaries(self, names: Sequence[str]) -> ParquetDecoder:
+        """Return a decoder of the same file that reads string columns as dictionary arrays, without expanding their values."""
+        other = copy.copy(self)
+        other._parquet = _open(self._file, metadata=self.metadata, dictionaries=names)  # noqa: SLF001 - a copy of itself
+        return other
 
     def _field(self, field: pa.Field) -> pa.Field:
         return pa.field(field.name, INT96) if field.name in self._int96 else field
@@ -97,7 +102,7 @@ class ParquetDecoder:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([self._field(field) for field in batch.schema]))
 
 
-def _open(file: BinaryIO, metadata: Any, dictionaries: Sequence[str]) -> Any:
+def _open(file: BinaryIO, *, metadata: Any = None, dictionaries: Sequence[str] = ()) -> Any:
     return pq.ParquetFile(
         file,
         metadata=metadata,

@@ -217,13 +217,18 @@ def required_number(fields: Fields, number: int) -> int:
     return value
 
 
+def bytes_of(fields: Fields, number: int) -> bytes:
+    """Return the content of a text or binary field; empty if it is absent."""
+    kind, raw = fields.get(number, (0, b""))
+    return raw[_varint(raw, 0)[1] :] if kind == BINARY else b""
+
+
 def text_of(fields: Fields, number: int) -> str:
     """Return a text field, which must be present."""
-    kind, raw = fields.get(number, (0, b""))
-    if kind != BINARY:
+    if fields.get(number, (0, b""))[0] != BINARY:
         raise FooterError(f"field {number} is not text")
     try:
-        return raw[_varint(raw, 0)[1] :].decode()
+        return bytes_of(fields, number).decode()
     except UnicodeDecodeError:
         raise FooterError("a name is not UTF-8") from None
 

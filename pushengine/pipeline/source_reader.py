@@ -129,13 +129,14 @@ class SourceReader:
         Raises:
             SourceError: It is doubtful, and the table does not have the same columns.
         """
-        self.structure = await self._source.structure()
-        if self.structure is None:
+        found = await self._source.structure()
+        self.structure = found if self.is_text else None
+        if found is None:
             return ()
-        doubts = self.structure.doubts
+        doubts = found.doubts
         if doubts and not await self._is_as_before(known):
             raise _refusal(doubts[0])
-        return (*map(str, map(_refusal, doubts)), *self.structure.notes)
+        return (*map(str, map(_refusal, doubts)), *found.notes)
 
     async def _is_as_before(self, known: KnownTable | None) -> bool:
         """Whether the table has the columns of the source, so that an earlier push read it in the same way."""
@@ -174,11 +175,6 @@ class SourceReader:
         except ReencodeError as reason:
             return reason
 
-    async def _decode_all(self) -> None:
-        source = self._source.source if isinstance(self._source, ThreadSource) else None
-        if isinstance(source, ParquetSource):
-            await self._workers.read(source.decode_all)
-
     @contextlib.asynccontextmanager
     async def chunks(
         self,
@@ -197,8 +193,6 @@ class SourceReader:
         passthrough: list[PassthroughBlock] | ReencodeError | None = None
         if allow_passthrough:
             passthrough = await self.passthrough_blocks(schema)
-        else:
-            await self._decode_all()
         taper: Taper | None = None
         blocks: BlockStream[Block]
         if isinstance(passthrough, list):

@@ -525,6 +525,25 @@ def decoded(array: pa.Array) -> pa.Array:
     return array if array.type == plain else array.cast(plain)
 
 
+def are_same_kind(arrow_type: pa.DataType, to: pa.DataType) -> bool:
+    """Return whether a cast from one decoded type to the other keeps every value or raises an error."""
+    t = pa.types
+    if t.is_null(arrow_type) or arrow_type == to:
+        return True
+    if t.is_floating(arrow_type) and t.is_floating(to):
+        return bool(arrow_type.bit_width <= to.bit_width)  # Arrow rounds without an error
+    if is_stamp(arrow_type) and t.is_timestamp(to):
+        return (getattr(arrow_type, "tz", None) is None) is (to.tz is None)
+    if t.is_date(arrow_type):
+        return bool(t.is_date64(to))
+    kinds = (is_string, t.is_integer, t.is_decimal, t.is_time, _is_binary)
+    return any(is_kind(arrow_type) and is_kind(to) for is_kind in kinds)
+
+
+def _is_binary(arrow_type: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type))
+
+
 def text_conversion(conversions: Iterable[Conversion]) -> Conversion | None:
     """Return the conversion that yields text, or None if there is none."""
     return next((conversion for conversion in conversions if conversion in (TEXT, _PLAIN_TEXT)), None)

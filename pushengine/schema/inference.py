@@ -263,7 +263,8 @@ class _ObservedColumn:
         kind = candidate.type
         is_forced = self.rules.requested is not None
         hint = "declare the column STRING" if is_forced else ""
-        if candidate.conversion is WHOLE_MICROS:  # of a key: two keys could become one
+        if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):
+            # A key is not cut unasked: two keys could become one.
             hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it to microseconds, also where that makes two keys one"
         elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)

@@ -65,7 +65,7 @@ class Stamps:
     Attributes:
         micros: The timestamps in microseconds, later digits cut off; meaningless if one of them is wrong.
         has_wrong_time: Whether the time of day of one is not within a day.
-        has_wrong_day: Whether one is not in the years 1400 to 9999, which the platform supports.
+        has_wrong_day: Whether one is not in the years 1400 to 9999, which the platform supports, or before the day that was asked for.
         is_finer: Whether one has digits after the sixth.
     """
 
@@ -80,40 +80,49 @@ class Stamps:
         return not self.has_wrong_time and not self.has_wrong_day
 
 
-def read_bytes(data: bytes | memoryview) -> Stamps:
-    """Read timestamps that are stored one after another, without NULLs.
+def read_bytes(data: bytes, *, first_day: int) -> Stamps:
+    """Read timestamps that are stored one after another, without NULLs, and that must be from this Julian day onwards.
 
     Raises:
         ValueError: The number of bytes is not a multiple of 12.
     """
-    return _read(np.frombuffer(data, _LAYOUT))
+    return _read(np.frombuffer(data, _LAYOUT), first_day)
 
 
 def read(array: pa.Array) -> Stamps:
     """Read an array of the type `INT96`; `micros` is an array of timestamps."""
-    storage = array.storage
-    data = storage.buffers()[1]
-    values = (
-        np.empty(0, _LAYOUT)
-        if not len(storage) or data is None
-        else np.frombuffer(data, _LAYOUT, count=len(storage), offset=storage.offset * NBYTES)
-    )
-    is_null = None
-    if storage.null_count:
-        is_null = storage.is_null().to_numpy(zero_copy_only=False)
-        values = values.copy() if len(values) else np.zeros(len(storage), _LAYOUT)
+    values, is_null = _values(array)
+    if is_null is not None:
+        values = values.copy() if len(values) else np.zeros(len(array), _LAYOUT)
         values[is_null] = (0, _EPOCH_DAY)
     stamps = _read(values)
     micros = pa.array(stamps.micros, pa.int64(), mask=is_null).view(pa.timestamp("us"))
     return dataclasses.replace(stamps, micros=micros)
 
 
-def _read(values: np.ndarray[Any, Any]) -> Stamps:
+def days_of(array: pa.Array) -> pa.Array:
+    """Return the Julian days of an array of the type `INT96`."""
+    values, is_null = _values(array)
+    days = values["day"] if len(values) else np.zeros(len(array))
+    return pa.array(days.astype(np.int64), mask=is_null)
+
+
+def _values(array: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    """Return the stored values (none if there is no buffer, as all are NULL), and which of them are NULL (None if none is)."""
+    storage = array.storage
+    data = storage.buffers()[1]
+    is_null = storage.is_null().to_numpy(zero_copy_only=False) if storage.null_count else None
+    if not len(storage) or data is None or not data.size:
+        return np.empty(0, _LAYOUT), is_null
+    return np.frombuffer(data, _LAYOUT, count=len(storage), offset=storage.offset * NBYTES), is_null
+
+
+def _read(values: np.ndarray[Any, Any], first_day: int = FIRST_DAY) -> Stamps:
     if not len(values):
         return Stamps(np.empty(0, np.int64), has_wrong_time=False, has_wrong_day=False, is_finer=False)
     nanos, days = np.ascontiguousarray(values["nanos"]), np.ascontiguousarray(values["day"])
     has_wrong_time = bool(nanos.max() >= _DAY_NANOS)
-    has_wrong_day = bool(days.min() < FIRST_DAY or days.max() > LAST_DAY)
+    has_wrong_day = bool(days.min() < first_day or days.max() > LAST_DAY)
     micros_of_day = nanos // np.uint64(_NANOS_PER_MICRO)
     is_finer = bool((micros_of_day * np.uint64(_NANOS_PER_MICRO) != nanos).any())
     micros = (days.astype(np.int64) - _EPOCH_DAY) * _DAY_MICROS + micros_of_day.astype(np.int64)
@@ -128,7 +137,7 @@ def text_of(value: bytes) -> str:
     except OverflowError:
         date = f"Julian day {day}"
     if nanos >= _DAY_NANOS:
-        return f"{date} and {nanos} nanoseconds"
+        return f"{date} + {nanos} ns"
     seconds, fraction = divmod(nanos, 10**9)
     clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
     return f"{date} {clock}" + (f".{fraction:09d}".rstrip("0") if fraction else "")

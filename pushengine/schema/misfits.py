@@ -18,6 +18,7 @@ from pushengine.schema.conversions import (
     WHOLE_MICROS,
     Conversion,
     MisfitError,
+    OutOfRangeError,
     conversions_of,
     forced_conversions,
     largest,
@@ -50,11 +51,8 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
     """Return ValueMisfitError if a schema inferred from all values could hold this one, otherwise SchemaError."""
     if had_no_values(column.conversion):  # the sample had no value, so there is more to learn
         return ValueMisfitError
-    try:
-        if column.conversion == WHOLE_MICROS.name and CUT_TO_MICROS.fits(value, column.arrow_type):
-            return ValueMisfitError
-    except ValueError:
-        return SchemaError
+    if column.conversion == WHOLE_MICROS.name and fits_any((CUT_TO_MICROS,), value):
+        return ValueMisfitError
     if column.is_fixed:
         return SchemaError
     try:
@@ -73,7 +71,10 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
 
 def fits_any(conversions: Iterable[Conversion], value: pa.Array) -> bool:
     """Return whether one of the conversions can read the value."""
-    return any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in conversions)
+    try:
+        return any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in conversions)
+    except OutOfRangeError:
+        return False
 
 
 def fixed_hint(column: Column, kind: ColumnType, value: pa.Array) -> str:

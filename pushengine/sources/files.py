@@ -39,7 +39,7 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch with the columns in the order and the types of `schema`.
 
     Raises:
-        ValueError: A value cannot be represented in the other type.
+        ValueError: A column has a type of another kind, or a value that its type in `schema` cannot represent.
         NotImplementedError: Arrow cannot convert the one type to the other.
     """
     import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
@@ -50,8 +50,26 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     for position, field in enumerate(schema):
         is_here = batch.schema.names[position] == field.name
         column = decoded(batch.column(position if is_here else batch.schema.get_field_index(field.name)))
-        columns.append(column if column.type == field.type else column.cast(field.type))
+        columns.append(column if column.type == field.type else _as_type(column, field))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _as_type(column: pa.Array, field: pa.Field) -> pa.Array:
+    """Return a column in the type that the source has for it, with every value unchanged.
+
+    Raises:
+        ValueError: A value is not in that type, or all of them mean something else there.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
+
+    from pushengine.schema.conversions import WHOLE_MICROS, are_same_kind  # noqa: PLC0415
+    from pushengine.schema.int96 import is_int96  # noqa: PLC0415
+
+    if not are_same_kind(column.type, field.type):
+        raise ValueError(f"column {field.name} is {column.type}, but {field.type} before")
+    if is_int96(column.type):
+        column = WHOLE_MICROS.parse(column, pa.timestamp("us"))
+    return column.cast(field.type)
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from decimal import Decimal
 
 import pyarrow as pa
@@ -177,25 +176,6 @@ def test_a_file_that_vanishes_after_it_was_found_is_reported(write, tmp_path):
     path.unlink()
     with pytest.raises(SourceReadError, match="No such file"):
         source.schema()
-
-
-def test_int96_timestamps_are_read_beyond_the_range_of_nanoseconds(write):
-    timestamps = [
-        dt.datetime(1400, 1, 1),
-        dt.datetime(1969, 7, 20, 20, 17, 40, 123456),
-        None,
-        dt.datetime(9999, 12, 31, 23, 59, 59),
-    ]
-    path = write(
-        {"i": [1, 2, 3, 4], "t": pa.array(timestamps, pa.timestamp("us"))}, use_deprecated_int96_timestamps=True
-    )
-    assert [row["t"] for row in rows_of(opened(path))] == timestamps
-
-
-def test_int96_timestamps_finer_than_a_microsecond_are_rejected_by_column(write):
-    path = write({"t": pa.array([1000, 1001], pa.timestamp("ns"))}, use_deprecated_int96_timestamps=True)
-    with pytest.raises(SchemaError, match="column t has INT96 timestamps finer than a microsecond"):
-        list(opened(path).open())
 
 
 def test_the_sample_is_spread_over_files_and_row_groups(write, tmp_path):
