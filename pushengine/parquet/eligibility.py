@@ -54,6 +54,7 @@ _ALL_TIMESTAMPS = _TIMESTAMPS["INT96"] | _TIMESTAMPS["INT64"]
 _MANY_GROUPS = 256
 _TINY_GROUP_BYTES = 16 * 1024
 """Row groups of fewer bytes are decoded and joined if there are many: each costs about as much as a thousand rows."""
+_LARGE_FOOTER_BYTES = 1024 * 1024
 _PARQUET_MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
 _FIRST_CORRECT_PARQUET_MR = (1, 2, 9)
 """Version 1.2.9. Before it, the size of a column did not include the header of its dictionary (PARQUET-816)."""
@@ -126,10 +127,13 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
         with filesystem.open(ref) as file:
             file.seek(max(ref.size - TAIL_BYTES, 0))
             length = footer_length(file.read(TAIL_BYTES), ref.size)
+            if length > max(_LARGE_FOOTER_BYTES, ref.size // 4):  # not even worth parsing
+                raise ReencodeError(f"{length:,} of its {ref.size:,} bytes describe tiny row groups or columns")
             file.seek(ref.size - TAIL_BYTES - length)
             footer = Footer(file.read(length))
             leaves = _checked_leaves(footer, settings)
-            _require_row_groups_of_some_size(footer, ref)
+            if footer.group_count > _MANY_GROUPS and ref.size < footer.group_count * _TINY_GROUP_BYTES:
+                raise ReencodeError(f"there are {footer.group_count:,} tiny row groups")
             data_end = ref.size - TAIL_BYTES - length
             count = 0 if footer.is_empty else footer.group_count
             groups = [
@@ -143,16 +147,6 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
     if sum(rows for rows, _ in groups) != footer.rows:
         raise ReencodeError(f"{ref.uri}: row groups and footer record different numbers of rows")
     return ParquetLayout(ref, footer, tuple(groups))
-
-
-def _require_row_groups_of_some_size(footer: Footer, ref: FileRef) -> None:
-    """Reject a file that is little more than the descriptions of its row groups: with its rows joined it is much smaller.
-
-    Raises:
-        ReencodeError: It is such a file.
-    """
-    if footer.group_count > _MANY_GROUPS and ref.size < footer.group_count * _TINY_GROUP_BYTES:
-        raise ReencodeError(f"there are {footer.group_count:,} tiny row groups")
 
 
 def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...]:

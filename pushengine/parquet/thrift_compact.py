@@ -169,6 +169,31 @@ def read_struct(data: bytes, at: int = 0, *, extracted: dict[int, list[bytes]] |
     return fields, at + 1
 
 
+def field_span(data: bytes, wanted: int) -> tuple[int, int, int]:
+    """Return the kind of a field of a struct, and where its value begins and ends. What follows it is not read.
+
+    Raises:
+        FooterError: The struct has no such field, or is invalid up to it.
+    """
+    number = at = 0
+    try:
+        while head := data[at]:
+            at += 1
+            kind = head & 0x0F
+            if head >> 4:
+                number += head >> 4
+            else:
+                raw, at = _varint(data, at)
+                number = _signed(raw)
+            end = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
+            if number == wanted:
+                return kind, at, end
+            at = end
+    except IndexError:
+        raise FooterError("it ends in the middle of a value") from None
+    raise FooterError(f"field {wanted} is missing")
+
+
 def _extract_list(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
     if kind != LIST:
         raise FooterError("a field is not a list")
