@@ -31,12 +31,12 @@ class _IpcPass:
                 self._file.seek(0)
                 open_layout = pa.ipc.open_stream if self._is_stream else pa.ipc.open_file
                 self._reader: Any = open_layout(self._file)
+                self.schema = plain_schema(self._reader.schema)
             except OSError as exc:
                 raise (unreadable(ref.uri, exc) if exc.errno is not None else self._damaged(exc)) from exc
-            except pa.ArrowException as exc:
+            except (pa.ArrowException, UnicodeDecodeError) as exc:
                 raise self._damaged(exc) from exc
             self._stack = stack.pop_all()
-        self.schema = plain_schema(self._reader.schema)
 
     def _damaged(self, exc: Exception, row: int | None = None) -> SourceReadError:
         position = None if row is None else f"after row {row}"
