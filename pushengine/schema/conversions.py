@@ -507,6 +507,8 @@ def decoded_type(arrow_type: pa.DataType) -> pa.DataType:
         arrow_type = arrow_type.value_type
     if pa.types.is_string_view(arrow_type):
         return pa.string()
+    if pa.types.is_binary_view(arrow_type):
+        return pa.binary()
     if pa.types.is_decimal(arrow_type) and arrow_type.bit_width < 128:  # noqa: PLR2004 - Arrow has few functions for these
         return pa.decimal128(arrow_type.precision, arrow_type.scale)
     return arrow_type

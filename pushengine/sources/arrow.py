@@ -127,12 +127,12 @@ def _slices(batch: pa.RecordBatch, schema: pa.Schema, label: str, first_row: int
         rows = batch.slice(offset, SLICE_ROWS)
         try:
             yield SourceBatch(plain_batch(rows, schema), label, first_row + offset)
-        except (ValueError, NotImplementedError) as exc:
+        except ValueError as exc:
             raise SchemaError(
                 f"the batch does not match the schema: {first_line(exc)}",
                 source=label,
                 position=f"after row {first_row + offset}",
-                hint="convert all batches to the types of the first one",
+                hint="convert all batches to the types of the first one; an iterator can also be pushed with schema=",
             ) from exc
 
 

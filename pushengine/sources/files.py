@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pushengine.errors import unreadable
 from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
+from pushengine.text import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,8 +40,7 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch with the columns in the order and the types of `schema`.
 
     Raises:
-        ValueError: A column has a type of another kind, or a value that its type in `schema` cannot represent.
-        NotImplementedError: Arrow cannot convert the one type to the other.
+        ValueError: A column has a type of another kind, or a value that its type in `schema` cannot represent; the message names it.
     """
     import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
 
@@ -49,12 +49,16 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = []
     for position, field in enumerate(schema):
         is_here = batch.schema.names[position] == field.name
-        column = decoded(batch.column(position if is_here else batch.schema.get_field_index(field.name)))
-        columns.append(column if column.type == field.type else _as_type(column, field))
+        column = batch.column(position if is_here else batch.schema.get_field_index(field.name))
+        try:
+            column = decoded(column)
+            columns.append(column if column.type == field.type else _as_type(column, field.type))
+        except (ValueError, NotImplementedError) as exc:
+            raise ValueError(f"column {field.name}: {first_line(exc)}") from exc
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _as_type(column: pa.Array, field: pa.Field) -> pa.Array:
+def _as_type(column: pa.Array, to: pa.DataType) -> pa.Array:
     """Return a column in the type that the source has for it, with every value unchanged.
 
     Raises:
@@ -65,11 +69,11 @@ def _as_type(column: pa.Array, field: pa.Field) -> pa.Array:
     from pushengine.schema.conversions import WHOLE_MICROS, are_same_kind  # noqa: PLC0415
     from pushengine.schema.int96 import is_int96  # noqa: PLC0415
 
-    if not are_same_kind(column.type, field.type):
-        raise ValueError(f"column {field.name} is {column.type}, but {field.type} before")
+    if not are_same_kind(column.type, to):
+        raise ValueError(f"its type is {column.type}, not {to}")
     if is_int96(column.type):
         column = WHOLE_MICROS.parse(column, pa.timestamp("us"))
-    return column.cast(field.type)
+    return column.cast(to)
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:

@@ -184,7 +184,7 @@ class _ParquetPass:
     def _widened(self, raw: pa.RecordBatch, row: int) -> pa.RecordBatch:
         try:
             return plain_batch(raw, self._schema or self.schema)
-        except (ValueError, NotImplementedError) as exc:
+        except ValueError as exc:
             raise SchemaError(
                 f"a value does not fit the common type of all files: {first_line(exc)}",
                 source=self._ref.uri,
