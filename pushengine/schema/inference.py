@@ -262,7 +262,7 @@ class _ObservedColumn:
             reason = self._zone_reason(value) or reason_of(exc)
         kind = candidate.type
         is_forced = self.rules.requested is not None
-        hint = "declare the column STRING" if is_forced else ""
+        hint = "declare the column STRING" if is_forced and kind != "STRING" else ""
         if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):
             # A key is not cut unasked: two keys could become one.
             hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it to microseconds, also where that makes two keys one"

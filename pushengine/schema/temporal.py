@@ -15,6 +15,7 @@ from pushengine.schema import int96
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_SECONDS = 86_400
+_MAX_NUMBER = 2**63 - 1
 _EPOCH = dt.date(1970, 1, 1)
 _FIRST_DAY = (dt.date.min - _EPOCH).days
 _LAST_DAY = (dt.date.max - _EPOCH).days
@@ -39,9 +40,10 @@ def bounds_of_text(arrow_type: pa.DataType) -> tuple[int, int] | None:
         return _FIRST_DAY, _LAST_DAY
     if t.is_date64(arrow_type) or t.is_timestamp(arrow_type):
         day = _DAY_SECONDS * (PER_SECOND["ms"] if t.is_date64(arrow_type) else PER_SECOND[arrow_type.unit])
-        # A time zone moves the text by less than a day.
-        margin = 1 if t.is_timestamp(arrow_type) and arrow_type.tz is not None else 0
-        return (_FIRST_DAY + margin) * day, (_LAST_DAY + 1 - margin) * day - 1
+        if t.is_date64(arrow_type) or arrow_type.tz is None:
+            return _FIRST_DAY * day, (_LAST_DAY + 1) * day - 1
+        # A time zone moves the text by less than a day, past the range of 64-bit numbers, too.
+        return max((_FIRST_DAY + 1) * day, -_MAX_NUMBER + day), min(_LAST_DAY * day - 1, _MAX_NUMBER - day)
     return None
 
 
@@ -50,13 +52,16 @@ def why_not_text(array: pa.Array) -> str | None:
     bounds = bounds_of_text(array.type)
     if bounds is None:
         return None
-    found = pc.min_max(integers_of(array))
+    numbers = integers_of(array)
+    if pa.types.is_date64(array.type) and _has_rest(numbers, _DAY_SECONDS * PER_SECOND["ms"]):
+        return "a date with a time of day"
+    found = pc.min_max(numbers)
     first, last = found["min"].as_py(), found["max"].as_py()
     if first is None or (bounds[0] <= first and last <= bounds[1]):
         return None
     if pa.types.is_time(array.type):
         return "not a time of day: it must be from 00:00:00 to before 24:00:00"
-    return "not a date in the years 1 to 9999"
+    return "it has no text in the years 1 to 9999"
 
 
 def text_of(value: pa.Scalar) -> str:
@@ -90,9 +95,11 @@ def _number_with_unit(value: pa.Scalar) -> str:
 
 def is_finer_than_micros(timestamps: pa.Array) -> bool:
     """Return whether a timestamp in nanoseconds has digits after the sixth."""
-    numbers = timestamps.view(pa.int64())
-    micros = pc.divide(numbers, 1000)
-    return pc.any(pc.not_equal(pc.multiply(micros, 1000), numbers)).as_py() is True
+    return _has_rest(timestamps.view(pa.int64()), 1000)
+
+
+def _has_rest(numbers: pa.Array, divisor: int) -> bool:
+    return pc.any(pc.not_equal(pc.multiply(pc.divide(numbers, divisor), divisor), numbers)).as_py() is True
 
 
 def cut_to_micros(timestamps: pa.Array) -> pa.Array:

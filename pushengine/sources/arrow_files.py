@@ -57,7 +57,7 @@ class _IpcPass:
                     part = batch.slice(start, _SLICE_ROWS)
                     yield SourceBatch(part, self._ref.uri, rows + start)
                 rows += batch.num_rows
-        except (pa.ArrowException, OSError) as exc:
+        except (pa.ArrowException, ValueError, OSError) as exc:
             raise self._damaged(exc, rows) from exc
 
     def _raw_batches(self) -> Iterator[Any]:

@@ -70,7 +70,7 @@ any_value = st.binary(min_size=12, max_size=12) | st.builds(int96, days, times)
 
 @pytest.mark.parametrize("encoding", ["PLAIN", "dictionary"])
 @pytest.mark.parametrize("first", [GOOD, FINE], ids=["micros", "nanos"])
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(value=any_value)
 @example(value=bytes(12))
 @example(value=b"\xff" * 12)
