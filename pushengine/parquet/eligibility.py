@@ -127,13 +127,11 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
         with filesystem.open(ref) as file:
             file.seek(max(ref.size - TAIL_BYTES, 0))
             length = footer_length(file.read(TAIL_BYTES), ref.size)
-            if length > max(_LARGE_FOOTER_BYTES, ref.size // 4):  # not even worth parsing
-                raise ReencodeError(f"{length:,} of its {ref.size:,} bytes describe tiny row groups or columns")
+            _require_small_footer(length, ref)
             file.seek(ref.size - TAIL_BYTES - length)
             footer = Footer(file.read(length))
             leaves = _checked_leaves(footer, settings)
-            if footer.group_count > _MANY_GROUPS and ref.size < footer.group_count * _TINY_GROUP_BYTES:
-                raise ReencodeError(f"there are {footer.group_count:,} tiny row groups")
+            _require_large_groups(footer, ref)
             data_end = ref.size - TAIL_BYTES - length
             count = 0 if footer.is_empty else footer.group_count
             groups = [
@@ -147,6 +145,26 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
     if sum(rows for rows, _ in groups) != footer.rows:
         raise ReencodeError(f"{ref.uri}: row groups and footer record different numbers of rows")
     return ParquetLayout(ref, footer, tuple(groups))
+
+
+def _require_small_footer(length: int, ref: FileRef) -> None:
+    """Reject a file that is not even worth parsing its footer, because that is much of the file.
+
+    Raises:
+        ReencodeError: It is such a file.
+    """
+    if length > max(_LARGE_FOOTER_BYTES, ref.size // 4):
+        raise ReencodeError(f"{length:,} of its {ref.size:,} bytes describe tiny row groups or columns")
+
+
+def _require_large_groups(footer: Footer, ref: FileRef) -> None:
+    """Reject a file of many tiny row groups: with their rows joined, it is smaller and read faster.
+
+    Raises:
+        ReencodeError: It is such a file.
+    """
+    if footer.group_count > _MANY_GROUPS and ref.size < footer.group_count * _TINY_GROUP_BYTES:
+        raise ReencodeError(f"there are {footer.group_count:,} tiny row groups")
 
 
 def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...]:

@@ -569,7 +569,9 @@ def forced_conversions(arrow_type: pa.DataType, target_type: ColumnType) -> tupl
     elif t.is_date(arrow_type) and target_type == "DATE":
         return (_DATE,)
     elif is_stamp(arrow_type) and target_type == "DATETIME":
-        return tuple(dict.fromkeys((options[-1], _TIMESTAMP)))  # the type has no nanoseconds, so requesting it cuts them
+        return tuple(
+            dict.fromkeys((options[-1], _TIMESTAMP))
+        )  # the type has no nanoseconds, so requesting it cuts them
     options += [TEXT]
     return tuple(dict.fromkeys(conversion for conversion in options if conversion.type == target_type))
 

@@ -22,7 +22,7 @@ _EPOCH_DAY = 2_440_588
 _EPOCH = dt.date(1970, 1, 1)
 _DAY_NANOS = 86_400 * 10**9
 _DAY_MICROS = 86_400 * 10**6
-_NANOS_PER_MICRO = 1000
+_NANOS_PER_MICRO = np.uint64(1000)
 
 
 def julian_day(day: dt.date) -> int:
@@ -120,12 +120,14 @@ def _values(array: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]
 def _read(values: np.ndarray[Any, Any], first_day: int = FIRST_DAY) -> Stamps:
     if not len(values):
         return Stamps(np.empty(0, np.int64), has_wrong_time=False, has_wrong_day=False, is_finer=False)
-    nanos, days = np.ascontiguousarray(values["nanos"]), np.ascontiguousarray(values["day"])
+    nanos, days = np.ascontiguousarray(values["nanos"]), values["day"].astype(np.int64)
     has_wrong_time = bool(nanos.max() >= _DAY_NANOS)
     has_wrong_day = bool(days.min() < first_day or days.max() > LAST_DAY)
-    micros_of_day = nanos // np.uint64(_NANOS_PER_MICRO)
-    is_finer = bool((micros_of_day * np.uint64(_NANOS_PER_MICRO) != nanos).any())
-    micros = (days.astype(np.int64) - _EPOCH_DAY) * _DAY_MICROS + micros_of_day.astype(np.int64)
+    micros = nanos // _NANOS_PER_MICRO
+    is_finer = not np.array_equal(micros * _NANOS_PER_MICRO, nanos)
+    days -= _EPOCH_DAY
+    days *= _DAY_MICROS
+    micros = np.add(days, micros.view(np.int64), out=days)
     return Stamps(micros, has_wrong_time=has_wrong_time, has_wrong_day=has_wrong_day, is_finer=is_finer)
 
 

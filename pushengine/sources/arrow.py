@@ -306,7 +306,9 @@ class TableSource(ArrowSource):
         if self._built is None:
             built, row = self._build(), 0
             for batch in built.to_batches():
-                require_valid(batch, self.label, row)  # once, because slices of a table would check its dictionaries again
+                require_valid(
+                    batch, self.label, row
+                )  # once, because slices of a table would check its dictionaries again
                 row += batch.num_rows
             self._built = built
         return self._built

@@ -47,10 +47,8 @@ def _unconvertible(frame: Any, label: str, exc: Exception) -> SchemaError:
         try:
             pa.Array.from_pandas(frame.iloc[:, index])
         except (ValueError, TypeError, OverflowError, NotImplementedError) as cause:
-            if isinstance(cause, OverflowError):
-                what = "has integers of more than 64 bits"
-            else:
-                what = f"cannot be converted: {first_line(cause)}"
+            is_large = isinstance(cause, OverflowError)
+            what = "has integers of more than 64 bits" if is_large else f"cannot be converted: {first_line(cause)}"
             return SchemaError(
                 f"column {name} {what}",
                 source=label,

@@ -117,7 +117,9 @@ class _ParquetPass:
         if self._metadata.num_row_groups:
             parts.append(_Part(range(first, self._metadata.num_row_groups), row, rows, nbytes, stored))
         if row + rows != self._metadata.num_rows:
-            raise damaged("Parquet", f"{row + rows} rows in row groups, {self._metadata.num_rows} in all", source=self._ref.uri)
+            raise damaged(
+                "Parquet", f"{row + rows} rows in row groups, {self._metadata.num_rows} in all", source=self._ref.uri
+            )
         return parts
 
     def _checked_bytes(self, number: int, group: Any) -> int:

@@ -37,7 +37,9 @@ def test_a_time_of_24_hours_is_refused_with_row_and_column(cli, way):
     assert cli.rows() == [(1,)]
 
 
-@pytest.mark.parametrize(("number", "shown"), [(-1, "-00:00:00.000001"), (DAY * 10**6, "24:00:00"), (2**62, "1281023894:00")])
+@pytest.mark.parametrize(
+    ("number", "shown"), [(-1, "-00:00:00.000001"), (DAY * 10**6, "24:00:00"), (2**62, "1281023894:00")]
+)
 def test_times_outside_of_a_day_are_refused_wherever_they_are(cli, number, shown):
     numbers = pa.array([*[0] * 100_000, number], pa.int64())
     pq.write_table(pa.table({"t": numbers.view(pa.time64("us"))}), cli.folder / "f.parquet")
@@ -68,12 +70,16 @@ def test_a_column_name_that_is_not_utf8_is_a_damaged_file(cli):
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("kind", ["INT96", "INT64"])
 def test_typed_timestamps_finer_than_a_microsecond_are_cut_and_told(cli, way, kind, first):
-    (cli.folder / "decoded.toml").write_text(f'[engine]\nparquet_as_it_is = {str(not way).lower()}\ntimestamps = "{kind}"\nsample_bytes = 65536\n')
+    (cli.folder / "decoded.toml").write_text(
+        f'[engine]\nparquet_as_it_is = {str(not way).lower()}\ntimestamps = "{kind}"\nsample_bytes = 65536\n'
+    )
     words = ("--config", cli.folder / "decoded.toml")
     cli.switch(accepts_int64_timestamps=True)
     nanos = pa.array([first, *[1000] * 200_000, -1, 1999, 2**63 - 1], pa.int64()).view(pa.timestamp("ns"))
     table = pa.table({"n": range(len(nanos)), "t": nanos})
-    pq.write_table(table, cli.folder / "f.parquet", use_deprecated_int96_timestamps=kind == "INT96", compression="snappy")
+    pq.write_table(
+        table, cli.folder / "f.parquet", use_deprecated_int96_timestamps=kind == "INT96", compression="snappy"
+    )
     note = "timestamps finer than a microsecond are cut to microseconds: t"
     assert (note in cli.run("plan", "f.parquet", "--table", "T", *words, "--json").json["notes"]) == bool(first)
     receipt = cli.loaded("f.parquet", *words)
@@ -123,14 +129,18 @@ def test_int96_in_sparks_old_calendar_is_refused_by_the_key_of_the_file(cli, way
     ids=str,
 )  # fmt: skip
 def test_dates_and_int64_timestamps_in_sparks_old_calendar_are_refused(cli, way, old, new, kind):
-    (cli.folder / "decoded.toml").write_text(f'[engine]\nparquet_as_it_is = {str(not way).lower()}\ntimestamps = "INT64"\n')
+    (cli.folder / "decoded.toml").write_text(
+        f'[engine]\nparquet_as_it_is = {str(not way).lower()}\ntimestamps = "INT64"\n'
+    )
     words = ("--config", cli.folder / "decoded.toml")
     cli.switch(accepts_int64_timestamps=True)
     for keys, version in ((("legacyDateTime",), "3.5.0"), ((), "2.4.8")):
         spark(cli.folder / "new.parquet", pa.table({"n": [1], "d": pa.array([new], kind)}), *keys, version=version)
         receipt = cli.loaded("new.parquet", *words)
         assert any("Spark's old calendar" in note for note in receipt["notes"])
-        spark(cli.folder / "f.parquet", pa.table({"n": [1, 2], "d": pa.array([new, old], kind)}), *keys, version=version)
+        spark(
+            cli.folder / "f.parquet", pa.table({"n": [1, 2], "d": pa.array([new, old], kind)}), *keys, version=version
+        )
         assert "f.parquet, row 2, column d: a value before 1" in cli.refused("f.parquet", *words).error
     spark(cli.folder / "f.parquet", pa.table({"n": [1, 2], "d": pa.array([new, old], kind)}), version="3.0.0")
     cli.loaded("f.parquet", *words)
@@ -146,7 +156,10 @@ def footer_of(path):
 def with_rows(path, old, new, *, places):
     """Replace a number of rows in the footer: `places` are the places of that number, in order."""
     data, footer = footer_of(path)
-    number, changed = bytes([0x16, 2 * old & 0x7F | 0x80, 2 * old >> 7]), bytes([0x16, 2 * new & 0x7F | 0x80, 2 * new >> 7])
+    number, changed = (
+        bytes([0x16, 2 * old & 0x7F | 0x80, 2 * old >> 7]),
+        bytes([0x16, 2 * new & 0x7F | 0x80, 2 * new >> 7]),
+    )
     parts = footer.split(number)
     assert len(parts) > max(places) + 1
     out = parts[0]
@@ -157,7 +170,11 @@ def with_rows(path, old, new, *, places):
 
 def test_row_groups_whose_columns_have_other_numbers_of_values_are_damaged(cli, way):
     path = cli.folder / "f.parquet"
-    for places, reason in (((0, 2), "90 rows, but 100 values in column a"), ((0,), "100 rows in row groups, 90 in all"), ((2,), "90 rows, but 100 values")):
+    for places, reason in (
+        ((0, 2), "90 rows, but 100 values in column a"),
+        ((0,), "100 rows in row groups, 90 in all"),
+        ((2,), "90 rows, but 100 values"),
+    ):
         pq.write_table(pa.table({"a": range(100)}), path, store_schema=False, write_statistics=False)
         with_rows(path, 100, 90, places=places)
         metadata = pq.read_metadata(path)
@@ -167,7 +184,13 @@ def test_row_groups_whose_columns_have_other_numbers_of_values_are_damaged(cli, 
 
 
 def test_tiny_row_groups_are_joined(cli, way):
-    table = pa.table({"n": range(3000), "s": [f"text {number}" for number in range(3000)], "t": pa.array([NOON] * 3000, pa.timestamp("us"))})
+    table = pa.table(
+        {
+            "n": range(3000),
+            "s": [f"text {number}" for number in range(3000)],
+            "t": pa.array([NOON] * 3000, pa.timestamp("us")),
+        }
+    )
     pq.write_table(table, cli.folder / "f.parquet", row_group_size=1, **INT96_FILE)
     receipt = cli.loaded("f.parquet", *way)
     assert receipt["chunks"] == 1

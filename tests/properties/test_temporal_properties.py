@@ -103,7 +103,10 @@ def test_a_value_lands_as_what_it_means_or_is_refused(arrow_type, requested, dat
         elif text < "1900" and "Asia/Tokyo" in str(arrow_type):
             assert abs(int(text[:4]) - int(meaning(number, arrow_type)[0][:4])) <= 1  # an offset of minutes and seconds
         elif arrow_type in (pa.timestamp(unit, "Asia/Tokyo") for unit in UNITS):
-            assert dt.datetime.strptime(text[:19] + text[-5:], "%Y-%m-%d %H:%M:%S%z").timestamp() // 1 == number // UNITS[arrow_type.unit]
+            assert (
+                dt.datetime.strptime(text[:19] + text[-5:], "%Y-%m-%d %H:%M:%S%z").timestamp() // 1
+                == number // UNITS[arrow_type.unit]
+            )
         else:
             assert text.startswith(meaning(number, arrow_type)[0])
         return
@@ -123,7 +126,9 @@ def test_messages_show_a_value_as_it_is(arrow_type, data):
     if pa.types.is_time(arrow_type):
         unit = UNITS[arrow_type.unit]
         seconds = abs(number) // unit
-        assert text.strip("'").startswith(f"{'-' if number < 0 else ''}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"[:39])
+        assert text.strip("'").startswith(
+            f"{'-' if number < 0 else ''}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"[:39]
+        )
 
 
 @settings(deadline=None, max_examples=50)

@@ -63,8 +63,17 @@ def outcome(way, path, schema):
         return type(error), error.message, error.position
 
 
-days = st.one_of(st.integers(0, 2**32 - 1), st.integers(FIRST - 2, FIRST + 2), st.integers(LAST - 2, LAST + 2), st.integers(FIRST, LAST))
-times = st.one_of(st.integers(0, 2**64 - 1), st.integers(DAY_NANOS - 2000, DAY_NANOS + 2000), st.integers(0, DAY_NANOS // 1000).map(lambda micros: micros * 1000))
+days = st.one_of(
+    st.integers(0, 2**32 - 1),
+    st.integers(FIRST - 2, FIRST + 2),
+    st.integers(LAST - 2, LAST + 2),
+    st.integers(FIRST, LAST),
+)
+times = st.one_of(
+    st.integers(0, 2**64 - 1),
+    st.integers(DAY_NANOS - 2000, DAY_NANOS + 2000),
+    st.integers(0, DAY_NANOS // 1000).map(lambda micros: micros * 1000),
+)
 any_value = st.binary(min_size=12, max_size=12) | st.builds(int96, days, times)
 
 
@@ -121,7 +130,19 @@ def test_finer_timestamps_are_no_keys_unless_the_user_says_so(tmp_path):
     assert schema_of(source, keys=("t",), overrides={"t": "DATETIME"}).notes
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "snappy"}, {"compression": "gzip"}, {"data_page_version": "2.0"}, {"row_group_size": 7}, {"store_schema": True}, {"write_statistics": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "snappy"},
+        {"compression": "gzip"},
+        {"data_page_version": "2.0"},
+        {"row_group_size": 7},
+        {"store_schema": True},
+        {"write_statistics": True},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("unit", ["ns", "us"])
 def test_files_of_other_layouts_are_decoded_alike(tmp_path, unit, options):
     per_micro = 1000 if unit == "ns" else 1
@@ -133,7 +154,12 @@ def test_files_of_other_layouts_are_decoded_alike(tmp_path, unit, options):
     pq.write_table(table, path, use_deprecated_int96_timestamps=True, **options)
     with path.open("rb") as file:
         decoder = ParquetDecoder(file)
-        assert [str(kind) for kind in decoder.schema.types] == ["list<element: timestamp[ns]>", "int96", "struct<x: int64>", "int96"]
+        assert [str(kind) for kind in decoder.schema.types] == [
+            "list<element: timestamp[ns]>",
+            "int96",
+            "struct<x: int64>",
+            "int96",
+        ]
         batches = list(decoder.iter_batches(range(decoder.metadata.num_row_groups), 11))
     found = pa.Table.from_batches(batches)
     for name in "tu":

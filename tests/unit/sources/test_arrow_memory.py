@@ -19,7 +19,9 @@ def buffer(values, kind):
 
 
 def text(offsets, data=b"abcdefgh", arrow_type=None, kind=np.int32):
-    return pa.Array.from_buffers(arrow_type or pa.string(), len(offsets) - 1, [None, buffer(offsets, kind), pa.py_buffer(data)])
+    return pa.Array.from_buffers(
+        arrow_type or pa.string(), len(offsets) - 1, [None, buffer(offsets, kind), pa.py_buffer(data)]
+    )
 
 
 def runs(ends, values):
