@@ -79,11 +79,11 @@ class _Stages:
     """CPU and wall seconds of the engine's stages, measured by wrapping their functions. Renamed functions are reported as missing."""
 
     WATCHED = (
-        ("read: next bytes", "pushengine.sources.csv.source", "_CsvPass._filled"),
-        ("read: whole rows, quotes", "pushengine.sources.csv.source", "_CsvPass._complete_rows"),
+        ("read: next bytes", "pushengine.sources.csv.reading", "CsvPass._filled"),
+        ("read: whole rows, quotes", "pushengine.sources.csv.reading", "CsvPass._complete_rows"),
         ("reader thread in all", "pushengine.sources.threaded", "ThreadStream._read_some"),
         ("sample: find types", "pushengine.schema.inference", "SchemaInference.observe"),
-        ("encode: parse as text", "pushengine.sources.csv.source", "_Layout.parse"),
+        ("encode: parse as text", "pushengine.sources.csv.layout", "Layout.parse"),
         ("encode: types and lengths", "pushengine.pipeline.encoding", "conform"),
         ("encode: digests", "pushengine.pipeline.encoding", "_digest"),
         ("encode: all but digests", "pushengine.pipeline.encoding", "_write_parquet"),

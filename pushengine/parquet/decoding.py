@@ -17,7 +17,7 @@ from pushengine.model import FileRef
 from pushengine.parquet.footer import MAGIC, TAIL_BYTES, with_trailer
 from pushengine.parquet.int96_columns import as_bytes
 from pushengine.parquet.thrift_compact import FooterError
-from pushengine.schema.int96 import INT96
+from pushengine.schema.times.int96 import INT96
 
 _BATCH_BYTES = 2 * 1024 * 1024
 _BUFFER_BYTES = 1024 * 1024
@@ -40,7 +40,7 @@ def reading(ref: FileRef, filesystem: FileSystem) -> Iterator[BinaryIO]:
 
 
 class ParquetDecoder:
-    """An open Parquet file, decoded by Arrow, with INT96 columns of the type `schema.int96.INT96`.
+    """An open Parquet file, decoded by Arrow, with INT96 columns of the type `schema.times.int96.INT96`.
 
     Args:
         file: A seekable file. The caller closes it.

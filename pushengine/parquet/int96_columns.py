@@ -21,7 +21,7 @@ from pushengine.parquet.thrift_compact import (
     write_struct,
     write_structs,
 )
-from pushengine.schema.int96 import NBYTES
+from pushengine.schema.times.int96 import NBYTES
 
 _SCHEMA = 2
 """Field schema of the footer."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pushengine.parquet.footer import ColumnChunk, Page, read_page
 from pushengine.parquet.thrift_compact import FooterError
-from pushengine.schema import int96
+from pushengine.schema.times import int96
 
 _MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Largest page checked here. A page is held twice: compressed and decompressed, or with and without its levels. `slices.MEMORY_BYTES`

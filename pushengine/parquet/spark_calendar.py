@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError
-from pushengine.schema import int96
-from pushengine.schema.temporal import PER_SECOND, integers_of
+from pushengine.schema.times import int96
+from pushengine.schema.times.limits import PER_SECOND, integers_of
 
 _VERSION = b"org.apache.spark.version"
 _LEGACY_DATES = b"org.apache.spark.legacyDateTime"

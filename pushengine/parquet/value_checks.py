@@ -29,8 +29,8 @@ from pushengine.parquet.page_checks import has_safe_timestamps, has_short_string
 from pushengine.parquet.spark_calendar import FIRST_INT96_DAY, SparkCalendar
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conform import conform
-from pushengine.schema.conversions import WHOLE_MICROS
-from pushengine.schema.int96 import FIRST_DAY
+from pushengine.schema.times.int96 import FIRST_DAY
+from pushengine.schema.times.stamps import WHOLE_MICROS
 from pushengine.text import first_line
 
 _COLUMN_ROWS = 64 * 1024

@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from pushengine.errors import SchemaError
 from pushengine.interfaces import SourceBatch, SourceBlock
+from pushengine.schema.base import Conversion
 from pushengine.schema.columns import Column, TableSchema
-from pushengine.schema.conversions import CONVERSIONS, Conversion, decoded, forced_conversions
+from pushengine.schema.conversions import conversion_named, decoded, forced_conversions
 from pushengine.schema.inference import T
 from pushengine.schema.misfits import column_named, misfit, reason_of, require_key, too_long
 
@@ -59,7 +60,7 @@ def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.
     array = decoded(column_named(source, column.source_name))
     if is_key and len(array):
         require_key(source, array, column.source_name)
-    conversion = CONVERSIONS.get(column.conversion) or _obvious_conversion(source, array, column)
+    conversion = conversion_named(column.conversion) or _obvious_conversion(source, array, column)
     try:
         values = conversion.read(array, column.arrow_type)
     except ValueError as exc:

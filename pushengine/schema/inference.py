@@ -15,21 +15,17 @@ import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError
 from pushengine.interfaces import SourceBatch
+from pushengine.schema.base import MICROS, OutOfRangeError, is_string, largest
 from pushengine.schema.candidates import Candidate, ColumnRules, candidates
 from pushengine.schema.columns import Column, FixedBy, TableSchema
 from pushengine.schema.conversions import (
-    CUT_TO_MICROS,
     NO_VALUES,
     TEXT,
-    WHOLE_MICROS,
-    OutOfRangeError,
     decoded,
     decoded_type,
     forced_conversions,
     has_zone,
-    is_string,
     is_zoned,
-    largest,
     text_conversion,
 )
 from pushengine.schema.drift import ColumnMatch, ColumnMatcher, MatchedColumn, describe_changes
@@ -43,8 +39,12 @@ from pushengine.schema.misfits import (
     require_key,
     shown,
     too_long,
+    with_setting,
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
+from pushengine.schema.suggestions import Suggestions
+from pushengine.schema.text_values import TEXT_FLOAT, TOO_FINE
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
 T = TypeVar("T")
@@ -91,14 +91,6 @@ class InferredSchema:
     notes: tuple[str, ...] = ()
 
 
-def _cut_notes(schema: TableSchema) -> tuple[str, ...]:
-    """Return a note about the columns whose timestamps are cut; empty if there are none."""
-    names = [column.name for column in schema.columns if column.conversion == CUT_TO_MICROS.name]
-    if not names:
-        return ()
-    return (f"timestamps finer than a microsecond are cut to microseconds: {', '.join(names)}",)
-
-
 class _ObservedColumn:
     """One column of the source: what its values leave possible."""
 
@@ -122,6 +114,9 @@ class _ObservedColumn:
         self.rows = 0
         self.ruled_out: dict[str, tuple[int, str]] = {}
         self.too_long: SchemaError | None = None
+        self.too_fine: SchemaError | None = None
+        self.facts: dict[str, frozenset[str]] = {}
+        self.suggestions: Suggestions | None = None
 
     def physical(self, candidate: Candidate) -> pa.DataType:
         if candidate.conversion.arrow_type is not None:
@@ -141,9 +136,35 @@ class _ObservedColumn:
         """Number of characters that a string may have."""
         return MAX_LENGTH if self.rules.sends_longer else self.fixed_length or MAX_LENGTH
 
+    @property
+    def chosen(self) -> Candidate:
+        """The first candidate for which the values are evidence enough."""
+        return next(one for one in self.candidates if self._is_evident(one))
+
+    def _is_evident(self, candidate: Candidate) -> bool:
+        conversion, rules = candidate.conversion, self.rules
+        if conversion.evidence is None or rules.requested is not None:
+            return True
+        is_kept = rules.known is not None and rules.known.type == candidate.type
+        return is_kept or conversion.evidence.suffices(self.facts.get(conversion.name, frozenset()))
+
+    def note(self) -> str:
+        """Return what the user should know about how the column is read; empty if there is nothing."""
+        name = self.match.name
+        if self.chosen.conversion is CUT_TO_MICROS:
+            return f"{name}: timestamps finer than a microsecond are cut to microseconds"
+        float_facts = self.facts.get(TEXT_FLOAT.name, frozenset())
+        if any(one.conversion is TEXT_FLOAT for one in self.candidates) and {"grouped", "whole"} == float_facts:
+            kept = "FLOAT" if self.chosen.type == "FLOAT" else "text"
+            return (
+                f"{name} may have points between thousands, or decimal points (1.000 beside 950); it stays {kept}:"
+                f" {flag('decimal', ',')} {flag('thousands', '.')} or {flag('decimal', '.')}"
+            )
+        return "" if self.suggestions is None or self.chosen.type != "STRING" else self.suggestions.note(name)
+
     def column(self, min_length: int, headroom: float) -> Column:
         rules = self.rules
-        chosen = self.candidates[0]
+        chosen = self.chosen
         is_open = rules.requested is None and rules.known is None
         if is_open and not self.has_values and is_string(self.source_type):
             chosen = Candidate(TEXT, "STRING")
@@ -158,6 +179,8 @@ class _ObservedColumn:
             source="" if self.match.source == self.match.name else self.match.source,
         )
         if chosen.type != "STRING":
+            if self.too_fine is not None and chosen.conversion.name in TOO_FINE:
+                raise self.too_fine
             return column
         if self.too_long is not None:
             raise self.too_long
@@ -186,13 +209,14 @@ class _ObservedColumn:
         if known is not None and known.type == column.type:
             is_longer = known.length not in (None, column.length)
             return (f"longer than in the {place}", self.longest_value) if is_longer else (f"as in the {place}", "")
-        if self.ruled_out and column.type in ("STRING", "FLOAT"):
-            # The type that survived longest is the one that the values look like.
-            better = max(self.ruled_out, key=lambda kind: self.ruled_out[kind][0])
-            return f"not {better}", self.ruled_out[better][1]
-        if column.type == "STRING":
-            return "text", self.longest_value
-        return "every value fits", ""
+        if column.type == "STRING" and any(one.conversion is TEXT_FLOAT for one in self.candidates):
+            return "numbers only if a point is a decimal sign", self.longest_value
+        # The type that survived longest is the one that the values look like.
+        ruled_out = self.ruled_out if column.type in ("STRING", "FLOAT") else {}
+        better = max(ruled_out, key=lambda kind: ruled_out[kind][0], default="")
+        if better:
+            return f"not {better}", ruled_out[better][1]
+        return ("text", self.longest_value) if column.type == "STRING" else ("every value fits", "")
 
     def observe(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
         if array.null_count == len(array) or pa.types.is_null(array.type):
@@ -208,10 +232,34 @@ class _ObservedColumn:
         if self.explains and left[0].type != before[0].type:
             self._note_ruled_out(array, [one for one in before if one not in left])
         self.candidates = left
+        self._gather_evidence(array)
+        if left[0].conversion.name in TOO_FINE:
+            self._note_too_fine(source, array, located)
+        elif left[0].type == "STRING" and self.suggestions is not None:
+            self.suggestions.observe(array, [one.conversion.name for one in before], is_first=not self.rows)
         self.rows += len(array)
         text = text_conversion(one.conversion for one in left)
         if text is not None:
             self._measure(source, text.parse(array, pa.string()), located)
+
+    def _gather_evidence(self, array: pa.Array) -> None:
+        for one in self.candidates:
+            evidence, facts = one.conversion.evidence, self.facts.get(one.conversion.name, frozenset())
+            if evidence is not None and evidence.conclusive not in facts:
+                self.facts[one.conversion.name] = facts | evidence.find(array)
+
+    def _note_too_fine(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
+        if self.too_fine is not None:
+            return
+        index = TOO_FINE[self.candidates[0].conversion.name].first_misfit(array, MICROS)
+        text = f"{flag('column', f'{self.match.name}=STRING')} keeps them"
+        self.too_fine = SchemaError(
+            f"{shown(array[index])} does not fit {self.match.name} DATETIME: it is finer than a microsecond",
+            source=source.source,
+            position=position_of(located(source), index, self.match.source),
+            hint=f"{flag('subsecond', 'cut')} cuts the digits after the sixth"
+            + ("" if self.rules.is_fixed else f"; {text}"),
+        )
 
     def _note_ruled_out(self, array: pa.Array, ruled_out: list[Candidate]) -> None:
         """Note which value ruled out each type, and how many values the type survived."""
@@ -263,11 +311,11 @@ class _ObservedColumn:
         kind = candidate.type
         is_forced = self.rules.requested is not None
         hint = "declare the column STRING" if is_forced and kind != "STRING" else ""
-        if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):
-            # A key is not cut unasked: two keys could become one.
-            hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it to microseconds, also where that makes two keys one"
+        if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):  # a key: two could become one
+            hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it, also where that makes two keys one"
         elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
+        hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key)
         return SchemaError(
             f"{shown(array[index])} does not fit {self.match.name} {kind}: {reason}",
             source=source.source,
@@ -358,11 +406,15 @@ class SchemaInference:
             fixed_by=fixed_by,
             is_key=is_key,
             sends_longer=rules.on_longer_string == "send" and rules.is_delta and known is not None,
+            formats=rules.formats.for_column(match.name, match.source),
         )
         found = candidates(arrow_type, column_rules, is_text=is_text)
         if not found:
             raise self._impossible(match, arrow_type, column_rules)
-        return _ObservedColumn(match, arrow_type, column_rules, found, explains=self._explains)
+        observed = _ObservedColumn(match, arrow_type, column_rules, found, explains=self._explains)
+        if is_text and requested is None and (known is None or known.type != "STRING"):
+            observed.suggestions = Suggestions(is_key=is_key)
+        return observed
 
     def _impossible(self, match: MatchedColumn, arrow_type: pa.DataType, rules: ColumnRules) -> SchemaError:
         """Return the error for a column that has no candidate."""
@@ -428,7 +480,8 @@ class SchemaInference:
         is_unchanged = is_empty and (rules.is_delta or not self._columns)
         changes = () if is_unchanged else describe_changes(self._match, schema.columns, self._known, rules.mode)
         question = "" if is_unchanged else self._match.question
-        return InferredSchema(schema, self._explained(columns), changes, question, is_empty, _cut_notes(schema))
+        notes = tuple(filter(None, (one.note() for one in self._columns)))
+        return InferredSchema(schema, self._explained(columns), changes, question, is_empty, notes)
 
     def _explained(self, columns: Sequence[Column]) -> tuple[InferredColumn, ...]:
         if not self._explains:

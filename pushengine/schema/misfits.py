@@ -11,22 +11,14 @@ import pyarrow.compute as pc
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import ColumnType
+from pushengine.schema.base import Conversion, MisfitError, OutOfRangeError, largest
 from pushengine.schema.columns import Column
-from pushengine.schema.conversions import (
-    CUT_TO_MICROS,
-    TEXT,
-    WHOLE_MICROS,
-    Conversion,
-    MisfitError,
-    OutOfRangeError,
-    conversions_of,
-    forced_conversions,
-    largest,
-    text_conversion,
-)
+from pushengine.schema.conversions import TEXT, conversions_of, forced_conversions, text_conversion
 from pushengine.schema.known import had_no_values
 from pushengine.schema.rules import MAX_LENGTH
-from pushengine.schema.temporal import text_of
+from pushengine.schema.suggestions import flags_for
+from pushengine.schema.times.limits import text_of
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
 _SHOWN_CHARACTERS = 40
@@ -105,12 +97,32 @@ def fixed_hint(column: Column, kind: ColumnType, value: pa.Array) -> str:
     return change
 
 
+def with_setting(
+    hint: str, array: pa.Array, index: int, kind: ColumnType, *, is_key: bool = False, has_words: bool = True
+) -> str:
+    """Return a hint that also names the setting under which the values fit.
+
+    Args:
+        hint: What helps besides.
+        array: Values of the column.
+        index: The first that does not fit.
+        kind: Type of the column.
+        is_key: Whether it is a key column.
+        has_words: Whether words may be NULL, which a setting for text files says.
+    """
+    rest = (array, array.slice(index), array.slice(index, 1))
+    found = next(filter(None, (flags_for(one, kind, is_key=is_key, has_words=has_words) for one in rest)), "")
+    return "; ".join(filter(None, [f"{found} reads it" if found else "", hint]))
+
+
 def misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, reason: str) -> SchemaError:
     """Return the error for the value at `index` of a column."""
     value = array.slice(index, 1)
     hint = "declare the column STRING" if column.is_forced and column.type != "STRING" else ""
     if column.is_fixed:
         hint = fixed_hint(column, column.type, value)
+    if column.is_forced or column.is_fixed:
+        hint = with_setting(hint, array, index, column.type, has_words=not column.is_forced)
     return _error_class(value, column)(
         f"{shown(value[0])} does not fit {column!r}: {reason}",
         source=source.source,

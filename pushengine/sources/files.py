@@ -66,8 +66,9 @@ def _as_type(column: pa.Array, to: pa.DataType) -> pa.Array:
     """
     import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
 
-    from pushengine.schema.conversions import WHOLE_MICROS, are_same_kind  # noqa: PLC0415
-    from pushengine.schema.int96 import is_int96  # noqa: PLC0415
+    from pushengine.schema.conversions import are_same_kind  # noqa: PLC0415
+    from pushengine.schema.times.int96 import is_int96  # noqa: PLC0415
+    from pushengine.schema.times.stamps import WHOLE_MICROS  # noqa: PLC0415
 
     if not are_same_kind(column.type, to):
         raise ValueError(f"its type is {column.type}, not {to}")

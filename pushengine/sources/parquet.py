@@ -18,7 +18,7 @@ from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_la
 from pushengine.parquet.slices import PassthroughBlock, cut
 from pushengine.parquet.spark_calendar import SparkCalendar
 from pushengine.schema.columns import TableSchema
-from pushengine.schema.int96 import is_int96
+from pushengine.schema.times.int96 import is_int96
 from pushengine.sources.files import FilesSource, evenly_spread, plain_batch, plain_schema
 from pushengine.text import first_line, format_count
 

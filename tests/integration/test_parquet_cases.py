@@ -80,7 +80,7 @@ def test_typed_timestamps_finer_than_a_microsecond_are_cut_and_told(cli, way, ki
     pq.write_table(
         table, cli.folder / "f.parquet", use_deprecated_int96_timestamps=kind == "INT96", compression="snappy"
     )
-    note = "timestamps finer than a microsecond are cut to microseconds: t"
+    note = "t: timestamps finer than a microsecond are cut to microseconds"
     assert (note in cli.run("plan", "f.parquet", "--table", "T", *words, "--json").json["notes"]) == bool(first)
     receipt = cli.loaded("f.parquet", *words)
     assert note in receipt["notes"]

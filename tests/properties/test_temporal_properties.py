@@ -12,7 +12,7 @@ from pushengine.errors import SchemaError
 from pushengine.interfaces import SourceBatch
 from pushengine.schema.conform import conform
 from pushengine.schema.misfits import shown
-from pushengine.schema.temporal import cut_to_micros
+from pushengine.schema.times.limits import cut_to_micros
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 TYPES = [

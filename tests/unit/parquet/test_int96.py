@@ -18,8 +18,8 @@ from pushengine.parquet.int96_columns import as_bytes
 from pushengine.parquet.slices import checked_payload
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.schema.conform import conform
-from pushengine.schema.conversions import CUT_TO_MICROS
-from pushengine.schema.int96 import INT96
+from pushengine.schema.times.int96 import INT96
+from pushengine.schema.times.stamps import CUT_TO_MICROS
 from pushengine.sources import open_source
 
 FILES = LocalFileSystem()
@@ -118,7 +118,7 @@ def test_a_refusal_shows_the_value_as_it_is_stored(tmp_path):
 def test_finer_timestamps_are_cut_and_noted(tmp_path):
     inferred = schema_of(opened(write_int96(tmp_path / "f.parquet", [GOOD, FINE])))
     assert inferred.schema.columns[1].conversion == CUT_TO_MICROS.name
-    assert inferred.notes == ("timestamps finer than a microsecond are cut to microseconds: t",)
+    assert inferred.notes == ("t: timestamps finer than a microsecond are cut to microseconds",)
     assert schema_of(opened(write_int96(tmp_path / "g.parquet", [GOOD]))).notes == ()
 
 

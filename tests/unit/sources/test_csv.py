@@ -26,8 +26,8 @@ from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.schema.conform import conform
 from pushengine.sources import open_source
+from pushengine.sources.csv import reading
 from pushengine.sources.csv import rows as csv_rows
-from pushengine.sources.csv import source as csv_source
 from pushengine.sources.csv.rows import Dialect
 
 DATA = Path(__file__).parents[3].parent / "shared/data"
@@ -95,7 +95,7 @@ def write(tmp_path):
 )
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
 def test_rows_are_read_as_written_at_any_block_size(write, monkeypatch, content, rows, block_bytes):
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
     assert rows_of(opened(write(content))) == rows
 
 
@@ -153,7 +153,7 @@ MALFORMED = [
 @pytest.mark.parametrize(("content", "error", "position", "text"), MALFORMED)
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
 def test_damage_is_rejected_with_file_and_line(write, monkeypatch, content, error, position, text, block_bytes):
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
     path = write(content)
     source = opened(path)
     reader = source.open()
@@ -174,7 +174,7 @@ def test_the_sample_rejects_the_same_damage(write, content, error, position, tex
 @pytest.mark.parametrize("content", ["a,b\n", "a,b", "a,b\n\n\n"])
 @pytest.mark.parametrize("block_bytes", [1 << 20, 7, 1])
 def test_a_header_alone_is_a_table_without_rows(write, monkeypatch, content, block_bytes):
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
     source = opened(write(content))
     assert source.schema().names == ["a", "b"]
     assert rows_of(source) == []
@@ -282,8 +282,8 @@ def test_a_row_of_several_megabytes_is_read(write):
 
 
 def test_an_endless_row_is_rejected_before_it_fills_the_memory(write, monkeypatch):
-    monkeypatch.setattr(csv_source, "MAX_ROW_BYTES", 3_000_000)
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", 1_000_000)
+    monkeypatch.setattr(reading, "MAX_ROW_BYTES", 3_000_000)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1_000_000)
     path = write('a,b\n1,2\n3,"' + "4,5\n" * 2_000_000)
     with pytest.raises(SourceReadError, match="a row of more than") as caught:
         rows_of(opened(path))
@@ -302,7 +302,7 @@ def test_rows_and_lines_are_counted_across_blocks(write):
 
 
 def test_blocks_of_blank_lines_count_as_lines_only(write, monkeypatch):
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 100)
     path = write("a,b\n" + "1,2\n" * 100 + "\n" * 1000 + "3,4\n" * 100)
     found = [(one.first_row, one.first_line) for one in batches_of(opened(path).open())]
     assert found == sorted(found)
@@ -311,7 +311,7 @@ def test_blocks_of_blank_lines_count_as_lines_only(write, monkeypatch):
 
 
 def test_a_nul_byte_in_a_long_field_is_reported_with_its_line(write, monkeypatch):
-    monkeypatch.setattr(csv_source, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 100)
     with pytest.raises(SourceReadError, match="NUL byte") as caught:
         rows_of(opened(write('a,b\n1,"' + "x\n" * 500 + '\0"\n')))
     assert caught.value.position == "line 502"
@@ -462,7 +462,7 @@ def test_a_file_that_is_closed_early_leaves_nothing_open(write):
 
 def csv_pass(path, delimiter, block_bytes):
     settings = EngineSettings(csv_delimiter=delimiter)
-    return csv_source._CsvPass((file_ref(path), settings, LocalFileSystem(), block_bytes, (), threading.Event()))
+    return reading.CsvPass((file_ref(path), settings, LocalFileSystem(), block_bytes, (), threading.Event()))
 
 
 FIELDS = st.text(st.sampled_from(list('ab0 ,;"\n\ré\t|')), max_size=6)

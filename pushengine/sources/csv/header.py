@@ -1,0 +1,174 @@
+"""The first row of a text file: its delimiter, and the names of the columns."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pushengine.config.csv_settings import CsvSettings
+from pushengine.errors import SchemaError
+from pushengine.sources.csv.rows import BLANKS, quoted_part
+from pushengine.text import flag, format_count
+
+DELIMITERS = (",", ";", "\t", "|")
+"""Delimiters that the header line may show."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a file, in its order.
+
+    Attributes:
+        names: The name of each column; None if it is left out.
+        empty: The columns that are left out because they are empty, by index, each with the flag that says so.
+    """
+
+    names: tuple[str | None, ...]
+    empty: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        """The names of the columns that are not left out."""
+        return tuple(name for name in self.names if name is not None)
+
+    @property
+    def parsed_names(self) -> tuple[str, ...]:
+        """A name for each column, for the parser."""
+        return tuple(f"\0{index}" if name is None else name for index, name in enumerate(self.names))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FirstRow:
+    """What the first row of a file shows.
+
+    Attributes:
+        source: Name of the file.
+        line: Its line number, from 1.
+        raw: Its text as the file spells it, without its line end.
+        cells: Its fields.
+        delimiter: The delimiter.
+        chosen: Why this delimiter: `given`, `sep line`, `file name` or `counted`.
+        is_header: Whether the row holds the names of the columns.
+    """
+
+    source: str
+    line: int
+    raw: bytes
+    cells: tuple[str, ...]
+    delimiter: str
+    chosen: str
+    is_header: bool
+
+
+def choose_delimiter(row: bytes, csv: CsvSettings, file_name: str) -> tuple[str, str]:
+    """Return the delimiter that the first row shows, and why it was chosen (`FirstRow.chosen`)."""
+    bare = quoted_part(csv.quote_character.encode(), "".join(DELIMITERS).encode(), BLANKS if csv.trim else "").sub(
+        b"", row
+    )
+    if b"\t" in bare and ".tsv" in file_name.lower():
+        return "\t", "file name"
+
+    def rank(delimiter: str) -> tuple[bool, int]:
+        count = bare.count(delimiter.encode())
+        return bool(csv.names) and count + 1 == len(csv.names), count
+
+    return max(DELIMITERS, key=rank), "counted"
+
+
+def columns_of(first: FirstRow, csv: CsvSettings, sample: Callable[[], Sequence[Sequence[bytes]]]) -> Columns:
+    """Return the columns of a file.
+
+    Args:
+        first: Its first row.
+        csv: The settings.
+        sample: Returns the first rows; called only if a column has no name.
+
+    Raises:
+        SchemaError: A column has no name or that of another, or the names of the settings do not fit the row.
+    """
+    if csv.names:
+        return Columns(_given_names(first, csv))
+    if not first.is_header:
+        return Columns(tuple(f"column_{number}" for number in range(1, len(first.cells) + 1)))
+    names: list[str | None] = list(first.cells)
+    empty: dict[int, str] = {}
+    nameless = [index for index, name in enumerate(first.cells) if not name.strip(BLANKS).strip()]
+    if nameless:
+        rows = sample()
+        for index in nameless:
+            empty |= _repair_nameless(first, csv, names, index, rows)
+    _repair_duplicates(first, csv, names, frozenset(nameless))
+    return Columns(tuple(names), empty)
+
+
+def _given_names(first: FirstRow, csv: CsvSettings) -> tuple[str, ...]:
+    count = len(first.cells)
+    if first.cells == csv.names and not first.is_header:
+        raise _problem(first, "the first line has these names", "leave out --names, or add --header")
+    if len(csv.names) != count:
+        what = "header line" if first.is_header else "first line"
+        given = format_count(len(csv.names), "name is", "names are")
+        raise _problem(
+            first,
+            f"{given} given, and the {what} has {format_count(count, 'field')}",
+            f"name each column, such as {flag('names', ','.join(f'column_{n}' for n in range(1, min(count, 3) + 1)))}",
+        )
+    if len(set(csv.names)) < count:
+        name = collections.Counter(csv.names).most_common(1)[0][0]
+        raise _problem(first, f"the name {name} is given twice", "give each column a name of its own")
+    return csv.names
+
+
+def _problem(first: FirstRow, message: str, hint: str) -> SchemaError:
+    return SchemaError(message, source=first.source, position=f"line {first.line}", hint=hint)
+
+
+def _repair_nameless(
+    first: FirstRow, csv: CsvSettings, names: list[str | None], index: int, rows: Sequence[Sequence[bytes]]
+) -> dict[int, str]:
+    """Name or leave out a column without a name; return its index and the flag if it must be empty."""
+    is_empty = all(index < len(row) and not row[index] for row in rows)
+    is_last = index == len(names) - 1 and index > 0
+    number = index + 1
+    for name, repair, applies in (
+        ("trailing-delimiter", csv.trailing_delimiter, is_empty and is_last),
+        ("empty-columns", csv.empty_columns, is_empty),
+        ("nameless", csv.nameless, True),
+    ):
+        if applies and repair in ("rename", "drop"):
+            names[index] = None if repair == "drop" else f"column_{number}"
+            return {index: name} if repair == "drop" and name != "nameless" else {}
+    hint = flag("nameless", "rename")
+    if is_empty:
+        hint = flag("trailing-delimiter", "drop") if is_last else flag("empty-columns", "drop")
+    raise _problem(first, f"column {number} has no name in the header line", hint)
+
+
+def _repair_duplicates(first: FirstRow, csv: CsvSettings, names: list[str | None], renamed: frozenset[int]) -> None:
+    """Rename or leave out the columns that have the name of another."""
+    taken = {name for index, name in enumerate(names) if name is not None and index not in renamed}
+    seen: set[str] = set()
+    counts: collections.Counter[str] = collections.Counter()
+    for index in (*(i for i in range(len(names)) if i not in renamed), *sorted(renamed)):
+        name = names[index]
+        if name is None:
+            continue
+        if name not in seen and not (index in renamed and name in taken):
+            seen.add(name)
+            continue
+        if index not in renamed and csv.duplicate_names not in ("rename", "drop"):
+            message = f"column {name} appears twice in the header line"
+            raise _problem(first, message, flag("duplicate-names", "rename"))
+        if index not in renamed and csv.duplicate_names == "drop":
+            names[index] = None
+            continue
+        names[index] = new = next(new for new in _numbered(name, counts) if new not in taken and new not in seen)
+        seen.add(new)
+
+
+def _numbered(name: str, counts: collections.Counter[str]) -> Iterator[str]:
+    """Yield NAME_2, NAME_3 and so on, continuing where the last call for the same name stopped."""
+    while True:
+        counts[name] += 1
+        yield f"{name}_{counts[name] + 1}"

@@ -1,0 +1,221 @@
+"""Turns text of whole rows into record batches, with every column as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+
+from pushengine.errors import SchemaError, SourceReadError
+from pushengine.interfaces import SourceBatch
+from pushengine.sources.csv.header import Columns
+from pushengine.sources.csv.rows import Dialect
+from pushengine.sources.csv.spelling import Spelling
+from pushengine.text import first_line, flag
+
+MAX_ROW_BYTES = 32 * 1024 * 1024
+"""Maximum length of a row; a longer one most likely contains a quote that is never closed."""
+SET_ENCODING = f"name its encoding, such as {flag('encoding', 'cp1252')}"
+_ARROW_BLOCK_BYTES = 4 * MAX_ROW_BYTES
+_SHOWN_CHARACTERS = 40
+
+Position: TypeAlias = Callable[[], tuple[int, int]]
+"""Returns the first row (from 0) and the first line (from 1) of a block. Slow: for error messages only."""
+
+
+def fail(source: str, message: str, line: int | None, hint: str = "") -> NoReturn:
+    """Raise an error about a line of a file.
+
+    Raises:
+        SourceReadError: Always.
+    """
+    position = None if line is None else f"line {line}"
+    raise SourceReadError(message, source=source, position=position, hint=hint)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TextRows:
+    """Whole rows as text.
+
+    Attributes:
+        text: The rows, with escapes and long delimiters as `spelling` encodes them.
+        is_regular: Whether their quotes are regular (`Dialect.regular_cut`).
+    """
+
+    text: memoryview
+    is_regular: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the text of one file becomes record batches.
+
+    Attributes:
+        source: Name of the file in messages.
+        columns: The columns in the order of the file.
+        wanted_names: Their names in the order of the table.
+        dialect: Delimiter, quotes and line end.
+        null_words: Unquoted words that are NULL, besides an empty field.
+        spelling: How escapes and long delimiters are encoded; None if there are none.
+    """
+
+    source: str
+    columns: Columns
+    wanted_names: tuple[str, ...]
+    dialect: Dialect
+    null_words: tuple[str, ...] = ()
+    spelling: Spelling | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns in the order of the file, without those that are left out."""
+        return self.columns.kept_names
+
+    def lines(self, text: bytes | memoryview) -> int:
+        """Count the line ends in some whole rows, including those inside quotes."""
+        text = bytes(text)
+        escaped = 0 if self.spelling is None else self.spelling.escaped_line_ends(text, self.dialect.line_end)
+        return text.count(b"\r" if self.dialect.line_end == b"\r" else b"\n") + escaped
+
+    def raw(self, text: bytes) -> bytes:
+        """Return text of some rows as the file spells it."""
+        return text if self.spelling is None else self.spelling.raw(text)
+
+    def parse(self, rows: TextRows, position: Position) -> pa.RecordBatch:
+        """Parse whole rows into one batch, with every column as text.
+
+        Args:
+            rows: The rows.
+            position: Returns their position; called only to report an error.
+
+        Raises:
+            SourceReadError: A row has more or fewer fields than the header line, or is not UTF-8.
+            SchemaError: A column that is left out because it is empty has a value.
+        """
+        try:
+            self._require_utf8(rows.text)
+            text = self.dialect.plain_text(rows.text, is_regular=rows.is_regular)
+            if not len(text):
+                return self._no_rows
+            if text[-1] not in b"\r\n":
+                # At the end of the data, Arrow treats an empty field as quoted if the field before it is quoted.
+                text = bytes(text) + self.dialect.line_end
+            table = arrow_csv.read_csv(pa.py_buffer(text), *self._options)
+        except pa.ArrowInvalid as exc:
+            self._refuse(bytes(rows.text), position()[1], exc)
+        batches = table.to_batches()
+        if len(batches) > 1:
+            batches = table.combine_chunks().to_batches()
+        if not batches:
+            return self._no_rows
+        batch = batches[0]
+        if self.spelling is not None:
+            columns = [self.spelling.decode(column) for column in batch.columns]
+            batch = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+        return self._without_empty_columns(batch, rows, position) if self.columns.empty else batch
+
+    def has_rows(self, rows: TextRows) -> bool:
+        """Whether there are lines that count as rows. Cheap if the first line is one."""
+        text = rows.text
+        starts = b"\r\n" + self.dialect.comment[:1] + self.dialect.blanks.encode()
+        if text[0] not in starts:
+            return True
+        plain = bytes(self.dialect.plain_text(text, is_regular=rows.is_regular))
+        return bool(plain if len(self.columns.names) == 1 else plain.strip(b"\r\n"))
+
+    @functools.cached_property
+    def _no_rows(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in self.wanted_names]))
+
+    @functools.cached_property
+    def _options(self) -> tuple[Any, Any, Any]:
+        names = self.columns.parsed_names
+        words = {word.strip(self.dialect.blanks) if self.dialect.trim else word for word in ("", *self.null_words)}
+        encode = bytes if self.spelling is None else self.spelling.encode
+        return (
+            arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=_ARROW_BLOCK_BYTES),
+            arrow_csv.ParseOptions(
+                delimiter=self.dialect.delimiter,
+                quote_char=self.dialect.quote.decode() or False,
+                newlines_in_values=True,
+                ignore_empty_lines=len(names) > 1,
+            ),
+            arrow_csv.ConvertOptions(
+                check_utf8=False,
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=[*self.wanted_names, *(names[index] for index in self.columns.empty)],
+                null_values=[encode(word.encode()) for word in sorted(words)],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+
+    def _require_utf8(self, text: memoryview) -> None:
+        """Check that a block is UTF-8, as a single string.
+
+        Checking each value takes four times as long and finds no more, since fields are cut at ASCII characters.
+
+        Raises:
+            pa.ArrowInvalid: The block is not UTF-8.
+        """
+        valid = text if self.spelling is None and not self.dialect.comment else Spelling.as_utf8(bytes(text))
+        ends = pa.py_buffer(np.array([0, len(text)], np.int32))
+        pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(valid)]).validate(full=True)
+
+    def _without_empty_columns(self, batch: pa.RecordBatch, rows: TextRows, position: Position) -> pa.RecordBatch:
+        """Return a batch without the columns that are left out because they are empty.
+
+        Raises:
+            SchemaError: One of them has a value.
+        """
+        count = len(self.wanted_names)
+        for index, column in zip(self.columns.empty, batch.columns[count:], strict=True):
+            lengths = pc.fill_null(pc.binary_length(column), 0)
+            if not pc.max(lengths).as_py():
+                continue
+            at = pc.index(pc.greater(lengths, 0), pa.scalar(True)).as_py()  # noqa: FBT003 - the value of a scalar
+            row, line = position()
+            text = bytes(rows.text)
+            starts = [found.start for found in self.dialect.iter_rows(text) if found.fields or len(batch.columns) == 1]
+            line += self.lines(text[: starts[at]])
+            value = column[at].as_py()[:_SHOWN_CHARACTERS]
+            raise SchemaError(
+                f"column {index + 1} has no name and is left out because it is empty, but it has the value {value!r}",
+                source=self.source,
+                position=f"row {row + at + 1} (line {line}), column {index + 1}",
+                hint=f"keep it with {flag(self.columns.empty[index], 'rename')}",
+            )
+        return batch.select(range(count))
+
+    def _refuse(self, body: bytes, line: int, exc: pa.ArrowException) -> NoReturn:
+        """Raise the error for a block that Arrow rejected, with the line number found by a slow second pass over the block."""
+        expected = len(self.columns.names)
+        for row in self.dialect.iter_rows(body):
+            if row.fields not in (0, expected):
+                line += self.lines(body[: row.start])
+                fail(self.source, f"expected {expected} fields, found {row.fields}", line)
+        try:
+            (body if self.spelling is None else Spelling.as_utf8(body)).decode()
+        except UnicodeDecodeError as problem:
+            fail(
+                self.source,
+                f"not UTF-8 text: {problem.reason}",
+                line + self.lines(body[: problem.start]),
+                SET_ENCODING,
+            )
+        fail(self.source, first_line(exc), line)
+
+    def batch(self, rows: TextRows, row: int, line: int) -> SourceBatch:
+        """Parse whole rows whose first row and line are known."""
+        return self.place(self.parse(rows, lambda: (row, line)), rows, row, line)
+
+    def place(self, batch: pa.RecordBatch, rows: TextRows, row: int, line: int) -> SourceBatch:
+        """Return a parsed batch with its position; the line is set only if every row takes exactly one line."""
+        ends = self.lines(rows.text) + (not bytes(rows.text[-1:]).endswith((b"\n", b"\r")))
+        return SourceBatch(batch, self.source, row, line if batch.num_rows == ends else None)
