@@ -12,6 +12,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import FileRef
+from pushengine.sources.arrow_memory import find_damage
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema
 from pushengine.text import first_line
 
@@ -51,7 +52,9 @@ class _IpcPass:
         rows = 0
         try:
             for raw in self._raw_batches():
-                raw.validate(full=True)
+                damage = find_damage(raw, rows)
+                if damage is not None:
+                    raise damaged("Arrow", damage.message, source=self._ref.uri, position=damage.position)
                 batch = plain_batch(raw, self.schema)
                 for start in range(0, batch.num_rows, _SLICE_ROWS):
                     part = batch.slice(start, _SLICE_ROWS)

@@ -6,6 +6,8 @@ No value of an array is read before this check, and none of an array that failed
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pyarrow as pa
 
 from pushengine.errors import SchemaError
@@ -14,8 +16,35 @@ from pushengine.text import first_line
 _HINT = "the library that made the data filled its memory wrongly; convert the column there, or drop it"
 
 
+class Damage(NamedTuple):
+    """A column whose memory is damaged.
+
+    Attributes:
+        message: What Arrow says about it.
+        position: The row, as far as it can be told, and the column.
+    """
+
+    message: str
+    position: str
+
+
+def find_damage(batch: pa.RecordBatch, first_row: int) -> Damage | None:
+    """Return the first damaged column of a batch, none of whose values has been read; None if all columns are valid.
+
+    Args:
+        batch: The batch.
+        first_row: Row of the source at which it begins, from 0.
+    """
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            _validate(array)
+        except pa.ArrowException as exc:
+            return Damage(first_line(exc), f"row {first_row + _first_damaged(array) + 1}, column {name}")
+    return None
+
+
 def require_valid(batch: pa.RecordBatch, label: str, first_row: int) -> None:
-    """Check all columns of a batch.
+    """Check all columns of a batch from the memory of another library.
 
     Args:
         batch: The batch, none of whose values has been read.
@@ -25,16 +54,14 @@ def require_valid(batch: pa.RecordBatch, label: str, first_row: int) -> None:
     Raises:
         SchemaError: A column is damaged.
     """
-    for name, array in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            _validate(array)
-        except pa.ArrowException as exc:
-            raise SchemaError(
-                f"the memory of the column is damaged: {first_line(exc)}",
-                source=label,
-                position=f"row {first_row + _first_damaged(array) + 1}, column {name}",
-                hint=_HINT,
-            ) from exc
+    damage = find_damage(batch, first_row)
+    if damage is not None:
+        raise SchemaError(
+            f"the memory of the column is damaged: {damage.message}",
+            source=label,
+            position=damage.position,
+            hint=_HINT,
+        )
 
 
 def _validate(array: pa.Array) -> None:

@@ -224,3 +224,21 @@ def test_nothing_stays_open_when_a_pass_is_abandoned(write):
     sample = source.sample(1 << 20)
     next(sample)
     sample.close()
+
+
+def test_tiny_row_groups_are_read_together_and_large_ones_alone(write):
+    count = 20_000
+    numbers = {"i": range(count), "s": [f"text {number}" for number in range(count)]}
+    (tiny, large) = (opened(write(numbers, f"{size}.parquet", row_group_size=size)) for size in (4, 9000))
+    batches = list(tiny.open())
+    assert len(batches) < 20
+    assert [one.first_row for one in batches] == [sum(one.rows for one in batches[:n]) for n in range(len(batches))]
+    assert [one.first_row for one in large.open()][:1] == [0]
+    assert {one.first_row for one in large.open()} >= {0, 9000, 18_000}
+    assert rows_of(tiny) == rows_of(large)
+    for start in (1, 9000, count - 1):
+        reader = tiny.open(start)
+        first, *_ = reader
+        assert first.first_row <= start
+        assert first.batch["i"][0].as_py() == first.first_row
+        reader.close()
