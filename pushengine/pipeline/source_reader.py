@@ -154,14 +154,15 @@ class SourceReader:
         Raises:
             SourceReadError: The structure is doubtful, and the table does not have the same columns.
         """
-        self.structure = await self._source.structure()
-        if self.structure is None:
+        found = await self._source.structure()
+        self.structure = found if self.is_text else None
+        if found is None:
             return ()
-        doubts = self.structure.doubts
+        doubts = found.doubts
         if doubts and not is_as_before:
             doubt = doubts[0]
             raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=doubt.hint)
-        return (*map(_note, doubts), *self.structure.notes)
+        return (*map(_note, doubts), *found.notes)
 
     def require_rows(self, inferred: InferredSchema) -> None:
         """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
@@ -234,11 +235,6 @@ class SourceReader:
         except ReencodeError as reason:
             return reason
 
-    async def _decode_all(self) -> None:
-        source = self._source.source if isinstance(self._source, ThreadSource) else None
-        if isinstance(source, ParquetSource):
-            await self._workers.read(source.decode_all)
-
     @contextlib.asynccontextmanager
     async def chunks(
         self,
@@ -257,8 +253,6 @@ class SourceReader:
         passthrough: list[PassthroughBlock] | ReencodeError | None = None
         if allow_passthrough:
             passthrough = await self.passthrough_blocks(schema)
-        else:
-            await self._decode_all()
         taper: Taper | None = None
         blocks: BlockStream[Block]
         if isinstance(passthrough, list):

@@ -47,6 +47,7 @@ from pushengine.schema.misfits import (
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
 from pushengine.schema.text_values import TOO_FINE
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
 Locate = Callable[[SourceBatch], SourceBatch]
@@ -143,6 +144,8 @@ class _ObservedColumn:
 
     def note(self) -> str:
         """Return what the user should know about how the column is read; empty if there is nothing."""
+        if self.chosen.conversion is CUT_TO_MICROS:
+            return f"{self.match.name}: timestamps finer than a microsecond are cut to microseconds"
         return self.findings.note(self.candidates, self.chosen.type)
 
     def column(self, min_length: int, headroom: float) -> Column:
@@ -292,8 +295,10 @@ class _ObservedColumn:
             reason = self._zone_reason(value) or reason_of(exc)
         kind = candidate.type
         is_forced = self.rules.requested is not None
-        hint = "declare the column STRING" if is_forced else ""
-        if self.rules.is_fixed:
+        hint = "declare the column STRING" if is_forced and kind != "STRING" else ""
+        if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):  # a key: two could become one
+            hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it, also where that makes two keys one"
+        elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
         hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key)
         return SchemaError(
