@@ -37,7 +37,7 @@ from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime, system_runtime
 from pushengine.sources import check_paths
-from pushengine.sources.spool import SpoolHold, is_byte_stream
+from pushengine.sources.spool import SpoolHold
 from pushengine.text import utc
 
 
@@ -163,7 +163,8 @@ class PushEngine:
 
         Args:
             source: A path, glob or directory, or a list of them; any object with `__arrow_c_stream__` (pandas, polars, DuckDB, pyarrow); an
-                async iterator of `pyarrow.RecordBatch`; or a binary file object such as standard input, which also needs `format`.
+                async iterator of `pyarrow.RecordBatch`; or a binary file object such as standard input, which also needs `format`, as
+                does a pipe (a FIFO, `/dev/stdin` or `/dev/fd/N`) whose name does not show it.
             table: Target table.
             mode: replace, append, upsert or delete.
             keys: Primary key columns, for upsert and delete.
@@ -172,7 +173,7 @@ class PushEngine:
             schema: `pyarrow.Schema` of the batches of an async iterator.
             duplicate_removal_column: Of the rows with equal keys, the one with the highest value in this column wins; the platform decides.
             spool: Keep a source that can be read only once on disk until it is loaded, so that the push can restart, or be resumed after a
-                crash. File objects are always spooled.
+                crash. File objects and pipes are always spooled.
             options: Column types, selection, drift policy and more: see `pushengine.config.PushOptions`.
 
         Returns:
@@ -208,8 +209,7 @@ class PushEngine:
             overrides=overrides,
         )
         with self._running(), SpoolHold() as hold:
-            if spool or is_byte_stream(source):
-                request = await keeper.keep(request, push_id, hold)
+            request = await keeper.keep(request, push_id, hold, always=spool)
             run = PushRun(request, shared, push_id)  # starts measuring the elapsed time
             async with keeper.held(request.spec, hold):
                 return await run.run(first=self._resources.sweep)

@@ -49,6 +49,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
+from pushengine.text import shown_text
+
 if TYPE_CHECKING:
     from pushengine.model import Receipt
 
@@ -153,7 +155,7 @@ class SourceError(PushEngineError):
         self.position = position
 
     def __str__(self) -> str:
-        where = ", ".join(part for part in (self.source, self.position) if part)
+        where = ", ".join(part for part in (shown_text(self.source), self.position) if part)
         text = super().__str__()
         return f"{where}: {text}" if where else text
 

@@ -1,14 +1,23 @@
-"""Format numbers, sizes, times and ids for people."""
+"""Format numbers, sizes, times, ids and foreign names for people, and compare names."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import shlex
+import unicodedata
 from collections.abc import Iterable
 
 _KILO = 1000.0
 _MILLION = 1_000_000
 _MINUTE, _HOUR = 60, 3600
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters without an image that `str.isprintable` counts as printable: joiners, fillers, the empty Braille cell, variation selectors."""
+_SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF
+"""Code points that stand for the bytes 0x80 to 0xFF of a file name that is not UTF-8 (PEP 383)."""
 
 
 def format_bytes(size: float) -> str:
@@ -83,5 +92,87 @@ def utc(seconds: float) -> dt.datetime:
 
 
 def flag(name: str, value: str) -> str:
-    """Return a flag of the command with its value, quoted so that it can be pasted into a shell: `--exclude 'Net Amount'`."""
-    return f"--{name} {shlex.quote(value)}"
+    r"""Return a flag of the command with its value, quoted so that it can be pasted into a shell: `--exclude 'Net Amount'`.
+
+    A value with characters that cannot be seen is written with escapes, as bash and zsh read them: `--exclude $'\u200bID'`.
+    """
+    return f"--{name} {shell_word(value)}"
+
+
+def shell_word(value: str) -> str:
+    """Return a value quoted so that it can be seen and pasted into a shell."""
+    return shlex.quote(value) if _is_visible(value) else f"${_quoted(value)}"
+
+
+# --- Foreign names and texts --------------------------------------------------------------------------------------------------------
+
+
+def shown_text(text: str) -> str:
+    r"""Return a foreign text for people: whatever cannot be seen, or could control a terminal, is written as an escape.
+
+    A control character becomes `\x1b`, another invisible one `\u200b`, and a byte of a file name that is not UTF-8 `\xe4`.
+    """
+    return text if _is_visible(text) else "".join(one if _is_visible(one) else _escape(one) for one in text)
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a column or file for people.
+
+    It is in quotes if it is empty, begins or ends with a blank, or has characters that cannot be seen, which are written as escapes.
+    """
+    return _quoted(name) if _needs_quotes(name) else name
+
+
+def shown_names(names: Iterable[str], *, beside: Iterable[str] = ()) -> str:
+    """Return names for people, separated by commas. If one of them, or of those `beside`, needs quotes, all have them: `'NAME', 'NAME '`."""
+    listed = list(names)
+    return ", ".join(map(_quoted, listed) if any(map(_needs_quotes, (*listed, *beside))) else listed)
+
+
+def _is_visible(text: str) -> bool:
+    return text.isprintable() and (text.isascii() or not _INVISIBLE.search(text))
+
+
+def _needs_quotes(name: str) -> bool:
+    return not name or name != name.strip() or not _is_visible(name)
+
+
+def _quoted(name: str) -> str:
+    return "'" + shown_text(name.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if character in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[character]
+    if code < 0x80 or _FIRST_BYTE <= code <= _LAST_BYTE:  # noqa: PLR2004 - ASCII
+        return f"\\x{code & 0xFF:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - four digits
+
+
+def storable(text: str) -> str:
+    r"""Return a text that UTF-8 can store: the bytes of file names that are not UTF-8 are written as `\udce4`.
+
+    This is JSON's own escape: JSON with it is read back as the same names.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def spelled_like(names: Iterable[str], wanted: Iterable[str]) -> tuple[str, ...]:
+    """Return names in the spelling that `wanted` has for them.
+
+    Names are the same if their canonical composed forms (Unicode NFC) are: `ü` is one character on one system, `u` and a mark on another.
+    """
+    spelling: dict[str, str] = {}
+    for name in wanted:
+        spelling.setdefault(_nfc(name), name)
+    return tuple(spelling.get(_nfc(name), name) for name in names)
+
+
+def name_key(name: str) -> str:
+    """Return the form in which names of columns are compared: composed (Unicode NFC) and without letter case."""
+    return name.casefold() if name.isascii() else _nfc(_nfc(name).casefold())
+
+
+def _nfc(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -34,6 +34,7 @@ from typing import Any, Literal, NoReturn
 from pushengine.errors import ConfigError, UnexpectedResponseError
 from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
 from pushengine.redaction import clean_text
+from pushengine.text import name_key
 
 MAX_FIELD_LENGTH = 65_000
 OptionalResponse = Literal["job", "chunk", "any"]
@@ -151,7 +152,7 @@ def build_create_job(
     pool_id: str, target: Target, columns: Sequence[TableColumn], *, base_path: str = "data-ingestion"
 ) -> ApiRequest:
     """Build the request that creates a job. It always sends the schema: without it the platform cuts strings at 80 characters."""
-    keys = {key.casefold() for key in target.keys}
+    keys = {name_key(key) for key in target.keys}
     body: dict[str, Any] = {
         "targetName": target.table,
         "dataPoolId": pool_id,
@@ -160,7 +161,7 @@ def build_create_job(
         "keys": list(target.keys),
         "tableSchema": {
             "tableName": target.table,
-            "columns": [_column(column, is_key=column.name.casefold() in keys) for column in columns],
+            "columns": [_column(column, is_key=name_key(column.name) in keys) for column in columns],
         },
     }
     if target.connection_id:

@@ -24,7 +24,7 @@ from pushengine import events
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.progress import Progress
 from pushengine.runtime.clock import Clock, SystemClock
-from pushengine.text import format_bytes, format_count, format_rows, format_seconds
+from pushengine.text import format_bytes, format_count, format_rows, format_seconds, shown_text
 
 _PROGRESS_INTERVAL_SECONDS = 5.0
 
@@ -90,7 +90,7 @@ class PlainDisplay(QuietDisplay):
     def note(self, text: str) -> None:
         """Write one line."""
         try:
-            self._stream.write(f"{self._progress.table or 'pushengine'}: {text}\n")
+            self._stream.write(shown_text(f"{self._progress.table or 'pushengine'}: {text}") + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # the reader has gone: that must not end the push
             return
@@ -124,11 +124,11 @@ class LiveDisplay(QuietDisplay):
         if isinstance(event, _SCROLLING) or (isinstance(event, events.QuotaWaited) and event.reason == "quarantine"):
             line = describe_event(event, self._progress, self._hints)
             if line is not None:
-                self._console.print(Text(line, style="yellow"))
+                self._console.print(Text(shown_text(line), style="yellow"))
 
     def note(self, text: str) -> None:
         """Print a line above the progress."""
-        self._console.print(Text(text, style="dim"))
+        self._console.print(Text(shown_text(text), style="dim"))
 
     def render(self) -> RenderableType:
         """Render the current progress."""
@@ -139,7 +139,7 @@ class LiveDisplay(QuietDisplay):
         head.add_column(ratio=1, no_wrap=True)
         head.add_column(justify="right", no_wrap=True)
         title = Text.assemble(
-            (progress.table or "planning", "bold"), "  ", (progress.mode, "dim"), "  ", progress.phase
+            (shown_text(progress.table or "planning"), "bold"), "  ", (progress.mode, "dim"), "  ", progress.phase
         )
         head.add_row(self._spinner, title, Text(elapsed, style="dim"))
         return Group(head, self._bar(), *self._details())
@@ -211,6 +211,8 @@ def describe_event(event: events.Event, progress: Progress, hints: Hints = PLAIN
             return "; ".join([*(f"table {event.table}: {change}" for change in event.changes), *event.notes])
         case events.SchemaLearned():
             return f"the whole source was read to infer its types; changed: {', '.join(event.changes)}"
+        case events.RowsRejected():
+            return f"{format_rows(event.rows)} rejected: {event.file}"
         case events.JobVerified():
             return f"{progress.transfer()}; chunk list verified by {event.verified}"
         case events.QuotaWaited(reason="quarantine"):
@@ -258,6 +260,7 @@ _SCROLLING = (
     events.WaitStarted,
     events.JobStayedNew,
     events.ChunkReconciled,
+    events.RowsRejected,
     events.JobDeleted,
     events.QuotaLedgerCorrected,
 )
@@ -276,7 +279,7 @@ class _LineHighlighter(RegexHighlighter):
 
     base_style = "line."
     highlights = (
-        r"^(?P<good>DONE|ok)(?=  )(?P<name>  \S+)?",
+        r"^(?P<good>DONE|ok)(?P<bad> with rejects)?(?=  )(?P<name>  \S+)?",
         r"^(?P<head>PLAN|job)(?=  )",
         r"^(?P<bad>FAILED|error:|bug:|interrupted:)",
         r"^(?P<hint>hint:|state:|skipped)",

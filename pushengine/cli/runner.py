@@ -136,7 +136,7 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
 
         from pushengine.redaction import mask
 
-        terminal.print_to_stderr([mask("".join(traceback.format_exception(error)).rstrip())])
+        terminal.print_to_stderr(mask("".join(traceback.format_exception(error)).rstrip()).splitlines())
     if on_error is not None:
         on_error(error)
     terminal.print_to_stderr(exit_codes.error_lines(error, hints=hints))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.errors import ConfigError
+from pushengine.text import shown_text
 
 if TYPE_CHECKING:
     from pushengine.cli.display import Display
@@ -68,6 +69,7 @@ def print_to_stderr(lines: Sequence[str]) -> None:
 
 
 def _write(lines: Sequence[str], stream: TextIO) -> None:
+    lines = [shown_text(line) for line in lines]  # whatever the names and messages in them contain
     if stream.isatty():
         from pushengine.cli.display import print_lines
 

@@ -20,7 +20,7 @@ from pushengine.errors import JournalCorruptError
 from pushengine.journal.queries import FORMAT_VERSION
 from pushengine.journal.sqlite_errors import translated
 from pushengine.state.sqlite import open_read_only, wal_of
-from pushengine.text import format_count
+from pushengine.text import format_count, storable
 
 _FACT_COLUMNS = "seq, push_id, at, kind, body"
 _MAX_PROBLEMS = 5
@@ -99,7 +99,7 @@ def export_facts(path: Path, write: Callable[[str], object]) -> ExportResult:
         salvage = Salvage(db)
         for seq, push_id, at, kind, body in salvage.facts():
             line = {"seq": seq, "push_id": push_id, "at": at, "kind": kind, "body": body}
-            write(json.dumps(line, ensure_ascii=False) + "\n")
+            write(storable(json.dumps(line, ensure_ascii=False)) + "\n")
             written += 1
     return ExportResult(written, salvage.unreadable, tuple(problems))
 

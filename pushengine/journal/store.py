@@ -1,4 +1,4 @@
-"""The journal file: an append-only SQLite record of every push of this host.
+r"""The journal file: an append-only SQLite record of every push of this host.
 
 File `journal.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
 
@@ -8,7 +8,8 @@ pushes(push_id TEXT PRIMARY KEY,
        team TEXT NOT NULL, pool_id TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,
        created_at REAL NOT NULL, updated_at REAL NOT NULL,               -- seconds UTC
        state TEXT NOT NULL)        -- open | finished (DONE, receipt perhaps not returned yet) | done | failed | superseded | unknown
-facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL)  -- JSON
+facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
+      body TEXT NOT NULL)         -- JSON; a byte 0xE4 of a file name that is not UTF-8 is the escape \udce4
 teams(team TEXT PRIMARY KEY, checksum TEXT)   -- checksum algorithm that the platform was found to use
 ```
 
@@ -48,6 +49,7 @@ from pushengine.journal.tables import (
 from pushengine.schema.known import KnownTable
 from pushengine.state.folder import refuse_network_file_system
 from pushengine.state.sqlite import BUSY_TIMEOUT_SECONDS, open_durable, transaction
+from pushengine.text import storable
 
 T = TypeVar("T")
 
@@ -201,7 +203,7 @@ class JournalFile(JournalQueries):
 
     def append(self, fact: FactRow) -> None:
         """Append one fact and update the time of its push."""
-        body = json.dumps(fact.body, ensure_ascii=False, separators=(",", ":"))
+        body = storable(json.dumps(fact.body, ensure_ascii=False, separators=(",", ":")))
         self._db.execute(
             "INSERT INTO facts (push_id, at, kind, body) VALUES (?, ?, ?, ?)", (fact.push_id, fact.at, fact.kind, body)
         )

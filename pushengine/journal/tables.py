@@ -30,6 +30,7 @@ from pushengine.journal.queries import JournalQueries
 from pushengine.journal.state import PushHistory, PushState
 from pushengine.model import Mode
 from pushengine.schema.known import KnownColumn, KnownTable, had_no_values
+from pushengine.text import name_key, storable
 
 TABLES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS tables (
@@ -151,7 +152,7 @@ class RememberedTable:
     def to_body(self) -> str:
         """Return the table as the journal stores it."""
         raw = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return json.dumps({**raw, "known": self.known.to_dict()}, ensure_ascii=False, separators=(",", ":"))
+        return storable(json.dumps({**raw, "known": self.known.to_dict()}, ensure_ascii=False, separators=(",", ":")))
 
     def apply(self, push: LoadedPush) -> None:
         """Apply a push. If two pushes end in another order than they were submitted in, the result is the same."""
@@ -188,11 +189,11 @@ class RememberedTable:
 
     def _replace(self, push: LoadedPush) -> None:
         before = _structure(self.known.columns)
-        replaced = {column.name.casefold() for column, _ in push.columns}
+        replaced = {name_key(column.name) for column, _ in push.columns}
         later = {
-            column.name.casefold(): column
+            name_key(column.name): column
             for column in self.known.columns
-            if self.sent_seqs.get(column.name.casefold(), 0) > push.seq and column.name.casefold() not in replaced
+            if self.sent_seqs.get(name_key(column.name), 0) > push.seq and name_key(column.name) not in replaced
         }
         columns = (*(column for column, _ in push.columns), *later.values())
         self.sent_seqs = dict.fromkeys(replaced, push.seq) | {name: self.sent_seqs[name] for name in later}
@@ -213,7 +214,7 @@ class RememberedTable:
         columns = self.known.by_name()
         version = self.known.version
         for column, is_in_source in push.columns:
-            folded = column.name.casefold()
+            folded = name_key(column.name)
             self.sent_seqs[folded] = max(self.sent_seqs.get(folded, 0), push.seq)
             # Of two pushes that add a column, the one submitted first did.
             if folded not in columns or self.seqs.get(folded, 0) > push.seq:
@@ -231,7 +232,7 @@ def _is_read(column: KnownColumn) -> bool:
 
 
 def _structure(columns: Iterable[KnownColumn]) -> list[tuple[str, str, int | None]]:
-    return [(column.name.casefold(), column.type, column.length) for column in columns]
+    return [(name_key(column.name), column.type, column.length) for column in columns]
 
 
 class TableMemory:

@@ -11,6 +11,7 @@ from pushengine.journal.tables import LoadedPush, TableKey
 from pushengine.model import TableColumn
 from pushengine.pipeline.context import PushContext
 from pushengine.schema.known import KnownTable
+from pushengine.text import name_key
 
 UNREADABLE = "the platform does not let these credentials read the columns of tables: types are those of earlier pushes"
 UNREADABLE_TABLE = "the platform does not list the columns of this table: types are those of earlier pushes"
@@ -103,11 +104,11 @@ class TargetTable:
         changed = [
             name
             for name, kind, _, length, *_ in sent
-            if (column := columns.get(name.casefold())) is None or (column.type, column.length) != (kind, length)
+            if (column := columns.get(name_key(name))) is None or (column.type, column.length) != (kind, length)
         ]
         if target.mode != "delete":  # which sends only the keys
-            names = {one[0].casefold() for one in sent}
-            left_out = {name.casefold() for name in state.schema.get("ignored", ())} - names
+            names = {name_key(one[0]) for one in sent}
+            left_out = {name_key(name) for name in state.schema.get("ignored", ())} - names
             changed += [columns[name].name for name in left_out if name in columns]
         if changed:
             raise TableChangedError(

@@ -26,6 +26,7 @@ from pushengine.schema.inference import InferredSchema
 from pushengine.schema.known import KnownTable
 from pushengine.sources.fingerprint import paths_in_earlier_order
 from pushengine.sources.threaded import open_async_source
+from pushengine.text import shown_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +201,7 @@ class PushRecord:
     async def add_failed(self, log: PushLog, cause: BaseException, receipt: Receipt) -> None:
         """Record a push that failed before it was planned. Raises nothing: whatever goes wrong here must not hide the cause."""
         failed = facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt.to_dict())
-        with contextlib.suppress(Exception):  # such as a full disk, or a file name that is not text
+        with contextlib.suppress(Exception):  # such as a full disk
             label = self._request.label
             await log.begin(
                 self._row(label, state="failed"),
@@ -217,7 +218,7 @@ class PushRecord:
             team=self._shared.destination.team,
             pool_id=self._shared.pool_id,
             target=self._request.target.table,
-            source=label,
+            source=shown_text(label),
             created_at=self._created_at if state == "failed" else now,
             updated_at=now,
             state=state,
@@ -291,6 +292,8 @@ class SourceOpener:
             ConfigError, SourceError: It cannot be opened.
         """
         settings = settings_of(state, self._shared.engine_settings)
+        if state.has_rejects:  # whatever is allowed today, the blocks must be able to say which rows those were
+            settings = settings.model_copy(update={"max_rejects": 1.0})
         target = None if state.planned is None else target_of(state.planned)
         async with contextlib.AsyncExitStack() as stack:
             source = await stack.enter_async_context(self.opened(settings, target=target))

@@ -20,6 +20,7 @@ from pushengine.journal.facts import PushPlanned
 from pushengine.journal.state import PushState
 from pushengine.model import JobStatus, Receipt, Target, type_name
 from pushengine.schema.columns import TableSchema
+from pushengine.text import name_key
 
 ReceiptStatus = Literal["DONE", "ERROR", "CANCELED", "INTERRUPTED"]
 
@@ -61,6 +62,7 @@ def build_receipt(
         schema=() if state is None else _columns_of(state.schema),
         schema_changes=() if state is None else state.changes,
         notes=() if state is None else state.notes,
+        rejects=None if state is None else state.rejects,
         dialect=None if state is None or state.planned is None else state.planned.dialect,
     )
 
@@ -75,11 +77,11 @@ def schema_changes(before: TableSchema, after: TableSchema) -> tuple[str, ...]:
 
     Columns come and go only if another push changed the table meanwhile.
     """
-    olds = {column.name.casefold(): column for column in before.columns}
-    names = {column.name.casefold() for column in after.columns}
+    olds = {name_key(column.name): column for column in before.columns}
+    names = {name_key(column.name) for column in after.columns}
     changes = []
     for new in after.columns:
-        old = olds.get(new.name.casefold())
+        old = olds.get(name_key(new.name))
         if old is None:
             changes.append(f"{new!r}: new column")
         elif (old.type, old.length, old.arrow_type) != (new.type, new.length, new.arrow_type):

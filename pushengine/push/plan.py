@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,10 @@ from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import conform
 from pushengine.schema.inference import describe_columns
 from pushengine.schema.known import KnownTable
+from pushengine.schema.rejects import sifted
+from pushengine.sources.spool import copied_stream
 from pushengine.sources.threaded import open_async_source
-from pushengine.text import format_count
+from pushengine.text import format_count, format_rows, shown_name, shown_names, storable
 
 
 def build_target(
@@ -44,6 +47,8 @@ def build_target(
     """
     if not table.strip():
         raise ConfigError("the table name is empty", key="table")
+    if storable(table) != table:
+        raise ConfigError(f"the table name {shown_name(table)} is not UTF-8 text", key="table")
     if connection_id == "":
         raise ConfigError(
             "the data connection id is an empty string",
@@ -91,7 +96,7 @@ async def plan_source(
 ) -> Plan:
     """Determine what a push would do: read a sample of the source and send nothing.
 
-    An async iterator is closed afterwards, because its first rows have been consumed.
+    An async iterator is closed afterwards, because its first rows have been consumed. A byte stream or pipe is read to its end.
 
     Args:
         source: As for `PushEngine.push()`.
@@ -124,20 +129,24 @@ async def plan_source(
     with ThreadPoolExecutor(1, thread_name_prefix="pushengine-plan") as pool:
         workers = ThreadWorkers(pool)
         try:
-            opened = await open_async_source(
-                source,
-                read=workers.read,
-                format=format,
-                schema=schema,
-                settings=settings,
-                filesystem=LocalFileSystem(),
-                allow_empty=options.allow_empty,
-            )
-            source_reader = SourceReader(opened, settings, rules, workers)
-            async with contextlib.aclosing(source_reader):
-                inferred = await source_reader.infer(known, explains=True)
-                source_reader.require_rows(inferred)
-                passthrough = await source_reader.passthrough_blocks(inferred.schema)
+            async with copied_stream(source, format, workers.read) as copy:
+                opened = await open_async_source(
+                    source if copy is None else copy.path,
+                    read=workers.read,
+                    format=format if copy is None else None,
+                    schema=schema,
+                    settings=settings,
+                    filesystem=LocalFileSystem(),
+                    allow_empty=options.allow_empty,
+                )
+                source_reader = SourceReader(opened, settings, rules, workers)
+                async with contextlib.aclosing(source_reader):
+                    inferred = await source_reader.infer(known, explains=True)
+                    source_reader.require_rows(inferred)
+                    rejects: list[str] = []
+                    if settings.allows_rejects and source_reader.is_repeatable:
+                        rejects = _reject_notes(*await source_reader.count_rejects(inferred.schema))
+                    passthrough = await source_reader.passthrough_blocks(inferred.schema)
         finally:
             await workers.aclose()
     is_complete = source_reader.sampled_bytes < settings.sample_bytes // 2
@@ -147,7 +156,8 @@ async def plan_source(
         table=table,
         mode=mode,
         keys=target.keys,
-        files=tuple(file.uri for file in source_reader.files) or (source_reader.label,),
+        files=tuple(file.uri for file in source_reader.files if copy is None)
+        or (source_reader.label if copy is None else copy.name,),
         source_bytes=source_reader.size_bytes,
         columns=tuple(inferred.schema.table_columns()),
         sampled_rows=source_reader.sampled_rows,
@@ -156,6 +166,7 @@ async def plan_source(
         submits=0 if is_idle else 1,
         notes=(
             *notes,
+            *rejects,
             *([inferred.question] if inferred.question else []),
             *inferred.notes,
             *(["no rows: there is nothing to do, and no job is created"] if is_idle else []),
@@ -164,18 +175,29 @@ async def plan_source(
         ),
         schema=tuple(describe_columns(inferred.columns)),
         schema_changes=inferred.changes,
-        first_rows=_landing_rows(inferred.schema, source_reader.first_rows),
+        first_rows=_landing_rows(inferred.schema, source_reader.first_rows, allows_rejects=settings.allows_rejects),
         dialect=None if source_reader.structure is None else dict(source_reader.structure.dialect),
         dialect_reason="" if source_reader.structure is None else source_reader.structure.reason,
     )
 
 
-def _landing_rows(schema: TableSchema, rows: SourceBatch | None) -> tuple[dict[str, str | None], ...]:
+def _reject_notes(rejected: int, rows: int, first: str) -> list[str]:
+    if not rejected:
+        return []
+    return [f"{rejected:,} of {format_rows(rows)} read would be rejected, the first one because: {first}"]
+
+
+def _landing_rows(
+    schema: TableSchema, rows: SourceBatch | None, *, allows_rejects: bool
+) -> tuple[dict[str, str | None], ...]:
     """Return the first rows as they will land, as text."""
     if rows is None:
         return ()
     try:
-        batch = conform(schema, rows)
+        if allows_rejects:
+            batch, _, _ = sifted(rows, schema, functools.partial(conform, schema), widens=True)
+        else:
+            batch = conform(schema, rows)
     except SchemaError:  # the push would report it, or infer the schema again from all rows
         return ()
     texts = {
@@ -209,7 +231,7 @@ def _plan_notes(target: Target, names: Sequence[str]) -> list[str]:
     unusual = [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]
     if unusual:
         notes.append(
-            f"{format_count(len(unusual), 'column name')} with characters other than letters, digits, _ and -: {', '.join(unusual[:5])};"
+            f"{format_count(len(unusual), 'column name')} with characters other than letters, digits, _ and -: {shown_names(unusual[:5])};"
             " the platform accepts them, but queries must quote them"
         )
     return notes

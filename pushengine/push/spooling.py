@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from pushengine import events
-from pushengine.errors import JournalError
+from pushengine.errors import JournalError, SourceError
 from pushengine.pipeline.context import Shared
 from pushengine.push.cleanup import delete_spool
 from pushengine.push.opening import PushRequest
 from pushengine.push.run import PushRun
 from pushengine.runtime.aio import announce_when_slow, finish
-from pushengine.sources.spool import Spooled, SpoolHold, discard, spool_source
+from pushengine.sources.pipes import Pipe, find_pipe, names_paths
+from pushengine.sources.spool import Spooled, SpoolHold, discard, is_byte_stream, spool_source, stream_name
 from pushengine.sources.threaded import open_async_source
 
 
 class SpoolKeeper:
     """Writes sources to the spool, and holds and deletes the spool files.
+
+    One keeper serves one push.
 
     Args:
         folder: The spool folder, as an absolute path.
@@ -30,20 +33,34 @@ class SpoolKeeper:
 
     def __init__(self, folder: Path, shared: Shared) -> None:
         self._folder = folder
+        self._stream_name = ""
         self._shared = shared
 
-    async def keep(self, request: PushRequest, push_id: str, hold: SpoolHold) -> PushRequest:
-        """Write the source to the spool, and return the request to push from there; `hold` then holds the file.
+    async def keep(self, request: PushRequest, push_id: str, hold: SpoolHold, *, always: bool = False) -> PushRequest:
+        """Write the source to the spool if it is a stream of bytes, and return the request to push from there; `hold` then holds the file.
+
+        Other sources are written only with `always`; without it, their request is returned unchanged.
 
         Raises:
+            ConfigError: A pipe is one of several sources.
             SourceError: The source cannot be read. As after every failure, the push is recorded as failed.
             JournalError: The spool cannot be written.
         """
+        pipe = await self._shared.runtime.off_loop(find_pipe, request.spec) if names_paths(request.spec) else None
+        if pipe is not None:
+            with pipe:
+                return await self._keep(request, pipe, push_id, hold)
+        if always or is_byte_stream(request.spec):
+            return await self._keep(request, request.spec, push_id, hold)
+        return request
+
+    async def _keep(self, request: PushRequest, source: Any, push_id: str, hold: SpoolHold) -> PushRequest:
         unplanned = PushRun(request, self._shared, push_id)
+        self._stream_name = stream_name(source) if is_byte_stream(source) else ""
         waiting = events.WaitStarted(push_id=push_id, reason="the stream is written to disk first")
         try:
             with announce_when_slow(functools.partial(self._shared.sink.emit, waiting)):
-                path, digest = await self._spool(request, push_id, hold)
+                path, digest = await self._spool(request, source, push_id, hold)
         except BaseException as error:  # noqa: BLE001 - fail() raises it or its real cause
             await unplanned.fail(error)
         # The digest is part of the identity: the same command with the same content continues the same push.
@@ -55,8 +72,8 @@ class SpoolKeeper:
             arrow_schema=None,
         )
 
-    async def _spool(self, request: PushRequest, push_id: str, hold: SpoolHold) -> Spooled:
-        source, source_format = request.spec, request.source_format
+    async def _spool(self, request: PushRequest, source: Any, push_id: str, hold: SpoolHold) -> Spooled:
+        source_format = request.source_format or (source.format if isinstance(source, Pipe) else None)
         runtime = self._shared.runtime
         workers = runtime.new_workers()
         open_rows = functools.partial(
@@ -96,6 +113,10 @@ class SpoolKeeper:
             hold.take(path)
         try:
             yield
+        except SourceError as error:
+            if path is not None and error.source == str(path) and self._stream_name:
+                error.source = self._stream_name
+            raise
         finally:
             hold.release()
             if path is not None:

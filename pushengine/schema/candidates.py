@@ -17,23 +17,24 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pushengine.model import ColumnType
+from pushengine.schema.base import NANOS, Conversion, is_string
 from pushengine.schema.columns import FixedBy
 from pushengine.schema.conversions import (
-    CONVERSIONS,
-    KEY_FROM_TEXT,
     NO_VALUES,
     TEXT,
-    Conversion,
+    conversion_named,
     conversions_of,
     forced_conversions,
     has_zone,
-    is_string,
     is_zone_known,
     is_zoned,
+    key_conversions,
     text_conversion,
 )
+from pushengine.schema.formats import ValueFormats
 from pushengine.schema.known import KnownColumn
 from pushengine.schema.rules import RequestedType
+from pushengine.schema.times.stamps import is_stamp
 
 _WIDER: dict[ColumnType, tuple[ColumnType, ...]] = {"INTEGER": ("FLOAT", "STRING"), "STRING": ()}
 """The types that hold all values of a type. Every other type widens to STRING only."""
@@ -57,6 +58,7 @@ class ColumnRules:
         fixed_by: Why the column keeps the type of `known`; empty if it may change.
         is_key: Whether the column is part of the key.
         sends_longer: Whether strings may be longer than the column of the table.
+        formats: How values of the column are spelled in text.
     """
 
     requested: RequestedType | None = None
@@ -64,6 +66,7 @@ class ColumnRules:
     fixed_by: FixedBy = ""
     is_key: bool = False
     sends_longer: bool = False
+    formats: ValueFormats = dataclasses.field(default_factory=ValueFormats)
 
     @property
     def is_fixed(self) -> bool:
@@ -71,19 +74,15 @@ class ColumnRules:
         return bool(self.fixed_by)
 
 
-def _key_conversions(arrow_type: pa.DataType, *, is_text: bool) -> tuple[Conversion, ...]:
-    """Return the conversions of a key column, the best first: those that never turn two values into one.
-
-    `1.1` and `1.10` are two keys, so a key is never FLOAT. Empty if the target cannot hold the type, or if it is a float.
-    """
-    if is_string(arrow_type):
-        return KEY_FROM_TEXT if is_text else (TEXT,)
-    return tuple(one for one in conversions_of(arrow_type, is_text=is_text) if one.type != "FLOAT")
-
-
-def _safe_conversion(name: str) -> Conversion | None:
-    """Return the conversion of this name if it keeps every value; None for one that only a user may request, or that does not exist."""
-    return None if name in ("forced_integer", "forced_float") else CONVERSIONS.get(name)
+def _remembered(known: KnownColumn, formats: ValueFormats) -> Conversion | None:
+    """Return the conversion that the last values of a column went through, if it keeps every value and no setting now contradicts it."""
+    found = conversion_named(known.conversion)
+    if found is None or found.type != known.type or not is_zone_known(known.conversion):
+        return None
+    if found.name.startswith(("forced_integer", "forced_float")) or found.arrow_type == NANOS:
+        return None
+    is_given = formats.has_numbers if found.type in ("INTEGER", "FLOAT") else bool(formats.date_formats)
+    return None if is_given and "@" in found.name else found
 
 
 def candidates(arrow_type: pa.DataType, rules: ColumnRules, *, is_text: bool) -> list[Candidate]:
@@ -96,12 +95,12 @@ def candidates(arrow_type: pa.DataType, rules: ColumnRules, *, is_text: bool) ->
     """
     if rules.requested is not None:
         kind = rules.requested.type
-        return [Candidate(one, kind) for one in forced_conversions(arrow_type, kind)]
-    find = _key_conversions if rules.is_key else conversions_of
-    natural = find(arrow_type, is_text=is_text)
+        return [Candidate(one, kind) for one in forced_conversions(arrow_type, kind, rules.formats)]
+    find = key_conversions if rules.is_key else conversions_of
+    natural = find(arrow_type, is_text=is_text, formats=rules.formats)
     if rules.known is None:
         return [Candidate(one, one.type) for one in natural]
-    same = _same_type(arrow_type, rules.known, natural, is_text=is_text, is_fixed=rules.is_fixed)
+    same = _same_type(arrow_type, rules, rules.known, natural, is_text=is_text)
     if rules.is_key and rules.known.type == "FLOAT":
         same = []
     elif natural and not same:
@@ -112,17 +111,17 @@ def candidates(arrow_type: pa.DataType, rules: ColumnRules, *, is_text: bool) ->
 
 
 def _same_type(
-    arrow_type: pa.DataType, known: KnownColumn, natural: Sequence[Conversion], *, is_text: bool, is_fixed: bool
+    arrow_type: pa.DataType, rules: ColumnRules, known: KnownColumn, natural: Sequence[Conversion], *, is_text: bool
 ) -> list[Candidate]:
     """Return the candidates that keep the table's type."""
     kind = known.type
-    if pa.types.is_timestamp(arrow_type) and is_fixed and is_zone_known(known.conversion):
+    if is_stamp(arrow_type) and rules.is_fixed and is_zone_known(known.conversion):
         # As for text: the table holds either instants in UTC or local times.
         natural = natural if has_zone(arrow_type, natural[0]) == is_zoned(known.conversion) else ()
     if pa.types.is_null(arrow_type):
         found: tuple[Conversion, ...] = forced_conversions(arrow_type, kind)
     elif is_text and is_string(arrow_type):
-        found = _text_readings(arrow_type, known, natural, is_fixed=is_fixed)
+        found = _text_readings(arrow_type, rules, known, natural)
     elif kind == "DATE":
         found = forced_conversions(arrow_type, kind) if pa.types.is_date(arrow_type) else ()
     else:
@@ -131,22 +130,24 @@ def _same_type(
 
 
 def _text_readings(
-    arrow_type: pa.DataType, known: KnownColumn, natural: Sequence[Conversion], *, is_fixed: bool
+    arrow_type: pa.DataType, rules: ColumnRules, known: KnownColumn, natural: Sequence[Conversion]
 ) -> tuple[Conversion, ...]:
     if known.type == "STRING":
         plain = text_conversion(natural)
         return () if plain is None else (plain,)
     if known.type in ("DATE", "TIME"):
-        return forced_conversions(arrow_type, known.type)
+        return forced_conversions(arrow_type, known.type, rules.formats)
     readings = [one for one in natural if one.type == known.type]
-    remembered = _safe_conversion(known.conversion)
-    if remembered is None or remembered.type != known.type or not is_zone_known(known.conversion):
+    remembered = _remembered(known, rules.formats)
+    if remembered is None:
         return tuple(readings)
-    if is_fixed and known.type == "DATETIME":
+    if rules.is_fixed and known.type == "DATETIME":
         # The table holds either instants in UTC or local times: adding the other kind would guess a time zone.
         readings = [one for one in readings if is_zoned(one.name) == is_zoned(remembered.name)]
+    # A format that an earlier push was given holds for the column until another is given; never for a key that it could make equal to another.
     is_allowed = remembered in readings or remembered.name.startswith("forced_")
-    return tuple(dict.fromkeys([*([remembered] if is_allowed else []), *readings]))
+    is_given_before = "@" in remembered.name and not rules.is_key
+    return tuple(dict.fromkeys([*([remembered] if is_allowed or is_given_before else []), *readings]))
 
 
 def _coercions(arrow_type: pa.DataType, kind: ColumnType) -> tuple[Conversion, ...]:

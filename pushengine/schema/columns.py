@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pushengine.model import ColumnType, TableColumn, type_name
+from pushengine.text import name_key
 
 FixedBy = Literal["", "table", "policy", "file"]
 
@@ -143,7 +144,7 @@ def sent_name(raw: Mapping[str, Any] | None, name: str) -> str:
     for sent, source in raw.get("sources", {}).items():
         if source == name:
             return str(sent)
-    return next((str(column[0]) for column in raw["columns"] if column[0].casefold() == name.casefold()), name)
+    return next((str(column[0]) for column in raw["columns"] if name_key(column[0]) == name_key(name)), name)
 
 
 def _arrow_type(name: str) -> pa.DataType:

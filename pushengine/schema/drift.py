@@ -11,7 +11,7 @@ from pushengine.schema.columns import Column
 from pushengine.schema.conversions import is_zone_known, is_zoned
 from pushengine.schema.known import KnownColumn, KnownTable, had_no_values
 from pushengine.schema.rules import SchemaRules, is_pattern
-from pushengine.text import flag
+from pushengine.text import flag, name_key, shown_name, shown_names
 
 _SHOWN_NAMES = 20
 
@@ -60,7 +60,7 @@ class ColumnMatch:
         if len(new) != 1 or len(self.missing) != 1:
             return ""
         gone = self.missing[0].name
-        return f"was {gone} renamed to {new[0]}? {flag('rename', f'{new[0]}={gone}')}"
+        return f"was {shown_name(gone)} renamed to {shown_name(new[0])}? {flag('rename', f'{new[0]}={gone}')}"
 
 
 class ColumnMatcher:
@@ -90,14 +90,14 @@ class ColumnMatcher:
         self._check_names([name for _, name in sent])
         keys = self._keys(sent)
         order_by = self._rules.order_by
-        if order_by is not None and order_by.casefold() not in {name.casefold() for pair in sent for name in pair}:
+        if order_by is not None and name_key(order_by) not in {name_key(name) for pair in sent for name in pair}:
             raise self._unknown("order column", order_by, [name for _, name in sent])
         if self._rules.mode == "delete":
             sent = [(source, name) for source, name in sent if name in keys]
         self._check_requested_types(sent, names)
         columns, left_out, new = [], [], []
         for source, name in sent:
-            known = self._columns.get(name.casefold())
+            known = self._columns.get(name_key(name))
             if known is None and self._known is not None and self._rules.mode != "delete":
                 if self._rules.new_columns == "ignore" and name not in keys:
                     left_out.append(name)
@@ -108,12 +108,12 @@ class ColumnMatcher:
             columns.append(MatchedColumn(source, spelled, known))
         if not columns:
             raise self._error("no column is left to send", "check --select, --exclude and new_columns")
-        spelling = {column.name.casefold(): column.name for column in columns}
+        spelling = {name_key(column.name): column.name for column in columns}
         missing = self._missing(spelling, names)
         is_another = self._rules.mode == "replace" and not any(column.known for column in columns)
         return ColumnMatch(
             columns=tuple(columns),
-            keys=tuple(spelling[key.casefold()] for key in keys),
+            keys=tuple(spelling[name_key(key)] for key in keys),
             ignored=frozenset(names) - {column.source for column in columns},
             left_out=tuple(left_out),
             new=tuple(new),
@@ -144,7 +144,7 @@ class ColumnMatcher:
             if name not in names and name not in renamed.values():
                 raise self._unknown("selected column", name, names)
         for name in rules.exclude:
-            if name not in names and name not in renamed.values() and name.casefold() not in self._columns:
+            if name not in names and name not in renamed.values() and name_key(name) not in self._columns:
                 raise self._unknown("excluded column", name, names)
         pairs = [(source, renamed.get(source, source)) for source in names]
         return [
@@ -163,7 +163,7 @@ class ColumnMatcher:
         for old, new in self._rules.rename.items():
             if old in names:
                 renamed[old] = new
-            elif new in names and old.casefold() in self._columns:
+            elif new in names and name_key(old) in self._columns:
                 renamed[new] = old
             else:
                 raise self._unknown("renamed column", old, names)
@@ -172,20 +172,21 @@ class ColumnMatcher:
     def _check_names(self, names: Sequence[str]) -> None:
         seen: dict[str, str] = {}
         for number, name in enumerate(names, 1):
-            folded = name.casefold()
+            folded = name_key(name)
             if not name.strip():
                 raise self._error(f"column {number} has no name")
             if folded in RESERVED_NAMES:
                 raise self._error(
-                    f"column {name}: the platform adds a column of this name itself",
+                    f"column {shown_name(name)}: the platform adds a column of this name itself",
                     f"rename it, or leave it out: {flag('exclude', name)}",
                 )
             if folded in seen:
                 other = seen[folded]
+                how = "letter case" if other.casefold() == name.casefold() else "the encoding of accents"
                 message = (
-                    f"column {name} appears twice"
+                    f"column {shown_name(name)} appears twice"
                     if other == name
-                    else f"columns {other} and {name} differ only in letter case"
+                    else f"columns {shown_name(other)} and {shown_name(name)} differ only in {how}"
                 )
                 raise self._error(message, "column names on the platform are case-insensitive")
             seen[folded] = name
@@ -197,8 +198,8 @@ class ColumnMatcher:
         keys = []
         for key in self._rules.keys:
             found = key if key in names else by_source.get(key)
-            if found is None and key.casefold() in self._columns:  # as the table spells it
-                found = next((name for name in names if name.casefold() == key.casefold()), None)
+            if found is None and name_key(key) in self._columns:  # as the table spells it
+                found = next((name for name in names if name_key(name) == name_key(key)), None)
             if found is None:
                 raise self._unknown("key", key, [*names, *by_source])
             keys.append(found)
@@ -212,20 +213,20 @@ class ColumnMatcher:
 
     def _unknown(self, role: str, name: str, names: Iterable[str]) -> SchemaError:
         known = list(dict.fromkeys(names))
-        similar = [other for other in known if other.casefold() == name.casefold()]
-        listed = ", ".join(known[:_SHOWN_NAMES]) + (", …" if len(known) > _SHOWN_NAMES else "")
-        hint = f"did you mean {similar[0]}?" if similar else f"columns: {listed}"
-        return self._error(f"{role} {name} is not a column of the source", hint)
+        similar = [other for other in known if name_key(other) == name_key(name)]
+        listed = shown_names(known[:_SHOWN_NAMES]) + (", …" if len(known) > _SHOWN_NAMES else "")
+        hint = f"did you mean {shown_name(similar[0])}?" if similar else f"columns: {listed}"
+        return self._error(f"{role} {shown_name(name)} is not a column of the source", hint)
 
     def _missing(self, spelling: Mapping[str, str], names: Sequence[str]) -> tuple[KnownColumn, ...]:
         if self._known is None or self._rules.mode == "delete":
             return ()
         # A replace drops the columns that the user leaves out; a delta cannot.
-        dropped = set() if self._rules.is_delta else {name.casefold() for name in (*self._rules.exclude, *names)}
+        dropped = set() if self._rules.is_delta else {name_key(name) for name in (*self._rules.exclude, *names)}
         return tuple(
             column
             for column in self._known.columns
-            if column.name.casefold() not in spelling and column.name.casefold() not in dropped
+            if name_key(column.name) not in spelling and name_key(column.name) not in dropped
         )
 
     # --- The policy
@@ -241,13 +242,14 @@ class ColumnMatcher:
         if rules.types == "refuse" and (keys := _changed_keys(match, self._known)):
             raise self._error(f"table {table} has other keys: {keys[0]}", "--types widen loads it with these keys")
         question = f"{match.question}; " if match.question else ""
-        lacking = [key for key in match.keys if key.casefold() not in self._columns]
+        lacking = [key for key in match.keys if name_key(key) not in self._columns]
         if self._known is not None and rules.is_delta and lacking:
-            names = ", ".join(column.name for column in self._known.columns[:_SHOWN_NAMES])
+            names = shown_names(column.name for column in self._known.columns[:_SHOWN_NAMES])
             raise self._error(
-                f"key {lacking[0]} is not a column of table {table}", f"{question}columns of the table: {names}"
+                f"key {shown_name(lacking[0])} is not a column of table {table}",
+                f"{question}columns of the table: {names}",
             )
-        new = ", ".join(match.new[:_SHOWN_NAMES])
+        new = shown_names(match.new[:_SHOWN_NAMES])
         leave_out = " ".join(flag("exclude", name) for name in match.new[:_SHOWN_NAMES])
         if match.new and rules.new_columns == "refuse":
             can_add = not rules.is_delta or rules.verified_new_columns
@@ -263,7 +265,7 @@ class ColumnMatcher:
                 " or set verified_new_columns = true if your platform adds them",
             )
         if match.missing and rules.missing_columns == "refuse":
-            names = ", ".join(column.name for column in match.missing[:_SHOWN_NAMES])
+            names = shown_names(column.name for column in match.missing[:_SHOWN_NAMES])
             raise self._error(
                 f"in table {table}, not in the source: {names}",
                 f"{question}missing_columns is refuse: load them as NULL with --missing-columns null",
@@ -280,7 +282,7 @@ def describe_changes(
     also = ", also in rows that are updated" if mode == "upsert" else ""
     before_by_name = known.by_name()
     for column in columns:
-        before = before_by_name.get(column.name.casefold())
+        before = before_by_name.get(name_key(column.name))
         if column.is_missing:
             # A column that the last replace lacked, too, is no difference from the table.
             if before is None or not had_no_values(before.conversion):
@@ -297,7 +299,7 @@ def _changed_keys(match: ColumnMatch, known: KnownTable | None) -> tuple[str, ..
     """Describe keys that differ from those of earlier upserts: fewer keys make one row of several."""
     if known is None or not known.keys or not match.keys:
         return ()
-    if {key.casefold() for key in known.keys} == {key.casefold() for key in match.keys}:
+    if {name_key(key) for key in known.keys} == {name_key(key) for key in match.keys}:
         return ()
     return (f"keys: {', '.join(known.keys)} -> {', '.join(match.keys)}",)
 
@@ -306,9 +308,9 @@ def _dropped(match: ColumnMatch, columns: Iterable[Column], known: KnownTable, m
     """Describe the columns that a replace drops."""
     if mode != "replace":
         return []
-    sent = {column.name.casefold() for column in columns}
+    sent = {name_key(column.name) for column in columns}
     reason = "no column of the table is in the source" if match.dropped else "left out of this push"
-    return [f"{column.name}: dropped, {reason}" for column in known.columns if column.name.casefold() not in sent]
+    return [f"{column.name}: dropped, {reason}" for column in known.columns if name_key(column.name) not in sent]
 
 
 def _changed_type(before: KnownColumn, column: Column, mode: Mode) -> list[str]:

@@ -6,46 +6,50 @@ the first of them. `schema.conform` applies the resulting schema to every batch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError
 from pushengine.interfaces import SourceBatch
+from pushengine.schema.base import OutOfRangeError, is_string, largest
 from pushengine.schema.candidates import Candidate, ColumnRules, candidates
 from pushengine.schema.columns import Column, FixedBy, TableSchema
 from pushengine.schema.conversions import (
     NO_VALUES,
     TEXT,
-    OutOfRangeError,
     decoded,
     decoded_type,
     forced_conversions,
     has_zone,
-    is_string,
     is_zoned,
-    largest,
     text_conversion,
 )
 from pushengine.schema.drift import ColumnMatch, ColumnMatcher, MatchedColumn, describe_changes
+from pushengine.schema.findings import Findings
 from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.misfits import (
+    all_misfits,
     column_named,
     fits_any,
     fixed_hint,
+    nulls_at,
     position_of,
     reason_of,
     require_key,
     shown,
     too_long,
+    too_long_at,
+    with_setting,
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
+from pushengine.schema.text_values import TOO_FINE
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
-T = TypeVar("T")
 Locate = Callable[[SourceBatch], SourceBatch]
 
 
@@ -99,6 +103,7 @@ class _ObservedColumn:
         rules: ColumnRules,
         found: list[Candidate],
         *,
+        is_text: bool,
         explains: bool,
     ) -> None:
         self.explains = explains
@@ -112,6 +117,7 @@ class _ObservedColumn:
         self.rows = 0
         self.ruled_out: dict[str, tuple[int, str]] = {}
         self.too_long: SchemaError | None = None
+        self.findings = Findings(match.name, match.source, rules, is_text=is_text)
 
     def physical(self, candidate: Candidate) -> pa.DataType:
         if candidate.conversion.arrow_type is not None:
@@ -131,9 +137,20 @@ class _ObservedColumn:
         """Number of characters that a string may have."""
         return MAX_LENGTH if self.rules.sends_longer else self.fixed_length or MAX_LENGTH
 
+    @property
+    def chosen(self) -> Candidate:
+        """The first candidate for which the values are evidence enough."""
+        return next(one for one in self.candidates if self.findings.is_evident(one))
+
+    def note(self) -> str:
+        """Return what the user should know about how the column is read; empty if there is nothing."""
+        if self.chosen.conversion is CUT_TO_MICROS:
+            return f"{self.match.name}: timestamps finer than a microsecond are cut to microseconds"
+        return self.findings.note(self.candidates, self.chosen.type)
+
     def column(self, min_length: int, headroom: float) -> Column:
         rules = self.rules
-        chosen = self.candidates[0]
+        chosen = self.chosen
         is_open = rules.requested is None and rules.known is None
         if is_open and not self.has_values and is_string(self.source_type):
             chosen = Candidate(TEXT, "STRING")
@@ -148,6 +165,8 @@ class _ObservedColumn:
             source="" if self.match.source == self.match.name else self.match.source,
         )
         if chosen.type != "STRING":
+            if self.findings.too_fine is not None and chosen.conversion.name in TOO_FINE:
+                raise self.findings.too_fine
             return column
         if self.too_long is not None:
             raise self.too_long
@@ -176,13 +195,36 @@ class _ObservedColumn:
         if known is not None and known.type == column.type:
             is_longer = known.length not in (None, column.length)
             return (f"longer than in the {place}", self.longest_value) if is_longer else (f"as in the {place}", "")
-        if self.ruled_out and column.type in ("STRING", "FLOAT"):
-            # The type that survived longest is the one that the values look like.
-            better = max(self.ruled_out, key=lambda kind: self.ruled_out[kind][0])
-            return f"not {better}", self.ruled_out[better][1]
-        if column.type == "STRING":
-            return "text", self.longest_value
-        return "every value fits", ""
+        if column.type == "STRING" and any(one.type == "FLOAT" for one in self.candidates):
+            return self.findings.reason(), self.longest_value
+        # The type that survived longest is the one that the values look like.
+        ruled_out = self.ruled_out if column.type in ("STRING", "FLOAT") else {}
+        better = max(ruled_out, key=lambda kind: (ruled_out[kind][0], kind != "DATETIME"), default="")
+        if better:
+            return f"not {better}", ruled_out[better][1]
+        return ("text", self.longest_value) if column.type == "STRING" else ("every value fits", "")
+
+    def rejected(self, array: pa.Array) -> list[int]:
+        """Return the indices of the values that no candidate can hold, and drop the candidates that hold fewer than the best one."""
+        if array.null_count == len(array) or pa.types.is_null(array.type):
+            return []
+        text = text_conversion(one.conversion for one in self.candidates)
+        if text is None or all(one.type == "STRING" for one in self.candidates):
+            best = self._best_misfits(array)
+            if best:
+                return best
+        return [] if text is None else too_long_at(text.parse(array, pa.string()), self.longest_allowed)
+
+    def _best_misfits(self, array: pa.Array) -> list[int]:
+        # Digits that no DATETIME holds are a misfit like any other.
+        usable = [one for one in self.candidates if one.conversion.name not in TOO_FINE] or self.candidates
+        with contextlib.suppress(OutOfRangeError):
+            if any(one.conversion.fits(array, self.physical(one)) for one in usable):
+                return []
+        misfits = [all_misfits(one.conversion, array, self.physical(one)) for one in usable]
+        best = min(misfits, key=len)
+        self.candidates = [one for one, found in zip(usable, misfits, strict=True) if found == best]
+        return best
 
     def observe(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
         if array.null_count == len(array) or pa.types.is_null(array.type):
@@ -198,6 +240,7 @@ class _ObservedColumn:
         if self.explains and left[0].type != before[0].type:
             self._note_ruled_out(array, [one for one in before if one not in left])
         self.candidates = left
+        self.findings.observe(source, array, before, left, is_first=not self.rows, located=located)
         self.rows += len(array)
         text = text_conversion(one.conversion for one in left)
         if text is not None:
@@ -252,9 +295,12 @@ class _ObservedColumn:
             reason = self._zone_reason(value) or reason_of(exc)
         kind = candidate.type
         is_forced = self.rules.requested is not None
-        hint = "declare the column STRING" if is_forced else ""
-        if self.rules.is_fixed:
+        hint = "declare the column STRING" if is_forced and kind != "STRING" else ""
+        if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):  # a key: two could become one
+            hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it, also where that makes two keys one"
+        elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
+        hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key)
         return SchemaError(
             f"{shown(array[index])} does not fit {self.match.name} {kind}: {reason}",
             source=source.source,
@@ -308,7 +354,7 @@ class SchemaInference:
     ) -> None:
         self._source = source
         self._explains = explains
-        self._rules = rules or SchemaRules()
+        self._rules = (rules or SchemaRules()).spelled_like(source_schema.names)
         self._known = known
         self._matcher = ColumnMatcher(self._rules, known, source)
         self._match: ColumnMatch = self._matcher.match(source_schema.names)
@@ -316,6 +362,12 @@ class SchemaInference:
             self._observed(one, decoded_type(source_schema.field(one.source).type), is_text=is_text)
             for one in self._match.columns
         ]
+
+    @property
+    def has_columns_of_table(self) -> bool:
+        """Whether the table is known and has exactly the columns that are sent."""
+        match = self._match
+        return self._known is not None and not (match.new or match.left_out or match.missing or match.dropped)
 
     def _observed(self, match: MatchedColumn, arrow_type: pa.DataType, *, is_text: bool) -> _ObservedColumn:
         rules = self._rules
@@ -345,11 +397,12 @@ class SchemaInference:
             fixed_by=fixed_by,
             is_key=is_key,
             sends_longer=rules.on_longer_string == "send" and rules.is_delta and known is not None,
+            formats=rules.formats.for_column(match.name, match.source),
         )
         found = candidates(arrow_type, column_rules, is_text=is_text)
         if not found:
             raise self._impossible(match, arrow_type, column_rules)
-        return _ObservedColumn(match, arrow_type, column_rules, found, explains=self._explains)
+        return _ObservedColumn(match, arrow_type, column_rules, found, is_text=is_text, explains=self._explains)
 
     def _impossible(self, match: MatchedColumn, arrow_type: pa.DataType, rules: ColumnRules) -> SchemaError:
         """Return the error for a column that has no candidate."""
@@ -385,11 +438,23 @@ class SchemaInference:
         Raises:
             SchemaError: A key has no value, or no schema under these rules can hold a value.
         """
+        if self._rules.allows_rejects and source.rows:
+            source = self._without_rejects(source)
         for column in self._columns:
             array = decoded(column_named(source, column.match.source))
             if column.rules.is_key and len(array):
                 require_key(source, array, column.match.source)
             column.observe(source, array, located)
+
+    def _without_rejects(self, source: SourceBatch) -> SourceBatch:
+        """Return the rows that some schema under these rules can hold: a row that is rejected decides nothing."""
+        rejected: set[int] = set()
+        for column in self._columns:
+            array = decoded(column_named(source, column.match.source))
+            if column.rules.is_key:
+                rejected.update(nulls_at(array))
+            rejected.update(column.rejected(array))
+        return source.only([index for index in range(source.rows) if index not in rejected]) if rejected else source
 
     def infer_schema(self) -> TableSchema:
         """Return the schema that fits everything observed; see `infer`."""
@@ -415,7 +480,13 @@ class SchemaInference:
         is_unchanged = is_empty and (rules.is_delta or not self._columns)
         changes = () if is_unchanged else describe_changes(self._match, schema.columns, self._known, rules.mode)
         question = "" if is_unchanged else self._match.question
-        return InferredSchema(schema, self._explained(columns), changes, question, is_empty)
+        names = {name for one in self._match.columns for name in (one.name, one.source)} | self._match.ignored
+        lost = [name for name in rules.formats.column_date_formats if name not in names]
+        notes = (
+            *(f"there is no column {name}, for which a date format is given" for name in lost),
+            *filter(None, (one.note() for one in self._columns)),
+        )
+        return InferredSchema(schema, self._explained(columns), changes, question, is_empty, notes)
 
     def _explained(self, columns: Sequence[Column]) -> tuple[InferredColumn, ...]:
         if not self._explains:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pushengine.model import ColumnType, TableColumn, may_be_listed_as, type_name
+from pushengine.text import name_key
 
 
 def had_no_values(conversion: str) -> bool:
@@ -57,8 +58,8 @@ class KnownTable:
     origin: Literal["memory", "platform"] = "memory"
 
     def by_name(self) -> dict[str, KnownColumn]:
-        """Return case-folded name -> column."""
-        return {column.name.casefold(): column for column in self.columns}
+        """Return the name as it is compared (`text.name_key`) -> column."""
+        return {name_key(column.name): column for column in self.columns}
 
     def with_platform_columns(self, columns: Sequence[TableColumn]) -> KnownTable:
         """Return the table with the columns that the platform lists. They win over those remembered, which fill the gaps.
@@ -69,14 +70,14 @@ class KnownTable:
         merged = []
         remembered = self.by_name()
         for column in columns:
-            known = remembered.get(column.name.casefold())
+            known = remembered.get(name_key(column.name))
             if known is None or not may_be_listed_as(known.type, column.type):
                 merged.append(KnownColumn(column.name, column.type, column.length))
             else:
                 length = column.length if known.type == "STRING" and column.length is not None else known.length
                 merged.append(dataclasses.replace(known, name=column.name, length=length))
-        listed = {column.name.casefold() for column in columns}
-        unlisted = [column for column in self.columns if column.name.casefold() not in listed]
+        listed = {name_key(column.name) for column in columns}
+        unlisted = [column for column in self.columns if name_key(column.name) not in listed]
         return dataclasses.replace(self, columns=(*merged, *unlisted), origin="platform")
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Mapping
-from typing import cast, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar, cast, get_args
 
 from pushengine.model import ColumnType, LongerStrings, MissingColumns, Mode, NewColumns, TypeChanges, type_name
 from pushengine.schema.formats import ValueFormats
+from pushengine.text import spelled_like
+
+T = TypeVar("T")
 
 MAX_LENGTH = 16_250
 """Longest string, in characters. At 4 bytes each, this is the platform's limit of 65,000 bytes per value."""
@@ -74,6 +77,7 @@ class SchemaRules:
         min_string_length: Smallest length that a new STRING column is declared with, characters.
         string_headroom: Declared length of a new STRING column, as a multiple of its longest value.
         formats: How values are spelled in text sources.
+        allows_rejects: Whether rows that no schema under these rules can hold are left out.
     """
 
     mode: Mode = "replace"
@@ -93,11 +97,32 @@ class SchemaRules:
     min_string_length: int = 255
     string_headroom: float = 4.0
     formats: ValueFormats = dataclasses.field(default_factory=ValueFormats)
+    allows_rejects: bool = False
 
     @property
     def is_delta(self) -> bool:
         """Whether the rows go into the table as it is, whose column types then cannot change."""
         return self.mode != "replace"
+
+    def spelled_like(self, names: Sequence[str]) -> SchemaRules:
+        """Return the rules with the names of columns in the spelling that the source has for them (see `text.spelled_like`)."""
+
+        def spelled(given: Iterable[str]) -> tuple[str, ...]:
+            return spelled_like(given, names)
+
+        def keyed(given: Mapping[str, T]) -> Mapping[str, T]:
+            return dict(zip(spelled(given), given.values(), strict=True))
+
+        return dataclasses.replace(
+            self,
+            keys=spelled(self.keys),
+            order_by=None if self.order_by is None else spelled([self.order_by])[0],
+            column_types=keyed(self.column_types),
+            default_types=keyed(self.default_types),
+            rename=keyed(self.rename),
+            select=spelled(self.select),
+            exclude=spelled(self.exclude),
+        )
 
     def requested_type(self, *names: str) -> RequestedType | None:
         """Return the type that the user requests for a column, which may have several names; None to infer it."""

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
-from pushengine.errors import unreadable
-from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
+from pushengine.errors import SchemaError, unreadable
+from pushengine.interfaces import BlockReader, FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
+from pushengine.text import first_line, shown_name, shown_names, spelled_like
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz", ".lz4": "lz4"}
 COMPRESSION_NAMES = ", ".join(COMPRESSIONS)
+_SHOWN_NAMES = 5
 
 
 def compression_of(ref: FileRef) -> str | None:
@@ -36,22 +38,44 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch with the columns in the order and the types of `schema`.
+    """Return a batch with the columns in the order, the spelling and the types of `schema`.
 
     Raises:
-        ValueError: A value cannot be represented in the other type.
-        NotImplementedError: Arrow cannot convert the one type to the other.
+        ValueError: A column has a type of another kind, or a value that its type in `schema` cannot represent; the message names it.
     """
     import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
 
     from pushengine.schema.conversions import decoded  # noqa: PLC0415
 
     columns = []
+    names = spelled_like(batch.schema.names, schema.names)
     for position, field in enumerate(schema):
-        is_here = batch.schema.names[position] == field.name
-        column = decoded(batch.column(position if is_here else batch.schema.get_field_index(field.name)))
-        columns.append(column if column.type == field.type else column.cast(field.type))
+        column = batch.column(position if names[position] == field.name else names.index(field.name))
+        try:
+            column = decoded(column)
+            columns.append(column if column.type == field.type else _as_type(column, field.type))
+        except (ValueError, NotImplementedError) as exc:
+            raise ValueError(f"column {field.name}: {first_line(exc)}") from exc
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _as_type(column: pa.Array, to: pa.DataType) -> pa.Array:
+    """Return a column in the type that the source has for it, with every value unchanged.
+
+    Raises:
+        ValueError: A value is not in that type, or all of them mean something else there.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
+
+    from pushengine.schema.conversions import are_same_kind  # noqa: PLC0415
+    from pushengine.schema.times.int96 import is_int96  # noqa: PLC0415
+    from pushengine.schema.times.stamps import WHOLE_MICROS  # noqa: PLC0415
+
+    if not are_same_kind(column.type, to):
+        raise ValueError(f"its type is {column.type}, not {to}")
+    if is_int96(column.type):
+        column = WHOLE_MICROS.parse(column, pa.timestamp("us"))
+    return column.cast(to)
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:
@@ -61,6 +85,38 @@ def evenly_spread(count: int, wanted: int) -> list[int]:
     if wanted <= 1:
         return [0]
     return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)})
+
+
+def require_same_columns(
+    first: Sequence[str], first_file: FileRef, names: Sequence[str], ref: FileRef, *, position: str | None = None
+) -> None:
+    """Require that a file has the same columns as the first one, in any order.
+
+    Args:
+        first: Columns of the first file.
+        first_file: The first file.
+        names: Columns of the other file.
+        ref: The other file.
+        position: Where the other file names its columns, for the message.
+
+    Raises:
+        SchemaError: It has not.
+    """
+    before, now = frozenset(first), frozenset(names)
+    missing = [name for name in first if name not in now]
+    extra = [name for name in names if name not in before]
+    if not missing and not extra and len(names) == len(first):
+        return
+    missing_names = shown_names(missing[:_SHOWN_NAMES], beside=extra)
+    parts = [f"lacks {missing_names}"] if missing else []
+    parts += [f"adds {shown_names(extra[:_SHOWN_NAMES], beside=missing)}"] if extra else []
+    is_blank = {name.strip() for name in missing} == {name.strip() for name in extra}
+    raise SchemaError(
+        f"columns differ from those in {shown_name(first_file.uri)}: {' and '.join(parts) or 'one appears twice'}",
+        source=ref.uri,
+        position=position,
+        hint="if they are the same: --trim" if is_blank and missing else "",
+    )
 
 
 class FilePass(Protocol):
@@ -179,7 +235,7 @@ class FilesSource:
             stopped=self.stopped,
         )
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield rows of each file, or of an even selection if there are many: about `max_bytes` in all.
 
         Raises:
@@ -196,7 +252,7 @@ class FilesSource:
     def _open(self, ref: FileRef) -> FilePass:
         raise NotImplementedError
 
-    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBlock]:
         raise NotImplementedError
 
 
@@ -211,7 +267,7 @@ class EmptySource(FilesSource):
 
         return pa.schema([])
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:  # noqa: ARG002 - there is nothing to sample
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:  # noqa: ARG002 - there is nothing to sample
         """Yield nothing."""
         return iter(())
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import importlib
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import ConfigError, SourceReadError, unreadable
+from pushengine.errors import ConfigError, SourceReadError
 from pushengine.interfaces import FileSystem, Source
 from pushengine.model import FileRef
 from pushengine.runtime.files import scheme_of
 from pushengine.sources.async_batches import IteratorSource
-from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS, EmptySource
+from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS, EmptySource, compression_of
+from pushengine.sources.first_bytes import TEXT, compression_in, evident_encoding, head_of, kind_named, kind_of
+from pushengine.sources.listing import list_files
+from pushengine.text import flag, shell_word, shown_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +32,14 @@ class Format:
     suffixes: tuple[str, ...]
     module: str
     is_compressible: bool = False
+
+    def suffix_of(self, name: str) -> str:
+        """Return the suffix by which the name of a file shows this format, with that of a compression; empty if it does not."""
+        bare, dot, last = name.lower().rpartition(".")
+        compression = f"{dot}{last}" if self.is_compressible and f"{dot}{last}" in COMPRESSIONS else ""
+        stem = bare if compression else name.lower()
+        suffix = next((suffix for suffix in self.suffixes if stem.endswith(suffix)), "")
+        return name[len(name) - len(suffix + compression) :] if suffix else ""
 
 
 FORMATS = (
@@ -49,7 +59,7 @@ def open_source(
     filesystem: FileSystem,
     allow_empty: bool = False,
 ) -> Source | IteratorSource:
-    """Return the source that `spec` describes. Blocking: lists files, but does not read them.
+    """Return the source that `spec` describes. Blocking: lists files, and reads at most their first bytes.
 
     Args:
         spec: A path, glob or directory or a list of them; an object with `__arrow_c_stream__` or `__arrow_c_array__`; a pyarrow
@@ -62,7 +72,7 @@ def open_source(
 
     Raises:
         ConfigError: `spec` is not a source, is an empty text, names a file twice or mixes formats; or the format is unknown.
-        SourceReadError: A file does not exist.
+        SourceReadError: A file does not exist, or is of another format than its name or `format` says.
     """
     check_paths(spec)
     if isinstance(spec, str | os.PathLike):
@@ -98,37 +108,70 @@ def _open_paths(
     *,
     allow_empty: bool,
 ) -> Source:
-    files: dict[str, FileRef] = {}
-    for word in words:
-        for file in _listed(word, filesystem, allow_none=allow_empty):
-            if files.setdefault(os.path.normcase(file.uri), file) is not file:
-                raise ConfigError(f"{file.uri} is named twice", key="source", hint="its rows would be loaded twice")
+    try:
+        files = list_files(words, filesystem, allow_none=allow_empty)
+    except SourceReadError:
+        for word in words:
+            if isinstance(word, PurePath) and (scheme := scheme_of(address := str(word).replace(":/", "://", 1))):
+                raise _unsupported_scheme(address, scheme) from None  # `pathlib` collapses `//` into `/`
+        raise
     label = os.fspath(words[0]) if len(words) == 1 else f"{os.fspath(words[0])} and {len(words) - 1} more"
-    if allow_empty and not any(file.size for file in files.values()):
-        return EmptySource(list(files.values()), label=label, filesystem=filesystem)
-    chosen = _named_format(name) if name else _common_format(list(files.values()))
+    if allow_empty and not any(file.size for file in files):
+        return EmptySource(files, label=label, filesystem=filesystem)
+    chosen = _named_format(name) if name else _common_format(files, filesystem)
     if not chosen.module:
         raise ConfigError(f"format {chosen.name} is not supported yet", key="format", hint="convert to parquet or csv")
+    if chosen.is_compressible and allow_empty:
+        full = [file for file in files if not _is_empty_text(file, settings, filesystem)]
+        if not full:
+            return EmptySource(files, label=label, filesystem=filesystem)
+        files = full
+    if not chosen.is_compressible:
+        for file in files:
+            _require_kind(file, chosen, filesystem)
     source: Source = importlib.import_module(chosen.module).open_files(
-        list(files.values()), label=label, settings=settings, filesystem=filesystem
+        files, label=label, settings=settings, filesystem=filesystem
     )
     return source
 
 
-def _listed(word: str | os.PathLike[str], filesystem: FileSystem, *, allow_none: bool) -> list[FileRef]:
-    pattern = os.fspath(word)
+def _is_empty_text(file: FileRef, settings: EngineSettings, filesystem: FileSystem) -> bool:
+    """Whether a text file has no content, also once it is decompressed. A file that cannot be read is not empty."""
+    if not file.size:
+        return True
+    has_content = importlib.import_module("pushengine.sources.text_stream").has_content
     try:
-        found = filesystem.list(pattern)
-    except OSError as exc:
-        raise unreadable(pattern, exc) from exc
-    if found or allow_none:
-        return found
-    if Path(pattern).is_dir():
-        raise SourceReadError("no data files in this directory", source=pattern, hint="subdirectories are not searched")
-    if isinstance(word, PurePath) and (scheme := scheme_of(address := pattern.replace(":/", "://", 1))):
-        raise _unsupported_scheme(address, scheme)  # `pathlib` collapses `//` into `/`
-    is_pattern = glob.has_magic(pattern)
-    raise SourceReadError("no file matches this pattern" if is_pattern else "no such file", source=pattern)
+        with filesystem.open(file) as opened:
+            return not has_content(opened, compression_of(file), settings.csv.encoding)
+    except OSError:
+        return False
+
+
+def _head_of(file: FileRef, filesystem: FileSystem) -> bytes:
+    """Return the first bytes of a file; none if it cannot be read, which its reader reports."""
+    try:
+        with filesystem.open(file) as opened:
+            return head_of(opened)
+    except OSError:
+        return b""
+
+
+def _require_kind(file: FileRef, chosen: Format, filesystem: FileSystem) -> None:
+    """Require that a file that is not text is not a file of another format, as far as its first bytes show that.
+
+    Raises:
+        SourceReadError: It is one; the message says of which, the hint what to do.
+    """
+    head = _head_of(file, filesystem)
+    compression, kind = compression_in(head), kind_of(head)
+    if compression is not None:
+        raise SourceReadError(
+            f"not {kind_named(chosen.name)}, but a file compressed with {compression}",
+            source=file.uri,
+            hint="decompress it first",
+        )
+    if kind is not None and kind.format != chosen.name:
+        raise SourceReadError(f"not {kind_named(chosen.name)}, but {kind.name}", source=file.uri, hint=kind.remedy)
 
 
 def _named_format(name: str) -> Format:
@@ -138,33 +181,53 @@ def _named_format(name: str) -> Format:
     raise ConfigError(f"unknown format {name}", key="format", hint=f"one of {', '.join(one.name for one in FORMATS)}")
 
 
-def _common_format(files: Sequence[FileRef]) -> Format:
-    first = _format_of(files[0])
-    for file in files[1:]:
-        other = _format_of(file)
-        if other is not first:
+def _common_format(files: Sequence[FileRef], filesystem: FileSystem) -> Format:
+    found = [(file, _format_of(file.uri)) for file in files]
+    known = next(((file, one) for file, one in found if one is not None), None)
+    if known is None:
+        raise _unknown_format(files[0], filesystem)
+    for file, other in found:
+        if other is not known[1]:
+            kind = "does not show its format" if other is None else f"is {other.name}"
+            pattern = str(PurePath(known[0].uri).parent / f"*{known[1].suffix_of(known[0].name)}")
             raise ConfigError(
-                f"{files[0].uri} is {first.name} and {file.uri} is {other.name}: one push reads one format",
+                f"{shown_name(known[0].uri)} is {known[1].name} and {shown_name(file.uri)} {kind}: one push reads one format",
                 key="source",
-                hint="push them separately",
+                hint=f"push them separately, such as {shell_word(pattern)}",
             )
-    return first
+    return known[1]
 
 
-def _format_of(file: FileRef) -> Format:
-    name = file.name.lower()
-    bare, dot, compression = name.rpartition(".")
-    is_compressed = f"{dot}{compression}" in COMPRESSIONS
-    for candidate in FORMATS:
-        if name.endswith(candidate.suffixes) or (
-            candidate.is_compressible and is_compressed and bare.endswith(candidate.suffixes)
-        ):
-            return candidate
-    known = ", ".join(suffix for candidate in FORMATS if candidate.module for suffix in candidate.suffixes)
-    raise ConfigError(
-        f"the name {file.uri} does not show the format ({known}; compressed CSV: {COMPRESSION_NAMES})",
+def _format_of(path: str) -> Format | None:
+    """Return the format that the name of a file shows; None if it shows none."""
+    return next((candidate for candidate in FORMATS if candidate.suffix_of(PurePath(path).name)), None)
+
+
+def format_named(path: str) -> str | None:
+    """Return the name of the format that the name of a file shows; None if it shows none."""
+    found = _format_of(path)
+    return None if found is None else found.name
+
+
+_REMEDIES = {
+    (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"): "save the sheet as CSV",
+    (".zip", ".tar", ".tgz", ".7z", ".rar"): "unpack it first",
+}
+
+
+def _unknown_format(file: FileRef, filesystem: FileSystem) -> ConfigError:
+    suffixes = ", ".join(suffix for candidate in FORMATS if candidate.module for suffix in candidate.suffixes)
+    remedy = next((text for names, text in _REMEDIES.items() if file.name.lower().endswith(names)), "")
+    head = _head_of(file, filesystem)
+    kind = TEXT if compression_in(head) or evident_encoding(head) else kind_of(head)
+    if not remedy and kind is not None:
+        remedy = kind.remedy if kind.format else f"it is {kind.name}: {kind.remedy}"
+        if kind is TEXT and file.name.lower().endswith((".json", ".jsonl", ".xml", ".html", ".sql")):
+            remedy = "convert it to CSV or Parquet"
+    return ConfigError(
+        f"the name {shown_name(file.uri)} does not show the format ({suffixes}; compressed CSV: {COMPRESSION_NAMES})",
         key="format",
-        hint="set it with --format",
+        hint=remedy or " or ".join(flag("format", candidate.name) for candidate in FORMATS if candidate.module),
     )
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
-from pushengine.errors import ConfigError, JournalError
+from pushengine.errors import ConfigError, JournalError, SourceError
 from pushengine.interfaces import AsyncSource, BlockStream, OffLoop, SourceBlock
 from pushengine.runtime.aio import finish
+from pushengine.sources.pipes import find_pipe, names_paths
 from pushengine.state.lock import CAN_RENAME_OPEN_FILES, FileLock
+from pushengine.text import flag
 
 _PIECE_BYTES = 1024 * 1024
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -44,6 +47,12 @@ class Spooled(NamedTuple):
 def is_byte_stream(source: Any) -> bool:
     """Whether `source` is a file object to read bytes from, rather than a source of rows."""
     return hasattr(source, "read") and not hasattr(source, "__arrow_c_stream__") and not hasattr(source, "__aiter__")
+
+
+def stream_name(stream: Any) -> str:
+    """Return the name of a byte stream for messages."""
+    name = getattr(stream, "name", None)
+    return "standard input" if name == "<stdin>" else name if isinstance(name, str) else "stream"
 
 
 async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
@@ -268,8 +277,65 @@ async def spool_source(
     """
     if not is_byte_stream(source):
         return await spool_rows(await open_rows(), folder / f"{push_id}.arrow", hold, off_loop)
+    return await spool_bytes(source, folder / f"{push_id}{stream_suffix(source_format)}", hold, off_loop)
+
+
+def stream_suffix(source_format: str | None) -> str:
+    """Return the suffix of a file that holds the content of a byte stream.
+
+    Raises:
+        ConfigError: The stream has no format, or one that cannot be read from such a file.
+    """
     if source_format not in _SUFFIXES:
         raise ConfigError(
-            "a stream has no file name that shows its format", key="format", hint=f"--format {'|'.join(_SUFFIXES)}"
+            "a stream has no file name that shows its format",
+            key="format",
+            hint=" or ".join(flag("format", name) for name in _SUFFIXES),
         )
-    return await spool_bytes(source, folder / f"{push_id}{_SUFFIXES[source_format]}", hold, off_loop)
+    return _SUFFIXES[source_format]
+
+
+class StreamCopy(NamedTuple):
+    """A temporary file with the content of a byte stream, and the name of the stream for messages."""
+
+    path: Path
+    name: str
+
+
+@contextlib.asynccontextmanager
+async def copied_stream(source: Any, source_format: str | None, read: OffLoop) -> AsyncIterator[StreamCopy | None]:
+    """Copy a byte stream, or the pipe that a source names, to a temporary file that exists during the block.
+
+    A `SourceError` of the block that is about the copy is changed to be about the stream. The result is None for any other source.
+
+    Raises:
+        ConfigError: The stream has no format, or a pipe is one of several sources; or the temporary file cannot be written.
+    """
+    pipe = await read(find_pipe, source) if names_paths(source) else None
+    stream = source if pipe is None and is_byte_stream(source) else pipe
+    if stream is None:
+        yield None
+        return
+    suffix = stream_suffix(source_format or (pipe.format if pipe is not None else None))
+    with contextlib.ExitStack() as stack:
+        if pipe is not None:
+            stack.enter_context(pipe)
+        try:
+            folder = await read(stack.enter_context, tempfile.TemporaryDirectory(prefix="pushengine-"))
+            path = Path(folder) / f"stream{suffix}"
+            file = await read(path.open, "xb")
+            with file:
+                while piece := await read(stream.read, _PIECE_BYTES):
+                    await read(file.write, piece)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot keep the stream in a temporary file: {error.strerror or error}",
+                key="TMPDIR",
+                hint="set TMPDIR to a folder with room for the whole stream",
+            ) from error
+        name = stream_name(stream)
+        try:
+            yield StreamCopy(path, name)
+        except SourceError as error:
+            error.source = name if error.source == str(path) else error.source
+            raise

@@ -8,10 +8,20 @@ import functools
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import pyarrow as pa
+
+from pushengine.sources.first_bytes import (
+    HEAD_BYTES,
+    compression_of_content,
+    content_encoding,
+    head_of,
+    require_text,
+)
+from pushengine.text import flag
 
 PIECE_BYTES = 256 * 1024
 """Bytes read at once. Larger results need fresh pages from the system each time, which costs more than the extra calls."""
@@ -22,6 +32,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_NEL = "\x85"
 
 _MemberDecoder: TypeAlias = bz2.BZ2Decompressor | lzma.LZMADecompressor
 _MEMBER_DECODERS: dict[str, Callable[[], _MemberDecoder]] = {
@@ -146,7 +157,7 @@ class _ArrowFile:
 
 
 class _Recoded:
-    """Text in another encoding, recoded to UTF-8."""
+    """Text in another encoding, recoded to UTF-8. The line ends of EBCDIC (NEL) become line feeds."""
 
     def __init__(self, file: Readable, encoding: str, head: bytes) -> None:
         self._file = file
@@ -154,6 +165,8 @@ class _Recoded:
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="strict")
         self._head = head
         self._is_done = False
+        # EBCDIC ends lines with NEL. An encoding that has another meaning for this byte is not EBCDIC.
+        self._line_end = _NEL if codecs.decode(b"\x15", encoding, "replace") == _NEL else "\n"
         self.lines = 0
 
     def read(self, size: int) -> bytes:
@@ -164,19 +177,28 @@ class _Recoded:
                 text = self._decoder.decode(raw, final=self._is_done)
             except UnicodeDecodeError as exc:
                 good = exc.object[: exc.start].decode(self._encoding, "ignore")
-                raise EncodingError(self.lines + good.count("\n") + 1, self._encoding, exc) from exc
+                raise EncodingError(self.lines + good.count(self._line_end) + 1, self._encoding, exc) from exc
             if text:
+                text = text.replace(self._line_end, "\n")
                 self.lines += text.count("\n")
                 return text.encode("utf-8", "surrogatepass")
         return b""
 
 
 class EncodingError(ValueError):
-    """Bytes that are not valid in the encoding of the text; `line` is the number of the line."""
+    """Bytes that are not valid in the encoding of the text; `line` is the number of the line, `hint` says what to do."""
 
     def __init__(self, line: int, encoding: str, exc: UnicodeDecodeError) -> None:
         super().__init__(f"not {encoding} text: {exc.reason}")
         self.line = line
+        is_cut = "truncated" in exc.reason or "end of data" in exc.reason
+        self.hint = "is the file complete?" if is_cut else encoding_hint(encoding)
+
+
+def encoding_hint(encoding: str = "utf-8") -> str:
+    """Return what to do about a text that is not valid in an encoding, with a flag to try."""
+    other = "latin-1" if codecs.lookup(encoding).name == "cp1252" else "cp1252"
+    return f"name its encoding, such as {flag('encoding', other)}"
 
 
 class Content:
@@ -210,15 +232,31 @@ class Content:
         return done
 
 
-def open_content(file: CountedFile, compression: str | None, encoding: str) -> Content:
+def has_content(file: BinaryIO, named: str | None, declared: str | None) -> bool:
+    """Return whether a text file has any content, also once it is decompressed. A damaged one is taken to have some.
+
+    Args:
+        file: The file, just opened.
+        named: The compression that its name stands for.
+        declared: Encoding that the user names, or None.
+    """
+    try:
+        content = open_content(CountedFile(file), compression_of_content(head_of(file), named), declared)
+        return content.fill(memoryview(bytearray(1))) > 0
+    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException):
+        return True
+
+
+def open_content(file: CountedFile, compression: str | None, declared: str | None) -> Content:
     """Return the content of a file as UTF-8 without a byte order mark.
 
     Args:
         file: The file as stored on disk.
         compression: A value of `sources.files.COMPRESSIONS`, or None if the file is not compressed.
-        encoding: Declared encoding of the text; a byte order mark takes precedence over it.
+        declared: Encoding that the user names, or None; a byte order mark takes precedence over it.
 
     Raises:
+        WrongKindError: The content is another file format, or in another encoding than the declared one (`sources.first_bytes`).
         EncodingError: The text is not valid in that encoding. Reading the content may raise this too.
         EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException: The file is damaged. Reading the content may raise these too.
     """
@@ -230,12 +268,14 @@ def open_content(file: CountedFile, compression: str | None, encoding: str) -> C
         plain = gzip.GzipFile(fileobj=io.BufferedReader(file, PIECE_BYTES), mode="rb")
     elif compression is not None:
         plain = io.BufferedReader(_MemberFile(file, compression))
-    head = plain.read(4)
+    head = plain.read(HEAD_BYTES)
     for mark, marked_encoding in _BOMS:
         if head.startswith(mark):
             if marked_encoding == "utf-8":
                 return Content(plain, head[len(mark) :])
             return Content(_Recoded(plain, marked_encoding, head))
+    require_text(head)
+    encoding = content_encoding(head, declared)
     if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii"):
         return Content(plain, head)
     return Content(_Recoded(plain, encoding, head))

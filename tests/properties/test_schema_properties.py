@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from decimal import Decimal
 
 import pyarrow as pa
@@ -53,6 +54,13 @@ def infer(batches: list[SourceBatch], **options) -> TableSchema:
     return inference.infer_schema()
 
 
+def is_refused(cells: list, error: SchemaError) -> bool:
+    """Return whether inference may refuse these cells: there is a time finer than a microsecond."""
+    return "finer than a microsecond" in str(error) and any(
+        re.search(r":[0-9]{2}\.[0-9]{6}[0-9]*[1-9]", text) for text in cells if text is not None
+    )
+
+
 def means_the_same(text: str, value) -> bool:
     """Return whether a text and the value that it became mean the same."""
     if isinstance(value, str):
@@ -73,35 +81,36 @@ def means_the_same(text: str, value) -> bool:
 @settings(max_examples=600, deadline=None)
 @given(cells=CELLS, inference_cut=st.integers(1, 12), push_cut=st.integers(1, 12))
 def test_a_schema_inferred_from_all_rows_fits_all_rows_and_every_value_survives(cells, inference_cut, push_cut):
-    schema = infer(batches_of(cells, inference_cut))
+    try:
+        schema = infer(batches_of(cells, inference_cut))
+    except SchemaError as error:
+        assert is_refused(cells, error)
+        return
     values = []
     for one in batches_of(cells, push_cut):
         batch = conform(schema, one)
         batch.validate(full=True)
-        array = batch.column(0)
-        if array.type == pa.timestamp("ns"):
-            array = array.cast(pa.timestamp("us"), safe=False)
-            values += [None if v is None else ("ns", v) for v in array.to_pylist()]
-        else:
-            values += array.to_pylist()
+        values += batch.column(0).to_pylist()
     assert len(values) == len(cells)
     for text, value in zip(cells, values, strict=True):
         assert (text is None) == (value is None)
-        if text is not None and not isinstance(value, tuple):
+        if text is not None:
             assert means_the_same(text, value), (text, value)
 
 
 @settings(max_examples=300, deadline=None)
 @given(cells=CELLS, seen=st.integers(0, 12))
 def test_a_value_that_the_sample_did_not_show_is_a_misfit_and_never_becomes_a_wrong_value(cells, seen):
-    schema = infer(batches_of(cells[:seen], 3))
+    try:
+        schema = infer(batches_of(cells[:seen], 3))
+    except SchemaError as error:
+        assert is_refused(cells[:seen], error)
+        return
     for one in batches_of(cells, 5):
         try:
             array = conform(schema, one).column(0)
         except ValueMisfitError:
             return
-        if array.type == pa.timestamp("ns"):
-            continue
         for text, value in zip(one.batch.column(0).to_pylist(), array.to_pylist(), strict=True):
             assert (text is None) == (value is None)
             assert text is None or means_the_same(text, value)
@@ -130,6 +139,6 @@ def test_decimals_keep_their_value(numbers):
         assert (number is None) == (value is None)
         if isinstance(value, float):
             assert value == float(number)
-            assert Decimal(format(value, ".15g")) == number
+            assert any(Decimal(format(value, f".{digits}g")) == number for digits in (15, 16, 17))
         elif value is not None:
             assert Decimal(value) == number

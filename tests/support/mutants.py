@@ -2,7 +2,7 @@
 
 from pushengine.pipeline import target_table
 from pushengine.pipeline.keys.guard import KeyGuard
-from pushengine.schema import candidates, conform, conversions, drift, inference
+from pushengine.schema import candidates, conform, conversions, drift, inference, text_values
 
 
 async def know_no_table(self):
@@ -24,8 +24,8 @@ async def nothing_async(*args, **kwargs):
     """Do nothing, as a coroutine function."""
 
 
-def any_type_is_a_key(arrow_type, *, is_text):
-    return conversions.conversions_of(arrow_type, is_text=is_text)
+def any_type_is_a_key(arrow_type, *, is_text, formats):
+    return conversions.conversions_of(arrow_type, is_text=is_text, formats=formats)
 
 
 real_position = inference.position_of
@@ -47,12 +47,12 @@ MUTANTS = {
         (target_table.TargetTable, "require_unchanged", nothing_async)
     ],
     "lengths are not checked": [(inference, "too_long", nothing), (conform, "too_long", nothing)],
-    "any type may be a key": [(candidates, "_key_conversions", any_type_is_a_key)],
+    "any type may be a key": [(candidates, "key_conversions", any_type_is_a_key)],
     "missing keys are not noticed": [(inference, "require_key", nothing), (conform, "require_key", nothing)],
     "equal keys are not noticed": [(KeyGuard, "is_checked", property(nothing))],
     "the drift policy is not applied": [(drift.ColumnMatcher, "require_allowed", nothing)],
     "renames are ignored": [(drift.ColumnMatcher, "_renamed", not_renamed)],
-    "large integers become floats": [(conversions, "_require_precision", nothing)],
+    "large integers become floats": [(text_values, "require_precision", nothing)],
     "errors name the next row": [(inference, "position_of", position_of_the_next_row)],
     "changes are not told": [(inference, "describe_changes", lambda *args: ())],
 }

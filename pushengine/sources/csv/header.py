@@ -5,11 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.errors import SchemaError
 from pushengine.sources.csv.rows import BLANKS, quoted_part
-from pushengine.text import flag, format_count
+from pushengine.text import flag, format_count, spelled_like
 
 DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that the header line may show."""
@@ -31,6 +32,12 @@ class Columns:
     def kept_names(self) -> tuple[str, ...]:
         """The names of the columns that are not left out."""
         return tuple(name for name in self.names if name is not None)
+
+    def spelled_like(self, wanted: Sequence[str]) -> Self:
+        """Return the columns with the names in the spelling that `wanted` has for them."""
+        kept = iter(spelled_like(self.kept_names, wanted))
+        names = tuple(None if name is None else next(kept) for name in self.names)
+        return dataclasses.replace(self, names=names)
 
     @property
     def parsed_names(self) -> tuple[str, ...]:

@@ -17,13 +17,15 @@ import pyarrow.csv as arrow_csv
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.sources.csv.header import Columns
+from pushengine.sources.csv.lines import NO_ROW
 from pushengine.sources.csv.rows import Dialect, leading_lines, longer_blanks
 from pushengine.sources.csv.spelling import Spelling
+from pushengine.sources.text_stream import encoding_hint
 from pushengine.text import first_line, flag
 
 MAX_ROW_BYTES = 32 * 1024 * 1024
 """Maximum length of a row; a longer one most likely contains a quote that is never closed."""
-SET_ENCODING = f"name its encoding, such as {flag('encoding', 'cp1252')}"
+SET_ENCODING = encoding_hint()
 _ARROW_BLOCK_BYTES = 4 * MAX_ROW_BYTES
 _SHOWN_CHARACTERS = 40
 
@@ -202,7 +204,7 @@ class Layout:
         Raises:
             pa.ArrowInvalid: The block is not UTF-8.
         """
-        valid = text if self.spelling is None and not self.dialect.comment else Spelling.as_utf8(bytes(text))
+        valid = Spelling.as_utf8(bytes(text)) if self._has_marks else text
         ends = pa.py_buffer(np.array([0, len(text)], np.int32))
         pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(valid)]).validate(full=True)
 
@@ -240,8 +242,22 @@ class Layout:
                 ends = body[: row.end].endswith(self.dialect.delimiter.encode()) and row.fields == expected + 1
                 hint = f"if every row ends so, add {flag('trailing-delimiter', 'drop')}" if ends else ""
                 fail(self.source, f"expected {expected} fields, found {row.fields}", line, hint)
+        self.require_utf8(body, line)
+        fail(self.source, first_line(exc), line)
+
+    @property
+    def _has_marks(self) -> bool:
+        """Whether the text holds bytes of `spelling` or marks of lines that are no rows, which are not UTF-8."""
+        return self.spelling is not None or self.dialect.comment == NO_ROW
+
+    def require_utf8(self, body: bytes, line: int) -> None:
+        """Require that whole rows, of which `line` is the first line, are UTF-8.
+
+        Raises:
+            SourceReadError: They are not.
+        """
         try:
-            (body if self.spelling is None else Spelling.as_utf8(body)).decode()
+            (Spelling.as_utf8(body) if self._has_marks else body).decode()
         except UnicodeDecodeError as problem:
             fail(
                 self.source,
@@ -249,7 +265,6 @@ class Layout:
                 line + self.lines(body[: problem.start]),
                 SET_ENCODING,
             )
-        fail(self.source, first_line(exc), line)
 
     def batch(self, rows: TextRows, row: int, line: int) -> SourceBatch:
         """Parse whole rows whose first row and line are known."""

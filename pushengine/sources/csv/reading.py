@@ -6,20 +6,28 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import lzma
 import re
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
+import pyarrow as pa
+
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SourceReadError
-from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.interfaces import FileSystem, ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import FileRef
-from pushengine.sources.csv.first_row import read_first_row
 from pushengine.sources.csv.header import Columns, columns_of
 from pushengine.sources.csv.layout import MAX_ROW_BYTES, Layout, TextRows
+from pushengine.sources.csv.raw_rows import BlockStart, RawRows
 from pushengine.sources.csv.rows import Dialect
-from pushengine.sources.csv.text_file import TextFile
+from pushengine.sources.csv.text_file import TextFile, read_first_row
+from pushengine.sources.files import compression_of
+from pushengine.sources.first_bytes import compression_of_content, head_of
+from pushengine.sources.text_stream import CountedFile, open_content
+from pushengine.text import first_line
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -41,14 +49,22 @@ class _TextBlock:
         body: Text of the rows.
         layout: How to parse the text.
         position: Returns the first row and line of the block, by reading the file up to the block.
+        start: Where the block begins; known only if rows may be rejected.
     """
 
     rows: None = None
 
-    def __init__(self, body: TextRows, layout: Layout, position: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        body: TextRows,
+        layout: Layout,
+        position: Callable[[], tuple[int, int]],
+        start: BlockStart | None = None,
+    ) -> None:
         self._body = body
         self._layout = layout
         self._position = position
+        self._start = start
 
     @property
     def nbytes(self) -> int:
@@ -61,7 +77,26 @@ class _TextBlock:
 
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch with its first row and line, found by reading the file up to this block."""
-        return self._layout.place(batch.batch, self._body, *self._position())
+        placed = self._layout.place(batch.batch, self._body, *self._position())
+        return dataclasses.replace(placed, numbers=batch.numbers)
+
+    def readable(self) -> ReadableRows:
+        """Return the rows that have as many fields as there are columns, and the others.
+
+        Raises:
+            SourceReadError: The block is not UTF-8.
+            SchemaError: A column that is left out because it is empty has a value.
+        """
+        assert self._start is not None  # noqa: S101 - the pass was opened with settings that allow rejects
+        layout, body = self._layout, bytes(self._body.text)
+        layout.require_utf8(body, self._start.line)
+        rows = RawRows(body, layout, self._start)
+        fields, numbers = len(layout.columns.names), rows.regular
+        if not rows.ragged:
+            return ReadableRows(self.decode(), fields=fields, raw=rows.raw)
+        text = TextRows(memoryview(rows.text_of(numbers)), is_regular=False)
+        batch = SourceBatch(layout.parse(text, self._position), layout.source, 0, numbers=numbers)
+        return ReadableRows(batch, rows.ragged, fields, rows.raw)
 
 
 class CsvPass:
@@ -74,6 +109,7 @@ class CsvPass:
     def __init__(self, arguments: Arguments) -> None:
         ref, settings, filesystem, block_bytes, wanted_names, _ = arguments
         self._arguments = arguments
+        self._allows_rejects = settings.allows_rejects
         self._block_bytes = block_bytes
         self._blocks_returned = 0
         csv = settings.csv.filled()
@@ -83,7 +119,9 @@ class CsvPass:
             self._counted = (0, self.first_line)
             self._file.line = self._line
             layout = Layout(ref.uri, Columns(()), (), dialect, csv.null, self._file.spelling)
-            columns = columns_of(self.first, csv, functools.partial(self._first_rows, dialect))
+            columns = columns_of(self.first, csv, functools.partial(self._first_rows, dialect)).spelled_like(
+                wanted_names
+            )
             wanted_names = tuple(wanted_names) or columns.kept_names
             self.layout = dataclasses.replace(layout, columns=columns, wanted_names=wanted_names)
         except BaseException:
@@ -102,6 +140,11 @@ class CsvPass:
         """Return 0: rows cannot be skipped without reading them."""
         del rows
         return 0
+
+    @property
+    def compression(self) -> str | None:
+        """How the file is compressed, or None."""
+        return self._file.compression
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -127,24 +170,51 @@ class CsvPass:
 
     def blocks(self) -> Iterator[_TextBlock]:
         """Yield all rows in blocks that are not parsed yet."""
+        line = self.first_line
         for number, body in enumerate(self.bodies()):
+            start = self._start_of(body, line) if self._allows_rejects else None
             if self.layout.has_rows(body):
-                yield _TextBlock(body, self.layout, functools.partial(_position_of_block, self._arguments, number))
+                position = functools.partial(_position_of_block, self._arguments, number)
+                yield _TextBlock(body, self.layout, position, start)
+            if self._allows_rejects:
+                line += self.layout.lines(body.text)
 
-    def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBatch]:
-        """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text."""
+    def _start_of(self, body: TextRows, line: int) -> BlockStart:
+        """Return where the block begins that was just cut; `line` is its first line."""
+        file = self._file
+        at = file.text_bytes - len(file.pending) - body.text.nbytes
+        return BlockStart(line, at if file.is_as_stored else None, file.edge)
+
+    def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBlock]:
+        """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text.
+
+        Where rows may be rejected, a block with malformed rows is yielded as it is.
+        """
         row = done = 0
         line = self.first_line
         for body in self.bodies():
-            batch = self.layout.batch(body, row, line)
-            row += batch.rows
+            block = self.sampled(body, row, line)
+            row += block.readable().rows
             line += self.layout.lines(body.text)
             self._counted = (self._blocks_returned, line)
             done += body.text.nbytes
-            if batch.rows:
-                yield batch
+            if block.rows != 0:
+                yield block
             if max_bytes is not None and done + self._block_bytes // 2 > max_bytes:
                 return
+
+    def sampled(self, body: TextRows, row: int, line: int) -> SourceBlock:
+        """Return the rows of the block that was just cut, parsed if all of them are well-formed.
+
+        Raises:
+            SourceReadError: They are not, and rows may not be rejected.
+        """
+        try:
+            return self.layout.batch(body, row, line)
+        except SourceReadError:
+            if not self._allows_rejects:
+                raise
+        return _TextBlock(body, self.layout, lambda: (row, line), self._start_of(body, line))
 
     def bodies(self) -> Iterator[TextRows]:
         """Yield the text in blocks of whole rows."""
@@ -215,6 +285,23 @@ def _position_of_block(arguments: Arguments, number: int) -> tuple[int, int]:
         for body in itertools.islice(reread.bodies(), number):
             if arguments[-1].is_set():
                 raise SourceReadError("stopped while searching for the position of a row", source=arguments[0].uri)
-            row += reread.layout.parse(body, lambda: (0, 1)).num_rows
+            row += reread.sampled(body, row, line).readable().rows
             line += reread.layout.lines(body.text)
         return row, line
+
+
+def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) -> bytes:
+    """Return the first 64 KiB of a file as UTF-8, without a line that is cut off; as they are if their encoding is not known.
+
+    Raises:
+        SourceReadError: They cannot be read.
+    """
+    head = memoryview(bytearray(_PROBE_BYTES))
+    try:
+        with filesystem.open(ref) as file:
+            compression = compression_of_content(head_of(file), compression_of(ref))
+            size = open_content(CountedFile(file), compression, settings.csv.encoding).fill(head)
+    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
+        raise SourceReadError(first_line(exc), source=ref.uri) from exc
+    text = bytes(head[:size])
+    return text if size < len(head) else text.rpartition(b"\n")[0] or text

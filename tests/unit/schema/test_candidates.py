@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pushengine.schema.candidates import ColumnRules, candidates
-from pushengine.schema.conversions import CONVERSIONS
+from pushengine.schema.conversions import conversion_named
 from pushengine.schema.known import KnownColumn
 from pushengine.schema.rules import RequestedType
 
@@ -82,8 +82,8 @@ def test_a_float_key_is_used_only_if_it_is_requested():
 
 def test_the_remembered_reading_comes_first():
     options = {"is_text": True, "conversion": "text_naive_us"}
-    assert found(pa.string(), "DATETIME", **options)[0].conversion is CONVERSIONS["text_naive_us"]
-    assert found(pa.string(), "DATETIME", is_text=True)[0].conversion is CONVERSIONS["text_date"]
+    assert found(pa.string(), "DATETIME", **options)[0].conversion is conversion_named("text_naive_us")
+    assert found(pa.string(), "DATETIME", is_text=True)[0].conversion is conversion_named("text_date")
 
 
 @pytest.mark.parametrize("remembered", ["text_date", "text_naive_us", "text_utc_us", "forced_naive_us"])

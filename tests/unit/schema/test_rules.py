@@ -1,5 +1,7 @@
 """Types by hand: how they are written; a name wins over a pattern, a longer pattern over a shorter."""
 
+import unicodedata
+
 import pytest
 
 from pushengine.schema.rules import MAX_LENGTH, RequestedType, SchemaRules, is_pattern
@@ -84,3 +86,23 @@ def test_every_mode_but_replace_is_a_delta():
         True,
         True,
     ]
+
+
+def test_rules_take_the_spelling_of_the_source_for_accents_but_not_for_case():
+    composed, decomposed = "Größe", unicodedata.normalize("NFD", "Größe")
+    kind = RequestedType("STRING")
+    rules = SchemaRules(
+        mode="upsert",
+        keys=(composed, "id"),
+        order_by=composed,
+        column_types={composed: kind, "*": kind},
+        default_types={composed: kind},
+        rename={composed: "SIZE"},
+        select=(composed,),
+        exclude=(composed,),
+    ).spelled_like([decomposed, "ID"])
+    assert rules.keys == (decomposed, "id")
+    assert rules.order_by == decomposed
+    assert rules.column_types == {decomposed: kind, "*": kind}
+    assert (rules.default_types, rules.rename) == ({decomposed: kind}, {decomposed: "SIZE"})
+    assert (rules.select, rules.exclude) == ((decomposed,), (decomposed,))

@@ -72,7 +72,6 @@ DAMAGED = {
     "many bytes after the end": lambda c: c(HEADER + FIRST) + b"garbage" * 300_000,
     "zeros before the first member": lambda c: bytes(4) + c(HEADER + FIRST),
     "zeros only": lambda _: bytes(20),
-    "not compressed": lambda _: HEADER + FIRST,
 }
 
 
@@ -91,6 +90,24 @@ def test_anything_but_members_and_padding_is_damage(tmp_path, kind, case):
         list(open_source(path, settings=EngineSettings(), filesystem=LocalFileSystem()).open())
     assert caught.value.source == str(path)
     assert caught.value.hint == "fetch it again"
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_plain_text_under_the_name_of_a_compressed_file_is_not_called_damaged(tmp_path, kind):
+    path = tmp_path / f"f.csv.{SUFFIXES[kind]}"
+    path.write_bytes(HEADER + FIRST)
+    with pytest.raises(SourceReadError, match=f"the name says {kind}, but the file is plain text"):
+        open_source(path, settings=EngineSettings(), filesystem=LocalFileSystem()).schema()
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
+def test_the_first_bytes_say_how_a_file_is_compressed_whatever_its_name_is(tmp_path, kind, suffix):
+    path = tmp_path / f"f.csv{suffix}"
+    path.write_bytes(COMPRESS[kind](b"A\n1\n2\n"))
+    source = open_source(path, settings=EngineSettings(), filesystem=LocalFileSystem())
+    assert [batch.batch.column(0).to_pylist() for batch in source.sample(1)] == [["1", "2"]]
+    assert not source._is_sample_complete
 
 
 @pytest.mark.parametrize("kind", COMPRESS)

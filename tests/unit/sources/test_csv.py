@@ -134,9 +134,13 @@ MALFORMED = [
     pytest.param(b"a\xe9,b\n1,2\n", SourceReadError, "line 1", "not UTF-8", id="header not UTF-8"),
     pytest.param(b"a,b\n1,2\n3,\0\n", SourceReadError, "line 3", "NUL", id="NUL byte"),
     pytest.param(
-        "a,b\n1,2\n".encode("utf-16-le"), SourceReadError, "line 1", "NUL", id="UTF-16 without byte order mark"
+        "a,b\n1,2\n".encode("utf-16-le"),
+        SourceReadError,
+        None,
+        "--encoding utf-16-le",
+        id="UTF-16 without byte order mark",
     ),
-    pytest.param(b"PK\x03\x04\0\0\0\0", SourceReadError, "line 1", "NUL", id="a spreadsheet"),
+    pytest.param(b"PK\x03\x04\0\0\0\0", SourceReadError, None, "a zip archive", id="a zip archive"),
     pytest.param("a,b\n1,é\n".encode("utf-16")[:-1], SourceReadError, "line 2", "utf-16", id="truncated UTF-16"),
     pytest.param("", SourceReadError, "line 1", "empty", id="zero bytes"),
     pytest.param("\n\n", SourceReadError, "line 1", "empty", id="blank lines only"),

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import ConfigError, SourceReadError
+from pushengine.errors import ConfigError, SchemaError, SourceReadError
+from pushengine.model import FileRef
 from pushengine.push.plan import plan_source
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import check_paths, open_source
+from pushengine.sources.files import require_same_columns
 
 
 @pytest.mark.parametrize("spec", ["", [""], ["a.csv", ""], ("", "a.csv"), [Path("a.csv"), ""]], ids=repr)
@@ -107,3 +109,32 @@ async def test_a_plan_for_an_empty_source_name_is_rejected(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="empty"):
         await plan_source("", table="T")
+
+
+# --- Columns of several files
+
+
+REFS = [FileRef(name, 0, (0,)) for name in ("1.csv", "2.csv")]
+
+
+@pytest.mark.parametrize(
+    ("first", "names", "message"),
+    [
+        (["A", "B"], ["A"], "lacks B"),
+        (["A"], ["A", "B", "C"], "adds B, C"),
+        (["A", "B"], ["C", "A"], "lacks B and adds C"),
+        (["NAME"], ["NAME "], "lacks 'NAME' and adds 'NAME '"),
+        (["A"], ["A", "A"], "one appears twice"),
+        ([f"C{number}" for number in range(9)], [], "lacks C0, C1, C2, C3, C4"),
+    ],
+)
+def test_other_columns_than_those_of_the_first_file_are_named(first, names, message):
+    with pytest.raises(SchemaError) as caught:
+        require_same_columns(first, REFS[0], names, REFS[1], position="line 1")
+    assert caught.value.message == f"columns differ from those in 1.csv: {message}"
+    assert (caught.value.source, caught.value.position) == ("2.csv", "line 1")
+    assert ("--trim" in caught.value.hint) == ("NAME " in names)
+
+
+def test_the_order_of_columns_does_not_matter():
+    require_same_columns(["A", "B"], REFS[0], ["B", "A"], REFS[1])
