@@ -78,7 +78,7 @@ def choose_delimiter(row: bytes, csv: CsvSettings, file_name: str) -> tuple[str,
 
     def rank(delimiter: str) -> tuple[bool, int]:
         count = bare.count(delimiter.encode())
-        return bool(csv.names) and count + 1 == len(csv.names), count
+        return count > 0 and count + 1 == len(csv.names), count
 
     return max(DELIMITERS, key=rank), "counted"
 
