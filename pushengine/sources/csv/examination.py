@@ -83,7 +83,7 @@ class Examination:
         doubts: tuple[Doubt, ...] = ()
         if self._doubtful is not None:
             ref, found = self._doubtful
-            doubts = tuple(one.doubt(ref.uri, lambda settings: self._leads_on(ref, settings)) for one in found)
+            doubts = tuple(one.doubt(ref.uri, lambda settings: self._leads_on(ref, settings), found) for one in found)
         return Structure(dialect, _reason(self._first, self._given), doubts)
 
     def explained(self, ref: FileRef, error: SourceError, *, has_ways: bool = True) -> SourceError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -178,14 +178,20 @@ class Finding:
     line: int | None
     advice: str = ""
 
-    def doubt(self, source: str, leads_on: Callable[[Mapping[str, Any]], bool]) -> Doubt:
+    def doubt(
+        self, source: str, leads_on: Callable[[Mapping[str, Any]], bool], others: Iterable[Finding] = ()
+    ) -> Doubt:
         """Return the doubt with the ways that work.
 
         Args:
             source: Name of the file.
             leads_on: Whether the file can be read with these settings in addition to those given, without another doubt.
+            others: All findings about the file; the way to read it as it is answers them, too.
         """
-        hint = hint_of([*working(self.ways, leads_on), self.keep])
+        settings = dict(self.keep.settings)
+        for other in others:
+            settings |= {name: value for name, value in other.keep.settings.items() if name not in settings}
+        hint = hint_of([*working(self.ways, leads_on), Way(self.keep.purpose, settings)])
         return Doubt(self.message, source, f"{self.advice}; {hint}" if self.advice else hint, self.line)
 
 
