@@ -296,6 +296,15 @@ def test_files_joined_to_one_are_refused(cli):
     assert cli.rows() == [("1", "a"), ("2", "b"), ("ID", "NAME")]
 
 
+def test_a_header_line_far_beyond_the_sample_is_found_when_it_makes_numbers_a_text(cli):
+    rows = "".join(f"{number},{number * 7}\n" for number in range(600_000))
+    source = cli.write("1.csv", f"ID,QTY\n{rows}ID,QTY\n1,2\n")
+    refused = cli.refused(source)
+    assert "row 600,001 repeats the header line: were files joined?" in refused.error
+    cli.loaded(source, *refused.suggestions[-1])
+    assert cli.types() == {"ID": "VARCHAR(255)", "QTY": "VARCHAR(255)"}
+
+
 def test_a_byte_order_mark_in_mid_file_is_refused(cli):
     source = cli.write("1.csv", "ID,NAME\nx1,a\n\ufeffx2,b\n")
     refused = cli.refused(source)

@@ -20,7 +20,7 @@ from pushengine.errors import SourceReadError, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import FileRef
 from pushengine.sources.csv.header import DELIMITERS, Columns, FirstRow, choose_delimiter, columns_of
-from pushengine.sources.csv.layout import MAX_ROW_BYTES, SET_ENCODING, Layout, TextRows, fail
+from pushengine.sources.csv.layout import MAX_ROW_BYTES, SET_ENCODING, Layout, Position, TextRows, fail
 from pushengine.sources.csv.lines import (
     NO_ROW,
     LineError,
@@ -50,6 +50,9 @@ _PROBE_BYTES = 64 * 1024
 Arguments: TypeAlias = tuple[FileRef, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
 """File, settings, file system, block size in bytes, columns in the order of the table, and an event that is set to stop the pass."""
 
+Watch: TypeAlias = Callable[[pa.RecordBatch, Position], None]
+"""Called with the parsed rows of a block and with what returns their position."""
+
 
 class _TextBlock:
     """A block of whole rows as raw text from the file; an encoder thread parses it (`interfaces.SourceBlock`).
@@ -58,14 +61,16 @@ class _TextBlock:
         body: Text of the rows.
         layout: How to parse the text.
         position: Returns the first row and line of the block, by reading the file up to the block.
+        watch: Called with the parsed rows and `position`, unless it is None.
     """
 
     rows: None = None
 
-    def __init__(self, body: TextRows, layout: Layout, position: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, body: TextRows, layout: Layout, position: Position, watch: Watch | None) -> None:
         self._body = body
         self._layout = layout
         self._position = position
+        self._watch = watch
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +79,10 @@ class _TextBlock:
 
     def decode(self) -> SourceBatch:
         """Parse the rows. The position in the file is unknown, so the batch says row 0; see `located`."""
-        return SourceBatch(self._layout.parse(self._body, self._position), self._layout.source, 0)
+        batch = self._layout.parse(self._body, self._position)
+        if self._watch is not None:
+            self._watch(batch, self._position)
+        return SourceBatch(batch, self._layout.source, 0)
 
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch with its first row and line, found by reading the file up to this block."""
@@ -86,10 +94,14 @@ class CsvPass:
 
     Rows and lines are not counted while reading, because counting takes as long as everything else together. If a message needs a position,
     the file is read again up to that block; the same arguments yield the same blocks.
+
+    Attributes:
+        watch: Called with the rows of each block, on the thread that parses it; None to call nothing.
     """
 
     def __init__(self, arguments: Arguments) -> None:
         ref, settings, filesystem, block_bytes, wanted_names, _ = arguments
+        self.watch: Watch | None = None
         self._arguments = arguments
         self._ref = ref
         self._csv = settings.csv.filled()
@@ -293,7 +305,8 @@ class CsvPass:
         """Yield all rows in blocks that are not parsed yet."""
         for number, body in enumerate(self.bodies()):
             if self.layout.has_rows(body):
-                yield _TextBlock(body, self.layout, functools.partial(_position_of_block, self._arguments, number))
+                position = functools.partial(_position_of_block, self._arguments, number)
+                yield _TextBlock(body, self.layout, position, self.watch)
 
     def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBatch]:
         """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text."""

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SourceError
-from pushengine.interfaces import FileSystem, SourceBatch, Structure
+from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
 from pushengine.sources.csv.examination import Examination
@@ -98,7 +98,13 @@ class CsvSource(FilesSource):
         except BaseException:
             one.close()
             raise
+        one.watch = self.examination.watch(ref, one)
         return one
+
+    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
+        """Start a pass over all rows."""
+        self.examination.start_pass()
+        return super().open(start_row)
 
     def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""

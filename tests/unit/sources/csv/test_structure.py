@@ -163,9 +163,10 @@ def test_the_header_line_again(batches):
 
 
 def test_a_row_repeats_the_header_line_only_as_a_whole():
-    columns = [pa.array(["ID", None, "ID"]), pa.array(["x", "NAME", "NAME"])]
-    assert repeated_header(columns, ["ID", "NAME"]) == 2
-    assert repeated_header(columns, ["ID", "y"]) is None
+    batch = pa.RecordBatch.from_pydict({"ID": ["ID", None, "ID"], "NAME": ["x", "NAME", "NAME"]})
+    assert repeated_header(batch, {"ID": "ID", "NAME": "NAME"}) == 2
+    assert repeated_header(batch, {"ID": "ID", "NAME": "y"}) is None
+    assert repeated_header(batch, {"NAME": "y"}) is None
 
 
 @pytest.mark.parametrize("batches", [1, 3])
