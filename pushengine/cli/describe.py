@@ -43,8 +43,10 @@ def describe_receipt(
         rows_per_second = f", {receipt.rows / seconds:,.0f} rows/s"
         speed = f", {format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
     sent = f"{format_bytes(receipt.source_bytes)} read -> {format_bytes(receipt.payload_bytes)} sent"
+    rejects = receipt.rejects
     rows = [
         ("rows", f"{receipt.rows:,} in {format_count(receipt.chunks, 'chunk')}{rows_per_second}"),
+        *([] if rejects is None else [("rejected", f"{format_count(rejects['rows'], 'row')}: {rejects['file']}")]),
         ("bytes", sent + speed),
         ("verified", _verification(receipt)),
         *([("resumed", _resumption(receipt, resumed))] if receipt.resumed else []),
@@ -62,7 +64,8 @@ def describe_receipt(
     rows += labelled("changed", receipt.schema_changes)
     rows += labelled("note", receipt.notes)
     rows += labelled("job log", receipt.job_logs)
-    head = f"{receipt.status}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
+    state = receipt.status if receipt.rejects is None else f"{receipt.status} with rejects"
+    head = f"{state}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
     return [head, *_rows(*rows)]
 
 

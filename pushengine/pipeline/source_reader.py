@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,11 +28,13 @@ from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import checked, conform
 from pushengine.schema.inference import InferredSchema, SchemaInference
 from pushengine.schema.known import KnownTable
+from pushengine.schema.rejects import Problem, sifted
 from pushengine.schema.rules import SchemaRules
 from pushengine.sources.fingerprint import Fingerprint, fingerprint_files
 from pushengine.sources.parquet import ParquetSource
 from pushengine.sources.threaded import ThreadSource, ThreadStream
 
+ObserveRows = Callable[[pa.RecordBatch, SourceBatch, int], None]
 _FIRST_ROWS = 5
 """Rows that `pushengine plan` shows."""
 
@@ -115,7 +117,7 @@ class SourceReader:
         self.sampled_rows = self.sampled_bytes = 0
         async with contextlib.aclosing(blocks):
             while (block := await blocks.next_block()) is not None:
-                rows = await self._workers.encode(_observe, inference, block)
+                rows = await self._workers.encode(self._observe, inference, block)
                 if explains and rows and self.first_rows is None:
                     self.first_rows = await self._workers.encode(_first_rows, block)
                 self.sampled_rows += rows
@@ -127,6 +129,22 @@ class SourceReader:
         inferred = inference.infer(is_empty=not self.sampled_rows)
         return dataclasses.replace(inferred, notes=(*notes, *inferred.notes))
 
+    def _observe(self, inference: SchemaInference, block: SourceBlock) -> int:
+        """Update the inference with the rows of a block, and return their number."""
+
+        def observe(batch: SourceBatch) -> int:
+            inference.observe(batch, block.located)
+            return batch.rows
+
+        try:
+            return checked(block, observe)
+        except SourceReadError:
+            if not self._settings.allows_rejects:
+                raise
+        readable = block.readable()
+        observe(readable.batch)
+        return readable.rows
+
     async def _check_structure(self, *, is_as_before: bool) -> tuple[str, ...]:
         """Return what the user should know about the structure of the source.
 
@@ -136,14 +154,15 @@ class SourceReader:
         Raises:
             SourceReadError: The structure is doubtful, and the table does not have the same columns.
         """
-        self.structure = await self._source.structure()
-        if self.structure is None:
+        found = await self._source.structure()
+        self.structure = found if self.is_text else None
+        if found is None:
             return ()
-        doubts = self.structure.doubts
+        doubts = found.doubts
         if doubts and not is_as_before:
             doubt = doubts[0]
             raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=doubt.hint)
-        return (*map(_note, doubts), *self.structure.notes)
+        return (*map(_note, doubts), *found.notes)
 
     def require_rows(self, inferred: InferredSchema) -> None:
         """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
@@ -154,8 +173,12 @@ class SourceReader:
         if inferred.is_empty and self._rules.mode == "replace" and not self._rules.allow_empty:
             raise no_rows(self.label)
 
-    async def observe_rows(self, schema: TableSchema, observe: Callable[[pa.RecordBatch, SourceBatch], None]) -> None:
-        """Read all rows once more, and call `observe` with each batch as it is sent and as it was read, in order, on one thread at a time.
+    async def observe_rows(self, schema: TableSchema, observe: ObserveRows) -> None:
+        """Read all rows once more, and call `observe` with those of each block that are sent, in order, on one thread at a time.
+
+        Args:
+            schema: Schema of the push.
+            observe: Called with the rows as they are sent and as they were read, and with the number of rows of the block.
 
         Raises:
             SourceError: The source is unreadable or has changed.
@@ -163,7 +186,44 @@ class SourceReader:
         blocks = await self._source.open()
         async with contextlib.aclosing(blocks):
             while (block := await blocks.next_block()) is not None:
-                await self._workers.encode(_observe_block, schema, block, observe)
+                await self._workers.encode(self._observe_rows, schema, block, observe)
+
+    def _observe_rows(self, schema: TableSchema, block: SourceBlock, observe: ObserveRows) -> None:
+        def conformed(source: SourceBatch) -> tuple[pa.RecordBatch, SourceBatch]:
+            return conform(schema, source), source
+
+        if not self._settings.allows_rejects:
+            batch = block.decode()
+            observe(conform(schema, batch), batch, batch.rows)
+            return
+        (rows, batch), readable, _ = sifted(block, schema, conformed, widens=False)
+        observe(rows, batch, batch.rows if readable is None else readable.rows)
+
+    async def count_rejects(self, schema: TableSchema) -> tuple[int, int, str]:
+        """Read the sample once more, and count the rows that a push would reject.
+
+        Returns:
+            The number of rejected rows; the number of rows in the sample; and the first problem, empty if there is none.
+
+        Raises:
+            SourceError: The source is unreadable, or has a problem for which no row can be rejected.
+        """
+
+        def problems_of(block: SourceBlock) -> tuple[int, Sequence[Problem], int]:
+            kept, readable, problems = sifted(
+                block, schema, lambda batch: conform(schema, batch).num_rows, widens=False
+            )
+            return kept, problems, 0 if readable is None else readable.rows - kept
+
+        rejected = total = 0
+        first = ""
+        blocks = await self._source.sample(self._settings.sample_bytes)
+        async with contextlib.aclosing(blocks):
+            while (block := await blocks.next_block()) is not None:
+                kept, problems, left_out = await self._workers.encode(problems_of, block)
+                rejected, total = rejected + left_out, total + kept + left_out
+                first = first or (problems[0].message if problems else "")
+        return rejected, total, first
 
     async def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock] | ReencodeError | None:
         """Return the blocks for passthrough, or the reason why the files must be re-encoded; None if the source is not Parquet."""
@@ -174,11 +234,6 @@ class SourceReader:
             return await self._workers.read(source.passthrough_blocks, schema)
         except ReencodeError as reason:
             return reason
-
-    async def _decode_all(self) -> None:
-        source = self._source.source if isinstance(self._source, ThreadSource) else None
-        if isinstance(source, ParquetSource):
-            await self._workers.read(source.decode_all)
 
     @contextlib.asynccontextmanager
     async def chunks(
@@ -198,8 +253,6 @@ class SourceReader:
         passthrough: list[PassthroughBlock] | ReencodeError | None = None
         if allow_passthrough:
             passthrough = await self.passthrough_blocks(schema)
-        else:
-            await self._decode_all()
         taper: Taper | None = None
         blocks: BlockStream[Block]
         if isinstance(passthrough, list):
@@ -246,13 +299,6 @@ def _note(doubt: Doubt) -> str:
     return f"{where}: {doubt.message}; read as before, because the table has the same columns"
 
 
-def _observe_block(
-    schema: TableSchema, block: SourceBlock, observe: Callable[[pa.RecordBatch, SourceBatch], None]
-) -> None:
-    batch = block.decode()
-    observe(conform(schema, batch), batch)
-
-
 def _empty_batch(schema: TableSchema, label: str) -> SourceBatch:
     """Return a batch without rows that conforms to the schema."""
     columns = [column for column in schema.columns if not column.is_missing]
@@ -261,18 +307,16 @@ def _empty_batch(schema: TableSchema, label: str) -> SourceBatch:
 
 
 def _first_rows(block: SourceBlock) -> SourceBatch:
-    batch = block.decode()
+    batch = _decoded(block)
     first = batch.batch.take(
         pa.array(range(min(batch.rows, _FIRST_ROWS)))
     )  # a slice would keep the whole block in memory
     return dataclasses.replace(batch, batch=first)
 
 
-def _observe(inference: SchemaInference, block: SourceBlock) -> int:
-    """Update the inference with the rows of a block, and return their number."""
-
-    def observe(batch: SourceBatch) -> int:
-        inference.observe(batch, block.located)
-        return batch.rows
-
-    return checked(block, observe)
+def _decoded(block: SourceBlock) -> SourceBatch:
+    """Return the rows of a block without those that have more or fewer fields than the header."""
+    try:
+        return block.decode()
+    except SourceReadError:  # the sample has been read once already: such rows may be rejected
+        return block.readable().batch

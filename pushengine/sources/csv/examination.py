@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.errors import SchemaError, SourceError
-from pushengine.interfaces import SourceBatch, Structure
+from pushengine.interfaces import SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv.encodings import fitting_encoding
 from pushengine.sources.csv.first_lines import (
@@ -57,7 +58,7 @@ class Examination:
         self._leads_on = leads_on
         self._first: FileSample | None = None
         self._doubtful: tuple[FileRef, tuple[Finding, ...]] | None = None
-        self._repeated: tuple[FileRef, Position, int] | None = None
+        self._repeated: tuple[FileRef, int] | None = None
 
     @property
     def has_samples(self) -> bool:
@@ -69,22 +70,18 @@ class Examination:
         """Whether there is any doubt."""
         return self._doubtful is not None
 
-    def observed(self, ref: FileRef, one: CsvPass, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+    def observed(self, ref: FileRef, one: CsvPass, blocks: Iterator[SourceBlock]) -> Iterator[SourceBlock]:
         """Yield the sampled rows of a file, and examine them on the way."""
         lines = lines_of(self._first_bytes(ref).decode(errors="replace"))
         sample = FileSample(one.first, one.layout.columns, lines, self._filled)
-        for batch in batches:
-            sample.observe(batch.batch)
-            yield batch
+        for block in blocks:
+            sample.observe(block.readable().batch.batch)
+            yield block
         if self._first is None:
             self._first = sample
         if self._doubtful is None:
             found = tuple(findings(sample))
             self._doubtful = (ref, found) if found else None
-
-    def start_pass(self) -> None:
-        """Forget what the last pass over all rows found; its positions can no longer be determined."""
-        self._repeated = None
 
     def watch(self, ref: FileRef, one: CsvPass) -> Watch | None:
         """Return what searches all rows of a file for the header line, not only the sampled ones; None if it may be among them.
@@ -97,16 +94,17 @@ class Examination:
         header = header_cells(one.first, one.layout.columns)
 
         def search(batch: pa.RecordBatch, position: Position) -> None:
-            if self._repeated is None:
-                row = repeated_header(batch, header)
-                self._repeated = None if row is None else (ref, position, row)
+            row = None if self._repeated is not None else repeated_header(batch, header)
+            if row is not None:
+                with contextlib.suppress(SourceError):  # the pass was stopped
+                    self._repeated = (ref, position()[0] + row)
 
         return search
 
     def _findings(self) -> tuple[FileRef | None, tuple[Finding, ...]]:
         if self._doubtful is None and self._repeated is not None:
-            ref, position, row = self._repeated
-            self._doubtful = (ref, (header_in_mid_file(position()[0] + row),))
+            ref, row = self._repeated
+            self._doubtful = (ref, (header_in_mid_file(row),))
         return (None, ()) if self._doubtful is None else self._doubtful
 
     def structure(self) -> Structure:

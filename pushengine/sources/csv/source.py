@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SourceError
-from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
+from pushengine.interfaces import FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
 from pushengine.sources.csv.examination import Examination
@@ -101,12 +101,7 @@ class CsvSource(FilesSource):
         one.watch = self.examination.watch(ref, one)
         return one
 
-    def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:
-        """Start a pass over all rows."""
-        self.examination.start_pass()
-        return super().open(start_row)
-
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
         self._left_out.clear()
@@ -139,7 +134,7 @@ class CsvSource(FilesSource):
         """Whether the start of a file can be read without any doubt if some settings are changed."""
         try:
             csv = CsvSettings(**self._settings.csv.with_overrides(changes))
-            settings = self._settings.model_copy(update={"csv": csv})
+            settings = self._settings.model_copy(update={"csv": csv, "max_rejects": 0})
             trial = CsvSource((ref,), label=ref.uri, settings=settings, filesystem=self._filesystem, is_trial=True)
             for _ in trial.sample(_TRIAL_BYTES):
                 pass
@@ -147,11 +142,11 @@ class CsvSource(FilesSource):
             return False
         return not trial.examination.is_doubtful
 
-    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBlock]:
         block_bytes = min(reading.BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
         with contextlib.closing(self._open(ref, block_bytes)) as one, self._explained(ref):
-            batches = one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
-            yield from self.examination.observed(ref, one, batches)
+            blocks = one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
+            yield from self.examination.observed(ref, one, blocks)
             self._left_out.update(one.left_out)
 
 
