@@ -37,7 +37,7 @@ from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.files import compression_of
 from pushengine.sources.first_bytes import WrongKindError, compression_of_content, head_of
 from pushengine.sources.text_stream import Content, CountedFile, EncodingError, open_content
-from pushengine.text import first_line, flag
+from pushengine.text import flag
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -379,7 +379,7 @@ class CsvPass:
         except SourceReadError:
             if not self._allows_rejects:
                 raise
-        return _TextBlock(body, self.layout, lambda: (row, line), self._start_of(body, line))
+        return _TextBlock(body, self.layout, lambda: (row, line), self._start_of(body, line), None)
 
     def bodies(self) -> Iterator[TextRows]:
         """Yield the text in blocks of whole rows."""
@@ -470,20 +470,3 @@ def _position_of_block(arguments: Arguments, number: int) -> tuple[int, int]:
             row += reread.sampled(body, row, line).readable().rows
             line += reread.layout.lines(body.text)
         return row, line
-
-
-def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) -> bytes:
-    """Return the first 64 KiB of a file as UTF-8, without a line that is cut off; as they are if their encoding is not known.
-
-    Raises:
-        SourceReadError: They cannot be read.
-    """
-    head = memoryview(bytearray(_PROBE_BYTES))
-    try:
-        with filesystem.open(ref) as file:
-            compression = compression_of_content(head_of(file), compression_of(ref))
-            size = open_content(CountedFile(file), compression, settings.csv.encoding).fill(head)
-    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
-        raise SourceReadError(first_line(exc), source=ref.uri) from exc
-    text = bytes(head[:size])
-    return text if size < len(head) else text.rpartition(b"\n")[0] or text

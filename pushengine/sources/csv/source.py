@@ -30,8 +30,8 @@ from pushengine.errors import SourceError
 from pushengine.interfaces import FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
-from pushengine.sources.csv.examination import Examination
 from pushengine.sources.csv.reading import CsvPass
+from pushengine.sources.csv.structure.examination import Examination, first_bytes
 from pushengine.sources.files import FilesSource, require_same_columns
 from pushengine.text import format_count, spelled_like
 
@@ -128,7 +128,7 @@ class CsvSource(FilesSource):
             raise self.examination.explained(ref, error, has_ways=has_ways) from error.__cause__
 
     def _first_bytes(self, ref: FileRef) -> bytes:
-        return reading.first_bytes(ref, self._settings, self._filesystem)
+        return first_bytes(ref, self._settings, self._filesystem)
 
     def _leads_on(self, ref: FileRef, changes: Mapping[str, Any]) -> bool:
         """Whether the start of a file can be read without any doubt if some settings are changed."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pushengine.sources.csv.cells import are_numbered_names, kind_of, kind_of_column, looks_like_row
+from pushengine.sources.csv.structure.cells import are_numbered_names, kind_of, kind_of_column, looks_like_row
 
 
 @pytest.mark.parametrize(

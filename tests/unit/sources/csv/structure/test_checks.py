@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.sources.csv.first_lines import lines_of
 from pushengine.sources.csv.header import Columns, FirstRow
-from pushengine.sources.csv.structure import FileSample, findings, repeated_header
+from pushengine.sources.csv.structure.checks import FileSample, findings, repeated_header
+from pushengine.sources.csv.structure.first_lines import lines_of
 
 
 def sample_of(text, delimiter=",", batches=1, first_line=1, **given):

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import lzma
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.errors import SchemaError, SourceError
-from pushengine.interfaces import SourceBlock, Structure
+from pushengine.config.settings import EngineSettings
+from pushengine.errors import SchemaError, SourceError, SourceReadError
+from pushengine.interfaces import FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
-from pushengine.sources.csv.encodings import fitting_encoding
-from pushengine.sources.csv.first_lines import (
-    HEADER_LINE,
-    TELLING_KINDS,
-    first_row_of,
-    kind_of_line,
-    lines_of,
-    ways_to_read,
-)
-from pushengine.sources.csv.hints import Way, flags, hint_of, working
 from pushengine.sources.csv.layout import Position
 from pushengine.sources.csv.reading import CsvPass, Watch
-from pushengine.sources.csv.structure import (
+from pushengine.sources.csv.structure.checks import (
     FileSample,
     Finding,
     count_outside_quotes,
@@ -32,9 +27,39 @@ from pushengine.sources.csv.structure import (
     header_in_mid_file,
     repeated_header,
 )
+from pushengine.sources.csv.structure.encodings import fitting_encoding
+from pushengine.sources.csv.structure.first_lines import (
+    HEADER_LINE,
+    TELLING_KINDS,
+    first_row_of,
+    kind_of_line,
+    lines_of,
+    ways_to_read,
+)
+from pushengine.sources.csv.structure.hints import Way, flags, hint_of, working
+from pushengine.sources.files import compression_of
+from pushengine.sources.first_bytes import compression_of_content, head_of
+from pushengine.sources.text_stream import CountedFile, open_content
+from pushengine.text import first_line
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+_FIRST_BYTES = 64 * 1024
+
+
+def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) -> bytes:
+    """Return the first 64 KiB of a file as UTF-8, without a line that is cut off; as they are if their encoding is not known.
+
+    Raises:
+        SourceReadError: They cannot be read.
+    """
+    head = memoryview(bytearray(_FIRST_BYTES))
+    try:
+        with filesystem.open(ref) as file:
+            compression = compression_of_content(head_of(file), compression_of(ref))
+            size = open_content(CountedFile(file), compression, settings.csv.encoding).fill(head)
+    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
+        raise SourceReadError(first_line(exc), source=ref.uri) from exc
+    text = bytes(head[:size])
+    return text if size < len(head) else text.rpartition(b"\n")[0] or text
 
 
 class Examination:

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.interfaces import Doubt
-from pushengine.sources.csv.cells import are_numbered_names, kind_of, kind_of_column
-from pushengine.sources.csv.first_lines import (
+from pushengine.sources.csv.header import Columns, FirstRow
+from pushengine.sources.csv.structure.cells import are_numbered_names, kind_of, kind_of_column
+from pushengine.sources.csv.structure.first_lines import (
     DELIMITERS,
     comment_mark,
     commented,
@@ -29,8 +30,7 @@ from pushengine.sources.csv.first_lines import (
     several_characters,
     skipping,
 )
-from pushengine.sources.csv.header import Columns, FirstRow
-from pushengine.sources.csv.hints import Way, hint_of, quoted, working
+from pushengine.sources.csv.structure.hints import Way, hint_of, quoted, working
 
 _MAX_CELLS = 6000
 _MIN_ROWS = 8

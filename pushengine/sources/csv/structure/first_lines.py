@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.sources.csv import cells
-from pushengine.sources.csv.hints import Way, quoted
+from pushengine.sources.csv.structure import cells
+from pushengine.sources.csv.structure.hints import Way, quoted
 
 DELIMITERS = ("\t", "|", ";", ",")
 """From the one that is hardly ever part of a value to the one that often is."""

@@ -3,7 +3,7 @@
 import pytest
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.sources.csv.first_lines import (
+from pushengine.sources.csv.structure.first_lines import (
     comment_mark,
     first_row_of,
     header_lines,

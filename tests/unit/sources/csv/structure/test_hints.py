@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from pushengine.sources.csv.hints import Way, flags, hint_of, quoted, working
+from pushengine.sources.csv.structure.hints import Way, flags, hint_of, quoted, working
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pushengine.sources.csv.encodings import fitting_encoding
+from pushengine.sources.csv.structure.encodings import fitting_encoding
 
 TEXTS = {
     "cp1252": "ID;NAME\n1;Müller & Söhne\n2;Straße\n3;Café naïve\n4;10 €\n",
