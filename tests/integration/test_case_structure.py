@@ -246,6 +246,7 @@ def test_a_missing_key_is_told_as_what_it_comes_from(cli):
         ("ID,NAME (a;b;c)\n1,a\n2,b\n", ["--delimiter", ","]),
         ("|ID|NAME|\n|1|a|\n|2|b|\n", ["--dialect", "sap-list"]),
         ("ID,NAME\n1,'a'\n2,'b'\n", ["--quote", "'"]),
+        ('"ID" "NAME"\n1 "a"\n2 "b"\n', ["--delimiter", " "]),
         ("ID,,NAME\n1,,a\n2,,b\n", ["--empty-columns", "drop"]),
     ],
 )
@@ -255,6 +256,20 @@ def test_the_first_flag_of_a_refusal_reads_the_rows(cli, text, flags):
     assert refused.suggestions[0] == flags
     cli.loaded(source, *flags)
     assert cli.rows() == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("NAME,QTY\nr1,a,1\nr2,b,2\n", ["column_1", "NAME", "QTY"]),
+        ("List\n\nID,NAME,QTY,\nr1,a,1\nr2,b,2\n", ["ID", "NAME", "QTY"]),
+    ],
+)
+def test_names_are_given_for_a_header_line_with_another_number_of_cells_than_the_rows(cli, text, names):
+    source = cli.write("1.csv", text)
+    cli.loaded(source, *cli.refused(source).suggestions[0])
+    assert list(cli.types()) == names
+    assert cli.rows() == [("r1", "a", 1), ("r2", "b", 2)]
 
 
 def test_texts_with_commas_in_a_single_column(cli):

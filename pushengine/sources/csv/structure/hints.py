@@ -60,7 +60,7 @@ def flags(settings: Mapping[str, Any]) -> str:
 def _flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
-    text = _escaped(str(value))
+    text = _escaped(",".join(value) if isinstance(value, list | tuple) else str(value))
     if text == "'":
         return f'--{name} "{text}"'
     plain = shlex.quote(text)
