@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _SWITCHES = ("header", "trim", "zero_date_null")
+_WORD = re.compile(r"[A-Za-z0-9][\w.-]*")
 _NAMES = {"\t": "tab", " ": "blank"}
 
 

@@ -23,6 +23,7 @@ from pushengine.sources.csv.structure.hints import Way, flags, hint_of, quoted, 
         ({"escape": "\\"}, r"--escape '\'"),
         ({"comment": "#"}, "--comment '#'"),
         ({"encoding": "cp1252"}, "--encoding cp1252"),
+        ({"names": ["ID", "NAME"]}, "--names 'ID,NAME'"),
     ],
 )
 def test_settings_as_flags(settings, text):
