@@ -104,6 +104,7 @@ class _ObservedColumn:
         explains: bool,
     ) -> None:
         self.explains = explains
+        self.is_text = is_text
         self.match = match
         self.source_type = arrow_type
         self.rules = rules
@@ -271,7 +272,7 @@ class _ObservedColumn:
         hint = "declare the column STRING" if is_forced else ""
         if self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
-        hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key)
+        hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key, has_words=self.is_text)
         return SchemaError(
             f"{shown(array[index])} does not fit {self.match.name} {kind}: {reason}",
             source=source.source,
