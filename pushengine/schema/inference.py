@@ -6,9 +6,9 @@ the first of them. `schema.conform` applies the resulting schema to every batch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,21 +32,24 @@ from pushengine.schema.drift import ColumnMatch, ColumnMatcher, MatchedColumn, d
 from pushengine.schema.findings import Findings
 from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.misfits import (
+    all_misfits,
     column_named,
     fits_any,
     fixed_hint,
+    nulls_at,
     position_of,
     reason_of,
     require_key,
     shown,
     too_long,
+    too_long_at,
     with_setting,
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
 from pushengine.schema.text_values import TOO_FINE
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
-T = TypeVar("T")
 Locate = Callable[[SourceBatch], SourceBatch]
 
 
@@ -142,6 +145,8 @@ class _ObservedColumn:
 
     def note(self) -> str:
         """Return what the user should know about how the column is read; empty if there is nothing."""
+        if self.chosen.conversion is CUT_TO_MICROS:
+            return f"{self.match.name}: timestamps finer than a microsecond are cut to microseconds"
         return self.findings.note(self.candidates, self.chosen.type)
 
     def column(self, min_length: int, headroom: float) -> Column:
@@ -199,6 +204,28 @@ class _ObservedColumn:
         if better:
             return f"not {better}", ruled_out[better][1]
         return ("text", self.longest_value) if column.type == "STRING" else ("every value fits", "")
+
+    def rejected(self, array: pa.Array) -> list[int]:
+        """Return the indices of the values that no candidate can hold, and drop the candidates that hold fewer than the best one."""
+        if array.null_count == len(array) or pa.types.is_null(array.type):
+            return []
+        text = text_conversion(one.conversion for one in self.candidates)
+        if text is None or all(one.type == "STRING" for one in self.candidates):
+            best = self._best_misfits(array)
+            if best:
+                return best
+        return [] if text is None else too_long_at(text.parse(array, pa.string()), self.longest_allowed)
+
+    def _best_misfits(self, array: pa.Array) -> list[int]:
+        # Digits that no DATETIME holds are a misfit like any other.
+        usable = [one for one in self.candidates if one.conversion.name not in TOO_FINE] or self.candidates
+        with contextlib.suppress(OutOfRangeError):
+            if any(one.conversion.fits(array, self.physical(one)) for one in usable):
+                return []
+        misfits = [all_misfits(one.conversion, array, self.physical(one)) for one in usable]
+        best = min(misfits, key=len)
+        self.candidates = [one for one, found in zip(usable, misfits, strict=True) if found == best]
+        return best
 
     def observe(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
         if array.null_count == len(array) or pa.types.is_null(array.type):
@@ -269,8 +296,10 @@ class _ObservedColumn:
             reason = self._zone_reason(value) or reason_of(exc)
         kind = candidate.type
         is_forced = self.rules.requested is not None
-        hint = "declare the column STRING" if is_forced else ""
-        if self.rules.is_fixed:
+        hint = "declare the column STRING" if is_forced and kind != "STRING" else ""
+        if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):  # a key: two could become one
+            hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it, also where that makes two keys one"
+        elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
         hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key, has_words=self.is_text)
         return SchemaError(
@@ -334,6 +363,12 @@ class SchemaInference:
             self._observed(one, decoded_type(source_schema.field(one.source).type), is_text=is_text)
             for one in self._match.columns
         ]
+
+    @property
+    def has_columns_of_table(self) -> bool:
+        """Whether the table is known and has exactly the columns that are sent."""
+        match = self._match
+        return self._known is not None and not (match.new or match.left_out or match.missing or match.dropped)
 
     def _observed(self, match: MatchedColumn, arrow_type: pa.DataType, *, is_text: bool) -> _ObservedColumn:
         rules = self._rules
@@ -404,11 +439,23 @@ class SchemaInference:
         Raises:
             SchemaError: A key has no value, or no schema under these rules can hold a value.
         """
+        if self._rules.allows_rejects and source.rows:
+            source = self._without_rejects(source)
         for column in self._columns:
             array = decoded(column_named(source, column.match.source))
             if column.rules.is_key and len(array):
                 require_key(source, array, column.match.source)
             column.observe(source, array, located)
+
+    def _without_rejects(self, source: SourceBatch) -> SourceBatch:
+        """Return the rows that some schema under these rules can hold: a row that is rejected decides nothing."""
+        rejected: set[int] = set()
+        for column in self._columns:
+            array = decoded(column_named(source, column.match.source))
+            if column.rules.is_key:
+                rejected.update(nulls_at(array))
+            rejected.update(column.rejected(array))
+        return source.only([index for index in range(source.rows) if index not in rejected]) if rejected else source
 
     def infer_schema(self) -> TableSchema:
         """Return the schema that fits everything observed; see `infer`."""
