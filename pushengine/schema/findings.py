@@ -12,8 +12,8 @@ from pushengine.schema.base import MICROS
 from pushengine.schema.candidates import Candidate, ColumnRules
 from pushengine.schema.conversions import given_conversions
 from pushengine.schema.misfits import position_of, shown
-from pushengine.schema.suggestions import Suggestions, readings_kept_out
-from pushengine.schema.text_values import TEXT_FLOAT, TEXT_INTEGER, TOO_FINE
+from pushengine.schema.text.suggestions import Suggestions, readings_kept_out
+from pushengine.schema.text.values import TEXT_FLOAT, TEXT_INTEGER, TOO_FINE
 from pushengine.text import flag
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from pushengine.schema.misfits import (
     with_setting,
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
-from pushengine.schema.text_values import TOO_FINE
+from pushengine.schema.text.values import TOO_FINE
 from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
