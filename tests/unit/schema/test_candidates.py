@@ -87,7 +87,13 @@ def test_the_remembered_reading_comes_first():
     assert found(pa.string(), "DATETIME", is_text=True)[0].conversion is conversion_named("text_date")
 
 
-@pytest.mark.parametrize("remembered", ["text_date", "text_naive_us", "text_utc_us", "forced_naive_us"])
+@pytest.mark.parametrize(
+    "remembered",
+    [
+        *("text_date", "text_naive_us", "text_utc_us", "forced_naive_us", "text_naive_ns", "text_utc_ns"),
+        *("text_utc_us@zero=null", "text_date@format=dd.mm.yyyy", "text_utc_us@a_newer=version"),
+    ],
+)
 def test_a_delta_never_guesses_a_time_zone(remembered):
     in_delta = [
         one.conversion for one in found(pa.string(), "DATETIME", is_text=True, fixed_by="table", conversion=remembered)
@@ -95,6 +101,15 @@ def test_a_delta_never_guesses_a_time_zone(remembered):
     assert {is_zoned(one.name) for one in in_delta} == {is_zoned(remembered)}
     in_replace = [one.conversion for one in found(pa.string(), "DATETIME", is_text=True, conversion=remembered)]
     assert {is_zoned(one.name) for one in in_replace} == {True, False}
+
+
+def test_a_date_format_never_guesses_a_time_zone():
+    formats = ValueFormats(date_formats=(DateFormat.parse("dd.mm.yyyy"),))
+    options = {"is_text": True, "fixed_by": "table", "formats": formats}
+    for remembered in ("text_utc_us", "text_utc_ns", "text_utc_us@zero=null"):
+        names = [one.conversion.name for one in found(pa.string(), "DATETIME", conversion=remembered, **options)]
+        assert names
+        assert all(is_zoned(name) for name in names)
 
 
 @pytest.mark.parametrize(("kind", "forced"), [("INTEGER", "forced_integer"), ("FLOAT", "forced_float")])
@@ -119,6 +134,13 @@ def test_a_format_that_an_earlier_push_was_given_holds_until_another_is_given(ki
     other = ValueFormats(has_trailing_minus=True, date_formats=(DateFormat.parse("mm/dd/yyyy"),))
     assert remembered not in names(formats=other)
     assert "@" in names(formats=other)[0]
+
+
+@pytest.mark.parametrize("lossy", ["text_naive_us@subsecond=cut", "text_date@format=dd.mm.yyyy;zero=null"])
+def test_a_setting_that_drops_what_is_written_is_not_remembered(lossy):
+    names = [one.conversion.name for one in found(pa.string(), "DATETIME", is_text=True, conversion=lossy)]
+    assert lossy not in names
+    assert "text_naive_us" in names
 
 
 def test_a_format_is_not_remembered_for_a_key():
