@@ -16,7 +16,7 @@ from pushengine.schema.columns import Column
 from pushengine.schema.conversions import TEXT, conversions_of, forced_conversions, text_conversion
 from pushengine.schema.known import had_no_values
 from pushengine.schema.rules import MAX_LENGTH
-from pushengine.schema.suggestions import flags_for
+from pushengine.schema.text.suggestions import flags_for
 from pushengine.schema.times.limits import text_of
 from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
