@@ -89,12 +89,13 @@ class Layout:
         """Return text of some rows as the file spells it."""
         return text if self.spelling is None else self.spelling.raw(text)
 
-    def parse(self, rows: TextRows, position: Position) -> pa.RecordBatch:
+    def parse(self, rows: TextRows, position: Position, line: int | None = None) -> pa.RecordBatch:
         """Parse whole rows into one batch, with every column as text.
 
         Args:
             rows: The rows.
             position: Returns their position; called only to report an error.
+            line: Their first line, if it is known, so that the search for it is saved.
 
         Raises:
             SourceReadError: A row has more or fewer fields than the header line, or is not UTF-8.
@@ -110,7 +111,7 @@ class Layout:
                 text = bytes(text) + self.dialect.line_end
             table = arrow_csv.read_csv(pa.py_buffer(text), *self._options)
         except pa.ArrowInvalid as exc:
-            self._refuse(bytes(rows.text), position()[1], exc)
+            self._refuse(bytes(rows.text), position()[1] if line is None else line, exc)
         batches = table.to_batches()
         if len(batches) > 1:
             batches = table.combine_chunks().to_batches()
