@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SourceReadError, no_rows
+from pushengine.errors import SchemaError, SourceReadError, no_rows
 from pushengine.interfaces import (
     AsyncSource,
     BlockStream,
@@ -100,14 +100,18 @@ class SourceReader:
         if not len(schema) and not self.files and (self._rules.is_delta or not self._rules.allow_empty):
             # An iterator that ended without a batch.
             return InferredSchema(TableSchema(()), (), is_empty=True)
-        inference = SchemaInference(
-            schema,
-            is_text=self._source.is_text,
-            rules=self._rules,
-            known=known,
-            source=self.label,
-            explains=explains,
-        )
+        try:
+            inference = SchemaInference(
+                schema,
+                is_text=self._source.is_text,
+                rules=self._rules,
+                known=known,
+                source=self.label,
+                explains=explains,
+            )
+        except SchemaError:
+            await self._check_structure(is_as_before=False)  # columns of a file that is read wrongly are the wrong ones
+            raise
         source, sample_bytes = self._source, self._settings.sample_bytes
         blocks = await source.open() if is_exhaustive else await source.sample(sample_bytes)
         self.sampled_rows = self.sampled_bytes = 0
@@ -121,7 +125,7 @@ class SourceReader:
         if not self.sampled_rows and not is_exhaustive and self.is_repeatable:
             # The sample covers only some of the files; others may have rows.
             return await self.infer(known, is_exhaustive=True, explains=explains)
-        notes = await self._check_structure(known)
+        notes = await self._check_structure(is_as_before=inference.has_columns_of_table)
         inferred = inference.infer(is_empty=not self.sampled_rows)
         return dataclasses.replace(inferred, notes=(*notes, *inferred.notes))
 
@@ -141,26 +145,24 @@ class SourceReader:
         observe(readable.batch)
         return readable.rows
 
-    async def _check_structure(self, known: KnownTable | None) -> tuple[str, ...]:
+    async def _check_structure(self, *, is_as_before: bool) -> tuple[str, ...]:
         """Return what the user should know about the structure of the source.
 
-        Raises:
-            SourceError: It is doubtful, and the table does not have the same columns.
-        """
-        self.structure = await self._source.structure()
-        if self.structure is None:
-            return ()
-        doubts = self.structure.doubts
-        if doubts and not await self._is_as_before(known):
-            raise _refusal(doubts[0])
-        return (*map(str, map(_refusal, doubts)), *self.structure.notes)
+        Args:
+            is_as_before: Whether the table has the same columns, so that earlier pushes read the source in the same way.
 
-    async def _is_as_before(self, known: KnownTable | None) -> bool:
-        """Whether the table has the columns of the source, so that an earlier push read it in the same way."""
-        if known is None:
-            return False
-        names = set((await self._source.schema()).names)
-        return names == {column.name for column in known.columns}
+        Raises:
+            SourceReadError: The structure is doubtful, and the table does not have the same columns.
+        """
+        found = await self._source.structure()
+        self.structure = found if self.is_text else None
+        if found is None:
+            return ()
+        doubts = found.doubts
+        if doubts and not is_as_before:
+            doubt = doubts[0]
+            raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=doubt.hint)
+        return (*map(_note, doubts), *found.notes)
 
     def require_rows(self, inferred: InferredSchema) -> None:
         """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
@@ -233,11 +235,6 @@ class SourceReader:
         except ReencodeError as reason:
             return reason
 
-    async def _decode_all(self) -> None:
-        source = self._source.source if isinstance(self._source, ThreadSource) else None
-        if isinstance(source, ParquetSource):
-            await self._workers.read(source.decode_all)
-
     @contextlib.asynccontextmanager
     async def chunks(
         self,
@@ -256,8 +253,6 @@ class SourceReader:
         passthrough: list[PassthroughBlock] | ReencodeError | None = None
         if allow_passthrough:
             passthrough = await self.passthrough_blocks(schema)
-        else:
-            await self._decode_all()
         taper: Taper | None = None
         blocks: BlockStream[Block]
         if isinstance(passthrough, list):
@@ -295,9 +290,13 @@ class OpenedSource:
     fingerprint: Fingerprint | None
 
 
-def _refusal(doubt: Doubt) -> SourceReadError:
-    position = None if doubt.line is None else f"line {doubt.line}"
-    return SourceReadError(doubt.message, source=doubt.source, position=position, hint=doubt.hint)
+def _position(doubt: Doubt) -> str | None:
+    return None if doubt.line is None else f"line {doubt.line}"
+
+
+def _note(doubt: Doubt) -> str:
+    where = ", ".join(part for part in (doubt.source, _position(doubt)) if part)
+    return f"{where}: {doubt.message}; read as before, because the table has the same columns"
 
 
 def _empty_batch(schema: TableSchema, label: str) -> SourceBatch:

@@ -205,6 +205,7 @@ class PushSession:
                 known=None if known is None else known.to_dict(),
                 changes=learned.changes,
                 decodes=self._delivery is not None and self._delivery.decodes,
+                notes=[note for note in learned.notes if note not in self.state.notes],
             )
         )
         return learned.schema

@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import ColumnType
-from pushengine.schema.base import Conversion, MisfitError, is_string, largest
+from pushengine.schema.base import Conversion, MisfitError, OutOfRangeError, is_string, largest
 from pushengine.schema.columns import Column
 from pushengine.schema.conversions import TEXT, conversions_of, forced_conversions, text_conversion
 from pushengine.schema.known import had_no_values
 from pushengine.schema.rules import MAX_LENGTH
 from pushengine.schema.suggestions import flags_for
+from pushengine.schema.times.limits import text_of
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
 _SHOWN_CHARACTERS = 40
@@ -32,7 +34,7 @@ def position_of(source: SourceBatch, index: int, name: str) -> str:
 def shown(value: Any) -> str:
     """Return a value as messages show it: quoted and shortened to 40 characters."""
     try:
-        text = str(value.as_py())
+        text = text_of(value)
     except (ValueError, OverflowError):  # invalid UTF-8, or nanoseconds that datetime cannot represent
         text = "?"
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…")
@@ -41,6 +43,8 @@ def shown(value: Any) -> str:
 def misfit_class(value: pa.Array, column: Column) -> type[SchemaError]:
     """Return ValueMisfitError if a schema inferred from all values could hold this one, otherwise SchemaError."""
     if had_no_values(column.conversion):  # the sample had no value, so there is more to learn
+        return ValueMisfitError
+    if column.conversion == WHOLE_MICROS.name and fits_any((CUT_TO_MICROS,), value):
         return ValueMisfitError
     if column.is_fixed:
         return SchemaError
@@ -60,7 +64,10 @@ def misfit_class(value: pa.Array, column: Column) -> type[SchemaError]:
 
 def fits_any(conversions: Iterable[Conversion], value: pa.Array) -> bool:
     """Return whether one of the conversions can read the value."""
-    return any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in conversions)
+    try:
+        return any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in conversions)
+    except OutOfRangeError:
+        return False
 
 
 def fixed_hint(column: Column, kind: ColumnType, value: pa.Array) -> str:

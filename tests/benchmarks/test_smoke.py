@@ -29,6 +29,12 @@ CASES = {
             "floor": {"seconds"},
         },
     ),
+    "csv_dialects": (
+        ["--rows", "600", "--before", str(FOLDER.parent)],
+        {"csv_mb"},
+        {"escapes_cpu_over_plain", "quoted_cpu_over_before", "push_plain_cpu_over_before"},
+        {"sap_list": SIDE, "quoted_before": SIDE, "push_plain": SIDE | {"chunks"}},
+    ),
     "tables": (
         ["--rows", "600", "--variants", "chunk_16,zstd"],
         {"csv_mb"},

@@ -32,12 +32,12 @@ from pushengine.sources.csv.lines import (
     without_last_lines,
 )
 from pushengine.sources.csv.raw_rows import BlockStart, RawRows
-from pushengine.sources.csv.rows import BLANKS, Dialect, blank_pattern, has_nul, header_row
+from pushengine.sources.csv.rows import BLANKS, Dialect, has_nul, header_row, leading_lines
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.files import compression_of
 from pushengine.sources.first_bytes import WrongKindError, compression_of_content, head_of
 from pushengine.sources.text_stream import Content, CountedFile, EncodingError, open_content
-from pushengine.text import flag
+from pushengine.text import first_line, flag
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -256,7 +256,7 @@ class CsvPass:
             block = self._filled(size)
             grew = len(block) == size
             text = bytes(block)
-            skipped = _leading_lines(comment, trim=bool(csv.trim)).match(text)
+            skipped = leading_lines(comment, BLANKS if csv.trim else "").match(text)
             start = skipped.end() if skipped else 0
             match = row_pattern.match(text, start)
             # A CR or an open quote at the very end may continue in the next block.
@@ -439,13 +439,6 @@ class CsvPass:
         self._fail("text after the closing quote of a field", line, "quotes inside a field must be doubled")
 
 
-def _leading_lines(comment: bytes, *, trim: bool) -> re.Pattern[bytes]:
-    """Return the pattern of the empty lines and comment lines before the first row."""
-    blanks = blank_pattern(BLANKS) + b"*+" if trim else b""
-    comment_line = rb"|%b[^\r\n]*+(?:\r\n|\n|\r|\Z)" % re.escape(comment) if comment else b""
-    return re.compile(rb"(?:%b[\r\n]%b)*+" % (blanks, comment_line))
-
-
 def _count_lines(text: bytes) -> int:
     return max(text.count(b"\n"), text.count(b"\r"))
 
@@ -464,3 +457,20 @@ def _position_of_block(arguments: Arguments, number: int) -> tuple[int, int]:
             row += reread.sampled(body, row, line).readable().rows
             line += reread.layout.lines(body.text)
         return row, line
+
+
+def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) -> bytes:
+    """Return the first 64 KiB of a file as UTF-8, without a line that is cut off; as they are if their encoding is not known.
+
+    Raises:
+        SourceReadError: They cannot be read.
+    """
+    head = memoryview(bytearray(_PROBE_BYTES))
+    try:
+        with filesystem.open(ref) as file:
+            compression = compression_of_content(head_of(file), compression_of(ref))
+            size = open_content(CountedFile(file), compression, settings.csv.encoding).fill(head)
+    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
+        raise SourceReadError(first_line(exc), source=ref.uri) from exc
+    text = bytes(head[:size])
+    return text if size < len(head) else text.rpartition(b"\n")[0] or text
