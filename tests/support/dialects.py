@@ -184,7 +184,20 @@ def dialects(draw):
 def cells(csv):
     """Texts that are hard to write in a dialect, and None."""
     marks = [csv.delimiter, *csv.delimiter, csv.quote_character, csv.escape or "\\", csv.comment or "#"]
-    parts = [mark for mark in marks if mark] + ["a", "b", "é", " ", "\t", "\u00a0", "\u200b", "\r", "\n", "\r\n", '"', "N"]
+    parts = [mark for mark in marks if mark] + [
+        "a",
+        "b",
+        "é",
+        " ",
+        "\t",
+        "\u00a0",
+        "\u200b",
+        "\r",
+        "\n",
+        "\r\n",
+        '"',
+        "N",
+    ]
     texts = st.lists(st.sampled_from([*parts, "NULL", "\\N", "N/A", "\x1f", "0"]), max_size=4).map("".join)
     return st.none() | texts
 
