@@ -200,6 +200,15 @@ class PushRestarted(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RowsRejected(Event):
+    """The source was read to its end, and `rows` rows of it cannot be loaded; `file` lists them. Whether they are too many follows."""
+
+    job_id: str
+    rows: int
+    file: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobVerified(Event):
     """The job's chunk list was compared with what was sent, and they match."""
 

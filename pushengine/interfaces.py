@@ -47,6 +47,14 @@ class SourceBlock(RowBlock, Protocol):
         """Return the batch with its first row and line filled in. Slow: for error messages only."""
         ...
 
+    def readable(self) -> ReadableRows:
+        """Return the rows that can be decoded, and the others. Slow: only where rows may be rejected and `decode` or a later check failed.
+
+        Raises:
+            SourceReadError: The block cannot be decoded even without some of its rows.
+        """
+        ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceBatch:
@@ -57,6 +65,7 @@ class SourceBatch:
         source: File or object name, for error messages.
         first_row: Row number within the file at which the batch begins, from 0.
         first_line: Line number within the file at which the batch begins, from 1; None if unknown or the format has no lines.
+        numbers: Number of each row, counted from `first_row`, if rows between them are left out; None if none are.
         nbytes: Arrow bytes that the rows refer to.
     """
 
@@ -64,6 +73,7 @@ class SourceBatch:
     source: str
     first_row: int
     first_line: int | None = None
+    numbers: Sequence[int] | None = None
     nbytes: int = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +92,58 @@ class SourceBatch:
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch unchanged: its position is already known."""
         return batch
+
+    def readable(self) -> ReadableRows:
+        """Return all rows: they are already decoded."""
+        return ReadableRows(self)
+
+    def number(self, index: int) -> int:
+        """Return the number of the row at `index`, counted from `first_row`."""
+        return index if self.numbers is None else int(self.numbers[index])
+
+    def only(self, kept: Sequence[int]) -> SourceBatch:
+        """Return the rows at these indices."""
+        import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
+
+        numbers = kept if self.numbers is None else [self.numbers[index] for index in kept]
+        return dataclasses.replace(self, batch=self.batch.take(pa.array(kept, pa.int64())), numbers=numbers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as its file holds it.
+
+    Attributes:
+        text: The whole row without its line end, decoded.
+        line: Line at which it begins, from 1.
+        byte_position: Number of bytes of the file's text before it, after decompression and as UTF-8; None if it is not known.
+    """
+
+    text: str
+    line: int
+    byte_position: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadableRows:
+    """The rows of a block, where some may not be decodable.
+
+    Attributes:
+        batch: The rows that are decoded, with their numbers.
+        ragged: Number within the block -> number of fields, for each row that has more or fewer than the header.
+        fields: Number of fields that a row must have; 0 if no row can have another number.
+        raw: Returns the rows with these numbers (ascending) as the file holds them; None if the source is not text.
+    """
+
+    batch: SourceBatch
+    ragged: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    fields: int = 0
+    raw: Callable[[Sequence[int]], list[RawRow]] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, whether decoded or not."""
+        return self.batch.rows + len(self.ragged)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -291,7 +353,7 @@ class Source(Protocol):
         """Return the Arrow schema that all batches of all files share."""
         ...
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield batches for schema inference: all of a small source, parts of the files of a large one."""
         ...
 

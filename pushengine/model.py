@@ -173,8 +173,9 @@ class Payload:
         chunk_id: Stable name of the chunk within its push, such as `000003` (or `000003.0` after a split).
         data: Either the bytes, held in memory until the chunk is acknowledged, or the file parts that each attempt reads.
         rows: Number of rows.
-        source_rows: The rows' half-open range within the whole source.
+        source_rows: The rows' half-open range within the whole source, without the rejected rows.
         digests: Checksum algorithm -> hex digest of `data`.
+        rejected: Number of rows of the chunk that were rejected, so that they are not part of it.
     """
 
     chunk_id: str
@@ -182,6 +183,7 @@ class Payload:
     rows: int
     source_rows: tuple[int, int]
     digests: Mapping[str, str]
+    rejected: int = 0
 
     @property
     def size(self) -> int:
@@ -333,6 +335,8 @@ class Receipt:
         schema: The columns as they were sent, each with `name`, `type` and `length` (characters; None unless it is a STRING).
         schema_changes: What differed between the table and the push; empty if nothing did or the table was new.
         notes: What the user should know about the push.
+        rejects: None if no row was rejected; otherwise `rows`, their number, and `file`, which lists them. A push that is DONE has loaded
+            all other rows.
         dialect: How the text of the source was written; None if it was not text.
     """
 
@@ -359,6 +363,7 @@ class Receipt:
     schema: tuple[Mapping[str, Any], ...] = ()
     schema_changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rejects: Mapping[str, Any] | None = None
     dialect: Mapping[str, Any] | None = None
 
     @classmethod

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _LABEL_WIDTH = 10
 _CELL_WIDTH = 24
+_PLAIN = {"delimiter": ",", "quote": '"', "encoding": "utf-8"}
+"""The dialect of a plain CSV file, which a receipt does not mention."""
 
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -41,8 +43,10 @@ def describe_receipt(
         rows_per_second = f", {receipt.rows / seconds:,.0f} rows/s"
         speed = f", {format_bytes((receipt.source_bytes or receipt.payload_bytes) / seconds)}/s"
     sent = f"{format_bytes(receipt.source_bytes)} read -> {format_bytes(receipt.payload_bytes)} sent"
+    rejects = receipt.rejects
     rows = [
         ("rows", f"{receipt.rows:,} in {format_count(receipt.chunks, 'chunk')}{rows_per_second}"),
+        *([] if rejects is None else [("rejected", f"{format_count(rejects['rows'], 'row')}: {rejects['file']}")]),
         ("bytes", sent + speed),
         ("verified", _verification(receipt)),
         *([("resumed", _resumption(receipt, resumed))] if receipt.resumed else []),
@@ -55,10 +59,13 @@ def describe_receipt(
     if receipt.retries or receipt.restarts:
         retries = f"{receipt.retries:,} {'retry' if receipt.retries == 1 else 'retries'}"
         rows.append(("repaired", f"{retries}, {format_count(receipt.restarts, 'restart')}"))
+    dialect = {name: value for name, value in (receipt.dialect or {}).items() if _PLAIN.get(name) != value}
+    rows += [("dialect", describe_dialect(dialect))] if dialect else []
     rows += labelled("changed", receipt.schema_changes)
     rows += labelled("note", receipt.notes)
     rows += labelled("job log", receipt.job_logs)
-    head = f"{receipt.status}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
+    state = receipt.status if receipt.rejects is None else f"{receipt.status} with rejects"
+    head = f"{state}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
     return [head, *_rows(*rows)]
 
 
@@ -97,6 +104,7 @@ def describe_plan(plan: Plan) -> list[str]:
     rows += [
         ("size", size),
         ("read", sample),
+        *([("dialect", describe_dialect(plan.dialect, plan.dialect_reason))] if plan.dialect else []),
         *([("keys", ", ".join(plan.keys))] if plan.keys else []),
         ("chunks", chunks),
         ("quota", format_count(plan.submits, "submit")),
@@ -112,6 +120,26 @@ def describe_plan(plan: Plan) -> list[str]:
         lines += [f"  first {format_count(len(plan.first_rows), 'row')}, as they will land"]
         lines += [f"    {line}" for line in _table(cells)]
     return lines
+
+
+def describe_dialect(dialect: Mapping[str, Any], reason: str = "") -> str:
+    """Describe how the text of a source is written: `delimiter ';' (as given), quote '"', encoding utf-8`."""
+    names = [*(name for name in _PLAIN if name in dialect), *(name for name in dialect if name not in _PLAIN)]
+    parts = [f"{name.replace('_', ' ')} {_setting(dialect[name])}" for name in names]
+    if reason and parts:
+        parts[0] = f"{parts[0]} ({reason})"
+    return ", ".join(parts)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    text = str(value)
+    if not text or not text[0].isalnum():
+        return f"'{text if text.isprintable() else text.encode('unicode_escape').decode()}'" if text else "none"
+    return text
 
 
 def _reasoned(column: Mapping[str, Any]) -> list[str]:

@@ -211,6 +211,8 @@ def describe_event(event: events.Event, progress: Progress, hints: Hints = PLAIN
             return "; ".join([*(f"table {event.table}: {change}" for change in event.changes), *event.notes])
         case events.SchemaLearned():
             return f"the whole source was read to infer its types; changed: {', '.join(event.changes)}"
+        case events.RowsRejected():
+            return f"{format_rows(event.rows)} rejected: {event.file}"
         case events.JobVerified():
             return f"{progress.transfer()}; chunk list verified by {event.verified}"
         case events.QuotaWaited(reason="quarantine"):
@@ -258,6 +260,7 @@ _SCROLLING = (
     events.WaitStarted,
     events.JobStayedNew,
     events.ChunkReconciled,
+    events.RowsRejected,
     events.JobDeleted,
     events.QuotaLedgerCorrected,
 )
@@ -276,7 +279,7 @@ class _LineHighlighter(RegexHighlighter):
 
     base_style = "line."
     highlights = (
-        r"^(?P<good>DONE|ok)(?=  )(?P<name>  \S+)?",
+        r"^(?P<good>DONE|ok)(?P<bad> with rejects)?(?=  )(?P<name>  \S+)?",
         r"^(?P<head>PLAN|job)(?=  )",
         r"^(?P<bad>FAILED|error:|bug:|interrupted:)",
         r"^(?P<hint>hint:|state:|skipped)",

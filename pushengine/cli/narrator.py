@@ -130,6 +130,8 @@ class Narrator:
                 self._write_job_created(fact, at)
             case facts.JobDiscarded():
                 self._write_job_discarded(fact, at)
+            case facts.RowsRejected(rows=rows) if rows:
+                self._add_line(at, f"{format_rows(rows)} rejected, listed in {fact.file}")
             case facts.JobSealed():
                 self._write_job_sealed(fact, at)
             case facts.ChunkReconciled():

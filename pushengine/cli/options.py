@@ -104,6 +104,17 @@ MaxDrop = Annotated[
         "--max-drop", min=0, max=1, metavar="SHARE", help="Refuse a replace that loses a larger share of rows."
     ),
 ]
+MaxRejects = Annotated[
+    str | None,
+    typer.Option(
+        "--max-rejects",
+        metavar="N|SHARE",
+        help="Leave out up to 5, 0.01 or 1% rows that cannot be loaded, and list them.",
+    ),
+]
+RejectsFolder = Annotated[
+    Path | None, typer.Option("--rejects", metavar="DIR", help="Folder of the files that list rejected rows.")
+]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="Team URL  [PUSHENGINE_URL]")]
 Pool = Annotated[str | None, typer.Option("--pool", metavar="ID", help="Data pool  [PUSHENGINE_POOL_ID]")]
 Connection = Annotated[

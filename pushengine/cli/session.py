@@ -169,9 +169,10 @@ async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, datab
     )
     # A state folder of its own: submits to the emulator must not count against the quota of a real team.
     if database is None:
-        return dataclasses.replace(
-            embedded, state_dir=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-")))
-        )
+        # The files that list rejected rows outlive it.
+        listed = config.engine.model_copy(update={"rejects": config.engine.rejects or config.state.rejects})
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-")))
+        return dataclasses.replace(embedded, engine=listed, state_dir=folder)
     embedded = dataclasses.replace(embedded, state_dir=state_beside(database))
     await asyncio.to_thread(_adopt_tables, embedded, is_new=is_new)
     return embedded

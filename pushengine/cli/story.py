@@ -10,7 +10,7 @@ from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.narrator import Narrator
 from pushengine.cli.push_sessions import Session, sessions_of
 from pushengine.journal.facts import FactRow, PushPlanned, PushRow
-from pushengine.journal.state import PushHistory
+from pushengine.journal.state import PushHistory, PushState
 from pushengine.text import format_bytes, format_count, format_seconds, iso_utc, labelled
 
 _STATES = {
@@ -68,7 +68,7 @@ def summarise(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = No
         push_id=push.push_id,
         table=push.target,
         mode=state.planned.target["mode"] if state.planned else "",
-        state="running" if sessions and sessions[-1].ended == "running" else push.state,
+        state="running" if sessions and sessions[-1].ended == "running" else f"{push.state}{_with_rejects(state)}",
         rows=sum(chunk.rows for chunk in acked),
         chunks=len(acked),
         started_at=push.created_at,
@@ -92,7 +92,7 @@ def describe_push_story(
     sessions = sessions_of(rows, holder=holder)
     narrator = Narrator(sessions)
     narrator.add_facts(rows)
-    head = f"push {push.push_id}  {state_in_words(push.state, holder=holder)}"
+    head = f"push {push.push_id}  {state_in_words(push.state, holder=holder)}{_with_rejects(narrator.history.state)}"
     outlook = _next_steps(push, narrator.history, holder, hints)
     return [
         head,
@@ -101,6 +101,10 @@ def describe_push_story(
         *narrator.lines,
         *(["", *outlook] if outlook else []),
     ]
+
+
+def _with_rejects(state: PushState) -> str:
+    return " with rejects" if state.is_done and state.rejects is not None else ""
 
 
 def _summary_lines(push: PushRow, history: PushHistory, sessions: Sequence[Session]) -> list[str]:
@@ -115,6 +119,8 @@ def _summary_lines(push: PushRow, history: PushHistory, sessions: Sequence[Sessi
         sent = sum(chunk.payload_bytes for chunk in acked)
         count = format_count(sum(chunk.rows for chunk in acked), "row")
         rows.append(("holds", f"{count} in {format_count(len(acked), 'chunk')}, {format_bytes(sent)}"))
+    if state.rejects is not None:
+        rows.append(("rejected", f"{format_count(state.rejects['rows'], 'row')}: {state.rejects['file']}"))
     rows += labelled("changed", state.changes)
     rows += labelled("note", state.notes)
     if sessions:

@@ -197,7 +197,7 @@ def load_config(
         pool_id=flags.pool_id or variables.get("PUSHENGINE_POOL_ID") or connection.pool_id,
         connection_id=flags.connection_id or variables.get("PUSHENGINE_CONNECTION_ID") or connection.connection_id,
         credentials=_credentials(variables, file.auth, folder, path) if wants_credentials else None,
-        engine=_resolve_ca_file(_with_csv(file), folder),
+        engine=_resolve_paths(_with_csv(file), folder),
         log=_checked(LogSettings, log, "PUSHENGINE_LOG"),
         state_dir=_state_dir(variables, file.state, folder),
     )
@@ -265,7 +265,14 @@ def _with_csv(file: ConfigFile) -> EngineSettings:
     return file.engine.model_copy(update={"csv": CsvSettings.model_validate(csv)})
 
 
-def _resolve_ca_file(engine: EngineSettings, folder: Path) -> EngineSettings:
+def _resolve_paths(engine: EngineSettings, folder: Path) -> EngineSettings:
+    """Return the settings with paths that are relative to the folder of the config file made absolute.
+
+    Raises:
+        ConfigError: The CA file does not exist.
+    """
+    if engine.rejects is not None:
+        engine = engine.model_copy(update={"rejects": folder / engine.rejects.expanduser()})
     if engine.ca_file is None:
         return engine
     path = folder / engine.ca_file.expanduser()

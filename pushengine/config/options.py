@@ -134,4 +134,5 @@ def schema_rules(target: Target, options: LoadOptions, settings: EngineSettings)
         min_string_length=settings.min_string_length,
         string_headroom=settings.string_headroom,
         formats=settings.csv.formats(),
+        allows_rejects=settings.allows_rejects,
     )

@@ -55,6 +55,8 @@ class PushSettings(TypedDict, total=False):
     duplicate_keys: DuplicateKeys
     min_rows: int
     max_drop: float | None
+    max_rejects: int | float | str
+    rejects: Path | str | None
     dialect: Literal["sap-list", "excel", "hive"] | None
     delimiter: str | None
     encoding: str | None
@@ -202,6 +204,14 @@ class EngineSettings(BaseModel):
             ge=0, le=1, description="a replace that loses more than this share of the last replace's rows is refused"
         ),
     ] = None
+    max_rejects: Annotated[
+        int | float,
+        Field(ge=0, description="rows that may be left out of a load: a number, or a share of all rows (0.01, 1%)"),
+    ] = 0
+    rejects: Annotated[
+        Path | None,
+        Field(description="folder of the files that list rejected rows; unset: a folder of the state folder"),
+    ] = None
     csv: Annotated[CsvSettings, Field(description="how text files are written, unless a push says otherwise")] = (
         CsvSettings()
     )
@@ -211,6 +221,11 @@ class EngineSettings(BaseModel):
         """Bytes of rows in one chunk: `chunk_bytes`, or less if one chunk per encoder thread plus one would exceed the memory budget."""
         share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
         return min(self.chunk_bytes, int(share))
+
+    @property
+    def allows_rejects(self) -> bool:
+        """Whether rows that cannot be loaded may be left out."""
+        return self.max_rejects > 0
 
     @property
     def effective_new_columns(self) -> NewColumns:
@@ -252,6 +267,27 @@ class EngineSettings(BaseModel):
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"])).removeprefix("csv.")
             raise ConfigError(f"{key}: {first['msg']}", key=key) from None
+
+    @field_validator("max_rejects", mode="before")
+    @classmethod
+    def _parse_share(cls, value: Any) -> Any:
+        """Return the number that a text stands for: `5` is a number of rows, `0.05` and `5%` are a share of them."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else int(text) if text.isdecimal() else float(text)
+        except ValueError:
+            raise PydanticCustomError(
+                "max_rejects", "Input should be a number of rows (5) or a share of them (0.01, 1%)"
+            ) from None
+
+    @field_validator("max_rejects")
+    @classmethod
+    def _check_share(cls, value: Any) -> Any:
+        if isinstance(value, float) and not value <= 1:
+            raise PydanticCustomError("max_rejects", "Input should be a whole number of rows, or a share from 0 to 1")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -143,6 +143,11 @@ class ChunkSending(Fact):
     payload_bytes: int
     digests: Mapping[str, str]
     type: ChunkType = "UPSERT"
+    rejected: int = 0
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the JSON object; without `rejected` unless rows of the chunk were rejected."""
+        return _without_empty(Fact.to_body(self), "rejected")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +188,16 @@ class ChunkReconciled(Fact):
     chunk_id: str
     is_present: bool
     how: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RowsRejected(Fact):
+    """A pass over the source rejected this number of rows, which `file` lists; the job holds all others. None is listed if `rows` is 0."""
+
+    kind = "rows_rejected"
+    job_id: str
+    rows: int
+    file: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +288,7 @@ class PushRestarted(Fact):
     """The job was abandoned and a fresh one follows.
 
     `schema` is the new schema, or None if it stays the same, and `changes` how it differs from the table `known`. `drops_duplicates` says
-    that the fresh job holds only the last of the rows with equal keys.
+    that the fresh job holds only the last of the rows with equal keys, `decodes` that files are no longer passed through.
     """
 
     kind = "push_restarted"
@@ -283,10 +298,11 @@ class PushRestarted(Fact):
     changes: Sequence[str] = ()
     notes: Sequence[str] = ()
     drops_duplicates: bool = False
+    decodes: bool = False
 
     def to_body(self) -> dict[str, Any]:
         """Return the JSON object; without what stays the same."""
-        return _without_empty(Fact.to_body(self), "schema", "known", "changes", "notes", "drops_duplicates")
+        return _without_empty(Fact.to_body(self), "schema", "known", "changes", "notes", "drops_duplicates", "decodes")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +360,7 @@ KINDS: Mapping[str, type[Fact]] = {
         ChunkRefused,
         ChunkUnknown,
         ChunkReconciled,
+        RowsRejected,
         SourceAcked,
         JobSealed,
         SubmitIntended,

@@ -141,7 +141,7 @@ class PushLog:
             await self._journal.do(lambda file: file.record_checksum(self._team, algorithm))
 
 
-def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901 - one flat table
+def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Event]:  # noqa: C901, PLR0912 - one flat table
     """Yield the events of a fact that has already been applied to the state.
 
     Other code emits the events of a restart (before the source is read again and the fact is recorded), of the end of a push
@@ -171,6 +171,8 @@ def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Eve
                 is_present=fact.is_present,
                 how=fact.how,
             )
+        case facts.RowsRejected() if fact.rows:
+            yield events.RowsRejected(push_id=push_id, job_id=fact.job_id, rows=fact.rows, file=fact.file)
         case facts.JobSealed():
             yield events.JobVerified(push_id=push_id, job_id=fact.job_id, chunks=fact.chunks, verified=fact.verified)
         # A repeated submit has no event: the job is already being polled.

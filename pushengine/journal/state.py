@@ -21,6 +21,7 @@ class ChunkRecord:
     Attributes:
         state: State of the upload. After a crash, `sending` means that the outcome is unknown.
         attempts: Number of uploads that were sent or were about to be sent.
+        rejected: Number of rows that were rejected, so that they are not part of the chunk.
         zombie_since: Time of the chunk's last reconciliation (seconds UTC), once one has found an attempt missing; None before. The
             chunk is sent again then, and until its quarantine ends the missing attempt may still arrive as a duplicate.
     """
@@ -33,6 +34,7 @@ class ChunkRecord:
     type: ChunkType
     state: ChunkState = "sending"
     attempts: int = 0
+    rejected: int = 0
     zombie_since: float | None = None
 
     @property
@@ -97,11 +99,12 @@ class JobRecord:
 
     def resume_point(self) -> tuple[int, int]:
         """Return the index of the first chunk that the job may lack, and its first row. All earlier rows are acknowledged."""
-        index = row = covered = 0
+        index = row = covered = expected = 0
         for chunk in self.acked:
-            if chunk.source_rows[0] != covered:
-                break
-            covered = chunk.source_rows[1]
+            number = int(chunk.chunk_id.partition(".")[0])
+            if chunk.source_rows[0] != covered or number > expected:
+                break  # a chunk may be missing although no row is: all of its rows were rejected
+            covered, expected = chunk.source_rows[1], number + 1
             if "." not in chunk.chunk_id:  # reading cannot start between the parts of a split chunk
                 index, row = int(chunk.chunk_id) + 1, covered
         return index, row
@@ -124,6 +127,9 @@ class PushState:
         changes: How `schema` differs from it.
         notes: What the user should know about the push.
         drops_duplicates: Whether the job holds only the last of the rows with equal keys.
+        decodes: Whether files that could be passed through are decoded, because rows of them are rejected.
+        knows_all_rows: Whether `schema` was inferred from all rows: no other schema would hold more of them.
+        rejects: What the receipt says about the rows that the latest pass rejected; None if it rejected none.
     """
 
     planned: PushPlanned | None = None
@@ -139,6 +145,9 @@ class PushState:
     changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     drops_duplicates: bool = False
+    decodes: bool = False
+    knows_all_rows: bool = False
+    rejects: Mapping[str, Any] | None = None
 
     @property
     def job(self) -> JobRecord | None:
@@ -155,6 +164,11 @@ class PushState:
     def is_done(self) -> bool:
         """Whether the push reached DONE, even if no caller has received the receipt."""
         return self.receipt is not None and self.receipt["status"] == "DONE"
+
+    @property
+    def has_rejects(self) -> bool:
+        """Whether rows of the source were rejected, so that a job lacks them."""
+        return self.rejects is not None or any(chunk.rejected for job in self.jobs for chunk in job.chunks.values())
 
     def job_of(self, job_id: str) -> JobRecord:
         """Return the record of one job."""
@@ -213,6 +227,8 @@ class PushHistory:
             case facts.SessionStarted():
                 if fact.fingerprint:
                     state.fingerprints.append(fact.fingerprint)
+            case facts.RowsRejected():
+                state.rejects = {"rows": fact.rows, "file": fact.file} if fact.rows else None
             case facts.SourceAcked():
                 self._jobs[fact.job_id].has_all_rows = True
                 # From here the content is certain: every chunk matches the files as they were at this fingerprint.
@@ -224,7 +240,10 @@ class PushHistory:
                     job.is_abandoned = True
                 state.notes += tuple(fact.notes)
                 state.drops_duplicates = state.drops_duplicates or fact.drops_duplicates
+                state.decodes = state.decodes or fact.decodes
+                state.rejects = None
                 if fact.schema:
+                    state.knows_all_rows = True
                     state.schema, state.changes = fact.schema, tuple(fact.changes)
                     state.known = fact.known or state.known
             case facts.PushFinished() | facts.PushFailed() | facts.PushInterrupted():
@@ -240,6 +259,7 @@ class PushHistory:
                 # If the source changed, a chunk that is sent again may have different bytes: the latest ones count.
                 record.rows, record.source_rows = fact.rows, (fact.first_row, fact.end_row)
                 record.payload_bytes, record.digests = fact.payload_bytes, fact.digests
+                record.rejected = fact.rejected
                 record.state = "sending"
                 record.attempts += 1
             case facts.ChunkAcked():

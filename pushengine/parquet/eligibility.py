@@ -35,19 +35,26 @@ if TYPE_CHECKING:
 
 _PLAIN_OR_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 _ENCODINGS = _PLAIN_OR_DICTIONARY | {"RLE", "BIT_PACKED"}
-_SCHEMA_TYPES: dict[str, tuple[ColumnType, pa.DataType]] = {
-    "BOOLEAN": ("BOOLEAN", pa.bool_()),
-    "INT64": ("INTEGER", pa.int64()),
-    "DOUBLE": ("FLOAT", pa.float64()),
-    "STRING": ("STRING", pa.string()),
-    "INT96": ("DATETIME", pa.timestamp("us")),
-    **{f"INT64 TIMESTAMP({unit})": ("DATETIME", pa.timestamp(unit)) for unit in ("ms", "us", "ns")},
+_SCHEMA_TYPES: dict[str, tuple[ColumnType, tuple[pa.DataType, ...]]] = {
+    "BOOLEAN": ("BOOLEAN", (pa.bool_(),)),
+    "INT64": ("INTEGER", (pa.int64(),)),
+    "DOUBLE": ("FLOAT", (pa.float64(),)),
+    "STRING": ("STRING", (pa.string(),)),
+    "INT96": ("DATETIME", (pa.timestamp("us"),)),
+    "INT64 TIMESTAMP(ms)": ("DATETIME", (pa.timestamp("ms"),)),
+    "INT64 TIMESTAMP(us)": ("DATETIME", (pa.timestamp("us"),)),
+    # The platform cuts nanoseconds, as the encoder does. Earlier versions did not.
+    "INT64 TIMESTAMP(ns)": ("DATETIME", (pa.timestamp("us"), pa.timestamp("ns"))),
 }
 _TIMESTAMPS = {
     "INT96": {"INT96"},
     "INT64": {f"INT64 TIMESTAMP({unit})" for unit in ("ms", "us", "ns")},
 }
 _ALL_TIMESTAMPS = _TIMESTAMPS["INT96"] | _TIMESTAMPS["INT64"]
+_MANY_GROUPS = 256
+_TINY_GROUP_BYTES = 16 * 1024
+"""Row groups of fewer bytes are decoded and joined if there are many: each costs about as much as a thousand rows."""
+_LARGE_FOOTER_BYTES = 1024 * 1024
 _PARQUET_MR = re.compile(r"parquet-mr(?: version (\d+)\.(\d+)\.(\d+))?")
 _FIRST_CORRECT_PARQUET_MR = (1, 2, 9)
 """Version 1.2.9. Before it, the size of a column did not include the header of its dictionary (PARQUET-816)."""
@@ -109,7 +116,8 @@ def require_schema(layouts: Sequence[ParquetLayout], schema: TableSchema) -> Non
     if [leaf.name for leaf in leaves] != [column.name for column in schema.columns]:
         raise ReencodeError("the column names in the file differ from those in the schema")
     for leaf, column in zip(leaves, schema.columns, strict=True):
-        if (column.type, column.arrow_type) != _SCHEMA_TYPES[leaf.kind]:
+        kind, arrow_types = _SCHEMA_TYPES[leaf.kind]
+        if column.type != kind or column.arrow_type not in arrow_types:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind} and is sent as {column.type}")
 
 
@@ -119,9 +127,11 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
         with filesystem.open(ref) as file:
             file.seek(max(ref.size - TAIL_BYTES, 0))
             length = footer_length(file.read(TAIL_BYTES), ref.size)
+            _require_small_footer(length, ref)
             file.seek(ref.size - TAIL_BYTES - length)
             footer = Footer(file.read(length))
             leaves = _checked_leaves(footer, settings)
+            _require_large_groups(footer, ref)
             data_end = ref.size - TAIL_BYTES - length
             count = 0 if footer.is_empty else footer.group_count
             groups = [
@@ -137,7 +147,28 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
     return ParquetLayout(ref, footer, tuple(groups))
 
 
+def _require_small_footer(length: int, ref: FileRef) -> None:
+    """Reject a file that is not even worth parsing its footer, because that is much of the file.
+
+    Raises:
+        ReencodeError: It is such a file.
+    """
+    if length > max(_LARGE_FOOTER_BYTES, ref.size // 4):
+        raise ReencodeError(f"{length:,} of its {ref.size:,} bytes describe tiny row groups or columns")
+
+
+def _require_large_groups(footer: Footer, ref: FileRef) -> None:
+    """Reject a file of many tiny row groups: with their rows joined, it is smaller and read faster.
+
+    Raises:
+        ReencodeError: It is such a file.
+    """
+    if footer.group_count > _MANY_GROUPS and ref.size < footer.group_count * _TINY_GROUP_BYTES:
+        raise ReencodeError(f"there are {footer.group_count:,} tiny row groups")
+
+
 def _checked_leaves(footer: Footer, settings: EngineSettings) -> tuple[Leaf, ...]:
+    footer.key_values  # noqa: B018 - parsed here, where a defect is a reason
     if footer.is_encrypted:
         raise ReencodeError("there are encrypted columns")
     if footer.leaves is None:

@@ -28,6 +28,7 @@ from pushengine.parquet.thrift_compact import (
     TRUE,
     Fields,
     FooterError,
+    bytes_of,
     elements_of,
     integers_of,
     number_of,
@@ -191,6 +192,12 @@ class Footer:
     def group_count(self) -> int:
         """Number of row groups."""
         return len(self._groups)
+
+    @functools.cached_property
+    def key_values(self) -> dict[bytes, bytes]:
+        """Key-value metadata."""
+        pairs = (read_struct(raw)[0] for raw in elements_of(self._fields, 5, STRUCT))
+        return {bytes_of(pair, 1): bytes_of(pair, 2) for pair in pairs}
 
     @property
     def is_empty(self) -> bool:

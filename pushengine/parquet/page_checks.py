@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pushengine.parquet.footer import ColumnChunk, Page, read_page
 from pushengine.parquet.thrift_compact import FooterError
+from pushengine.schema.times import int96
 
 _MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Largest page checked here. A page is held twice: compressed and decompressed, or with and without its levels. `slices.MEMORY_BYTES`
@@ -21,10 +22,6 @@ relies on this limit."""
 _MAX_STRINGS_ONE_BY_ONE = 5_000
 """Most strings of a page that are checked one by one; Arrow is faster for more."""
 _CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd"}
-_SAFE_DAYS = bytes(range(0x24, 0x50))
-"""Third bytes of the Julian days from 1747-06-07 to 9642-05-31. The time of day is a 64-bit number of nanoseconds: even a wrong one moves
-the date by at most 292 years, which stays within 1400 to 9999."""
-_INT96_BYTES = 12
 
 
 def has_short_strings(file: BinaryIO, chunk: ColumnChunk, max_length: int, *, is_required: bool) -> bool:
@@ -32,9 +29,26 @@ def has_short_strings(file: BinaryIO, chunk: ColumnChunk, max_length: int, *, is
     return _all_pages(file, chunk, lambda values: _are_short_strings(values, max_length), is_required=is_required)
 
 
-def has_safe_timestamps(file: BinaryIO, chunk: ColumnChunk, *, is_required: bool) -> bool:
-    """Return whether all INT96 timestamps are certainly in years that the platform can hold."""
-    return _all_pages(file, chunk, _are_safe_timestamps, is_required=is_required)
+def has_safe_timestamps(
+    file: BinaryIO, chunk: ColumnChunk, *, is_required: bool, allows_finer: bool, first_day: int
+) -> bool:
+    """Return whether all INT96 timestamps are certainly such that the platform can hold them.
+
+    Args:
+        file: The open file.
+        chunk: The column of a row group.
+        is_required: Whether the column cannot contain NULL.
+        allows_finer: Whether they may be finer than a microsecond.
+        first_day: First Julian day that they may have.
+    """
+
+    def are_safe(values: bytes) -> bool:
+        if len(values) % int96.NBYTES:
+            return False
+        stamps = int96.read_bytes(values, first_day=first_day)
+        return stamps.is_valid and (allows_finer or not stamps.is_finer)
+
+    return _all_pages(file, chunk, are_safe, is_required=is_required)
 
 
 def _all_pages(file: BinaryIO, chunk: ColumnChunk, are_fine: Callable[[bytes], bool], *, is_required: bool) -> bool:
@@ -124,11 +138,3 @@ def _are_valid_strings(values: bytes, max_length: int) -> bool:
             except UnicodeDecodeError:
                 return False
     return True
-
-
-def _are_safe_timestamps(values: bytes) -> bool:
-    return (
-        len(values) % _INT96_BYTES == 0
-        and not values[11::_INT96_BYTES].strip(b"\0")
-        and not values[10::_INT96_BYTES].translate(None, _SAFE_DAYS)
-    )

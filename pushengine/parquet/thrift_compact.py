@@ -169,6 +169,31 @@ def read_struct(data: bytes, at: int = 0, *, extracted: dict[int, list[bytes]] |
     return fields, at + 1
 
 
+def field_span(data: bytes, wanted: int) -> tuple[int, int, int]:
+    """Return the kind of a field of a struct, and where its value begins and ends. What follows it is not read.
+
+    Raises:
+        FooterError: The struct has no such field, or is invalid up to it.
+    """
+    number = at = 0
+    try:
+        while head := data[at]:
+            at += 1
+            kind = head & 0x0F
+            if head >> 4:
+                number += head >> 4
+            else:
+                raw, at = _varint(data, at)
+                number = _signed(raw)
+            end = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
+            if number == wanted:
+                return kind, at, end
+            at = end
+    except IndexError:
+        raise FooterError("it ends in the middle of a value") from None
+    raise FooterError(f"field {wanted} is missing")
+
+
 def _extract_list(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
     if kind != LIST:
         raise FooterError("a field is not a list")
@@ -217,13 +242,18 @@ def required_number(fields: Fields, number: int) -> int:
     return value
 
 
+def bytes_of(fields: Fields, number: int) -> bytes:
+    """Return the content of a text or binary field; empty if it is absent."""
+    kind, raw = fields.get(number, (0, b""))
+    return raw[_varint(raw, 0)[1] :] if kind == BINARY else b""
+
+
 def text_of(fields: Fields, number: int) -> str:
     """Return a text field, which must be present."""
-    kind, raw = fields.get(number, (0, b""))
-    if kind != BINARY:
+    if fields.get(number, (0, b""))[0] != BINARY:
         raise FooterError(f"field {number} is not text")
     try:
-        return raw[_varint(raw, 0)[1] :].decode()
+        return bytes_of(fields, number).decode()
     except UnicodeDecodeError:
         raise FooterError("a name is not UTF-8") from None
 

@@ -22,16 +22,17 @@ import pyarrow as pa
 from pushengine.errors import SchemaError, SourceChangedError, SourceReadError, damaged
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import MAX_PAYLOAD_BYTES
-from pushengine.parquet.decoding import batch_rows, open_parquet, reading
+from pushengine.parquet.decoding import ParquetDecoder, batch_rows, reading
 from pushengine.parquet.eligibility import ParquetLayout
 from pushengine.parquet.footer import MAGIC, TAIL_BYTES, ColumnChunk
 from pushengine.parquet.page_checks import has_safe_timestamps, has_short_strings
+from pushengine.parquet.spark_calendar import FIRST_INT96_DAY, SparkCalendar
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conform import conform
+from pushengine.schema.times.int96 import FIRST_DAY
+from pushengine.schema.times.stamps import WHOLE_MICROS
 from pushengine.text import first_line
 
-_INT96_UNIT = "ms"
-"""Milliseconds can represent every INT96 timestamp without wrapping around."""
 _COLUMN_ROWS = 64 * 1024
 _MAX_EXTRA_BYTES = 1024 * 1024
 """Most bytes that a file sent as a whole may have outside of row groups and footer: page indexes and the like."""
@@ -103,10 +104,8 @@ def iter_columns(run: Run, schema: TableSchema, filesystem: FileSystem) -> Itera
     names = [column.name for column in schema.columns]
     with reading(run.layout.file, filesystem) as file:
         try:
-            parquet: Any = open_parquet(file, "us")
-            for batch in parquet.iter_batches(
-                batch_size=_COLUMN_ROWS, row_groups=list(range(run.first, run.end)), columns=names, use_threads=False
-            ):
+            parquet = ParquetDecoder(file)
+            for batch in parquet.iter_batches(range(run.first, run.end), _COLUMN_ROWS, names):
                 yield conform(schema, SourceBatch(batch, source, row))
                 row += batch.num_rows
         except (pa.ArrowException, OSError, IndexError) as exc:
@@ -122,15 +121,15 @@ class _Check:
         self._source = run.layout.file.uri
         self._file = file
         self._leaves = run.layout.footer.leaves or ()
+        self._calendar = SparkCalendar.of(run.layout.footer.key_values)
 
     @functools.cached_property
-    def _plain(self) -> Any:
-        return open_parquet(self._file, _INT96_UNIT)
+    def _plain(self) -> ParquetDecoder:
+        return ParquetDecoder(self._file)
 
     @functools.cached_property
-    def _dictionaries(self) -> Any:
-        strings = [leaf.name for leaf in self._leaves if leaf.kind == "STRING"]
-        return open_parquet(self._file, _INT96_UNIT, metadata=self._plain.metadata, dictionaries=strings)
+    def _dictionaries(self) -> ParquetDecoder:
+        return self._plain.with_dictionaries([leaf.name for leaf in self._leaves if leaf.kind == "STRING"])
 
     def run(self) -> None:
         """Check all row groups of the run.
@@ -170,8 +169,10 @@ class _Check:
             return True
         if column.type != "DATETIME":
             return False
+        if column.conversion == WHOLE_MICROS.name or self._calendar.has_old_dates:  # the bounds do not tell
+            return True
         recorded = self._plain.metadata.row_group(number).column(index).statistics
-        return recorded is None or not _are_bounds_valid(column, recorded)
+        return recorded is None or not _are_bounds_valid(column, self._plain.schema.field(index).type, recorded)
 
     def _passes_page_checks(self, index: int, chunk: ColumnChunk) -> bool:
         column, leaf = self._schema.columns[index], self._leaves[index]
@@ -179,7 +180,13 @@ class _Check:
             return False
         if leaf.kind == "STRING":
             return has_short_strings(self._file, chunk, column.length or 0, is_required=leaf.is_required)
-        return leaf.kind == "INT96" and has_safe_timestamps(self._file, chunk, is_required=leaf.is_required)
+        return leaf.kind == "INT96" and has_safe_timestamps(
+            self._file,
+            chunk,
+            is_required=leaf.is_required,
+            allows_finer=column.conversion != WHOLE_MICROS.name,
+            first_day=FIRST_INT96_DAY if self._calendar.has_old_int96 else FIRST_DAY,
+        )
 
     def _may_lack_key(self, index: int) -> bool:
         """Return whether this is a key column that may contain NULL. Statistics are ignored: they may be wrong, and keys are few."""
@@ -188,18 +195,13 @@ class _Check:
     def _column(self, number: int, index: int, chunk: ColumnChunk, first_row: int) -> int:
         """Check one column of a row group and return its number of rows."""
         column, leaf = self._schema.columns[index], self._leaves[index]
-        if leaf.kind == "INT96":
-            column = dataclasses.replace(column, arrow_type=pa.timestamp("ms"))
         schema = TableSchema((column,), tuple(key for key in self._schema.keys if key == column.name))
         file = self._dictionaries if leaf.kind == "STRING" and chunk.is_dictionary else self._plain
         recorded = self._plain.metadata.row_group(number).column(index)
         rows = 0
-        for batch in file.iter_batches(
-            batch_size=batch_rows(max(recorded.total_uncompressed_size, 1) / max(recorded.num_values, 1)),
-            row_groups=[number],
-            columns=[column.name],
-            use_threads=False,
-        ):
+        batch_size = batch_rows(max(recorded.total_uncompressed_size, 1) / max(recorded.num_values, 1))
+        for batch in file.iter_batches([number], batch_size, [column.name]):
+            self._calendar.require_new(batch, self._source, first_row + rows)
             array = batch.column(batch.schema.get_field_index(column.name))
             self._values(array, schema, first_row + rows)
             rows += len(array)
@@ -217,11 +219,11 @@ class _Check:
         conform(schema, SourceBatch(_one_column_batch(name, array), self._source, first_row))
 
 
-def _are_bounds_valid(column: Column, recorded: Any) -> bool:
+def _are_bounds_valid(column: Column, stored: pa.DataType, recorded: Any) -> bool:
     """Return whether the minimum and maximum timestamp are recorded and valid."""
     if not recorded.has_min_max:
         return False
-    bounds = pa.array([recorded.min_raw, recorded.max_raw], pa.int64()).view(column.arrow_type)
+    bounds = pa.array([recorded.min_raw, recorded.max_raw], pa.int64()).view(pa.timestamp(stored.unit))
     try:
         conform(TableSchema((column,)), SourceBatch(_one_column_batch(column.name, bounds), "", 0))
     except SchemaError:

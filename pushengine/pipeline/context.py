@@ -47,6 +47,8 @@ class Shared:
     table_locks: dict[str, asyncio.Lock]
     scratch: Path
     """Folder for temporary files; it may not exist yet."""
+    rejects: Path
+    """Default folder of the files that list rejected rows; it may not exist yet."""
     said: set[str]
     """What the engine has said once and does not repeat for each push."""
     finished: set[str]

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError
-from pushengine.interfaces import SourceBatch
+from pushengine.interfaces import SourceBatch, SourceBlock
 from pushengine.model import MAX_PAYLOAD_BYTES, FileType, Payload
 from pushengine.pipeline.chunking import Chunk
 from pushengine.schema.columns import TableSchema
@@ -70,6 +70,9 @@ class EncodingOptions:
 
 Observe = Callable[[pa.RecordBatch], "np.ndarray[Any, np.dtype[np.bool_]] | None"]
 """Called with each batch of rows as they are sent; returns which of them to send, or None for all."""
+Convert = Callable[[SourceBatch], pa.RecordBatch]
+Load = Callable[[SourceBlock, TableSchema, Convert], pa.RecordBatch]
+"""Converts the rows of a block, as `checked` does, and may leave some out that cannot be converted."""
 
 
 def encode(
@@ -79,6 +82,7 @@ def encode(
     digests: Sequence[str] = DIGESTS,
     *,
     observe: Observe | None = None,
+    load: Load | None = None,
 ) -> Payload:
     """Decode, check and encode the rows of a chunk.
 
@@ -88,6 +92,7 @@ def encode(
         options: The format of the payload.
         digests: Algorithms of the checksums to compute.
         observe: Watches the rows, and may leave some out.
+        load: Loads the rows of a block; None requires that every row can be converted.
 
     Returns:
         The payload. Its `source_rows` count from the first row of the chunk.
@@ -99,7 +104,7 @@ def encode(
     """
     sink = pa.BufferOutputStream()
     write = _write_csv if options.file_type == "CSV" else _write_parquet
-    rows = write(chunk, schema, options, sink, observe)
+    rows = write(_Rows(chunk, schema, observe, load), options, sink)
     data = memoryview(sink.getvalue())
     if data.nbytes > options.max_payload_bytes:
         raise OversizedPayloadError(
@@ -121,13 +126,21 @@ def _digest(name: str, data: memoryview) -> str:
     return hashlib.new(name, data, usedforsecurity=False).hexdigest()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a chunk and how they are loaded; see `encode`."""
+
+    chunk: Chunk
+    schema: TableSchema
+    observe: Observe | None
+    load: Load | None
+
+
 def _conformed(
-    chunk: Chunk,
-    schema: TableSchema,
-    observe: Observe | None,
-    finish: Callable[[SourceBatch, pa.RecordBatch], pa.RecordBatch] | None = None,
+    rows_of: _Rows, finish: Callable[[SourceBatch, pa.RecordBatch], pa.RecordBatch] | None = None
 ) -> Iterator[pa.Table]:
     """Yield the converted rows to send in tables the size of a row group; `finish` makes them what the format can represent."""
+    schema, observe, load = rows_of.schema, rows_of.observe, rows_of.load
 
     def conformed(source: SourceBatch) -> pa.RecordBatch:
         rows = conform(schema, source)
@@ -138,8 +151,8 @@ def _conformed(
     waiting: list[pa.RecordBatch] = []
     rows = nbytes = 0
     # Convert block by block, while the rows just parsed are still in the CPU cache.
-    for block in chunk.encoded_blocks:
-        batch = checked(block, conformed)
+    for block in rows_of.chunk.encoded_blocks:
+        batch = checked(block, conformed) if load is None else load(block, schema, conformed)
         waiting.append(batch)
         rows += batch.num_rows
         nbytes += batch.nbytes
@@ -150,13 +163,12 @@ def _conformed(
         yield pa.Table.from_batches(waiting)
 
 
-def _write_parquet(
-    chunk: Chunk, schema: TableSchema, options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe | None
-) -> int:
+def _write_parquet(rows_of: _Rows, options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+    schema = rows_of.schema
     is_int96 = options.timestamps == "INT96"
     has_nanos = any(column.arrow_type == pa.timestamp("ns") for column in schema.columns)
 
-    tables = _conformed(chunk, schema, observe)
+    tables = _conformed(rows_of)
     first = next(tables)
     writer = pq.ParquetWriter(
         sink,
@@ -197,15 +209,14 @@ def _repetitive_columns(table: pa.Table) -> list[str]:
     return [name for name in names if pc.count_distinct(probe[name]).as_py() <= limit]
 
 
-def _write_csv(
-    chunk: Chunk, schema: TableSchema, _options: EncodingOptions, sink: pa.BufferOutputStream, observe: Observe | None
-) -> int:
-    fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in schema.columns]
+def _write_csv(rows_of: _Rows, _options: EncodingOptions, sink: pa.BufferOutputStream) -> int:
+    columns = rows_of.schema.columns
+    fields = [(c.name, pa.string() if pa.types.is_timestamp(c.arrow_type) else c.arrow_type) for c in columns]
     # "needed" makes Arrow quote every string, so that an empty string differs from NULL.
     write_options = arrow_csv.WriteOptions(include_header=True, quoting_style="needed")
     rows = 0
     with arrow_csv.CSVWriter(sink, pa.schema(fields), write_options=write_options) as writer:
-        for table in _conformed(chunk, schema, observe, _csv_batch):
+        for table in _conformed(rows_of, _csv_batch):
             writer.write_table(table)
             rows += table.num_rows
     return rows

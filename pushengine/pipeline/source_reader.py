@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import SourceReadError, no_rows
+from pushengine.errors import SchemaError, SourceReadError, no_rows
 from pushengine.interfaces import (
     AsyncSource,
     BlockStream,
@@ -28,11 +28,13 @@ from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import checked, conform
 from pushengine.schema.inference import InferredSchema, SchemaInference
 from pushengine.schema.known import KnownTable
+from pushengine.schema.rejects import Problem, sifted
 from pushengine.schema.rules import SchemaRules
 from pushengine.sources.fingerprint import Fingerprint, fingerprint_files
 from pushengine.sources.parquet import ParquetSource
 from pushengine.sources.threaded import ThreadSource, ThreadStream
 
+ObserveRows = Callable[[pa.RecordBatch, SourceBatch, int], None]
 _FIRST_ROWS = 5
 """Rows that `pushengine plan` shows."""
 
@@ -98,20 +100,24 @@ class SourceReader:
         if not len(schema) and not self.files and (self._rules.is_delta or not self._rules.allow_empty):
             # An iterator that ended without a batch.
             return InferredSchema(TableSchema(()), (), is_empty=True)
-        inference = SchemaInference(
-            schema,
-            is_text=self._source.is_text,
-            rules=self._rules,
-            known=known,
-            source=self.label,
-            explains=explains,
-        )
+        try:
+            inference = SchemaInference(
+                schema,
+                is_text=self._source.is_text,
+                rules=self._rules,
+                known=known,
+                source=self.label,
+                explains=explains,
+            )
+        except SchemaError:
+            await self._check_structure(is_as_before=False)  # columns of a file that is read wrongly are the wrong ones
+            raise
         source, sample_bytes = self._source, self._settings.sample_bytes
         blocks = await source.open() if is_exhaustive else await source.sample(sample_bytes)
         self.sampled_rows = self.sampled_bytes = 0
         async with contextlib.aclosing(blocks):
             while (block := await blocks.next_block()) is not None:
-                rows = await self._workers.encode(_observe, inference, block)
+                rows = await self._workers.encode(self._observe, inference, block)
                 if explains and rows and self.first_rows is None:
                     self.first_rows = await self._workers.encode(_first_rows, block)
                 self.sampled_rows += rows
@@ -119,30 +125,44 @@ class SourceReader:
         if not self.sampled_rows and not is_exhaustive and self.is_repeatable:
             # The sample covers only some of the files; others may have rows.
             return await self.infer(known, is_exhaustive=True, explains=explains)
-        notes = await self._check_structure(known)
+        notes = await self._check_structure(is_as_before=inference.has_columns_of_table)
         inferred = inference.infer(is_empty=not self.sampled_rows)
         return dataclasses.replace(inferred, notes=(*notes, *inferred.notes))
 
-    async def _check_structure(self, known: KnownTable | None) -> tuple[str, ...]:
+    def _observe(self, inference: SchemaInference, block: SourceBlock) -> int:
+        """Update the inference with the rows of a block, and return their number."""
+
+        def observe(batch: SourceBatch) -> int:
+            inference.observe(batch, block.located)
+            return batch.rows
+
+        try:
+            return checked(block, observe)
+        except SourceReadError:
+            if not self._settings.allows_rejects:
+                raise
+        readable = block.readable()
+        observe(readable.batch)
+        return readable.rows
+
+    async def _check_structure(self, *, is_as_before: bool) -> tuple[str, ...]:
         """Return what the user should know about the structure of the source.
 
-        Raises:
-            SourceError: It is doubtful, and the table does not have the same columns.
-        """
-        self.structure = await self._source.structure()
-        if self.structure is None:
-            return ()
-        doubts = self.structure.doubts
-        if doubts and not await self._is_as_before(known):
-            raise _refusal(doubts[0])
-        return (*map(str, map(_refusal, doubts)), *self.structure.notes)
+        Args:
+            is_as_before: Whether the table has the same columns, so that earlier pushes read the source in the same way.
 
-    async def _is_as_before(self, known: KnownTable | None) -> bool:
-        """Whether the table has the columns of the source, so that an earlier push read it in the same way."""
-        if known is None:
-            return False
-        names = set((await self._source.schema()).names)
-        return names == {column.name for column in known.columns}
+        Raises:
+            SourceReadError: The structure is doubtful, and the table does not have the same columns.
+        """
+        found = await self._source.structure()
+        self.structure = found if self.is_text else None
+        if found is None:
+            return ()
+        doubts = found.doubts
+        if doubts and not is_as_before:
+            doubt = doubts[0]
+            raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=doubt.hint)
+        return (*map(_note, doubts), *found.notes)
 
     def require_rows(self, inferred: InferredSchema) -> None:
         """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.
@@ -153,8 +173,12 @@ class SourceReader:
         if inferred.is_empty and self._rules.mode == "replace" and not self._rules.allow_empty:
             raise no_rows(self.label)
 
-    async def observe_rows(self, schema: TableSchema, observe: Callable[[pa.RecordBatch, SourceBatch], None]) -> None:
-        """Read all rows once more, and call `observe` with each batch as it is sent and as it was read, in order, on one thread at a time.
+    async def observe_rows(self, schema: TableSchema, observe: ObserveRows) -> None:
+        """Read all rows once more, and call `observe` with those of each block that are sent, in order, on one thread at a time.
+
+        Args:
+            schema: Schema of the push.
+            observe: Called with the rows as they are sent and as they were read, and with the number of rows of the block.
 
         Raises:
             SourceError: The source is unreadable or has changed.
@@ -162,7 +186,44 @@ class SourceReader:
         blocks = await self._source.open()
         async with contextlib.aclosing(blocks):
             while (block := await blocks.next_block()) is not None:
-                await self._workers.encode(_observe_block, schema, block, observe)
+                await self._workers.encode(self._observe_rows, schema, block, observe)
+
+    def _observe_rows(self, schema: TableSchema, block: SourceBlock, observe: ObserveRows) -> None:
+        def conformed(source: SourceBatch) -> tuple[pa.RecordBatch, SourceBatch]:
+            return conform(schema, source), source
+
+        if not self._settings.allows_rejects:
+            batch = block.decode()
+            observe(conform(schema, batch), batch, batch.rows)
+            return
+        (rows, batch), readable, _ = sifted(block, schema, conformed, widens=False)
+        observe(rows, batch, batch.rows if readable is None else readable.rows)
+
+    async def count_rejects(self, schema: TableSchema) -> tuple[int, int, str]:
+        """Read the sample once more, and count the rows that a push would reject.
+
+        Returns:
+            The number of rejected rows; the number of rows in the sample; and the first problem, empty if there is none.
+
+        Raises:
+            SourceError: The source is unreadable, or has a problem for which no row can be rejected.
+        """
+
+        def problems_of(block: SourceBlock) -> tuple[int, Sequence[Problem], int]:
+            kept, readable, problems = sifted(
+                block, schema, lambda batch: conform(schema, batch).num_rows, widens=False
+            )
+            return kept, problems, 0 if readable is None else readable.rows - kept
+
+        rejected = total = 0
+        first = ""
+        blocks = await self._source.sample(self._settings.sample_bytes)
+        async with contextlib.aclosing(blocks):
+            while (block := await blocks.next_block()) is not None:
+                kept, problems, left_out = await self._workers.encode(problems_of, block)
+                rejected, total = rejected + left_out, total + kept + left_out
+                first = first or (problems[0].message if problems else "")
+        return rejected, total, first
 
     async def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock] | ReencodeError | None:
         """Return the blocks for passthrough, or the reason why the files must be re-encoded; None if the source is not Parquet."""
@@ -173,11 +234,6 @@ class SourceReader:
             return await self._workers.read(source.passthrough_blocks, schema)
         except ReencodeError as reason:
             return reason
-
-    async def _decode_all(self) -> None:
-        source = self._source.source if isinstance(self._source, ThreadSource) else None
-        if isinstance(source, ParquetSource):
-            await self._workers.read(source.decode_all)
 
     @contextlib.asynccontextmanager
     async def chunks(
@@ -197,8 +253,6 @@ class SourceReader:
         passthrough: list[PassthroughBlock] | ReencodeError | None = None
         if allow_passthrough:
             passthrough = await self.passthrough_blocks(schema)
-        else:
-            await self._decode_all()
         taper: Taper | None = None
         blocks: BlockStream[Block]
         if isinstance(passthrough, list):
@@ -236,16 +290,13 @@ class OpenedSource:
     fingerprint: Fingerprint | None
 
 
-def _refusal(doubt: Doubt) -> SourceReadError:
-    position = None if doubt.line is None else f"line {doubt.line}"
-    return SourceReadError(doubt.message, source=doubt.source, position=position, hint=doubt.hint)
+def _position(doubt: Doubt) -> str | None:
+    return None if doubt.line is None else f"line {doubt.line}"
 
 
-def _observe_block(
-    schema: TableSchema, block: SourceBlock, observe: Callable[[pa.RecordBatch, SourceBatch], None]
-) -> None:
-    batch = block.decode()
-    observe(conform(schema, batch), batch)
+def _note(doubt: Doubt) -> str:
+    where = ", ".join(part for part in (doubt.source, _position(doubt)) if part)
+    return f"{where}: {doubt.message}; read as before, because the table has the same columns"
 
 
 def _empty_batch(schema: TableSchema, label: str) -> SourceBatch:
@@ -256,18 +307,16 @@ def _empty_batch(schema: TableSchema, label: str) -> SourceBatch:
 
 
 def _first_rows(block: SourceBlock) -> SourceBatch:
-    batch = block.decode()
+    batch = _decoded(block)
     first = batch.batch.take(
         pa.array(range(min(batch.rows, _FIRST_ROWS)))
     )  # a slice would keep the whole block in memory
     return dataclasses.replace(batch, batch=first)
 
 
-def _observe(inference: SchemaInference, block: SourceBlock) -> int:
-    """Update the inference with the rows of a block, and return their number."""
-
-    def observe(batch: SourceBatch) -> int:
-        inference.observe(batch, block.located)
-        return batch.rows
-
-    return checked(block, observe)
+def _decoded(block: SourceBlock) -> SourceBatch:
+    """Return the rows of a block without those that have more or fewer fields than the header."""
+    try:
+        return block.decode()
+    except SourceReadError:  # the sample has been read once already: such rows may be rejected
+        return block.readable().batch

@@ -224,6 +224,7 @@ class Uploader:
                 payload_bytes=payload.size,
                 digests=dict(payload.digests),
                 type=self._context.target.chunk_type,
+                rejected=payload.rejected,
             )
         )
         self._context.emit(

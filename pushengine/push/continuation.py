@@ -7,17 +7,20 @@ chunks remain to be sent, and after such a push has ended, to determine whether 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Literal
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceChangedError, real_cause
 from pushengine.interfaces import Workers
-from pushengine.journal.state import PushState
+from pushengine.journal.state import JobRecord, PushState
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import JOURNAL_DIGEST
 from pushengine.pipeline.memory_budget import ReadyChunk
 from pushengine.pipeline.producer import AlreadySent, Producer
+from pushengine.pipeline.rejects import RejectedRows, RejectLimit
 from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.push.delivery import payload_builder
 from pushengine.push.identity import recipe_change
@@ -94,7 +97,7 @@ class ContinuationCheck:
             {} if self._state.planned is None else self._state.planned.recipe,
             settings,
             is_text=self._reader.is_text,
-            is_passthrough=isinstance(passthrough, list),
+            is_passthrough=isinstance(passthrough, list) and not self._state.decodes,
         )
 
     async def matches_what_was_sent(self) -> bool:
@@ -140,12 +143,13 @@ class ContinuationCheck:
         schema = load_schema(self._state.schema or {})
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue()
         try:
-            with context.shared.budget.scope() as budget:
-                async with self._reader.chunks(0, 0, schema) as chunks, asyncio.TaskGroup() as group:
+            with context.shared.budget.scope() as budget, self._rejecting(record) as rejects:
+                pass_over = self._reader.chunks(0, 0, schema, allow_passthrough=not self._state.decodes)
+                async with pass_over as chunks, asyncio.TaskGroup() as group:
                     producer = Producer(
                         context,
                         chunks,
-                        encode=payload_builder(context, schema, (JOURNAL_DIGEST,)),
+                        encode=payload_builder(context, schema, (JOURNAL_DIGEST,), rejects=rejects),
                         queue=queue,
                         budget=budget,
                         workers=self._workers,
@@ -167,6 +171,21 @@ class ContinuationCheck:
             raise cause from cause.__cause__  # an unreadable source does not prove that the content changed
         context.drain.check()
         return producer.end_row == sum(chunk.rows for chunk in record.acked) and queue.empty()
+
+    @contextlib.contextmanager
+    def _rejecting(self, record: JobRecord) -> Iterator[RejectedRows | None]:
+        """Return what leaves out the rows that the push rejected; None if it rejected none."""
+        state = self._state
+        if not state.has_rejects:
+            yield None
+            return
+        with RejectedRows(
+            RejectLimit(1.0),
+            widens=not state.knows_all_rows,
+            job_id=record.job_id,
+            scratch=self._context.shared.scratch,
+        ) as rejects:
+            yield rejects
 
     async def _fail_on_extra_chunk(self, queue: asyncio.Queue[ReadyChunk]) -> None:
         """Fail at the first chunk that the job does not hold."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pushengine.errors import JobTaintedError, SourceChangedError, SourceError, no_rows
 from pushengine.interfaces import FileSystem, Workers
@@ -21,6 +23,7 @@ from pushengine.pipeline.keys.guard import KeyGuard
 from pushengine.pipeline.memory_budget import ReadyChunk
 from pushengine.pipeline.producer import AlreadySent, Producer
 from pushengine.pipeline.reconciler import Reconciler
+from pushengine.pipeline.rejects import RejectedRows, RejectLimit, delete_old_files
 from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.pipeline.uploader import Uploader, UploadSlots
 from pushengine.push.ending import Turn, end_job
@@ -47,6 +50,7 @@ class Delivery:
     Attributes:
         source_nbytes: Number of source bytes read; None until the source was read.
         keys: The check of the keys.
+        decodes: Whether files that could be passed through are decoded, because rows of them are rejected.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Delivery:
         self._allows_empty = (
             context.target.mode == "replace" and planned is not None and bool(planned.options.get("allow_empty"))
         )
+        self.decodes = context.log.state.decodes
         self._slots = UploadSlots(context, ConcurrencyController(lowest=limits.min_uploads, highest=limits.max_uploads))
 
     async def run(self, schema: TableSchema) -> None:
@@ -123,27 +128,34 @@ class Delivery:
         context, settings = self._context, self._context.settings
         reconciler = Reconciler(context, record.job_id, self._jobs.list_chunks)
         await reconciler.reconcile_unknown()
-        # The keys of chunks that an earlier process sent have to be known, too: encode these chunks again.
-        self._rechecks = self._rechecks or (self.keys.is_checked and bool(record.acked))
+        # The keys and the rejected rows of chunks that an earlier process sent have to be known, too: encode these chunks again.
+        lacks_rows = any(chunk.rejected for chunk in record.acked)
+        self._rechecks = self._rechecks or lacks_rows or (self.keys.is_checked and bool(record.acked))
         index, first_row = (0, 0) if self._rechecks else record.resume_point()
         # Enough for uploads that end at the same time; a longer queue would only hold more memory.
         queue: asyncio.Queue[ReadyChunk] = asyncio.Queue(maxsize=min(START_LIMIT, settings.max_uploads))
         digests = await self._digests()
-        with self.keys.checking(schema) as keys, context.shared.budget.scope() as budget:
+        with (
+            self.keys.checking(schema) as keys,
+            self._rejecting(record) as rejects,
+            context.shared.budget.scope() as budget,
+        ):
             async with self._reader.chunks(
                 index,
                 first_row,
                 schema,
                 allow_empty=self._allows_empty,
-                allow_passthrough=not self.keys.drops_rows,
+                allow_passthrough=not (self.keys.drops_rows or self.decodes),
             ) as chunks:
+                if rejects is not None:
+                    rejects.stop = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, chunks.stop)
                 hasher = self._hasher(chunks)
                 if hasher is not None:
                     chunks.on_read = hasher.follow
                 producer = Producer(
                     context,
                     chunks,
-                    encode=payload_builder(context, schema, digests, keys),
+                    encode=payload_builder(context, schema, digests, keys, rejects),
                     queue=queue,
                     budget=budget,
                     workers=self._workers,
@@ -167,11 +179,52 @@ class Delivery:
                         task.cancel()
             context.drain.check()
             self.source_nbytes = producer.nbytes
+            if rejects is not None:
+                await self._decide_on_rejects(rejects, record, producer.end_row)
             self._require_complete(record, producer.end_row)
             self._require_enough(producer.end_row)
             if keys is not None and keys.runs is not None:
                 await self.keys.require_unique(keys.runs, schema, record.job_id)
         return producer.end_row, None if hashing is None else hashing.result()
+
+    @contextlib.contextmanager
+    def _rejecting(self, record: JobRecord) -> Iterator[RejectedRows | None]:
+        """Return what collects the rows that one pass rejects; None if none may be rejected."""
+        shared = self._context.shared
+        if not shared.engine_settings.allows_rejects:
+            yield None
+            return
+        rejects = RejectedRows(
+            RejectLimit(shared.engine_settings.max_rejects),
+            widens=not self._context.log.state.knows_all_rows,
+            job_id=record.job_id,
+            scratch=shared.scratch,
+        )
+        try:
+            with rejects:
+                yield rejects
+        finally:
+            self.decodes = self.decodes or rejects.must_decode
+
+    async def _decide_on_rejects(self, rejects: RejectedRows, record: JobRecord, loaded: int) -> None:
+        """List the rejected rows, record their number, and require that they are not too many.
+
+        Raises:
+            SchemaError: They are.
+            ConfigError: They cannot be listed.
+        """
+        log, shared = self._context.log, self._context.shared
+        folder = (shared.engine_settings.rejects or shared.rejects).expanduser().absolute()
+        path = folder / f"{log.push_id}.csv"
+        await shared.runtime.off_loop(rejects.write, path)
+        if rejects.rows or log.state.rejects is not None:
+            await log.record(
+                facts.RowsRejected(job_id=record.job_id, rows=rejects.rows, file=str(path) if rejects.rows else "")
+            )
+        if rejects.rows:
+            before = self._context.clock.now() - self._context.settings.history_days * 86_400.0
+            await shared.runtime.off_loop(delete_old_files, folder, before)
+        rejects.require_allowed(loaded, path)
 
     def _hasher(self, chunks: Chunker) -> FileHasher | None:
         """Return a hasher for the files of an append, and None otherwise: only an append would add the same rows twice.
@@ -239,7 +292,11 @@ class Delivery:
 
 
 def payload_builder(
-    context: PushContext, schema: TableSchema, digests: Sequence[str], keys: KeyCheck | None = None
+    context: PushContext,
+    schema: TableSchema,
+    digests: Sequence[str],
+    keys: KeyCheck | None = None,
+    rejects: RejectedRows | None = None,
 ) -> Callable[[Chunk], Payload]:
     """Return a function that builds the payloads of a push's chunks; call it on encoder threads."""
     return functools.partial(
@@ -249,6 +306,7 @@ def payload_builder(
         digests=digests,
         filesystem=context.shared.runtime.filesystem,
         keys=keys,
+        rejects=rejects,
     )
 
 
@@ -260,22 +318,31 @@ def build_payload(
     digests: Sequence[str],
     filesystem: FileSystem,
     keys: KeyCheck | None = None,
+    rejects: RejectedRows | None = None,
 ) -> Payload:
     """Build the payload of a chunk. Runs on encoder threads.
 
     Raises:
         SourceError: A value does not fit, or the source is damaged.
         JournalError: The keys cannot be kept on disk.
+        ConfigError: The rejected rows cannot be kept on disk.
+        JobTaintedError: Rows have to be rejected that are passed through.
     """
     watched = None if keys is None else keys.chunk()
     observe = None if watched is None else watched.observe
+    rejected = None if rejects is None else rejects.chunk()
     if chunk.passthrough is None:
-        payload = encode(chunk, schema, options, digests, observe=observe)
+        load = None if rejected is None else rejected.load
+        payload = encode(chunk, schema, options, digests, observe=observe, load=load)
     else:
-        payload = checked_payload(chunk.chunk_id, chunk.passthrough, schema, digests=digests, filesystem=filesystem)
+        with contextlib.nullcontext() if rejects is None else rejects.passing_through():
+            payload = checked_payload(chunk.chunk_id, chunk.passthrough, schema, digests=digests, filesystem=filesystem)
         if observe is not None:
             for rows in key_columns(chunk.passthrough, schema, filesystem):
                 observe(rows)
     if watched is not None:
         watched.commit()
-    return payload
+    if rejected is None or not rejected.rows:
+        return payload
+    rejected.commit(chunk.chunk_id)
+    return dataclasses.replace(payload, rejected=rejected.rows)

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -30,10 +31,9 @@ from pushengine.text import storable
 
 CHUNKING_VERSION = 2
 """Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
-_RECORDED_PUSH_SETTINGS = tuple(
-    name for name in PUSH_SETTINGS if name not in ("min_rows", "max_drop") and name not in CSV_SETTINGS
-)
-"""The guards `min_rows` and `max_drop` change nothing in a chunk: those of today apply."""
+_GUARDS = ("min_rows", "max_drop", "max_rejects", "rejects")
+_RECORDED_PUSH_SETTINGS = tuple(name for name in PUSH_SETTINGS if name not in _GUARDS and name not in CSV_SETTINGS)
+"""The guards change nothing in a chunk that a job holds: those of today apply. Where chunks lack rejected rows, the journal says so."""
 _SETTINGS = {
     "file_type": "file_type",
     "compression": "compression",
@@ -43,6 +43,8 @@ _SETTINGS = {
 }
 _CUT_SETTINGS = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
 """Settings that determine how the source is cut. A push resumes with the cut it started with, so these are never compared."""
+_REJECTS = "rejects"
+"""The settings of rejected rows in a recipe: `max_rejects` and the folder. Never compared; only a push resumed by its id keeps them."""
 _EARLIER_CSV_SETTINGS = ("delimiter", "encoding")
 """The settings of text files that earlier versions recorded, as a list."""
 _PASSTHROUGH_KEYS = frozenset({"chunking", "as_it_is", *_RECORDED_PUSH_SETTINGS})
@@ -108,8 +110,14 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
         "chunk_bytes": settings.fitting_chunk_bytes,
         "encoders": settings.encoder_threads,
         **{key: value for key, value in options.items() if value != defaults[key]},
+        **({_REJECTS: _rejects(settings)} if settings.allows_rejects else {}),
         **library_versions(),
     }
+
+
+def _rejects(settings: EngineSettings) -> list[Any]:
+    folder = settings.rejects
+    return [settings.max_rejects, None if folder is None else absolute_uri(os.fspath(folder))]
 
 
 def library_versions() -> dict[str, str]:
@@ -139,6 +147,13 @@ def _csv_settings(recorded: Any) -> dict[str, Any]:
         for name, value in named.items()
         if (name, value) not in (("delimiter", None), ("encoding", "utf-8"))
     }
+
+
+def resumed_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> EngineSettings:
+    """Return the settings of a push that is resumed by its id: the planned ones, with its `max_rejects` and `rejects`."""
+    max_rejects, folder = recipe.get(_REJECTS) or (0, None)
+    update = {"max_rejects": max_rejects, "rejects": None if folder is None else Path(folder)}
+    return planned_settings(recipe, settings).model_copy(update=update)
 
 
 def recipe_change(
@@ -171,7 +186,7 @@ def _comparable_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in comparable.items()
-        if key not in _CUT_SETTINGS and not (key in defaults and value == defaults[key])
+        if key not in _CUT_SETTINGS and key != _REJECTS and not (key in defaults and value == defaults[key])
     }
 
 

@@ -292,6 +292,8 @@ class SourceOpener:
             ConfigError, SourceError: It cannot be opened.
         """
         settings = settings_of(state, self._shared.engine_settings)
+        if state.has_rejects:  # whatever is allowed today, the blocks must be able to say which rows those were
+            settings = settings.model_copy(update={"max_rejects": 1.0})
         target = None if state.planned is None else target_of(state.planned)
         async with contextlib.AsyncExitStack() as stack:
             source = await stack.enter_async_context(self.opened(settings, target=target))

@@ -62,6 +62,7 @@ def build_receipt(
         schema=() if state is None else _columns_of(state.schema),
         schema_changes=() if state is None else state.changes,
         notes=() if state is None else state.notes,
+        rejects=None if state is None else state.rejects,
         dialect=None if state is None or state.planned is None else state.planned.dialect,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +25,10 @@ from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import conform
 from pushengine.schema.inference import describe_columns
 from pushengine.schema.known import KnownTable
+from pushengine.schema.rejects import sifted
 from pushengine.sources.spool import copied_stream
 from pushengine.sources.threaded import open_async_source
-from pushengine.text import format_count, shown_name, shown_names, storable
+from pushengine.text import format_count, format_rows, shown_name, shown_names, storable
 
 
 def build_target(
@@ -141,6 +143,9 @@ async def plan_source(
                 async with contextlib.aclosing(source_reader):
                     inferred = await source_reader.infer(known, explains=True)
                     source_reader.require_rows(inferred)
+                    rejects: list[str] = []
+                    if settings.allows_rejects and source_reader.is_repeatable:
+                        rejects = _reject_notes(*await source_reader.count_rejects(inferred.schema))
                     passthrough = await source_reader.passthrough_blocks(inferred.schema)
         finally:
             await workers.aclose()
@@ -161,6 +166,7 @@ async def plan_source(
         submits=0 if is_idle else 1,
         notes=(
             *notes,
+            *rejects,
             *([inferred.question] if inferred.question else []),
             *inferred.notes,
             *(["no rows: there is nothing to do, and no job is created"] if is_idle else []),
@@ -169,18 +175,29 @@ async def plan_source(
         ),
         schema=tuple(describe_columns(inferred.columns)),
         schema_changes=inferred.changes,
-        first_rows=_landing_rows(inferred.schema, source_reader.first_rows),
+        first_rows=_landing_rows(inferred.schema, source_reader.first_rows, allows_rejects=settings.allows_rejects),
         dialect=None if source_reader.structure is None else dict(source_reader.structure.dialect),
         dialect_reason="" if source_reader.structure is None else source_reader.structure.reason,
     )
 
 
-def _landing_rows(schema: TableSchema, rows: SourceBatch | None) -> tuple[dict[str, str | None], ...]:
+def _reject_notes(rejected: int, rows: int, first: str) -> list[str]:
+    if not rejected:
+        return []
+    return [f"{rejected:,} of {format_rows(rows)} read would be rejected, the first one because: {first}"]
+
+
+def _landing_rows(
+    schema: TableSchema, rows: SourceBatch | None, *, allows_rejects: bool
+) -> tuple[dict[str, str | None], ...]:
     """Return the first rows as they will land, as text."""
     if rows is None:
         return ()
     try:
-        batch = conform(schema, rows)
+        if allows_rejects:
+            batch, _, _ = sifted(rows, schema, functools.partial(conform, schema), widens=True)
+        else:
+            batch = conform(schema, rows)
     except SchemaError:  # the push would report it, or infer the schema again from all rows
         return ()
     texts = {

@@ -17,6 +17,7 @@ from pushengine.journal.store import Journal, JournalFile
 from pushengine.model import QuotaStatus
 from pushengine.pipeline.context import Shared
 from pushengine.pipeline.memory_budget import ByteBudget
+from pushengine.pipeline.rejects import delete_old_files
 from pushengine.pipeline.retry import RetryPolicy
 from pushengine.push.cleanup import abandon_stale_pushes, delete_forgotten_jobs, delete_old_spools
 from pushengine.quota.ledger import SqliteLedger, open_ledger, quota_status
@@ -113,6 +114,7 @@ class EngineResources:
             sink=self._sink,
             table_locks={},
             scratch=folder.spool,
+            rejects=folder.rejects,
             said=set(),
             finished=set(),
         )
@@ -122,6 +124,8 @@ class EngineResources:
         clock, stale_seconds = self._runtime.clock, self._settings.stale_hours * 3600.0
         before = clock.now() - self._settings.history_days * 86_400.0
         await journal.do(lambda file: file.prune(before))
+        for listed in {folder.rejects, self._settings.rejects or folder.rejects}:
+            await self._runtime.off_loop(delete_old_files, listed, before)
         await abandon_stale_pushes(journal=journal, take_lock=take_lock, clock=clock, stale_seconds=stale_seconds)
         await delete_old_spools(
             folder.spool,

@@ -46,7 +46,7 @@ from pushengine.pipeline.context import Measures, Shared
 from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
 from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session
-from pushengine.push.identity import planned_settings
+from pushengine.push.identity import resumed_settings
 from pushengine.push.opening import NewSchema, PushRecord, PushRequest, SourceOpener
 from pushengine.push.outcome import status_of
 from pushengine.push.session import PushSession
@@ -74,7 +74,7 @@ class PushRun:
     def __init__(self, request: PushRequest, shared: Shared, push_id: str) -> None:
         settings = shared.engine_settings.with_overrides(request.overrides)
         if request.recipe is not None:
-            settings = planned_settings(request.recipe, settings)
+            settings = resumed_settings(request.recipe, settings)
         if settings is not shared.engine_settings:
             shared = dataclasses.replace(shared, engine_settings=settings)
         self._request = request

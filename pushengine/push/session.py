@@ -204,16 +204,19 @@ class PushSession:
                 schema=dump_schema(learned.schema),
                 known=None if known is None else known.to_dict(),
                 changes=learned.changes,
+                decodes=self._delivery is not None and self._delivery.decodes,
+                notes=[note for note in learned.notes if note not in self.state.notes],
             )
         )
         return learned.schema
 
     def _restarted(self, cause: BaseException) -> facts.PushRestarted:
-        keys = None if self._delivery is None else self._delivery.keys
-        if keys is None or not keys.drops_rows:
+        delivery = self._delivery
+        if delivery is None:
             return facts.PushRestarted(reason=str(cause))
-        notes = () if keys.note in self.state.notes else (keys.note,)
-        return facts.PushRestarted(reason=str(cause), drops_duplicates=True, notes=notes)
+        drops, note = delivery.keys.drops_rows, delivery.keys.note
+        notes = (note,) if drops and note not in self.state.notes else ()
+        return facts.PushRestarted(reason=str(cause), drops_duplicates=drops, notes=notes, decodes=delivery.decodes)
 
     def _require_repairable(self, cause: BaseException, reader: SourceReader) -> None:
         is_submitted = self.state.job is not None and self.state.job.may_have_run

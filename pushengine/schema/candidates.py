@@ -34,6 +34,7 @@ from pushengine.schema.conversions import (
 from pushengine.schema.formats import ValueFormats
 from pushengine.schema.known import KnownColumn
 from pushengine.schema.rules import RequestedType
+from pushengine.schema.times.stamps import is_stamp
 
 _WIDER: dict[ColumnType, tuple[ColumnType, ...]] = {"INTEGER": ("FLOAT", "STRING"), "STRING": ()}
 """The types that hold all values of a type. Every other type widens to STRING only."""
@@ -114,7 +115,7 @@ def _same_type(
 ) -> list[Candidate]:
     """Return the candidates that keep the table's type."""
     kind = known.type
-    if pa.types.is_timestamp(arrow_type) and rules.is_fixed and is_zone_known(known.conversion):
+    if is_stamp(arrow_type) and rules.is_fixed and is_zone_known(known.conversion):
         # As for text: the table holds either instants in UTC or local times.
         natural = natural if has_zone(arrow_type, natural[0]) == is_zoned(known.conversion) else ()
     if pa.types.is_null(arrow_type):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -11,8 +12,9 @@ from pushengine.interfaces import SourceBatch, SourceBlock
 from pushengine.schema.base import Conversion
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conversions import conversion_named, decoded, forced_conversions
-from pushengine.schema.inference import T
 from pushengine.schema.misfits import column_named, misfit, reason_of, require_key, too_long
+
+T = TypeVar("T")
 
 
 def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
@@ -60,7 +62,7 @@ def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.
     array = decoded(column_named(source, column.source_name))
     if is_key and len(array):
         require_key(source, array, column.source_name)
-    conversion = conversion_named(column.conversion) or _obvious_conversion(source, array, column)
+    conversion = conversion_of(source, array, column)
     try:
         values = conversion.read(array, column.arrow_type)
     except ValueError as exc:
@@ -79,7 +81,15 @@ def _conform_column(source: SourceBatch, column: Column, *, is_key: bool) -> pa.
     return values
 
 
-def _obvious_conversion(source: SourceBatch, array: pa.Array, column: Column) -> Conversion:
+def conversion_of(source: SourceBatch, array: pa.Array, column: Column) -> Conversion:
+    """Return the conversion that the values of a column go through: the one that its schema names, or else the obvious one.
+
+    Raises:
+        SchemaError: No conversion leads from the type of the array to that of the column.
+    """
+    named = conversion_named(column.conversion)
+    if named is not None:
+        return named
     conversions = forced_conversions(array.type, column.type)
     fitting = [conversion for conversion in conversions if conversion.arrow_type in (None, column.arrow_type)]
     if not fitting:

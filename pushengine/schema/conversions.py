@@ -12,6 +12,7 @@ import decimal
 import functools
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,17 +31,22 @@ from pushengine.schema.base import (
 from pushengine.schema.digits import SAFE_DIGITS, require_digits
 from pushengine.schema.formats import ValueFormats
 from pushengine.schema.localized import localized, named
+from pushengine.schema.times.int96 import is_int96
+from pushengine.schema.times.limits import why_not_text
+from pushengine.schema.times.stamps import (
+    CUT_TO_MICROS,
+    TIMESTAMP,
+    WHOLE_MICROS,
+    conversions_of_stamps,
+    int96_micros,
+    is_stamp,
+)
 
 _DEFAULT_FORMATS = ValueFormats()
 
 
 def _cast(array: pa.Array, to: pa.DataType) -> pa.Array:
     return array.cast(to)
-
-
-def _arrow_timestamp(array: pa.Array, to: pa.DataType) -> pa.Array:
-    timestamps = array.view(pa.timestamp(array.type.unit))  # if it has a zone, Arrow stores the UTC instant
-    return require_years(timestamps if timestamps.type == to else timestamps.cast(to), OutOfRangeError)
 
 
 def _arrow_date(array: pa.Array, to: pa.DataType) -> pa.Array:
@@ -79,6 +85,8 @@ def _uuid_text(array: pa.Array) -> pa.Array:
 
 
 def _text(array: pa.Array, to: pa.DataType) -> pa.Array:
+    if is_int96(array.type):
+        return int96_micros(array, cuts=False).cast(to)
     if isinstance(array.type, pa.BaseExtensionType):
         return _uuid_text(array) if _is_uuid(array.type) else _text(array.storage, to)
     if is_string(array.type):
@@ -86,6 +94,8 @@ def _text(array: pa.Array, to: pa.DataType) -> pa.Array:
         return strings_of(array)
     if pa.types.is_decimal(array.type):
         return _plain_decimals(array)
+    if (reason := why_not_text(array)) is not None:
+        raise MisfitError(reason)
     return array.cast(to)
 
 
@@ -98,7 +108,6 @@ _INTEGER = Conversion("integer", "INTEGER", _cast, pa.int64())
 _FLOAT = Conversion("float", "FLOAT", _cast, pa.float64())
 _BOOLEAN = Conversion("boolean", "BOOLEAN", _cast, pa.bool_())
 _DECIMAL_FLOAT = Conversion("decimal_float", "FLOAT", _decimal_float, pa.float64())
-_TIMESTAMP = Conversion("timestamp", "DATETIME", _arrow_timestamp)
 _DATE = Conversion("date", "DATETIME", _arrow_date, MIDNIGHT)
 _BOOL8 = Conversion("bool8", "BOOLEAN", _bool8, pa.bool_())
 
@@ -126,7 +135,8 @@ NO_VALUES = {
 _BY_NAME: dict[str, Conversion] = {
     conversion.name: conversion
     for conversion in (
-        *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _TIMESTAMP, _DATE, _BOOL8),
+        *(TEXT, _INTEGER, _FLOAT, _BOOLEAN, _DECIMAL_FLOAT, _DATE, _BOOL8),
+        *(TIMESTAMP, WHOLE_MICROS, CUT_TO_MICROS),
         *text.FROM_TEXT,
         *NO_VALUES.values(),
     )
@@ -176,6 +186,11 @@ def _forced_from_text(formats: ValueFormats, target_type: ColumnType) -> tuple[C
     return {"BOOLEAN": (text.FORCED_BOOLEAN,), "STRING": (TEXT,)}.get(target_type, ())
 
 
+def given_conversions(formats: ValueFormats) -> tuple[Conversion, ...]:
+    """Return the conversions of a text column that exist only because of a setting."""
+    return tuple(one for one in _from_text(formats) if "@" in one.name)
+
+
 def _given_dates(formats: ValueFormats) -> tuple[Conversion, ...]:
     return tuple(
         localized(text.TEXT_NAIVE if one.has_time else text.TEXT_DATE, formats, one) for one in formats.date_formats
@@ -215,19 +230,43 @@ def decoded_type(arrow_type: pa.DataType) -> pa.DataType:
         arrow_type = arrow_type.value_type
     if pa.types.is_string_view(arrow_type):
         return pa.string()
+    if pa.types.is_binary_view(arrow_type):
+        return pa.binary()
     if pa.types.is_decimal(arrow_type) and arrow_type.bit_width < 128:  # noqa: PLR2004 - Arrow has few functions for these
         return pa.decimal128(arrow_type.precision, arrow_type.scale)
     return arrow_type
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """Return the same values in their `decoded_type`."""
+    """Return the same values in their `decoded_type`. The array must be valid: Arrow follows its indices and offsets without a check."""
     if pa.types.is_dictionary(array.type):
         return decoded(array.dictionary).take(array.indices)
     if pa.types.is_run_end_encoded(array.type):
-        return decoded(pc.run_end_decode(array))
+        # Arrow decodes runs of some types only, but runs of indices always.
+        numbers = pa.array(np.arange(len(array.values), dtype=np.int32))
+        runs = pa.RunEndEncodedArray.from_arrays(array.run_ends, numbers).slice(array.offset, len(array))
+        return decoded(array.values).take(pc.run_end_decode(runs))
     plain = decoded_type(array.type)
     return array if array.type == plain else array.cast(plain)
+
+
+def are_same_kind(arrow_type: pa.DataType, to: pa.DataType) -> bool:
+    """Return whether a cast from one decoded type to the other keeps every value or raises an error."""
+    t = pa.types
+    if t.is_null(arrow_type) or arrow_type == to:
+        return True
+    if t.is_floating(arrow_type) and t.is_floating(to):
+        return bool(arrow_type.bit_width <= to.bit_width)  # Arrow rounds without an error
+    if is_stamp(arrow_type) and t.is_timestamp(to):
+        return (getattr(arrow_type, "tz", None) is None) is (to.tz is None)
+    if t.is_date(arrow_type):
+        return bool(t.is_date64(to))
+    kinds = (is_string, t.is_integer, t.is_decimal, t.is_time, _is_binary)
+    return any(is_kind(arrow_type) and is_kind(to) for is_kind in kinds)
+
+
+def _is_binary(arrow_type: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type))
 
 
 def text_conversion(conversions: Iterable[Conversion]) -> Conversion | None:
@@ -254,6 +293,8 @@ def forced_conversions(
         options += [_INTEGER]
     elif t.is_date(arrow_type) and target_type == "DATE":
         return (_DATE,)
+    elif is_stamp(arrow_type) and target_type == "DATETIME":
+        return tuple(dict.fromkeys((options[-1], TIMESTAMP)))  # the type has no nanoseconds, so requesting it cuts them
     options += [TEXT]
     return tuple(dict.fromkeys(conversion for conversion in options if conversion.type == target_type))
 
@@ -267,7 +308,8 @@ def key_conversions(
     """
     if is_string(arrow_type):
         return _key_from_text(formats) if is_text else (TEXT,)
-    return tuple(one for one in conversions_of(arrow_type, is_text=is_text) if one.type != "FLOAT")
+    found = conversions_of(arrow_type, is_text=is_text)
+    return tuple(one for one in found if one.type != "FLOAT" and one is not CUT_TO_MICROS)
 
 
 def conversions_of(  # noqa: PLR0911 - one line per family of types
@@ -275,6 +317,8 @@ def conversions_of(  # noqa: PLR0911 - one line per family of types
 ) -> tuple[Conversion, ...]:
     """Return the conversions of a source type, the best first; empty if the target cannot hold it."""
     t = pa.types
+    if is_stamp(arrow_type):
+        return conversions_of_stamps(arrow_type)
     if isinstance(arrow_type, pa.BaseExtensionType):
         if getattr(arrow_type, "extension_name", "") == "arrow.bool8":
             return (_BOOL8,)
@@ -289,8 +333,6 @@ def conversions_of(  # noqa: PLR0911 - one line per family of types
         return (_INTEGER if arrow_type.scale <= 0 else _DECIMAL_FLOAT, TEXT)
     if t.is_boolean(arrow_type):
         return (_BOOLEAN,)
-    if t.is_timestamp(arrow_type):
-        return (_TIMESTAMP,)
     if t.is_date(arrow_type):
         return (_DATE,)
     return (TEXT,) if t.is_time(arrow_type) or t.is_null(arrow_type) else ()

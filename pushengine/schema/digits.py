@@ -77,7 +77,7 @@ def require_digits(strings: pa.Array, values: pa.Array, *, has_exponents: bool) 
     if has_exponents:
         is_scientific = pc.or_(pc.match_substring(strings, "e"), pc.match_substring(strings, "E"))
         texts, doubles = strings.filter(is_scientific).to_pylist(), values.filter(is_scientific).to_pylist()
-        _require_each((_SIGNS.sub("", text).strip("0") for text in texts), doubles)
+        _require_each(map(_significant, texts), doubles)
         strings, values = strings.filter(pc.invert(is_scientific)), values.filter(pc.invert(is_scientific))
     digits = pc.ascii_trim(pc.replace_substring(strings, ".", ""), "-+0")
     counts = pc.binary_length(digits)
@@ -95,8 +95,14 @@ def _require_each(digits: Iterable[str], values: Iterable[float]) -> None:
     for text, value in zip(digits, values, strict=True):
         if len(text) > MAX_DIGITS:
             raise MisfitError(_TOO_MANY)
-        if text and _printed(value, len(text)) != text:
+        # The shortest form differs from that of so many digits where two numbers are equally near.
+        if text and text not in (_printed(value, len(text)), _significant(repr(value))):
             raise MisfitError(f"its {len(text)} significant digits do not survive as a double")
+
+
+def _significant(text: str) -> str:
+    """Return the significant digits of a number."""
+    return _SIGNS.sub("", text).strip("0")
 
 
 def _is_nearest(strings: pa.Array, values: pa.Array, digits: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:

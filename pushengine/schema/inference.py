@@ -6,16 +6,16 @@ the first of them. `schema.conform` applies the resulting schema to every batch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError
 from pushengine.interfaces import SourceBatch
-from pushengine.schema.base import MICROS, OutOfRangeError, is_string, largest
+from pushengine.schema.base import OutOfRangeError, is_string, largest
 from pushengine.schema.candidates import Candidate, ColumnRules, candidates
 from pushengine.schema.columns import Column, FixedBy, TableSchema
 from pushengine.schema.conversions import (
@@ -29,24 +29,27 @@ from pushengine.schema.conversions import (
     text_conversion,
 )
 from pushengine.schema.drift import ColumnMatch, ColumnMatcher, MatchedColumn, describe_changes
+from pushengine.schema.findings import Findings
 from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.misfits import (
+    all_misfits,
     column_named,
     fits_any,
     fixed_hint,
+    nulls_at,
     position_of,
     reason_of,
     require_key,
     shown,
     too_long,
+    too_long_at,
     with_setting,
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
-from pushengine.schema.suggestions import Suggestions
-from pushengine.schema.text_values import TEXT_FLOAT, TOO_FINE
+from pushengine.schema.text_values import TOO_FINE
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
-T = TypeVar("T")
 Locate = Callable[[SourceBatch], SourceBatch]
 
 
@@ -100,6 +103,7 @@ class _ObservedColumn:
         rules: ColumnRules,
         found: list[Candidate],
         *,
+        is_text: bool,
         explains: bool,
     ) -> None:
         self.explains = explains
@@ -113,9 +117,7 @@ class _ObservedColumn:
         self.rows = 0
         self.ruled_out: dict[str, tuple[int, str]] = {}
         self.too_long: SchemaError | None = None
-        self.too_fine: SchemaError | None = None
-        self.facts: dict[str, frozenset[str]] = {}
-        self.suggestions: Suggestions | None = None
+        self.findings = Findings(match.name, match.source, rules, is_text=is_text)
 
     def physical(self, candidate: Candidate) -> pa.DataType:
         if candidate.conversion.arrow_type is not None:
@@ -138,26 +140,13 @@ class _ObservedColumn:
     @property
     def chosen(self) -> Candidate:
         """The first candidate for which the values are evidence enough."""
-        return next(one for one in self.candidates if self._is_evident(one))
-
-    def _is_evident(self, candidate: Candidate) -> bool:
-        conversion, rules = candidate.conversion, self.rules
-        if conversion.evidence is None or rules.requested is not None:
-            return True
-        is_kept = rules.known is not None and rules.known.type == candidate.type
-        return is_kept or conversion.evidence.suffices(self.facts.get(conversion.name, frozenset()))
+        return next(one for one in self.candidates if self.findings.is_evident(one))
 
     def note(self) -> str:
         """Return what the user should know about how the column is read; empty if there is nothing."""
-        name = self.match.name
-        float_facts = self.facts.get(TEXT_FLOAT.name, frozenset())
-        if any(one.conversion is TEXT_FLOAT for one in self.candidates) and {"grouped", "whole"} == float_facts:
-            kept = "FLOAT" if self.chosen.type == "FLOAT" else "text"
-            return (
-                f"{name} may have points between thousands, or decimal points (1.000 beside 950); it stays {kept}:"
-                f" {flag('decimal', ',')} {flag('thousands', '.')} or {flag('decimal', '.')}"
-            )
-        return "" if self.suggestions is None or self.chosen.type != "STRING" else self.suggestions.note(name)
+        if self.chosen.conversion is CUT_TO_MICROS:
+            return f"{self.match.name}: timestamps finer than a microsecond are cut to microseconds"
+        return self.findings.note(self.candidates, self.chosen.type)
 
     def column(self, min_length: int, headroom: float) -> Column:
         rules = self.rules
@@ -176,8 +165,8 @@ class _ObservedColumn:
             source="" if self.match.source == self.match.name else self.match.source,
         )
         if chosen.type != "STRING":
-            if self.too_fine is not None and chosen.conversion.name in TOO_FINE:
-                raise self.too_fine
+            if self.findings.too_fine is not None and chosen.conversion.name in TOO_FINE:
+                raise self.findings.too_fine
             return column
         if self.too_long is not None:
             raise self.too_long
@@ -206,14 +195,36 @@ class _ObservedColumn:
         if known is not None and known.type == column.type:
             is_longer = known.length not in (None, column.length)
             return (f"longer than in the {place}", self.longest_value) if is_longer else (f"as in the {place}", "")
-        if column.type == "STRING" and any(one.conversion is TEXT_FLOAT for one in self.candidates):
-            return "numbers only if a point is a decimal sign", self.longest_value
+        if column.type == "STRING" and any(one.type == "FLOAT" for one in self.candidates):
+            return self.findings.reason(), self.longest_value
         # The type that survived longest is the one that the values look like.
         ruled_out = self.ruled_out if column.type in ("STRING", "FLOAT") else {}
-        better = max(ruled_out, key=lambda kind: ruled_out[kind][0], default="")
+        better = max(ruled_out, key=lambda kind: (ruled_out[kind][0], kind != "DATETIME"), default="")
         if better:
             return f"not {better}", ruled_out[better][1]
         return ("text", self.longest_value) if column.type == "STRING" else ("every value fits", "")
+
+    def rejected(self, array: pa.Array) -> list[int]:
+        """Return the indices of the values that no candidate can hold, and drop the candidates that hold fewer than the best one."""
+        if array.null_count == len(array) or pa.types.is_null(array.type):
+            return []
+        text = text_conversion(one.conversion for one in self.candidates)
+        if text is None or all(one.type == "STRING" for one in self.candidates):
+            best = self._best_misfits(array)
+            if best:
+                return best
+        return [] if text is None else too_long_at(text.parse(array, pa.string()), self.longest_allowed)
+
+    def _best_misfits(self, array: pa.Array) -> list[int]:
+        # Digits that no DATETIME holds are a misfit like any other.
+        usable = [one for one in self.candidates if one.conversion.name not in TOO_FINE] or self.candidates
+        with contextlib.suppress(OutOfRangeError):
+            if any(one.conversion.fits(array, self.physical(one)) for one in usable):
+                return []
+        misfits = [all_misfits(one.conversion, array, self.physical(one)) for one in usable]
+        best = min(misfits, key=len)
+        self.candidates = [one for one, found in zip(usable, misfits, strict=True) if found == best]
+        return best
 
     def observe(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
         if array.null_count == len(array) or pa.types.is_null(array.type):
@@ -229,34 +240,11 @@ class _ObservedColumn:
         if self.explains and left[0].type != before[0].type:
             self._note_ruled_out(array, [one for one in before if one not in left])
         self.candidates = left
-        self._gather_evidence(array)
-        if left[0].conversion.name in TOO_FINE:
-            self._note_too_fine(source, array, located)
-        elif left[0].type == "STRING" and self.suggestions is not None:
-            self.suggestions.observe(array, [one.conversion.name for one in before], is_first=not self.rows)
+        self.findings.observe(source, array, before, left, is_first=not self.rows, located=located)
         self.rows += len(array)
         text = text_conversion(one.conversion for one in left)
         if text is not None:
             self._measure(source, text.parse(array, pa.string()), located)
-
-    def _gather_evidence(self, array: pa.Array) -> None:
-        for one in self.candidates:
-            evidence, facts = one.conversion.evidence, self.facts.get(one.conversion.name, frozenset())
-            if evidence is not None and evidence.conclusive not in facts:
-                self.facts[one.conversion.name] = facts | evidence.find(array)
-
-    def _note_too_fine(self, source: SourceBatch, array: pa.Array, located: Locate) -> None:
-        if self.too_fine is not None:
-            return
-        index = TOO_FINE[self.candidates[0].conversion.name].first_misfit(array, MICROS)
-        text = f"{flag('column', f'{self.match.name}=STRING')} keeps them"
-        self.too_fine = SchemaError(
-            f"{shown(array[index])} does not fit {self.match.name} DATETIME: it is finer than a microsecond",
-            source=source.source,
-            position=position_of(located(source), index, self.match.source),
-            hint=f"{flag('subsecond', 'cut')} cuts the digits after the sixth"
-            + ("" if self.rules.is_fixed else f"; {text}"),
-        )
 
     def _note_ruled_out(self, array: pa.Array, ruled_out: list[Candidate]) -> None:
         """Note which value ruled out each type, and how many values the type survived."""
@@ -307,8 +295,10 @@ class _ObservedColumn:
             reason = self._zone_reason(value) or reason_of(exc)
         kind = candidate.type
         is_forced = self.rules.requested is not None
-        hint = "declare the column STRING" if is_forced else ""
-        if self.rules.is_fixed:
+        hint = "declare the column STRING" if is_forced and kind != "STRING" else ""
+        if candidate.conversion is WHOLE_MICROS and fits_any((CUT_TO_MICROS,), value):  # a key: two could become one
+            hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it, also where that makes two keys one"
+        elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
         hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key)
         return SchemaError(
@@ -373,6 +363,12 @@ class SchemaInference:
             for one in self._match.columns
         ]
 
+    @property
+    def has_columns_of_table(self) -> bool:
+        """Whether the table is known and has exactly the columns that are sent."""
+        match = self._match
+        return self._known is not None and not (match.new or match.left_out or match.missing or match.dropped)
+
     def _observed(self, match: MatchedColumn, arrow_type: pa.DataType, *, is_text: bool) -> _ObservedColumn:
         rules = self._rules
         known = match.known
@@ -406,10 +402,7 @@ class SchemaInference:
         found = candidates(arrow_type, column_rules, is_text=is_text)
         if not found:
             raise self._impossible(match, arrow_type, column_rules)
-        observed = _ObservedColumn(match, arrow_type, column_rules, found, explains=self._explains)
-        if is_text and requested is None and (known is None or known.type != "STRING"):
-            observed.suggestions = Suggestions(is_key=is_key)
-        return observed
+        return _ObservedColumn(match, arrow_type, column_rules, found, is_text=is_text, explains=self._explains)
 
     def _impossible(self, match: MatchedColumn, arrow_type: pa.DataType, rules: ColumnRules) -> SchemaError:
         """Return the error for a column that has no candidate."""
@@ -445,11 +438,23 @@ class SchemaInference:
         Raises:
             SchemaError: A key has no value, or no schema under these rules can hold a value.
         """
+        if self._rules.allows_rejects and source.rows:
+            source = self._without_rejects(source)
         for column in self._columns:
             array = decoded(column_named(source, column.match.source))
             if column.rules.is_key and len(array):
                 require_key(source, array, column.match.source)
             column.observe(source, array, located)
+
+    def _without_rejects(self, source: SourceBatch) -> SourceBatch:
+        """Return the rows that some schema under these rules can hold: a row that is rejected decides nothing."""
+        rejected: set[int] = set()
+        for column in self._columns:
+            array = decoded(column_named(source, column.match.source))
+            if column.rules.is_key:
+                rejected.update(nulls_at(array))
+            rejected.update(column.rejected(array))
+        return source.only([index for index in range(source.rows) if index not in rejected]) if rejected else source
 
     def infer_schema(self) -> TableSchema:
         """Return the schema that fits everything observed; see `infer`."""
@@ -475,7 +480,12 @@ class SchemaInference:
         is_unchanged = is_empty and (rules.is_delta or not self._columns)
         changes = () if is_unchanged else describe_changes(self._match, schema.columns, self._known, rules.mode)
         question = "" if is_unchanged else self._match.question
-        notes = tuple(filter(None, (one.note() for one in self._columns)))
+        names = {name for one in self._match.columns for name in (one.name, one.source)} | self._match.ignored
+        lost = [name for name in rules.formats.column_date_formats if name not in names]
+        notes = (
+            *(f"there is no column {name}, for which a date format is given" for name in lost),
+            *filter(None, (one.note() for one in self._columns)),
+        )
         return InferredSchema(schema, self._explained(columns), changes, question, is_empty, notes)
 
     def _explained(self, columns: Sequence[Column]) -> tuple[InferredColumn, ...]:

@@ -30,6 +30,7 @@ from pushengine.schema.text_values import FROM_TEXT
 Rewrite = Callable[[pa.Array], pa.Array]
 
 _STRICT = {conversion.name: conversion for conversion in FROM_TEXT}
+_NUMBER_OPTIONS, _DATE_OPTIONS = {"decimal", "thousands", "minus"}, {"format", "zero", "subsecond"}
 _PLAIN = " ,.:/-'_"
 """Characters that a name holds as they are; `;` and `=` separate."""
 ZERO_DATES = tuple(
@@ -69,9 +70,13 @@ def named(name: str) -> Conversion | None:
     if base is None or not given:
         return None
     options = {key: unquote(value) for key, _, value in (part.partition("=") for part in given.split(";"))}
+    if set(options) - (_NUMBER_OPTIONS if base.type in ("INTEGER", "FLOAT") else _DATE_OPTIONS) or not all(
+        options.values()
+    ):
+        return None
     try:
-        rewrites, evidence = _number(options) if "decimal" in options else _dates(options)
-    except ValueError:
+        rewrites, evidence = _dates(options) if base.type == "DATETIME" else _number(options)
+    except (ValueError, KeyError):
         return None
 
     def parse(array: pa.Array, to: pa.DataType) -> pa.Array:
@@ -147,7 +152,7 @@ def _dates(options: dict[str, str]) -> tuple[list[Rewrite], Evidence | None]:
         rewrites.append(zero)
 
         def find(array: pa.Array) -> frozenset[str]:
-            return frozenset(["date"] if zero(array).null_count < len(array) else [])
+            return frozenset(["date"] if zero(strings_of(array)).null_count < len(array) else [])
 
         evidence = Evidence(find, "date", lambda facts: "date" in facts)
     if date_format is not None:
@@ -191,7 +196,8 @@ def _as_iso(date_format: DateFormat, strings: pa.Array) -> pa.Array:
         raise MisfitError(f"not a date like {date_format.text}")
 
     def digits(field: str) -> pa.Array:
-        return pc.utf8_lpad(pc.struct_field(found, field), 2, "0")
+        values = pc.struct_field(found, field)
+        return values if field == "fraction" else pc.utf8_lpad(values, 2, "0")
 
     fields = {part.field for part in date_format.parts}
     iso = pc.binary_join_element_wise(*map(digits, ("year", "month", "day")), "-")

@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import ColumnType
-from pushengine.schema.base import Conversion, MisfitError, largest
+from pushengine.schema.base import Conversion, MisfitError, OutOfRangeError, largest
 from pushengine.schema.columns import Column
 from pushengine.schema.conversions import TEXT, conversions_of, forced_conversions, text_conversion
 from pushengine.schema.known import had_no_values
 from pushengine.schema.rules import MAX_LENGTH
 from pushengine.schema.suggestions import flags_for
+from pushengine.schema.times.limits import text_of
+from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
 _SHOWN_CHARACTERS = 40
@@ -24,22 +26,25 @@ _SHOWN_CHARACTERS = 40
 
 def position_of(source: SourceBatch, index: int, name: str) -> str:
     """Return the row (from 1) and column of a value, and its line if it is known."""
-    line = "" if source.first_line is None else f" (line {source.first_line + index})"
-    return f"row {source.first_row + index + 1}{line}, column {name}"
+    number = source.number(index)
+    line = "" if source.first_line is None else f" (line {source.first_line + number})"
+    return f"row {source.first_row + number + 1}{line}, column {name}"
 
 
 def shown(value: Any) -> str:
     """Return a value as messages show it: quoted and shortened to 40 characters."""
     try:
-        text = str(value.as_py())
+        text = text_of(value)
     except (ValueError, OverflowError):  # invalid UTF-8, or nanoseconds that datetime cannot represent
         text = "?"
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…")
 
 
-def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
+def misfit_class(value: pa.Array, column: Column) -> type[SchemaError]:
     """Return ValueMisfitError if a schema inferred from all values could hold this one, otherwise SchemaError."""
     if had_no_values(column.conversion):  # the sample had no value, so there is more to learn
+        return ValueMisfitError
+    if column.conversion == WHOLE_MICROS.name and fits_any((CUT_TO_MICROS,), value):
         return ValueMisfitError
     if column.is_fixed:
         return SchemaError
@@ -59,7 +64,10 @@ def _error_class(value: pa.Array, column: Column) -> type[SchemaError]:
 
 def fits_any(conversions: Iterable[Conversion], value: pa.Array) -> bool:
     """Return whether one of the conversions can read the value."""
-    return any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in conversions)
+    try:
+        return any(one.fits(value, one.arrow_type or pa.timestamp("us")) for one in conversions)
+    except OutOfRangeError:
+        return False
 
 
 def fixed_hint(column: Column, kind: ColumnType, value: pa.Array) -> str:
@@ -116,12 +124,52 @@ def misfit(source: SourceBatch, array: pa.Array, index: int, column: Column, rea
         hint = fixed_hint(column, column.type, value)
     if column.is_forced or column.is_fixed:
         hint = with_setting(hint, array, index, column.type, has_words=not column.is_forced)
-    return _error_class(value, column)(
-        f"{shown(value[0])} does not fit {column!r}: {reason}",
+    return misfit_class(value, column)(
+        misfit_message(value, column, reason),
         source=source.source,
         position=position_of(source, index, column.source_name),
         hint=hint,
     )
+
+
+def misfit_message(value: pa.Array, column: Column, reason: str) -> str:
+    """Return the message of the error for a value, an array of length one."""
+    return f"{shown(value[0])} does not fit {column!r}: {reason}"
+
+
+def all_misfits(conversion: Conversion, array: pa.Array, to: pa.DataType) -> list[int]:
+    """Return the indices of all values that do not fit, found by bisection. Slow where many do not."""
+    found: list[int] = []
+    waiting = [(0, len(array))]
+    while waiting:
+        start, end = waiting.pop()
+        try:
+            conversion.read(array.slice(start, end - start), to)
+        except ValueError:
+            if end - start == 1:
+                found.append(start)
+            else:
+                middle = (start + end) // 2
+                waiting += [(middle, end), (start, middle)]
+    return found
+
+
+def too_long_at(strings: pa.Array, limit: int) -> list[int]:
+    """Return the indices of all strings of more than `limit` characters."""
+    if largest(pc.binary_length(strings)) <= limit:
+        return []
+    found: list[int] = pc.indices_nonzero(
+        pc.fill_null(pc.greater(pc.utf8_length(strings), limit), fill_value=False)
+    ).to_pylist()
+    return found
+
+
+def nulls_at(array: pa.Array) -> list[int]:
+    """Return the indices of all values that are NULL."""
+    if pa.types.is_null(array.type):
+        return list(range(len(array)))
+    found: list[int] = pc.indices_nonzero(array.is_null()).to_pylist() if array.null_count else []
+    return found
 
 
 def reason_of(exc: ValueError) -> str:
@@ -137,8 +185,13 @@ def too_long(source: SourceBatch, strings: pa.Array, column: Column) -> SchemaEr
     lengths = pc.utf8_length(strings)
     if largest(lengths) <= limit:
         return None
-    index = pc.index(pc.greater(lengths, limit), value=True).as_py()
-    characters = lengths[index].as_py()
+    return length_error(source, strings, pc.index(pc.greater(lengths, limit), value=True).as_py(), column)
+
+
+def length_error(source: SourceBatch, strings: pa.Array, index: int, column: Column) -> SchemaError:
+    """Return the error for the string at `index`, which is longer than the column."""
+    limit = column.length or MAX_LENGTH
+    characters = pc.utf8_length(strings[index]).as_py()
     error: type[SchemaError] = SchemaError
     name = column.name
     leave_out = f"leave the column out: {flag('exclude', column.source_name)}"

@@ -77,6 +77,7 @@ class SchemaRules:
         min_string_length: Smallest length that a new STRING column is declared with, characters.
         string_headroom: Declared length of a new STRING column, as a multiple of its longest value.
         formats: How values are spelled in text sources.
+        allows_rejects: Whether rows that no schema under these rules can hold are left out.
     """
 
     mode: Mode = "replace"
@@ -96,6 +97,7 @@ class SchemaRules:
     min_string_length: int = 255
     string_headroom: float = 4.0
     formats: ValueFormats = dataclasses.field(default_factory=ValueFormats)
+    allows_rejects: bool = False
 
     @property
     def is_delta(self) -> bool:

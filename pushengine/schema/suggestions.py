@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,42 +48,43 @@ _TIMES = ("", " HH:MM:SS", " HH:MM")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """A way to read text columns under a setting.
 
     Attributes:
         conversion: How values are read.
         looks: What the values then are; empty if the conversion needs no setting, but for words and dates that are NULL.
         flags: The setting, as flags of the command.
-        order: Whether day or month come first, if other dates could be meant.
+        sense: What tells this reading from others of the same values, such as whether day or month come first; empty if they mean the same.
         after: Names of strict conversions: values that fit one of them fit this reading, too.
     """
 
     conversion: Conversion
     looks: str = ""
     flags: str = ""
-    order: str = ""
+    sense: str = ""
     after: frozenset[str] = frozenset()
 
     @property
     def physical(self) -> pa.DataType:
+        """Physical type of the values."""
         return self.conversion.arrow_type or MICROS
 
 
-def _numbers(looks: str, flags: str, after: Collection[str], **formats: str) -> list[_Reading]:
+def _numbers(looks: str, flags: str, after: Collection[str], sense: str = "", **formats: str) -> list[Reading]:
     given = ValueFormats(**formats, has_trailing_minus=True)  # type: ignore[arg-type] # the signs only
     return [
-        _Reading(localized(one, given), looks, flags, after=frozenset(after))
+        Reading(localized(one, given), looks, flags, sense, frozenset(after))
         for one in (text.TEXT_INTEGER, text.TEXT_FLOAT)
     ]
 
 
 @functools.cache
-def _readings() -> tuple[_Reading, ...]:
+def _usual_readings() -> tuple[Reading, ...]:
     """Return the readings, those with the fewest settings first."""
     whole, decimal = ("text_integer",), ("text_integer", "text_float")
     strict = [
-        _Reading(one, after=frozenset(["text_integer", one.name] if one is text.TEXT_FLOAT else [one.name]))
+        Reading(one, after=frozenset(["text_integer", one.name] if one is text.TEXT_FLOAT else [one.name]))
         for one in (
             text.TEXT_INTEGER,
             text.TEXT_FLOAT,
@@ -94,9 +95,9 @@ def _readings() -> tuple[_Reading, ...]:
         )
     ]
     numbers = [
-        *_numbers("numbers with a decimal comma", flag("decimal", ","), whole, decimal=","),
         *_numbers("numbers with a minus after them", flag("decimal", "."), decimal),
-        *_numbers("numbers with commas between thousands", flag("thousands", ","), decimal, thousands=","),
+        *_numbers("numbers with a decimal comma", flag("decimal", ","), whole, "decimal", decimal=","),
+        *_numbers("numbers with commas between thousands", flag("thousands", ","), decimal, "thousands", thousands=","),
         *_numbers(
             "numbers with a decimal comma and points between thousands",
             f"{flag('decimal', ',')} {flag('thousands', '.')}",
@@ -107,52 +108,70 @@ def _readings() -> tuple[_Reading, ...]:
     ]
     cut = ValueFormats(cuts_subseconds=True)
     fine = [
-        _Reading(localized(one, cut), _FINE, flag("subsecond", "cut"), after=frozenset([one.name]))
+        Reading(localized(one, cut), _FINE, flag("subsecond", "cut"), after=frozenset([one.name]))
         for one in (text.TEXT_NAIVE, text.TEXT_UTC)
     ]
     return (*strict, *numbers, *_dates(), *fine)
 
 
-def _dates() -> list[_Reading]:
+def _dates() -> list[Reading]:
     found = []
     for time in _TIMES:
         base = text.TEXT_NAIVE if time else text.TEXT_DATE
-        for order, formats in (("day", _DAY_FIRST), ("month", _MONTH_FIRST), ("", _YEAR_FIRST)):
+        for sense, formats in (("day", _DAY_FIRST), ("month", _MONTH_FIRST), ("", _YEAR_FIRST)):
             for written in formats:
                 date_format = DateFormat.parse(written + time)
                 conversion = localized(base, ValueFormats(), date_format)
-                found.append(_Reading(conversion, date_format.text, flag("date-format", date_format.text), order))
+                found.append(Reading(conversion, date_format.text, flag("date-format", date_format.text), sense))
     return found
+
+
+def readings_kept_out(conversions: Iterable[Conversion], name: str, kind: ColumnType) -> list[Reading]:
+    """Return the readings of formats that are given but not used, because the table keeps the type of the column.
+
+    Args:
+        conversions: The conversions of the formats.
+        name: Name of the column.
+        kind: Type of the column in the table.
+    """
+    return [
+        Reading(one, f"{one.type}, but stays {kind} as in the table", flag("column", f"{name}={one.type}"))
+        for one in conversions
+    ]
 
 
 class Suggestions:
     """Finds the settings under which one text column, which is otherwise text, would have another type.
 
     Args:
+        readings: The ways to read the column; None for those that are usual.
         is_key: Whether it is a key column, in which no two texts may become one value.
         has_words: Whether words may be NULL.
     """
 
-    def __init__(self, *, is_key: bool, has_words: bool = True) -> None:
+    def __init__(
+        self, readings: Sequence[Reading] | None = None, *, is_key: bool = False, has_words: bool = True
+    ) -> None:
+        self._readings = _usual_readings() if readings is None else readings
         self._is_key = is_key
         self._has_words = has_words
-        self._left: list[_Reading] | None = None
+        self._left: list[Reading] | None = None
         self._facts: dict[str, frozenset[str]] = {}
         self._words: dict[str, None] = {}
         self._has_zeros = False
         self._has_values = False
 
-    def observe(self, array: pa.Array, before: Iterable[str], *, is_first: bool) -> None:
+    def observe(self, array: pa.Array, before: Mapping[str, frozenset[str]], *, is_first: bool) -> None:
         """Narrow the readings down.
 
         Args:
             array: Values of the column.
-            before: Names of the conversions that fit all values before these.
+            before: Names of the conversions that fit all values before these -> what is found of their evidence.
             is_first: Whether there were none.
         """
         if self._left is None:
-            names = frozenset(before)
-            self._left = [one for one in _readings() if is_first or one.after & names]
+            self._facts, self._has_values = dict(before), not is_first
+            self._left = [one for one in self._readings if is_first or one.after & before.keys()]
             if self._is_key:
                 self._left = [one for one in self._left if one.conversion.type == "DATETIME" and one.looks != _FINE]
         if not self._left:
@@ -182,25 +201,24 @@ class Suggestions:
         is_null = pc.or_(is_word, is_zero) if self._has_words else is_zero
         return pc.if_else(is_null, pa.scalar(None, pa.string()), strings)
 
-    def _found(self) -> list[_Reading]:
+    def _found(self) -> list[Reading]:
         if not self._has_values or len(self._words) > _MAX_WORDS:
             return []
         return [
             one
             for one in self._left or []
             if (one.conversion.evidence is None or one.conversion.evidence.suffices(self._facts[one.conversion.name]))
-            and (one.looks or self._words or self._has_zeros)
             and (one.conversion.type == "DATETIME" or not self._has_zeros)
         ]
 
     def note(self, name: str) -> str:
         """Return what the column looks like and the flags that say so; empty if it looks like text."""
         found = self._found()
-        if not found:
+        if not found or self._is_strict(found):
             return ""
         first = found[0]
-        # The same days may be meant in another order: 01/02/2024.
-        other = next((one for one in found if first.order and one.order not in ("", first.order)), None)
+        # 01/02/2024 may be in January or February, 1,000 may be one or thousand.
+        other = next((one for one in found if first.sense and one.sense not in ("", first.sense)), None)
         looks = f"looks like {first.looks}" if first.looks else f"is {first.conversion.type}"
         looks += f" or {other.looks}" if other is not None else ""
         but = [*map(repr, self._words), *(["dates of zeros"] if self._has_zeros else [])]
@@ -210,10 +228,14 @@ class Suggestions:
     def flags(self, kind: ColumnType) -> str:
         """Return the flags under which the column fits this type; empty if there are none."""
         types = {"FLOAT": ("FLOAT", "INTEGER"), "DATE": ("DATETIME",)}.get(kind, (kind,))
-        found = next((one for one in self._found() if one.conversion.type in types), None)
-        return "" if found is None else " ".join(self._flags(found))
+        found = [one for one in self._found() if one.conversion.type in types]
+        return "" if not found or self._is_strict(found) else " ".join(self._flags(found[0]))
 
-    def _flags(self, reading: _Reading) -> list[str]:
+    def _is_strict(self, found: Iterable[Reading]) -> bool:
+        """Return whether no setting is missing: the values fit a reading that needs none."""
+        return not self._words and not self._has_zeros and any(not one.looks for one in found)
+
+    def _flags(self, reading: Reading) -> list[str]:
         words = [flag("null", ",".join(self._words))] if self._words else []
         zeros = ["--zero-date-null"] if self._has_zeros else []
         return [*([reading.flags] if reading.flags else []), *words, *zeros]
@@ -224,5 +246,5 @@ def flags_for(array: pa.Array, kind: ColumnType, *, is_key: bool = False, has_wo
     if not is_string(array.type):
         return ""
     suggestions = Suggestions(is_key=is_key, has_words=has_words)
-    suggestions.observe(array, (), is_first=True)
+    suggestions.observe(array, {}, is_first=True)
     return suggestions.flags(kind)

@@ -144,7 +144,11 @@ def _text_date(array: pa.Array, to: pa.DataType) -> pa.Array:
     lengths = pc.min_max(pc.binary_length(strings))
     if (lengths["min"].as_py() or 10) != 10 or (lengths["max"].as_py() or 10) != 10:  # noqa: PLR2004 - YYYY-MM-DD
         raise MisfitError("not a date")
-    return require_years(strings.cast(to), MisfitError)
+    try:
+        dates = strings.cast(to)
+    except ValueError:
+        raise MisfitError("not a date like 2024-01-31") from None
+    return require_years(dates, MisfitError)
 
 
 _MIN_TIMESTAMP_LENGTH = len("2024-01-01T00:00")

@@ -10,8 +10,10 @@ import pyarrow as pa
 from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
 from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
 from pushengine.model import FileRef
+from pushengine.sources.arrow_memory import require_valid
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import evenly_spread, plain_batch, plain_schema
+from pushengine.sources.pandas_frames import frame_table
 from pushengine.text import first_line
 
 SLICE_ROWS = 65_536
@@ -45,7 +47,11 @@ def _open_sync(spec: Any, label: str) -> ArrowSource | None:  # noqa: PLR0911 - 
         return ArrowSource(lambda: spec, label, is_repeatable=False)
     if type(spec).__module__.partition(".")[0] == "pandas" and hasattr(spec, "__arrow_c_stream__"):
         # Convert once: pandas would convert the frame again for every request.
-        return TableSource(lambda: _frame_table(spec), label)
+        return TableSource(lambda: frame_table(spec, label), label)
+    if type(spec).__name__ == "Series" and hasattr(spec, "to_frame"):
+        return _open_sync(spec.to_frame(), label)
+    if type(spec).__name__ == "DuckDBPyRelation":
+        return ArrowSource(lambda: _relation_stream(spec, label), label, is_repeatable=True)
     if hasattr(spec, "__arrow_c_stream__"):
         return ArrowSource(
             lambda: pa.RecordBatchReader.from_stream(spec),
@@ -60,13 +66,32 @@ def _open_sync(spec: Any, label: str) -> ArrowSource | None:  # noqa: PLR0911 - 
     return None
 
 
-def _frame_table(frame: Any) -> pa.Table:
-    """Convert a pandas frame.
+def _relation_stream(relation: Any, label: str) -> pa.RecordBatchReader:
+    """Return the rows of a DuckDB relation.
 
-    The index becomes columns if one of its levels has a name, and is left out otherwise. pyarrow's default depends on the index values.
+    Raises:
+        SchemaError: A column has times with a zone, which DuckDB drops for Arrow.
     """
-    is_named = any(name is not None for name in frame.index.names)
-    return pa.Table.from_pandas(frame.reset_index() if is_named else frame, preserve_index=False)
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        if str(kind) in ("TIME WITH TIME ZONE", "TIMETZ"):
+            raise SchemaError(
+                f"column {name} has times with a zone, which Arrow cannot hold",
+                source=label,
+                hint=f"select it as text: CAST({name} AS VARCHAR)",
+            )
+    return pa.RecordBatchReader.from_stream(relation)
+
+
+def _plain_schema(schema: pa.Schema, label: str) -> pa.Schema:
+    """Return the schema with plain types.
+
+    Raises:
+        SchemaError: A column name is not UTF-8.
+    """
+    try:
+        return plain_schema(schema)
+    except UnicodeDecodeError as exc:
+        raise SchemaError("the name of a column is not UTF-8", source=label) from exc
 
 
 def _is_repeatable(spec: Any) -> bool:
@@ -102,11 +127,12 @@ def _slices(batch: pa.RecordBatch, schema: pa.Schema, label: str, first_row: int
         rows = batch.slice(offset, SLICE_ROWS)
         try:
             yield SourceBatch(plain_batch(rows, schema), label, first_row + offset)
-        except (ValueError, NotImplementedError) as exc:
+        except ValueError as exc:
             raise SchemaError(
                 f"the batch does not match the schema: {first_line(exc)}",
                 source=label,
                 position=f"after row {first_row + offset}",
+                hint="convert all batches to the types of the first one; an iterator can also be pushed with schema=",
             ) from exc
 
 
@@ -146,6 +172,8 @@ class ArrowSource:
 
     is_text = False
     files: tuple[FileRef, ...] = ()
+    _is_valid = False
+    """Whether the memory of the rows is known to be valid before they are read."""
 
     def __init__(
         self, connect: Callable[[], Any], label: str, *, is_repeatable: bool, nbytes: int | None = None
@@ -194,7 +222,7 @@ class ArrowSource:
         """
         if self._schema is None:
             stream = self._connected()
-            self._schema = plain_schema(stream.schema)
+            self._schema = _plain_schema(stream.schema, self.label)
             if self.is_repeatable:
                 _close_quietly(stream)
         return self._schema
@@ -209,6 +237,8 @@ class ArrowSource:
                 return
             except Exception as exc:  # a foreign stream may raise anything
                 raise _read_error(self.label, exc) from exc
+            if not self._is_valid:
+                require_valid(batch, self.label, row)
             yield from _slices(batch, schema, self.label, row)
             row += batch.num_rows
 
@@ -264,6 +294,8 @@ def _close_quietly(stream: Any) -> None:
 class TableSource(ArrowSource):
     """A table in memory, whose sample is spread over all of its rows."""
 
+    _is_valid = True
+
     def __init__(self, build: Callable[[], pa.Table], label: str) -> None:
         """`build` returns the table; it is called once, on the reader thread."""
         super().__init__(lambda: self._table().to_reader(SLICE_ROWS), label, is_repeatable=True)
@@ -272,7 +304,13 @@ class TableSource(ArrowSource):
 
     def _table(self) -> pa.Table:
         if self._built is None:
-            self._built = self._build()
+            built, row = self._build(), 0
+            for batch in built.to_batches():
+                require_valid(
+                    batch, self.label, row
+                )  # once, because slices of a table would check its dictionaries again
+                row += batch.num_rows
+            self._built = built
         return self._built
 
     def size_bytes(self) -> int | None:
@@ -308,7 +346,8 @@ async def _iter_async(batches: AsyncIterator[Any], schema: pa.Schema | None, lab
             except Exception as exc:  # the caller's iterator may raise anything
                 raise _read_error(label, exc) from exc
             for batch in _as_batches(item, label, row):
-                schema = schema or plain_schema(batch.schema)
+                schema = schema or _plain_schema(batch.schema, label)
+                require_valid(batch, label, row)
                 for source in _slices(batch, schema, label, row):
                     yield source
                 row += batch.num_rows

@@ -12,6 +12,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import FileRef
+from pushengine.sources.arrow_memory import find_damage
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema
 from pushengine.text import first_line
 
@@ -31,12 +32,12 @@ class _IpcPass:
                 self._file.seek(0)
                 open_layout = pa.ipc.open_stream if self._is_stream else pa.ipc.open_file
                 self._reader: Any = open_layout(self._file)
+                self.schema = plain_schema(self._reader.schema)
             except OSError as exc:
                 raise (unreadable(ref.uri, exc) if exc.errno is not None else self._damaged(exc)) from exc
-            except pa.ArrowException as exc:
+            except (pa.ArrowException, UnicodeDecodeError) as exc:
                 raise self._damaged(exc) from exc
             self._stack = stack.pop_all()
-        self.schema = plain_schema(self._reader.schema)
 
     def _damaged(self, exc: Exception, row: int | None = None) -> SourceReadError:
         position = None if row is None else f"after row {row}"
@@ -51,13 +52,15 @@ class _IpcPass:
         rows = 0
         try:
             for raw in self._raw_batches():
-                raw.validate(full=True)
+                damage = find_damage(raw, rows)
+                if damage is not None:
+                    raise damaged("Arrow", damage.message, source=self._ref.uri, position=damage.position)
                 batch = plain_batch(raw, self.schema)
                 for start in range(0, batch.num_rows, _SLICE_ROWS):
                     part = batch.slice(start, _SLICE_ROWS)
                     yield SourceBatch(part, self._ref.uri, rows + start)
                 rows += batch.num_rows
-        except (pa.ArrowException, OSError) as exc:
+        except (pa.ArrowException, ValueError, OSError) as exc:
             raise self._damaged(exc, rows) from exc
 
     def _raw_batches(self) -> Iterator[Any]:

@@ -8,9 +8,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from pushengine.errors import SchemaError, unreadable
-from pushengine.interfaces import BlockReader, FileSystem, SourceBatch, SourceBlock, Structure
+from pushengine.interfaces import BlockReader, FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
-from pushengine.text import shown_name, shown_names, spelled_like
+from pushengine.text import first_line, shown_name, shown_names, spelled_like
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,8 +41,7 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch with the columns in the order, the spelling and the types of `schema`.
 
     Raises:
-        ValueError: A value cannot be represented in the other type.
-        NotImplementedError: Arrow cannot convert the one type to the other.
+        ValueError: A column has a type of another kind, or a value that its type in `schema` cannot represent; the message names it.
     """
     import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
 
@@ -51,9 +50,32 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = []
     names = spelled_like(batch.schema.names, schema.names)
     for position, field in enumerate(schema):
-        column = decoded(batch.column(position if names[position] == field.name else names.index(field.name)))
-        columns.append(column if column.type == field.type else column.cast(field.type))
+        column = batch.column(position if names[position] == field.name else names.index(field.name))
+        try:
+            column = decoded(column)
+            columns.append(column if column.type == field.type else _as_type(column, field.type))
+        except (ValueError, NotImplementedError) as exc:
+            raise ValueError(f"column {field.name}: {first_line(exc)}") from exc
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _as_type(column: pa.Array, to: pa.DataType) -> pa.Array:
+    """Return a column in the type that the source has for it, with every value unchanged.
+
+    Raises:
+        ValueError: A value is not in that type, or all of them mean something else there.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - keep the import of this module cheap
+
+    from pushengine.schema.conversions import are_same_kind  # noqa: PLC0415
+    from pushengine.schema.times.int96 import is_int96  # noqa: PLC0415
+    from pushengine.schema.times.stamps import WHOLE_MICROS  # noqa: PLC0415
+
+    if not are_same_kind(column.type, to):
+        raise ValueError(f"its type is {column.type}, not {to}")
+    if is_int96(column.type):
+        column = WHOLE_MICROS.parse(column, pa.timestamp("us"))
+    return column.cast(to)
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:
@@ -213,7 +235,7 @@ class FilesSource:
             stopped=self.stopped,
         )
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield rows of each file, or of an even selection if there are many: about `max_bytes` in all.
 
         Raises:
@@ -230,7 +252,7 @@ class FilesSource:
     def _open(self, ref: FileRef) -> FilePass:
         raise NotImplementedError
 
-    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBlock]:
         raise NotImplementedError
 
 
@@ -245,7 +267,7 @@ class EmptySource(FilesSource):
 
         return pa.schema([])
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:  # noqa: ARG002 - there is nothing to sample
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:  # noqa: ARG002 - there is nothing to sample
         """Yield nothing."""
         return iter(())
 

@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged, unreadable
-from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
-from pushengine.parquet.decoding import batch_rows, open_parquet
+from pushengine.parquet.decoding import ParquetDecoder, batch_rows
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_schema
 from pushengine.parquet.slices import PassthroughBlock, cut
+from pushengine.parquet.spark_calendar import SparkCalendar
 from pushengine.schema.columns import TableSchema
+from pushengine.schema.times.int96 import is_int96
 from pushengine.sources.files import FilesSource, evenly_spread, plain_batch, plain_schema, require_same_columns
-from pushengine.text import first_line, spelled_like
+from pushengine.text import first_line, format_count, spelled_like
 
 _BYTES_PER_TEXT = 32
 """Assumed decoded bytes of a text value. Row groups record only their encoded size, which is far too small for a dictionary column."""
 _SAMPLE_BYTES_PER_PART = 256 * 1024
+_JOINED_BYTES = 256 * 1024
+_JOINED_ROWS = 8 * 1024
+"""Row groups are read together up to this size and number of rows. Arrow needs as long to begin a row group as for hundreds of rows."""
 _MAX_DECIMAL128 = 38
-_MAX_MICROS_IN_NANOS = (2**63 - 1) // 1000
 _ENCRYPTED = "encrypt"
+
+
+class _Part(NamedTuple):
+    """Row groups that are read together: one, or several tiny ones.
+
+    Attributes:
+        groups: Their numbers.
+        first_row: Row of the file at which they begin.
+        rows: Number of their rows.
+        nbytes: Their size, decompressed.
+        stored_bytes: Their size in the file.
+    """
+
+    groups: range
+    first_row: int
+    rows: int
+    nbytes: int
+    stored_bytes: int
+
+    @property
+    def position(self) -> str:
+        """The row groups, for messages."""
+        first = self.groups.start + 1
+        return f"row group {first}" if len(self.groups) == 1 else f"row groups {first} to {self.groups.stop}"
 
 
 class _ParquetPass:
@@ -34,15 +62,15 @@ class _ParquetPass:
     def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
         self._ref = ref
         self._bytes_done = 0
-        self._first_group = self._first_row = 0
+        self._rows_skipped = 0
         self._schema: pa.Schema | None = None
         with contextlib.ExitStack() as stack:
             try:
                 self._file = stack.enter_context(filesystem.open(ref))
-                self.parquet = open_parquet(self._file, "us")
-                self._nanos: Any = open_parquet(self._file, "ns") if self._int96_columns() else None
-                self.metadata = self.parquet.metadata
-                self.schema = plain_schema(self.parquet.schema_arrow)
+                self._parquet = ParquetDecoder(self._file)
+                self._metadata = self._parquet.metadata
+                self.schema = plain_schema(self._parquet.schema)
+                self.calendar = SparkCalendar.of(self._metadata.metadata)
             except OSError as exc:
                 if exc.errno is not None:
                     raise unreadable(ref.uri, exc) from exc
@@ -51,12 +79,7 @@ class _ParquetPass:
                 raise self._damaged(exc) from exc
             self._stack = stack.pop_all()
 
-    def _int96_columns(self) -> list[str]:
-        columns = self.parquet.schema
-        return [columns.column(i).path for i in range(len(columns)) if columns.column(i).physical_type == "INT96"]
-
-    def _damaged(self, exc: Exception, row_group: int | None = None) -> SourceReadError:
-        position = None if row_group is None else f"row group {row_group + 1}"
+    def _damaged(self, exc: Exception, position: str | None = None) -> SourceReadError:
         text = first_line(exc)
         if _ENCRYPTED in text.lower():  # Arrow raises the same class for damaged and encrypted files
             return SourceReadError("the file is encrypted", source=self._ref.uri, position=position)
@@ -67,100 +90,108 @@ class _ParquetPass:
         self._schema = schema
         return self
 
-    def allow_truncated_timestamps(self) -> None:
-        """Yield INT96 timestamps in microseconds without checking whether finer digits are truncated."""
-        self._nanos = None
-
     def bytes_read(self) -> int:
         return self._bytes_done
 
     def close(self) -> None:
         self._stack.close()
 
+    @functools.cached_property
+    def parts(self) -> Sequence[_Part]:
+        """The parts of the file, in order. The same file always has the same parts.
+
+        Raises:
+            SourceReadError: The footer contradicts itself.
+        """
+        parts: list[_Part] = []
+        row = first = rows = nbytes = stored = 0
+        for number in range(self._metadata.num_row_groups):
+            group = self._metadata.row_group(number)
+            size = group.total_byte_size
+            if number > first and (nbytes + size > _JOINED_BYTES or rows + group.num_rows > _JOINED_ROWS):
+                parts.append(_Part(range(first, number), row, rows, nbytes, stored))
+                row, first, rows, nbytes, stored = row + rows, number, 0, 0, 0
+            rows += group.num_rows
+            nbytes += size
+            stored += self._checked_bytes(number, group)
+        if self._metadata.num_row_groups:
+            parts.append(_Part(range(first, self._metadata.num_row_groups), row, rows, nbytes, stored))
+        if row + rows != self._metadata.num_rows:
+            raise damaged(
+                "Parquet", f"{row + rows} rows in row groups, {self._metadata.num_rows} in all", source=self._ref.uri
+            )
+        return parts
+
+    def _checked_bytes(self, number: int, group: Any) -> int:
+        """Return the size of a row group in the file, after checking that its columns have as many values as it has rows."""
+        stored = 0
+        for index in range(group.num_columns):
+            column = group.column(index)
+            stored += column.total_compressed_size
+            if index in self._flat_columns and column.num_values != group.num_rows:
+                raise damaged(
+                    "Parquet",
+                    f"{group.num_rows} rows, but {column.num_values} values in column {column.path_in_schema}",
+                    source=self._ref.uri,
+                    position=f"row group {number + 1}",
+                )
+        return stored
+
+    @functools.cached_property
+    def _flat_columns(self) -> frozenset[int]:
+        columns = self._metadata.schema
+        return frozenset(index for index in range(len(columns)) if not columns.column(index).max_repetition_level)
+
     def skip(self, rows: int) -> int:
-        while self._first_group < self.metadata.num_row_groups:
-            group_rows = self.metadata.row_group(self._first_group).num_rows
-            if self._first_row + group_rows > rows:
+        for part in self.parts:
+            if self._rows_skipped + part.rows > rows:
                 break
-            self._bytes_done += self._stored_bytes(self._first_group)
-            self._first_row += group_rows
-            self._first_group += 1
-        return self._first_row
+            self._bytes_done += part.stored_bytes
+            self._rows_skipped += part.rows
+        return self._rows_skipped
 
     def blocks(self) -> Iterator[SourceBatch]:
-        rows = self._first_row
-        for row_group in range(self._first_group, self.metadata.num_row_groups):
-            yield from self.row_group(row_group, rows)
-            rows += self.metadata.row_group(row_group).num_rows
-            self._bytes_done += self._stored_bytes(row_group)
+        for part in self.parts:
+            if part.first_row >= self._rows_skipped:
+                yield from self.part(part)
+                self._bytes_done += part.stored_bytes
 
-    def _stored_bytes(self, row_group: int) -> int:
-        group = self.metadata.row_group(row_group)
-        return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
-
-    def _batch_rows(self, row_group: int) -> int:
-        group = self.metadata.row_group(row_group)
-        encoded = group.total_byte_size / max(group.num_rows, 1)
+    def _batch_rows(self, part: _Part) -> int:
+        encoded = part.nbytes / max(part.rows, 1)
         texts = sum(_BYTES_PER_TEXT for field in self.schema if not _width(field.type))
         fixed = sum(_width(field.type) for field in self.schema)
         return batch_rows(max(encoded, texts + fixed))
 
-    def row_group(self, row_group: int, first_row: int) -> Iterator[SourceBatch]:
-        """Yield the rows of one row group in batches. The reader holds one decoded batch at a time.
+    def part(self, part: _Part) -> Iterator[SourceBatch]:
+        """Yield the rows of a part in batches. The reader holds one decoded batch at a time.
 
         Raises:
             SourceReadError: The data is damaged, or the number of rows is not the one in the footer.
-            SchemaError: A value does not fit the common type of all files, or an INT96 timestamp is finer than a microsecond.
+            SchemaError: A value does not fit the common type of all files, or is in Spark's old calendar.
         """
-        expected, rows = self.metadata.row_group(row_group).num_rows, 0
-        options = {"batch_size": self._batch_rows(row_group), "row_groups": [row_group], "use_threads": False}
+        rows = 0
         try:
-            nanos = self._nanos.iter_batches(**options, columns=self._int96_columns()) if self._nanos else None
-            for raw in self.parquet.iter_batches(**options):
-                if nanos is not None:
-                    self._require_whole_micros(raw, next(nanos), first_row + rows)
-                batch = self._widened(raw, first_row + rows)
-                yield SourceBatch(batch, self._ref.uri, first_row + rows)
+            for raw in self._parquet.iter_batches(part.groups, self._batch_rows(part)):
+                self.calendar.require_new(raw, self._ref.uri, part.first_row + rows)
+                batch = self._widened(raw, part.first_row + rows)
+                yield SourceBatch(batch, self._ref.uri, part.first_row + rows)
                 rows += batch.num_rows
         except (pa.ArrowException, OSError) as exc:
-            raise self._damaged(exc, row_group) from exc
-        if rows != expected:
+            raise self._damaged(exc, part.position) from exc
+        if rows != part.rows:
             raise SourceReadError(
-                f"{rows} rows, but the footer says {expected}",
-                source=self._ref.uri,
-                position=f"row group {row_group + 1}",
+                f"{rows} rows, but the footer says {part.rows}", source=self._ref.uri, position=part.position
             )
 
     def _widened(self, raw: pa.RecordBatch, row: int) -> pa.RecordBatch:
         try:
             return plain_batch(raw, self._schema or self.schema)
-        except (ValueError, NotImplementedError) as exc:
+        except ValueError as exc:
             raise SchemaError(
                 f"a value does not fit the common type of all files: {first_line(exc)}",
                 source=self._ref.uri,
                 position=f"after row {row}",
             ) from exc
-
-    def _require_whole_micros(self, raw: pa.RecordBatch, nanos: pa.RecordBatch, row: int) -> None:
-        """Reject INT96 timestamps that are finer than a microsecond.
-
-        Read in microseconds, Arrow silently truncates INT96 values. Read in nanoseconds, values that do not fit in 64 bits silently wrap
-        around. So both readings are compared, but only where the nanoseconds fit.
-
-        Raises:
-            SchemaError: The readings differ.
-        """
-        for name, fine in zip(nanos.schema.names, nanos.columns, strict=True):
-            coarse = raw.column(name).view(pa.int64())
-            coarse = coarse.filter(in_range := pc.less(pc.abs(coarse), _MAX_MICROS_IN_NANOS))
-            differs = pc.not_equal(fine.view(pa.int64()).filter(in_range), pc.multiply(coarse, 1000))
-            if pc.any(differs).as_py():
-                raise SchemaError(
-                    f"column {name} has INT96 timestamps finer than a microsecond, which would be truncated",
-                    source=self._ref.uri,
-                    position=f"after row {row}",
-                    hint="write it as INT64 timestamps in nanoseconds",
-                )
 
 
 def _width(arrow_type: pa.DataType) -> int:
@@ -180,6 +211,7 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:  #
         return one
     if t.is_null(one):
         return other
+    one, other = (pa.timestamp("us") if is_int96(kind) else kind for kind in (one, other))
     if all(t.is_string(kind) or t.is_large_string(kind) for kind in (one, other)):
         return pa.large_string()
     if all(map(t.is_signed_integer, (one, other))) or all(map(t.is_unsigned_integer, (one, other))):
@@ -228,7 +260,7 @@ class ParquetSource(FilesSource):
         self._settings = settings
         self._schema: pa.Schema | None = None
         self._layouts: list[ParquetLayout] | ReencodeError | None = None
-        self._is_passthrough = False
+        self._calendar_notes: list[str] = []
 
     def schema(self) -> pa.Schema:
         """Return the common schema of all files. Reads the footer of every file.
@@ -244,12 +276,17 @@ class ParquetSource(FilesSource):
                     if len(set(one.schema.names)) < len(one.schema.names):
                         raise SchemaError("a column name appears twice", source=ref.uri)
                     common = one.schema if common is None else _unified(common, self.files[0], one.schema, ref)
+                    self._calendar_notes += filter(None, [one.calendar.note(one.schema, ref.uri)])
             self._schema = common
         return self._schema
 
-    def decode_all(self) -> None:
-        """Decode the files from now on, whether or not they could be passed through."""
-        self._is_passthrough = False
+    def structure(self) -> Structure | None:
+        """Return what the user should know about the calendar of the files; None if there is nothing to say."""
+        notes = self._calendar_notes
+        if not notes:
+            return None
+        more = [f"the same holds for {format_count(len(notes) - 1, 'more file')}"] if notes[1:] else []
+        return Structure({}, notes=(notes[0], *more))
 
     def passthrough_blocks(self, schema: TableSchema) -> list[PassthroughBlock]:
         """Return the files as blocks for passthrough, which are not decoded.
@@ -257,12 +294,10 @@ class ParquetSource(FilesSource):
         Raises:
             ReencodeError: The files must be decoded and encoded again; the message is the reason.
         """
-        self._is_passthrough = False
         layouts = self._passthrough_layouts()
         if isinstance(layouts, ReencodeError):
             raise layouts
         require_schema(layouts, schema)
-        self._is_passthrough = True
         return cut(layouts, self._settings.fitting_chunk_bytes)
 
     def _passthrough_layouts(self) -> list[ParquetLayout] | ReencodeError:
@@ -283,14 +318,7 @@ class ParquetSource(FilesSource):
         except SourceError:
             one.close()
             raise
-        if self._is_passthrough:
-            one.allow_truncated_timestamps()  # these rows serve schema inference only; the file itself is sent and keeps its nanoseconds
         return one.widen_to(schema)
-
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
-        """Yield the first rows of row groups, evenly spread over all files: about `max_bytes` in all, or all rows of a small source."""
-        self._is_passthrough = not isinstance(self._passthrough_layouts(), ReencodeError)
-        yield from super().sample(max_bytes)
 
     def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
         with contextlib.closing(self._open(ref)) as one:
@@ -298,16 +326,13 @@ class ParquetSource(FilesSource):
 
 
 def _sampled(one: _ParquetPass, max_bytes: int) -> Iterator[SourceBatch]:
-    groups = one.metadata.num_row_groups
-    first_rows = [0]
-    for number in range(groups):
-        first_rows.append(first_rows[-1] + one.metadata.row_group(number).num_rows)
-    is_small = sum(one.metadata.row_group(number).total_byte_size for number in range(groups)) <= max_bytes
-    chosen = evenly_spread(groups, groups if is_small else max(1, max_bytes // _SAMPLE_BYTES_PER_PART))
+    parts = one.parts
+    is_small = sum(part.nbytes for part in parts) <= max_bytes
+    chosen = evenly_spread(len(parts), len(parts) if is_small else max(1, max_bytes // _SAMPLE_BYTES_PER_PART))
     left = max_bytes
     for done, number in enumerate(chosen):
         share, spent = left // (len(chosen) - done), 0
-        for source in one.row_group(number, first_rows[number]):
+        for source in one.part(parts[number]):
             yield source
             spent += source.batch.nbytes
             if spent >= share:

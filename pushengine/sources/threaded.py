@@ -15,7 +15,6 @@ from pushengine.interfaces import (
     OffLoop,
     RowBlock,
     Source,
-    SourceBatch,
     SourceBlock,
     Structure,
 )
@@ -188,7 +187,7 @@ class _SampleReader(BlockReader[SourceBlock]):
 
     rows_read = None
 
-    def __init__(self, batches: Iterator[SourceBatch]) -> None:
+    def __init__(self, batches: Iterator[SourceBlock]) -> None:
         self._batches = batches
 
     def __iter__(self) -> Iterator[SourceBlock]:

@@ -38,6 +38,11 @@ class StateFolder:
         """The folder for copies of sources that can be read only once. Absolute, because the journal stores paths of its files."""
         return (self.path / "spool").absolute()
 
+    @property
+    def rejects(self) -> Path:
+        """The default folder of the files that list rejected rows. Absolute, because receipts name these files."""
+        return (self.path / "rejects").absolute()
+
     def make(self) -> None:
         """Create the folder, private to the user, if it does not exist.
 

@@ -17,7 +17,7 @@ from pushengine.emulator import EmulatorSettings
 from pushengine.runtime.clock import SystemClock
 
 DATABASE = "out.duckdb"
-_WORD = r"""(?:'[^']*'(?:"'"'[^']*')*|[^\s,;()'-][^\s,;()]*|,(?=\s|$))"""  # as `shlex.quote` writes it
+_WORD = r"""(?:'[^']*'(?:"'"'[^']*')*|[^\s,;()'-][^\s,;()]*|,(?=[\s;)]|$))"""  # as `shlex.quote` writes it
 _FLAGS = re.compile(rf"(?:--[a-z][a-z-]*(?:[ ]{_WORD})?[ ]?)+")
 
 

@@ -55,6 +55,7 @@ def push_context(
         sink=sink,
         table_locks={},
         scratch=Path("never used"),
+        rejects=Path("never used"),
         said=set(),
         finished=set(),
     )

@@ -956,6 +956,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
         sink=sink,
         table_locks={},
         scratch=Path("never used"),
+        rejects=Path("never used"),
         said=set(),
         finished=set(),
     )

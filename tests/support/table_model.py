@@ -72,10 +72,10 @@ def _float_of(text, *, is_requested):
         if abs(int(text)) >= EXACT:
             raise ChangedError(text)
         return Landed(float(text))
-    digits = len(text.lstrip("-0.").replace(".", ""))
+    digits = len(re.sub(r"[eE].*|[-+.]", "", text).strip("0"))
     if _DECIMAL.fullmatch(text) and digits <= MOST_DIGITS:
         return Landed(float(text), digits <= SURE_DIGITS)
-    is_id = re.fullmatch(r"-?[0-9]+[eE][0-9]+|-?0[0-9.]*", text) and not is_requested
+    is_id = re.fullmatch(r"-?0[0-9.]*", text) and not is_requested
     if text and _STRANGE_NUMBER.fullmatch(text) and text != "-" and not is_id:
         value = float(text)
         if abs(value) < EXACT and digits <= MOST_DIGITS:
@@ -128,7 +128,7 @@ def landed_typed(value, kind, *, is_requested=False):  # noqa: PLR0911, PLR0912 
             digits = len(value.normalize().as_tuple().digits)
             if digits <= SURE_DIGITS:
                 return Landed(float(value))
-            if decimal.Decimal(repr(float(value))) == value:
+            if digits <= MOST_DIGITS and decimal.Decimal(f"{float(value):.{digits - 1}e}") == value:
                 return Landed(float(value), is_promised=False)
         case dt.datetime(), "DATETIME":
             is_zoned = value.tzinfo is not None

@@ -339,6 +339,7 @@ class MemoryStage:
             sink=self.sink,
             table_locks={},
             scratch=self._folder,
+            rejects=self._folder,
             said=set(),
             finished=set(),
         )

@@ -166,6 +166,7 @@ def push_concurrently(folder, sources, *, lost=()):
             sink=ShowingSink(),
             table_locks={},
             scratch=Path("never used"),
+            rejects=Path("never used"),
             said=set(),
             finished=set(),
         )

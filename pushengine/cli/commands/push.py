@@ -52,6 +52,8 @@ class _PushArguments:
     allow_empty: bool
     min_rows: int | None
     max_drop: float | None
+    max_rejects: str | None
+    rejects: Path | None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
@@ -97,7 +99,17 @@ class _PushArguments:
         return cast("PushOptions", given)
 
 
-_OVERRIDES = ("drift", "new_columns", "missing_columns", "types", "duplicate_keys", "min_rows", "max_drop")
+_OVERRIDES = (
+    "drift",
+    "new_columns",
+    "missing_columns",
+    "types",
+    "duplicate_keys",
+    "min_rows",
+    "max_drop",
+    "max_rejects",
+    "rejects",
+)
 
 
 @with_text_options
@@ -124,6 +136,8 @@ def push(
     allow_empty: options.AllowEmpty = False,
     min_rows: options.MinRows = None,
     max_drop: options.MaxDrop = None,
+    max_rejects: options.MaxRejects = None,
+    rejects: options.RejectsFolder = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
@@ -239,6 +253,8 @@ def plan(
     allow_empty: options.AllowEmpty = False,
     min_rows: options.MinRows = None,
     max_drop: options.MaxDrop = None,
+    max_rejects: options.MaxRejects = None,
+    rejects: options.RejectsFolder = None,
     as_json: options.AsJson = False,
     config: options.ConfigPath = None,
     emulator: Annotated[

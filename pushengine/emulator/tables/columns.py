@@ -87,7 +87,7 @@ def parquet_expression(source: str, file_type: ColumnType, target: TargetColumn)
     """Return the SQL expression that converts a Parquet column to its target column."""
     if file_type is ColumnType.DATETIME:
         # Convert via microseconds, because INT64 timestamps can have other units and a time zone.
-        source = _within_calendar(f"make_timestamp(epoch_us({source}))")
+        source = _within_calendar(_finite(source, f"make_timestamp(epoch_us({source}))"))
     return _cast(source, target)
 
 
@@ -128,6 +128,18 @@ def _too_long_fails(value: str, target: TargetColumn) -> str:
 def _within_calendar(timestamp: str) -> str:
     """Return SQL that turns timestamps outside the years 1400 to 9999 into NULL, as the platform does."""
     return f"CASE WHEN {timestamp} >= {_FIRST_DAY} AND {timestamp} < {_DAY_AFTER_LAST} THEN {timestamp} END"
+
+
+def _finite(source: str, timestamp: str) -> str:
+    """Return SQL for a timestamp that also reads the two that DuckDB takes for infinity: those with the largest number of nanoseconds.
+
+    In other units, these are outside of the calendar.
+    """
+    is_nanos = f"typeof({source}) = 'TIMESTAMP_NS'"
+    # Cut to microseconds, as all others are.
+    first, last = "TIMESTAMP '1677-09-21 00:12:43.145224'", "TIMESTAMP '2262-04-11 23:47:16.854775'"
+    infinite = f"CASE WHEN {source} > TIMESTAMP '2000-01-01' THEN {last} ELSE {first} END"
+    return f"CASE WHEN NOT isinf({source}) THEN {timestamp} WHEN {is_nanos} THEN {infinite} END"
 
 
 def _plain_number(text: str, thousands: str, decimal: str) -> str:

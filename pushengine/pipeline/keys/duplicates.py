@@ -152,20 +152,22 @@ class DuplicateSearch:
         self._held_bytes = 0
         self._file = ("", 0)
 
-    def observe(self, rows: pa.RecordBatch, source: SourceBatch) -> None:
+    def observe(self, rows: pa.RecordBatch, source: SourceBatch, block_rows: int | None = None) -> None:
         """Compare the next rows. Call it with all rows of the source, in order.
 
         Args:
             rows: The rows as they are sent, converted to the schema of the push.
             source: The batch that they come from, for their file and, if it is known, their line. Rows are counted here.
+            block_rows: Number of rows that the batch had before some were rejected; None if none were.
         """
         if self._file[0] != source.source:
             self._file = (source.source, self.rows)
         slots = self._index.find(hash_keys([rows.column(name) for name in self._keys]))
         at = np.flatnonzero(slots >= 0)
         if len(at):
-            self._compare(rows.take(pa.array(at)), slots[at], at, source.first_line)
-        self.rows += rows.num_rows
+            numbers = at if source.numbers is None else np.array(source.numbers, np.intp)[at]
+            self._compare(rows.take(pa.array(at)), slots[at], numbers, source.first_line)
+        self.rows += rows.num_rows if block_rows is None else block_rows
 
     @property
     def memory_bytes(self) -> int:
@@ -208,7 +210,7 @@ class DuplicateSearch:
         )
 
     def _compare(
-        self, rows: pa.RecordBatch, slots: npt.NDArray[np.intp], at: npt.NDArray[np.intp], first_line: int | None
+        self, rows: pa.RecordBatch, slots: npt.NDArray[np.intp], numbers: npt.NDArray[np.intp], first_line: int | None
     ) -> None:
         fingerprints = hash_keys(rows.columns)[:, 0]
         met, first, counts = np.unique(slots, return_index=True, return_counts=True)
@@ -221,13 +223,13 @@ class DuplicateSearch:
         self._differs[slots[differs]] = True
         if self.found is None:
             keys = [rows.column(name) for name in self._keys]
-            position = functools.partial(self._position, at, first_line)
+            position = functools.partial(self._position, numbers, first_line)
             self._hold(np.sort(first[is_new]), slots, keys, position)
             self._prove(np.flatnonzero(differs & self._is_held[slots]), slots, keys, position)
 
-    def _position(self, at: npt.NDArray[np.intp], first_line: int | None, index: int) -> RowPosition:
+    def _position(self, numbers: npt.NDArray[np.intp], first_line: int | None, index: int) -> RowPosition:
         file, first_row = self._file
-        row = int(at[index])
+        row = int(numbers[index])
         return RowPosition(file, self.rows - first_row + row + 1, None if first_line is None else first_line + row)
 
     def _hold(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
@@ -15,7 +17,8 @@ import pyarrow.csv as arrow_csv
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.sources.csv.header import Columns
-from pushengine.sources.csv.rows import Dialect
+from pushengine.sources.csv.lines import NO_ROW
+from pushengine.sources.csv.rows import Dialect, leading_lines, longer_blanks
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.text_stream import encoding_hint
 from pushengine.text import first_line, flag
@@ -101,34 +104,72 @@ class Layout:
         """
         try:
             self._require_utf8(rows.text)
-            text = self.dialect.plain_text(rows.text, is_regular=rows.is_regular)
-            if not len(text):
-                return self._no_rows
-            if text[-1] not in b"\r\n":
-                # At the end of the data, Arrow treats an empty field as quoted if the field before it is quoted.
-                text = bytes(text) + self.dialect.line_end
-            table = arrow_csv.read_csv(pa.py_buffer(text), *self._options)
+            text = self.dialect.without_comments(rows.text, is_regular=rows.is_regular)
+            batch = self._trimmed(bytes(text), is_regular=rows.is_regular) if self.dialect.trim else self._parsed(text)
         except pa.ArrowInvalid as exc:
             self._refuse(bytes(rows.text), position()[1], exc)
-        batches = table.to_batches()
-        if len(batches) > 1:
-            batches = table.combine_chunks().to_batches()
-        if not batches:
-            return self._no_rows
-        batch = batches[0]
         if self.spelling is not None:
             columns = [self.spelling.decode(column) for column in batch.columns]
             batch = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
         return self._without_empty_columns(batch, rows, position) if self.columns.empty else batch
 
+    def _parsed(self, text: bytes | memoryview) -> pa.RecordBatch:
+        """Parse whole rows without comments and without blanks around fields.
+
+        Raises:
+            pa.ArrowInvalid: A row has more or fewer fields than there are columns.
+        """
+        if not len(text):
+            return self._no_rows
+        if text[-1] not in b"\r\n":
+            # At the end of the data, Arrow treats an empty field as quoted if the field before it is quoted.
+            text = bytes(text) + self.dialect.line_end
+        table = arrow_csv.read_csv(pa.py_buffer(text), *self._options)
+        batches = table.to_batches()
+        if len(batches) > 1:
+            batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else self._no_rows
+
+    def _trimmed(self, text: bytes, *, is_regular: bool) -> pa.RecordBatch:
+        """Parse whole rows with blanks around fields.
+
+        Raises:
+            pa.ArrowInvalid: A row has more or fewer fields than there are columns.
+        """
+        dialect = self.dialect
+        blanks = dialect.blanks
+        has_longer = any(blank.encode() in text for blank in longer_blanks(blanks))
+        if dialect.quote not in text or not dialect.quote:
+            # Without quotes, the values can be trimmed after parsing, many times as fast as the text before it.
+            with contextlib.suppress(pa.ArrowInvalid):  # such as a line of blanks only, or a byte of `spelling`
+                batch = self._parsed(text)
+                trim = pc.utf8_trim if has_longer else pc.ascii_trim
+                characters = blanks if has_longer else "".join(filter(str.isascii, blanks))
+                columns = [self._with_nulls(trim(column, characters)) for column in batch.columns]
+                return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+        return self._parsed(dialect.without_blanks(text, is_regular=is_regular))
+
+    def _with_nulls(self, column: pa.Array) -> pa.Array:
+        """Return unquoted values with those that mean NULL as NULL."""
+        is_null = pc.equal(pc.binary_length(column), 0)
+        for word in filter(None, self._null_values):
+            is_null = pc.or_(is_null, pc.equal(column, pa.scalar(word, pa.binary()).cast(pa.string(), safe=False)))
+        return pc.if_else(is_null, pa.scalar(None, pa.string()), column)
+
+    @functools.cached_property
+    def _null_values(self) -> list[bytes]:
+        words = {word.strip(self.dialect.blanks) if self.dialect.trim else word for word in ("", *self.null_words)}
+        encode = bytes if self.spelling is None else self.spelling.encode
+        return [encode(word.encode()) for word in sorted(words)]
+
     def has_rows(self, rows: TextRows) -> bool:
-        """Whether there are lines that count as rows. Cheap if the first line is one."""
-        text = rows.text
-        starts = b"\r\n" + self.dialect.comment[:1] + self.dialect.blanks.encode()
-        if text[0] not in starts:
-            return True
-        plain = bytes(self.dialect.plain_text(text, is_regular=rows.is_regular))
-        return bool(plain if len(self.columns.names) == 1 else plain.strip(b"\r\n"))
+        """Whether there are lines that count as rows."""
+        leading = self._leading_lines.match(rows.text)
+        return leading is None or leading.end() < len(rows.text)
+
+    @functools.cached_property
+    def _leading_lines(self) -> re.Pattern[bytes]:
+        return leading_lines(self.dialect.comment, self.dialect.blanks, has_empty=len(self.columns.names) > 1)
 
     @functools.cached_property
     def _no_rows(self) -> pa.RecordBatch:
@@ -137,8 +178,6 @@ class Layout:
     @functools.cached_property
     def _options(self) -> tuple[Any, Any, Any]:
         names = self.columns.parsed_names
-        words = {word.strip(self.dialect.blanks) if self.dialect.trim else word for word in ("", *self.null_words)}
-        encode = bytes if self.spelling is None else self.spelling.encode
         return (
             arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=_ARROW_BLOCK_BYTES),
             arrow_csv.ParseOptions(
@@ -151,7 +190,7 @@ class Layout:
                 check_utf8=False,
                 column_types=dict.fromkeys(names, pa.string()),
                 include_columns=[*self.wanted_names, *(names[index] for index in self.columns.empty)],
-                null_values=[encode(word.encode()) for word in sorted(words)],
+                null_values=self._null_values,
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
             ),
@@ -165,7 +204,7 @@ class Layout:
         Raises:
             pa.ArrowInvalid: The block is not UTF-8.
         """
-        valid = text if self.spelling is None and not self.dialect.comment else Spelling.as_utf8(bytes(text))
+        valid = Spelling.as_utf8(bytes(text)) if self._has_marks else text
         ends = pa.py_buffer(np.array([0, len(text)], np.int32))
         pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(valid)]).validate(full=True)
 
@@ -201,8 +240,22 @@ class Layout:
             if row.fields not in (0, expected):
                 line += self.lines(body[: row.start])
                 fail(self.source, f"expected {expected} fields, found {row.fields}", line)
+        self.require_utf8(body, line)
+        fail(self.source, first_line(exc), line)
+
+    @property
+    def _has_marks(self) -> bool:
+        """Whether the text holds bytes of `spelling` or marks of lines that are no rows, which are not UTF-8."""
+        return self.spelling is not None or self.dialect.comment == NO_ROW
+
+    def require_utf8(self, body: bytes, line: int) -> None:
+        """Require that whole rows, of which `line` is the first line, are UTF-8.
+
+        Raises:
+            SourceReadError: They are not.
+        """
         try:
-            (body if self.spelling is None else Spelling.as_utf8(body)).decode()
+            (Spelling.as_utf8(body) if self._has_marks else body).decode()
         except UnicodeDecodeError as problem:
             fail(
                 self.source,
@@ -210,7 +263,6 @@ class Layout:
                 line + self.lines(body[: problem.start]),
                 SET_ENCODING,
             )
-        fail(self.source, first_line(exc), line)
 
     def batch(self, rows: TextRows, row: int, line: int) -> SourceBatch:
         """Parse whole rows whose first row and line are known."""

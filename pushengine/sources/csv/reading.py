@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SourceReadError, unreadable
-from pushengine.interfaces import FileSystem, SourceBatch
+from pushengine.interfaces import FileSystem, ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.sources.csv.header import DELIMITERS, Columns, FirstRow, choose_delimiter, columns_of
 from pushengine.sources.csv.layout import MAX_ROW_BYTES, SET_ENCODING, Layout, TextRows, fail
@@ -31,12 +31,13 @@ from pushengine.sources.csv.lines import (
     without_first_lines,
     without_last_lines,
 )
-from pushengine.sources.csv.rows import BLANKS, Dialect, blank_pattern, has_nul, header_row
+from pushengine.sources.csv.raw_rows import BlockStart, RawRows
+from pushengine.sources.csv.rows import BLANKS, Dialect, has_nul, header_row, leading_lines
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.files import compression_of
 from pushengine.sources.first_bytes import WrongKindError, compression_of_content, head_of
 from pushengine.sources.text_stream import Content, CountedFile, EncodingError, open_content
-from pushengine.text import flag
+from pushengine.text import first_line, flag
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -58,14 +59,22 @@ class _TextBlock:
         body: Text of the rows.
         layout: How to parse the text.
         position: Returns the first row and line of the block, by reading the file up to the block.
+        start: Where the block begins; known only if rows may be rejected.
     """
 
     rows: None = None
 
-    def __init__(self, body: TextRows, layout: Layout, position: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        body: TextRows,
+        layout: Layout,
+        position: Callable[[], tuple[int, int]],
+        start: BlockStart | None = None,
+    ) -> None:
         self._body = body
         self._layout = layout
         self._position = position
+        self._start = start
 
     @property
     def nbytes(self) -> int:
@@ -78,7 +87,26 @@ class _TextBlock:
 
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch with its first row and line, found by reading the file up to this block."""
-        return self._layout.place(batch.batch, self._body, *self._position())
+        placed = self._layout.place(batch.batch, self._body, *self._position())
+        return dataclasses.replace(placed, numbers=batch.numbers)
+
+    def readable(self) -> ReadableRows:
+        """Return the rows that have as many fields as there are columns, and the others.
+
+        Raises:
+            SourceReadError: The block is not UTF-8.
+            SchemaError: A column that is left out because it is empty has a value.
+        """
+        assert self._start is not None  # noqa: S101 - the pass was opened with settings that allow rejects
+        layout, body = self._layout, bytes(self._body.text)
+        layout.require_utf8(body, self._start.line)
+        rows = RawRows(body, layout, self._start)
+        fields, numbers = len(layout.columns.names), rows.regular
+        if not rows.ragged:
+            return ReadableRows(self.decode(), fields=fields, raw=rows.raw)
+        text = TextRows(memoryview(rows.text_of(numbers)), is_regular=False)
+        batch = SourceBatch(layout.parse(text, self._position), layout.source, 0, numbers=numbers)
+        return ReadableRows(batch, rows.ragged, fields, rows.raw)
 
 
 class CsvPass:
@@ -93,7 +121,9 @@ class CsvPass:
         self._arguments = arguments
         self._ref = ref
         self._csv = settings.csv.filled()
+        self._allows_rejects = settings.allows_rejects
         self._block_bytes = block_bytes
+        self._text_bytes = 0
         self._pending = memoryview(b"")
         self._blocks_returned = 0
         self._list: ListLines | None = None
@@ -209,6 +239,7 @@ class CsvPass:
             pieces = self._spelling.encoded(pieces)
         self._counted = (0, line)
         is_changed = csv.skip_lines or csv.skip_footer or csv.dialect in ("excel", "sap-list") or self._spelling
+        self._is_spelled_as_in_file = not is_changed
         return Content(Pieces(pieces)) if is_changed else content
 
     def _read_first_row(self) -> tuple[FirstRow, Dialect, int]:
@@ -225,7 +256,7 @@ class CsvPass:
             block = self._filled(size)
             grew = len(block) == size
             text = bytes(block)
-            skipped = _leading_lines(comment, trim=bool(csv.trim)).match(text)
+            skipped = leading_lines(comment, BLANKS if csv.trim else "").match(text)
             start = skipped.end() if skipped else 0
             match = row_pattern.match(text, start)
             # A CR or an open quote at the very end may continue in the next block.
@@ -291,24 +322,51 @@ class CsvPass:
 
     def blocks(self) -> Iterator[_TextBlock]:
         """Yield all rows in blocks that are not parsed yet."""
+        line = self.first_line
         for number, body in enumerate(self.bodies()):
+            start = self._start_of(body, line) if self._allows_rejects else None
             if self.layout.has_rows(body):
-                yield _TextBlock(body, self.layout, functools.partial(_position_of_block, self._arguments, number))
+                position = functools.partial(_position_of_block, self._arguments, number)
+                yield _TextBlock(body, self.layout, position, start)
+            if self._allows_rejects:
+                line += self.layout.lines(body.text)
 
-    def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBatch]:
-        """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text."""
+    def _start_of(self, body: TextRows, line: int) -> BlockStart:
+        """Return where the block begins that was just cut; `line` is its first line."""
+        at = self._text_bytes - len(self._pending) - body.text.nbytes
+        edge = b"" if self._list is None else self.first.delimiter.encode()
+        return BlockStart(line, at if self._is_spelled_as_in_file else None, edge)
+
+    def decoded(self, max_bytes: int | None = None) -> Iterator[SourceBlock]:
+        """Yield parsed rows with their row and line numbers: all rows, or about the first `max_bytes` bytes of text.
+
+        Where rows may be rejected, a block with malformed rows is yielded as it is.
+        """
         row = done = 0
         line = self.first_line
         for body in self.bodies():
-            batch = self.layout.batch(body, row, line)
-            row += batch.rows
+            block = self.sampled(body, row, line)
+            row += block.readable().rows
             line += self.layout.lines(body.text)
             self._counted = (self._blocks_returned, line)
             done += body.text.nbytes
-            if batch.rows:
-                yield batch
+            if block.rows != 0:
+                yield block
             if max_bytes is not None and done + self._block_bytes // 2 > max_bytes:
                 return
+
+    def sampled(self, body: TextRows, row: int, line: int) -> SourceBlock:
+        """Return the rows of the block that was just cut, parsed if all of them are well-formed.
+
+        Raises:
+            SourceReadError: They are not, and rows may not be rejected.
+        """
+        try:
+            return self.layout.batch(body, row, line)
+        except SourceReadError:
+            if not self._allows_rejects:
+                raise
+        return _TextBlock(body, self.layout, lambda: (row, line), self._start_of(body, line))
 
     def bodies(self) -> Iterator[TextRows]:
         """Yield the text in blocks of whole rows."""
@@ -341,6 +399,7 @@ class CsvPass:
         if done < size:
             with self._errors():
                 done += self._content.fill(block[done:size])
+        self._text_bytes += done - start
         if done < len(block) // 2:  # a small file or the end of one: copy, so that the large buffer can be freed
             block = memoryview(bytes(block[:done]))
         self._check_text(block[:done], start)
@@ -380,13 +439,6 @@ class CsvPass:
         self._fail("text after the closing quote of a field", line, "quotes inside a field must be doubled")
 
 
-def _leading_lines(comment: bytes, *, trim: bool) -> re.Pattern[bytes]:
-    """Return the pattern of the empty lines and comment lines before the first row."""
-    blanks = blank_pattern(BLANKS) + b"*+" if trim else b""
-    comment_line = rb"|%b[^\r\n]*+(?:\r\n|\n|\r|\Z)" % re.escape(comment) if comment else b""
-    return re.compile(rb"(?:%b[\r\n]%b)*+" % (blanks, comment_line))
-
-
 def _count_lines(text: bytes) -> int:
     return max(text.count(b"\n"), text.count(b"\r"))
 
@@ -402,6 +454,23 @@ def _position_of_block(arguments: Arguments, number: int) -> tuple[int, int]:
         for body in itertools.islice(reread.bodies(), number):
             if arguments[-1].is_set():
                 raise SourceReadError("stopped while searching for the position of a row", source=arguments[0].uri)
-            row += reread.layout.parse(body, lambda: (0, 1)).num_rows
+            row += reread.sampled(body, row, line).readable().rows
             line += reread.layout.lines(body.text)
         return row, line
+
+
+def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) -> bytes:
+    """Return the first 64 KiB of a file as UTF-8, without a line that is cut off; as they are if their encoding is not known.
+
+    Raises:
+        SourceReadError: They cannot be read.
+    """
+    head = memoryview(bytearray(_PROBE_BYTES))
+    try:
+        with filesystem.open(ref) as file:
+            compression = compression_of_content(head_of(file), compression_of(ref))
+            size = open_content(CountedFile(file), compression, settings.csv.encoding).fill(head)
+    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
+        raise SourceReadError(first_line(exc), source=ref.uri) from exc
+    text = bytes(head[:size])
+    return text if size < len(head) else text.rpartition(b"\n")[0] or text

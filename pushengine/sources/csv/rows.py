@@ -148,7 +148,6 @@ class Dialect:
         self.partial_row = re.compile(
             rb"%b(?:%b%b)*+(?:%b|%b)\r?%b" % (no_comment, field, d, field, open_field, or_line)
         )
-        self._comment_line = re.compile(rb"(?:\A|(?<=%b))%b(?:%b|\Z)" % (last, line, last))
         self._end_blanks = end_blanks(d, self.blanks)
 
     def regular_cut(self, block: memoryview, *, is_last: bool) -> int | None:
@@ -233,35 +232,37 @@ class Dialect:
 
     # Text for Arrow
 
-    def plain_text(self, body: memoryview, *, is_regular: bool) -> bytes | memoryview:
-        """Return whole rows without comment lines and without blanks around fields.
+    def without_comments(self, body: memoryview, *, is_regular: bool) -> bytes | memoryview:
+        """Return whole rows without comment lines.
 
         Args:
-            body: Whole rows, valid as UTF-8 but for the bytes of `spelling`.
+            body: Whole rows.
             is_regular: Whether `regular_cut` has found them.
         """
-        if not self.trim and not self.comment:
+        if not self.comment or self.comment not in (text := bytes(body)):
             return body
-        text = bytes(body)
-        if self.comment and self.comment in text:
-            text = self._without_comments(text, is_regular=is_regular)
-        if not self.trim or not _has_any(text, self.blanks):
-            return text
-        if not self.quote or self.quote not in text:
-            return self._without_blanks(text)
-        if not is_regular:
-            return self.field.sub(self._trimmed_field, text)
+        if is_regular or not self.quote or self.quote not in text:
+            spans = self._regular_comments(body)
+        else:
+            spans = [match.span() for match in self.row.finditer(text) if match["comment"] is not None]
+        ends = [0, *(end for _, end in spans)]
+        starts = [*(start for start, _ in spans), len(text)]
+        return b"".join(text[end:start] for end, start in zip(ends, starts, strict=True))
+
+    def without_blanks(self, text: bytes, *, is_regular: bool) -> bytes:
+        """Return rows without the blanks around their fields.
+
+        Args:
+            text: Whole rows without comment lines, valid as UTF-8 but for the bytes of `spelling`.
+            is_regular: Whether `regular_cut` has found them.
+        """
+        if self.quote and self.quote in text and not is_regular:
+            return self.field.sub(lambda match: self.stripped(match[1]) + match[2], text)
         # What is inside quotes stands between the odd and the even quotes.
-        parts = text.split(self.quote)
-        parts[::2] = self._without_blanks(_JOINT.join(parts[::2])).split(_JOINT)
+        parts = text.split(self.quote) if self.quote else [text]
+        has_longer = any(blank.encode() in text for blank in longer_blanks(self.blanks))
+        parts[::2] = self._end_blanks[has_longer].sub(b"", _JOINT.join(parts[::2])).split(_JOINT)
         return self.quote.join(parts)
-
-    def _without_blanks(self, text: bytes) -> bytes:
-        """Return text without quotes, with the blanks at the ends of its fields cut off."""
-        return self._end_blanks[_has_any(text, longer_blanks(self.blanks))].sub(b"", text)
-
-    def _trimmed_field(self, match: re.Match[bytes]) -> bytes:
-        return self.stripped(match[1]) + match[2]
 
     def stripped(self, field: bytes) -> bytes:
         """Return a field without the blanks around it, if the dialect trims."""
@@ -274,25 +275,24 @@ class Dialect:
         if not self.comment or self.comment not in (text := bytes(block)):
             return []
         found = []
-        start = quotes = 0
-        for match in self._comment_line.finditer(text):
-            if self.quote:
-                quotes += text.count(self.quote, start, match.start())
-                start = match.start()
-                if quotes % 2:
-                    continue
-            found.append(match.span())
-            start = match.end()
-        return found
+        counted = quotes = 0
+        last = self.line_end[-1:]
 
-    def _without_comments(self, text: bytes, *, is_regular: bool) -> bytes:
-        if is_regular or not self.quote or self.quote not in text:
-            spans = self._regular_comments(memoryview(text))
-        else:
-            spans = [match.span() for match in self.row.finditer(text) if match["comment"] is not None]
-        ends = [0, *(end for _, end in spans)]
-        starts = [*(start for start, _ in spans), len(text)]
-        return b"".join(text[end:start] for end, start in zip(ends, starts, strict=True))
+        def next_after(at: int) -> int:
+            before = text.find(last + self.comment, at)
+            return before if before < 0 else before + 1
+
+        start = 0 if text.startswith(self.comment) else next_after(0)
+        while start >= 0:
+            end = text.find(last, start) + 1 or len(text)
+            if self.quote:
+                quotes += text.count(self.quote, counted, start)
+                counted = start
+            if quotes % 2 == 0:
+                found.append((start, end))
+                counted = end
+            start = next_after(end - 1)
+        return found
 
     # Single rows
 
@@ -345,8 +345,6 @@ def longer_blanks(blanks: str) -> str:
 
 def end_blanks(delimiter: bytes, blanks: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Return the patterns of the blanks at the ends of fields in text without quotes: of single bytes only, and of all."""
-    if not blanks:
-        return re.compile(b"(?!)"), re.compile(b"(?!)")
     one = blank_pattern("".join(blank for blank in blanks if blank.isascii()))
     some = blank_pattern(blanks) + b"++"
     # The first one begins with a set of characters, which the interpreter searches ten times as fast as alternatives.
@@ -355,8 +353,18 @@ def end_blanks(delimiter: bytes, blanks: str) -> tuple[re.Pattern[bytes], re.Pat
     return re.compile(single, re.DOTALL), re.compile(every)
 
 
-def _has_any(text: bytes, words: str) -> bool:
-    return any(word.encode() in text for word in words)
+def leading_lines(comment: bytes, blanks: str, *, has_empty: bool = True) -> re.Pattern[bytes]:
+    """Return the pattern of the lines before a row that are no rows.
+
+    Args:
+        comment: Text at the start of comment lines; empty if there are none.
+        blanks: Blanks of which a line may consist that counts as empty.
+        has_empty: Whether empty lines are no rows; they are rows of a table of one column.
+    """
+    skipped = blank_pattern(blanks) + b"*+" if blanks else b""
+    kinds = [rb"%b(?:[\r\n]|(?<=.)\Z)" % skipped] if has_empty else []
+    kinds += [rb"%b[^\r\n]*+(?:\r\n|\n|\r|\Z)" % re.escape(comment)] if comment else []
+    return re.compile(rb"(?:%b)*+" % b"|".join(kinds))
 
 
 def _has_no_lone_cr(characters: _Characters, cut: int) -> bool:

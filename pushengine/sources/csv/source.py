@@ -17,21 +17,26 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+from pydantic import ValidationError
 
+from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
-from pushengine.interfaces import FileSystem, SourceBatch, Structure
+from pushengine.errors import SourceError
+from pushengine.interfaces import FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
-from pushengine.sources.csv.header import FirstRow
+from pushengine.sources.csv.examination import Examination
 from pushengine.sources.csv.reading import CsvPass
 from pushengine.sources.files import FilesSource, require_same_columns
 from pushengine.text import format_count, spelled_like
 
 _MIN_SAMPLE_BYTES = 64 * 1024
+_TRIAL_BYTES = 1024 * 1024
 _MIN_BLOCK_BYTES = 4096
 
 
@@ -43,13 +48,19 @@ class CsvSource(FilesSource):
     min_sample_bytes = _MIN_SAMPLE_BYTES
 
     def __init__(
-        self, refs: Sequence[FileRef], *, label: str, settings: EngineSettings, filesystem: FileSystem
+        self,
+        refs: Sequence[FileRef],
+        *,
+        label: str,
+        settings: EngineSettings,
+        filesystem: FileSystem,
+        is_trial: bool = False,
     ) -> None:
         super().__init__(refs, label=label, filesystem=filesystem)
         self._settings = settings
         self._names: tuple[str, ...] | None = None
-        self.first_rows: dict[str, FirstRow] = {}
-        """The first row of each file, by its name."""
+        self._is_trial = is_trial
+        self.examination = Examination(settings.csv, self._first_bytes, self._leads_on)
         self._left_out: collections.Counter[str] = collections.Counter()
         self._is_compressed = False
         self._is_sample_complete = False
@@ -63,10 +74,11 @@ class CsvSource(FilesSource):
         """
         if self._names is None:
             for ref in self.files:
-                with contextlib.closing(self._pass(ref, 64 * 1024, ())) as one:
-                    self.first_rows[ref.uri] = one.first
+                with self._explained(ref), contextlib.closing(self._pass(ref, _MIN_SAMPLE_BYTES, ())) as one:
                     self._is_compressed |= one.compression is not None
-                    self._require_columns(ref, one.layout.names)
+                    names = one.layout.names
+                with self._explained(ref, has_ways=False):
+                    self._require_columns(ref, names)
         return pa.schema([pa.field(name, pa.string()) for name in self._names or ()])
 
     def _require_columns(self, ref: FileRef, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,24 +100,52 @@ class CsvSource(FilesSource):
             raise
         return one
 
-    def sample(self, max_bytes: int) -> Iterator[SourceBatch]:
+    def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
         """Yield the start of each file, or of an even selection if there are many: about `max_bytes` of text, or all of a small source."""
         self.schema()
+        self._left_out.clear()
         self._is_sample_complete = not self._is_compressed and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
     def structure(self) -> Structure:
         """Return how the text is written."""
-        first = next(iter(self.first_rows.values()), None)
-        found: dict[str, Any] = {} if first is None else {"delimiter": first.delimiter, "header": first.is_header}
+        if not self.examination.has_samples:
+            for _ in self.sample(_MIN_SAMPLE_BYTES):
+                pass
         left_out = [format_count(count, kind) for kind, count in self._left_out.items()]
         notes = [f"left out of the sample: {', '.join(left_out)}"] if left_out else []
-        return Structure({**self._settings.csv.filled().to_dict(), **found}, notes=tuple(notes))
+        return dataclasses.replace(self.examination.structure(), notes=tuple(notes))
 
-    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:
+    @contextlib.contextmanager
+    def _explained(self, ref: FileRef, *, has_ways: bool = True) -> Iterator[None]:
+        """Add to an error what the first lines of the file look like, and how to continue."""
+        try:
+            yield
+        except SourceError as error:
+            if self._is_trial:
+                raise
+            raise self.examination.explained(ref, error, has_ways=has_ways) from error.__cause__
+
+    def _first_bytes(self, ref: FileRef) -> bytes:
+        return reading.first_bytes(ref, self._settings, self._filesystem)
+
+    def _leads_on(self, ref: FileRef, changes: Mapping[str, Any]) -> bool:
+        """Whether the start of a file can be read without any doubt if some settings are changed."""
+        try:
+            csv = CsvSettings(**self._settings.csv.with_overrides(changes))
+            settings = self._settings.model_copy(update={"csv": csv})
+            trial = CsvSource((ref,), label=ref.uri, settings=settings, filesystem=self._filesystem, is_trial=True)
+            for _ in trial.sample(_TRIAL_BYTES):
+                pass
+        except (SourceError, ValidationError):
+            return False
+        return not trial.examination.is_doubtful
+
+    def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBlock]:
         block_bytes = min(reading.BLOCK_BYTES, max(max_bytes, _MIN_BLOCK_BYTES))
-        with contextlib.closing(self._open(ref, block_bytes)) as one:
-            yield from one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
+        with contextlib.closing(self._open(ref, block_bytes)) as one, self._explained(ref):
+            blocks = one.decoded(None if self._is_sample_complete else max(max_bytes, block_bytes))
+            yield from self.examination.observed(ref, one, blocks)
             self._left_out.update(one.left_out)
 
 

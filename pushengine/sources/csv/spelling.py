@@ -60,8 +60,8 @@ class Spelling:
         self._escaped: list[tuple[bytes, bytes]] = []
         if escape:
             e = self._escape
-            self._escaped = [(e + e, _ESCAPE), (e + b"\r\n", _CR + _LF), (e + b"\n", _LF), (e + b"\r", _CR)]
-            self._escaped += [(e + quote.encode(), _QUOTE)] if quote else []
+            self._escaped = [(e + e, _ESCAPE)] + ([(e + quote.encode(), _QUOTE)] if quote else [])
+            self._escaped += [(e + b"\r\n", _CR + _LF), (e + b"\n", _LF), (e + b"\r", _CR)]
             firsts = [delimiter[0].encode() for delimiter in delimiters]
             self._escaped += [(e + first, byte) for first, byte in zip(firsts, _DELIMITERS, strict=False)]
             self._escaped += [(e + blank.encode(), _OTHER + blank.encode() + _OTHER) for blank in BLANKS]
@@ -77,9 +77,10 @@ class Spelling:
         text = text.translate(_INVALID)
         if self._delimiter:
             text = text.replace(self._mark, _UNIT)
-        if self._escape and self._escape in text:
-            for spelled, byte in self._escaped:
-                text = text.replace(spelled, byte)
+        for spelled, byte in self._escaped:
+            if self._escape not in text:
+                break
+            text = text.replace(spelled, byte)
         return text.replace(self._delimiter, self._mark) if self._delimiter else text
 
     def raw(self, text: bytes) -> bytes:

@@ -29,6 +29,7 @@ SAMPLES = {
         "digests": {"md5": "0"},
     },
     "chunk_settled": {"job_id": "j", "chunk_id": "000000", "is_present": True, "how": "count"},
+    "rows_rejected": {"job_id": "j", "rows": 3, "file": "/rejects/p.csv"},
     "source_acked": {"job_id": "j", "rows": 2, "sha256": ["00"]},
     "job_sealed": {"job_id": "j", "chunks": 1, "verified": "checksum"},
     "job_polled": {"job_id": "j", "status": "RUNNING"},

@@ -121,6 +121,27 @@ def test_the_resume_point_is_never_between_the_parts_of_a_split_chunk(staged):
         assert staged.state.job.resume_point() == {0: (1, 10), 1: (1, 10), 2: (1, 10), 3: (3, 40)}[number]
 
 
+def test_the_resume_point_is_before_a_chunk_of_which_every_row_was_rejected(staged):
+    for number, first_row in ((0, 0), (2, 10)):
+        ids = {"job_id": JOB, "chunk_id": f"{number:06d}"}
+        staged.chunk_sending(
+            **ids, rows=10, first_row=first_row, end_row=first_row + 10, payload_bytes=1, digests={}
+        ).chunk_acked(**ids)
+    assert staged.state.job.resume_point() == (1, 10)
+
+
+def test_rejected_rows_are_those_of_the_latest_pass(staged):
+    assert (staged.state.rejects, staged.state.has_rejects) == (None, False)
+    staged.rows_rejected(job_id=JOB, rows=3, file="/r.csv")
+    assert (staged.state.rejects, staged.state.has_rejects) == ({"rows": 3, "file": "/r.csv"}, True)
+    staged.rows_rejected(job_id=JOB, rows=0)
+    assert staged.state.rejects is None
+    staged.rows_rejected(job_id=JOB, rows=1, file="/r.csv").push_restarted(
+        reason="r", schema={"columns": []}, decodes=True
+    )
+    assert (staged.state.rejects, staged.state.decodes, staged.state.knows_all_rows) == (None, True, True)
+
+
 def test_the_facts_of_a_submit_update_the_state_of_its_job(staged):
     job = staged.state.job
     assert not job.is_complete

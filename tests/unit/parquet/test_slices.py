@@ -612,3 +612,13 @@ def test_statistics_are_not_trusted_about_missing_keys(write, monkeypatch):
 )
 def test_a_page_of_short_strings_is_recognized(values, is_fine):
     assert page_checks._are_short_strings(values, 3) is is_fine
+
+
+def test_files_of_many_tiny_row_groups_are_decoded(write):
+    tiny = opened(write({"i": range(600)}, row_group_size=1))
+    with pytest.raises(ReencodeError, match="there are 600 tiny row groups"):
+        tiny.passthrough_blocks(infer(tiny))
+    assert blocks_of(write({"i": range(200)}, "few.parquet", row_group_size=1))
+    described = opened(write({f"column {number}": [1] for number in range(9000)}, "wide.parquet"))
+    with pytest.raises(ReencodeError, match="bytes describe tiny row groups or columns"):
+        described.passthrough_blocks(infer(described))

@@ -15,7 +15,14 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import Target
-from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, recipe_change, source_patterns
+from pushengine.push.identity import (
+    chunk_recipe,
+    planned_settings,
+    push_identity,
+    recipe_change,
+    resumed_settings,
+    source_patterns,
+)
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.schema.columns import dump_schema, load_schema
 from pushengine.sources.file_hash import FileHash
@@ -111,6 +118,16 @@ def test_the_recipe_contains_the_settings_that_determine_the_bytes(change):
 def test_the_recipe_contains_no_other_settings():
     assert chunk_recipe(EngineSettings(max_uploads=9, max_attempts=2)) == chunk_recipe(EngineSettings())
     assert json.loads(json.dumps(chunk_recipe(EngineSettings()))) == chunk_recipe(EngineSettings())
+
+
+def test_only_a_push_that_is_resumed_by_its_id_keeps_its_limit_of_rejected_rows(tmp_path):
+    recipe = json.loads(json.dumps(chunk_recipe(EngineSettings(max_rejects=0.5, rejects=tmp_path))))
+    assert change_of(recipe, EngineSettings()) is None
+    assert change_of(PLAIN, EngineSettings(max_rejects=3)) is None
+    resumed = resumed_settings(recipe, EngineSettings(max_rejects=3))
+    assert (resumed.max_rejects, resumed.rejects) == (0.5, tmp_path)
+    assert resumed_settings(PLAIN, EngineSettings(max_rejects=3)).max_rejects == 0
+    assert planned_settings(recipe, EngineSettings(max_rejects=3)).max_rejects == 3
 
 
 def change_of(before, now, *, is_text=True, is_passthrough=False):

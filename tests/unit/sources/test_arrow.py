@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
+from decimal import Decimal
 
 import duckdb
 import pandas as pd
@@ -229,6 +231,104 @@ async def test_faults_of_an_async_source_are_reported(items, error, text):
     source = opened(stream(*items))
     with pytest.raises(error, match=text):
         await batches_of(source)
+
+
+UTC_NOON = dt.datetime(2024, 1, 31, 12, 30, tzinfo=dt.UTC)
+NOON = UTC_NOON.replace(tzinfo=None)
+LOSSY = {
+    "text for integers": ([1], ["007"]),
+    "integers for text": (["x"], [1]),
+    "doubles for floats": (pa.array([0.5], pa.float32()), [0.1]),
+    "doubles past floats": (pa.array([0.5], pa.float32()), [1e300]),
+    "floats for integers": ([1], [2.0]),
+    "integers for floats": ([1.5], [2]),
+    "booleans for integers": ([1], [True]),
+    "timestamps for dates": ([dt.date(2024, 1, 31)], [NOON]),
+    "dates for timestamps": ([NOON], [dt.date(2024, 1, 31)]),
+    "date64 for date32": (pa.array([0], pa.date32()), pa.array([5], pa.date64())),
+    "a zone for none": ([NOON], [UTC_NOON]),
+    "no zone for one": ([UTC_NOON], [NOON]),
+    "finer timestamps": (pa.array([1], pa.timestamp("us")), pa.array([1001], pa.timestamp("ns"))),
+    "finer times": (pa.array([1], pa.time64("us")), pa.array([1001], pa.time64("ns"))),
+    "times for timestamps": ([NOON], [dt.time(12)]),
+    "larger integers": (pa.array([1], pa.int8()), [300]),
+    "negative integers": (pa.array([1], pa.uint8()), [-1]),
+    "more digits": (pa.array(["1.5"]).cast(pa.decimal128(5, 1)), pa.array(["1.25"]).cast(pa.decimal128(5, 2))),
+    "decimals for integers": ([1], pa.array(["2"]).cast(pa.decimal128(5, 0))),
+    "bytes for text": (["x"], [b"y"]),
+    "values after NULLs only": (pa.nulls(1), [1]),
+}
+SAME = {
+    "dictionary": (["x"], pa.array(["y"]).dictionary_encode(), ["y"]),
+    "views": (["x"], pa.array(["y"], pa.string_view()), ["y"]),
+    "large strings": (["x"], pa.array(["y"], pa.large_string()), ["y"]),
+    "strings for large ones": (pa.array(["x"], pa.large_string()), ["y"], ["y"]),
+    "runs": (["x"], pa.RunEndEncodedArray.from_arrays([2], pa.array(["y"], pa.string_view())), ["y", "y"]),
+    "NULLs": ([1], pa.nulls(2), [None, None]),
+    "small integers": ([1], pa.array([7], pa.uint8()), [7]),
+    "integers that fit": (pa.array([1], pa.int8()), [7], [7]),
+    "floats": ([1.5], pa.array([0.5], pa.float32()), [0.5]),
+    "another zone": ([UTC_NOON], pa.array([NOON]).cast(pa.timestamp("ms", "Asia/Tokyo")), [UTC_NOON]),
+    "coarser timestamps": ([NOON], pa.array([NOON]).cast(pa.timestamp("s")), [NOON]),
+    "another scale": (pa.array(["1.25"]).cast(pa.decimal128(5, 2)), pa.array(["2.50"]).cast(pa.decimal128(9, 3)), [Decimal("2.50")]),
+    "date32 for date64": (pa.array([0], pa.date64()), pa.array([1], pa.date32()), [dt.date(1970, 1, 2)]),
+}  # fmt: skip
+
+
+def batch_of(values):
+    array = values if isinstance(values, pa.Array) else pa.array(values)
+    return pa.record_batch([pa.array(range(len(array))), array], ["n", "x"])
+
+
+@pytest.mark.parametrize("name", LOSSY)
+async def test_a_later_batch_with_values_of_another_kind_is_refused(name):
+    first, second = map(batch_of, LOSSY[name])
+    with pytest.raises(SchemaError, match="the batch does not match the schema: ") as caught:
+        await batches_of(opened(stream(first, second)))
+    assert caught.value.position == "after row 1"
+    with pytest.raises(SchemaError, match="the batch does not match the schema: "):
+        list(opened(pa.RecordBatchReader.from_batches(first.schema, iter([first, second]))).open())
+
+
+@pytest.mark.parametrize("name", SAME)
+async def test_a_later_batch_in_another_representation_is_read_with_the_same_values(name):
+    first, second, expected = SAME[name]
+    source = opened(stream(batch_of(first), batch_of(second)))
+    schema = await source.schema()
+    found = await batches_of(source)
+    assert [one.batch.schema for one in found] == [schema, schema]
+    assert found[1].batch["x"].to_pylist() == expected
+
+
+def test_times_with_a_zone_of_duckdb_are_refused():
+    with duckdb.connect() as connection:
+        relation = connection.sql("select 1 as n, '12:30:00+02'::timetz as \"at\"")
+        with pytest.raises(SchemaError, match="column at has times with a zone") as caught:
+            opened(relation).schema()
+        assert "CAST(at AS VARCHAR)" in caught.value.hint
+        assert opened(connection.sql("select '12:30:00'::time as t")).schema().names == ["t"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array(["a", None, "b"], pa.string_view()),
+        pa.array([uuid.UUID(int=1), None, uuid.UUID(int=2)], pa.uuid()),
+        pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}", None, "[]"])),
+        pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, None, 0], pa.int8())),
+        pa.array([b"a", None, b"b"], pa.binary_view()),
+        pa.array(["1.5", None, "2.5"]).cast(pa.decimal128(5, 1)),
+        pa.array(["a", None, "b"]).dictionary_encode(),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_runs_and_dictionaries_of_every_type_are_decoded(values):
+    expected = values.to_pylist()
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3, 7], pa.int32()), values)
+    for array, indexes in ((runs, [0, 0, 1, 2, 2, 2, 2]), (runs.slice(1, 4), [0, 1, 2, 2])):
+        table = pa.Table.from_batches([pa.record_batch([array], ["x"])])
+        found = [row["x"] for row in rows_of(opened(table))]
+        assert found == [expected[index] for index in indexes]
 
 
 async def test_an_async_source_without_batches_has_the_declared_columns():

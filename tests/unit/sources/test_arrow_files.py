@@ -69,3 +69,29 @@ def test_a_file_without_rows_has_columns(tmp_path):
     source = opened(write(tmp_path / "a.arrow", TABLE.slice(0, 0)))
     assert source.schema().names == TABLE.schema.names
     assert rows_of(source) == []
+
+
+@pytest.mark.parametrize("layout", ["file", "stream"])
+def test_damaged_values_are_rejected_with_row_and_column(tmp_path, layout):
+    texts = pa.array(["good"] * 5 + ["evil"])
+    path = write(tmp_path / "a.arrow", pa.table({"N": range(6), "S": texts}), layout=layout)
+    path.write_bytes(path.read_bytes().replace(b"evil", b"ev\xff\xfe"))
+    with pytest.raises(SourceReadError, match="not a readable Arrow file: Invalid UTF8") as caught:
+        rows_of(opened(path))
+    assert caught.value.position == "row 6, column S"
+
+
+@pytest.mark.parametrize("layout", ["file", "stream"])
+def test_a_time_outside_of_a_day_is_no_damage(tmp_path, layout):
+    times = pa.array([0, 86_400_000_000], pa.int64()).view(pa.time64("us"))
+    source = opened(write(tmp_path / "a.arrow", pa.table({"t": times}), layout=layout))
+    (batch,) = source.open()
+    assert batch.batch["t"].cast(pa.int64()).to_pylist() == [0, 86_400_000_000]  # the schema decides
+
+
+@pytest.mark.parametrize("layout", ["file", "stream"])
+def test_a_column_name_that_is_not_utf8_is_rejected(tmp_path, layout):
+    path = write(tmp_path / "a.arrow", pa.table({"name": [1]}), layout=layout)
+    path.write_bytes(path.read_bytes().replace(b"name", b"n\xff\xfee"))
+    with pytest.raises(SourceReadError, match="not a readable Arrow file"):
+        opened(path).schema()

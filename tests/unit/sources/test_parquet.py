@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from decimal import Decimal
 
 import pyarrow as pa
@@ -179,25 +178,6 @@ def test_a_file_that_vanishes_after_it_was_found_is_reported(write, tmp_path):
         source.schema()
 
 
-def test_int96_timestamps_are_read_beyond_the_range_of_nanoseconds(write):
-    timestamps = [
-        dt.datetime(1400, 1, 1),
-        dt.datetime(1969, 7, 20, 20, 17, 40, 123456),
-        None,
-        dt.datetime(9999, 12, 31, 23, 59, 59),
-    ]
-    path = write(
-        {"i": [1, 2, 3, 4], "t": pa.array(timestamps, pa.timestamp("us"))}, use_deprecated_int96_timestamps=True
-    )
-    assert [row["t"] for row in rows_of(opened(path))] == timestamps
-
-
-def test_int96_timestamps_finer_than_a_microsecond_are_rejected_by_column(write):
-    path = write({"t": pa.array([1000, 1001], pa.timestamp("ns"))}, use_deprecated_int96_timestamps=True)
-    with pytest.raises(SchemaError, match="column t has INT96 timestamps finer than a microsecond"):
-        list(opened(path).open())
-
-
 def test_the_sample_is_spread_over_files_and_row_groups(write, tmp_path):
     for name in "12":
         write(
@@ -244,3 +224,21 @@ def test_nothing_stays_open_when_a_pass_is_abandoned(write):
     sample = source.sample(1 << 20)
     next(sample)
     sample.close()
+
+
+def test_tiny_row_groups_are_read_together_and_large_ones_alone(write):
+    count = 20_000
+    numbers = {"i": range(count), "s": [f"text {number}" for number in range(count)]}
+    (tiny, large) = (opened(write(numbers, f"{size}.parquet", row_group_size=size)) for size in (4, 9000))
+    batches = list(tiny.open())
+    assert len(batches) < 20
+    assert [one.first_row for one in batches] == [sum(one.rows for one in batches[:n]) for n in range(len(batches))]
+    assert [one.first_row for one in large.open()][:1] == [0]
+    assert {one.first_row for one in large.open()} >= {0, 9000, 18_000}
+    assert rows_of(tiny) == rows_of(large)
+    for start in (1, 9000, count - 1):
+        reader = tiny.open(start)
+        first, *_ = reader
+        assert first.first_row <= start
+        assert first.batch["i"][0].as_py() == first.first_row
+        reader.close()

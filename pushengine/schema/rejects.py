@@ -1,0 +1,154 @@
+"""Finds the rows of a block that cannot be loaded and may be left out, if the user allows it (`max_rejects`).
+
+A row is rejected if it has more or fewer fields than the header, a value that the type or length of its column does not hold, or no value in
+a key column. Values are never changed. Nothing else may be rejected: text in another encoding, a quote that is never closed, or a batch with
+other columns says that the whole source is read wrongly.
+
+A value for which another schema would have room is no reason to reject its row, as long as that schema may still be inferred: `conform`
+raises `ValueMisfitError` for it, and the push starts again with a wider type (`push/session.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pushengine.errors import SchemaError, SourceError, SourceReadError, ValueMisfitError
+from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
+from pushengine.schema.base import is_string
+from pushengine.schema.columns import Column, TableSchema
+from pushengine.schema.conform import T, checked, conversion_of
+from pushengine.schema.conversions import TEXT, decoded
+from pushengine.schema.misfits import (
+    all_misfits,
+    column_named,
+    length_error,
+    misfit,
+    misfit_class,
+    misfit_message,
+    nulls_at,
+    reason_of,
+    too_long_at,
+)
+
+RejectKind = Literal["CAST", "LENGTH", "NULL KEY", "MISSING COLUMNS", "TOO MANY COLUMNS"]
+
+
+class Problem(NamedTuple):
+    """Why a row is rejected; a row may have several problems.
+
+    Attributes:
+        number: Number of the row within its block, from 0.
+        column: Column of the source; empty if the whole row is malformed.
+        kind: Kind of problem, as DuckDB calls it where it has a name for it.
+        message: The problem as an error would report it, without position.
+    """
+
+    number: int
+    column: str
+    kind: RejectKind
+    message: str
+
+
+def sifted(
+    block: SourceBlock, schema: TableSchema, check: Callable[[SourceBatch], T], *, widens: bool
+) -> tuple[T, ReadableRows | None, Sequence[Problem]]:
+    """Call `check` with the rows of a block; if it fails, call it again without the rows that may be rejected.
+
+    Args:
+        block: The rows.
+        schema: The schema of the push.
+        check: Converts the rows to that schema, and more.
+        widens: Whether a wider schema may still be inferred, for values that only this one does not hold.
+
+    Returns:
+        The result of `check`; the rows of the block if some are rejected, and None otherwise; and why they are.
+
+    Raises:
+        SourceError: The block has a problem that is no reason to reject single rows.
+    """
+    try:
+        return check(block.decode()), None, ()
+    except (SchemaError, SourceReadError):
+        readable = block.readable()
+    batch = readable.batch
+    problems = [*ragged_problems(readable), *find_problems(schema, batch, widens=widens)]
+    if not problems:
+        return checked(block, check), None, ()
+    rejected = {problem.number for problem in problems}
+    kept = batch.only([index for index in range(batch.rows) if batch.number(index) not in rejected])
+    try:
+        result = check(kept)
+    except SourceError:
+        check(block.located(kept))
+        raise
+    return result, readable, sorted(problems, key=lambda problem: problem.number)
+
+
+def ragged_problems(readable: ReadableRows) -> list[Problem]:
+    """Return a problem for each row of a block with more or fewer fields than the header."""
+    expected = readable.fields
+    return [
+        Problem(
+            number,
+            "",
+            "MISSING COLUMNS" if fields < expected else "TOO MANY COLUMNS",
+            f"expected {expected} fields, found {fields}",
+        )
+        for number, fields in readable.ragged.items()
+    ]
+
+
+def find_problems(schema: TableSchema, source: SourceBatch, *, widens: bool) -> list[Problem]:
+    """Return every reason to reject a row of a batch, column by column.
+
+    Args:
+        schema: The schema of the push.
+        source: The rows.
+        widens: Whether a wider schema may still be inferred, for values that only this one does not hold.
+
+    Raises:
+        SchemaError: A column is missing, has another type, or holds text that is not UTF-8.
+    """
+    problems: list[Problem] = []
+    if source.rows:
+        for column in schema.columns:
+            if not column.is_missing:
+                problems += _problems_of_column(source, column, is_key=column.name in schema.keys, widens=widens)
+    return problems
+
+
+def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, widens: bool) -> list[Problem]:
+    name = column.source_name
+    array = decoded(column_named(source, name))
+    nulls = nulls_at(array) if is_key else []
+    problems = [Problem(source.number(index), name, "NULL KEY", "no value in a key column") for index in nulls]
+    conversion = conversion_of(source, array, column)
+    found = all_misfits(conversion, array, column.arrow_type)
+    for index in found:
+        value = array.slice(index, 1)
+        reason = _reason(conversion.read, value, column.arrow_type)
+        if is_string(array.type) and conversion is TEXT:
+            raise misfit(source, array, index, column, reason)  # not UTF-8
+        if not (widens and misfit_class(value, column) is ValueMisfitError):
+            problems.append(Problem(source.number(index), name, "CAST", misfit_message(value, column, reason)))
+    if column.length is None:
+        return problems
+    kept = np.delete(np.arange(len(array)), found)
+    strings = conversion.read(array.take(pa.array(kept)) if found else array, column.arrow_type)
+    for index in too_long_at(strings, column.length):
+        error = length_error(source, strings, index, column)
+        if not (widens and isinstance(error, ValueMisfitError)):
+            problems.append(Problem(source.number(int(kept[index])), name, "LENGTH", error.message))
+    return problems
+
+
+def _reason(read: Callable[[pa.Array, pa.DataType], pa.Array], value: pa.Array, to: pa.DataType) -> str:
+    try:
+        read(value, to)
+    except ValueError as exc:
+        return reason_of(exc)
+    raise AssertionError("the value fits by itself")

@@ -1,0 +1,1 @@
+"""Dates, times and timestamps of typed sources: what Arrow does not check."""

@@ -1,0 +1,51 @@
+"""Which character encoding fits text that is not UTF-8."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_SINGLE = ("cp1252", "cp1250", "cp850", "mac_roman")
+_CYRILLIC = ("cp1251", "koi8_r")
+_EAST_ASIAN = ("shift_jis", "euc_jp", "euc_kr", "gb18030", "big5")
+_KANA_AND_HANGUL = re.compile("[\u3040-\u30ff\uac00-\ud7a3]")
+_IDEOGRAPH = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uff60]")
+_MOST = 0.9
+_MANY_IN_RUNS = 0.7
+
+
+def fitting_encoding(text: bytes) -> str:
+    """Return the encoding that most likely fits whole lines that are not valid UTF-8; `cp1252` if nothing speaks for another."""
+    runs = _HIGH.findall(text)
+    high = sum(map(len, runs))
+    if high and sum(len(run) for run in runs if len(run) > 1) > _MANY_IN_RUNS * high:
+        return _east_asian(text) or max(_CYRILLIC, key=lambda encoding: _plausibility(text, encoding))
+    return max(_SINGLE, key=lambda encoding: _plausibility(text, encoding))
+
+
+def _east_asian(text: bytes) -> str:
+    found = []
+    for encoding in _EAST_ASIAN:
+        try:
+            decoded = text.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        others = [character for character in decoded if not character.isascii()]
+        if others and len(_IDEOGRAPH.findall(decoded)) > _MOST * len(others):
+            found.append((len(_KANA_AND_HANGUL.findall(decoded)) / len(others) > 1 - _MOST, encoding))
+    return max(found, key=lambda one: one[0])[1] if found else ""
+
+
+def _plausibility(text: bytes, encoding: str) -> int:
+    """Return a number that is the higher, the more of the characters are letters of words whose case fits."""
+    score = 0
+    decoded = text.decode(encoding, "replace")
+    for before, character in itertools.pairwise(f" {decoded}"):
+        if character.isascii():
+            continue
+        if not character.isalpha():
+            score -= 2 if before.isalpha() or not character.isprintable() or character == "\ufffd" else 0
+        else:
+            score += -1 if before.islower() and character.isupper() else 1
+    return score

@@ -1,0 +1,79 @@
+"""Ways to continue with a text file, as flags of the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+_SWITCHES = ("header", "trim", "zero_date_null")
+_NAMES = {"\t": "tab", " ": "blank"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A way to read a file.
+
+    Attributes:
+        purpose: When it is the right one: `if line 1 is a row`.
+        settings: Names of `config.CsvSettings` and their values.
+        is_last_resort: Whether it is worth a try only if the ways before it do not work.
+    """
+
+    purpose: str
+    settings: Mapping[str, Any]
+    is_last_resort: bool = False
+
+
+def working(ways: Iterable[Way], leads_on: Callable[[Mapping[str, Any]], bool], *, most: int = 2) -> list[Way]:
+    """Return the first ways that work.
+
+    Args:
+        ways: The ways, the most likely first.
+        leads_on: Whether the file can be read with these settings in addition to those given.
+        most: Maximum number of ways.
+    """
+    found: list[Way] = []
+    tried: list[Mapping[str, Any]] = []
+    for way in ways:
+        if len(found) == most:
+            break
+        if (way.is_last_resort and found) or way.settings in tried:
+            continue
+        tried.append(way.settings)
+        if leads_on(way.settings):
+            found.append(way)
+    return found
+
+
+def hint_of(ways: Iterable[Way]) -> str:
+    """Return ways as a hint: `if line 1 is a row: --no-header; if it does hold the column names: --header`."""
+    return "; ".join(f"{way.purpose}: {flags(way.settings)}" for way in ways)
+
+
+def flags(settings: Mapping[str, Any]) -> str:
+    """Return settings as flags that can be pasted into a shell: `--skip-lines 2 --delimiter ';'`."""
+    return " ".join(_flag(name.replace("_", "-"), value) for name, value in settings.items())
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    text = _escaped(str(value))
+    if text == "'":
+        return f'--{name} "{text}"'
+    plain = shlex.quote(text)
+    return f"--{name} {plain}" if plain != text or text[:1].isalnum() else f"--{name} '{text}'"
+
+
+def _escaped(text: str) -> str:
+    r"""Return a text without characters that a terminal does not show: a tab is `\t`, ^A is `\x01`."""
+    return "".join(c if c.isprintable() else r"\t" if c == "\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def quoted(text: str) -> str:
+    """Return a text of a file as a message shows it: in single quotes, with escapes for what a terminal does not show."""
+    return (
+        _NAMES.get(text) or f"'{''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)}'"
+    )
