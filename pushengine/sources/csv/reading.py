@@ -6,10 +6,8 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import lzma
 import re
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
@@ -20,14 +18,10 @@ from pushengine.errors import SourceReadError
 from pushengine.interfaces import FileSystem, ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.sources.csv.header import Columns, columns_of
-from pushengine.sources.csv.layout import MAX_ROW_BYTES, Layout, TextRows
+from pushengine.sources.csv.layout import MAX_ROW_BYTES, Layout, Position, TextRows
 from pushengine.sources.csv.raw_rows import BlockStart, RawRows
 from pushengine.sources.csv.rows import Dialect
 from pushengine.sources.csv.text_file import TextFile, read_first_row
-from pushengine.sources.files import compression_of
-from pushengine.sources.first_bytes import compression_of_content, head_of
-from pushengine.sources.text_stream import CountedFile, open_content
-from pushengine.text import first_line
 
 BLOCK_BYTES = 7 * 1024 * 1024
 """Bytes of text parsed at once.
@@ -41,6 +35,9 @@ _PROBE_BYTES = 64 * 1024
 Arguments: TypeAlias = tuple[FileRef, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
 """File, settings, file system, block size in bytes, columns in the order of the table, and an event that is set to stop the pass."""
 
+Watch: TypeAlias = Callable[[pa.RecordBatch, Position], None]
+"""Called with the parsed rows of a block and with what returns their position."""
+
 
 class _TextBlock:
     """A block of whole rows as raw text from the file; an encoder thread parses it (`interfaces.SourceBlock`).
@@ -50,6 +47,7 @@ class _TextBlock:
         layout: How to parse the text.
         position: Returns the first row and line of the block, by reading the file up to the block.
         start: Where the block begins; known only if rows may be rejected.
+        watch: Called with the parsed rows and `position`, unless it is None.
     """
 
     rows: None = None
@@ -58,13 +56,15 @@ class _TextBlock:
         self,
         body: TextRows,
         layout: Layout,
-        position: Callable[[], tuple[int, int]],
-        start: BlockStart | None = None,
+        position: Position,
+        start: BlockStart | None,
+        watch: Watch | None,
     ) -> None:
         self._body = body
         self._layout = layout
         self._position = position
         self._start = start
+        self._watch = watch
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +73,11 @@ class _TextBlock:
 
     def decode(self) -> SourceBatch:
         """Parse the rows. The position in the file is unknown, so the batch says row 0; see `located`."""
-        return SourceBatch(self._layout.parse(self._body, self._position), self._layout.source, 0)
+        line = None if self._start is None else self._start.line
+        batch = self._layout.parse(self._body, self._position, line)
+        if self._watch is not None:
+            self._watch(batch, self._position)
+        return SourceBatch(batch, self._layout.source, 0)
 
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch with its first row and line, found by reading the file up to this block."""
@@ -88,14 +92,13 @@ class _TextBlock:
             SchemaError: A column that is left out because it is empty has a value.
         """
         assert self._start is not None  # noqa: S101 - the pass was opened with settings that allow rejects
-        layout, body = self._layout, bytes(self._body.text)
-        layout.require_utf8(body, self._start.line)
-        rows = RawRows(body, layout, self._start)
-        fields, numbers = len(layout.columns.names), rows.regular
+        layout = self._layout
+        layout.require_utf8(bytes(self._body.text), self._start.line)
+        rows = RawRows(self._body, layout, self._start)
+        fields = len(layout.columns.names)
         if not rows.ragged:
             return ReadableRows(self.decode(), fields=fields, raw=rows.raw)
-        text = TextRows(memoryview(rows.text_of(numbers)), is_regular=False)
-        batch = SourceBatch(layout.parse(text, self._position), layout.source, 0, numbers=numbers)
+        batch = SourceBatch(layout.parse(rows.without_ragged(), self._position), layout.source, 0, numbers=rows.regular)
         return ReadableRows(batch, rows.ragged, fields, rows.raw)
 
 
@@ -104,10 +107,14 @@ class CsvPass:
 
     Rows and lines are not counted while reading, because counting takes as long as everything else together. If a message needs a position,
     the file is read again up to that block; the same arguments yield the same blocks.
+
+    Attributes:
+        watch: Called with the rows of each block, on the thread that parses it; None to call nothing.
     """
 
     def __init__(self, arguments: Arguments) -> None:
         ref, settings, filesystem, block_bytes, wanted_names, _ = arguments
+        self.watch: Watch | None = None
         self._arguments = arguments
         self._allows_rejects = settings.allows_rejects
         self._block_bytes = block_bytes
@@ -175,7 +182,7 @@ class CsvPass:
             start = self._start_of(body, line) if self._allows_rejects else None
             if self.layout.has_rows(body):
                 position = functools.partial(_position_of_block, self._arguments, number)
-                yield _TextBlock(body, self.layout, position, start)
+                yield _TextBlock(body, self.layout, position, start, self.watch)
             if self._allows_rejects:
                 line += self.layout.lines(body.text)
 
@@ -214,7 +221,7 @@ class CsvPass:
         except SourceReadError:
             if not self._allows_rejects:
                 raise
-        return _TextBlock(body, self.layout, lambda: (row, line), self._start_of(body, line))
+        return _TextBlock(body, self.layout, lambda: (row, line), self._start_of(body, line), None)
 
     def bodies(self) -> Iterator[TextRows]:
         """Yield the text in blocks of whole rows."""
@@ -288,20 +295,3 @@ def _position_of_block(arguments: Arguments, number: int) -> tuple[int, int]:
             row += reread.sampled(body, row, line).readable().rows
             line += reread.layout.lines(body.text)
         return row, line
-
-
-def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) -> bytes:
-    """Return the first 64 KiB of a file as UTF-8, without a line that is cut off; as they are if their encoding is not known.
-
-    Raises:
-        SourceReadError: They cannot be read.
-    """
-    head = memoryview(bytearray(_PROBE_BYTES))
-    try:
-        with filesystem.open(ref) as file:
-            compression = compression_of_content(head_of(file), compression_of(ref))
-            size = open_content(CountedFile(file), compression, settings.csv.encoding).fill(head)
-    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
-        raise SourceReadError(first_line(exc), source=ref.uri) from exc
-    text = bytes(head[:size])
-    return text if size < len(head) else text.rpartition(b"\n")[0] or text
