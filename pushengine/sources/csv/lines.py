@@ -128,11 +128,12 @@ class ListLines:
         line: Number of the first line.
 
     Attributes:
+        delimiter: The delimiter.
         left_out: Number of lines after the header line that are no rows, by kind; rulers and empty lines are not counted.
     """
 
     def __init__(self, delimiter: str, comment: bytes, line: int) -> None:
-        self._delimiter = delimiter.encode()
+        self.delimiter = delimiter.encode()
         self._comment = comment
         self._line = line
         self._header: bytes | None = None
@@ -155,12 +156,14 @@ class ListLines:
     def _row(self, line: bytes) -> bytes:
         number, self._line = self._line, self._line + 1
         text = line.strip(b" \t\r")
-        d = self._delimiter
+        d = self.delimiter
         if not text.startswith(d):
             is_ruler = not text or _is_ruler(text, d)
             return self._no_row(line, "" if is_ruler or self._header is None else "other line")
         if _is_ruler(text, d) or (self._comment and line.startswith(self._comment)):
             return self._no_row(line, "")
+        if not text.replace(d, b"").strip(b" \t"):
+            return self._no_row(line, "empty row")
         if len(text) < 2 * len(d) or not text.endswith(d):
             raise LineError(f"a row of the list does not end with {d.decode()}", number, "is its last cell cut off?")
         if self._header is None:
@@ -185,6 +188,6 @@ class ListLines:
 def _is_ruler(text: bytes, delimiter: bytes) -> bool:
     """Whether a line only draws. A single `-` in a cell that is wider may be a value."""
     plain = text.replace(delimiter, b"|")
-    if not _RULER.fullmatch(plain):
+    if not _RULER.fullmatch(plain) or b"-" not in plain:
         return False
-    return b"--" in plain or b"-" not in plain or b" " not in plain
+    return b"--" in plain or b" " not in plain
