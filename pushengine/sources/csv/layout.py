@@ -239,7 +239,9 @@ class Layout:
         for row in self.dialect.iter_rows(body):
             if row.fields not in (0, expected):
                 line += self.lines(body[: row.start])
-                fail(self.source, f"expected {expected} fields, found {row.fields}", line)
+                ends = body[: row.end].endswith(self.dialect.delimiter.encode()) and row.fields == expected + 1
+                hint = f"if every row ends so, add {flag('trailing-delimiter', 'drop')}" if ends else ""
+                fail(self.source, f"expected {expected} fields, found {row.fields}", line, hint)
         self.require_utf8(body, line)
         fail(self.source, first_line(exc), line)
 

@@ -128,11 +128,12 @@ class ListLines:
         line: Number of the first line.
 
     Attributes:
+        delimiter: The delimiter.
         left_out: Number of lines after the header line that are no rows, by kind; rulers and empty lines are not counted.
     """
 
     def __init__(self, delimiter: str, comment: bytes, line: int) -> None:
-        self._delimiter = delimiter.encode()
+        self.delimiter = delimiter.encode()
         self._comment = comment
         self._line = line
         self._header: bytes | None = None
@@ -155,7 +156,7 @@ class ListLines:
     def _row(self, line: bytes) -> bytes:
         number, self._line = self._line, self._line + 1
         text = line.strip(b" \t\r")
-        d = self._delimiter
+        d = self.delimiter
         if not text.startswith(d):
             is_ruler = not text or _is_ruler(text, d)
             return self._no_row(line, "" if is_ruler or self._header is None else "other line")
