@@ -73,7 +73,8 @@ class _TextBlock:
 
     def decode(self) -> SourceBatch:
         """Parse the rows. The position in the file is unknown, so the batch says row 0; see `located`."""
-        batch = self._layout.parse(self._body, self._position)
+        line = None if self._start is None else self._start.line
+        batch = self._layout.parse(self._body, self._position, line)
         if self._watch is not None:
             self._watch(batch, self._position)
         return SourceBatch(batch, self._layout.source, 0)
@@ -91,14 +92,13 @@ class _TextBlock:
             SchemaError: A column that is left out because it is empty has a value.
         """
         assert self._start is not None  # noqa: S101 - the pass was opened with settings that allow rejects
-        layout, body = self._layout, bytes(self._body.text)
-        layout.require_utf8(body, self._start.line)
-        rows = RawRows(body, layout, self._start)
-        fields, numbers = len(layout.columns.names), rows.regular
+        layout = self._layout
+        layout.require_utf8(bytes(self._body.text), self._start.line)
+        rows = RawRows(self._body, layout, self._start)
+        fields = len(layout.columns.names)
         if not rows.ragged:
             return ReadableRows(self.decode(), fields=fields, raw=rows.raw)
-        text = TextRows(memoryview(rows.text_of(numbers)), is_regular=False)
-        batch = SourceBatch(layout.parse(text, self._position), layout.source, 0, numbers=numbers)
+        batch = SourceBatch(layout.parse(rows.without_ragged(), self._position), layout.source, 0, numbers=rows.regular)
         return ReadableRows(batch, rows.ragged, fields, rows.raw)
 
 
