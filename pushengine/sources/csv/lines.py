@@ -162,6 +162,8 @@ class ListLines:
             return self._no_row(line, "" if is_ruler or self._header is None else "other line")
         if _is_ruler(text, d) or (self._comment and line.startswith(self._comment)):
             return self._no_row(line, "")
+        if not text.replace(d, b"").strip(b" \t"):
+            return self._no_row(line, "empty row")
         if len(text) < 2 * len(d) or not text.endswith(d):
             raise LineError(f"a row of the list does not end with {d.decode()}", number, "is its last cell cut off?")
         if self._header is None:
@@ -186,6 +188,6 @@ class ListLines:
 def _is_ruler(text: bytes, delimiter: bytes) -> bool:
     """Whether a line only draws. A single `-` in a cell that is wider may be a value."""
     plain = text.replace(delimiter, b"|")
-    if not _RULER.fullmatch(plain):
+    if not _RULER.fullmatch(plain) or b"-" not in plain:
         return False
-    return b"--" in plain or b"-" not in plain or b" " not in plain
+    return b"--" in plain or b" " not in plain
