@@ -13,7 +13,7 @@ import pytest
 
 from pushengine.errors import SchemaError
 from pushengine.sources.arrow import open_object
-from pushengine.sources.pandas_frames import frame_table
+from pushengine.sources.frames.pandas_frames import frame_table
 
 UTC = dt.UTC
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
