@@ -1,6 +1,6 @@
 """Collects the rows that a push leaves out, and writes the file that lists them.
 
-The file is CSV (UTF-8, a header line, LF), with a line for each problem of a rejected row, in the order of the source:
+The file is CSV (UTF-8, a header line, LF), with a line for each problem of a rejected row (the first ten), in the order of the source:
 
     file             file or object that holds the row
     line             line at which the row begins, from 1; empty if the source is not text
