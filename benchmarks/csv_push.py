@@ -79,7 +79,7 @@ class _Stages:
     """CPU and wall seconds of the engine's stages, measured by wrapping their functions. Renamed functions are reported as missing."""
 
     WATCHED = (
-        ("read: next bytes", "pushengine.sources.csv.reading", "CsvPass._filled"),
+        ("read: next bytes", "pushengine.sources.csv.text_file", "TextFile.filled"),
         ("read: whole rows, quotes", "pushengine.sources.csv.reading", "CsvPass._complete_rows"),
         ("reader thread in all", "pushengine.sources.threaded", "ThreadStream._read_some"),
         ("sample: find types", "pushengine.schema.inference", "SchemaInference.observe"),

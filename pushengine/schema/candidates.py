@@ -79,7 +79,10 @@ def _remembered(known: KnownColumn, formats: ValueFormats) -> Conversion | None:
     found = conversion_named(known.conversion)
     if found is None or found.type != known.type or not is_zone_known(known.conversion):
         return None
-    if found.name.startswith(("forced_integer", "forced_float")) or found.arrow_type == NANOS:
+    is_lossy = (
+        found.name.startswith(("forced_integer", "forced_float")) or "zero=" in found.name or "subsecond=" in found.name
+    )
+    if is_lossy or found.arrow_type == NANOS:
         return None
     is_given = formats.has_numbers if found.type in ("INTEGER", "FLOAT") else bool(formats.date_formats)
     return None if is_given and "@" in found.name else found
@@ -138,16 +141,16 @@ def _text_readings(
     if known.type in ("DATE", "TIME"):
         return forced_conversions(arrow_type, known.type, rules.formats)
     readings = [one for one in natural if one.type == known.type]
+    if rules.is_fixed and known.type == "DATETIME" and is_zone_known(known.conversion):
+        # The table holds either instants in UTC or local times: adding the other kind would guess a time zone.
+        readings = [one for one in readings if is_zoned(one.name) == is_zoned(known.conversion)]
     remembered = _remembered(known, rules.formats)
     if remembered is None:
         return tuple(readings)
-    if rules.is_fixed and known.type == "DATETIME":
-        # The table holds either instants in UTC or local times: adding the other kind would guess a time zone.
-        readings = [one for one in readings if is_zoned(one.name) == is_zoned(remembered.name)]
     # A format that an earlier push was given holds for the column until another is given; never for a key that it could make equal to another.
-    is_allowed = remembered in readings or remembered.name.startswith("forced_")
     is_given_before = "@" in remembered.name and not rules.is_key
-    return tuple(dict.fromkeys([*([remembered] if is_allowed or is_given_before else []), *readings]))
+    is_allowed = is_given_before or remembered in readings or remembered.name.startswith("forced_")
+    return tuple(dict.fromkeys([*([remembered] if is_allowed else []), *readings]))
 
 
 def _coercions(arrow_type: pa.DataType, kind: ColumnType) -> tuple[Conversion, ...]:

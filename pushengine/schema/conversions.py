@@ -2,7 +2,7 @@
 
 A `Conversion` is a vectorized function that raises if any value would not survive. "The type fits" and "each value converts" are
 therefore the same code, in the sample and in the push. `conversions_of`, `key_conversions` and `forced_conversions` list the conversions of
-a source type, and `conversion_named` finds one again. Those from text are in `schema.text_values` and `schema.localized`.
+a source type, and `conversion_named` finds one again. Those from text are in `schema.text.values` and `schema.text.localized`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.model import ColumnType
-from pushengine.schema import text_values as text
 from pushengine.schema.base import (
     MIDNIGHT,
     Conversion,
@@ -30,7 +29,8 @@ from pushengine.schema.base import (
 )
 from pushengine.schema.digits import SAFE_DIGITS, require_digits
 from pushengine.schema.formats import ValueFormats
-from pushengine.schema.localized import localized, named
+from pushengine.schema.text import values as text
+from pushengine.schema.text.localized import localized, named
 from pushengine.schema.times.int96 import is_int96
 from pushengine.schema.times.limits import why_not_text
 from pushengine.schema.times.stamps import (

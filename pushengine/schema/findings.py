@@ -12,8 +12,8 @@ from pushengine.schema.base import MICROS
 from pushengine.schema.candidates import Candidate, ColumnRules
 from pushengine.schema.conversions import given_conversions
 from pushengine.schema.misfits import position_of, shown
-from pushengine.schema.suggestions import Suggestions, readings_kept_out
-from pushengine.schema.text_values import TEXT_FLOAT, TOO_FINE
+from pushengine.schema.text.suggestions import Suggestions, readings_kept_out
+from pushengine.schema.text.values import TEXT_FLOAT, TEXT_INTEGER, TOO_FINE
 from pushengine.text import flag
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class Findings:
             located: Returns the rows with their exact position.
         """
         facts_before = {one.conversion.name: self._facts.get(one.conversion.name, frozenset()) for one in before}
-        for one in left:
+        if left[0].conversion is TEXT_INTEGER:  # these values have no points, and need not be searched for them
+            self._facts[TEXT_FLOAT.name] = facts_before.get(TEXT_FLOAT.name, frozenset()) | {"whole"}
+        for one in () if left[0].conversion is TEXT_INTEGER else left:
             evidence, facts = one.conversion.evidence, self._facts.get(one.conversion.name, frozenset())
             if evidence is not None and evidence.conclusive not in facts:
                 self._facts[one.conversion.name] = facts | evidence.find(array)

@@ -46,7 +46,7 @@ from pushengine.schema.misfits import (
     with_setting,
 )
 from pushengine.schema.rules import MAX_LENGTH, SchemaRules
-from pushengine.schema.text_values import TOO_FINE
+from pushengine.schema.text.values import TOO_FINE
 from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
 
@@ -107,6 +107,7 @@ class _ObservedColumn:
         explains: bool,
     ) -> None:
         self.explains = explains
+        self.is_text = is_text
         self.match = match
         self.source_type = arrow_type
         self.rules = rules
@@ -300,7 +301,7 @@ class _ObservedColumn:
             hint = f"{flag('column', f'{self.match.name}=DATETIME')} cuts it, also where that makes two keys one"
         elif self.rules.is_fixed:
             hint = fixed_hint(self._text_column(), kind, value)
-        hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key)
+        hint = with_setting(hint, array, index, kind, is_key=self.rules.is_key, has_words=self.is_text)
         return SchemaError(
             f"{shown(array[index])} does not fit {self.match.name} {kind}: {reason}",
             source=source.source,

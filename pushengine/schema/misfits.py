@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.model import ColumnType
-from pushengine.schema.base import Conversion, MisfitError, OutOfRangeError, largest
+from pushengine.schema.base import Conversion, MisfitError, OutOfRangeError, is_string, largest
 from pushengine.schema.columns import Column
 from pushengine.schema.conversions import TEXT, conversions_of, forced_conversions, text_conversion
 from pushengine.schema.known import had_no_values
 from pushengine.schema.rules import MAX_LENGTH
-from pushengine.schema.suggestions import flags_for
+from pushengine.schema.text.suggestions import flags_for
 from pushengine.schema.times.limits import text_of
 from pushengine.schema.times.stamps import CUT_TO_MICROS, WHOLE_MICROS
 from pushengine.text import flag
@@ -138,19 +138,41 @@ def misfit_message(value: pa.Array, column: Column, reason: str) -> str:
 
 
 def all_misfits(conversion: Conversion, array: pa.Array, to: pa.DataType) -> list[int]:
-    """Return the indices of all values that do not fit, found by bisection. Slow where many do not."""
+    """Return the indices of all values that do not fit. Slow where many different ones do not.
+
+    Text that cannot be text because it is not UTF-8 is no misfit of single values: nothing of it is read.
+    """
+    if not is_string(array.type):
+        return _misfits_by_bisection(conversion, array, to)
+    if conversion is TEXT or _fits(conversion, array, to):
+        return []
+    encoded = array.dictionary_encode()  # wrong values are often the same few words
+    bad = _misfits_by_bisection(conversion, encoded.dictionary, to)
+    is_bad = pc.is_in(encoded.indices, pa.array(bad, encoded.indices.type))
+    found: list[int] = pc.indices_nonzero(is_bad).to_pylist() if bad else []
+    return found
+
+
+def _fits(conversion: Conversion, array: pa.Array, to: pa.DataType) -> bool:
+    try:
+        conversion.read(array, to)
+    except ValueError:
+        return False
+    return True
+
+
+def _misfits_by_bisection(conversion: Conversion, array: pa.Array, to: pa.DataType) -> list[int]:
     found: list[int] = []
     waiting = [(0, len(array))]
     while waiting:
         start, end = waiting.pop()
-        try:
-            conversion.read(array.slice(start, end - start), to)
-        except ValueError:
-            if end - start == 1:
-                found.append(start)
-            else:
-                middle = (start + end) // 2
-                waiting += [(middle, end), (start, middle)]
+        if _fits(conversion, array.slice(start, end - start), to):
+            continue
+        if end - start == 1:
+            found.append(start)
+        else:
+            middle = (start + end) // 2
+            waiting += [(middle, end), (start, middle)]
     return found
 
 

@@ -11,7 +11,7 @@ raises `ValueMisfitError` for it, and the push starts again with a wider type (`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +20,12 @@ from pushengine.errors import SchemaError, SourceError, SourceReadError, ValueMi
 from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
 from pushengine.schema.base import is_string
 from pushengine.schema.columns import Column, TableSchema
-from pushengine.schema.conform import T, checked, conversion_of
-from pushengine.schema.conversions import TEXT, decoded
+from pushengine.schema.conform import T, checked, conform, conversion_of
+from pushengine.schema.conversions import decoded
 from pushengine.schema.misfits import (
     all_misfits,
     column_named,
     length_error,
-    misfit,
     misfit_class,
     misfit_message,
     nulls_at,
@@ -78,8 +77,9 @@ def sifted(
     problems = [*ragged_problems(readable), *find_problems(schema, batch, widens=widens)]
     if not problems:
         return checked(block, check), None, ()
-    rejected = {problem.number for problem in problems}
-    kept = batch.only([index for index in range(batch.rows) if batch.number(index) not in rejected])
+    numbers = np.arange(batch.rows) if batch.numbers is None else np.asarray(batch.numbers)
+    is_kept = np.isin(numbers, [problem.number for problem in problems], invert=True)
+    kept = batch.only(np.flatnonzero(is_kept).tolist())
     try:
         result = check(kept)
     except SourceError:
@@ -128,17 +128,25 @@ def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, wi
     problems = [Problem(source.number(index), name, "NULL KEY", "no value in a key column") for index in nulls]
     conversion = conversion_of(source, array, column)
     found = all_misfits(conversion, array, column.arrow_type)
+    messages: dict[Any, str | None] = {}
     for index in found:
         value = array.slice(index, 1)
-        reason = _reason(conversion.read, value, column.arrow_type)
-        if is_string(array.type) and conversion is TEXT:
-            raise misfit(source, array, index, column, reason)  # not UTF-8
-        if not (widens and misfit_class(value, column) is ValueMisfitError):
-            problems.append(Problem(source.number(index), name, "CAST", misfit_message(value, column, reason)))
+        key = value[0].as_py() if is_string(array.type) else index  # equal texts have equal messages
+        if key not in messages:
+            may_fit = widens and misfit_class(value, column) is ValueMisfitError
+            reason = _reason(conversion.read, value, column.arrow_type)
+            messages[key] = None if may_fit else misfit_message(value, column, reason)
+        message = messages[key]
+        if message is not None:
+            problems.append(Problem(source.number(index), name, "CAST", message))
     if column.length is None:
         return problems
     kept = np.delete(np.arange(len(array)), found)
-    strings = conversion.read(array.take(pa.array(kept)) if found else array, column.arrow_type)
+    try:
+        strings = conversion.read(array.take(pa.array(kept)) if found else array, column.arrow_type)
+    except ValueError:  # the text is not UTF-8
+        conform(TableSchema((column,), ignored=frozenset(source.batch.schema.names)), source)
+        raise
     for index in too_long_at(strings, column.length):
         error = length_error(source, strings, index, column)
         if not (widens and isinstance(error, ValueMisfitError)):

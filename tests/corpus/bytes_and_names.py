@@ -129,8 +129,10 @@ CONTAINERS = [
     refused("a workbook of Excel under .csv", XLSX, says=("input.csv", "Excel")),
     refused("Parquet under .csv", parquet(), says=("input.csv", "Parquet"), hint="--format", **LANDED),
     refused("Arrow under .csv", arrow(), says=("input.csv", "Arrow"), hint="--format", **LANDED),
-    refused("text under .parquet", TEXT, name="input.parquet", says=("input.parquet", "Parquet")),
-    refused("text under .arrow", TEXT, name="input.arrow", says=("input.arrow", "Arrow")),
+    refused(
+        "text under .parquet", TEXT, name="input.parquet", says=("input.parquet", "Parquet"), hint="--format", **LANDED
+    ),
+    refused("text under .arrow", TEXT, name="input.arrow", says=("input.arrow", "Arrow"), hint="--format", **LANDED),
     refused("a name without a suffix", TEXT, name="input", says="format", hint="--format", code=2, **LANDED),
     refused(
         "a name with a date as suffix", TEXT, name="vbak.20240131", says="format", hint="--format", code=2, **LANDED

@@ -446,7 +446,7 @@ NAMES = [
     refused(
         "two files, a blank after a name",
         {"a.csv": "ID,NAME\n1,a\n", "b.csv": "ID,NAME \n2,b\n"},
-        says=("b.csv", '"NAME"', '"NAME "'),
+        says=("b.csv", "'NAME'", "'NAME '"),
         hint="--trim",
         columns="ID=INTEGER NAME=STRING",
         rows=[(1, "a"), (2, "b")],

@@ -1,9 +1,11 @@
-"""README says in two tables what lands where. Each of their rows is a test here, found by its first cell."""
+"""README says in three tables what lands where. Each of their rows is a test here, found by its first cell."""
 
 import datetime as dt
 import decimal
+import gzip
 import re
 import uuid
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,11 +33,18 @@ def case(first_cell):
     return register
 
 
-def test_every_row_of_the_two_tables_is_a_case():
-    assert sorted(CASES) == sorted([*rows_of("What lands where"), *rows_of("Tables that exist")])
+ROWS = [
+    row
+    for heading in ("What lands where", "Files as people write them", "Tables that exist")
+    for row in rows_of(heading)
+]
 
 
-@pytest.mark.parametrize("first_cell", [*rows_of("What lands where"), *rows_of("Tables that exist")])
+def test_every_row_of_the_tables_is_a_case():
+    assert sorted(CASES) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("first_cell", ROWS)
 async def test_the_row_is_true(first_cell, nights):
     await CASES[first_cell](nights)
 
@@ -60,6 +69,13 @@ async def _(nights):
 async def _(nights):
     await lands(nights, "X\n1.25\n.5\n", "DOUBLE", 1.25, 0.5)
     await lands(nights, "X\n0.1234567890123456789\n", "VARCHAR(255)", "0.1234567890123456789")
+
+
+@case("CSV `1E-02`, `12E4`")
+async def _(nights):
+    await lands(nights, "X,Y\n1E-02,a\n12E4,b\n", "VARCHAR(255)", "1E-02", "12E4")
+    await nights.push("X,Y\n1E-02,a\n2.5,b\n", table="U")
+    assert await nights.stage.query("SELECT X FROM U ORDER BY Y") == [(0.01,), (2.5,)]
 
 
 @case("CSV ISO date-time with offset or `Z`")
@@ -170,6 +186,181 @@ async def _(nights):
     await nights.push("X,Y\n", allow_empty=True)
     assert await nights.rows() == []
     assert await nights.types() == {"X": "BIGINT", "Y": "VARCHAR(255)"}
+
+
+# --- Files as people write them
+
+
+async def doubtful(nights, text, *flags, **settings):
+    """Push what must be refused with these flags in the message, then with the settings that they stand for."""
+    error = await nights.refused(text)
+    for flag in flags:
+        assert flag in str(error)
+    await nights.push(text, **settings)
+    return await nights.rows()
+
+
+@case("a first line that looks like data, a title, a web page or a ruler")
+async def _(nights):
+    data, title = "4500001,00010,100.5\n4500002,00020,50.5\n", "Purchase orders\nID;QTY\n1;x\n2;y\n"
+    rows = [(4500001, "00010", 100.5), (4500002, "00020", 50.5)]
+    assert await doubtful(nights, data, "--no-header", "--header", header=False) == rows
+    assert await doubtful(nights, title, "--skip-lines 1", skip_lines=1) == [(1, "x"), (2, "y")]
+    page = await nights.refused("<!DOCTYPE html>\n<html>\n<p>Sign in</p>\n</html>\n")
+    assert "web page" in str(page)
+    await nights.refused("---------\n|ID |QTY|\n---------\n|1  |x  |\n---------\n")
+
+
+@case("one column, although another delimiter splits all rows alike")
+async def _(nights):
+    assert await doubtful(nights, "A:B\n1:x\n2:y\n", "--delimiter ':'", delimiter=":") == [(1, "x"), (2, "y")]
+    assert await doubtful(nights, "A@@B\n1@@x\n2@@y\n", "--delimiter '@@'", delimiter="@@") == [(1, "x"), (2, "y")]
+
+
+@case("such a doubt, and the table has the same columns")
+async def _(nights):
+    await nights.push("A:B\n1:x\n", delimiter=",")
+    receipt = await nights.push("A:B\n1:x\n2:y\n")
+    assert await nights.rows() == [("1:x",), ("2:y",)]
+    assert any("':'" in note for note in receipt.notes)
+
+
+@case("other quotes, escapes, comments, footers")
+async def _(nights):
+    text = "# made by X\nA,B\n1,'x,y'\n2,it\\'s\n# end\n2 rows\n"
+    await nights.push(text, quote="'", escape="\\", comment="#", skip_footer=1)
+    assert await nights.rows() == [(1, "x,y"), (2, "it's")]
+
+
+@case("blanks around names and values")
+async def _(nights):
+    await nights.push("A , B\n1, x \n2,y\n")
+    assert await nights.rows(columns='" B"') == [(" x ",), ("y",)]
+    await nights.push('A , B\n 1, x \n2, "y "\n', trim=True, table="T")
+    assert await nights.rows(columns="A, B") == [(1, "x"), (2, "y ")]
+
+
+@case("columns without a name, without a value, or with the name of another")
+async def _(nights):
+    assert await doubtful(nights, "A,,B,\n1,,x,\n", "--empty-columns drop", empty_columns="drop") == [(1, "x")]
+    assert await doubtful(nights, "A,B,\n1,x,\n", "--trailing-delimiter drop", trailing_delimiter="drop") == [(1, "x")]
+    assert await doubtful(nights, "A,B,\n1,x,7\n", "--nameless rename", nameless="rename") == [(1, "x", 7)]
+    await doubtful(nights, "A,A\n1,x\n", "--duplicate-names rename", duplicate_names="rename")
+    assert await nights.rows(columns="A, A_2") == [(1, "x")]
+
+
+@case("lists of SAP, `sep=` lines of Excel, files of Hive")
+async def _(nights):
+    listed = "Orders\n--------------\n|ID |NETWR   |\n--------------\n|1  |  100.00|\n|2  |   50.00|\n--------------\n|*  |  150.00|\n"
+    await nights.push(listed, dialect="sap-list")
+    assert await nights.rows() == [(1, 100.0), (2, 50.0)]
+    assert await doubtful(nights, "sep=;\nA;B\n1;x\n", "--dialect excel", dialect="excel") == [(1, "x")]
+    assert await doubtful(nights, "A\x01B\n1\x01\\N\n", "--dialect hive", dialect="hive") == [(1, None)]
+
+
+async def noted(nights, text, *flags):
+    """Push what becomes text, and a note names these flags."""
+    receipt = await nights.push(text)
+    for flag in flags:
+        assert any(flag in note for note in receipt.notes), receipt.notes
+
+
+@case("`1.050,25`, `100,00-`")
+async def _(nights):
+    text = "K;X\na;1.050,25\nb;100,00-\n"
+    await noted(nights, text, "--decimal , --thousands .")
+    await nights.push(text, decimal=",", thousands=".")
+    assert await nights.rows(columns="X") == [("1.050,25",), ("100,00-",)]  # the table keeps its type
+    await nights.push(text, decimal=",", thousands=".", table="U")
+    await nights.push(text, locale="de", table="V")
+    both = await nights.stage.query("SELECT (SELECT list(X) FROM U), (SELECT list(X) FROM V)")
+    assert both == [([1050.25, -100.0], [1050.25, -100.0])]
+
+
+@case("`31.01.2024`, `01/31/2024`")
+async def _(nights):
+    text = "K,X,Y\na,31.01.2024,01/31/2024\n"
+    await noted(nights, text, "X looks like dd.mm.yyyy", "mm/dd/yyyy")
+    await nights.push(text, date_format=["dd.mm.yyyy", "Y=mm/dd/yyyy"], table="U")
+    at = dt.datetime(2024, 1, 31)
+    assert await nights.stage.query("SELECT X, Y FROM U") == [(at, at)]
+
+
+@case("`20240131`, `00000000`")
+async def _(nights):
+    text = "K,X\na,20240131\nb,00000000\n"
+    await nights.push("K,X\na,20240131\n")
+    assert await nights.types() == {"K": "VARCHAR(255)", "X": "BIGINT"}
+    for table, options in (("U", {"date_format": "yyyymmdd", "zero_date_null": True}), ("V", {"locale": "sap"})):
+        await nights.push(text, table=table, **options)
+        assert await nights.stage.query(f"SELECT X FROM {table} ORDER BY K") == [(dt.datetime(2024, 1, 31),), (None,)]
+
+
+@case("`NULL`, `\\N`, `N/A`")
+async def _(nights):
+    text = "K,X\na,5\nb,N/A\n"
+    await noted(nights, text, "--null N/A")
+    await nights.push("K,X\na,5\nb,N/A\nc,NULL\nd,\\N\n", null=["NULL", "\\N", "N/A"], table="U")
+    assert await nights.stage.query("SELECT X FROM U ORDER BY K") == [(5,), (None,), (None,), (None,)]
+    await nights.push('K,X\na,"N/A"\nb,N/A\n', null="N/A", table="V")
+    assert await nights.stage.query("SELECT X FROM V ORDER BY K") == [("N/A",), (None,)]
+
+
+@case("times finer than a microsecond")
+async def _(nights):
+    fine = "2024-01-31 10:00:00.1234567"
+    cut = [(dt.datetime(2024, 1, 31, 10, 0, 0, 123456),)]
+    assert await doubtful(nights, f"X\n{fine}\n", "--subsecond cut", subsecond="cut") == cut
+    receipt = await nights.push(pa.table({"X": pa.array([fine + "00"]).cast(pa.timestamp("ns"))}))
+    assert await nights.rows() == cut
+    assert any("cut to microseconds" in note for note in receipt.notes)
+
+
+@case("gzip, zip, xlsx or Parquet in a file called `.csv`")
+async def _(nights):
+    path = nights.folder / "x.csv"
+    path.write_bytes(gzip.compress(b"A,B\n1,x\n"))
+    await nights.push(path)
+    assert await nights.rows() == [(1, "x")]
+    pq.write_table(pa.table({"A": [1]}), path)
+    assert "--format parquet" in str(await nights.refused(path, errors.PushEngineError))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.csv", "A\n1\n")
+    assert "zip" in str(await nights.refused(path, errors.PushEngineError))
+
+
+@case("UTF-16 without a byte order mark, text that is not UTF-8")
+async def _(nights):
+    path = nights.folder / "x.csv"
+    path.write_bytes("A,B\n1,x\n".encode("utf-16-le"))
+    assert "--encoding utf-16-le" in str(await nights.refused(path))
+    await nights.push(path, encoding="utf-16-le")
+    assert await nights.rows() == [(1, "x")]
+    path.write_bytes("A,B\n1,M\xfcller\n".encode("cp1252"))
+    assert "--encoding cp1252" in str(await nights.refused(path))
+    await nights.push(path, encoding="cp1252")
+    assert await nights.rows() == [(1, "M\xfcller")]
+
+
+@case("one file under two names, or beside its compressed copy")
+async def _(nights):
+    path, link, copy = (nights.folder / name for name in ("x.csv", "y.csv", "x.csv.gz"))
+    path.write_text("A\n1\n")
+    link.symlink_to(path)
+    copy.write_bytes(gzip.compress(path.read_bytes()))
+    for other in (link, copy):
+        await nights.refused([path, other], errors.ConfigError)
+
+
+@case("rows that cannot be loaded")
+async def _(nights):
+    text = "K,X\n1,a\n2,b,c\n3,d\n"
+    error = await nights.refused(text)
+    assert "line 3" in str(error)
+    receipt = await nights.push(text, max_rejects=1)
+    assert await nights.rows() == [(1, "a"), (3, "d")]
+    assert receipt.rejects["rows"] == 1
+    assert "2,b,c" in Path(receipt.rejects["file"]).read_text()
 
 
 # --- Tables that exist

@@ -33,15 +33,16 @@ def work_for(content):
     return CountingFileSystem(PASSES * (len(content) + 1000), MAX_READS)
 
 
-def outcome(path, content, dialect):
+def outcome(path, content, names, dialect):
     """Return the names and the texts of all rows, or None if the file is refused; landing them must not fail in another way."""
     path.write_bytes(content)
+    given = dialect.given | ({"names": tuple(names)} if "names" in dialect.settings else {})
     try:
-        names, rows = texts_of(source_of([path], work_for(content), **dialect.settings))
+        names, rows = texts_of(source_of([path], work_for(content), **given))
     except SourceError:
         return None
     try:
-        _, landed = landed_from(source_of([path], work_for(content), **dialect.settings), **dialect.settings)
+        _, landed = landed_from(source_of([path], work_for(content), **given), **given)
     except SourceError:
         return None
     assert len(landed) == len(rows)
@@ -97,7 +98,7 @@ def check_text(folder, monkeypatch, table, dialect, seed, block_bytes):
     except CannotWriteError:
         return
     changed = mutated(content, random.Random(seed))
-    found = outcome(folder / f"f.{dialect.name}", changed, dialect)
+    found = outcome(folder / f"f.{dialect.name}", changed, table[0], dialect)
     if found is None or dialect.compression:
         return
     names, rows = found
@@ -131,7 +132,7 @@ def check_any_text(folder, monkeypatch, table, dialect, seed, block_bytes):
         content = written(*table, dialect, seed)
     except CannotWriteError:
         return
-    outcome(folder / f"f.{dialect.name}", mutated(content, random.Random(seed)), dialect)
+    outcome(folder / f"f.{dialect.name}", mutated(content, random.Random(seed)), table[0], dialect)
 
 
 @settings(max_examples=SHORT, deadline=None, suppress_health_check=CHECKS)

@@ -19,7 +19,7 @@ def files_of(folder, names, parts, dialect, seed):
     paths = []
     for number, rows in enumerate(parts):
         order = list(range(len(names)))
-        if number:
+        if number and not dialect.is_by_position:
             rng.shuffle(order)
         columns = list(names.items())
         shuffled = dict(columns[index] for index in order)
@@ -38,8 +38,10 @@ def check(folder, monkeypatch, table, dialect, parts, block_bytes, seed):
     cuts = [rows[: len(rows) // 2], rows[len(rows) // 2 :]] if parts == 2 and len(rows) > 1 else [rows]
     paths = files_of(folder, names, cuts, dialect, seed)
     monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
-    columns, values = landed_from(source_of(paths, **dialect.settings), **dialect.settings)
-    assert columns == {name: KINDS[kind].type for name, kind in names.items()}
+    given = dialect.given | ({"names": tuple(names)} if "names" in dialect.settings else {})
+    columns, values = landed_from(source_of(paths, **given), **given)
+    landed_names = dialect.column_names(list(names))
+    assert columns == {name: KINDS[kind].type for name, kind in zip(landed_names, names.values(), strict=True)}
     assert values == [
         tuple(landed_value(kind, value) for value, kind in zip(row, names.values(), strict=True)) for row in rows
     ]

@@ -2,7 +2,8 @@
 
 from pushengine.pipeline import target_table
 from pushengine.pipeline.keys.guard import KeyGuard
-from pushengine.schema import candidates, conform, conversions, drift, inference, text_values
+from pushengine.schema import candidates, conform, conversions, drift, inference
+from pushengine.schema.text import values
 
 
 async def know_no_table(self):
@@ -52,7 +53,7 @@ MUTANTS = {
     "equal keys are not noticed": [(KeyGuard, "is_checked", property(nothing))],
     "the drift policy is not applied": [(drift.ColumnMatcher, "require_allowed", nothing)],
     "renames are ignored": [(drift.ColumnMatcher, "_renamed", not_renamed)],
-    "large integers become floats": [(text_values, "require_precision", nothing)],
+    "large integers become floats": [(values, "require_precision", nothing)],
     "errors name the next row": [(inference, "position_of", position_of_the_next_row)],
     "changes are not told": [(inference, "describe_changes", lambda *args: ())],
 }

@@ -23,6 +23,7 @@ from pushengine.model import FileParts, FileSlice
 from pushengine.testing import MemoryDestination
 
 TABLE = "T"
+HOST = "acme.example.com"
 _FIRST = "the first that the hint names"
 
 
@@ -40,6 +41,7 @@ class OddFile:
         says: Texts that the error, or a note, contains.
         hint: Flag of the alternative in the hint that is run: `columns` and `rows` are what lands then. None if no flag helps.
         before: Content and flags of a push into the same table before this one.
+        rejects: Number of rows that are left out.
     """
 
     title: str
@@ -51,6 +53,7 @@ class OddFile:
     says: tuple[str, ...] = ()
     hint: str | None = None
     before: tuple[bytes, tuple[str, ...]] | None = None
+    rejects: int = 0
 
     def __str__(self):
         return self.title
@@ -61,7 +64,7 @@ class OddFile:
         return [name for name in self.files if not name.endswith(".toml")]
 
 
-def lands(title, content, words="", *, columns, rows, notes=(), name="input.csv", before=None):
+def lands(title, content, words="", *, columns, rows, notes=(), name="input.csv", before=None, rejects=0):
     """A file that is loaded.
 
     Args:
@@ -73,6 +76,7 @@ def lands(title, content, words="", *, columns, rows, notes=(), name="input.csv"
         notes: Texts that the notes of the receipt contain.
         name: Name of the file.
         before: Content, or content and flags, of an earlier push into the table.
+        rejects: Number of rows that are left out.
     """
     return OddFile(
         title,
@@ -82,6 +86,7 @@ def lands(title, content, words="", *, columns, rows, notes=(), name="input.csv"
         rows,
         says=_texts(notes),
         before=None if before is None else _before(before),
+        rejects=rejects,
     )
 
 
@@ -126,6 +131,9 @@ def _before(before):
 
 class Landing(MemoryDestination):
     """A platform in memory that shows what was submitted."""
+
+    def __init__(self):
+        super().__init__(HOST)
 
     def table(self):
         """Return the columns (name -> type) and the rows of the last job that was submitted."""
@@ -180,7 +188,7 @@ class QuickCommandLine(CommandLine):
         self.platform = Landing()
         monkeypatch.setattr(pushengine.engine, "DataPushClient", lambda *_args, **_settings: self.platform)
         monkeypatch.setattr(typer.main, "get_command", _get_command)  # makes all commands anew for each run
-        monkeypatch.setenv("PUSHENGINE_URL", "https://acme.example.com")
+        monkeypatch.setenv("PUSHENGINE_URL", f"https://{HOST}")
         monkeypatch.setenv("PUSHENGINE_POOL_ID", "pool")
         monkeypatch.setenv("PUSHENGINE_API_KEY", "key")
 
@@ -218,6 +226,7 @@ def check(odd, folder, monkeypatch):
     assert cli.platform.table() == (dict(odd.columns), odd.rows)
     assert (receipt["status"], receipt["rows"]) == ("DONE", len(odd.rows))
     assert {column["name"]: column["type"] for column in receipt["schema"]} == odd.columns
+    assert (receipt["rejects"] or {"rows": 0})["rows"] == odd.rejects
     if not odd.code:
         notes = "\n".join(receipt["notes"])
         assert [text for text in odd.says if text not in notes] == [], notes

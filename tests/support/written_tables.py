@@ -26,7 +26,8 @@ class Dialect:
     """How a table is written.
 
     Attributes:
-        settings: The settings that say so, by name (`CsvSettings`).
+        settings: The settings that say so, by name (`CsvSettings`), with what the presets stand for.
+        presets: Preset (`dialect` or `locale`) -> the settings that it stands for.
         line_end: Line end.
         file_encoding: Encoding of the file, by Python's name; one that writes a byte order mark is not said in the settings.
         compression: Suffix of the compression; empty if there is none.
@@ -35,11 +36,46 @@ class Dialect:
     """
 
     settings: Mapping
+    presets: Mapping = dataclasses.field(default_factory=dict)
     line_end: str = "\n"
     file_encoding: str = "utf-8"
     compression: str = ""
     has_final_line_end: bool = True
     garbage: str = "printed by X"
+
+    @property
+    def given(self):
+        """The settings as they are given: presets instead of what they stand for."""
+        implied = {name for preset in self.presets.values() for name in PRESETS[preset]}
+        return {name: value for name, value in self.settings.items() if name not in implied} | self.presets
+
+    @property
+    def is_list(self):
+        """Whether the file is a list of SAP."""
+        return self.presets.get("dialect") == "sap-list"
+
+    @property
+    def is_by_position(self):
+        """Whether the columns of several files must have the same order: their names do not tell them apart."""
+        return not self.settings.get("header") or "nameless" in self.settings or "duplicate_names" in self.settings
+
+    def header_cells(self, names):
+        """Return the cells of the header line for columns with these names."""
+        if "duplicate_names" in self.settings:
+            return ["X" for _ in names]
+        if "nameless" in self.settings:
+            return ["" if number % 2 else name for number, name in enumerate(names)]
+        return names
+
+    def column_names(self, names):
+        """Return the names that the columns have in the table."""
+        if not self.settings.get("header") and "names" not in self.settings:
+            return [f"column_{number}" for number in range(1, len(names) + 1)]
+        if "duplicate_names" in self.settings:
+            return ["X", *(f"X_{number}" for number in range(2, len(names) + 1))]
+        if "nameless" in self.settings:
+            return [f"column_{number}" if number % 2 == 0 else name for number, name in enumerate(names, 1)]
+        return list(names)
 
     @property
     def delimiter(self):
@@ -113,8 +149,16 @@ class Dialect:
         return rng.choice(blanks) + field + rng.choice(blanks)
 
     def line(self, texts, rng):
-        """Return a row without its line end."""
+        """Return a row without its line end.
+
+        Raises:
+            CannotWriteError: The dialect cannot spell a value.
+        """
         fields = [self.field(text, rng, is_first=number == 0) for number, text in enumerate(texts)]
+        if self.is_list:
+            if fields[0].lstrip(BLANKS).startswith("*") or not "".join(fields).strip(BLANKS + "-+|"):
+                raise CannotWriteError("it looks like a total or a ruler")
+            return f"|{'|'.join(fields)}|"
         last = self.delimiter if "trailing_delimiter" in self.settings else ""
         return self.delimiter.join(fields) + last
 
@@ -124,13 +168,23 @@ class Dialect:
         Raises:
             CannotWriteError: The dialect cannot spell a value.
         """
+        if self.is_list and self.line_end == "\r":
+            raise CannotWriteError("lists of SAP have no such line ends")
+        ruler = ["-" * 20] if self.is_list else []
         lines = [f"{self.garbage} {number}" for number in range(self.settings.get("skip_lines", 0))]
+        if self.presets.get("dialect") == "excel":
+            lines.append(f"sep={self.delimiter}")
+        if self.is_list:
+            lines += [self.garbage, *ruler]
         if self.settings.get("header"):
-            lines.append(self.line(names, rng))
+            lines += [self.line(self.header_cells(names), rng), *ruler]
         for row in rows:
             if "comment" in self.settings and rng.random() < 0.3:
                 lines.append(f"{self.settings['comment']}{self.garbage}")
+            if self.is_list and rng.random() < 0.1:
+                lines += ruler
             lines.append(self.line(row, rng))
+        lines += ruler
         lines += [f"{self.garbage} {number}" for number in range(self.settings.get("skip_footer", 0))]
         if lines[-1] == "" and not self.has_final_line_end:
             raise CannotWriteError("an empty line at the end")
@@ -288,36 +342,80 @@ _ENCODINGS = (
 )
 
 
+PRESETS = {
+    "sap-list": {"delimiter": "|", "quote": "", "trim": True},
+    "excel": {"delimiter": ";", "empty_columns": "drop", "trailing_delimiter": "drop"},
+    "hive": {"delimiter": "\x01", "quote": "", "null": ("\\N",)},
+    "de": {"decimal": ",", "thousands": ".", "date_format": ("dd.mm.yyyy",)},
+    "sap": {"decimal": ".", "date_format": ("yyyymmdd",), "zero_date_null": True},
+}
+"""What presets stand for; the delimiter of Excel stands in the file."""
+
+
 @st.composite
 def dialects(draw, *, is_strict=False):
     """A dialect that the settings can say; with `is_strict`, one that Python's csv module knows, too."""
-    delimiter = draw(st.sampled_from(DELIMITERS[:7] if is_strict else DELIMITERS))
-    quote = draw(st.sampled_from(['"', '"', '"', "'", "^"] if is_strict else ['"', '"', '"', "'", "^", ""]))
-    escape = draw(st.sampled_from([None, None, "\\", "!"]))
-    settings = {"delimiter": delimiter, "header": True}
-    if quote != '"' or draw(st.booleans()):
-        settings["quote"] = quote
-    if escape:
-        settings["escape"] = escape
+    if is_strict:
+        settings, presets = draw(_marks(DELIMITERS[:7], ['"', '"', '"', "'", "^"])), {}
+    else:
+        settings, presets = draw(_marks(DELIMITERS, ['"', '"', '"', "'", "^", ""])), {}
+        if draw(st.integers(0, 4)) == 0:
+            presets["dialect"] = draw(st.sampled_from(["sap-list", "excel", "hive"]))
+            settings = {} | PRESETS[presets["dialect"]]
+        else:
+            settings |= draw(_repairs(settings["delimiter"]))
+        if draw(st.integers(0, 4)) == 0:
+            presets["locale"] = draw(st.sampled_from(["de", "sap"]))
+            settings |= PRESETS[presets["locale"]]
+        else:
+            settings |= draw(_signs())
+    if presets.get("dialect") not in ("sap-list", "excel") and not is_strict:
+        settings |= draw(_lines())
+    settings |= {"header": True} if is_strict or presets or draw(st.booleans()) else draw(_no_header_line())
+    if not settings.get("header"):
+        settings = {name: value for name, value in settings.items() if name not in _OF_HEADERS}
     file_encoding, encoding = draw(st.sampled_from(_ENCODINGS))
-    if encoding:
-        settings["encoding"] = encoding
-    if not is_strict:
-        settings |= draw(_lines()) | draw(_signs(delimiter))
-        if draw(st.integers(0, 3)) == 0 and not set(delimiter) & set(BLANKS):
-            settings["trim"] = True
-        if draw(st.integers(0, 3)) == 0:
-            settings["trailing_delimiter"] = "drop"
-        if draw(st.integers(0, 3)) == 0:
-            settings["null"] = draw(st.sampled_from([("NULL",), ("NULL", "N/A", "-"), ("n.a.",)]))
     return Dialect(
-        settings,
+        settings | ({"encoding": encoding} if encoding else {}),
+        presets,
         line_end=draw(st.sampled_from(["\n", "\n", "\r\n", "\r"])),
         file_encoding=file_encoding,
         compression=draw(st.sampled_from(["", "", "", *COMPRESS])),
         has_final_line_end=draw(st.booleans()),
         garbage=draw(st.sampled_from(["printed by X", 'a "quoted" word', "it's; a, mixed | line", "="])),
     )
+
+
+_OF_HEADERS = ("trailing_delimiter", "nameless", "duplicate_names")
+
+
+@st.composite
+def _marks(draw, delimiters, quotes):
+    """Settings of delimiter, quote and escape."""
+    settings = {"delimiter": draw(st.sampled_from(delimiters))}
+    quote = draw(st.sampled_from(quotes))
+    escape = draw(st.sampled_from([None, None, "\\", "!"]))
+    if quote != '"' or draw(st.booleans()):
+        settings["quote"] = quote
+    return settings | ({"escape": escape} if escape else {})
+
+
+@st.composite
+def _repairs(draw, delimiter):
+    """Settings of blanks, words for NULL, and columns without a name of their own."""
+    settings = {}
+    if draw(st.integers(0, 3)) == 0 and not set(delimiter) & set(BLANKS):
+        settings["trim"] = True
+    if draw(st.integers(0, 3)) == 0:
+        settings["null"] = draw(st.sampled_from([("NULL",), ("NULL", "N/A", "-"), ("n.a.",)]))
+    repair = draw(st.sampled_from([*[None] * 5, "trailing_delimiter", "nameless", "duplicate_names"]))
+    return settings | ({repair: "drop" if repair == "trailing_delimiter" else "rename"} if repair else {})
+
+
+@st.composite
+def _no_header_line(draw):
+    """Settings of a file without a header line; `names` stands for the names of the table."""
+    return draw(st.sampled_from([{"names": ()}, {"header": False, "names": ()}, {"header": False}]))
 
 
 @st.composite
@@ -334,7 +432,7 @@ def _lines(draw):
 
 
 @st.composite
-def _signs(draw, delimiter):
+def _signs(draw):
     """Settings of numbers and dates."""
     settings = draw(
         st.sampled_from(

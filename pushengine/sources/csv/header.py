@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.errors import SchemaError
 from pushengine.sources.csv.rows import BLANKS, quoted_part
-from pushengine.text import flag, format_count, spelled_like
+from pushengine.text import flag, format_count, name_key, nfc, spelled_like
 
 DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that the header line may show."""
@@ -78,7 +78,7 @@ def choose_delimiter(row: bytes, csv: CsvSettings, file_name: str) -> tuple[str,
 
     def rank(delimiter: str) -> tuple[bool, int]:
         count = bare.count(delimiter.encode())
-        return bool(csv.names) and count + 1 == len(csv.names), count
+        return count > 0 and count + 1 == len(csv.names), count
 
     return max(DELIMITERS, key=rank), "counted"
 
@@ -89,28 +89,44 @@ def columns_of(first: FirstRow, csv: CsvSettings, sample: Callable[[], Sequence[
     Args:
         first: Its first row.
         csv: The settings.
-        sample: Returns the first rows; called only if a column has no name.
+        sample: Returns the first rows; called only if a column has no name, or may have none.
 
     Raises:
         SchemaError: A column has no name or that of another, or the names of the settings do not fit the row.
     """
-    if csv.names:
-        return Columns(_given_names(first, csv))
-    if not first.is_header:
-        return Columns(tuple(f"column_{number}" for number in range(1, len(first.cells) + 1)))
     names: list[str | None] = list(first.cells)
-    empty: dict[int, str] = {}
-    nameless = [index for index, name in enumerate(first.cells) if not name.strip(BLANKS).strip()]
-    if nameless:
+    if not first.is_header and not csv.names:
+        names = [f"column_{number}" for number in range(1, len(names) + 1)]
+    rows: Sequence[Sequence[bytes]] = ()
+    if csv.trailing_delimiter in ("rename", "drop"):
         rows = sample()
-        for index in nameless:
-            empty |= _repair_nameless(first, csv, names, index, rows)
-    _repair_duplicates(first, csv, names, frozenset(nameless))
+        _mark_trailing_delimiter(first, names, rows)
+    if csv.names:
+        names = _given_names(first, csv, names)
+    nameless = [index for index, name in enumerate(names) if not (name or "").strip(BLANKS).strip()]
+    rows = sample() if nameless and not rows else rows
+    empty: dict[int, str] = {}
+    for index in nameless:
+        empty |= _repair_nameless(first, csv, names, index, rows)
+    _repair_duplicates(first, csv, names, nameless)
     return Columns(tuple(names), empty)
 
 
-def _given_names(first: FirstRow, csv: CsvSettings) -> tuple[str, ...]:
-    count = len(first.cells)
+def _mark_trailing_delimiter(first: FirstRow, names: list[str | None], rows: Sequence[Sequence[bytes]]) -> None:
+    """Make the last column one without a name if all rows end with a delimiter."""
+    count = len(names)
+    if not rows or any(row[-1] for row in rows):
+        return
+    if first.is_header and all(len(row) == count + 1 for row in rows):
+        names.append("")
+    elif not first.is_header and count > 1:
+        names[-1] = ""
+
+
+def _given_names(first: FirstRow, csv: CsvSettings, names: list[str | None]) -> list[str | None]:
+    """Return the names of the settings, and the last of the others if it stands for a trailing delimiter."""
+    ends = [""] if len(names) == len(csv.names) + 1 and not names[-1] else []
+    count = len(names) - len(ends)
     if first.cells == csv.names and not first.is_header:
         raise _problem(first, "the first line has these names", "leave out --names, or add --header")
     if len(csv.names) != count:
@@ -121,10 +137,10 @@ def _given_names(first: FirstRow, csv: CsvSettings) -> tuple[str, ...]:
             f"{given} given, and the {what} has {format_count(count, 'field')}",
             f"name each column, such as {flag('names', ','.join(f'column_{n}' for n in range(1, min(count, 3) + 1)))}",
         )
-    if len(set(csv.names)) < count:
-        name = collections.Counter(csv.names).most_common(1)[0][0]
+    if len(set(map(nfc, csv.names))) < count:
+        name = collections.Counter(map(nfc, csv.names)).most_common(1)[0][0]
         raise _problem(first, f"the name {name} is given twice", "give each column a name of its own")
-    return csv.names
+    return [*csv.names, *ends]
 
 
 def _problem(first: FirstRow, message: str, hint: str) -> SchemaError:
@@ -152,30 +168,37 @@ def _repair_nameless(
     raise _problem(first, f"column {number} has no name in the header line", hint)
 
 
-def _repair_duplicates(first: FirstRow, csv: CsvSettings, names: list[str | None], renamed: frozenset[int]) -> None:
-    """Rename or leave out the columns that have the name of another."""
-    taken = {name for index, name in enumerate(names) if name is not None and index not in renamed}
-    seen: set[str] = set()
-    counts: collections.Counter[str] = collections.Counter()
-    for index in (*(i for i in range(len(names)) if i not in renamed), *sorted(renamed)):
+def _repair_duplicates(first: FirstRow, csv: CsvSettings, names: list[str | None], generated: Sequence[int]) -> None:
+    """Rename or leave out the columns that have the name of another.
+
+    Args:
+        first: The first row.
+        csv: The settings.
+        names: The names; changed in place.
+        generated: Indexes of the columns whose names are not those of the file, and give way to them.
+    """
+    # Names in different letter case are refused later, unless the settings say what to do about them.
+    key = name_key if csv.duplicate_names in ("rename", "drop") else nfc
+    taken: set[str] = set()
+    renamed = list(generated)
+    for index in sorted(set(range(len(names))) - set(generated)):
         name = names[index]
         if name is None:
             continue
-        if name not in seen and not (index in renamed and name in taken):
-            seen.add(name)
-            continue
-        if index not in renamed and csv.duplicate_names not in ("rename", "drop"):
-            message = f"column {name} appears twice in the header line"
-            raise _problem(first, message, flag("duplicate-names", "rename"))
-        if index not in renamed and csv.duplicate_names == "drop":
-            names[index] = None
-            continue
-        names[index] = new = next(new for new in _numbered(name, counts) if new not in taken and new not in seen)
-        seen.add(new)
-
-
-def _numbered(name: str, counts: collections.Counter[str]) -> Iterator[str]:
-    """Yield NAME_2, NAME_3 and so on, continuing where the last call for the same name stopped."""
-    while True:
-        counts[name] += 1
-        yield f"{name}_{counts[name] + 1}"
+        if key(name) in taken:
+            if csv.duplicate_names == "drop":
+                names[index] = None
+            elif csv.duplicate_names == "rename":
+                renamed.append(index)
+            else:
+                message = f"column {name} appears twice in the header line"
+                raise _problem(first, message, flag("duplicate-names", "rename"))
+        taken.add(key(name))
+    counts: collections.Counter[str] = collections.Counter()
+    for index in sorted(renamed):
+        name = new = names[index]
+        while name is not None and new is not None and key(new) in taken:
+            counts[key(name)] += 1
+            new = f"{name}_{counts[key(name)] + 1}"
+        names[index] = new
+        taken.add(key(new or ""))

@@ -91,12 +91,13 @@ class Layout:
         """Return text of some rows as the file spells it."""
         return text if self.spelling is None else self.spelling.raw(text)
 
-    def parse(self, rows: TextRows, position: Position) -> pa.RecordBatch:
+    def parse(self, rows: TextRows, position: Position, line: int | None = None) -> pa.RecordBatch:
         """Parse whole rows into one batch, with every column as text.
 
         Args:
             rows: The rows.
             position: Returns their position; called only to report an error.
+            line: Their first line, if it is known, so that the search for it is saved.
 
         Raises:
             SourceReadError: A row has more or fewer fields than the header line, or is not UTF-8.
@@ -107,7 +108,7 @@ class Layout:
             text = self.dialect.without_comments(rows.text, is_regular=rows.is_regular)
             batch = self._trimmed(bytes(text), is_regular=rows.is_regular) if self.dialect.trim else self._parsed(text)
         except pa.ArrowInvalid as exc:
-            self._refuse(bytes(rows.text), position()[1], exc)
+            self._refuse(bytes(rows.text), position()[1] if line is None else line, exc)
         if self.spelling is not None:
             columns = [self.spelling.decode(column) for column in batch.columns]
             batch = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
@@ -239,7 +240,9 @@ class Layout:
         for row in self.dialect.iter_rows(body):
             if row.fields not in (0, expected):
                 line += self.lines(body[: row.start])
-                fail(self.source, f"expected {expected} fields, found {row.fields}", line)
+                ends = body[: row.end].endswith(self.dialect.delimiter.encode()) and row.fields == expected + 1
+                hint = f"if every row ends so, add {flag('trailing-delimiter', 'drop')}" if ends else ""
+                fail(self.source, f"expected {expected} fields, found {row.fields}", line, hint)
         self.require_utf8(body, line)
         fail(self.source, first_line(exc), line)
 

@@ -30,8 +30,8 @@ from pushengine.errors import SourceError
 from pushengine.interfaces import FileSystem, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv import reading
-from pushengine.sources.csv.examination import Examination
 from pushengine.sources.csv.reading import CsvPass
+from pushengine.sources.csv.structure.examination import Examination, first_bytes
 from pushengine.sources.files import FilesSource, require_same_columns
 from pushengine.text import format_count, spelled_like
 
@@ -98,6 +98,7 @@ class CsvSource(FilesSource):
         except BaseException:
             one.close()
             raise
+        one.watch = self.examination.watch(ref, one)
         return one
 
     def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
@@ -127,13 +128,13 @@ class CsvSource(FilesSource):
             raise self.examination.explained(ref, error, has_ways=has_ways) from error.__cause__
 
     def _first_bytes(self, ref: FileRef) -> bytes:
-        return reading.first_bytes(ref, self._settings, self._filesystem)
+        return first_bytes(ref, self._settings, self._filesystem)
 
     def _leads_on(self, ref: FileRef, changes: Mapping[str, Any]) -> bool:
         """Whether the start of a file can be read without any doubt if some settings are changed."""
         try:
             csv = CsvSettings(**self._settings.csv.with_overrides(changes))
-            settings = self._settings.model_copy(update={"csv": csv})
+            settings = self._settings.model_copy(update={"csv": csv, "max_rejects": 0})
             trial = CsvSource((ref,), label=ref.uri, settings=settings, filesystem=self._filesystem, is_trial=True)
             for _ in trial.sample(_TRIAL_BYTES):
                 pass

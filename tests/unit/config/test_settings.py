@@ -71,3 +71,32 @@ def test_every_setting_of_a_push_is_one_of_the_engine():
     assert set(PUSH_SETTINGS) <= set(EngineSettings.model_fields) | set(CSV_SETTINGS)
     assert set(CSV_SETTINGS) <= set(PUSH_SETTINGS)
     assert tuple(TEXT_OPTIONS) == CSV_SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        (5, 5),
+        ("5", 5),
+        (0.01, 0.01),
+        ("0.01", 0.01),
+        ("1%", 0.01),
+        (" 2.5 %", 0.025),
+        (1.0, 1.0),
+        ("100%", 1.0),
+        (1, 1),
+        ("0", 0),
+    ],
+)
+def test_the_limit_of_rejected_rows_is_a_number_or_a_share(value, limit):
+    settings = EngineSettings().with_overrides({"max_rejects": value})
+    assert (settings.max_rejects, type(settings.max_rejects)) == (limit, type(limit))
+    assert settings.allows_rejects is (limit != 0)
+    assert EngineSettings(max_rejects=value) == settings
+
+
+@pytest.mark.parametrize("value", [-1, 1.01, -0.1, "x", "", "5 rows", "101%", "nan", None])
+def test_any_other_limit_of_rejected_rows_is_refused(value):
+    with pytest.raises(ConfigError) as caught:
+        EngineSettings().with_overrides({"max_rejects": value})
+    assert caught.value.key.startswith("max_rejects")

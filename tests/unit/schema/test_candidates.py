@@ -5,6 +5,7 @@ import pytest
 
 from pushengine.schema.candidates import ColumnRules, candidates
 from pushengine.schema.conversions import conversion_named
+from pushengine.schema.formats import DateFormat, ValueFormats
 from pushengine.schema.known import KnownColumn
 from pushengine.schema.rules import RequestedType
 
@@ -86,7 +87,13 @@ def test_the_remembered_reading_comes_first():
     assert found(pa.string(), "DATETIME", is_text=True)[0].conversion is conversion_named("text_date")
 
 
-@pytest.mark.parametrize("remembered", ["text_date", "text_naive_us", "text_utc_us", "forced_naive_us"])
+@pytest.mark.parametrize(
+    "remembered",
+    [
+        *("text_date", "text_naive_us", "text_utc_us", "forced_naive_us", "text_naive_ns", "text_utc_ns"),
+        *("text_utc_us@zero=null", "text_date@format=dd.mm.yyyy", "text_utc_us@a_newer=version"),
+    ],
+)
 def test_a_delta_never_guesses_a_time_zone(remembered):
     in_delta = [
         one.conversion for one in found(pa.string(), "DATETIME", is_text=True, fixed_by="table", conversion=remembered)
@@ -96,11 +103,55 @@ def test_a_delta_never_guesses_a_time_zone(remembered):
     assert {is_zoned(one.name) for one in in_replace} == {True, False}
 
 
+def test_a_date_format_never_guesses_a_time_zone():
+    formats = ValueFormats(date_formats=(DateFormat.parse("dd.mm.yyyy"),))
+    options = {"is_text": True, "fixed_by": "table", "formats": formats}
+    for remembered in ("text_utc_us", "text_utc_ns", "text_utc_us@zero=null"):
+        names = [one.conversion.name for one in found(pa.string(), "DATETIME", conversion=remembered, **options)]
+        assert names
+        assert all(is_zoned(name) for name in names)
+
+
 @pytest.mark.parametrize(("kind", "forced"), [("INTEGER", "forced_integer"), ("FLOAT", "forced_float")])
 def test_a_reading_that_loses_what_was_written_is_not_remembered(kind, forced):
     names = [one.conversion.name for one in found(pa.string(), kind, is_text=True, fixed_by="table", conversion=forced)]
     assert forced not in names
     assert names
+
+
+COMMA = "text_float@decimal=,;thousands=."
+GERMAN_DATE = "text_date@format=dd.mm.yyyy"
+
+
+@pytest.mark.parametrize(("kind", "remembered"), [("FLOAT", COMMA), ("DATETIME", GERMAN_DATE)])
+@pytest.mark.parametrize("fixed_by", ["", "table"])
+def test_a_format_that_an_earlier_push_was_given_holds_until_another_is_given(kind, remembered, fixed_by):
+    def names(**rules):
+        every = found(pa.string(), kind, is_text=True, conversion=remembered, fixed_by=fixed_by, **rules)
+        return [one.conversion.name for one in every]
+
+    assert names()[0] == remembered
+    other = ValueFormats(has_trailing_minus=True, date_formats=(DateFormat.parse("mm/dd/yyyy"),))
+    assert remembered not in names(formats=other)
+    assert "@" in names(formats=other)[0]
+
+
+@pytest.mark.parametrize("lossy", ["text_naive_us@subsecond=cut", "text_date@format=dd.mm.yyyy;zero=null"])
+def test_a_setting_that_drops_what_is_written_is_not_remembered(lossy):
+    names = [one.conversion.name for one in found(pa.string(), "DATETIME", is_text=True, conversion=lossy)]
+    assert lossy not in names
+    assert "text_naive_us" in names
+
+
+def test_a_format_is_not_remembered_for_a_key():
+    every = found(pa.string(), "DATETIME", is_text=True, conversion=GERMAN_DATE, is_key=True)
+    assert GERMAN_DATE not in [one.conversion.name for one in every]
+
+
+@pytest.mark.parametrize("remembered", ["text_naive_ns", "forced_naive_ns"])
+def test_a_reading_finer_than_a_microsecond_is_not_remembered(remembered):
+    every = found(pa.string(), "DATETIME", is_text=True, conversion=remembered, fixed_by="table")
+    assert every[0].conversion.arrow_type != pa.timestamp("ns")
 
 
 def test_the_reading_of_a_typed_source_does_not_matter_for_text():

@@ -76,6 +76,12 @@ T = dt.datetime
         pytest.param(["1.5", "9007199254740991"], "FLOAT", [1.5, 2.0**53 - 1], id="last exact integer among decimals"),
         pytest.param(["1e-05", "1.5E10", "1e+16"], "FLOAT", [1e-05, 1.5e10, 1e16], id="exponents"),
         pytest.param(["12E4"], "STRING", None, id="exponent without decimal point may be an id"),
+        pytest.param(["1E-02", "2E-03", "7"], "STRING", None, id="bin locations"),
+        pytest.param(["1E-02", "12E4", "0.5"], "FLOAT", [0.01, 120000.0, 0.5], id="exponents beside a point"),
+        pytest.param(["1.5", "99999999999999.99"], "STRING", None, id="16 digits that do not survive"),
+        pytest.param(["1.000", "2.500", "950"], "STRING", None, id="points that may separate thousands"),
+        pytest.param(["1.000", "2.500"], "FLOAT", [1.0, 2.5], id="three decimals in every value"),
+        pytest.param(["1.000", "950", "0.500"], "FLOAT", [1.0, 950.0, 0.5], id="a point that separates no thousands"),
         pytest.param(["1.0e999"], "STRING", None, id="overflow"),
         pytest.param(["1.0e-999"], "STRING", None, id="underflow"),
         pytest.param(["0.0e-999"], "FLOAT", [0.0], id="zero is not an underflow"),
@@ -152,6 +158,21 @@ def test_text_finer_than_a_microsecond_is_refused_with_the_flags_that_help():
         infer(texts("2024-01-01T00:00:00.1234560", "2024-01-01T00:00:00.123456789"))
     assert "--subsecond cut" in str(refused.value)
     assert "--column x=STRING" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("batches", "kind"),
+    [
+        ([["1E-02"], ["7"], ["0.5"]], "FLOAT"),
+        ([["0.5"], ["1E-02"]], "FLOAT"),
+        ([["1E-02"], ["7"]], "STRING"),
+        ([["1.000"], ["950"]], "STRING"),
+        ([["950"], ["1.000"]], "STRING"),
+        ([["950"], ["1.000"], ["1.25"]], "FLOAT"),
+    ],
+)
+def test_what_a_point_means_is_decided_by_all_batches(batches, kind):
+    assert infer(*(texts(*batch) for batch in batches)).columns[0].type == kind
 
 
 def test_a_single_value_of_any_batch_decides_the_type():

@@ -7,7 +7,7 @@ from support.schemas import inference_of
 from pushengine.interfaces import SourceBatch
 from pushengine.schema.formats import DateFormat, ValueFormats
 from pushengine.schema.known import KnownColumn, KnownTable
-from pushengine.schema.suggestions import flags_for
+from pushengine.schema.text.suggestions import flags_for
 
 
 def notes_of(*batches, known=None, **rules):

@@ -1,6 +1,6 @@
 """Conversions from text whose format a setting says: numbers, dates, dates of zeros and fractions of a second.
 
-Each rewrites the values as the strict conversions of `schema.text_values` expect them, which then check them: `1.234,50-` becomes
+Each rewrites the values as the strict conversions of `schema.text.values` expect them, which then check them: `1.234,50-` becomes
 `-1234.50`, `31.01.2024` becomes `2024-01-31`.
 
 Its name is that of the strict conversion and its format, since journals and the memory of tables hold the name only:
@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from pushengine.schema.base import Conversion, Evidence, MisfitError, any_of, require_pattern, strings_of
 from pushengine.schema.formats import DateFormat, ValueFormats
-from pushengine.schema.text_values import FROM_TEXT
+from pushengine.schema.text.values import FROM_TEXT
 
 Rewrite = Callable[[pa.Array], pa.Array]
 

@@ -1,4 +1,4 @@
-"""Conversions from text: CSV fields, and text columns for which the user requests a type. Formats other than these: `schema.localized`.
+"""Conversions from text: CSV fields, and text columns for which the user requests a type. Formats other than these: `schema.text.localized`.
 
 For a text column (CSV), these types are tried in this order. All values of the column must match; a column that matches no other type
 stays STRING, with its values unchanged:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.interfaces import Doubt
-from pushengine.sources.csv.cells import are_numbered_names, kind_of, kind_of_column
-from pushengine.sources.csv.first_lines import (
+from pushengine.sources.csv.header import Columns, FirstRow
+from pushengine.sources.csv.structure.cells import are_numbered_names, kind_of, kind_of_column
+from pushengine.sources.csv.structure.first_lines import (
     DELIMITERS,
     comment_mark,
     commented,
@@ -29,8 +30,7 @@ from pushengine.sources.csv.first_lines import (
     several_characters,
     skipping,
 )
-from pushengine.sources.csv.header import Columns, FirstRow
-from pushengine.sources.csv.hints import Way, hint_of, quoted, working
+from pushengine.sources.csv.structure.hints import Way, hint_of, quoted, working
 
 _MAX_CELLS = 6000
 _MIN_ROWS = 8
@@ -85,14 +85,9 @@ class FileSample:
         escaped = re.compile(re.escape(given.escape) + ".") if given.escape else None
         self._lines = [escaped.sub("", line) if escaped else line for line in lines[first.line - 1 :]]
         self.rows_text = self._lines[len(lines_of(self.header)) if first.is_header else 0 :]
-        named = [
-            (name, first.cells[index] if first.is_header else name)
-            for index, name in enumerate(columns.names)
-            if name is not None
-        ]
-        self._names = [name for name, _ in named]
-        self.cells = [cell for _, cell in named]
-        self.values: list[list[str]] = [[] for _ in named]
+        self._header_cells = header_cells(first, columns)
+        self.cells = list(self._header_cells.values())
+        self.values: list[list[str]] = [[] for _ in self.cells]
         self.rows = 0
         self.repeated_header: int | None = None
         self.marked: int | None = None
@@ -102,7 +97,7 @@ class FileSample:
         """Add the next rows, with every column as text."""
         first = self.rows
         self.rows += batch.num_rows
-        arrays = [batch.column(name) for name in self._names]
+        arrays = [batch.column(name) for name in self._header_cells]
         if not arrays or not batch.num_rows:
             return
         wanted = max(_MAX_CELLS // len(arrays), _MIN_ROWS) - first
@@ -113,7 +108,7 @@ class FileSample:
             at = pc.index(pc.starts_with(arrays[0], _BOM), value=True).as_py()
             self.marked = None if at < 0 else first + at
         if self.repeated_header is None:
-            row = repeated_header(arrays, self.cells)
+            row = repeated_header(batch, self._header_cells)
             self.repeated_header = None if row is None else first + row
         for index, cell in enumerate(self.cells):
             if index not in self.names_as_values:
@@ -151,11 +146,23 @@ class _Kinds:
         )
 
 
-def repeated_header(columns: Sequence[pa.Array], cells: Sequence[str]) -> int | None:
+def header_cells(first: FirstRow, columns: Columns) -> dict[str, str]:
+    """Return name -> header cell of each column that is not left out; the name stands for the cell if there is no header line."""
+    return {
+        name: first.cells[index] if first.is_header else name
+        for index, name in enumerate(columns.names)
+        if name is not None
+    }
+
+
+def repeated_header(batch: pa.RecordBatch, header: Mapping[str, str]) -> int | None:
     """Return the number of the first row, from 0, that repeats the header cells; a byte order mark before the first does not count."""
-    hits = pc.or_(pc.equal(columns[0], cells[0]), pc.equal(columns[0], _BOM + cells[0]))
-    for row in pc.indices_nonzero(hits).to_pylist():
-        if all(column[row].as_py() == cell for column, cell in zip(columns[1:], cells[1:], strict=True)):
+    (name, cell), *others = header.items()
+    found = pc.is_in(batch.column(name), value_set=pa.array([cell, _BOM + cell]))
+    if pc.index(found, value=True).as_py() < 0:
+        return None
+    for row in pc.indices_nonzero(found).to_pylist():
+        if all(batch.column(name)[row].as_py() == cell for name, cell in others):
             return int(row)
     return None
 
@@ -178,14 +185,20 @@ class Finding:
     line: int | None
     advice: str = ""
 
-    def doubt(self, source: str, leads_on: Callable[[Mapping[str, Any]], bool]) -> Doubt:
+    def doubt(
+        self, source: str, leads_on: Callable[[Mapping[str, Any]], bool], others: Iterable[Finding] = ()
+    ) -> Doubt:
         """Return the doubt with the ways that work.
 
         Args:
             source: Name of the file.
             leads_on: Whether the file can be read with these settings in addition to those given, without another doubt.
+            others: All findings about the file; the way to read it as it is answers them, too.
         """
-        hint = hint_of([*working(self.ways, leads_on), self.keep])
+        settings = dict(self.keep.settings)
+        for other in others:
+            settings |= {name: value for name, value in other.keep.settings.items() if name not in settings}
+        hint = hint_of([*working(self.ways, leads_on), Way(self.keep.purpose, settings)])
         return Doubt(self.message, source, f"{self.advice}; {hint}" if self.advice else hint, self.line)
 
 
@@ -368,9 +381,17 @@ def _repeated_header(sample: FileSample) -> Finding | None:
     """Find the whole header line among the rows."""
     if sample.answers_header or sample.repeated_header is None:
         return None
+    found = header_in_mid_file(sample.repeated_header)
+    if sample.kinds.prove_header:
+        return found
+    return dataclasses.replace(found, ways=(Way(f"if line {sample.line} is a row, too", {"header": False}),))
+
+
+def header_in_mid_file(row: int) -> Finding:
+    """Return the finding that a row, counted from 0, repeats the header line."""
     return Finding(
-        f"row {sample.repeated_header + 1:,} repeats the header line: were files joined?",
-        () if sample.kinds.prove_header else (Way(f"if line {sample.line} is a row, too", {"header": False}),),
+        f"row {row + 1:,} repeats the header line: were files joined?",
+        (),
         Way("to load it as a row", {"header": True}),
         None,
         "remove it from the file",

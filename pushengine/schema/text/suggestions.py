@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.model import ColumnType
-from pushengine.schema import text_values as text
 from pushengine.schema.base import MICROS, Conversion, any_of, is_string, strings_of
 from pushengine.schema.formats import DateFormat, ValueFormats
-from pushengine.schema.localized import ZERO_DATES, localized
+from pushengine.schema.text import values as text
+from pushengine.schema.text.localized import ZERO_DATES, localized
 from pushengine.text import flag
 
 _PREFIX_VALUES = 32

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _SWITCHES = ("header", "trim", "zero_date_null")
+_WORD = re.compile(r"[A-Za-z0-9][\w.-]*")
 _NAMES = {"\t": "tab", " ": "blank"}
 
 
@@ -60,11 +62,11 @@ def flags(settings: Mapping[str, Any]) -> str:
 def _flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
-    text = _escaped(str(value))
+    text = _escaped(",".join(value) if isinstance(value, list | tuple) else str(value))
     if text == "'":
         return f'--{name} "{text}"'
     plain = shlex.quote(text)
-    return f"--{name} {plain}" if plain != text or text[:1].isalnum() else f"--{name} '{text}'"
+    return f"--{name} {plain}" if plain != text or _WORD.fullmatch(text) else f"--{name} '{text}'"
 
 
 def _escaped(text: str) -> str:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 
+_AREA = re.compile(rb"\b[kcdm]?m[\xb2\xb3]")
+"""Square and cubic meters in cp1252."""
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_SINGLE = ("cp1252", "cp1250", "cp850", "mac_roman")
+_WESTERN = "cp1252"
+_OTHERS = ("cp1250", "cp850", "mac_roman")
+_PUNCTUATION = "\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u20ac\xb0"
+"""Quotes, dashes and signs of cp1252 that stand directly after a letter in ordinary text."""
 _CYRILLIC = ("cp1251", "koi8_r")
 _EAST_ASIAN = ("shift_jis", "euc_jp", "euc_kr", "gb18030", "big5")
 _KANA_AND_HANGUL = re.compile("[\u3040-\u30ff\uac00-\ud7a3]")
@@ -16,12 +21,15 @@ _MANY_IN_RUNS = 0.7
 
 
 def fitting_encoding(text: bytes) -> str:
-    """Return the encoding that most likely fits whole lines that are not valid UTF-8; `cp1252` if nothing speaks for another."""
+    """Return the encoding that most likely fits whole lines that are not valid UTF-8; `cp1252` if nothing speaks against it."""
     runs = _HIGH.findall(text)
     high = sum(map(len, runs))
     if high and sum(len(run) for run in runs if len(run) > 1) > _MANY_IN_RUNS * high:
         return _east_asian(text) or max(_CYRILLIC, key=lambda encoding: _plausibility(text, encoding))
-    return max(_SINGLE, key=lambda encoding: _plausibility(text, encoding))
+    text = _AREA.sub(b"", text)
+    if not _penalties(text, _WESTERN):
+        return _WESTERN
+    return max((_WESTERN, *_OTHERS), key=lambda encoding: _plausibility(text, encoding))
 
 
 def _east_asian(text: bytes) -> str:
@@ -39,13 +47,18 @@ def _east_asian(text: bytes) -> str:
 
 def _plausibility(text: bytes, encoding: str) -> int:
     """Return a number that is the higher, the more of the characters are letters of words whose case fits."""
-    score = 0
-    decoded = text.decode(encoding, "replace")
-    for before, character in itertools.pairwise(f" {decoded}"):
-        if character.isascii():
+    letters = sum(character.isalpha() and not character.isascii() for character in text.decode(encoding, "replace"))
+    return letters - 2 * _penalties(text, encoding)
+
+
+def _penalties(text: bytes, encoding: str) -> int:
+    """Return the number of characters that hardly occur in text: controls, signs directly after a letter, capitals after a small letter."""
+    found = 0
+    for before, character in itertools.pairwise(f" {text.decode(encoding, 'replace')}"):
+        if character.isascii() or character in _PUNCTUATION:
             continue
-        if not character.isalpha():
-            score -= 2 if before.isalpha() or not character.isprintable() or character == "\ufffd" else 0
+        if character.isalpha():
+            found += before.islower() and character.isupper()
         else:
-            score += -1 if before.islower() and character.isupper() else 1
-    return score
+            found += before.isalpha() or not character.isprintable() or character == "\ufffd"
+    return found

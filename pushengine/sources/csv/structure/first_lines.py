@@ -9,14 +9,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.sources.csv import cells
-from pushengine.sources.csv.hints import Way, quoted
+from pushengine.sources.csv.structure import cells
+from pushengine.sources.csv.structure.hints import Way, quoted
 
 DELIMITERS = ("\t", "|", ";", ",")
 """From the one that is hardly ever part of a value to the one that often is."""
 _SEARCHED_LINES = 200
 _TITLE_LINES = 30
 _FOOTER_LINES = 3
+_MAX_NAMES = 20
 _BOM = "\ufeff"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _PAGE = re.compile(r"""\s*(?:<!doctype|<html|<\?xml|\{\s*"|\[\s*\{)""", re.IGNORECASE)
@@ -24,6 +25,7 @@ _NO_WORD = re.compile(r"[\W_]+")
 _COMMENT = re.compile(r"#|//|--(?=\s)|%(?=\s)")
 _SEPARATOR_LINE = re.compile(r'"?sep=(?:.|\\t)"?\s*', re.IGNORECASE)
 _SEVERAL = re.compile(r"""[^\w\s"'.,()\[\]{}/\\<>*?!+=-]{2,4}""")
+_SINGLE_QUOTE = re.compile(r"(?:^|[,;\t|])'", re.MULTILINE)
 _ESCAPED_QUOTE = re.compile(r'\\"')
 
 
@@ -221,7 +223,10 @@ def ways_to_read(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
         yield from skipping(shown, start + 1, given.quote_character)
     yield from _other_marks(shown, given)
     yield from _repairs(given)
+    yield from _named(shown, start + 1, given)
     yield from _shorter(shown, given)
+    if given.quote is None and '"' in top:
+        yield Way("if quotes are ordinary characters", {"quote": ""}, is_last_resort=True)
     yield from skipping(shown, start + 1, given.quote_character)
 
 
@@ -238,14 +243,14 @@ def _other_marks(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
     if given.delimiter is None:
         for delimiter in (*several_characters(lines[0]), *(one.delimiter for one in header_lines(lines))):
             yield Way(f"if {quoted(delimiter)} separates the fields", {"delimiter": delimiter})
+        if " " in lines[0].strip() and not any(delimiter in lines[0] for delimiter in DELIMITERS):
+            yield Way("if blanks separate the fields", {"delimiter": " "})
     if _ESCAPED_QUOTE.search(text) and given.escape is None:
         yield Way("if a backslash stands before quotes in a field", {"escape": "\\"})
-    if given.quote is None and "'" in text:
+    if given.quote is None and '"' not in lines[0] and _SINGLE_QUOTE.search(text):
         yield Way("if single quotes enclose fields", {"quote": "'"})
     if given.trim is None and re.search(r'[^\w\s][ \t]+"|"[ \t]+[^\w\s]', text):
         yield Way("if blanks around quotes do not count", {"trim": True})
-    if given.quote is None and '"' in text:
-        yield Way("if quotes are ordinary characters", {"quote": ""}, is_last_resort=True)
 
 
 def _repairs(given: CsvSettings) -> Iterator[Way]:
@@ -265,9 +270,34 @@ def _repairs(given: CsvSettings) -> Iterator[Way]:
             yield Way("to number columns without a name of their own", both, is_last_resort=True)
 
 
+def _named(lines: Sequence[str], first: int, given: CsvSettings) -> Iterator[Way]:
+    """Yield the ways to read rows with one cell more or less than the header line, by giving the names."""
+    if given.names or given.header is not None:
+        return
+    for header in header_lines(lines, first, given.quote_character):
+        rows = _rows(lines, header.delimiter, given.quote_character)
+        at, names = next(
+            ((at, row) for at, row in rows if abs(len(row) - len(header.cells)) == 1 and all(row[:-1])), (0, [])
+        )
+        if len(names) > len(header.cells) and not names[-1].strip():
+            names = names[:-1]
+        elif len(names) < len(header.cells):
+            names = ["column_1", *names]
+        names = [name.strip() for name in names]
+        is_short = len(names) == len(header.cells) <= _MAX_NAMES and not any("," in name for name in names)
+        if is_short and cells.looks_like_names(names) and first + at < header.line:
+            settings = {"skip_lines": first + at, "names": names}
+            yield Way("to give the names", settings)
+
+
 def _shorter(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
     """Yield the ways to read a file whose rows do not fit its header line: as a single column, or without its last lines."""
-    if given.delimiter is None and not any(delimiter in lines[0] for delimiter in DELIMITERS):
+    split = sum(any(delimiter in line for delimiter in DELIMITERS) for line in lines)
+    if (
+        given.delimiter is None
+        and not any(delimiter in lines[0] for delimiter in DELIMITERS)
+        and 2 * split <= len(lines)
+    ):
         yield Way("if there is a single column", {"delimiter": "\t"})
     filled = sum(map(bool, map(str.strip, lines)))
     for count in range(1, min(_FOOTER_LINES, filled // 2) + 1):
