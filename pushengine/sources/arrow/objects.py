@@ -11,10 +11,10 @@ from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadE
 from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
 from pushengine.model import FileRef
 from pushengine.schema.conversions import are_same_kind
-from pushengine.sources.arrow_memory import require_valid
+from pushengine.sources.arrow.pandas_frames import frame_table
+from pushengine.sources.arrow.validity import require_valid
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import evenly_spread, plain_batch, plain_schema
-from pushengine.sources.pandas_frames import frame_table
 from pushengine.text import first_line
 
 SLICE_ROWS = 65_536

@@ -18,7 +18,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import IteratorSource, open_source
-from pushengine.sources.arrow import SLICE_ROWS
+from pushengine.sources.arrow.objects import SLICE_ROWS
 
 TABLE = pa.table({"i": [1, 2, None], "s": ["a", None, "c"], "d": pa.array(["x", "y", "x"]).dictionary_encode()})
 ROWS = TABLE.to_pylist()
