@@ -12,8 +12,8 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import FileRef
+from pushengine.sources.arrow.validity import find_damage
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema
-from pushengine.sources.frames.arrow_memory import find_damage
 from pushengine.text import first_line
 
 _FILE_MAGIC = b"ARROW1"
