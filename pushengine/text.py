@@ -165,14 +165,15 @@ def spelled_like(names: Iterable[str], wanted: Iterable[str]) -> tuple[str, ...]
     """
     spelling: dict[str, str] = {}
     for name in wanted:
-        spelling.setdefault(_nfc(name), name)
-    return tuple(spelling.get(_nfc(name), name) for name in names)
+        spelling.setdefault(nfc(name), name)
+    return tuple(spelling.get(nfc(name), name) for name in names)
 
 
 def name_key(name: str) -> str:
     """Return the form in which names of columns are compared: composed (Unicode NFC) and without letter case."""
-    return name.casefold() if name.isascii() else _nfc(_nfc(name).casefold())
+    return name.casefold() if name.isascii() else nfc(nfc(name).casefold())
 
 
-def _nfc(name: str) -> str:
+def nfc(name: str) -> str:
+    """Return a name in its canonical composed form (Unicode NFC)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -168,6 +168,8 @@ class CsvSettings(BaseModel):
         marks = [mark for mark in (filled.delimiter, filled.quote_character, filled.escape) if mark]
         if len(set(marks)) < len(marks):
             raise PydanticCustomError("marks", "delimiter, quote and escape should differ")
+        if filled.delimiter and any(mark in filled.delimiter for mark in marks[1:]):
+            raise PydanticCustomError("marks", "delimiter should not contain the quote or escape character")
         if filled.thousands and filled.thousands == (filled.decimal or "."):
             raise PydanticCustomError("marks", "decimal and thousands should differ")
         return self

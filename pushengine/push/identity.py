@@ -31,6 +31,8 @@ from pushengine.text import storable
 
 CHUNKING_VERSION = 2
 """Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
+DECODING_VERSION = 2
+"""Raised whenever a version cuts the same decoded files differently than the version before. It does not matter for text and passthrough."""
 _GUARDS = ("min_rows", "max_drop", "max_rejects", "rejects")
 _RECORDED_PUSH_SETTINGS = tuple(name for name in PUSH_SETTINGS if name not in _GUARDS and name not in CSV_SETTINGS)
 """The guards change nothing in a chunk that a job holds: those of today apply. Where chunks lack rejected rows, the journal says so."""
@@ -107,6 +109,7 @@ def chunk_recipe(settings: EngineSettings) -> dict[str, Any]:
     defaults = _defaults()
     return {
         "chunking": CHUNKING_VERSION,
+        "decoding": DECODING_VERSION,
         "chunk_bytes": settings.fitting_chunk_bytes,
         "encoders": settings.encoder_threads,
         **{key: value for key, value in options.items() if value != defaults[key]},
@@ -169,7 +172,7 @@ def recipe_change(
     """
     before, now = _comparable_recipe(recipe), _comparable_recipe(chunk_recipe(settings))
     changed = {key for key in before | now if before.get(key) != now.get(key)}
-    changed -= {"as_it_is"} if is_text else {"csv"}
+    changed -= {"as_it_is", "decoding"} if is_text else {"csv"}
     if is_passthrough:
         changed &= _PASSTHROUGH_KEYS
     if changed:

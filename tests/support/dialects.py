@@ -177,6 +177,7 @@ def dialects(draw):
         "skip_lines": draw(st.sampled_from([None, 0, 1, 3])),
         "skip_footer": draw(st.sampled_from([None, 0, 1, 3])),
         "null": draw(st.sampled_from([(), ("NULL",), ("\\N", "N/A")])),
+        "header": draw(st.sampled_from([None, None, False])),
     }
     return CsvSettings(**{name: value for name, value in values.items() if value is not None})
 
@@ -206,6 +207,8 @@ def cells(csv):
 def tables(draw, csv):
     """Names and rows for a dialect."""
     width = draw(st.integers(1, 4))
-    names = [f"C{number}" for number in range(width)]
+    names = [f"C{number}" if csv.has_header else f"column_{number + 1}" for number in range(width)]
     rows = draw(st.lists(st.lists(cells(csv), min_size=width, max_size=width), max_size=12))
+    if not csv.has_header and (not rows or (width == 1 and rows[0][0] is None)):
+        rows = [["a"] * width, *rows]  # the first row shows the number of columns
     return names, rows

@@ -10,7 +10,7 @@ from typing import Self
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.errors import SchemaError
 from pushengine.sources.csv.rows import BLANKS, quoted_part
-from pushengine.text import flag, format_count, spelled_like
+from pushengine.text import flag, format_count, name_key, nfc, spelled_like
 
 DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that the header line may show."""
@@ -78,7 +78,7 @@ def choose_delimiter(row: bytes, csv: CsvSettings, file_name: str) -> tuple[str,
 
     def rank(delimiter: str) -> tuple[bool, int]:
         count = bare.count(delimiter.encode())
-        return bool(csv.names) and count + 1 == len(csv.names), count
+        return count > 0 and count + 1 == len(csv.names), count
 
     return max(DELIMITERS, key=rank), "counted"
 
@@ -137,8 +137,8 @@ def _given_names(first: FirstRow, csv: CsvSettings, names: list[str | None]) -> 
             f"{given} given, and the {what} has {format_count(count, 'field')}",
             f"name each column, such as {flag('names', ','.join(f'column_{n}' for n in range(1, min(count, 3) + 1)))}",
         )
-    if len(set(csv.names)) < count:
-        name = collections.Counter(csv.names).most_common(1)[0][0]
+    if len(set(map(nfc, csv.names))) < count:
+        name = collections.Counter(map(nfc, csv.names)).most_common(1)[0][0]
         raise _problem(first, f"the name {name} is given twice", "give each column a name of its own")
     return [*csv.names, *ends]
 
@@ -177,11 +177,15 @@ def _repair_duplicates(first: FirstRow, csv: CsvSettings, names: list[str | None
         names: The names; changed in place.
         generated: Indexes of the columns whose names are not those of the file, and give way to them.
     """
-    taken: set[str | None] = {None}
+    # Names in different letter case are refused later, unless the settings say what to do about them.
+    key = name_key if csv.duplicate_names in ("rename", "drop") else nfc
+    taken: set[str] = set()
     renamed = list(generated)
     for index in sorted(set(range(len(names))) - set(generated)):
         name = names[index]
-        if name in taken:
+        if name is None:
+            continue
+        if key(name) in taken:
             if csv.duplicate_names == "drop":
                 names[index] = None
             elif csv.duplicate_names == "rename":
@@ -189,15 +193,12 @@ def _repair_duplicates(first: FirstRow, csv: CsvSettings, names: list[str | None
             else:
                 message = f"column {name} appears twice in the header line"
                 raise _problem(first, message, flag("duplicate-names", "rename"))
-        taken.add(name)
+        taken.add(key(name))
     counts: collections.Counter[str] = collections.Counter()
     for index in sorted(renamed):
-        name = names[index]
-        if name is None:
-            continue
-        new = name
-        while new in taken:
-            counts[name] += 1
-            new = f"{name}_{counts[name] + 1}"
+        name = new = names[index]
+        while name is not None and new is not None and key(new) in taken:
+            counts[key(name)] += 1
+            new = f"{name}_{counts[key(name)] + 1}"
         names[index] = new
-        taken.add(new)
+        taken.add(key(new or ""))

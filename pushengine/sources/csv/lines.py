@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pushengine.sources.text_stream import PIECE_BYTES, Content
 from pushengine.text import flag, format_count
@@ -15,6 +15,7 @@ NO_ROW = b"\xc0"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n]+?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 _MAX_SEPARATOR_LINE = 32
+_MAX_FIRST_ROW = 1024 * 1024
 _RULER = re.compile(rb"[-+| \t]*")
 
 
@@ -81,16 +82,23 @@ def without_first_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
     raise LineError(f"{format_count(count, 'line')} should be skipped, but the file has only {found}", None)
 
 
-def without_last_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """Yield text without its last `count` lines. A line end at the very end of the text does not begin another line."""
-    text = b""
-    line_end = b"\n"
+def without_last_lines(pieces: Iterator[bytes], count: int, line_end_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    """Yield text without its last `count` lines. A line end at the very end of the text does not begin another line.
+
+    Args:
+        pieces: The text.
+        count: Number of lines.
+        line_end_of: Returns the last byte of a line end of some text from the start, or nothing if the text is too short to know.
+    """
+    text = line_end = b""
     for piece in pieces:
         text += piece
-        end = _LINE_END.search(text)
-        if end is not None and end.end() < len(text):
-            line_end = end[0][-1:]
+        line_end = line_end_of(text)
+        if line_end or len(text) > _MAX_FIRST_ROW:
             break
+    if not line_end:
+        end = _LINE_END.search(text)
+        line_end = end[0][-1:] if end is not None else b"\n"
     held: list[bytes] = []
     for piece in itertools.chain([text], pieces):
         first, *others = piece.split(line_end)
@@ -162,6 +170,8 @@ class ListLines:
             return self._no_row(line, "" if is_ruler or self._header is None else "other line")
         if _is_ruler(text, d) or (self._comment and line.startswith(self._comment)):
             return self._no_row(line, "")
+        if not text.replace(d, b"").strip(b" \t"):
+            return self._no_row(line, "empty row")
         if len(text) < 2 * len(d) or not text.endswith(d):
             raise LineError(f"a row of the list does not end with {d.decode()}", number, "is its last cell cut off?")
         if self._header is None:
@@ -186,6 +196,6 @@ class ListLines:
 def _is_ruler(text: bytes, delimiter: bytes) -> bool:
     """Whether a line only draws. A single `-` in a cell that is wider may be a value."""
     plain = text.replace(delimiter, b"|")
-    if not _RULER.fullmatch(plain):
+    if not _RULER.fullmatch(plain) or b"-" not in plain:
         return False
-    return b"--" in plain or b"-" not in plain or b" " not in plain
+    return b"--" in plain or b" " not in plain

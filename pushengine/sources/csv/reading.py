@@ -98,8 +98,11 @@ class _TextBlock:
         fields = len(layout.columns.names)
         if not rows.ragged:
             return ReadableRows(self.decode(), fields=fields, raw=rows.raw)
-        batch = SourceBatch(layout.parse(rows.without_ragged(), self._position), layout.source, 0, numbers=rows.regular)
-        return ReadableRows(batch, rows.ragged, fields, rows.raw)
+        batch = layout.parse(rows.without_ragged(), self._position)
+        if self._watch is not None:
+            self._watch(batch, self._position)
+        source = SourceBatch(batch, layout.source, 0, numbers=rows.regular)
+        return ReadableRows(source, rows.ragged, fields, rows.raw)
 
 
 class CsvPass:

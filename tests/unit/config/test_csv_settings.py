@@ -47,6 +47,8 @@ def test_a_delimiter_may_be_written_as_an_escape(text, delimiter):
     [
         ({"delimiter": '"'}, "none of them a quote"),
         ({"delimiter": "'", "quote": "'"}, "should differ"),
+        ({"delimiter": "|'|", "quote": "'"}, "should not contain the quote"),
+        ({"delimiter": "|^|", "escape": "^"}, "should not contain the quote or escape"),
         ({"quote": "''"}, "one character"),
         ({"quote": "x"}, "no letter"),
         ({"escape": "§"}, "ASCII"),

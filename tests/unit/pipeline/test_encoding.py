@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime as dt
 import hashlib
 import io
@@ -19,6 +20,7 @@ from pushengine.errors import SchemaError, ValueMisfitError
 from pushengine.interfaces import SourceBatch
 from pushengine.pipeline.chunking import Chunk
 from pushengine.pipeline.encoding import EncodingOptions, OversizedPayloadError, encode
+from pushengine.schema.columns import TableSchema
 
 CSV = EncodingOptions(file_type="CSV")
 
@@ -95,14 +97,29 @@ def test_the_same_rows_are_encoded_to_the_same_bytes(options):
     assert payloads[0] == payloads[1]
 
 
-def test_nanoseconds_survive_in_both_kinds_of_timestamps():
-    chunk = chunk_of({"t": pa.array([1_234_567_891, None], pa.timestamp("ns"))})
+def test_nanoseconds_are_cut_in_both_kinds_of_timestamps():
+    chunk = chunk_of({"t": pa.array([1_234_567_891, -1, None], pa.timestamp("ns"))})
     for timestamps in ("INT96", "INT64"):
         payload = encode(chunk, schema_of(chunk), EncodingOptions(timestamps=timestamps))
-        assert pq.ParquetFile(pa.BufferReader(payload.data)).read()["t"].cast(pa.int64()).to_pylist() == [
-            1_234_567_891,
-            None,
-        ]
+        found = pq.ParquetFile(pa.BufferReader(payload.data)).read()["t"]
+        assert found.cast(pa.timestamp("ns")).cast(pa.int64()).to_pylist() == [1_234_567_000, -1000, None]
+
+
+def test_a_schema_of_an_earlier_version_keeps_nanoseconds():
+    chunk = chunk_of({"t": pa.array([1_234_567_891, None], pa.timestamp("ns"))})
+    (column,) = schema_of(chunk).columns
+    column = dataclasses.replace(column, arrow_type=pa.timestamp("ns"), conversion="timestamp")
+    payload = encode(chunk, TableSchema((column,)), EncodingOptions())
+    assert pq.ParquetFile(pa.BufferReader(payload.data)).read()["t"].cast(pa.int64()).to_pylist() == [
+        1_234_567_891,
+        None,
+    ]
+    with pytest.raises(SchemaError, match="finer than a microsecond"):
+        encode(
+            chunk_of({"x": chunk.blocks[0].batch["t"], "t": chunk.blocks[0].batch["t"]}),
+            TableSchema((column, dataclasses.replace(column, name="x"))),
+            CSV,
+        )
 
 
 def test_pages_are_v1():
@@ -152,9 +169,6 @@ def test_a_csv_payload_has_a_header_quoted_texts_and_iso_timestamps():
         pytest.param({"x": ["a", None]}, "empty line", 2, id="NULL in one column"),
         pytest.param({"x": [1.0, float("nan")], "y": [1, 2]}, "finite", 2, id="nan"),
         pytest.param({"x": [float("-inf"), 1.0], "y": [1, 2]}, "finite", 1, id="infinity"),
-        pytest.param(
-            {"x": pa.array([1000, 1001], pa.timestamp("ns"))}, "finer than a microsecond", 2, id="nanoseconds"
-        ),
     ],
 )
 def test_values_that_csv_cannot_represent_are_rejected(columns, text, row):

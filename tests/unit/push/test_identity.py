@@ -168,6 +168,13 @@ def test_another_version_of_the_library_matters_only_if_chunks_are_encoded():
     assert "chunking" in change_of(older | {"chunking": 1}, EngineSettings(), is_text=False, is_passthrough=True)
 
 
+def test_another_cut_of_decoded_files_matters_only_for_them():
+    for older in (PLAIN | {"decoding": 1}, {key: value for key, value in PLAIN.items() if key != "decoding"}):
+        assert "decoding" in change_of(older, EngineSettings(), is_text=False)
+        assert change_of(older, EngineSettings(), is_text=False, is_passthrough=True) is None
+        assert change_of(older, EngineSettings()) is None
+
+
 def test_a_recipe_of_an_earlier_version_that_contains_defaults_is_equivalent():
     defaults = {
         "file_type": "PARQUET",

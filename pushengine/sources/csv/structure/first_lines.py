@@ -123,8 +123,13 @@ def _header_line(lines: Sequence[str], first: int, delimiter: str, quote: str) -
 
 def _rows(lines: Sequence[str], delimiter: str, quote: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows with the index of their first line, as far as Python's reader can split them."""
+    if delimiter == quote:
+        return
     options = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-    reader = csv.reader((f"{line}\n" for line in lines[:_SEARCHED_LINES]), delimiter=delimiter, **options)
+    # Python's reader knows delimiters of one character only.
+    mark = delimiter if len(delimiter) == 1 else "\x1f"
+    texts = (f"{line.replace(delimiter, mark)}\n" for line in lines[:_SEARCHED_LINES])
+    reader = csv.reader(texts, delimiter=mark, **options)
     start = 0
     try:
         for row in reader:
