@@ -16,6 +16,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n]+?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 _MAX_SEPARATOR_LINE = 32
 _MAX_FIRST_ROW = 1024 * 1024
+_MAX_LINE_BYTES = 64 * 1024 * 1024
 _RULER = re.compile(rb"[-+| \t]*")
 
 
@@ -89,6 +90,9 @@ def without_last_lines(pieces: Iterator[bytes], count: int, line_end_of: Callabl
         pieces: The text.
         count: Number of lines.
         line_end_of: Returns the last byte of a line end of some text from the start, or nothing if the text is too short to know.
+
+    Raises:
+        LineError: A line is too long to be held in memory.
     """
     text = line_end = b""
     for piece in pieces:
@@ -105,12 +109,23 @@ def without_last_lines(pieces: Iterator[bytes], count: int, line_end_of: Callabl
         lines = [*held[:-1], (held[-1] if held else b"") + first, *others]
         kept = max(len(lines) - count - 1, 0)
         held = lines[kept:]
+        _require_line(held[-1])
         if kept:
             yield line_end.join(lines[:kept]) + line_end
     if held and not held[-1]:
         held.pop()
     if len(held) > count:
         yield line_end.join(held[: len(held) - count]) + line_end
+
+
+def _require_line(text: bytes) -> None:
+    """Require that a line that is not whole yet is not endless.
+
+    Raises:
+        LineError: It is too long to be held in memory.
+    """
+    if len(text) > _MAX_LINE_BYTES:
+        raise LineError(f"a line is longer than {_MAX_LINE_BYTES} bytes", None, "is it a text file?")
 
 
 def separator_of(text: bytes) -> tuple[str, bytes] | None:
@@ -156,6 +171,7 @@ class ListLines:
         rest = b""
         for piece in pieces:
             *lines, rest = (rest + piece).split(b"\n")
+            _require_line(rest)
             if lines:
                 yield b"\n".join(map(self._row, lines)) + b"\n"
         if rest:

@@ -11,6 +11,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import open_source
+from pushengine.sources.csv import lines
 from pushengine.sources.csv.lines import without_first_lines, without_last_lines
 from pushengine.sources.csv.reading import CsvPass
 from pushengine.sources.csv.spelling import Spelling
@@ -240,17 +241,24 @@ def test_refusals_name_the_flag(read):
 @pytest.mark.parametrize("has_end", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_first_and_last_lines_are_cut_off_whatever_the_pieces(step, line_end, has_end, count):
-    lines = [b"one", b"", b"three", b"4", b"fi ve", b"six"]
-    text = line_end.join(lines) + line_end * has_end
+    texts = [b"one", b"", b"three", b"4", b"fi ve", b"six"]
+    text = line_end.join(texts) + line_end * has_end
 
     def pieces():
         return (text[at : at + step] for at in range(0, len(text), step))
 
-    assert b"".join(without_first_lines(pieces(), count)) == line_end.join(lines[count:]) + line_end * has_end
+    assert b"".join(without_first_lines(pieces(), count)) == line_end.join(texts[count:]) + line_end * has_end
     assert (
         b"".join(without_last_lines(pieces(), count, lambda text: line_end[-1:] if len(text) > 5 else b""))
-        == line_end.join(lines[:-count]) + line_end
+        == line_end.join(texts[:-count]) + line_end
     )
+
+
+@pytest.mark.parametrize("csv", [{"skip_footer": 1}, {"dialect": "sap-list"}])
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(read, monkeypatch, csv):
+    monkeypatch.setattr(lines, "_MAX_LINE_BYTES", 1_000_000)
+    with pytest.raises(SourceReadError, match="a line is longer than 1000000 bytes"):
+        read("|a|\n" + "x" * 2_000_000, **csv)
 
 
 def test_last_lines_of_compressed_files_are_cut_off(read):
