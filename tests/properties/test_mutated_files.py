@@ -23,7 +23,7 @@ from support.written_tables import CannotWriteError, dialects, tables, written
 from pushengine.errors import PushEngineError, SourceError
 from pushengine.sources.csv import reading
 
-SHORT, LONG = 300, int(os.environ.get("MUTATIONS", "20000"))
+SHORT, LONG = 200, int(os.environ.get("MUTATIONS", "20000"))
 PASSES = 24
 """Times that a small file may be read: header line, first bytes, sample, structure, all rows, and the search for the row of an error."""
 MAX_READS = 2_000
