@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import dataclasses
 import functools
@@ -125,6 +126,9 @@ class Layout:
         if text[-1] not in b"\r\n":
             # At the end of the data, Arrow treats an empty field as quoted if the field before it is quoted.
             text = bytes(text) + self.dialect.line_end
+        if bytes(text[:3]) == codecs.BOM_UTF8:
+            # Arrow takes a mark at the start of the data for one of the file, and drops it.
+            text = codecs.BOM_UTF8 + bytes(text)
         table = arrow_csv.read_csv(pa.py_buffer(text), *self._options)
         batches = table.to_batches()
         if len(batches) > 1:

@@ -230,7 +230,9 @@ def read_first_row(file: TextFile, csv: CsvSettings, block_bytes: int) -> tuple[
     mark, chosen = file.mark, file.chosen
     if mark is None:
         mark, chosen = choose_delimiter(raw, csv, file.ref.name)
-    dialect = Dialect(mark, match[2] or b"\n", quote=csv.quote_character, trim=bool(csv.trim), comment=file.comment)
+    # A row at the very end may lack its line end; it then ends as the lines before it do.
+    line_end = match[2] or (b"\r" if text[:start].endswith(b"\r") else b"\n")
+    dialect = Dialect(mark, line_end, quote=csv.quote_character, trim=bool(csv.trim), comment=file.comment)
     cells = _cells(raw, dialect, file, "header line" if csv.has_header else "first line", line)
     spelled = raw if file.spelling is None else file.spelling.raw(raw)
     if line == 1 and csv.dialect != "excel" and separator_of(spelled) is not None:
