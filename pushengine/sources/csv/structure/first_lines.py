@@ -122,7 +122,13 @@ def _header_line(lines: Sequence[str], first: int, delimiter: str, quote: str) -
 
 
 def _rows(lines: Sequence[str], delimiter: str, quote: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows with the index of their first line, as far as Python's reader can split them."""
+    """Yield the rows with the index of their first line, as far as Python's reader can split them.
+
+    It knows no delimiter of several characters, nor one that is the quote, too: such lines are split as they are.
+    """
+    if len(delimiter) > 1 or delimiter == quote:
+        yield from ((at, line.split(delimiter)) for at, line in enumerate(lines[:_SEARCHED_LINES]))
+        return
     options = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
     reader = csv.reader((f"{line}\n" for line in lines[:_SEARCHED_LINES]), delimiter=delimiter, **options)
     start = 0
