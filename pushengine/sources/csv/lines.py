@@ -12,6 +12,9 @@ from pushengine.text import flag, format_count
 
 NO_ROW = b"\xc0"
 """Marks a line that is no row; UTF-8 never contains it."""
+NO_TEXT = b"\xc0\xc1\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd\xfe\xff"
+"""Bytes that UTF-8 never contains: marks for the reader, but for the last."""
+_INVALID = bytes.maketrans(NO_TEXT, b"\xff" * len(NO_TEXT))
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n]+?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 _MAX_SEPARATOR_LINE = 32
@@ -53,6 +56,11 @@ def pieces_of(content: Content) -> Iterator[bytes]:
             yield bytes(piece[:length])
         if length < PIECE_BYTES:
             return
+
+
+def without_marks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield text in which each byte that UTF-8 never contains is 0xff, so that none is taken for a mark of the reader."""
+    return (piece.translate(_INVALID) for piece in pieces)
 
 
 def without_first_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -27,6 +27,7 @@ from pushengine.sources.csv.lines import (
     separator_of,
     without_first_lines,
     without_last_lines,
+    without_marks,
 )
 from pushengine.sources.csv.rows import BLANKS, Dialect, has_nul, header_row, leading_lines
 from pushengine.sources.csv.spelling import Spelling
@@ -168,10 +169,13 @@ class TextFile:
                 if self.delimiter is None:
                     self.delimiter, self.chosen = found[0], "sep line"
             pieces = itertools.chain([head], pieces)
+        is_long = self.delimiter is not None and (len(self.delimiter) > 1 or not self.delimiter.isascii())
+        if csv.dialect == "sap-list" or csv.escape or is_long:
+            pieces = without_marks(pieces)
         if csv.dialect == "sap-list":
             self._list = ListLines(self.delimiter or "|", (csv.comment or "").encode(), line)
             pieces = self._list.rows(pieces)
-        if csv.escape or (self.delimiter is not None and (len(self.delimiter) > 1 or not self.delimiter.isascii())):
+        if csv.escape or is_long:
             known = DELIMITERS if self.delimiter is None else (self.delimiter,)
             self.spelling = Spelling(known, csv.quote_character, csv.escape or "")
             pieces = self.spelling.encoded(pieces)

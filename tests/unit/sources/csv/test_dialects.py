@@ -321,3 +321,29 @@ def test_lines_left_out_of_a_list_are_told(tmp_path):
 
 def test_a_list_may_have_one_column(read):
     assert read("|A|\n|-|\n|x|\n| |\nend\n|y|\n", dialect="sap-list")[1] == [("x",), ("y",)]
+
+
+@BLOCKS
+@pytest.mark.parametrize("delimiter", [None, "||"])
+def test_a_list_in_another_encoding_is_refused(read, delimiter, block_bytes):
+    text = "|ID|NAME|\n|1|Müller|\n".replace("|", delimiter or "|")  # 0xFC marks an escaped delimiter elsewhere
+    with pytest.raises(SourceReadError, match="not UTF-8 text") as caught:
+        read(text.encode("cp1252"), block_bytes, dialect="sap-list", delimiter=delimiter)
+    assert caught.value.position == "line 2"
+
+
+@BLOCKS
+@pytest.mark.parametrize("csv", [{"delimiter": "||"}, {"delimiter": "§"}, {"delimiter": "|", "escape": "\\"}])
+def test_a_list_may_have_a_long_delimiter_or_escapes(read, csv, block_bytes):
+    text = LIST.replace("|", csv["delimiter"])
+    names, rows = read(text, block_bytes, dialect="sap-list", **csv)
+    assert names == ["ID", "NAME", "N"]
+    assert rows == [("1", "a b", "-"), ("2", None, "3"), ("3", '"x', None)]
+
+
+def test_rows_that_do_not_fit_are_refused_with_a_long_delimiter(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("a||b\n1||2||3\n")
+    source = open_source(path, settings=EngineSettings(csv={"delimiter": "||"}), filesystem=LocalFileSystem())
+    with pytest.raises(SourceReadError, match="expected 2 fields, found 3"):
+        list(source.sample(1 << 20))
