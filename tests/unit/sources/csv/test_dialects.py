@@ -347,3 +347,21 @@ def test_rows_that_do_not_fit_are_refused_with_a_long_delimiter(tmp_path):
     source = open_source(path, settings=EngineSettings(csv={"delimiter": "||"}), filesystem=LocalFileSystem())
     with pytest.raises(SourceReadError, match="expected 2 fields, found 3"):
         list(source.sample(1 << 20))
+
+
+@pytest.mark.parametrize("csv", [{"nameless": "drop"}, {"empty_columns": "drop"}, {"trailing_delimiter": "drop"}])
+def test_a_file_of_which_no_column_is_left_is_refused(read, csv):
+    with pytest.raises(SchemaError):
+        read(",\n,\n", **csv)
+
+
+def test_a_header_line_in_mid_file_is_found_next_to_rows_of_other_lengths(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("a,b\n" + "1,2\n" * 50_000 + "3\na,b\n4,5\n")
+    source = open_source(path, settings=EngineSettings(max_rejects=1), filesystem=LocalFileSystem())
+    list(source.sample(1 << 16))
+    assert source.structure().doubts == ()
+    assert [sorted(block.readable().ragged) for block in source.open()] == [[50_000]]
+    assert [doubt.message for doubt in source.structure().doubts] == [
+        "row 50,002 repeats the header line: were files joined?"
+    ]
