@@ -18,6 +18,8 @@ _INVALID = bytes.maketrans(NO_TEXT, b"\xff" * len(NO_TEXT))
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n]+?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 _MAX_SEPARATOR_LINE = 32
+_MAX_LINE_BYTES = 32 * 1024 * 1024
+"""Maximum length of a line that has to be read as a whole; no row is longer (`layout.MAX_ROW_BYTES`)."""
 _RULER = re.compile(rb"[-+| \t]*")
 
 
@@ -90,27 +92,39 @@ def without_first_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
 
 
 def without_last_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """Yield text without its last `count` lines. A line end at the very end of the text does not begin another line."""
+    """Yield text without its last `count` lines. A line end at the very end of the text does not begin another line.
+
+    Raises:
+        LineError: A line is longer than any row may be.
+    """
     text = b""
     line_end = b"\n"
     for piece in pieces:
+        searched = max(len(text) - 1, 0)  # a CR at the very end may belong to a CRLF
         text += piece
-        end = _LINE_END.search(text)
+        end = _LINE_END.search(text, searched)
         if end is not None and end.end() < len(text):
             line_end = end[0][-1:]
             break
+        _require_short(text, 1)
     held: list[bytes] = []
     for piece in itertools.chain([text], pieces):
         first, *others = piece.split(line_end)
         lines = [*held[:-1], (held[-1] if held else b"") + first, *others]
         kept = max(len(lines) - count - 1, 0)
         held = lines[kept:]
+        _require_short(held[-1], None)
         if kept:
             yield line_end.join(lines[:kept]) + line_end
     if held and not held[-1]:
         held.pop()
     if len(held) > count:
         yield line_end.join(held[: len(held) - count]) + line_end
+
+
+def _require_short(line: bytes, number: int | None) -> None:
+    if len(line) > _MAX_LINE_BYTES:
+        raise LineError(f"a line is longer than {_MAX_LINE_BYTES} bytes", number, "is it a text file?")
 
 
 def separator_of(text: bytes) -> tuple[str, bytes] | None:
@@ -151,13 +165,14 @@ class ListLines:
         """Yield the text with the outer delimiters of rows removed.
 
         Raises:
-            LineError: A row does not end with a delimiter, or may be a row or a total.
+            LineError: A row does not end with a delimiter, or may be a row or a total; or a line has a lone CR or is longer than any row.
         """
         rest = b""
         for piece in pieces:
             *lines, rest = (rest + piece).split(b"\n")
             if lines:
                 yield b"\n".join(map(self._row, lines)) + b"\n"
+            _require_short(rest, self._line)
         if rest:
             yield self._row(rest)
 
@@ -165,6 +180,8 @@ class ListLines:
         number, self._line = self._line, self._line + 1
         text = line.strip(b" \t\r")
         d = self.delimiter
+        if b"\r" in text:
+            raise LineError("a lone carriage return in a list", number, "its lines must end with LF or CRLF")
         if not text.startswith(d):
             is_ruler = not text or _is_ruler(text, d)
             return self._no_row(line, "" if is_ruler or self._header is None else "other line")

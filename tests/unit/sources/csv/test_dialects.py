@@ -11,6 +11,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import open_source
+from pushengine.sources.csv import lines
 from pushengine.sources.csv.lines import without_first_lines, without_last_lines
 from pushengine.sources.csv.reading import CsvPass
 from pushengine.sources.csv.spelling import Spelling
@@ -365,3 +366,17 @@ def test_a_header_line_in_mid_file_is_found_next_to_rows_of_other_lengths(tmp_pa
     assert [doubt.message for doubt in source.structure().doubts] == [
         "row 50,002 repeats the header line: were files joined?"
     ]
+
+
+@BLOCKS
+def test_a_list_whose_lines_end_with_a_lone_cr_is_refused(read, block_bytes):
+    with pytest.raises(SourceReadError, match="a lone carriage return in a list"):
+        read(LIST.replace("\n", "\r"), block_bytes, dialect="sap-list", nameless="rename")
+
+
+@pytest.mark.parametrize("csv", [{"skip_footer": 1}, {"dialect": "sap-list"}])
+@pytest.mark.parametrize("start", ["", "|a|\n"])
+def test_a_line_without_end_is_not_held_in_memory(read, monkeypatch, csv, start):
+    monkeypatch.setattr(lines, "_MAX_LINE_BYTES", 1 << 20)
+    with pytest.raises(SourceReadError, match="a line is longer than 1048576 bytes"):
+        read(start + "x" * (2 << 20), **csv)
