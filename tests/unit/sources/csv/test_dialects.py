@@ -79,6 +79,7 @@ def read(tmp_path):
         ),
         pytest.param('a,b\n NULL ," NULL"\n', {"trim": True, "null": "NULL"}, [(None, " NULL")], id="words after trim"),
         pytest.param("a\tb\n 1 \t \n", {"trim": True}, [("1", None)], id="the delimiter is no blank"),
+        pytest.param('a\n"x"\n ', {"trim": True}, [("x",), (None,)], id="a last line of blanks is a NULL"),
         pytest.param("a,b\n1,2\n   \n", {"trim": True}, [("1", "2")], id="a line of blanks is empty"),
         pytest.param(
             "# x\n\na,b\n# y, \"z\n1,2\n#\n3,'#'\n", {"comment": "#"}, [("1", "2"), ("3", "'#'")], id="comments"
