@@ -12,6 +12,7 @@ Journals of earlier versions have only the first four elements.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from pushengine.config.csv_settings import CSV_SETTINGS, CsvSettings
 from pushengine.config.options import LoadOptions
@@ -131,13 +133,15 @@ def library_versions() -> dict[str, str]:
 def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> EngineSettings:
     """Return today's settings, except for those that determined the chunks of an earlier push.
 
-    With these, its source is read and cut exactly as it was then. A newer version may have recorded more settings of text files than this
-    version knows; they are ignored here, and `recipe_change` reports that they differ.
+    With these, its source is read and cut exactly as it was then. A newer version may have recorded settings of text files, or values of
+    them, that this version does not know; they are ignored here, and `recipe_change` reports that they differ.
     """
     options = _defaults() | dict(recipe)
-    update = {name: options[key] for key, name in (_SETTINGS | _CUT_SETTINGS).items() if key in options}
+    update: dict[str, Any] = {name: options[key] for key, name in (_SETTINGS | _CUT_SETTINGS).items() if key in options}
     known = {name: value for name, value in _csv_settings(options["csv"]).items() if name in CSV_SETTINGS}
-    return settings.model_copy(update={**update, "csv": CsvSettings.model_validate(known)})
+    with contextlib.suppress(ValidationError):
+        update["csv"] = CsvSettings.model_validate(known)
+    return settings.model_copy(update=update)
 
 
 def _csv_settings(recorded: Any) -> dict[str, Any]:

@@ -195,6 +195,12 @@ def test_a_push_resumes_with_the_cut_it_started_with():
     assert now.max_uploads == 3
 
 
+def test_values_of_a_newer_version_are_ignored_but_told():
+    recipe = PLAIN | {"csv": {"dialect": "of-tomorrow", "delimiter": ";"}}
+    assert planned_settings(recipe, EngineSettings()).csv == EngineSettings().csv
+    assert "csv" in change_of(recipe, EngineSettings())
+
+
 def test_a_cut_that_no_longer_fits_into_memory_is_a_change_of_the_recipe():
     before = chunk_recipe(EngineSettings(chunk_bytes=16 * 1024 * 1024))
     less = EngineSettings(max_memory_bytes=32 * 1024 * 1024)
