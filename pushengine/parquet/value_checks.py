@@ -1,11 +1,12 @@
-"""Checks the values in Parquet files that are passed through: lengths and encoding of strings, years of timestamps, keys without NULL.
+"""Checks the values in Parquet files that are passed through: lengths and encoding of strings, timestamps, keys without NULL.
 
 Only what these checks need is read:
 
     key that may be NULL    all values
     STRING, INT96           raw pages, or just the dictionary if it contains all values (`page_checks.py`);
                             all values if those are not certainly valid
-    INT64 timestamp         the statistics in the footer; all values if they are missing or not valid
+    INT64 timestamp         the statistics in the footer; all values if they are missing or not valid, or do not tell: whether nanoseconds
+                            are whole microseconds, or values in Spark's old calendar
     any other column        nothing
 """
 

@@ -1,6 +1,6 @@
 """Collects the rows that a push leaves out, and writes the file that lists them.
 
-The file is CSV (UTF-8, a header line, LF), with a line for each problem of a rejected row, in the order of the source:
+The file is CSV (UTF-8, a header line, LF), with a line for each problem of a rejected row (the first ten), in the order of the source:
 
     file             file or object that holds the row
     line             line at which the row begins, from 1; empty if the source is not text
@@ -37,6 +37,7 @@ from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import JobId
 from pushengine.schema.columns import TableSchema
 from pushengine.schema.rejects import Problem, sifted
+from pushengine.schema.times.limits import text_of
 from pushengine.text import first_line, flag, format_rows
 
 T = TypeVar("T")
@@ -283,12 +284,16 @@ def _as_json(batch: SourceBatch, numbers: Sequence[int]) -> list[str]:
 
 def _plain(scalar: Any) -> str | int | float | bool | None:
     """Return a value as JSON can hold it: numbers and booleans as they are, anything else as text."""
+    if not scalar.is_valid:
+        return None
+    t = pa.types
+    if t.is_integer(scalar.type) or t.is_boolean(scalar.type) or t.is_floating(scalar.type):
+        number: int | float | bool = scalar.as_py()
+        return number if number - number == 0 else str(number)  # JSON has neither infinity nor NaN
     try:
-        value = scalar.as_py()
-    except (ValueError, OverflowError):  # nanoseconds or years that Python's date-times cannot represent
-        value = str(scalar.cast(pa.string()))
-    is_number = isinstance(value, bool | int) or (isinstance(value, float) and value - value == 0)
-    return value if value is None or isinstance(value, str) or is_number else str(value)
+        return text_of(scalar)
+    except (ValueError, OverflowError):  # Python cannot represent it
+        return str(scalar.cast(pa.string()))
 
 
 def _csv_lines(lines: Sequence[Sequence[object]]) -> bytes:

@@ -10,7 +10,7 @@ raises `ValueMisfitError` for it, and the push starts again with a wider type (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,6 +34,10 @@ from pushengine.schema.misfits import (
 )
 
 RejectKind = Literal["CAST", "LENGTH", "NULL KEY", "MISSING COLUMNS", "TOO MANY COLUMNS"]
+
+
+MAX_PROBLEMS = 10
+"""Most problems of one row that are listed. Each has the whole row beside it, and a shifted row of a wide table has hundreds."""
 
 
 class Problem(NamedTuple):
@@ -103,7 +107,7 @@ def ragged_problems(readable: ReadableRows) -> list[Problem]:
 
 
 def find_problems(schema: TableSchema, source: SourceBatch, *, widens: bool) -> list[Problem]:
-    """Return every reason to reject a row of a batch, column by column.
+    """Return the reasons to reject rows of a batch, column by column; of each row only the first `MAX_PROBLEMS`.
 
     Args:
         schema: The schema of the push.
@@ -114,18 +118,24 @@ def find_problems(schema: TableSchema, source: SourceBatch, *, widens: bool) -> 
         SchemaError: A column is missing, has another type, or holds text that is not UTF-8.
     """
     problems: list[Problem] = []
-    if source.rows:
-        for column in schema.columns:
-            if not column.is_missing:
-                problems += _problems_of_column(source, column, is_key=column.name in schema.keys, widens=widens)
+    counts = [0] * source.rows
+    for column in schema.columns if source.rows else ():
+        if column.is_missing:
+            continue
+        for index, problem in _problems_of_column(source, column, is_key=column.name in schema.keys, widens=widens):
+            counts[index] += 1
+            if counts[index] <= MAX_PROBLEMS:
+                problems.append(problem)
     return problems
 
 
-def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, widens: bool) -> list[Problem]:
+def _problems_of_column(
+    source: SourceBatch, column: Column, *, is_key: bool, widens: bool
+) -> Iterator[tuple[int, Problem]]:
     name = column.source_name
     array = decoded(column_named(source, name))
-    nulls = nulls_at(array) if is_key else []
-    problems = [Problem(source.number(index), name, "NULL KEY", "no value in a key column") for index in nulls]
+    for index in nulls_at(array) if is_key else ():
+        yield index, Problem(source.number(index), name, "NULL KEY", "no value in a key column")
     conversion = conversion_of(source, array, column)
     found = all_misfits(conversion, array, column.arrow_type)
     messages: dict[Any, str | None] = {}
@@ -138,9 +148,9 @@ def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, wi
             messages[key] = None if may_fit else misfit_message(value, column, reason)
         message = messages[key]
         if message is not None:
-            problems.append(Problem(source.number(index), name, "CAST", message))
+            yield index, Problem(source.number(index), name, "CAST", message)
     if column.length is None:
-        return problems
+        return
     kept = np.delete(np.arange(len(array)), found)
     try:
         strings = conversion.read(array.take(pa.array(kept)) if found else array, column.arrow_type)
@@ -150,8 +160,8 @@ def _problems_of_column(source: SourceBatch, column: Column, *, is_key: bool, wi
     for index in too_long_at(strings, column.length):
         error = length_error(source, strings, index, column)
         if not (widens and isinstance(error, ValueMisfitError)):
-            problems.append(Problem(source.number(int(kept[index])), name, "LENGTH", error.message))
-    return problems
+            at = int(kept[index])
+            yield at, Problem(source.number(at), name, "LENGTH", error.message)
 
 
 def _reason(read: Callable[[pa.Array, pa.DataType], pa.Array], value: pa.Array, to: pa.DataType) -> str:

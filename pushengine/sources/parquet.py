@@ -103,24 +103,28 @@ class _ParquetPass:
         Raises:
             SourceReadError: The footer contradicts itself.
         """
-        parts: list[_Part] = []
+        try:
+            parts = list(self._parts())
+        except (pa.ArrowException, OSError) as exc:
+            raise self._damaged(exc) from exc
+        rows, total = sum(part.rows for part in parts), self._metadata.num_rows
+        if rows != total:
+            raise damaged("Parquet", f"{rows} rows in row groups, {total} in all", source=self._ref.uri)
+        return parts
+
+    def _parts(self) -> Iterator[_Part]:
         row = first = rows = nbytes = stored = 0
         for number in range(self._metadata.num_row_groups):
             group = self._metadata.row_group(number)
             size = group.total_byte_size
             if number > first and (nbytes + size > _JOINED_BYTES or rows + group.num_rows > _JOINED_ROWS):
-                parts.append(_Part(range(first, number), row, rows, nbytes, stored))
+                yield _Part(range(first, number), row, rows, nbytes, stored)
                 row, first, rows, nbytes, stored = row + rows, number, 0, 0, 0
             rows += group.num_rows
             nbytes += size
             stored += self._checked_bytes(number, group)
         if self._metadata.num_row_groups:
-            parts.append(_Part(range(first, self._metadata.num_row_groups), row, rows, nbytes, stored))
-        if row + rows != self._metadata.num_rows:
-            raise damaged(
-                "Parquet", f"{row + rows} rows in row groups, {self._metadata.num_rows} in all", source=self._ref.uri
-            )
-        return parts
+            yield _Part(range(first, self._metadata.num_row_groups), row, rows, nbytes, stored)
 
     def _checked_bytes(self, number: int, group: Any) -> int:
         """Return the size of a row group in the file, after checking that its columns have as many values as it has rows."""

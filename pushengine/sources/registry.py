@@ -46,7 +46,7 @@ FORMATS = (
     Format("csv", (".csv", ".tsv", ".txt"), "pushengine.sources.csv.source", is_compressible=True),
     Format("parquet", (".parquet", ".pq"), "pushengine.sources.parquet"),
     Format("jsonl", (".jsonl", ".ndjson"), "", is_compressible=True),
-    Format("arrow", (".arrow", ".feather", ".ipc"), "pushengine.sources.arrow_files"),
+    Format("arrow", (".arrow", ".feather", ".ipc"), "pushengine.sources.arrow.ipc_files"),
 )
 
 
@@ -83,7 +83,7 @@ def open_source(
         return _open_paths(spec, format, settings, filesystem, allow_empty=allow_empty)
     if format is not None:
         raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
-    source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow").open_object(
+    source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow.objects").open_object(
         spec, schema=schema
     )
     if source is None:

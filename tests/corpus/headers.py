@@ -460,6 +460,7 @@ NAMES = [
     ),
     refused("a name of blanks", "ID,   ,QTY\n1,x,5\n", says=("line 1", "column 2")),
     refused("only a header line", "ID,NAME\n", says="no rows"),
+    refused("only a header line, with empty columns", "ID,NAME,,\n\n", "--empty-columns drop", says="no rows"),
     refused("an empty file", "", says="empty"),
     refused("only empty lines", "\n\n\n", says="input.csv"),
     lands(

@@ -242,6 +242,21 @@ ROWS = [
     ),
     refused("a field too few", "ID,NAME,X\n1,a,b\n2,c\n3,d,e\n", says=("line 3", "expected 3 fields, found 2")),
     refused(
+        "two characters, and a field too many",
+        "ID@@NAME\n1@@a\n2@@b@@c\n",
+        "--delimiter @@",
+        says=("line 3", "expected 2 fields, found 3"),
+    ),
+    refused(
+        "two characters, and a name too few",
+        "ID@@\n1@@a\n2@@b\n",
+        "--delimiter @@",
+        says=("line 1", "column 2"),
+        hint="--nameless",
+        columns="ID=INTEGER column_2=STRING",
+        rows=[(1, "a"), (2, "b")],
+    ),
+    refused(
         "a total at the end",
         "ID;QTY\n1;5\n2;6\nTotal of 2 rows\n",
         says=("line 4", "expected 2 fields, found 1"),
@@ -292,6 +307,9 @@ ROWS = [
         "a delimiter at the end of rows but not of the header line",
         "ID;QTY\n1;5;\n2;6;\n",
         says=("line 2", "expected 2 fields, found 3"),
+        hint="--trailing-delimiter",
+        columns="ID=INTEGER QTY=INTEGER",
+        rows=[(1, 5), (2, 6)],
     ),
 ]
 

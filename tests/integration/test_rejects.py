@@ -353,7 +353,7 @@ async def save_many(folder):
 MANY = {"column_types": {"M": "INTEGER"}, "mode": "append"}
 
 
-@pytest.mark.parametrize("kind", [events.ChunkUploaded, events.RowsRejected, events.JobVerified, events.JobSubmitted])
+@pytest.mark.parametrize("kind", [events.ChunkUploaded, events.RowsRejected, events.JobVerified])
 async def test_a_push_that_is_resumed_lists_all_rejected_rows_once(start, tmp_path, kind):
     stage = await start(**SMALL)
     path, good, bad = await save_many(tmp_path)
@@ -433,7 +433,7 @@ async def test_touched_files_of_a_push_with_rejects_are_compared_without_them(st
     stage = await start(**SMALL)
     path, good, bad = await save_many(tmp_path)
     options = {"column_types": {"M": "INTEGER"}, "max_rejects": len(bad)}
-    stopped = await interrupted(stage, stage.push(path, **options), events.JobSubmitted, **SMALL)
+    stopped = await interrupted(stage, stage.push(path, **options), events.JobVerified, **SMALL)
     path.touch()
     receipt = await stage.push(path, column_types={"M": "INTEGER"})
     assert receipt.push_id == stopped.push_id

@@ -50,7 +50,7 @@ def landed_from(source, **settings):
     async def read():
         reader = SourceReader(ThreadSource(source, inline), engine_settings, rules, _InlineWorkers())
         inferred = await reader.infer(None)
-        await reader.observe_rows(inferred.schema, lambda batch, _source: batches.append(batch))
+        await reader.observe_rows(inferred.schema, lambda batch, *_: batches.append(batch))
         return inferred.schema
 
     schema = asyncio.run(read())

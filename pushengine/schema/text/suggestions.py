@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pushengine.schema.text.localized import ZERO_DATES, localized
 from pushengine.text import flag
 
 _PREFIX_VALUES = 32
+_SHAPED_VALUES = 4
 _NULL_WORDS = pa.array(
     [
         "NULL",
@@ -44,6 +46,9 @@ _ZERO_DATES = pa.array(ZERO_DATES)
 _DAY_FIRST = ("dd.mm.yyyy", "dd/mm/yyyy", "dd-mm-yyyy", "d.m.yyyy", "d/m/yyyy", "d-m-yyyy")
 _MONTH_FIRST = ("mm/dd/yyyy", "mm-dd-yyyy", "m/d/yyyy", "m-d-yyyy")
 _YEAR_FIRST = ("yyyymmdd", "yyyy/mm/dd", "yyyy.mm.dd")
+_NUMBER = re.compile(r"-?(?:0(?![0-9])|[1-9.,])[0-9.,]*(?:[eE][+-]?[0-9]+)?-?")
+_BOOLEAN = re.compile("true|false", re.IGNORECASE)
+_ISO = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}.*")
 _TIMES = ("", " HH:MM:SS", " HH:MM")
 
 
@@ -57,6 +62,7 @@ class Reading:
         flags: The setting, as flags of the command.
         sense: What tells this reading from others of the same values, such as whether day or month come first; empty if they mean the same.
         after: Names of strict conversions: values that fit one of them fit this reading, too.
+        shape: What every value matches; None if that is not known. Most text is ruled out by it, much faster than by the conversion.
     """
 
     conversion: Conversion
@@ -64,6 +70,7 @@ class Reading:
     flags: str = ""
     sense: str = ""
     after: frozenset[str] = frozenset()
+    shape: re.Pattern[str] | None = None
 
     @property
     def physical(self) -> pa.DataType:
@@ -74,7 +81,7 @@ class Reading:
 def _numbers(looks: str, flags: str, after: Collection[str], sense: str = "", **formats: str) -> list[Reading]:
     given = ValueFormats(**formats, has_trailing_minus=True)  # type: ignore[arg-type] # the signs only
     return [
-        Reading(localized(one, given), looks, flags, sense, frozenset(after))
+        Reading(localized(one, given), looks, flags, sense, frozenset(after), _NUMBER)
         for one in (text.TEXT_INTEGER, text.TEXT_FLOAT)
     ]
 
@@ -84,15 +91,13 @@ def _usual_readings() -> tuple[Reading, ...]:
     """Return the readings, those with the fewest settings first."""
     whole, decimal = ("text_integer",), ("text_integer", "text_float")
     strict = [
-        Reading(one, after=frozenset(["text_integer", one.name] if one is text.TEXT_FLOAT else [one.name]))
-        for one in (
-            text.TEXT_INTEGER,
-            text.TEXT_FLOAT,
-            *text.TEXT_BOOLEANS,
-            text.TEXT_DATE,
-            text.TEXT_NAIVE,
-            text.TEXT_UTC,
-        )
+        Reading(text.TEXT_INTEGER, after=frozenset(whole), shape=_NUMBER),
+        Reading(text.TEXT_FLOAT, after=frozenset(decimal), shape=_NUMBER),
+        *(Reading(one, after=frozenset([one.name]), shape=_BOOLEAN) for one in text.TEXT_BOOLEANS),
+        *(
+            Reading(one, after=frozenset([one.name]), shape=_ISO)
+            for one in (text.TEXT_DATE, text.TEXT_NAIVE, text.TEXT_UTC)
+        ),
     ]
     numbers = [
         *_numbers("numbers with a minus after them", flag("decimal", "."), decimal),
@@ -108,7 +113,7 @@ def _usual_readings() -> tuple[Reading, ...]:
     ]
     cut = ValueFormats(cuts_subseconds=True)
     fine = [
-        Reading(localized(one, cut), _FINE, flag("subsecond", "cut"), after=frozenset([one.name]))
+        Reading(localized(one, cut), _FINE, flag("subsecond", "cut"), after=frozenset([one.name]), shape=_ISO)
         for one in (text.TEXT_NAIVE, text.TEXT_UTC)
     ]
     return (*strict, *numbers, *_dates(), *fine)
@@ -122,7 +127,14 @@ def _dates() -> list[Reading]:
             for written in formats:
                 date_format = DateFormat.parse(written + time)
                 conversion = localized(base, ValueFormats(), date_format)
-                found.append(Reading(conversion, date_format.text, flag("date-format", date_format.text), sense))
+                shape = re.compile(
+                    "".join(
+                        re.escape(part.text) if part.text else f"[0-9]{{{part.width or '1,2'}}}"
+                        for part in date_format.parts
+                    )
+                )
+                flags = flag("date-format", date_format.text)
+                found.append(Reading(conversion, date_format.text, flags, sense, shape=shape))
     return found
 
 
@@ -178,7 +190,12 @@ class Suggestions:
             return
         strings = strings_of(array)
         prefix = self._without_nulls(strings.drop_null().slice(0, _PREFIX_VALUES))
-        self._left = [one for one in self._left if one.conversion.fits(prefix, one.physical)]
+        shown = prefix.drop_null().slice(0, _SHAPED_VALUES).to_pylist()
+        self._left = [
+            one
+            for one in self._left
+            if (one.shape is None or all(map(one.shape.fullmatch, shown))) and one.conversion.fits(prefix, one.physical)
+        ]
         if not self._left:
             return
         values = self._without_nulls(strings)

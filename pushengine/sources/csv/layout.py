@@ -220,6 +220,8 @@ class Layout:
             SchemaError: One of them has a value.
         """
         count = len(self.wanted_names)
+        if not batch.num_rows:
+            return batch.select(range(count))
         for index, column in zip(self.columns.empty, batch.columns[count:], strict=True):
             lengths = pc.fill_null(pc.binary_length(column), 0)
             if not pc.max(lengths).as_py():

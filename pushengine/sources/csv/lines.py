@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pushengine.sources.text_stream import PIECE_BYTES, Content
 from pushengine.text import flag, format_count
@@ -18,6 +18,7 @@ _INVALID = bytes.maketrans(NO_TEXT, b"\xff" * len(NO_TEXT))
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n]+?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 _MAX_SEPARATOR_LINE = 32
+_MAX_FIRST_ROW = 1024 * 1024
 _MAX_LINE_BYTES = 32 * 1024 * 1024
 """Maximum length of a line that has to be read as a whole; no row is longer (`layout.MAX_ROW_BYTES`)."""
 _RULER = re.compile(rb"[-+| \t]*")
@@ -91,22 +92,26 @@ def without_first_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
     raise LineError(f"{format_count(count, 'line')} should be skipped, but the file has only {found}", None)
 
 
-def without_last_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
+def without_last_lines(pieces: Iterator[bytes], count: int, line_end_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
     """Yield text without its last `count` lines. A line end at the very end of the text does not begin another line.
+
+    Args:
+        pieces: The text.
+        count: Number of lines.
+        line_end_of: Returns the last byte of a line end of some text from the start, or nothing if the text is too short to know.
 
     Raises:
         LineError: A line is longer than any row may be.
     """
-    text = b""
-    line_end = b"\n"
+    text = line_end = b""
     for piece in pieces:
-        searched = max(len(text) - 1, 0)  # a CR at the very end may belong to a CRLF
         text += piece
-        end = _LINE_END.search(text, searched)
-        if end is not None and end.end() < len(text):
-            line_end = end[0][-1:]
+        line_end = line_end_of(text)
+        if line_end or len(text) > _MAX_FIRST_ROW:
             break
-        _require_short(text, 1)
+    if not line_end:
+        end = _LINE_END.search(text)
+        line_end = end[0][-1:] if end is not None else b"\n"
     held: list[bytes] = []
     for piece in itertools.chain([text], pieces):
         first, *others = piece.split(line_end)

@@ -153,36 +153,67 @@ class TextFile:
     def _prepared(self, content: Content) -> Content:
         """Return the content from the header line onwards, with the marks of the dialect as single bytes."""
         csv = self._csv
-        line = self.first_line
         pieces = pieces_of(content)
         if csv.skip_lines:
             pieces = without_first_lines(pieces, csv.skip_lines)
-            line += csv.skip_lines
-        if csv.skip_footer:
-            pieces = without_last_lines(pieces, csv.skip_footer)
+            self.first_line += csv.skip_lines
         if csv.dialect == "excel":
-            head = next((piece for piece in pieces if piece), b"")
-            found = separator_of(head)
-            if found is not None:
-                head = head[len(found[1]) :]
-                line += 1
-                if self.delimiter is None:
-                    self.delimiter, self.chosen = found[0], "sep line"
-            pieces = itertools.chain([head], pieces)
-        is_long = self.delimiter is not None and (len(self.delimiter) > 1 or not self.delimiter.isascii())
-        if csv.dialect == "sap-list" or csv.escape or is_long:
-            pieces = without_marks(pieces)
-        if csv.dialect == "sap-list":
-            self._list = ListLines(self.delimiter or "|", (csv.comment or "").encode(), line)
-            pieces = self._list.rows(pieces)
-        if csv.escape or is_long:
+            pieces = self._without_separator_line(pieces)
+        if csv.escape or (self.delimiter is not None and (len(self.delimiter) > 1 or not self.delimiter.isascii())):
             known = DELIMITERS if self.delimiter is None else (self.delimiter,)
             self.spelling = Spelling(known, csv.quote_character, csv.escape or "")
+        if csv.dialect == "sap-list" or self.spelling is not None:
+            pieces = without_marks(pieces)
+        self._leading, self._row = self._patterns()
+        if csv.skip_footer:
+            pieces = without_last_lines(pieces, csv.skip_footer, self._line_end)
+        if csv.dialect == "sap-list":
+            self._list = ListLines(self.delimiter or "|", (csv.comment or "").encode(), self.first_line)
+            pieces = self._list.rows(pieces)
+        if self.spelling is not None:
             pieces = self.spelling.encoded(pieces)
-        self.first_line = line
         is_changed = csv.skip_lines or csv.skip_footer or csv.dialect in ("excel", "sap-list") or self.spelling
         self.is_as_stored = not is_changed
         return Content(Pieces(pieces)) if is_changed else content
+
+    def _without_separator_line(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Return the text without the line at its start that names the delimiter, if there is one."""
+        head = next((piece for piece in pieces if piece), b"")
+        found = separator_of(head)
+        if found is not None:
+            head = head[len(found[1]) :]
+            self.first_line += 1
+            if self.delimiter is None:
+                self.delimiter, self.chosen = found[0], "sep line"
+        return itertools.chain([head], pieces)
+
+    @property
+    def mark(self) -> str | None:
+        """The delimiter as the text has it; None if the first row shows it."""
+        return self.delimiter if self.spelling is None else self.spelling.mark
+
+    @property
+    def comment(self) -> bytes:
+        """What lines begin with that are no rows; empty if there are none."""
+        return NO_ROW if self._csv.dialect == "sap-list" else (self._csv.comment or "").encode()
+
+    def _patterns(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+        """Return the patterns of the lines before the first row, and of the first row."""
+        marks = DELIMITERS if self.mark is None else (self.mark,)
+        quote = self._csv.quote_character
+        blanks = "".join(blank for blank in BLANKS if blank not in (*marks, quote)) if self._csv.trim else ""
+        return leading_lines(self.comment, blanks), header_row(quote.encode(), "".join(marks).encode(), blanks)
+
+    def match_first_row(self, text: bytes) -> tuple[int, re.Match[bytes] | None]:
+        """Return where the first row of a text begins, and its match; the match is empty if the row is not whole."""
+        skipped = self._leading.match(text)
+        start = skipped.end() if skipped else 0
+        return start, self._row.match(text, start)
+
+    def _line_end(self, text: bytes) -> bytes:
+        """Return the last byte of a line end of a text as stored, or nothing if its first row is not whole."""
+        _, match = self.match_first_row(text if self.spelling is None else self.spelling.encode(text))
+        return match[2][-1:] if match and match[1] and match.end() < len(match.string) else b""
 
 
 def read_first_row(file: TextFile, csv: CsvSettings, block_bytes: int) -> tuple[FirstRow, Dialect, int]:
@@ -196,20 +227,13 @@ def read_first_row(file: TextFile, csv: CsvSettings, block_bytes: int) -> tuple[
     Raises:
         SourceReadError: There is no row, or it is malformed.
     """
-    mark = file.delimiter if file.spelling is None else file.spelling.mark
-    marks = (*DELIMITERS, csv.quote_character) if mark is None else (mark, csv.quote_character)
-    blanks = "".join(blank for blank in BLANKS if blank not in marks) if csv.trim else ""
-    comment = NO_ROW if csv.dialect == "sap-list" else (csv.comment or "").encode()
-    pattern = header_row(
-        csv.quote_character.encode(), "".join(DELIMITERS if mark is None else (mark,)).encode(), blanks
-    )
-    text, match = _matched(file, pattern, leading_lines(comment, blanks), block_bytes)
+    text, match = _matched(file, block_bytes)
     start, raw = match.start(), match[1]
     line = file.first_line + _count_lines(text[:start], file)
-    chosen = file.chosen
+    mark, chosen = file.mark, file.chosen
     if mark is None:
         mark, chosen = choose_delimiter(raw, csv, file.ref.name)
-    dialect = Dialect(mark, match[2] or b"\n", quote=csv.quote_character, trim=bool(csv.trim), comment=comment)
+    dialect = Dialect(mark, match[2] or b"\n", quote=csv.quote_character, trim=bool(csv.trim), comment=file.comment)
     cells = _cells(raw, dialect, file, "header line" if csv.has_header else "first line", line)
     spelled = raw if file.spelling is None else file.spelling.raw(raw)
     if line == 1 and csv.dialect != "excel" and separator_of(spelled) is not None:
@@ -222,17 +246,13 @@ def read_first_row(file: TextFile, csv: CsvSettings, block_bytes: int) -> tuple[
     return first, dialect, file.first_line + _count_lines(text[:end], file)
 
 
-def _matched(
-    file: TextFile, pattern: re.Pattern[bytes], leading: re.Pattern[bytes], size: int
-) -> tuple[bytes, re.Match[bytes]]:
+def _matched(file: TextFile, size: int) -> tuple[bytes, re.Match[bytes]]:
     """Return the start of the file, which stays pending, and the match of its first row."""
     while True:
         block = file.pending = file.filled(size)
         grew = len(block) == size
         text = bytes(block)
-        skipped = leading.match(text)
-        start = skipped.end() if skipped else 0
-        match = pattern.match(text, start)
+        start, match = file.match_first_row(text)
         # A CR or an open quote at the very end may continue in the next block.
         if match and match[1] and (not grew or match.end() < len(text)):
             return text, match

@@ -92,6 +92,13 @@ def test_a_length_that_can_still_grow_is_no_problem_yet():
         sifted(source, schema, lambda rows: conform(schema, rows), widens=True)
 
 
+def test_of_a_row_with_many_problems_the_first_are_listed():
+    names = [f"C{number}" for number in range(30)]
+    columns = [Column(name, "INTEGER", pa.int64(), conversion="forced_integer", is_forced=True) for name in names]
+    source = batch(**{name: ["x", "1"] for name in names})
+    assert problems(TableSchema(tuple(columns)), source) == [(0, name, "CAST") for name in names[:10]]
+
+
 # --- Inference
 
 

@@ -122,15 +122,14 @@ def _header_line(lines: Sequence[str], first: int, delimiter: str, quote: str) -
 
 
 def _rows(lines: Sequence[str], delimiter: str, quote: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows with the index of their first line, as far as Python's reader can split them.
-
-    It knows no delimiter of several characters, nor one that is the quote, too: such lines are split as they are.
-    """
-    if len(delimiter) > 1 or delimiter == quote:
-        yield from ((at, line.split(delimiter)) for at, line in enumerate(lines[:_SEARCHED_LINES]))
+    """Yield the rows with the index of their first line, as far as Python's reader can split them."""
+    if delimiter == quote:
         return
     options = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-    reader = csv.reader((f"{line}\n" for line in lines[:_SEARCHED_LINES]), delimiter=delimiter, **options)
+    # Python's reader knows delimiters of one character only.
+    mark = delimiter if len(delimiter) == 1 else "\x1f"
+    texts = (f"{line.replace(delimiter, mark)}\n" for line in lines[:_SEARCHED_LINES])
+    reader = csv.reader(texts, delimiter=mark, **options)
     start = 0
     try:
         for row in reader:

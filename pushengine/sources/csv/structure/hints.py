@@ -66,7 +66,7 @@ def _flag(name: str, value: Any) -> str:
     if text == "'":
         return f'--{name} "{text}"'
     plain = shlex.quote(text)
-    return f"--{name} {plain}" if plain != text or text[:1].isalnum() else f"--{name} '{text}'"
+    return f"--{name} {plain}" if plain != text or _WORD.fullmatch(text) else f"--{name} '{text}'"
 
 
 def _escaped(text: str) -> str:

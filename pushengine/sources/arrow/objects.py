@@ -10,10 +10,11 @@ import pyarrow as pa
 from pushengine.errors import ConfigError, SchemaError, SourceError, SourceReadError
 from pushengine.interfaces import BlockReader, SourceBatch, SourceBlock
 from pushengine.model import FileRef
-from pushengine.sources.arrow_memory import require_valid
+from pushengine.schema.conversions import are_same_kind
+from pushengine.sources.arrow.pandas_frames import frame_table
+from pushengine.sources.arrow.validity import require_valid
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import evenly_spread, plain_batch, plain_schema
-from pushengine.sources.pandas_frames import frame_table
 from pushengine.text import first_line
 
 SLICE_ROWS = 65_536
@@ -62,8 +63,29 @@ def _open_sync(spec: Any, label: str) -> ArrowSource | None:  # noqa: PLR0911 - 
     if hasattr(spec, "__arrow_c_array__"):
         return TableSource(lambda: pa.Table.from_batches([pa.record_batch(spec)]), label)
     if isinstance(getattr(spec, "schema", None), pa.Schema) and hasattr(spec, "scanner"):  # pyarrow.dataset.Dataset
-        return ArrowSource(lambda: spec.scanner(**_DATASET_OPTIONS).to_reader(), label, is_repeatable=True)
+        return ArrowSource(lambda: _dataset_reader(spec, label), label, is_repeatable=True)
     return None
+
+
+def _dataset_reader(dataset: Any, label: str) -> pa.RecordBatchReader:
+    """Return the rows of a pyarrow dataset.
+
+    Raises:
+        SchemaError: A file has a column of another kind than the dataset: Arrow would convert it, with losses that raise no error.
+    """
+    for fragment in dataset.get_fragments():
+        if getattr(getattr(fragment, "format", None), "default_extname", "") in ("csv", "json"):
+            continue  # text, which is read in the types of the dataset
+        own = _plain_schema(fragment.physical_schema, label)
+        for field in _plain_schema(dataset.schema, label):
+            index = own.get_field_index(field.name)
+            if index >= 0 and not are_same_kind(own.field(index).type, field.type):
+                raise SchemaError(
+                    f"column {field.name} is {own.field(index).type}, but {field.type} in the dataset",
+                    source=getattr(fragment, "path", "") or label,
+                    hint="push the files by their paths, or separately",
+                )
+    return dataset.scanner(**_DATASET_OPTIONS).to_reader()
 
 
 def _relation_stream(relation: Any, label: str) -> pa.RecordBatchReader:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from pushengine.errors import SchemaError
-from pushengine.sources.arrow import open_object
-from pushengine.sources.pandas_frames import frame_table
+from pushengine.sources.arrow.objects import open_object
+from pushengine.sources.arrow.pandas_frames import frame_table
 
 UTC = dt.UTC
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")

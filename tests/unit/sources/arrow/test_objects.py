@@ -18,7 +18,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError, SchemaError, SourceReadError
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.sources import IteratorSource, open_source
-from pushengine.sources.arrow import SLICE_ROWS
+from pushengine.sources.arrow.objects import SLICE_ROWS
 
 TABLE = pa.table({"i": [1, 2, None], "s": ["a", None, "c"], "d": pa.array(["x", "y", "x"]).dictionary_encode()})
 ROWS = TABLE.to_pylist()
@@ -288,6 +288,42 @@ async def test_a_later_batch_with_values_of_another_kind_is_refused(name):
     assert caught.value.position == "after row 1"
     with pytest.raises(SchemaError, match="the batch does not match the schema: "):
         list(opened(pa.RecordBatchReader.from_batches(first.schema, iter([first, second]))).open())
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        LOSSY.keys()
+        - {
+            "finer timestamps",
+            "finer times",
+            "larger integers",
+            "negative integers",
+            "more digits",
+            "values after NULLs only",
+        }
+    ),
+)
+def test_a_dataset_whose_files_have_columns_of_other_kinds_is_refused(tmp_path, name):
+    for number, values in enumerate(LOSSY[name]):
+        batch = batch_of(values)
+        with pa.ipc.new_file(str(tmp_path / f"{number}.arrow"), batch.schema) as writer:
+            writer.write_batch(batch)
+    dataset = pa.dataset.dataset(tmp_path, format="ipc")
+    with pytest.raises(SchemaError, match=r"1\.arrow: column x is .*, but .* in the dataset"):
+        opened(dataset).schema()
+
+
+def test_a_dataset_whose_files_have_smaller_types_is_read(tmp_path):
+    for number, kind in enumerate((pa.int64(), pa.int8())):
+        pq.write_table(pa.table({"x": pa.array([number], kind)}), tmp_path / f"{number}.parquet")
+    assert [row["x"] for row in rows_of(opened(pa.dataset.dataset(tmp_path)))] == [0, 1]
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "a.csv").write_text("x\n1\n")
+    (tmp_path / "csv" / "b.csv").write_text("x\n2.5\n")
+    schema = pa.schema([("x", pa.float64())])
+    dataset = pa.dataset.dataset(tmp_path / "csv", format="csv", schema=schema)
+    assert [row["x"] for row in rows_of(opened(dataset))] == [1.0, 2.5]
 
 
 @pytest.mark.parametrize("name", SAME)

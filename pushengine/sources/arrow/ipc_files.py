@@ -12,7 +12,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch
 from pushengine.model import FileRef
-from pushengine.sources.arrow_memory import find_damage
+from pushengine.sources.arrow.validity import find_damage
 from pushengine.sources.files import FilesSource, plain_batch, plain_schema
 from pushengine.text import first_line
 

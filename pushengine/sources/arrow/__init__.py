@@ -1,0 +1,1 @@
+"""Sources over Arrow data: objects in memory, streams and files."""
