@@ -170,6 +170,8 @@ class CsvSettings(BaseModel):
             raise PydanticCustomError("marks", "delimiter, quote and escape should differ")
         if filled.delimiter and any(mark in filled.delimiter for mark in marks[1:]):
             raise PydanticCustomError("marks", "delimiter should not contain the quote or escape character")
+        if filled.comment and filled.quote_character and filled.comment.startswith(filled.quote_character):
+            raise PydanticCustomError("marks", "comment should not begin with the quote character, as rows may")
         if filled.thousands and filled.thousands == (filled.decimal or "."):
             raise PydanticCustomError("marks", "decimal and thousands should differ")
         return self

@@ -13,7 +13,7 @@ from pushengine.sources.csv.rows import BLANKS, quoted_part
 from pushengine.text import flag, format_count, name_key, nfc, spelled_like
 
 DELIMITERS = (",", ";", "\t", "|")
-"""Delimiters that the header line may show."""
+"""Delimiters that the header line may show, except the one that is the quote character."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def choose_delimiter(row: bytes, csv: CsvSettings, file_name: str) -> tuple[str,
         count = bare.count(delimiter.encode())
         return count > 0 and count + 1 == len(csv.names), count
 
-    return max(DELIMITERS, key=rank), "counted"
+    return max((one for one in DELIMITERS if one != csv.quote_character), key=rank), "counted"
 
 
 def columns_of(first: FirstRow, csv: CsvSettings, sample: Callable[[], Sequence[Sequence[bytes]]]) -> Columns:

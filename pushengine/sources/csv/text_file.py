@@ -199,8 +199,8 @@ class TextFile:
 
     def _patterns(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
         """Return the patterns of the lines before the first row, and of the first row."""
-        marks = DELIMITERS if self.mark is None else (self.mark,)
         quote = self._csv.quote_character
+        marks = tuple(one for one in DELIMITERS if one != quote) if self.mark is None else (self.mark,)
         blanks = "".join(blank for blank in BLANKS if blank not in (*marks, quote)) if self._csv.trim else ""
         return leading_lines(self.comment, blanks), header_row(quote.encode(), "".join(marks).encode(), blanks)
 

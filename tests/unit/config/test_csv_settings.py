@@ -57,6 +57,7 @@ def test_a_delimiter_may_be_written_as_an_escape(text, delimiter):
         ({"encoding": "klingon"}, "known character encoding"),
         ({"skip_lines": -1}, "greater than or equal to 0"),
         ({"comment": ""}, "empty"),
+        ({"comment": '"x'}, "comment should not begin with the quote"),
         ({"names": ["A", ""]}, "empty"),
         ({"date_format": "yyyy"}, "is no date format"),
         ({"date_format": "COL=mm.dd"}, "is no date format"),

@@ -50,6 +50,8 @@ def read(tmp_path):
         pytest.param("a\x01b\n1\x01\\N\n", {"dialect": "hive"}, [("1", None)], id="hive"),
         pytest.param("a,b\n\"x\",'p,q'\n", {"quote": "'"}, [('"x"', "p,q")], id="single quotes"),
         pytest.param("a,b\n'it''s',1\n", {"quote": "'"}, [("it's", "1")], id="doubled single quotes"),
+        pytest.param("a|b\n1|2\n", {"quote": "|"}, [("1|2",)], id="the quote is no delimiter"),
+        pytest.param("|a;c|,b|x\n|1,|,2|3\n", {"quote": "|"}, [("1,", "2|3")], id="the quote among delimiters"),
         pytest.param('a,b\n"x,5"\n', {"quote": ""}, [('"x', '5"')], id="no quotes"),
         pytest.param('a,b\n"x\\"y",p\\,q\n', {"escape": "\\"}, [('x"y', "p,q")], id="escapes"),
         pytest.param('a,b\n"\\\\",\\\\\n', {"escape": "\\"}, [("\\", "\\")], id="escaped escapes"),
