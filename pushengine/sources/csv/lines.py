@@ -153,14 +153,16 @@ class ListLines:
         delimiter: The delimiter.
         comment: Text at the start of lines that are no rows; empty if there are none.
         line: Number of the first line.
+        escape: Escape character; empty if there is none.
 
     Attributes:
         delimiter: The delimiter.
         left_out: Number of lines after the header line that are no rows, by kind; rulers and empty lines are not counted.
     """
 
-    def __init__(self, delimiter: str, comment: bytes, line: int) -> None:
+    def __init__(self, delimiter: str, comment: bytes, line: int, escape: str = "") -> None:
         self.delimiter = delimiter.encode()
+        self._escape = escape.encode()
         self._comment = comment
         self._line = line
         self._header: bytes | None = None
@@ -194,7 +196,7 @@ class ListLines:
             return self._no_row(line, "")
         if not text.replace(d, b"").strip(b" \t"):
             return self._no_row(line, "empty row")
-        if len(text) < 2 * len(d) or not text.endswith(d):
+        if len(text) < 2 * len(d) or not text.endswith(d) or self._is_escaped(text[: -len(d)]):
             raise LineError(f"a row of the list does not end with {d.decode()}", number, "is its last cell cut off?")
         if self._header is None:
             self._header = text
@@ -208,6 +210,10 @@ class ListLines:
                 raise LineError(f"this may be a row or a total: its first cell is {shown}", number, hint)
             return self._no_row(line, "total")
         return text[len(d) : -len(d)] + (b"\r" if line.endswith(b"\r") else b"")
+
+    def _is_escaped(self, before: bytes) -> bool:
+        """Whether what follows this text is escaped."""
+        return bool(self._escape) and (len(before) - len(before.rstrip(self._escape))) % 2 == 1
 
     def _no_row(self, line: bytes, kind: str) -> bytes:
         if kind:

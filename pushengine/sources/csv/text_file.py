@@ -168,7 +168,8 @@ class TextFile:
         if csv.skip_footer:
             pieces = without_last_lines(pieces, csv.skip_footer, self._line_end)
         if csv.dialect == "sap-list":
-            self._list = ListLines(self.delimiter or "|", (csv.comment or "").encode(), self.first_line)
+            comment = (csv.comment or "").encode()
+            self._list = ListLines(self.delimiter or "|", comment, self.first_line, csv.escape or "")
             pieces = self._list.rows(pieces)
         if self.spelling is not None:
             pieces = self.spelling.encoded(pieces)
@@ -278,5 +279,5 @@ def _cells(row: bytes, dialect: Dialect, file: TextFile, what: str, line: int) -
 
 
 def _count_lines(text: bytes, file: TextFile) -> int:
-    escaped = 0 if file.spelling is None else file.spelling.escaped_line_ends(text, b"\n")
+    escaped = 0 if file.spelling is None else max(file.spelling.escaped_line_ends(text, end) for end in (b"\n", b"\r"))
     return max(text.count(b"\n"), text.count(b"\r")) + escaped

@@ -312,6 +312,24 @@ def test_a_doubtful_line_of_a_list_is_refused(read, row, words, hint, block_byte
     assert hint in caught.value.hint
 
 
+@BLOCKS
+def test_a_row_of_a_list_whose_last_delimiter_is_escaped_is_refused(read, block_bytes):
+    assert read("|a|b|\n|1|x\\\\|\n|2|y\\|z|\n", block_bytes, dialect="sap-list", escape="\\")[1] == [
+        ("1", "x\\"),
+        ("2", "y|z"),
+    ]
+    with pytest.raises(SourceReadError, match=r"does not end with \|") as caught:  # the next line would belong to it
+        read("|a|b|\n|1|x\\|\n|--|--|\n", block_bytes, dialect="sap-list", escape="\\")
+    assert caught.value.position == "line 2"
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_escaped_line_ends_in_the_header_line_count_as_lines(read, line_end):
+    with pytest.raises(SourceReadError, match="expected 2 fields") as caught:
+        read("a\\\nb,c\n1,2\n3\n".replace("\n", line_end), escape="\\")
+    assert caught.value.position == "line 4"
+
+
 def test_totals_with_a_text_are_left_out_as_comments(read):
     text = f"{LIST}|*4 |x|1|\n|5|y|2|\n"
     assert read(text, dialect="sap-list", comment="|*")[1][-1] == ("5", "y", "2")
