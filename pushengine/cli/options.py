@@ -15,8 +15,7 @@ from pushengine.model import ColumnType, Drift, DuplicateKeys, MissingColumns, N
 from pushengine.schema.rules import RequestedType
 
 DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
-_MAY_BE_EMPTY = frozenset({"emulator", "quote"})
-"""`join_optional_value` turns a bare `--emulator` into `--emulator=`, and an empty `--quote` means that quotes are ordinary characters."""
+_MAY_BE_EMPTY = frozenset({"emulator"})  # `join_optional_value` turns a bare `--emulator` into `--emulator=`
 
 
 class ModeName(enum.StrEnum):

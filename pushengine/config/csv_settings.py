@@ -21,6 +21,8 @@ from pushengine.schema.formats import DateFormat, ValueFormats
 Repair = Literal["refuse", "rename", "drop"]
 """What to do about columns that a header line does not name properly."""
 
+NO_QUOTE = "none"
+"""The word for an empty `quote`, which a command line would take for an unset shell variable."""
 _ESCAPES = {"\\t": "\t", "tab": "\t", "space": " "}
 _HEX = re.compile(r"\\x([0-9A-Fa-f]{2})")
 _MAX_DELIMITER = 16
@@ -63,7 +65,9 @@ class CsvSettings(BaseModel):
         str | None, Field(description="character encoding; unset: utf-8, or as a byte order mark says")
     ] = None
     quote: Annotated[
-        str | None, Field(description='quote character; unset: "; empty: quotes are ordinary characters')
+        str | None,
+        BeforeValidator(lambda value: "" if value == NO_QUOTE else value),
+        Field(description='quote character; unset: "; none or empty: quotes are ordinary characters'),
     ] = None
     escape: Annotated[
         str | None, Field(description="character that makes the next one an ordinary one; unset: none")

@@ -408,7 +408,7 @@ NAMES = [
         f"{COMPOSED},{DECOMPOSED}\n1,2\n",
         says="line 1",
         hint="--duplicate-names",
-        columns={COMPOSED: "INTEGER", f"{COMPOSED}_2": "INTEGER"},
+        columns={COMPOSED: "INTEGER", f"{DECOMPOSED}_2": "INTEGER"},
         rows=[(1, 2)],
     ),
     lands(

@@ -136,7 +136,7 @@ QUOTES = [
         rows=[(1, "a,b"), (2, "it's"), (3, '"c"')],
     ),
     lands("apostrophes", "ID,NAME\n1,'tis\n2,it's\n", columns=TWO, rows=[(1, "'tis"), (2, "it's")]),
-    lands("no quotes", 'ID,NAME\n1,"a\n2,"b"\n', "--quote ''", columns=TWO, rows=[(1, '"a'), (2, '"b"')]),
+    lands("no quotes", 'ID,NAME\n1,"a\n2,"b"\n', "--quote none", columns=TWO, rows=[(1, '"a'), (2, '"b"')]),
     refused(
         "escaped quotes",
         'ID,NAME\n1,"a \\"b\\" c"\n2,"d"\n',

@@ -132,7 +132,7 @@ HIVE = [
     lands(
         "an export of MySQL",
         "ID\tNAME\tD\n1\t\\N\t0000-00-00\n2\ta\\\tb\t2024-01-31\n3\tc\\\\d\t2024-02-29\n",
-        r"--null '\N' --escape '\' --quote '' --zero-date-null",
+        r"--null '\N' --escape '\' --quote none --zero-date-null",
         name="input.tsv",
         columns="ID=INTEGER NAME=STRING D=DATETIME",
         rows=[(1, None, None), (2, "a\tb", "2024-01-31"), (3, "c\\d", "2024-02-29")],

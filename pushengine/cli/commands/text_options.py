@@ -28,7 +28,7 @@ TEXT_OPTIONS: Mapping[str, Any] = {
     "encoding": _option(
         str, "Character encoding, such as cp1252; else UTF-8, or as a byte order mark says.", metavar="NAME"
     ),
-    "quote": _option(str, "Quote character; '' if there is none.", metavar="CHAR"),
+    "quote": _option(str, "Quote character; none if there is none.", metavar="CHAR"),
     "escape": _option(str, "Character that makes the next one an ordinary one.", metavar="CHAR"),
     "skip_lines": _option(int, "Lines before the header line.", metavar="N"),
     "skip_footer": _option(int, "Lines at the end that are no rows.", metavar="N"),

@@ -19,8 +19,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n]+?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 _MAX_SEPARATOR_LINE = 32
 _MAX_FIRST_ROW = 1024 * 1024
-_MAX_LINE_BYTES = 32 * 1024 * 1024
-"""Maximum length of a line that has to be read as a whole; no row is longer (`layout.MAX_ROW_BYTES`)."""
+_MAX_LINE_BYTES = 64 * 1024 * 1024
 _RULER = re.compile(rb"[-+| \t]*")
 
 
@@ -101,7 +100,7 @@ def without_last_lines(pieces: Iterator[bytes], count: int, line_end_of: Callabl
         line_end_of: Returns the last byte of a line end of some text from the start, or nothing if the text is too short to know.
 
     Raises:
-        LineError: A line is longer than any row may be.
+        LineError: A line is too long to be held in memory.
     """
     text = line_end = b""
     for piece in pieces:
@@ -118,7 +117,7 @@ def without_last_lines(pieces: Iterator[bytes], count: int, line_end_of: Callabl
         lines = [*held[:-1], (held[-1] if held else b"") + first, *others]
         kept = max(len(lines) - count - 1, 0)
         held = lines[kept:]
-        _require_short(held[-1], None)
+        _require_line(held[-1])
         if kept:
             yield line_end.join(lines[:kept]) + line_end
     if held and not held[-1]:
@@ -127,9 +126,14 @@ def without_last_lines(pieces: Iterator[bytes], count: int, line_end_of: Callabl
         yield line_end.join(held[: len(held) - count]) + line_end
 
 
-def _require_short(line: bytes, number: int | None) -> None:
-    if len(line) > _MAX_LINE_BYTES:
-        raise LineError(f"a line is longer than {_MAX_LINE_BYTES} bytes", number, "is it a text file?")
+def _require_line(text: bytes) -> None:
+    """Require that a line that is not whole yet is not endless.
+
+    Raises:
+        LineError: It is too long to be held in memory.
+    """
+    if len(text) > _MAX_LINE_BYTES:
+        raise LineError(f"a line is longer than {_MAX_LINE_BYTES} bytes", None, "is it a text file?")
 
 
 def separator_of(text: bytes) -> tuple[str, bytes] | None:
@@ -177,9 +181,9 @@ class ListLines:
         rest = b""
         for piece in pieces:
             *lines, rest = (rest + piece).split(b"\n")
+            _require_line(rest)
             if lines:
                 yield b"\n".join(map(self._row, lines)) + b"\n"
-            _require_short(rest, self._line)
         if rest:
             yield self._row(rest)
 

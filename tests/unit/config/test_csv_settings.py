@@ -70,6 +70,11 @@ def test_what_cannot_be_is_refused(given, message):
         CsvSettings(**given)
 
 
+def test_the_word_none_means_that_there_are_no_quotes():
+    assert CsvSettings(quote="none") == CsvSettings(quote="")
+    assert CsvSettings(quote="none").quote_character == ""
+
+
 def test_names_mean_that_there_is_no_header_line():
     assert not CsvSettings(names="A").has_header
     assert CsvSettings(names="A", header=True).has_header

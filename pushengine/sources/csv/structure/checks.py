@@ -158,11 +158,14 @@ def header_cells(first: FirstRow, columns: Columns) -> dict[str, str]:
 def repeated_header(batch: pa.RecordBatch, header: Mapping[str, str]) -> int | None:
     """Return the number of the first row, from 0, that repeats the header cells; a byte order mark before the first does not count."""
     (name, cell), *others = header.items()
-    found = pc.is_in(batch.column(name), value_set=pa.array([cell, _BOM + cell]))
-    if pc.index(found, value=True).as_py() < 0:
-        return None
-    for row in pc.indices_nonzero(found).to_pylist():
-        if all(batch.column(name)[row].as_py() == cell for name, cell in others):
+    for first in (cell, _BOM + cell):
+        if pc.index(batch.column(name), first).as_py() < 0:  # nearly always, and much faster than a comparison
+            continue
+        same = pc.equal(batch.column(name), first)
+        for other, text in others:
+            same = pc.and_(same, pc.equal(batch.column(other), text))
+        row = pc.index(same, value=True).as_py()
+        if row >= 0:
             return int(row)
     return None
 

@@ -304,7 +304,15 @@ def _shorter(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
         and 2 * split <= len(lines)
     ):
         yield Way("if there is a single column", {"delimiter": "\t"})
-    filled = sum(map(bool, map(str.strip, lines)))
-    for count in range(1, min(_FOOTER_LINES, filled // 2) + 1):
+    filled = [line for line in lines if line.strip()]
+    delimiter = next(iter(header_lines(lines, quote=given.quote_character)), None)
+    for count in range(1, min(_FOOTER_LINES, len(filled) // 2) + 1):
+        # A row that is cut off looks otherwise: it has delimiters, an open quote, or a number only.
+        if delimiter is None or not all(_is_footer(line, delimiter.delimiter) for line in filled[-count:]):
+            return
         purpose = f"if the last {count} lines are no rows" if count > 1 else "if the last line is no row"
         yield Way(purpose, {"skip_footer": count}, is_last_resort=True)
+
+
+def _is_footer(line: str, delimiter: str) -> bool:
+    return delimiter not in line and '"' not in line and any(map(str.isalpha, line))

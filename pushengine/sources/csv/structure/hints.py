@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pushengine.config.csv_settings import NO_QUOTE
+
 _SWITCHES = ("header", "trim", "zero_date_null")
 _WORD = re.compile(r"[A-Za-z0-9][\w.-]*")
 _NAMES = {"\t": "tab", " ": "blank"}
@@ -62,7 +64,7 @@ def flags(settings: Mapping[str, Any]) -> str:
 def _flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
-    text = _escaped(",".join(value) if isinstance(value, list | tuple) else str(value))
+    text = _escaped(",".join(value) if isinstance(value, list | tuple) else str(value)) or NO_QUOTE
     if text == "'":
         return f'--{name} "{text}"'
     plain = shlex.quote(text)

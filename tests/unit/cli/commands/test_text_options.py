@@ -38,7 +38,7 @@ def test_only_what_is_given_is_passed_on(run):
     ("words", "text"),
     [
         (["--delimiter", "\\t", "--skip-lines", "2"], {"delimiter": "\\t", "skip_lines": 2}),
-        (["--quote", ""], {"quote": ""}),
+        (["--quote", "none"], {"quote": "none"}),
         (["--no-header", "--names", "A,B", "--names", "C"], {"header": False, "names": ("A", "B", "C")}),
         (["--header"], {"header": True}),
         (["--null", "NULL,\\N", "--null", "N/A"], {"null": ("NULL", "\\N", "N/A")}),

@@ -137,4 +137,13 @@ def test_there_is_no_way_to_read_a_page_and_none_that_was_given():
         escape="\\",
     )
     names = {name for way in ways_to_read(["ID,NAME", "1,'a\\\"'", "2,b"], given) for name in way.settings}
-    assert names == {"skip_footer"}
+    assert not names
+    assert [dict(way.settings) for way in ways_to_read(["ID,NAME", "1,a", "2,b", "Total: 2", ""], given)] == [
+        {"skip_footer": 1}
+    ]
+
+
+@pytest.mark.parametrize("last", ["3", "3,c", '3,"c', '"Clip'])
+def test_a_row_that_is_cut_off_is_no_footer(last):
+    ways = ways_to_read(["ID,NAME,QTY", "1,a,5", "2,b,6", last], NOTHING)
+    assert not any("skip_footer" in way.settings for way in ways)
