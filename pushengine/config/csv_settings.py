@@ -139,14 +139,19 @@ class CsvSettings(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _check_encoding(cls, value: str | None) -> str | None:
+        is_known = True
         try:
             if value is not None:
                 codecs.getincrementaldecoder(value)
                 "".encode(value)
+                is_known = codecs.lookup(value).name not in (
+                    "idna",
+                    "punycode",
+                )  # for host names, with errors of their own
         except (LookupError, ValueError):
-            raise PydanticCustomError(
-                "encoding", "Input should be a known character encoding, such as cp1252"
-            ) from None
+            is_known = False
+        if not is_known:
+            raise PydanticCustomError("encoding", "Input should be a known character encoding, such as cp1252")
         return value
 
     @field_validator("comment", "names", "null")

@@ -55,6 +55,8 @@ def test_a_delimiter_may_be_written_as_an_escape(text, delimiter):
         ({"decimal": ",", "thousands": ","}, "should differ"),
         ({"thousands": "."}, "should differ"),
         ({"encoding": "klingon"}, "known character encoding"),
+        ({"encoding": "idna"}, "known character encoding"),
+        ({"encoding": "punycode"}, "known character encoding"),
         ({"skip_lines": -1}, "greater than or equal to 0"),
         ({"comment": ""}, "empty"),
         ({"comment": '"x'}, "comment should not begin with the quote"),
