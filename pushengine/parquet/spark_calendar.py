@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError
+from pushengine.schema.base import PER_SECOND
 from pushengine.schema.times import int96
-from pushengine.schema.times.limits import PER_SECOND, integers_of
+from pushengine.schema.times.limits import integers_of
 
 _VERSION = b"org.apache.spark.version"
 _LEGACY_DATES = b"org.apache.spark.legacyDateTime"

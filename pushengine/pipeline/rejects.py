@@ -4,7 +4,8 @@ The file is CSV (UTF-8, a header line, LF), with a line for each problem of a re
 
     file             file or object that holds the row
     line             line at which the row begins, from 1; empty if the source is not text
-    byte_position    bytes of text before the row, after a byte order mark and decompression, and as UTF-8; empty if the source is not text
+    byte_position    bytes of text before the row, after a byte order mark and decompression, and as UTF-8; empty if the source is not text,
+                     or if lines are left out of the text before its rows are read, or it has escapes or long delimiters
     column_name      column of the source; empty if the row has more or fewer fields than the header
     error_type       CAST, LENGTH, NULL KEY, MISSING COLUMNS or TOO MANY COLUMNS
     csv_line         the whole row as the file holds it; a JSON object if the source is not text

@@ -34,6 +34,7 @@ from pushengine.sources.csv.structure.hints import Way, hint_of, quoted, working
 
 _MAX_CELLS = 6000
 _MIN_ROWS = 8
+_SHOWN_CHARACTERS = 40
 _OTHER_DELIMITERS = (":", "^", "~", "#")
 _CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f]")
 _GAP = re.compile(r"\S {2,}\S")
@@ -486,5 +487,5 @@ def _in_single_quotes(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] == "'"
 
 
-def _start(text: str, most: int = 40) -> str:
-    return quoted(text if len(text) <= most else f"{text[: most - 3]}...")
+def _start(text: str) -> str:
+    return quoted(text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}...")

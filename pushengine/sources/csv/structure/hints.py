@@ -10,7 +10,6 @@ from typing import Any
 
 from pushengine.config.csv_settings import NO_QUOTE
 
-_SWITCHES = ("header", "trim", "zero_date_null")
 _WORD = re.compile(r"[A-Za-z0-9][\w.-]*")
 _NAMES = {"\t": "tab", " ": "blank"}
 
