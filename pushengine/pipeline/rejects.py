@@ -29,7 +29,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self, TypeVar
+from typing import IO, Any, NamedTuple, Self
 
 import pyarrow as pa
 
@@ -37,11 +37,11 @@ from pushengine.errors import ConfigError, JobTaintedError, SchemaError, ValueMi
 from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import JobId
 from pushengine.schema.columns import TableSchema
+from pushengine.schema.conform import T
 from pushengine.schema.rejects import Problem, sifted
 from pushengine.schema.times.limits import text_of
 from pushengine.text import first_line, flag, format_rows
 
-T = TypeVar("T")
 HEADER = ("file", "line", "byte_position", "column_name", "error_type", "csv_line", "error_message")
 _ROWS_BEYOND = 1000
 """A pass ends early once it has found this number of rows more than are allowed: they are enough to see what is wrong."""

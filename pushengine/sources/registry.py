@@ -16,7 +16,17 @@ from pushengine.model import FileRef
 from pushengine.runtime.files import scheme_of
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS, EmptySource, compression_of
-from pushengine.sources.first_bytes import TEXT, compression_in, evident_encoding, head_of, kind_named, kind_of
+from pushengine.sources.first_bytes import (
+    CONVERT,
+    SAVE_AS_CSV,
+    TEXT,
+    UNPACK,
+    compression_in,
+    evident_encoding,
+    head_of,
+    kind_named,
+    kind_of,
+)
 from pushengine.sources.listing import list_files
 from pushengine.text import flag, shell_word, shown_name
 
@@ -210,8 +220,8 @@ def format_named(path: str) -> str | None:
 
 
 _REMEDIES = {
-    (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"): "save the sheet as CSV",
-    (".zip", ".tar", ".tgz", ".7z", ".rar"): "unpack it first",
+    (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"): SAVE_AS_CSV,
+    (".zip", ".tar", ".tgz", ".7z", ".rar"): UNPACK,
 }
 
 
@@ -223,7 +233,7 @@ def _unknown_format(file: FileRef, filesystem: FileSystem) -> ConfigError:
     if not remedy and kind is not None:
         remedy = kind.remedy if kind.format else f"it is {kind.name}: {kind.remedy}"
         if kind is TEXT and file.name.lower().endswith((".json", ".jsonl", ".xml", ".html", ".sql")):
-            remedy = "convert it to CSV or Parquet"
+            remedy = CONVERT
     return ConfigError(
         f"the name {shown_name(file.uri)} does not show the format ({suffixes}; compressed CSV: {COMPRESSION_NAMES})",
         key="format",

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import lzma
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
@@ -38,9 +34,11 @@ from pushengine.sources.csv.structure.first_lines import (
 )
 from pushengine.sources.csv.structure.hints import Way, flags, hint_of, working
 from pushengine.sources.files import compression_of
-from pushengine.sources.first_bytes import compression_of_content, head_of
-from pushengine.sources.text_stream import CountedFile, open_content
+from pushengine.sources.text_stream import DAMAGE, start_of_text
 from pushengine.text import first_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FIRST_BYTES = 64 * 1024
 
@@ -51,15 +49,12 @@ def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) 
     Raises:
         SourceReadError: They cannot be read.
     """
-    head = memoryview(bytearray(_FIRST_BYTES))
     try:
         with filesystem.open(ref) as file:
-            compression = compression_of_content(head_of(file), compression_of(ref))
-            size = open_content(CountedFile(file), compression, settings.csv.encoding).fill(head)
-    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
+            text = start_of_text(file, _FIRST_BYTES, compression_of(ref), settings.csv.encoding)
+    except DAMAGE as exc:
         raise SourceReadError(first_line(exc), source=ref.uri) from exc
-    text = bytes(head[:size])
-    return text if size < len(head) else text.rpartition(b"\n")[0] or text
+    return text if len(text) < _FIRST_BYTES else text.rpartition(b"\n")[0] or text
 
 
 class Examination:
