@@ -79,6 +79,8 @@ class SparkCalendar:
         Raises:
             SchemaError: A value is.
         """
+        if not (self.has_old_dates or self.has_old_int96):  # nearly always, and a wide batch has many columns
+            return
         for field, array in zip(batch.schema, batch.columns, strict=True):
             day = self.first_value(field.type)
             if day is None:

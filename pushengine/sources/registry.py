@@ -85,12 +85,11 @@ def open_source(
         SourceReadError: A file does not exist, or is of another format than its name or `format` says.
     """
     check_paths(spec)
-    if isinstance(spec, str | os.PathLike):
-        spec = [spec]
-    if isinstance(spec, list | tuple) and spec and all(isinstance(one, str | os.PathLike) for one in spec):
+    if names_paths(spec):
         if schema is not None:
             raise ConfigError("schema= is only for async iterators; files have their own schema", key="schema")
-        return _open_paths(spec, format, settings, filesystem, allow_empty=allow_empty)
+        words = spec if isinstance(spec, list | tuple) else [spec]
+        return _open_paths(words, format, settings, filesystem, allow_empty=allow_empty)
     if format is not None:
         raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
     source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow.objects").open_object(
@@ -103,6 +102,12 @@ def open_source(
             hint="pass paths, an object with __arrow_c_stream__, or an async iterator of record batches",
         )
     return source
+
+
+def names_paths(source: Any) -> bool:
+    """Whether a source is a path or a list of paths."""
+    words = source if isinstance(source, list | tuple) else [source]
+    return bool(words) and all(isinstance(word, str | os.PathLike) for word in words)
 
 
 def _type_name(spec: Any) -> str:

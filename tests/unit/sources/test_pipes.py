@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from pushengine.errors import ConfigError, SourceReadError
-from pushengine.sources.pipes import Pipe, find_pipe, names_paths
+from pushengine.sources.pipes import Pipe, find_pipe
+from pushengine.sources.registry import names_paths
 
 
 @pytest.fixture
