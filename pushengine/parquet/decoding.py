@@ -113,14 +113,19 @@ def _open(file: BinaryIO, *, metadata: Any = None, dictionaries: Sequence[str] =
     )
 
 
-def _with_int96_as_bytes(file: BinaryIO) -> Any:
-    """Return the metadata of a file as Arrow must have it to return INT96 values unchanged."""
+def read_footer(file: BinaryIO) -> bytes:
+    """Return the footer of a file that Arrow has opened."""
     size = file.seek(0, io.SEEK_END)
     file.seek(size - TAIL_BYTES)
     length = int.from_bytes(file.read(TAIL_BYTES)[:4], "little")
     file.seek(size - TAIL_BYTES - length)
+    return file.read(length)
+
+
+def _with_int96_as_bytes(file: BinaryIO) -> Any:
+    """Return the metadata of a file as Arrow must have it to return INT96 values unchanged."""
     try:
-        footer = as_bytes(file.read(length))
+        footer = as_bytes(read_footer(file))
     except FooterError as exc:
         raise pa.ArrowInvalid(f"the footer is damaged: {exc}") from exc
     return pq.read_metadata(io.BytesIO(MAGIC + with_trailer(footer)))

@@ -202,7 +202,7 @@ def _checked_group(
     if [chunk.name for chunk in group.chunks] != [leaf.name for leaf in leaves]:
         raise ReencodeError("a row group has different columns")
     for chunk, leaf in zip(group.chunks, leaves, strict=True):
-        reason = _why_not_chunk(chunk, group.rows, data_end, settings)
+        reason = _why_not_chunk(chunk, group.rows, data_end, settings) or _why_not_levels(chunk, leaf)
         # The footer is trusted, but some writers record a wrong version of pages, or none. So check the first data page of each column
         # in the first and the last row group, and wherever the footer lists no data pages.
         if not reason and (is_first_or_last or not any(kind == "DATA_PAGE" for kind, _ in chunk.pages)):
@@ -212,6 +212,13 @@ def _checked_group(
     if group.nbytes > MAX_PAYLOAD_BYTES - MAX_FOOTER_BYTES:
         raise ReencodeError(f"a row group has {group.nbytes} bytes, more than a chunk may have")
     return group.rows, group.nbytes
+
+
+def _why_not_levels(chunk: ColumnChunk, leaf: Leaf) -> str | None:
+    """Return why Arrow cannot be asked about a column: if the histograms have other lengths, it ends the process (Arrow 26)."""
+    repetition, definition = chunk.level_counts
+    fits = repetition in (0, 1) and definition in (0, 1 if leaf.is_required else 2)
+    return None if fits else "has size statistics that contradict the schema"
 
 
 def _why_not_chunk(chunk: ColumnChunk, rows: int, data_end: int, settings: EngineSettings) -> str | None:

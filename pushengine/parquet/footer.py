@@ -116,6 +116,7 @@ class ColumnChunk:
         data_start: Offset of the first data page.
         end: Offset after its last byte.
         is_readable: Whether the data is in this file and is not encrypted.
+        level_counts: Lengths of the recorded histograms of repetition and definition levels; 0 if they are not recorded.
     """
 
     name: str
@@ -127,6 +128,7 @@ class ColumnChunk:
     data_start: int
     end: int
     is_readable: bool
+    level_counts: tuple[int, int] = (0, 0)
 
     @property
     def is_dictionary(self) -> bool:
@@ -303,7 +305,14 @@ def _chunk(fields: Fields) -> ColumnChunk:
         data_start=first,
         end=start + size,
         is_readable=not fields.keys() & {1, 8, 9},
+        level_counts=_level_counts(struct_of(meta, 16) or {}),
     )
+
+
+def _level_counts(statistics: Fields) -> tuple[int, int]:
+    """Return the lengths of the lists in SizeStatistics."""
+    repetition, definition = (sum(1 for _ in elements_of(statistics, number, I64)) for number in (2, 3))
+    return repetition, definition
 
 
 _Field = tuple[int, bytes] | None

@@ -33,6 +33,7 @@ from pushengine.schema.rules import SchemaRules
 from pushengine.sources.fingerprint import Fingerprint, fingerprint_files
 from pushengine.sources.parquet import ParquetSource
 from pushengine.sources.threaded import ThreadSource, ThreadStream
+from pushengine.text import flag
 
 ObserveRows = Callable[[pa.RecordBatch, SourceBatch, int], None]
 _FIRST_ROWS = 5
@@ -110,7 +111,9 @@ class SourceReader:
                 explains=explains,
             )
         except SchemaError:
-            await self._check_structure(is_as_before=False)  # columns of a file that is read wrongly are the wrong ones
+            await self._check_structure(
+                known, is_as_before=False
+            )  # columns of a file that is read wrongly are the wrong ones
             raise
         source, sample_bytes = self._source, self._settings.sample_bytes
         blocks = await source.open() if is_exhaustive else await source.sample(sample_bytes)
@@ -125,7 +128,7 @@ class SourceReader:
         if not self.sampled_rows and not is_exhaustive and self.is_repeatable:
             # The sample covers only some of the files; others may have rows.
             return await self.infer(known, is_exhaustive=True, explains=explains)
-        notes = await self._check_structure(is_as_before=inference.has_columns_of_table)
+        notes = await self._check_structure(known, is_as_before=inference.has_columns_of_table)
         inferred = inference.infer(is_empty=not self.sampled_rows)
         return dataclasses.replace(inferred, notes=(*notes, *inferred.notes))
 
@@ -145,10 +148,11 @@ class SourceReader:
         observe(readable.batch)
         return readable.rows
 
-    async def _check_structure(self, *, is_as_before: bool) -> tuple[str, ...]:
+    async def _check_structure(self, known: KnownTable | None, *, is_as_before: bool) -> tuple[str, ...]:
         """Return what the user should know about the structure of the source.
 
         Args:
+            known: The table; None if it is new or nothing is known of it.
             is_as_before: Whether the table has the same columns, so that earlier pushes read the source in the same way.
 
         Raises:
@@ -161,8 +165,16 @@ class SourceReader:
         doubts = found.doubts
         if doubts and not is_as_before:
             doubt = doubts[0]
-            raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=doubt.hint)
+            hint = await self._with_names_of_table(doubt.hint, known)
+            raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=hint)
         return (*map(_note, doubts), *found.notes)
+
+    async def _with_names_of_table(self, hint: str, known: KnownTable | None) -> str:
+        """Return a hint that names the columns of the table instead of numbering them, if the source has as many."""
+        names = () if known is None else tuple(column.name for column in known.columns)
+        if not names or any("," in name for name in names) or len(names) != len(await self._source.schema()):
+            return hint
+        return hint.replace("--no-header", flag("names", ",".join(names)))
 
     def require_rows(self, inferred: InferredSchema) -> None:
         """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.

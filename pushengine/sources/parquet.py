@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -13,10 +13,12 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
-from pushengine.parquet.decoding import ParquetDecoder, batch_rows
+from pushengine.parquet.decoding import ParquetDecoder, batch_rows, read_footer
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_schema
+from pushengine.parquet.footer import Footer
 from pushengine.parquet.slices import PassthroughBlock, cut
 from pushengine.parquet.spark_calendar import SparkCalendar
+from pushengine.parquet.thrift_compact import FooterError
 from pushengine.schema.columns import TableSchema
 from pushengine.schema.times.int96 import is_int96
 from pushengine.sources.files import FilesSource, evenly_spread, plain_batch, plain_schema, require_same_columns
@@ -122,24 +124,32 @@ class _ParquetPass:
                 row, first, rows, nbytes, stored = row + rows, number, 0, 0, 0
             rows += group.num_rows
             nbytes += size
-            stored += self._checked_bytes(number, group)
+            stored += self._checked_bytes(number, group.num_rows)
         if self._metadata.num_row_groups:
             yield _Part(range(first, self._metadata.num_row_groups), row, rows, nbytes, stored)
 
-    def _checked_bytes(self, number: int, group: Any) -> int:
-        """Return the size of a row group in the file, after checking that its columns have as many values as it has rows."""
-        stored = 0
-        for index in range(group.num_columns):
-            column = group.column(index)
-            stored += column.total_compressed_size
-            if index in self._flat_columns and column.num_values != group.num_rows:
+    def _checked_bytes(self, number: int, rows: int) -> int:
+        """Return the size of a row group in the file, after checking that its columns have as many values as it has rows.
+
+        Arrow is not asked about a column: where size statistics are damaged, it ends the process.
+        """
+        try:
+            group = self._footer.group(number)
+        except (FooterError, IndexError):  # Arrow has read it: what our parser does not know is left to the decoding
+            return int(self._metadata.row_group(number).total_byte_size)
+        for index, column in enumerate(group.chunks):
+            if index in self._flat_columns and column.values != rows:
                 raise damaged(
                     "Parquet",
-                    f"{group.num_rows} rows, but {column.num_values} values in column {column.path_in_schema}",
+                    f"{rows} rows, but {column.values} values in column {self._metadata.schema.column(index).path}",
                     source=self._ref.uri,
                     position=f"row group {number + 1}",
                 )
-        return stored
+        return group.nbytes
+
+    @functools.cached_property
+    def _footer(self) -> Footer:
+        return Footer(read_footer(self._file))
 
     @functools.cached_property
     def _flat_columns(self) -> frozenset[int]:

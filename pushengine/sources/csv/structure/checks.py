@@ -234,6 +234,7 @@ def findings(sample: FileSample) -> Iterator[Finding]:
         _aligned,
         _two_delimiters,
         _row_as_header,
+        _ruler_below_header,
         _repeated_header,
         _name_as_value,
         _mark_in_mid_file,
@@ -265,6 +266,17 @@ def _ruler(sample: FileSample) -> Finding | None:
         return None
     ways = (Way("if it is a list with rulers", {"dialect": "sap-list"}), *sample.skipping())
     return Finding(f"{_start(sample.header)} has no letters: it is no header line", ways, _IS_HEADER, sample.line)
+
+
+def _ruler_below_header(sample: FileSample) -> Finding | None:
+    """Find a ruler in the first row, as clients of databases print it below the header line."""
+    first = [values[0] if values else None for values in sample.values]
+    if sample.answers_header or not first or not all(value and is_ruler(value) for value in first):
+        return None
+    mark = (first[0] or "")[:2]
+    ways = () if sample.given.comment is not None else (Way("if lines of dashes are no rows", {"comment": mark}),)
+    keep = Way("if they are rows", {"header": True})
+    return Finding(f"a ruler stands below the header line: {_start(first[0] or '')}", ways, keep, sample.line + 1)
 
 
 def _comment_as_header(sample: FileSample) -> Finding | None:

@@ -20,6 +20,21 @@ _MOST = 0.9
 _MANY_IN_RUNS = 0.7
 
 
+def has_both(text: bytes) -> bool:
+    """Return whether some lines are not valid UTF-8, and others are with characters outside of ASCII: no single encoding fits."""
+    is_valid, is_broken = False, False
+    for line in text.split(b"\n"):
+        if line.isascii():
+            continue
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            is_broken = True
+        else:
+            is_valid = True
+    return is_valid and is_broken
+
+
 def fitting_encoding(text: bytes) -> str:
     """Return the encoding that most likely fits whole lines that are not valid UTF-8; `cp1252` if nothing speaks against it."""
     runs = _HIGH.findall(text)

@@ -23,7 +23,7 @@ from pushengine.sources.csv.structure.checks import (
     header_in_mid_file,
     repeated_header,
 )
-from pushengine.sources.csv.structure.encodings import fitting_encoding
+from pushengine.sources.csv.structure.encodings import fitting_encoding, has_both
 from pushengine.sources.csv.structure.first_lines import (
     HEADER_LINE,
     TELLING_KINDS,
@@ -157,7 +157,8 @@ class Examination:
             head = self._first_bytes(ref)
         except SourceError:
             return error
-        encoding = "" if _is_utf8(head) else fitting_encoding(head)
+        is_mixed = has_both(head)
+        encoding = "" if is_mixed or _is_utf8(head) else fitting_encoding(head)
         lines = lines_of(head.decode(encoding or "utf-8", "replace"))
         ways = [Way(f"if its encoding is {encoding}", {"encoding": encoding})] if encoding else []
         tries = itertools.chain(ways, ways_to_read(lines, self._filled))
@@ -167,6 +168,10 @@ class Examination:
         is_repeated = bool(found) and flags(found[0].settings) in error.hint
         is_told = kind != HEADER_LINE and not is_repeated and (found or not has_ways or kind in TELLING_KINDS)
         words = f"; line {at + 1} looks like {kind}" if is_told else ""
+        if is_mixed and "not UTF-8" in error.message:
+            return error.replace(
+                hint="other lines are UTF-8: two encodings are mixed; repair this line, or make the extract again"
+            )
         if not (found or words):
             return error
         # The ways include the repairs of column names, which the hint of a `SchemaError` is about.

@@ -17,16 +17,18 @@ DELIMITERS = ("\t", "|", ";", ",")
 _SEARCHED_LINES = 200
 _TITLE_LINES = 30
 _FOOTER_LINES = 3
-_MAX_NAMES = 20
 _BOM = "\ufeff"
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_PAGE = re.compile(r"""\s*(?:<!doctype|<html|<\?xml|\{\s*"|\[\s*\{)""", re.IGNORECASE)
+_PAGE = re.compile(r"""\s*(?:<!doctype|<html|<\?xml|\{\s*(?:"|$)|\[\s*(?:\{|$))""", re.IGNORECASE)
 _NO_WORD = re.compile(r"[\W_]+")
 _COMMENT = re.compile(r"#|//|--(?=\s)|%(?=\s)")
 _SEPARATOR_LINE = re.compile(r'"?sep=(?:.|\\t)"?\s*', re.IGNORECASE)
 _SEVERAL = re.compile(r"""[^\w\s"'.,()\[\]{}/\\<>*?!+=-]{2,4}""")
 _SINGLE_QUOTE = re.compile(r"(?:^|[,;\t|])'", re.MULTILINE)
 _ESCAPED_QUOTE = re.compile(r'\\"')
+_CONTROL_ESCAPE = re.compile(r"(?<!\\)\\[ntrbZ0]")
+"""A line end, a tab and the like as databases escape them; to the parser, they are the letters."""
+_NULL_FIELD = re.compile(r"(?:^|[,;\t|])\\N(?=[,;\t|]|$)", re.MULTILINE)
 
 
 def lines_of(text: str) -> list[str]:
@@ -228,9 +230,8 @@ def ways_to_read(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
         yield from skipping(shown, start + 1, given.quote_character)
     yield from _other_marks(shown, given)
     yield from _repairs(given)
-    yield from _named(shown, start + 1, given)
     yield from _shorter(shown, given)
-    if given.quote is None and '"' in top:
+    if given.quote is None and any('"' in line for line in shown):
         yield Way("if quotes are ordinary characters", {"quote": ""}, is_last_resort=True)
     yield from skipping(shown, start + 1, given.quote_character)
 
@@ -250,8 +251,9 @@ def _other_marks(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
             yield Way(f"if {quoted(delimiter)} separates the fields", {"delimiter": delimiter})
         if " " in lines[0].strip() and not any(delimiter in lines[0] for delimiter in DELIMITERS):
             yield Way("if blanks separate the fields", {"delimiter": " "})
-    if _ESCAPED_QUOTE.search(text) and given.escape is None:
-        yield Way("if a backslash stands before quotes in a field", {"escape": "\\"})
+    if _ESCAPED_QUOTE.search(text) and given.escape is None and not _CONTROL_ESCAPE.search(text):
+        null = {"null": ["\\N"]} if _NULL_FIELD.search(text) and not given.null else {}
+        yield Way("if a backslash stands before quotes in a field", {"escape": "\\", **null})
     if given.quote is None and '"' not in lines[0] and _SINGLE_QUOTE.search(text):
         yield Way("if single quotes enclose fields", {"quote": "'"})
     if given.trim is None and re.search(r'[^\w\s][ \t]+"|"[ \t]+[^\w\s]', text):
@@ -273,26 +275,6 @@ def _repairs(given: CsvSettings) -> Iterator[Way]:
         if given.nameless is None:
             both = {"nameless": "rename", "duplicate_names": "rename"}
             yield Way("to number columns without a name of their own", both, is_last_resort=True)
-
-
-def _named(lines: Sequence[str], first: int, given: CsvSettings) -> Iterator[Way]:
-    """Yield the ways to read rows with one cell more or less than the header line, by giving the names."""
-    if given.names or given.header is not None:
-        return
-    for header in header_lines(lines, first, given.quote_character):
-        rows = _rows(lines, header.delimiter, given.quote_character)
-        at, names = next(
-            ((at, row) for at, row in rows if abs(len(row) - len(header.cells)) == 1 and all(row[:-1])), (0, [])
-        )
-        if len(names) > len(header.cells) and not names[-1].strip():
-            names = names[:-1]
-        elif len(names) < len(header.cells):
-            names = ["column_1", *names]
-        names = [name.strip() for name in names]
-        is_short = len(names) == len(header.cells) <= _MAX_NAMES and not any("," in name for name in names)
-        if is_short and cells.looks_like_names(names) and first + at < header.line:
-            settings = {"skip_lines": first + at, "names": names}
-            yield Way("to give the names", settings)
 
 
 def _shorter(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
