@@ -14,7 +14,7 @@ import pyarrow as pa
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError
-from pushengine.interfaces import FileSystem, SourceBlock, Structure
+from pushengine.interfaces import FileSystem, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv.layout import Position
 from pushengine.sources.csv.reading import CsvPass, Watch
@@ -118,11 +118,11 @@ class Examination:
             return None
         header = header_cells(one.first, one.layout.columns)
 
-        def search(batch: pa.RecordBatch, position: Position) -> None:
-            row = None if self._repeated is not None else repeated_header(batch, header)
+        def search(batch: SourceBatch, position: Position) -> None:
+            row = None if self._repeated is not None else repeated_header(batch.batch, header)
             if row is not None:
                 with contextlib.suppress(SourceError):  # the pass was stopped
-                    self._repeated = (ref, position()[0] + row)
+                    self._repeated = (ref, position()[0] + batch.number(row))
 
         return search
 
