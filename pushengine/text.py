@@ -163,6 +163,9 @@ def spelled_like(names: Iterable[str], wanted: Iterable[str]) -> tuple[str, ...]
 
     Names are the same if their canonical composed forms (Unicode NFC) are: `ü` is one character on one system, `u` and a mark on another.
     """
+    names, wanted = tuple(names), tuple(wanted)
+    if names == wanted:  # nearly always, and it is asked for each batch
+        return names
     spelling: dict[str, str] = {}
     for name in wanted:
         spelling.setdefault(nfc(name), name)

@@ -138,7 +138,7 @@ def _setting(value: Any) -> str:
         return " ".join(map(str, value))
     text = str(value)
     if not text or not text[0].isalnum():
-        return f"'{text if text.isprintable() else text.encode('unicode_escape').decode()}'" if text else "none"
+        return f"'{shown_text(text)}'" if text else "none"
     return text
 
 

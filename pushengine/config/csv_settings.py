@@ -21,6 +21,9 @@ from pushengine.schema.formats import DateFormat, ValueFormats
 Repair = Literal["refuse", "rename", "drop"]
 """What to do about columns that a header line does not name properly."""
 
+Dialect = Literal["sap-list", "excel", "hive"]
+Locale = Literal["de", "sap"]
+
 NO_QUOTE = "none"
 """The word for an empty `quote`, which a command line would take for an unset shell variable."""
 _ESCAPES = {"\\t": "\t", "tab": "\t", "space": " "}
@@ -55,7 +58,7 @@ class CsvSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dialect: Annotated[
-        Literal["sap-list", "excel", "hive"] | None,
+        Dialect | None,
         Field(description="preset: | lists of SAP, Excel files with a sep= line, or ^A files of Hive"),
     ] = None
     delimiter: Annotated[
@@ -77,7 +80,9 @@ class CsvSettings(BaseModel):
     comment: Annotated[str | None, Field(description="text at the start of lines that are no rows")] = None
     header: Annotated[
         bool | None,
-        Field(description="whether the first line holds the column names; unset: yes, unless it looks like data"),
+        Field(
+            description="whether the first line holds the column names; unset: yes, but one that looks like data is refused"
+        ),
     ] = None
     names: Annotated[_Words, Field(description="column names, for a file without a header line")] = ()
     trim: Annotated[bool | None, Field(description="cut blanks off the ends of names and unquoted values")] = None
@@ -89,9 +94,7 @@ class CsvSettings(BaseModel):
     trailing_delimiter: Annotated[
         Repair | None, Field(description="a delimiter at the end of every line, after which there is nothing")
     ] = None
-    locale: Annotated[Literal["de", "sap"] | None, Field(description="preset: how numbers and dates are written")] = (
-        None
-    )
+    locale: Annotated[Locale | None, Field(description="preset: how numbers and dates are written")] = None
     decimal: Annotated[Literal[".", ","] | None, Field(description="decimal sign of numbers; unset: a point")] = None
     thousands: Annotated[str | None, Field(description="separator between groups of three digits; unset: none")] = None
     date_format: Annotated[

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pushengine.config.csv_settings import CSV_SETTINGS, CsvSettings, Repair
+from pushengine.config.csv_settings import CSV_SETTINGS, CsvSettings, Dialect, Locale, Repair
 from pushengine.errors import ConfigError
 from pushengine.model import Drift, DuplicateKeys, LongerStrings, MissingColumns, NewColumns, TypeChanges
 from pushengine.schema.rules import MAX_LENGTH
@@ -57,7 +57,7 @@ class PushSettings(TypedDict, total=False):
     max_drop: float | None
     max_rejects: int | float | str
     rejects: Path | str | None
-    dialect: Literal["sap-list", "excel", "hive"] | None
+    dialect: Dialect | None
     delimiter: str | None
     encoding: str | None
     quote: str | None
@@ -72,7 +72,7 @@ class PushSettings(TypedDict, total=False):
     duplicate_names: Repair | None
     empty_columns: Repair | None
     trailing_delimiter: Repair | None
-    locale: Literal["de", "sap"] | None
+    locale: Locale | None
     decimal: Literal[".", ","] | None
     thousands: str | None
     date_format: str | Sequence[str]

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pushengine.errors import SchemaError
+from pushengine.schema.base import PER_SECOND
 from pushengine.schema.times import int96
-from pushengine.schema.times.limits import PER_SECOND, integers_of
+from pushengine.schema.times.limits import integers_of
 
 _VERSION = b"org.apache.spark.version"
 _LEGACY_DATES = b"org.apache.spark.legacyDateTime"
@@ -78,6 +79,8 @@ class SparkCalendar:
         Raises:
             SchemaError: A value is.
         """
+        if not (self.has_old_dates or self.has_old_int96):  # nearly always, and a wide batch has many columns
+            return
         for field, array in zip(batch.schema, batch.columns, strict=True):
             day = self.first_value(field.type)
             if day is None:

@@ -4,7 +4,8 @@ The file is CSV (UTF-8, a header line, LF), with a line for each problem of a re
 
     file             file or object that holds the row
     line             line at which the row begins, from 1; empty if the source is not text
-    byte_position    bytes of text before the row, after a byte order mark and decompression, and as UTF-8; empty if the source is not text
+    byte_position    bytes of text before the row, after a byte order mark and decompression, and as UTF-8; empty if the source is not text,
+                     or if lines are left out of the text before its rows are read, or it has escapes or long delimiters
     column_name      column of the source; empty if the row has more or fewer fields than the header
     error_type       CAST, LENGTH, NULL KEY, MISSING COLUMNS or TOO MANY COLUMNS
     csv_line         the whole row as the file holds it; a JSON object if the source is not text
@@ -28,7 +29,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self, TypeVar
+from typing import IO, Any, NamedTuple, Self
 
 import pyarrow as pa
 
@@ -36,11 +37,11 @@ from pushengine.errors import ConfigError, JobTaintedError, SchemaError, ValueMi
 from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import JobId
 from pushengine.schema.columns import TableSchema
+from pushengine.schema.conform import T
 from pushengine.schema.rejects import Problem, sifted
 from pushengine.schema.times.limits import text_of
 from pushengine.text import first_line, flag, format_rows
 
-T = TypeVar("T")
 HEADER = ("file", "line", "byte_position", "column_name", "error_type", "csv_line", "error_message")
 _ROWS_BEYOND = 1000
 """A pass ends early once it has found this number of rows more than are allowed: they are enough to see what is wrong."""

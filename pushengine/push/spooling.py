@@ -16,7 +16,8 @@ from pushengine.push.cleanup import delete_spool
 from pushengine.push.opening import PushRequest
 from pushengine.push.run import PushRun
 from pushengine.runtime.aio import announce_when_slow, finish
-from pushengine.sources.pipes import Pipe, find_pipe, names_paths
+from pushengine.sources.pipes import Pipe, find_pipe
+from pushengine.sources.registry import names_paths
 from pushengine.sources.spool import Spooled, SpoolHold, discard, is_byte_stream, spool_source, stream_name
 from pushengine.sources.threaded import open_async_source
 

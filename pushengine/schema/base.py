@@ -14,8 +14,9 @@ from pushengine.model import ColumnType
 MIDNIGHT = pa.timestamp("ms")
 MICROS = pa.timestamp("us")
 NANOS = pa.timestamp("ns")
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Unit of a temporal type -> how many of them a second has."""
 _PREFIX_VALUES = 32
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIRST_SECOND = int((dt.datetime(1400, 1, 1, tzinfo=dt.UTC) - _EPOCH).total_seconds())
 _END_SECOND = int((dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC) - _EPOCH).total_seconds()) + 1
@@ -42,6 +43,13 @@ class Evidence:
     find: Callable[[pa.Array], frozenset[str]]
     conclusive: str
     suffices: Callable[[frozenset[str]], bool]
+
+    def added(self, facts: frozenset[str], array: pa.Array) -> frozenset[str]:
+        """Return facts with those that these values show. The first few values are mostly conclusive, so that the others are not searched."""
+        if self.conclusive in facts:
+            return facts
+        found = self.find(array.slice(0, _PREFIX_VALUES))
+        return facts | (found if self.conclusive in found or len(array) <= _PREFIX_VALUES else self.find(array))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ def require_years(timestamps: pa.Array, error: type[MisfitError]) -> pa.Array:
     Raises:
         MisfitError: One is not; of the class `error`.
     """
-    factor = _PER_SECOND[timestamps.type.unit]
+    factor = PER_SECOND[timestamps.type.unit]
     bounds = pc.min_max(timestamps.view(pa.int64()))
     first, last = bounds["min"].as_py(), bounds["max"].as_py()
     if first is not None and (first < _FIRST_SECOND * factor or last >= _END_SECOND * factor):

@@ -79,9 +79,9 @@ class Findings:
         if left[0].conversion is TEXT_INTEGER:  # these values have no points, and need not be searched for them
             self._facts[TEXT_FLOAT.name] = facts_before.get(TEXT_FLOAT.name, frozenset()) | {"whole"}
         for one in () if left[0].conversion is TEXT_INTEGER else left:
-            evidence, facts = one.conversion.evidence, self._facts.get(one.conversion.name, frozenset())
-            if evidence is not None and evidence.conclusive not in facts:
-                self._facts[one.conversion.name] = facts | evidence.find(array)
+            if one.conversion.evidence is not None:
+                facts = self._facts.get(one.conversion.name, frozenset())
+                self._facts[one.conversion.name] = one.conversion.evidence.added(facts, array)
         if left[0].conversion.name in TOO_FINE and self.too_fine is None:
             index = TOO_FINE[left[0].conversion.name].first_misfit(array, MICROS)
             self.too_fine = self._too_fine(located(source), index, array)

@@ -15,9 +15,9 @@ from pushengine.text import flag
 HEAD_BYTES = 4096
 """Number of bytes that `kind_of` and `evident_encoding` should be given; fewer if the file is shorter."""
 
-_CONVERT = "convert it to CSV or Parquet"
-_SAVE_AS_CSV = "save the sheet as CSV"
-_UNPACK = "unpack it first"
+CONVERT = "convert it to CSV or Parquet"
+SAVE_AS_CSV = "save the sheet as CSV"
+UNPACK = "unpack it first"
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 """Control characters other than blanks and ESC, which no text has."""
 _LINE_END = re.compile(rb"[\r\n]")
@@ -47,24 +47,24 @@ class FileKind:
 
 TEXT = FileKind("text", "csv", flag("format", "csv"))
 _KINDS = (
-    (re.compile(rb"PAR[1E](?=[\x00-\x08\x0e-\x1f]|\Z)"), FileKind("a Parquet file", "parquet", flag("format", "parquet"))),
-    (re.compile(rb"ARROW1\x00\x00|\xff\xff\xff\xff.{3}\x00"), FileKind("an Arrow file", "arrow", flag("format", "arrow"))),
-    (re.compile(rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis"), FileKind("an OpenDocument file", "", _SAVE_AS_CSV)),
-    (re.compile(rb"PK\x03\x04.*(?:xl/|\[Content_Types\]\.xml|_rels/)"), FileKind("an Excel workbook", "", _SAVE_AS_CSV)),
-    (re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)"), FileKind("a zip archive", "", _UNPACK)),
-    (re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), FileKind("an Excel workbook of the old format (xls)", "", _SAVE_AS_CSV)),
-    (re.compile(rb".{257}ustar[\x00 ]"), FileKind("a tar archive", "", _UNPACK)),
-    (re.compile(rb"7z\xbc\xaf\x27\x1c"), FileKind("a 7-Zip archive", "", _UNPACK)),
-    (re.compile(rb"Rar!\x1a\x07"), FileKind("a RAR archive", "", _UNPACK)),
-    (re.compile(rb"%PDF-\d"), FileKind("a PDF document", "", "get the table as CSV")),
-    (re.compile(rb"SQLite format 3\x00"), FileKind("an SQLite database", "", _CONVERT)),
-    (re.compile(rb".{8}DUCK..\x00{6}"), FileKind("a DuckDB database", "", _CONVERT)),
-    (re.compile(rb"FEA1\x00"), FileKind("a Feather file of version 1", "", _CONVERT)),
-    (re.compile(rb"ORC.*[\x00-\x08]"), FileKind("an ORC file", "", _CONVERT)),
-    (re.compile(rb"Obj\x01"), FileKind("an Avro file", "", _CONVERT)),
-    (re.compile(rb"\x89HDF\r\n\x1a\n"), FileKind("an HDF5 file", "", _CONVERT)),
+    (rb"PAR[1E](?=[\x00-\x08\x0e-\x1f]|\Z)", FileKind("a Parquet file", "parquet", flag("format", "parquet"))),
+    (rb"ARROW1\x00\x00|\xff\xff\xff\xff.{3}\x00", FileKind("an Arrow file", "arrow", flag("format", "arrow"))),
+    (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis", FileKind("an OpenDocument file", "", SAVE_AS_CSV)),
+    (rb"PK\x03\x04.*(?:xl/|\[Content_Types\]\.xml|_rels/)", FileKind("an Excel workbook", "", SAVE_AS_CSV)),
+    (rb"PK(?:\x03\x04|\x05\x06|\x07\x08)", FileKind("a zip archive", "", UNPACK)),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", FileKind("an Excel workbook of the old format (xls)", "", SAVE_AS_CSV)),
+    (rb".{257}ustar[\x00 ]", FileKind("a tar archive", "", UNPACK)),
+    (rb"7z\xbc\xaf\x27\x1c", FileKind("a 7-Zip archive", "", UNPACK)),
+    (rb"Rar!\x1a\x07", FileKind("a RAR archive", "", UNPACK)),
+    (rb"%PDF-\d", FileKind("a PDF document", "", "get the table as CSV")),
+    (rb"SQLite format 3\x00", FileKind("an SQLite database", "", CONVERT)),
+    (rb".{8}DUCK..\x00{6}", FileKind("a DuckDB database", "", CONVERT)),
+    (rb"FEA1\x00", FileKind("a Feather file of version 1", "", CONVERT)),
+    (rb"ORC.*[\x00-\x08]", FileKind("an ORC file", "", CONVERT)),
+    (rb"Obj\x01", FileKind("an Avro file", "", CONVERT)),
+    (rb"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file", "", CONVERT)),
 )  # fmt: skip
-_KINDS_BY_PATTERN = tuple((re.compile(pattern.pattern, re.DOTALL), kind) for pattern, kind in _KINDS)
+_KINDS_BY_PATTERN = tuple((re.compile(pattern, re.DOTALL), kind) for pattern, kind in _KINDS)
 
 
 class WrongKindError(ValueError):

@@ -88,12 +88,6 @@ def _open(name: str) -> int:
     return os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def names_paths(source: Any) -> bool:
-    """Whether a source is a path or a list of paths."""
-    words = source if isinstance(source, list | tuple) else [source]
-    return bool(words) and all(isinstance(word, str | os.PathLike) for word in words)
-
-
 def find_pipe(source: Any) -> Pipe | None:
     """Return the pipe that a path names, or a list with one path; None if it names none. Blocking.
 

@@ -16,7 +16,17 @@ from pushengine.model import FileRef
 from pushengine.runtime.files import scheme_of
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import COMPRESSION_NAMES, COMPRESSIONS, EmptySource, compression_of
-from pushengine.sources.first_bytes import TEXT, compression_in, evident_encoding, head_of, kind_named, kind_of
+from pushengine.sources.first_bytes import (
+    CONVERT,
+    SAVE_AS_CSV,
+    TEXT,
+    UNPACK,
+    compression_in,
+    evident_encoding,
+    head_of,
+    kind_named,
+    kind_of,
+)
 from pushengine.sources.listing import list_files
 from pushengine.text import flag, shell_word, shown_name
 
@@ -75,12 +85,11 @@ def open_source(
         SourceReadError: A file does not exist, or is of another format than its name or `format` says.
     """
     check_paths(spec)
-    if isinstance(spec, str | os.PathLike):
-        spec = [spec]
-    if isinstance(spec, list | tuple) and spec and all(isinstance(one, str | os.PathLike) for one in spec):
+    if names_paths(spec):
         if schema is not None:
             raise ConfigError("schema= is only for async iterators; files have their own schema", key="schema")
-        return _open_paths(spec, format, settings, filesystem, allow_empty=allow_empty)
+        words = spec if isinstance(spec, list | tuple) else [spec]
+        return _open_paths(words, format, settings, filesystem, allow_empty=allow_empty)
     if format is not None:
         raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
     source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow.objects").open_object(
@@ -93,6 +102,12 @@ def open_source(
             hint="pass paths, an object with __arrow_c_stream__, or an async iterator of record batches",
         )
     return source
+
+
+def names_paths(source: Any) -> bool:
+    """Whether a source is a path or a list of paths."""
+    words = source if isinstance(source, list | tuple) else [source]
+    return bool(words) and all(isinstance(word, str | os.PathLike) for word in words)
 
 
 def _type_name(spec: Any) -> str:
@@ -210,8 +225,8 @@ def format_named(path: str) -> str | None:
 
 
 _REMEDIES = {
-    (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"): "save the sheet as CSV",
-    (".zip", ".tar", ".tgz", ".7z", ".rar"): "unpack it first",
+    (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"): SAVE_AS_CSV,
+    (".zip", ".tar", ".tgz", ".7z", ".rar"): UNPACK,
 }
 
 
@@ -223,7 +238,7 @@ def _unknown_format(file: FileRef, filesystem: FileSystem) -> ConfigError:
     if not remedy and kind is not None:
         remedy = kind.remedy if kind.format else f"it is {kind.name}: {kind.remedy}"
         if kind is TEXT and file.name.lower().endswith((".json", ".jsonl", ".xml", ".html", ".sql")):
-            remedy = "convert it to CSV or Parquet"
+            remedy = CONVERT
     return ConfigError(
         f"the name {shown_name(file.uri)} does not show the format ({suffixes}; compressed CSV: {COMPRESSION_NAMES})",
         key="format",

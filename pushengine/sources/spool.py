@@ -20,7 +20,8 @@ import pyarrow as pa
 from pushengine.errors import ConfigError, JournalError, SourceError
 from pushengine.interfaces import AsyncSource, BlockStream, OffLoop, SourceBlock
 from pushengine.runtime.aio import finish
-from pushengine.sources.pipes import find_pipe, names_paths
+from pushengine.sources.pipes import find_pipe
+from pushengine.sources.registry import names_paths
 from pushengine.state.lock import CAN_RENAME_OPEN_FILES, FileLock
 from pushengine.text import flag
 

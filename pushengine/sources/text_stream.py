@@ -33,6 +33,8 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _NEL = "\x85"
+DAMAGE = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException)
+"""What opening and reading the content of a damaged file, or of one that is no text, may raise."""
 
 _MemberDecoder: TypeAlias = bz2.BZ2Decompressor | lzma.LZMADecompressor
 _MEMBER_DECODERS: dict[str, Callable[[], _MemberDecoder]] = {
@@ -241,10 +243,26 @@ def has_content(file: BinaryIO, named: str | None, declared: str | None) -> bool
         declared: Encoding that the user names, or None.
     """
     try:
-        content = open_content(CountedFile(file), compression_of_content(head_of(file), named), declared)
-        return content.fill(memoryview(bytearray(1))) > 0
-    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException):
+        return bool(start_of_text(file, 1, named, declared))
+    except DAMAGE:
         return True
+
+
+def start_of_text(file: BinaryIO, max_bytes: int, named: str | None, declared: str | None) -> bytes:
+    """Return the first bytes of a text file as UTF-8, without a byte order mark.
+
+    Args:
+        file: The file, just opened.
+        max_bytes: Number of bytes; the result is shorter only if the text is.
+        named: The compression that its name stands for.
+        declared: Encoding that the user names, or None.
+
+    Raises:
+        The classes in `DAMAGE`: The file is damaged, or no text in that encoding.
+    """
+    start = memoryview(bytearray(max_bytes))
+    content = open_content(CountedFile(file), compression_of_content(head_of(file), named), declared)
+    return bytes(start[: content.fill(start)])
 
 
 def open_content(file: CountedFile, compression: str | None, declared: str | None) -> Content:

@@ -204,7 +204,7 @@ class Suggestions:
         for one in self._left:
             if one.conversion.evidence is not None:
                 name = one.conversion.name
-                self._facts[name] = self._facts.get(name, frozenset()) | one.conversion.evidence.find(values)
+                self._facts[name] = one.conversion.evidence.added(self._facts.get(name, frozenset()), values)
 
     def _without_nulls(self, strings: pa.Array) -> pa.Array:
         """Return the values with those words and dates that may mean NULL as NULL. A key always has a value."""

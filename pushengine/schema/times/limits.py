@@ -11,9 +11,9 @@ import datetime as dt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pushengine.schema.base import PER_SECOND
 from pushengine.schema.times import int96
 
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_SECONDS = 86_400
 _MAX_NUMBER = 2**63 - 1
 _EPOCH = dt.date(1970, 1, 1)

@@ -19,7 +19,7 @@ from pushengine.errors import SchemaError, SourceReadError
 from pushengine.interfaces import SourceBatch
 from pushengine.sources.csv.header import Columns
 from pushengine.sources.csv.lines import NO_ROW
-from pushengine.sources.csv.rows import Dialect, leading_lines, longer_blanks
+from pushengine.sources.csv.rows import Dialect, count_of, leading_lines, longer_blanks
 from pushengine.sources.csv.spelling import Spelling
 from pushengine.sources.text_stream import encoding_hint
 from pushengine.text import first_line, flag
@@ -84,9 +84,8 @@ class Layout:
 
     def lines(self, text: bytes | memoryview) -> int:
         """Count the line ends in some whole rows, including those inside quotes."""
-        text = bytes(text)
-        escaped = 0 if self.spelling is None else self.spelling.escaped_line_ends(text, self.dialect.line_end)
-        return text.count(b"\r" if self.dialect.line_end == b"\r" else b"\n") + escaped
+        escaped = 0 if self.spelling is None else self.spelling.escaped_line_ends(bytes(text), self.dialect.line_end)
+        return count_of(text, self.dialect.line_end[-1]) + escaped
 
     def raw(self, text: bytes) -> bytes:
         """Return text of some rows as the file spells it."""
@@ -123,8 +122,7 @@ class Layout:
         """
         if not len(text):
             return self._no_rows
-        if text[-1] not in b"
-":
+        if text[-1] not in b"\r\n":
             # At the end of the data, Arrow treats an empty field as quoted if the field before it is quoted.
             text = self._ended(bytes(text))
         if bytes(text[:3]) == codecs.BOM_UTF8:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pushengine.errors import ConfigError, SourceReadError
-from pushengine.sources.pipes import Pipe, find_pipe, names_paths
+from pushengine.sources.pipes import Pipe, find_pipe
+from pushengine.sources.registry import names_paths
 from pushengine.sources.spool import copied_stream
 
 

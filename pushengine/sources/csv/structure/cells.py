@@ -41,8 +41,9 @@ def kind_of(cell: str) -> str:
 
 def kind_of_column(cells: Sequence[str]) -> str:
     """Return what all cells look like that stand for a value: one kind, `text` if they differ, `` if there are none."""
-    kinds = {kind for kind in map(kind_of, cells) if kind}
-    return kinds.pop() if len(kinds) == 1 else "text" if kinds else ""
+    kinds = filter(None, map(kind_of, cells))
+    first = next(kinds, "")
+    return "text" if any(kind != first for kind in kinds) else first
 
 
 def looks_like_row(cells: Sequence[str]) -> bool:

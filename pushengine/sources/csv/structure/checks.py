@@ -34,11 +34,12 @@ from pushengine.sources.csv.structure.hints import Way, hint_of, quoted, working
 
 _MAX_CELLS = 6000
 _MIN_ROWS = 8
+_SHOWN_CHARACTERS = 40
 _OTHER_DELIMITERS = (":", "^", "~", "#")
 _CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f]")
 _GAP = re.compile(r"\S {2,}\S")
 _COMMENT_LINE = re.compile(r"#+(?:[ \t]|$)|//|-- ")
-_BLANK_QUOTE = r'^[ \t]+".*"[ \t]*$'
+_BLANK_QUOTE = re.compile(r'^[ \t]+".*"[ \t]*$')
 _BOM = "\ufeff"
 _TITLE_LINES = 20
 _ONE_COLUMN = Way("if there is a single column", {"delimiter": ","})
@@ -60,12 +61,11 @@ class FileSample:
     Args:
         first: The first row.
         columns: The columns.
-        lines: The first lines of the file as text.
+        read_lines: Reads the first lines of the file as text. Called at most once, and only for a file whose header line may split otherwise.
         given: The settings of the push, with those of the presets.
 
     Attributes:
         header: Text of the first row.
-        rows_text: Text of the lines after the header line, if there is one.
         cells: The header cell of each column that is not left out; the column name if there is no header line.
         values: The first values of each column, without NULLs.
         rows: Number of rows.
@@ -74,7 +74,9 @@ class FileSample:
         names_as_values: Index of a column -> number of the first row that has its header cell as value.
     """
 
-    def __init__(self, first: FirstRow, columns: Columns, lines: Sequence[str], given: CsvSettings) -> None:
+    def __init__(
+        self, first: FirstRow, columns: Columns, read_lines: Callable[[], Sequence[str]], given: CsvSettings
+    ) -> None:
         self.given = given
         self.delimiter = first.delimiter
         self.chosen = first.chosen
@@ -82,9 +84,7 @@ class FileSample:
         self.line = first.line
         self.header = first.raw.decode(errors="replace")
         self.has_header = first.is_header
-        escaped = re.compile(re.escape(given.escape) + ".") if given.escape else None
-        self._lines = [escaped.sub("", line) if escaped else line for line in lines[first.line - 1 :]]
-        self.rows_text = self._lines[len(lines_of(self.header)) if first.is_header else 0 :]
+        self._read_lines = read_lines
         self._header_cells = header_cells(first, columns)
         self.cells = list(self._header_cells.values())
         self.values: list[list[str]] = [[] for _ in self.cells]
@@ -116,6 +116,25 @@ class FileSample:
                 if at >= 0:
                     self.names_as_values[index] = first + at
 
+    @functools.cached_property
+    def _lines(self) -> list[str]:
+        """Text of the first row and the lines after it, without escaped characters."""
+        lines = self._read_lines()[self.line - 1 :]
+        if not self.given.escape:
+            return list(lines)
+        escaped = re.compile(re.escape(self.given.escape) + ".")
+        return [escaped.sub("", line) for line in lines]
+
+    @property
+    def rows_text(self) -> list[str]:
+        """Text of the lines after the header line, if there is one."""
+        return self._lines[len(lines_of(self.header)) if self.has_header else 0 :]
+
+    @functools.cached_property
+    def text(self) -> str:
+        """Text of the header line and the lines after it."""
+        return "\n".join([self.header, *self.rows_text])
+
     def skipping(self) -> tuple[Way, ...]:
         """Return the ways to read the file with a later header line."""
         return tuple(skipping(self._lines, self.line, self.given.quote_character)) if self.has_header else ()
@@ -125,24 +144,24 @@ class FileSample:
         """Whether the user said whether there is a header line."""
         return self.given.header is not None or not self.has_header
 
+    # The kinds, to be asked after the last batch
+
     @functools.cached_property
-    def kinds(self) -> _Kinds:
-        """What the column names and the values look like. To be asked after the last batch."""
-        return _Kinds(tuple(map(kind_of, self.cells)), tuple(map(kind_of_column, self.values)))
+    def kinds_of_names(self) -> tuple[str, ...]:
+        """What each column name looks like."""
+        return tuple(map(kind_of, self.cells))
 
+    @functools.cached_property
+    def kinds_of_columns(self) -> tuple[str, ...]:
+        """What the values of each column look like. Slow: nearly always, `proves_header` is enough."""
+        return tuple(map(kind_of_column, self.values))
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Kinds:
-    """What the column names and the values below them look like."""
-
-    names: tuple[str, ...]
-    columns: tuple[str, ...]
-
-    @property
-    def prove_header(self) -> bool:
+    @functools.cached_property
+    def proves_header(self) -> bool:
         """Whether a column of values has a text as its name."""
         return any(
-            name == "text" and kind not in ("", "text") for name, kind in zip(self.names, self.columns, strict=True)
+            name == "text" and kind_of_column(values) not in ("", "text")
+            for name, values in zip(self.kinds_of_names, self.values, strict=True)
         )
 
 
@@ -276,8 +295,11 @@ def counts(lines: Sequence[str], delimiter: str) -> list[int]:
     return [count_outside_quotes(line, delimiter) for line in lines if line.strip()]
 
 
-def _is_alike(found: Sequence[int], header: int) -> bool:
-    return bool(found) and header > 0 and all(number == header for number in found)
+def _splits_alike(sample: FileSample, delimiter: str) -> bool:
+    """Return whether a delimiter occurs in the header line, and as often in every row."""
+    header = count_outside_quotes(sample.header, delimiter)
+    found = counts(sample.rows_text, delimiter) if header else []
+    return bool(found) and all(number == header for number in found)
 
 
 def _other_delimiter(sample: FileSample) -> Finding | None:
@@ -289,7 +311,7 @@ def _other_delimiter(sample: FileSample) -> Finding | None:
     others = dict.fromkeys([*several, *control, *DELIMITERS, *_OTHER_DELIMITERS])
     others.pop(sample.delimiter, None)
     for delimiter in others:
-        if _is_alike(counts(sample.rows_text, delimiter), count_outside_quotes(sample.header, delimiter)):
+        if _splits_alike(sample, delimiter):
             return _split_alike(delimiter, _delimiter_ways(delimiter), None)
     for delimiter in (*DELIMITERS, "\x01"):
         if delimiter == sample.delimiter:
@@ -339,9 +361,8 @@ def _two_delimiters(sample: FileSample) -> Finding | None:
     rank = DELIMITERS.index(sample.delimiter)
     own = count_outside_quotes(sample.header, sample.delimiter)
     for other in DELIMITERS:
-        header = count_outside_quotes(sample.header, other)
-        is_likelier = DELIMITERS.index(other) < rank or header >= own
-        if other == sample.delimiter or not is_likelier or not _is_alike(counts(sample.rows_text, other), header):
+        is_likelier = DELIMITERS.index(other) < rank or count_outside_quotes(sample.header, other) >= own
+        if other == sample.delimiter or not is_likelier or not _splits_alike(sample, other):
             continue
         return Finding(
             f"two delimiters split the header line and all sampled rows alike: {quoted(other)} and {quoted(sample.delimiter)}",
@@ -357,21 +378,21 @@ def _two_delimiters(sample: FileSample) -> Finding | None:
 
 def _row_as_header(sample: FileSample) -> Finding | None:
     """Find column names that are of the kind of their columns."""
-    kinds = sample.kinds
-    if sample.answers_header or kinds.prove_header:
+    if sample.answers_header or sample.proves_header:
         return None
+    names = sample.kinds_of_names
     alike = [
         at
-        for at, (name, kind) in enumerate(zip(kinds.names, kinds.columns, strict=True))
+        for at, (name, kind) in enumerate(zip(names, sample.kinds_of_columns, strict=True))
         if name not in ("", "text") and (kind == name or not sample.rows)
     ]
     if not alike:
         return None
-    if all(kinds.names[at] == "number" for at in alike):
+    if all(names[at] == "number" for at in alike):
         rows = list(zip(*(sample.values[at] for at in alike), strict=False))
         if are_numbered_names([sample.cells[at] for at in alike], rows):
             return None
-    name, kind = sample.cells[alike[0]], _WORDS[kinds.names[alike[0]]]
+    name, kind = sample.cells[alike[0]], _WORDS[names[alike[0]]]
     return Finding(
         f"the header line looks like a row: {_start(name)} is {kind}, like the values of its column",
         (_FIRST_ROW,),
@@ -385,7 +406,7 @@ def _repeated_header(sample: FileSample) -> Finding | None:
     if sample.answers_header or sample.repeated_header is None:
         return None
     found = header_in_mid_file(sample.repeated_header)
-    if sample.kinds.prove_header:
+    if sample.proves_header:
         return found
     return dataclasses.replace(found, ways=(Way(f"if line {sample.line} is a row, too", {"header": False}),))
 
@@ -403,11 +424,10 @@ def header_in_mid_file(row: int) -> Finding:
 
 def _name_as_value(sample: FileSample) -> Finding | None:
     """Find a column name among the values of its own column of texts, where nothing else shows that line 1 is a header line."""
-    kinds = sample.kinds
-    if sample.answers_header or sample.repeated_header is not None or kinds.prove_header:
+    if sample.answers_header or sample.repeated_header is not None or sample.proves_header:
         return None
     for at, row in sorted(sample.names_as_values.items()):
-        if kinds.names[at] == kinds.columns[at] == "text":
+        if sample.kinds_of_names[at] == sample.kinds_of_columns[at] == "text":
             return Finding(
                 f"the header line looks like a row: {_start(sample.cells[at])} is a value of its own column, too (row {row + 1:,})",
                 (_FIRST_ROW,),
@@ -435,10 +455,9 @@ def _blank_before_quote(sample: FileSample) -> Finding | None:
     """Find values in quotes after a blank, which then belong to the value."""
     if sample.given.trim is not None or sample.given.quote is not None:
         return None
-    text = "\n".join([sample.header, *sample.rows_text])
-    pattern = re.compile(_BLANK_QUOTE)
     for name, values in zip(sample.cells, sample.values, strict=True):
-        value = next((v for v in (name, *values) if pattern.match(v) and sample.delimiter + v in text), None)
+        quoted_values = filter(_BLANK_QUOTE.match, (name, *values))
+        value = next((v for v in quoted_values if sample.delimiter + v in sample.text), None)
         if value is not None:
             return Finding(
                 f"a blank stands before the opening quote in column {name.strip()}: {_start(value)}, so that the quotes belong to the value",
@@ -468,5 +487,5 @@ def _in_single_quotes(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] == "'"
 
 
-def _start(text: str, most: int = 40) -> str:
-    return quoted(text if len(text) <= most else f"{text[: most - 3]}...")
+def _start(text: str) -> str:
+    return quoted(text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}...")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pushengine.config.csv_settings import NO_QUOTE
+from pushengine.text import shown_text
 
-_SWITCHES = ("header", "trim", "zero_date_null")
 _WORD = re.compile(r"[A-Za-z0-9][\w.-]*")
 _NAMES = {"\t": "tab", " ": "blank"}
 
@@ -77,7 +77,5 @@ def _escaped(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text of a file as a message shows it: in single quotes, with escapes for what a terminal does not show."""
-    return (
-        _NAMES.get(text) or f"'{''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)}'"
-    )
+    """Return a text of a file as a message shows it: in single quotes, with escapes for what cannot be seen."""
+    return _NAMES.get(text) or f"'{shown_text(text)}'"

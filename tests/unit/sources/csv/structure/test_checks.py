@@ -18,7 +18,7 @@ def sample_of(text, delimiter=",", batches=1, first_line=1, **given):
     first = FirstRow("f.csv", first_line, header.encode(), cells, delimiter, "counted", settings.has_header)
     names = cells if settings.has_header else tuple(f"column_{n}" for n in range(1, len(cells) + 1))
     rows = [row.split(delimiter) for row in (rows if settings.has_header else [header, *rows]) if row]
-    sample = FileSample(first, Columns(names), lines, settings)
+    sample = FileSample(first, Columns(names), lambda: lines, settings)
     size = max(len(rows) // batches, 1)
     for start in range(0, len(rows), size):
         columns = list(zip(*rows[start : start + size], strict=True))
