@@ -142,14 +142,19 @@ class CsvSettings(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _check_encoding(cls, value: str | None) -> str | None:
+        is_known = True
         try:
             if value is not None:
                 codecs.getincrementaldecoder(value)
                 "".encode(value)
+                is_known = codecs.lookup(value).name not in (
+                    "idna",
+                    "punycode",
+                )  # for host names, with errors of their own
         except (LookupError, ValueError):
-            raise PydanticCustomError(
-                "encoding", "Input should be a known character encoding, such as cp1252"
-            ) from None
+            is_known = False
+        if not is_known:
+            raise PydanticCustomError("encoding", "Input should be a known character encoding, such as cp1252")
         return value
 
     @field_validator("comment", "names", "null")
@@ -177,6 +182,8 @@ class CsvSettings(BaseModel):
             raise PydanticCustomError("marks", "delimiter, quote and escape should differ")
         if filled.delimiter and any(mark in filled.delimiter for mark in marks[1:]):
             raise PydanticCustomError("marks", "delimiter should not contain the quote or escape character")
+        if filled.comment and filled.quote_character and filled.comment.startswith(filled.quote_character):
+            raise PydanticCustomError("marks", "comment should not begin with the quote character, as rows may")
         if filled.thousands and filled.thousands == (filled.decimal or "."):
             raise PydanticCustomError("marks", "decimal and thousands should differ")
         return self

@@ -31,6 +31,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
 from pushengine.redaction import Secret
+from pushengine.runtime.files import expanded
 from pushengine.state.folder import StateFolder, default_state_dir
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -197,7 +198,7 @@ def load_config(
         pool_id=flags.pool_id or variables.get("PUSHENGINE_POOL_ID") or connection.pool_id,
         connection_id=flags.connection_id or variables.get("PUSHENGINE_CONNECTION_ID") or connection.connection_id,
         credentials=_credentials(variables, file.auth, folder, path) if wants_credentials else None,
-        engine=_resolve_paths(_with_csv(file), folder),
+        engine=_resolve_paths(_with_csv(file, path), folder),
         log=_checked(LogSettings, log, "PUSHENGINE_LOG"),
         state_dir=_state_dir(variables, file.state, folder),
     )
@@ -259,10 +260,14 @@ def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) 
     return path
 
 
-def _with_csv(file: ConfigFile) -> EngineSettings:
-    """Return the engine's settings with those of `[csv]`."""
+def _with_csv(file: ConfigFile, path: Path | None) -> EngineSettings:
+    """Return the engine's settings with those of `[csv]`.
+
+    Raises:
+        ConfigError: They contradict each other.
+    """
     csv = {**file.engine.csv.given(), **file.csv.given()}  # `[engine] csv_delimiter` is an earlier name
-    return file.engine.model_copy(update={"csv": CsvSettings.model_validate(csv)})
+    return file.engine.model_copy(update={"csv": _checked(ConfigFile, {"csv": csv}, str(path)).csv})
 
 
 def _resolve_paths(engine: EngineSettings, folder: Path) -> EngineSettings:
@@ -272,10 +277,10 @@ def _resolve_paths(engine: EngineSettings, folder: Path) -> EngineSettings:
         ConfigError: The CA file does not exist.
     """
     if engine.rejects is not None:
-        engine = engine.model_copy(update={"rejects": folder / engine.rejects.expanduser()})
+        engine = engine.model_copy(update={"rejects": folder / expanded(engine.rejects)})
     if engine.ca_file is None:
         return engine
-    path = folder / engine.ca_file.expanduser()
+    path = folder / expanded(engine.ca_file)
     if not path.is_file():
         raise ConfigError(f"engine.ca_file: no such file {path}", key="engine.ca_file")
     return engine.model_copy(update={"ca_file": path})

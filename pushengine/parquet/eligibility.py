@@ -26,6 +26,7 @@ from pushengine.parquet.footer import (
     read_page,
 )
 from pushengine.parquet.thrift_compact import FooterError
+from pushengine.schema.times.stamps import CUT_TO_MICROS
 
 if TYPE_CHECKING:
     from pushengine.config.settings import EngineSettings
@@ -43,7 +44,7 @@ _SCHEMA_TYPES: dict[str, tuple[ColumnType, tuple[pa.DataType, ...]]] = {
     "INT96": ("DATETIME", (pa.timestamp("us"),)),
     "INT64 TIMESTAMP(ms)": ("DATETIME", (pa.timestamp("ms"),)),
     "INT64 TIMESTAMP(us)": ("DATETIME", (pa.timestamp("us"),)),
-    # The platform cuts nanoseconds, as the encoder does. Earlier versions did not.
+    # Whole microseconds, which earlier versions planned as nanoseconds. Finer ones are cut, so their file is encoded again.
     "INT64 TIMESTAMP(ns)": ("DATETIME", (pa.timestamp("us"), pa.timestamp("ns"))),
 }
 _TIMESTAMPS = {
@@ -119,6 +120,8 @@ def require_schema(layouts: Sequence[ParquetLayout], schema: TableSchema) -> Non
         kind, arrow_types = _SCHEMA_TYPES[leaf.kind]
         if column.type != kind or column.arrow_type not in arrow_types:
             raise ReencodeError(f"column {leaf.name} is {leaf.kind} and is sent as {column.type}")
+        if column.conversion == CUT_TO_MICROS.name:
+            raise ReencodeError(f"column {leaf.name} has timestamps finer than a microsecond, which are cut")
 
 
 def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings) -> ParquetLayout:

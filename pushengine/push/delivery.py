@@ -28,6 +28,7 @@ from pushengine.pipeline.source_reader import OpenedSource
 from pushengine.pipeline.uploader import Uploader, UploadSlots
 from pushengine.push.ending import Turn, end_job
 from pushengine.push.job import JobRunner
+from pushengine.runtime.files import expanded
 from pushengine.schema.columns import TableSchema
 from pushengine.sources.file_hash import FileHasher
 from pushengine.sources.fingerprint import compare_files, is_same_except_inode
@@ -214,7 +215,7 @@ class Delivery:
             ConfigError: They cannot be listed.
         """
         log, shared = self._context.log, self._context.shared
-        folder = (shared.engine_settings.rejects or shared.rejects).expanduser().absolute()
+        folder = expanded(shared.engine_settings.rejects or shared.rejects).absolute()
         path = folder / f"{log.push_id}.csv"
         await shared.runtime.off_loop(rejects.write, path)
         if rejects.rows or log.state.rejects is not None:

@@ -12,6 +12,7 @@ Journals of earlier versions have only the first four elements.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from pushengine.config.csv_settings import CSV_SETTINGS, CsvSettings
 from pushengine.config.options import LoadOptions
@@ -47,6 +49,8 @@ _CUT_SETTINGS = {"chunk_bytes": "chunk_bytes", "encoders": "encoder_threads"}
 """Settings that determine how the source is cut. A push resumes with the cut it started with, so these are never compared."""
 _REJECTS = "rejects"
 """The settings of rejected rows in a recipe: `max_rejects` and the folder. Never compared; only a push resumed by its id keeps them."""
+_VALUE_SETTINGS = ("locale", "decimal", "thousands", "date_format", "zero_date_null", "subsecond")
+"""The settings of text files that matter for other sources, too: for a column of text whose type is requested."""
 _EARLIER_CSV_SETTINGS = ("delimiter", "encoding")
 """The settings of text files that earlier versions recorded, as a list."""
 _PASSTHROUGH_KEYS = frozenset({"chunking", "as_it_is", *_RECORDED_PUSH_SETTINGS})
@@ -131,13 +135,15 @@ def library_versions() -> dict[str, str]:
 def planned_settings(recipe: Mapping[str, Any], settings: EngineSettings) -> EngineSettings:
     """Return today's settings, except for those that determined the chunks of an earlier push.
 
-    With these, its source is read and cut exactly as it was then. A newer version may have recorded more settings of text files than this
-    version knows; they are ignored here, and `recipe_change` reports that they differ.
+    With these, its source is read and cut exactly as it was then. A newer version may have recorded settings of text files, or values of
+    them, that this version does not know; they are ignored here, and `recipe_change` reports that they differ.
     """
     options = _defaults() | dict(recipe)
-    update = {name: options[key] for key, name in (_SETTINGS | _CUT_SETTINGS).items() if key in options}
+    update: dict[str, Any] = {name: options[key] for key, name in (_SETTINGS | _CUT_SETTINGS).items() if key in options}
     known = {name: value for name, value in _csv_settings(options["csv"]).items() if name in CSV_SETTINGS}
-    return settings.model_copy(update={**update, "csv": CsvSettings.model_validate(known)})
+    with contextlib.suppress(ValidationError):
+        update["csv"] = CsvSettings.model_validate(known)
+    return settings.model_copy(update=update)
 
 
 def _csv_settings(recorded: Any) -> dict[str, Any]:
@@ -170,9 +176,9 @@ def recipe_change(
         is_text: The source is text, so the Parquet passthrough setting does not matter.
         is_passthrough: The files are sent by passthrough, so nothing is encoded.
     """
-    before, now = _comparable_recipe(recipe), _comparable_recipe(chunk_recipe(settings))
+    before, now = (_comparable_recipe(one, is_text=is_text) for one in (recipe, chunk_recipe(settings)))
     changed = {key for key in before | now if before.get(key) != now.get(key)}
-    changed -= {"as_it_is", "decoding"} if is_text else {"csv"}
+    changed -= {"as_it_is", "decoding"} if is_text else set()
     if is_passthrough:
         changed &= _PASSTHROUGH_KEYS
     if changed:
@@ -182,10 +188,11 @@ def recipe_change(
     return None
 
 
-def _comparable_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable_recipe(recipe: Mapping[str, Any], *, is_text: bool) -> dict[str, Any]:
     """Return a recipe without its cut and without options at their default, which earlier versions recorded too."""
     defaults = _defaults()
-    comparable = {key: _csv_settings(value) if key == "csv" else value for key, value in recipe.items()}
+    csv = _csv_settings(recipe.get("csv", {}))
+    comparable = {**recipe, "csv": csv if is_text else {name: csv[name] for name in _VALUE_SETTINGS if name in csv}}
     return {
         key: value
         for key, value in comparable.items()

@@ -94,8 +94,13 @@ def _regular_files(paths: Iterable[Path]) -> Iterator[FileRef]:
             yield _ref(path, found)
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder in place of `~`. Where there is no such user, `~name` is a file name like any other."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - the method of `Path` raises RuntimeError
+
+
 def _expand_pattern(pattern: str) -> Iterable[Path]:
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_dir():
         return sorted(f for f in path.iterdir() if not f.name.startswith(_IGNORED_PREFIXES))
     if path.exists() or not glob.has_magic(pattern):

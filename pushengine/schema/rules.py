@@ -113,6 +113,7 @@ class SchemaRules:
         def keyed(given: Mapping[str, T]) -> Mapping[str, T]:
             return dict(zip(spelled(given), given.values(), strict=True))
 
+        dates = keyed(self.formats.column_date_formats)
         return dataclasses.replace(
             self,
             keys=spelled(self.keys),
@@ -122,6 +123,7 @@ class SchemaRules:
             rename=keyed(self.rename),
             select=spelled(self.select),
             exclude=spelled(self.exclude),
+            formats=dataclasses.replace(self.formats, column_date_formats=dates),
         )
 
     def requested_type(self, *names: str) -> RequestedType | None:

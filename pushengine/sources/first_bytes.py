@@ -5,6 +5,7 @@ The names of files are often wrong: a program writes gzip into `x.csv`, or a wor
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import re
 from typing import BinaryIO
@@ -193,9 +194,8 @@ def content_encoding(head: bytes, declared: str | None) -> str:
     if not head:
         return "utf-8"
     evident = evident_encoding(head)
-    family = re.fullmatch(r"utf[-_]?(16|32)", (declared or "").lower())
-    if family is not None:
-        name = f"utf-{family[1]}"
+    name = codecs.lookup(declared or "utf-8").name
+    if name in ("utf-16", "utf-32"):
         if evident is not None and evident.startswith(name):
             return evident
         raise WrongKindError(
@@ -206,6 +206,6 @@ def content_encoding(head: bytes, declared: str | None) -> str:
         raise WrongKindError(
             "EBCDIC text", f"{flag('encoding', 'cp037')}, or another code page such as {flag('encoding', 'cp273')}"
         )
-    if evident is not None and (declared or "").lower().replace("_", "-") != evident:
+    if evident is not None and name != evident:
         raise WrongKindError(f"{evident.upper()} text without a byte order mark", flag("encoding", evident))
     return declared or "utf-8"

@@ -11,6 +11,7 @@ from pathlib import Path
 from pushengine.errors import ConfigError, SourceReadError, unreadable
 from pushengine.interfaces import FileSystem
 from pushengine.model import FileRef
+from pushengine.runtime.files import expanded
 from pushengine.sources.files import compression_of
 from pushengine.text import shell_word, shown_name, shown_names, spelled_like
 
@@ -75,7 +76,7 @@ def _each_file(
 
 def _composed_alike(pattern: str) -> str:
     """Return the path of the file whose name differs only in how accents are encoded (Unicode NFC); the same path if there is none."""
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.name.isascii() or not path.parent.is_dir():
         return pattern
     return str(path.parent / spelled_like([path.name], (entry.name for entry in path.parent.iterdir()))[0])
@@ -83,7 +84,7 @@ def _composed_alike(pattern: str) -> str:
 
 def _nothing_found(pattern: str) -> SourceReadError:
     """Return the error for a path, pattern or folder that stands for no file, with the nearest that exists."""
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_dir():
         return SourceReadError("no data files in this directory", source=pattern, hint=_hint_in_folder(path))
     if path.is_symlink() and not path.exists():

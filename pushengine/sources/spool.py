@@ -317,10 +317,10 @@ async def copied_stream(source: Any, source_format: str | None, read: OffLoop) -
     if stream is None:
         yield None
         return
-    suffix = stream_suffix(source_format or (pipe.format if pipe is not None else None))
     with contextlib.ExitStack() as stack:
         if pipe is not None:
             stack.enter_context(pipe)
+        suffix = stream_suffix(source_format or (pipe.format if pipe is not None else None))
         try:
             folder = await read(stack.enter_context, tempfile.TemporaryDirectory(prefix="pushengine-"))
             path = Path(folder) / f"stream{suffix}"

@@ -241,6 +241,20 @@ BEFORE_THE_HEADER = [
         rows=[(-1, "x")],
     ),
     lands(
+        "a comment and CR before a row without a line end",
+        "#\r2024-01-31,x",
+        "--comment '#' --names DAY,NAME",
+        columns="DAY=DATETIME NAME=STRING",
+        rows=[("2024-01-31", "x")],
+    ),
+    lands(
+        "an empty line and CR before a row without a line end",
+        "\r5",
+        "--names ID",
+        columns="ID=INTEGER",
+        rows=[(None,), (5,)],
+    ),
+    lands(
         "a quote in a comment",
         '# the "plant\nID,NAME\n1,x\n# it\'s 5" long\n2,"y"\n',
         "--comment '#'",
@@ -294,6 +308,15 @@ AGAIN = [
     refused("the header line again, at the end", "ID,NAME\n1,a\n2,b\nID,NAME\n", says=("row 3", "header line")),
     refused("the header line again after a byte order mark", "ID,NAME\n1,a\n\ufeffID,NAME\n2,b\n", says="row 2"),
     refused("a byte order mark before a row", "ID,NAME\n1,a\n\ufeff2,b\n3,c\n", says=("row 2", "byte order mark")),
+    refused(
+        "two byte order marks at the start",
+        "\ufeff\ufeff5,a\n6,b\n",
+        "--names ID,NAME",
+        says=("row 1", "byte order mark"),
+        hint="--no-trim",
+        columns="ID=STRING NAME=STRING",
+        rows=[("\ufeff5", "a"), ("6", "b")],
+    ),
     lands(
         "a byte order mark inside a value",
         "ID,NAME\n1,a\ufeffb\n",

@@ -57,7 +57,7 @@ EXAMPLE = {
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=CHECKS)
+@settings(max_examples=250, deadline=None, suppress_health_check=CHECKS)
 @given(**EXAMPLE)
 def test_any_table_in_any_dialect_comes_back_equal(tmp_path, monkeypatch, table, dialect, parts, block_bytes, seed):
     check(tmp_path, monkeypatch, table, dialect, parts, block_bytes, seed)

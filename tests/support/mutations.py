@@ -23,14 +23,14 @@ _SPECIAL = [
 ]
 
 
-def mutated(content, rng):
-    """Return the content with one to three random changes."""
+def mutated(content, rng, marks=()):
+    """Return the content with one to three random changes; `marks` are bytes that mean something in it."""
     for _ in range(rng.randint(1, 3)):
-        content = _changed(content, rng)
+        content = _changed(content, rng, marks)
     return content
 
 
-def _changed(content, rng):
+def _changed(content, rng, marks):
     at, end = sorted(rng.randint(0, len(content)) for _ in range(2))
     end = min(end, at + rng.choice([1, 1, 2, 8, 64, len(content)]))
     before, here, after = content[:at], content[at:end], content[end:]
@@ -41,6 +41,7 @@ def _changed(content, rng):
             before + flipped + after,
             before + other + after,
             before + rng.choice(_SPECIAL) + here + after,
+            *(before + mark + here + after for mark in marks),
             before + after,
             before + here + here + after,
             before,

@@ -47,7 +47,9 @@ class Dialect:
     def given(self):
         """The settings as they are given: presets instead of what they stand for."""
         implied = {name for preset in self.presets.values() for name in PRESETS[preset]}
-        return {name: value for name, value in self.settings.items() if name not in implied} | self.presets
+        given = {name: value for name, value in self.settings.items() if name not in implied}
+        # Blanks and byte order marks before values are doubtful unless the user says that they belong to them.
+        return ({} if self.trims else {"trim": False}) | given | self.presets
 
     @property
     def is_list(self):
@@ -117,7 +119,7 @@ class Dialect:
             field = rng.choice(["", *self.settings.get("null", ())])
             if is_first and self.settings.get("comment") and field.startswith(self.settings["comment"]):
                 field = ""
-        elif self.is_plain(text, is_first=is_first) and not (self.quote and rng.random() < 0.2):
+        elif self.is_plain(text, is_first=is_first) and not (self.quote and rng.random() < 0.4):
             field = text
         elif self.quote:
             field = self._quoted(text)
@@ -178,16 +180,18 @@ class Dialect:
             lines += [self.garbage, *ruler]
         if self.settings.get("header"):
             lines += [self.line(self.header_cells(names), rng), *ruler]
+        texts = []
         for row in rows:
             if "comment" in self.settings and rng.random() < 0.3:
                 lines.append(f"{self.settings['comment']}{self.garbage}")
             if self.is_list and rng.random() < 0.1:
                 lines += ruler
-            lines.append(self.line(row, rng))
+            texts.append(self.line(row, rng))
+            lines.append(texts[-1])
         lines += ruler
         lines += [f"{self.garbage} {number}" for number in range(self.settings.get("skip_footer", 0))]
-        if self.line_end == "\r" and lines[0] == "" and len(lines) < 3 and not self.has_final_line_end:
-            raise CannotWriteError("TEMPORARY: P")
+        if not self.settings.get("header") and all(text == "" for text in texts):
+            raise CannotWriteError("it looks like an empty file")
         if lines[-1] == "" and not self.has_final_line_end:
             raise CannotWriteError("an empty line at the end")
         text = self.line_end.join(lines) + self.line_end * self.has_final_line_end
@@ -298,7 +302,7 @@ TEXTS = st.one_of(
     st.text(st.sampled_from("ab,;|\t \"'\\\n\r#@:-.0\u00e4\u00a0\u200bN"), max_size=6),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
     st.sampled_from(["NULL", "\\N", "", " ", '"', '""', "00000000", "1", "# x", "-- y", "||", "a|", "@", "\ufeffx"]),
-).filter(lambda t: not t.startswith("\ufeff"))  # TEMPORARY
+)
 KINDS = {
     "text": Kind("STRING", "x y", TEXTS, lambda value, _settings, _rng: value),
     "integer": Kind("INTEGER", 1, st.integers(-(2**63), 2**63 - 1), _number),
@@ -376,13 +380,13 @@ def dialects(draw, *, is_strict=False):
     settings |= {"header": True} if is_strict or presets or draw(st.booleans()) else draw(_no_header_line())
     if not settings.get("header"):
         settings = {name: value for name, value in settings.items() if name not in _OF_HEADERS}
-    file_encoding, encoding = draw(st.sampled_from(_ENCODINGS))
+    file_encoding, encoding = draw(st.sampled_from(_ENCODINGS[:1] * 5 + _ENCODINGS if is_strict else _ENCODINGS))
     return Dialect(
         settings | ({"encoding": encoding} if encoding else {}),
         presets,
         line_end=draw(st.sampled_from(["\n", "\n", "\r\n", "\r"])),
         file_encoding=file_encoding,
-        compression=draw(st.sampled_from(["", "", "", *COMPRESS])),
+        compression="" if is_strict else draw(st.sampled_from(["", "", "", *COMPRESS])),
         has_final_line_end=draw(st.booleans()),
         garbage=draw(st.sampled_from(["printed by X", 'a "quoted" word', "it's; a, mixed | line", "="])),
     )

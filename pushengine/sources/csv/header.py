@@ -13,7 +13,7 @@ from pushengine.sources.csv.rows import BLANKS, quoted_part
 from pushengine.text import flag, format_count, name_key, nfc, spelled_like
 
 DELIMITERS = (",", ";", "\t", "|")
-"""Delimiters that the header line may show."""
+"""Delimiters that the header line may show, except the one that is the quote character."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def choose_delimiter(row: bytes, csv: CsvSettings, file_name: str) -> tuple[str,
         count = bare.count(delimiter.encode())
         return count > 0 and count + 1 == len(csv.names), count
 
-    return max(DELIMITERS, key=rank), "counted"
+    return max((one for one in DELIMITERS if one != csv.quote_character), key=rank), "counted"
 
 
 def columns_of(first: FirstRow, csv: CsvSettings, sample: Callable[[], Sequence[Sequence[bytes]]]) -> Columns:
@@ -92,7 +92,7 @@ def columns_of(first: FirstRow, csv: CsvSettings, sample: Callable[[], Sequence[
         sample: Returns the first rows; called only if a column has no name, or may have none.
 
     Raises:
-        SchemaError: A column has no name or that of another, or the names of the settings do not fit the row.
+        SchemaError: A column has no name or that of another, the names of the settings do not fit the row, or no column is left.
     """
     names: list[str | None] = list(first.cells)
     if not first.is_header and not csv.names:
@@ -109,6 +109,8 @@ def columns_of(first: FirstRow, csv: CsvSettings, sample: Callable[[], Sequence[
     for index in nameless:
         empty |= _repair_nameless(first, csv, names, index, rows)
     _repair_duplicates(first, csv, names, nameless)
+    if set(names) == {None}:
+        raise _problem(first, "no column has a name, so that none is left", flag("nameless", "rename"))
     return Columns(tuple(names), empty)
 
 

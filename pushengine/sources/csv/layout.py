@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import dataclasses
 import functools
@@ -123,12 +124,19 @@ class Layout:
             return self._no_rows
         if text[-1] not in b"\r\n":
             # At the end of the data, Arrow treats an empty field as quoted if the field before it is quoted.
-            text = bytes(text) + self.dialect.line_end
+            text = self._ended(bytes(text))
+        if bytes(text[:3]) == codecs.BOM_UTF8:
+            # Arrow takes a mark at the start of the data for one of the file, and drops it.
+            text = codecs.BOM_UTF8 + bytes(text)
         table = arrow_csv.read_csv(pa.py_buffer(text), *self._options)
         batches = table.to_batches()
         if len(batches) > 1:
             batches = table.combine_chunks().to_batches()
         return batches[0] if batches else self._no_rows
+
+    def _ended(self, text: bytes) -> bytes:
+        """Return text with a line end at its end: a last line of blanks is a line, too."""
+        return text if not len(text) or text[-1] in b"\r\n" else text + self.dialect.line_end
 
     def _trimmed(self, text: bytes, *, is_regular: bool) -> pa.RecordBatch:
         """Parse whole rows with blanks around fields.
@@ -147,7 +155,7 @@ class Layout:
                 characters = blanks if has_longer else "".join(filter(str.isascii, blanks))
                 columns = [self._with_nulls(trim(column, characters)) for column in batch.columns]
                 return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-        return self._parsed(dialect.without_blanks(text, is_regular=is_regular))
+        return self._parsed(dialect.without_blanks(self._ended(text), is_regular=is_regular))
 
     def _with_nulls(self, column: pa.Array) -> pa.Array:
         """Return unquoted values with those that mean NULL as NULL."""

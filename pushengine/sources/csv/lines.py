@@ -12,6 +12,9 @@ from pushengine.text import flag, format_count
 
 NO_ROW = b"\xc0"
 """Marks a line that is no row; UTF-8 never contains it."""
+NO_TEXT = b"\xc0\xc1\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd\xfe\xff"
+"""Bytes that UTF-8 never contains: marks for the reader, but for the last."""
+_INVALID = bytes.maketrans(NO_TEXT, b"\xff" * len(NO_TEXT))
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n]+?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 _MAX_SEPARATOR_LINE = 32
@@ -55,6 +58,11 @@ def pieces_of(content: Content) -> Iterator[bytes]:
             yield bytes(piece[:length])
         if length < PIECE_BYTES:
             return
+
+
+def without_marks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield text in which each byte that UTF-8 never contains is 0xff, so that none is taken for a mark of the reader."""
+    return (piece.translate(_INVALID) for piece in pieces)
 
 
 def without_first_lines(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
@@ -149,14 +157,16 @@ class ListLines:
         delimiter: The delimiter.
         comment: Text at the start of lines that are no rows; empty if there are none.
         line: Number of the first line.
+        escape: Escape character; empty if there is none.
 
     Attributes:
         delimiter: The delimiter.
         left_out: Number of lines after the header line that are no rows, by kind; rulers and empty lines are not counted.
     """
 
-    def __init__(self, delimiter: str, comment: bytes, line: int) -> None:
+    def __init__(self, delimiter: str, comment: bytes, line: int, escape: str = "") -> None:
         self.delimiter = delimiter.encode()
+        self._escape = escape.encode()
         self._comment = comment
         self._line = line
         self._header: bytes | None = None
@@ -166,7 +176,7 @@ class ListLines:
         """Yield the text with the outer delimiters of rows removed.
 
         Raises:
-            LineError: A row does not end with a delimiter, or may be a row or a total.
+            LineError: A row does not end with a delimiter, or may be a row or a total; or a line has a lone CR or is longer than any row.
         """
         rest = b""
         for piece in pieces:
@@ -181,6 +191,8 @@ class ListLines:
         number, self._line = self._line, self._line + 1
         text = line.strip(b" \t\r")
         d = self.delimiter
+        if b"\r" in text:
+            raise LineError("a lone carriage return in a list", number, "its lines must end with LF or CRLF")
         if not text.startswith(d):
             is_ruler = not text or _is_ruler(text, d)
             return self._no_row(line, "" if is_ruler or self._header is None else "other line")
@@ -188,7 +200,7 @@ class ListLines:
             return self._no_row(line, "")
         if not text.replace(d, b"").strip(b" \t"):
             return self._no_row(line, "empty row")
-        if len(text) < 2 * len(d) or not text.endswith(d):
+        if len(text) < 2 * len(d) or not text.endswith(d) or self._is_escaped(text[: -len(d)]):
             raise LineError(f"a row of the list does not end with {d.decode()}", number, "is its last cell cut off?")
         if self._header is None:
             self._header = text
@@ -202,6 +214,10 @@ class ListLines:
                 raise LineError(f"this may be a row or a total: its first cell is {shown}", number, hint)
             return self._no_row(line, "total")
         return text[len(d) : -len(d)] + (b"\r" if line.endswith(b"\r") else b"")
+
+    def _is_escaped(self, before: bytes) -> bool:
+        """Whether what follows this text is escaped."""
+        return bool(self._escape) and (len(before) - len(before.rstrip(self._escape))) % 2 == 1
 
     def _no_row(self, line: bytes, kind: str) -> bytes:
         if kind:

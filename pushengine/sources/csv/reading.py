@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
-import pyarrow as pa
-
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SourceReadError
 from pushengine.interfaces import FileSystem, ReadableRows, SourceBatch, SourceBlock
@@ -35,8 +33,8 @@ _PROBE_BYTES = 64 * 1024
 Arguments: TypeAlias = tuple[FileRef, EngineSettings, FileSystem, int, Sequence[str], threading.Event]
 """File, settings, file system, block size in bytes, columns in the order of the table, and an event that is set to stop the pass."""
 
-Watch: TypeAlias = Callable[[pa.RecordBatch, Position], None]
-"""Called with the parsed rows of a block and with what returns their position."""
+Watch: TypeAlias = Callable[[SourceBatch, Position], None]
+"""Called with the parsed rows of a block and with what returns its position."""
 
 
 class _TextBlock:
@@ -74,10 +72,7 @@ class _TextBlock:
     def decode(self) -> SourceBatch:
         """Parse the rows. The position in the file is unknown, so the batch says row 0; see `located`."""
         line = None if self._start is None else self._start.line
-        batch = self._layout.parse(self._body, self._position, line)
-        if self._watch is not None:
-            self._watch(batch, self._position)
-        return SourceBatch(batch, self._layout.source, 0)
+        return self._watched(SourceBatch(self._layout.parse(self._body, self._position, line), self._layout.source, 0))
 
     def located(self, batch: SourceBatch) -> SourceBatch:
         """Return the batch with its first row and line, found by reading the file up to this block."""
@@ -98,11 +93,13 @@ class _TextBlock:
         fields = len(layout.columns.names)
         if not rows.ragged:
             return ReadableRows(self.decode(), fields=fields, raw=rows.raw)
-        batch = layout.parse(rows.without_ragged(), self._position)
+        batch = SourceBatch(layout.parse(rows.without_ragged(), self._position), layout.source, 0, numbers=rows.regular)
+        return ReadableRows(self._watched(batch), rows.ragged, fields, rows.raw)
+
+    def _watched(self, batch: SourceBatch) -> SourceBatch:
         if self._watch is not None:
             self._watch(batch, self._position)
-        source = SourceBatch(batch, layout.source, 0, numbers=rows.regular)
-        return ReadableRows(source, rows.ragged, fields, rows.raw)
+        return batch
 
 
 class CsvPass:

@@ -24,15 +24,13 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pushengine.sources.csv.lines import LineError
+from pushengine.sources.csv.lines import NO_TEXT, LineError
 from pushengine.sources.csv.rows import BLANKS
 
 _MARKS = "\x1f\x1e\x1d\x1c"
-_NO_TEXT = b"\xc0\xc1\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd\xfe\xff"
 _UNIT, _ESCAPE, _QUOTE, _LF, _CR, _OTHER = (bytes([byte]) for byte in range(0xF5, 0xFB))
 _DELIMITERS = [bytes([byte]) for byte in range(0xFB, 0xFF)]
-_INVALID = bytes.maketrans(_NO_TEXT, b"\xff" * len(_NO_TEXT))
-_VALID = bytes.maketrans(_NO_TEXT[:-1], b"x" * (len(_NO_TEXT) - 1))
+_VALID = bytes.maketrans(NO_TEXT[:-1], b"x" * (len(NO_TEXT) - 1))
 _MAX_HELD_BYTES = 64 * 1024 * 1024
 
 
@@ -73,8 +71,7 @@ class Spelling:
         self._ordinary = bytes(set(range(256)) - set(b"".join(byte for byte, _ in self._values)))
 
     def encode(self, text: bytes) -> bytes:
-        """Return text of the file, up to the end of a line, as the rest of the reader sees it."""
-        text = text.translate(_INVALID)
+        """Return text of the file (`lines.without_marks`), up to the end of a line, as the rest of the reader sees it."""
         if self._delimiter:
             text = text.replace(self._mark, _UNIT)
         for spelled, byte in self._escaped:

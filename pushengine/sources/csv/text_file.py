@@ -27,6 +27,7 @@ from pushengine.sources.csv.lines import (
     separator_of,
     without_first_lines,
     without_last_lines,
+    without_marks,
 )
 from pushengine.sources.csv.rows import BLANKS, Dialect, has_nul, header_row, leading_lines
 from pushengine.sources.csv.spelling import Spelling
@@ -161,11 +162,14 @@ class TextFile:
         if csv.escape or (self.delimiter is not None and (len(self.delimiter) > 1 or not self.delimiter.isascii())):
             known = DELIMITERS if self.delimiter is None else (self.delimiter,)
             self.spelling = Spelling(known, csv.quote_character, csv.escape or "")
+        if csv.dialect == "sap-list" or self.spelling is not None:
+            pieces = without_marks(pieces)
         self._leading, self._row = self._patterns()
         if csv.skip_footer:
             pieces = without_last_lines(pieces, csv.skip_footer, self._line_end)
         if csv.dialect == "sap-list":
-            self._list = ListLines(self.delimiter or "|", (csv.comment or "").encode(), self.first_line)
+            comment = (csv.comment or "").encode()
+            self._list = ListLines(self.delimiter or "|", comment, self.first_line, csv.escape or "")
             pieces = self._list.rows(pieces)
         if self.spelling is not None:
             pieces = self.spelling.encoded(pieces)
@@ -196,8 +200,8 @@ class TextFile:
 
     def _patterns(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
         """Return the patterns of the lines before the first row, and of the first row."""
-        marks = DELIMITERS if self.mark is None else (self.mark,)
         quote = self._csv.quote_character
+        marks = tuple(one for one in DELIMITERS if one != quote) if self.mark is None else (self.mark,)
         blanks = "".join(blank for blank in BLANKS if blank not in (*marks, quote)) if self._csv.trim else ""
         return leading_lines(self.comment, blanks), header_row(quote.encode(), "".join(marks).encode(), blanks)
 
@@ -230,7 +234,9 @@ def read_first_row(file: TextFile, csv: CsvSettings, block_bytes: int) -> tuple[
     mark, chosen = file.mark, file.chosen
     if mark is None:
         mark, chosen = choose_delimiter(raw, csv, file.ref.name)
-    dialect = Dialect(mark, match[2] or b"\n", quote=csv.quote_character, trim=bool(csv.trim), comment=file.comment)
+    # A row at the very end may lack its line end; it then ends as the lines before it do.
+    line_end = match[2] or (b"\r" if text[:start].endswith(b"\r") else b"\n")
+    dialect = Dialect(mark, line_end, quote=csv.quote_character, trim=bool(csv.trim), comment=file.comment)
     cells = _cells(raw, dialect, file, "header line" if csv.has_header else "first line", line)
     spelled = raw if file.spelling is None else file.spelling.raw(raw)
     if line == 1 and csv.dialect != "excel" and separator_of(spelled) is not None:
@@ -275,5 +281,5 @@ def _cells(row: bytes, dialect: Dialect, file: TextFile, what: str, line: int) -
 
 
 def _count_lines(text: bytes, file: TextFile) -> int:
-    escaped = 0 if file.spelling is None else file.spelling.escaped_line_ends(text, b"\n")
+    escaped = 0 if file.spelling is None else max(file.spelling.escaped_line_ends(text, end) for end in (b"\n", b"\r"))
     return max(text.count(b"\n"), text.count(b"\r")) + escaped

@@ -251,6 +251,19 @@ def _example_lines():
     ]
 
 
+def test_settings_of_text_files_that_contradict_those_of_earlier_names_are_refused(load):
+    assert load('[engine]\ncsv_delimiter = "|"\n[csv]\nquote = ""').engine.csv.given() == {
+        "delimiter": "|",
+        "quote": "",
+    }
+    with pytest.raises(ConfigError, match="csv: delimiter, quote and escape should differ"):
+        load('[engine]\ncsv_delimiter = "|"\n[csv]\nquote = "|"')
+
+
+def test_a_folder_of_a_user_who_does_not_exist_is_a_name_like_any_other(load, tmp_path):
+    assert load('[engine]\nrejects = "~nobody-/rejects"').engine.rejects == tmp_path / "conf" / "~nobody-" / "rejects"
+
+
 def test_example_shows_every_key_with_its_real_default():
     text = "\n".join(line[1:] if line in set(_example_lines()) else line for line in EXAMPLE.read_text().splitlines())
     raw = tomllib.loads(text)

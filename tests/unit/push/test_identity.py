@@ -168,6 +168,16 @@ def test_another_version_of_the_library_matters_only_if_chunks_are_encoded():
     assert "chunking" in change_of(older | {"chunking": 1}, EngineSettings(), is_text=False, is_passthrough=True)
 
 
+def test_of_the_settings_of_text_files_only_those_of_values_matter_for_other_sources():
+    structure = EngineSettings(csv={"delimiter": ";", "skip_lines": 1, "null": ("N",)})
+    assert change_of(PLAIN, structure, is_text=False) is None
+    for values in ({"decimal": ","}, {"date_format": ("dd/mm/yyyy",)}, {"locale": "de"}, {"subsecond": "cut"}):
+        before = chunk_recipe(EngineSettings(csv=values))
+        assert "csv" in change_of(before, EngineSettings(), is_text=False)
+        assert change_of(before, EngineSettings(csv=values), is_text=False) is None
+        assert change_of(before, EngineSettings(), is_text=False, is_passthrough=True) is None
+
+
 def test_another_cut_of_decoded_files_matters_only_for_them():
     for older in (PLAIN | {"decoding": 1}, {key: value for key, value in PLAIN.items() if key != "decoding"}):
         assert "decoding" in change_of(older, EngineSettings(), is_text=False)
@@ -193,6 +203,12 @@ def test_a_push_resumes_with_the_cut_it_started_with():
     now = planned_settings(chunk_recipe(before), EngineSettings(encoder_threads=2, max_uploads=3))
     assert (now.fitting_chunk_bytes, now.encoder_threads, now.csv.delimiter) == (1024 * 1024, 8, ";")
     assert now.max_uploads == 3
+
+
+def test_values_of_a_newer_version_are_ignored_but_told():
+    recipe = PLAIN | {"csv": {"dialect": "of-tomorrow", "delimiter": ";"}}
+    assert planned_settings(recipe, EngineSettings()).csv == EngineSettings().csv
+    assert "csv" in change_of(recipe, EngineSettings())
 
 
 def test_a_cut_that_no_longer_fits_into_memory_is_a_change_of_the_recipe():

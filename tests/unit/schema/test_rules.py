@@ -4,6 +4,7 @@ import unicodedata
 
 import pytest
 
+from pushengine.config.csv_settings import CsvSettings
 from pushengine.schema.rules import MAX_LENGTH, RequestedType, SchemaRules, is_pattern
 
 
@@ -100,9 +101,11 @@ def test_rules_take_the_spelling_of_the_source_for_accents_but_not_for_case():
         rename={composed: "SIZE"},
         select=(composed,),
         exclude=(composed,),
+        formats=CsvSettings(date_format=f"{composed}=dd.mm.yyyy").formats(),
     ).spelled_like([decomposed, "ID"])
     assert rules.keys == (decomposed, "id")
     assert rules.order_by == decomposed
     assert rules.column_types == {decomposed: kind, "*": kind}
     assert (rules.default_types, rules.rename) == ({decomposed: kind}, {decomposed: "SIZE"})
     assert (rules.select, rules.exclude) == ((decomposed,), (decomposed,))
+    assert list(rules.formats.column_date_formats) == [decomposed]

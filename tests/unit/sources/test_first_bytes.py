@@ -141,6 +141,11 @@ def test_a_null_in_a_text_shows_no_encoding(data):
     assert content_encoding(data, None) == "utf-8"
 
 
+@pytest.mark.parametrize("declared", ["utf-16le", "UTF-16LE", "utf_16_le", "unicodelittleunmarked", "U16"])
+def test_an_encoding_may_have_any_of_its_names(declared):
+    assert content_encoding("ID,T\n1,a\n".encode("utf-16-le"), declared) in ("utf-16-le", declared)
+
+
 @pytest.mark.parametrize("declared", ["utf-16", "UTF_16", "utf16", "utf-32"])
 def test_an_order_of_bytes_that_nothing_shows_is_asked_for(declared):
     with pytest.raises(WrongKindError, match="no byte order mark") as caught:

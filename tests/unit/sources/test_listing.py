@@ -74,6 +74,7 @@ def test_no_file_may_be_allowed(folder):
     ("word", "message", "hint"),
     [
         ("aa.csv", "no such file", "did you mean a.csv?"),
+        ("~nobody-/a.csv", "no such file", "there is no folder ~nobody-"),
         ("x/y/z.csv", "no such file", "there is no folder x"),
         ("[x].csv", "no file matches this pattern", "has a.csv, b.csv"),
         ("x*/**/*.csv", "no file matches this pattern", "has a.csv, b.csv"),

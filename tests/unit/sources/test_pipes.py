@@ -1,13 +1,16 @@
 """Pipes: which paths are some, and that waiting for a writer can be ended."""
 
+import asyncio
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from pushengine.errors import ConfigError, SourceReadError
 from pushengine.sources.pipes import Pipe, find_pipe
 from pushengine.sources.registry import names_paths
+from pushengine.sources.spool import copied_stream
 
 
 @pytest.fixture
@@ -90,3 +93,12 @@ def test_a_pipe_that_is_gone_is_an_error_of_the_source(fifo):
         with pytest.raises(SourceReadError, match="No such file") as caught:
             pipe.read(1)
     assert caught.value.source == str(fifo)
+
+
+async def test_a_pipe_whose_format_is_not_known_is_closed(tmp_path):
+    os.mkfifo(tmp_path / "rows")
+    before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(ConfigError, match="no file name"):
+        async with copied_stream(str(tmp_path / "rows"), None, asyncio.to_thread):
+            pass
+    assert len(list(Path("/dev/fd").iterdir())) == before

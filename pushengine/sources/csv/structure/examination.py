@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError
-from pushengine.interfaces import FileSystem, SourceBlock, Structure
+from pushengine.interfaces import FileSystem, SourceBatch, SourceBlock, Structure
 from pushengine.model import FileRef
 from pushengine.sources.csv.layout import Position
 from pushengine.sources.csv.reading import CsvPass, Watch
@@ -36,9 +36,6 @@ from pushengine.sources.csv.structure.hints import Way, flags, hint_of, working
 from pushengine.sources.files import compression_of
 from pushengine.sources.text_stream import DAMAGE, start_of_text
 from pushengine.text import first_line
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _FIRST_BYTES = 64 * 1024
 
@@ -115,11 +112,11 @@ class Examination:
             return None
         header = header_cells(one.first, one.layout.columns)
 
-        def search(batch: pa.RecordBatch, position: Position) -> None:
-            row = None if self._repeated is not None else repeated_header(batch, header)
+        def search(batch: SourceBatch, position: Position) -> None:
+            row = None if self._repeated is not None else repeated_header(batch.batch, header)
             if row is not None:
                 with contextlib.suppress(SourceError):  # the pass was stopped
-                    self._repeated = (ref, position()[0] + row)
+                    self._repeated = (ref, position()[0] + batch.number(row))
 
         return search
 

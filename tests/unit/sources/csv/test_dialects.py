@@ -50,6 +50,8 @@ def read(tmp_path):
         pytest.param("a\x01b\n1\x01\\N\n", {"dialect": "hive"}, [("1", None)], id="hive"),
         pytest.param("a,b\n\"x\",'p,q'\n", {"quote": "'"}, [('"x"', "p,q")], id="single quotes"),
         pytest.param("a,b\n'it''s',1\n", {"quote": "'"}, [("it's", "1")], id="doubled single quotes"),
+        pytest.param("a|b\n1|2\n", {"quote": "|"}, [("1|2",)], id="the quote is no delimiter"),
+        pytest.param("|a;c|,b|x\n|1,|,2|3\n", {"quote": "|"}, [("1,", "2|3")], id="the quote among delimiters"),
         pytest.param('a,b\n"x,5"\n', {"quote": ""}, [('"x', '5"')], id="no quotes"),
         pytest.param('a,b\n"x\\"y",p\\,q\n', {"escape": "\\"}, [('x"y', "p,q")], id="escapes"),
         pytest.param('a,b\n"\\\\",\\\\\n', {"escape": "\\"}, [("\\", "\\")], id="escaped escapes"),
@@ -79,6 +81,7 @@ def read(tmp_path):
         ),
         pytest.param('a,b\n NULL ," NULL"\n', {"trim": True, "null": "NULL"}, [(None, " NULL")], id="words after trim"),
         pytest.param("a\tb\n 1 \t \n", {"trim": True}, [("1", None)], id="the delimiter is no blank"),
+        pytest.param('a\n"x"\n ', {"trim": True}, [("x",), (None,)], id="a last line of blanks is a NULL"),
         pytest.param("a,b\n1,2\n   \n", {"trim": True}, [("1", "2")], id="a line of blanks is empty"),
         pytest.param(
             "# x\n\na,b\n# y, \"z\n1,2\n#\n3,'#'\n", {"comment": "#"}, [("1", "2"), ("3", "'#'")], id="comments"
@@ -316,6 +319,24 @@ def test_a_doubtful_line_of_a_list_is_refused(read, row, words, hint, block_byte
     assert hint in caught.value.hint
 
 
+@BLOCKS
+def test_a_row_of_a_list_whose_last_delimiter_is_escaped_is_refused(read, block_bytes):
+    assert read("|a|b|\n|1|x\\\\|\n|2|y\\|z|\n", block_bytes, dialect="sap-list", escape="\\")[1] == [
+        ("1", "x\\"),
+        ("2", "y|z"),
+    ]
+    with pytest.raises(SourceReadError, match=r"does not end with \|") as caught:  # the next line would belong to it
+        read("|a|b|\n|1|x\\|\n|--|--|\n", block_bytes, dialect="sap-list", escape="\\")
+    assert caught.value.position == "line 2"
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_escaped_line_ends_in_the_header_line_count_as_lines(read, line_end):
+    with pytest.raises(SourceReadError, match="expected 2 fields") as caught:
+        read("a\\\nb,c\n1,2\n3\n".replace("\n", line_end), escape="\\")
+    assert caught.value.position == "line 4"
+
+
 def test_totals_with_a_text_are_left_out_as_comments(read):
     text = f"{LIST}|*4 |x|1|\n|5|y|2|\n"
     assert read(text, dialect="sap-list", comment="|*")[1][-1] == ("5", "y", "2")
@@ -333,3 +354,53 @@ def test_lines_left_out_of_a_list_are_told(tmp_path):
 
 def test_a_list_may_have_one_column(read):
     assert read("|A|\n|-|\n|x|\n| |\nend\n|y|\n", dialect="sap-list")[1] == [("x",), ("y",)]
+
+
+@BLOCKS
+@pytest.mark.parametrize("delimiter", [None, "||"])
+def test_a_list_in_another_encoding_is_refused(read, delimiter, block_bytes):
+    text = "|ID|NAME|\n|1|Müller|\n".replace("|", delimiter or "|")  # 0xFC marks an escaped delimiter elsewhere
+    with pytest.raises(SourceReadError, match="not UTF-8 text") as caught:
+        read(text.encode("cp1252"), block_bytes, dialect="sap-list", delimiter=delimiter)
+    assert caught.value.position == "line 2"
+
+
+@BLOCKS
+@pytest.mark.parametrize("csv", [{"delimiter": "||"}, {"delimiter": "§"}, {"delimiter": "|", "escape": "\\"}])
+def test_a_list_may_have_a_long_delimiter_or_escapes(read, csv, block_bytes):
+    text = LIST.replace("|", csv["delimiter"])
+    names, rows = read(text, block_bytes, dialect="sap-list", **csv)
+    assert names == ["ID", "NAME", "N"]
+    assert rows == [("1", "a b", "-"), ("2", None, "3"), ("3", '"x', None)]
+
+
+def test_rows_that_do_not_fit_are_refused_with_a_long_delimiter(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("a||b\n1||2||3\n")
+    source = open_source(path, settings=EngineSettings(csv={"delimiter": "||"}), filesystem=LocalFileSystem())
+    with pytest.raises(SourceReadError, match="expected 2 fields, found 3"):
+        list(source.sample(1 << 20))
+
+
+@pytest.mark.parametrize("csv", [{"nameless": "drop"}, {"empty_columns": "drop"}, {"trailing_delimiter": "drop"}])
+def test_a_file_of_which_no_column_is_left_is_refused(read, csv):
+    with pytest.raises(SchemaError):
+        read(",\n,\n", **csv)
+
+
+def test_a_header_line_in_mid_file_is_found_next_to_rows_of_other_lengths(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("a,b\n" + "1,2\n" * 50_000 + "3\na,b\n4,5\n")
+    source = open_source(path, settings=EngineSettings(max_rejects=1), filesystem=LocalFileSystem())
+    list(source.sample(1 << 16))
+    assert source.structure().doubts == ()
+    assert [sorted(block.readable().ragged) for block in source.open()] == [[50_000]]
+    assert [doubt.message for doubt in source.structure().doubts] == [
+        "row 50,002 repeats the header line: were files joined?"
+    ]
+
+
+@BLOCKS
+def test_a_list_whose_lines_end_with_a_lone_cr_is_refused(read, block_bytes):
+    with pytest.raises(SourceReadError, match="a lone carriage return in a list"):
+        read(LIST.replace("\n", "\r"), block_bytes, dialect="sap-list", nameless="rename")

@@ -70,6 +70,13 @@ def test_what_the_first_line_looks_like(lines, kind):
     assert kind_of_line(lines, NOTHING) == kind
 
 
+@pytest.mark.parametrize("delimiter", ["||", "§"])
+def test_what_the_first_line_looks_like_with_a_delimiter_that_is_given(delimiter):
+    settings = NOTHING.model_copy(update={"delimiter": delimiter})
+    assert kind_of_line([f"ID{delimiter}NAME"], settings) == "the header line"
+    assert kind_of_line([f"1{delimiter}2024-01-31"], settings) == "a row of data"
+
+
 @pytest.mark.parametrize(
     ("lines", "line", "delimiter"),
     [
