@@ -595,3 +595,22 @@ def test_public_event_logs_keep_every_row_and_instant(name, count):
                     assert columns[column][index] == expected
         assert next(plain, None) is None
     assert rows == count
+
+
+class _CountingFiles(LocalFileSystem):
+    opened = 0
+
+    def open(self, file):
+        self.opened += 1
+        return super().open(file)
+
+
+@pytest.mark.parametrize("text", ["ID,NAME\n1,a\n2,b\n", "ID;NAME\n1,5;a\n", 'ID,NAME\n1,"a, b"\n'])
+def test_the_first_lines_of_a_file_are_not_read_again_if_its_header_line_is_not_doubtful(write, text):
+    """Planning opens each file twice: for its columns and for its sample."""
+    files = _CountingFiles()
+    source = open_source(write(text), settings=EngineSettings(), filesystem=files)
+    source.schema()
+    assert [block.rows for block in source.sample(10_000_000)]
+    assert not source.structure().doubts
+    assert files.opened == 2

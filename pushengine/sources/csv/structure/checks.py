@@ -177,8 +177,11 @@ def header_cells(first: FirstRow, columns: Columns) -> dict[str, str]:
 def repeated_header(batch: pa.RecordBatch, header: Mapping[str, str]) -> int | None:
     """Return the number of the first row, from 0, that repeats the header cells; a byte order mark before the first does not count."""
     (name, cell), *others = header.items()
+    # Nearly always, one column shows that there is none, without the two searches of the first one.
+    if others and pc.index(batch.column(others[-1][0]), others[-1][1]).as_py() < 0:
+        return None
     for first in (cell, _BOM + cell):
-        if pc.index(batch.column(name), first).as_py() < 0:  # nearly always, and much faster than a comparison
+        if pc.index(batch.column(name), first).as_py() < 0:  # much faster than a comparison
             continue
         same = pc.equal(batch.column(name), first)
         for other, text in others:

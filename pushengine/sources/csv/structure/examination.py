@@ -106,7 +106,7 @@ class Examination:
         """Return what searches all rows of a file for the header line, not only the sampled ones; None if it may be among them.
 
         A header line in mid-file makes numbers a text, so that the push reads all rows once more to infer the types. `structure` then
-        reports it. The search takes about a fortieth of the time for parsing.
+        reports it. The search takes about a fiftieth of the time for parsing.
         """
         if self._given.header is not None or not one.first.is_header:
             return None
