@@ -217,6 +217,17 @@ class Footer:
         rows = required_number(fields, 3)
         return RowGroup(rows, tuple(_chunk(read_struct(raw)[0]) for raw in columns))
 
+    def column_sizes(self, index: int) -> list[tuple[int, int]]:
+        """Return the number of values and of bytes as stored of each column of a row group. Cheaper than `group`.
+
+        Raises:
+            FooterError: The row group is invalid.
+        """
+        columns: list[bytes] = []
+        read_struct(self._groups[index], extracted={1: columns})
+        found = [struct_of(read_struct(raw)[0], 3) or {} for raw in columns]
+        return [(required_number(meta, 5), required_number(meta, 7)) for meta in found]
+
     def is_like(self, other: Footer) -> bool:
         """Return whether row groups of both files can share one file: same columns, same writer, same meaning of values."""
         is_same = all(self._fields.get(number) == other._fields.get(number) for number in _SAME_IN_ALL)

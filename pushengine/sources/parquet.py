@@ -134,18 +134,18 @@ class _ParquetPass:
         Arrow is not asked about a column: where size statistics are damaged, it ends the process.
         """
         try:
-            group = self._footer.group(number)
+            sizes = self._footer.column_sizes(number)
         except (FooterError, IndexError):  # Arrow has read it: what our parser does not know is left to the decoding
             return int(self._metadata.row_group(number).total_byte_size)
-        for index, column in enumerate(group.chunks):
-            if index in self._flat_columns and column.values != rows:
+        for index, (values, _) in enumerate(sizes):
+            if index in self._flat_columns and values != rows:
                 raise damaged(
                     "Parquet",
-                    f"{rows} rows, but {column.values} values in column {self._metadata.schema.column(index).path}",
+                    f"{rows} rows, but {values} values in column {self._metadata.schema.column(index).path}",
                     source=self._ref.uri,
                     position=f"row group {number + 1}",
                 )
-        return group.nbytes
+        return sum(nbytes for _, nbytes in sizes)
 
     @functools.cached_property
     def _footer(self) -> Footer:

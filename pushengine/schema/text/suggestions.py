@@ -263,5 +263,8 @@ def flags_for(array: pa.Array, kind: ColumnType, *, is_key: bool = False, has_wo
     if not is_string(array.type):
         return ""
     suggestions = Suggestions(is_key=is_key, has_words=has_words)
-    suggestions.observe(array, {}, is_first=True)
+    try:
+        suggestions.observe(array, {}, is_first=True)
+    except UnicodeDecodeError:  # strings of a damaged file
+        return ""
     return suggestions.flags(kind)

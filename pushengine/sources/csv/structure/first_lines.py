@@ -17,6 +17,7 @@ DELIMITERS = ("\t", "|", ";", ",")
 _SEARCHED_LINES = 200
 _TITLE_LINES = 30
 _FOOTER_LINES = 3
+_MAX_NAMES = 20
 _BOM = "\ufeff"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _PAGE = re.compile(r"""\s*(?:<!doctype|<html|<\?xml|\{\s*(?:"|$)|\[\s*(?:\{|$))""", re.IGNORECASE)
@@ -230,6 +231,7 @@ def ways_to_read(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
         yield from skipping(shown, start + 1, given.quote_character)
     yield from _other_marks(shown, given)
     yield from _repairs(given)
+    yield from _named(shown, start + 1, given)
     yield from _shorter(shown, given)
     if given.quote is None and any('"' in line for line in shown):
         yield Way("if quotes are ordinary characters", {"quote": ""}, is_last_resort=True)
@@ -275,6 +277,35 @@ def _repairs(given: CsvSettings) -> Iterator[Way]:
         if given.nameless is None:
             both = {"nameless": "rename", "duplicate_names": "rename"}
             yield Way("to number columns without a name of their own", both, is_last_resort=True)
+
+
+def _named(lines: Sequence[str], first: int, given: CsvSettings) -> Iterator[Way]:
+    """Yield the ways to read rows with one cell more or less than the header line, by giving the names.
+
+    The header line ends with a delimiter that the rows lack, or the rows begin with row names, which have no name (R).
+    """
+    if given.names or given.header is not None:
+        return
+    for header in header_lines(lines, first, given.quote_character):
+        rows = list(_rows(lines, header.delimiter, given.quote_character))
+        width = len(header.cells)
+        at, names = next(
+            ((at, row) for at, row in rows if len(row) in (width - 1, width + 1) and all(row[:-1])), (0, [])
+        )
+        if len(names) > width and not names[-1].strip():
+            names = names[:-1]
+        elif (
+            1 < len(names) < width
+            and not any('"' in cell for cell in names)
+            and all(row[-1] for _, row in rows if len(row) == width)
+        ):
+            names = ["column_1", *names]
+        else:
+            continue
+        names = [name.strip() for name in names]
+        is_short = 0 < len(names) <= _MAX_NAMES and not any("," in name for name in names)
+        if is_short and cells.looks_like_names(names) and first + at < header.line:
+            yield Way("to give the names", {"skip_lines": first + at, "names": names})
 
 
 def _shorter(lines: Sequence[str], given: CsvSettings) -> Iterator[Way]:
