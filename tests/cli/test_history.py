@@ -35,7 +35,7 @@ def test_a_push_that_failed_while_it_was_planned_is_listed_and_shown(team, pushe
         shown = pushengine("show", words)
         assert shown.code == 0, shown.err
         assert shown.out.startswith(f"push {push_id}  FAILED\n")
-        assert "failed while it was planned: bad.csv, line 2: a quote opens here and is never closed\n" in shown.out
+        assert "failed while it was planned: bad.csv, line 2: a quote opens here and is never closed" in shown.out
         assert "Nothing was submitted: the table is unchanged." in shown.out
     story = pushengine("show", push_id, "--json").json
     assert (story["state"], story["source"]) == ("failed", "bad.csv")

@@ -250,7 +250,8 @@ class Layout:
             if row.fields not in (0, expected):
                 line += self.lines(body[: row.start])
                 ends = body[: row.end].endswith(self.dialect.delimiter.encode()) and row.fields == expected + 1
-                hint = f"if every row ends so, add {flag('trailing-delimiter', 'drop')}" if ends else ""
+                leave_out = f"repair the row, or leave out and list up to 10 such rows: {flag('max-rejects', '10')}"
+                hint = f"if every row ends so, add {flag('trailing-delimiter', 'drop')}" if ends else leave_out
                 fail(self.source, f"expected {expected} fields, found {row.fields}", line, hint)
         self.require_utf8(body, line)
         fail(self.source, first_line(exc), line)

@@ -26,6 +26,7 @@ from pushengine.sources.csv.structure.checks import (
 from pushengine.sources.csv.structure.encodings import fitting_encoding, has_both
 from pushengine.sources.csv.structure.first_lines import (
     HEADER_LINE,
+    PAGE,
     TELLING_KINDS,
     first_row_of,
     kind_of_line,
@@ -172,6 +173,8 @@ class Examination:
             return error.replace(
                 hint="other lines are UTF-8: two encodings are mixed; repair this line, or make the extract again"
             )
+        if kind == PAGE:
+            return error.replace(message=f"{error.message}{words}", hint="check how the extract was made")
         if not (found or words):
             return error
         # The ways include the repairs of column names, which the hint of a `SchemaError` is about.

@@ -143,8 +143,9 @@ def _rows(lines: Sequence[str], delimiter: str, quote: str) -> Iterator[tuple[in
 
 
 HEADER_LINE = "the header line"
+PAGE = "a web page, XML or JSON"
 _LINE_KINDS: tuple[tuple[Callable[[str], object], str], ...] = (
-    (is_page, "a web page, XML or JSON"),
+    (is_page, PAGE),
     (is_separator_line, "a sep= line of Excel"),
     (is_ruler, "a ruler"),
     (comment_mark, "a comment"),
