@@ -181,6 +181,7 @@ def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: 
         budget=ByteBudget(settings.max_memory_bytes),
         engine_settings=settings,
         runtime=runtime,
+        rejects=state / "rejects",
         drain=DrainSwitch(),
         sink=RecordingSink(),
         table_locks={},

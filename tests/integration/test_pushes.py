@@ -16,6 +16,7 @@ from pushengine.runtime.clock import SystemClock
 
 SMALL = {"sample_bytes": 64 * 1024, "chunk_bytes": 64 * 1024}
 MIB = 1024 * 1024
+QUOTE = '"'
 
 
 def numbers(count=100_000, start=0):
@@ -38,7 +39,7 @@ async def test_the_receipt_of_a_finished_push(stage, save_csv, rows):
             table="T",
             mode="replace",
             status="DONE",
-            dialect={"delimiter": ","},
+            dialect={"delimiter": ",", "quote": QUOTE, "encoding": "utf-8"},
             rows=1000,
             chunks=1,
             payload_bytes=0,

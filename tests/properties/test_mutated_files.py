@@ -7,6 +7,8 @@ tests/properties/test_mutated_files.py`. The seed of a failing file is part of t
 import codecs
 import csv
 import io
+import itertools
+import operator
 import os
 import random
 
@@ -76,7 +78,7 @@ def second_reading(content, dialect):
         doublequote=True,
         strict=True,
     )
-    names, *rows = [row for number, row in enumerate(reader) if row or number]
+    names, *rows = itertools.dropwhile(operator.not_, reader)
     if len(names) == 1:
         return names, [tuple(row or [""]) for row in rows]
     return names, [tuple(row) for row in rows if row]

@@ -3,7 +3,6 @@
 from pushengine.pipeline import target_table
 from pushengine.pipeline.keys.guard import KeyGuard
 from pushengine.schema import candidates, conform, conversions, drift, inference
-from pushengine.schema.text import values
 
 
 async def know_no_table(self):
@@ -53,7 +52,6 @@ MUTANTS = {
     "equal keys are not noticed": [(KeyGuard, "is_checked", property(nothing))],
     "the drift policy is not applied": [(drift.ColumnMatcher, "require_allowed", nothing)],
     "renames are ignored": [(drift.ColumnMatcher, "_renamed", not_renamed)],
-    "large integers become floats": [(values, "require_precision", nothing)],
     "errors name the next row": [(inference, "position_of", position_of_the_next_row)],
     "changes are not told": [(inference, "describe_changes", lambda *args: ())],
 }
