@@ -64,6 +64,7 @@ class CsvSource(FilesSource):
         self._left_out: collections.Counter[str] = collections.Counter()
         self._is_compressed = False
         self._is_sample_complete = False
+        self._is_inferring = True
 
     def schema(self) -> pa.Schema:
         """Return all columns as strings, in the order of the first file. Reads the header line of every file.
@@ -72,6 +73,7 @@ class CsvSource(FilesSource):
             SourceReadError: A file cannot be read or has no header line.
             SchemaError: A column name is empty or duplicated, or the files have different columns.
         """
+        self._is_inferring = True
         if self._names is None:
             for ref in self.files:
                 with self._explained(ref), contextlib.closing(self._pass(ref, _MIN_SAMPLE_BYTES, ())) as one:
@@ -98,7 +100,10 @@ class CsvSource(FilesSource):
         except BaseException:
             one.close()
             raise
-        one.watch = self.examination.watch(ref, one)
+        if (
+            self._is_inferring
+        ):  # what the watch finds is asked for once the types are inferred, and the search takes time
+            one.watch = self.examination.watch(ref, one)
         return one
 
     def sample(self, max_bytes: int) -> Iterator[SourceBlock]:
@@ -113,6 +118,7 @@ class CsvSource(FilesSource):
         if not self.examination.has_samples:
             for _ in self.sample(_MIN_SAMPLE_BYTES):
                 pass
+        self._is_inferring = False
         left_out = [format_count(count, kind) for kind, count in self._left_out.items()]
         notes = [f"left out of the sample: {', '.join(left_out)}"] if left_out else []
         return dataclasses.replace(self.examination.structure(), notes=tuple(notes))
