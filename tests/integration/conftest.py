@@ -6,12 +6,14 @@ import csv
 import datetime as dt
 import functools
 import random
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.command_line import CommandLine
 from support.nights import Nights
 
 from pushengine import EngineSettings, PushEngine, UserApiKey
@@ -23,6 +25,7 @@ from pushengine.runtime.threads import ThreadWorkers
 from pushengine.testing import RecordingSink
 
 POOL = "pool-1"
+CASES = Path(__file__).parent / "cases"
 
 
 class QuickClock(SystemClock):
@@ -203,3 +206,25 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip("no ../shared/data on this machine")
     return folder
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    return CommandLine(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def case(cli):
+    """Return a function that copies the inputs of a case into the folder of the command line, and returns the command line."""
+
+    def copy(name):
+        shutil.copytree(CASES / name, cli.folder, dirs_exist_ok=True)
+        return cli
+
+    return copy
+
+
+@pytest.fixture
+def case_input(case):
+    """Return a function that copies the input of a case into the folder of the command line, and returns its name."""
+    return lambda name: next(path.name for path in case(name).folder.glob("input.*"))

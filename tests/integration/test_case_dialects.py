@@ -1,28 +1,6 @@
 """Files whose structure the settings describe (`cases/`), through the command line: each is read with the flags for it."""
 
-import shutil
-from pathlib import Path
-
 import pytest
-from support.command_line import CommandLine
-
-CASES = Path(__file__).parent / "cases"
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    return CommandLine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def case(cli):
-    """Return a function that copies the input of a case into the folder of the command line."""
-
-    def copy(name):
-        shutil.copytree(CASES / name, cli.folder, dirs_exist_ok=True)
-        return next(path.name for path in cli.folder.glob("input.*"))
-
-    return copy
 
 
 @pytest.mark.parametrize(
@@ -99,16 +77,16 @@ def case(cli):
         ),
     ],
 )
-def test_a_case_is_read_with_its_flags(cli, case, name, flags, columns, rows):
-    cli.loaded(case(name), *flags)
+def test_a_case_is_read_with_its_flags(cli, case_input, name, flags, columns, rows):
+    cli.loaded(case_input(name), *flags)
     assert list(cli.types()) == columns
     found = [tuple(f"{cell:%Y-%m-%d}" if hasattr(cell, "year") else cell for cell in row) for row in cli.rows()]
     assert found == rows
 
 
 @pytest.mark.parametrize("name", ["trailing-delimiter-all", "excel-empty-columns", "sep-line-excel"])
-def test_the_hint_of_a_refusal_reads_the_case(cli, case, name):
-    source = case(name)
+def test_the_hint_of_a_refusal_reads_the_case(cli, case_input, name):
+    source = case_input(name)
     words: list[str] = []
     for _ in range(3):  # a file may need more than one flag
         pushed = cli.push(source, *words, "--json")
@@ -120,14 +98,14 @@ def test_the_hint_of_a_refusal_reads_the_case(cli, case, name):
     assert len(cli.types()) == 2
 
 
-def test_columns_aligned_with_blanks_are_not_split_at_each_blank(cli, case):
+def test_columns_aligned_with_blanks_are_not_split_at_each_blank(cli, case_input):
     """No flag splits at gaps of any width; a blank as the delimiter is refused rather than read with shifted rows."""
-    refused = cli.refused(case("space-aligned"), "--delimiter", " ", "--trim")
+    refused = cli.refused(case_input("space-aligned"), "--delimiter", " ", "--trim")
     assert "has no name" in refused.error
 
 
-def test_names_are_refused_with_both_numbers(cli, case):
-    refused = cli.refused(case("no-header-file"), "--names", "A,B")
+def test_names_are_refused_with_both_numbers(cli, case_input):
+    refused = cli.refused(case_input("no-header-file"), "--names", "A,B")
     assert "2 names are given" in refused.error
     assert "3 fields" in refused.error
 

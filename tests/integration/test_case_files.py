@@ -12,33 +12,14 @@ import sys
 import threading
 import unicodedata
 import zipfile
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import CommandLine
 
-CASES = Path(__file__).parent / "cases"
 UPSERT = ("--mode", "upsert", "--key")
 ROWS = "ID,N\n1,a\n2,b\n"
 LANDED = [(1, "a"), (2, "b")]
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    return CommandLine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def case(cli):
-    """Return a function that copies the inputs of a case into the folder of the command line."""
-
-    def copy(name):
-        shutil.copytree(CASES / name, cli.folder, dirs_exist_ok=True)
-        return cli
-
-    return copy
 
 
 @pytest.fixture

@@ -5,30 +5,8 @@ run both.
 """
 
 import datetime as dt
-import shutil
-from pathlib import Path
 
 import pytest
-from support.command_line import CommandLine
-
-CASES = Path(__file__).parent / "cases"
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    return CommandLine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def case(cli):
-    """Return a function that copies the input of a case into the folder of the command line."""
-
-    def copy(name):
-        shutil.copytree(CASES / name, cli.folder, dirs_exist_ok=True)
-        return next(path.name for path in cli.folder.glob("input.*"))
-
-    return copy
-
 
 # --- Files that are refused, and what they are with the first flag and with the last
 
@@ -122,8 +100,8 @@ CASE = pytest.mark.parametrize(
 
 
 @CASE
-def test_a_doubtful_file_is_refused_and_the_first_flag_reads_it_rightly(cli, case, name, message, first, last):
-    source = case(name)
+def test_a_doubtful_file_is_refused_and_the_first_flag_reads_it_rightly(cli, case_input, name, message, first, last):
+    source = case_input(name)
     refused = cli.refused(source)
     assert message in refused.error
     cli.loaded(source, *refused.suggestions[0])
@@ -131,16 +109,16 @@ def test_a_doubtful_file_is_refused_and_the_first_flag_reads_it_rightly(cli, cas
 
 
 @CASE
-def test_the_last_flag_reads_a_doubtful_file_as_it_is(cli, case, name, message, first, last):
-    source = case(name)
+def test_the_last_flag_reads_a_doubtful_file_as_it_is(cli, case_input, name, message, first, last):
+    source = case_input(name)
     cli.loaded(source, *cli.refused(source).suggestions[-1])
     if last is not None:
         assert (list(cli.types()), cli.rows()) == last
 
 
 @pytest.mark.parametrize("name", ["no-header-refused-unclear"])
-def test_equal_values_in_the_first_row_are_not_called_equal_names(cli, case, name):
-    source = case(name)
+def test_equal_values_in_the_first_row_are_not_called_equal_names(cli, case_input, name):
+    source = case_input(name)
     refused = cli.refused(source)
     assert "line 1: column 0 appears twice in the header line; line 1 looks like a row of data" in refused.error
     assert refused.suggestions == [["--no-header"]]
@@ -148,15 +126,15 @@ def test_equal_values_in_the_first_row_are_not_called_equal_names(cli, case, nam
     assert cli.rows() == [(0, 0, 5), (1, 0, 7)]
 
 
-def test_a_sep_line_is_no_header_line(cli, case):
-    source = case("sep-line-excel")
+def test_a_sep_line_is_no_header_line(cli, case_input):
+    source = case_input("sep-line-excel")
     for words in cli.refused(source).suggestions:
         cli.loaded(source, *words)
         assert cli.rows() == [(1, "a")]
 
 
-def test_a_web_page_is_no_table(cli, case):
-    source = case("html-login-page-as-csv")
+def test_a_web_page_is_no_table(cli, case_input):
+    source = case_input("html-login-page-as-csv")
     cli.loaded(cli.write("before.csv", "ID\n1\n"))
     refused = cli.refused(source)
     assert "line 1: '<!DOCTYPE html>' looks like a web page, XML or JSON, not like a header line" in refused.error
@@ -179,8 +157,8 @@ def test_an_error_document_is_no_table(cli, text):
     assert "looks like a web page, XML or JSON" in refused.error
 
 
-def test_aligned_columns_are_not_a_single_column(cli, case):
-    source = case("space-aligned")
+def test_aligned_columns_are_not_a_single_column(cli, case_input):
+    source = case_input("space-aligned")
     refused = cli.refused(source)
     assert "line 1: a single column, and the header line has gaps of several blanks" in refused.error
     cli.loaded(source, *refused.suggestions[-1])
@@ -193,8 +171,8 @@ def test_aligned_columns_are_not_a_single_column(cli, case):
 # --- What an earlier push has read so is read so again
 
 
-def test_a_table_with_the_same_columns_turns_a_doubt_into_a_note(cli, case):
-    source = case("no-header-file")
+def test_a_table_with_the_same_columns_turns_a_doubt_into_a_note(cli, case_input):
+    source = case_input("no-header-file")
     cli.refused(source)
     cli.loaded(source, "--header")
     note = (

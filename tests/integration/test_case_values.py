@@ -1,33 +1,13 @@
 """Small inputs after public reports of numbers, dates and words that came out changed or stayed text (`cases/`), through the command line."""
 
 import datetime as dt
-import shutil
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import CommandLine
 
-CASES = Path(__file__).parent / "cases"
 APPEND = ("--mode", "append")
 T = dt.datetime
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    return CommandLine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def case(cli):
-    """Return a function that copies the inputs of a case into the folder of the command line."""
-
-    def copy(name):
-        shutil.copytree(CASES / name, cli.folder, dirs_exist_ok=True)
-        return cli
-
-    return copy
 
 
 def column_notes(cli, source, *words):

@@ -4,32 +4,12 @@ Every refusal comes before the submit and names a flag; the tests read the flag 
 """
 
 import datetime as dt
-import shutil
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import CommandLine
 
-CASES = Path(__file__).parent / "cases"
 APPEND = ("--mode", "append")
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    return CommandLine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def case(cli):
-    """Return a function that copies the inputs of a case into the folder of the command line."""
-
-    def copy(name):
-        shutil.copytree(CASES / name, cli.folder, dirs_exist_ok=True)
-        return cli
-
-    return copy
 
 
 def upsert(*keys):
