@@ -6,7 +6,7 @@ import datetime as dt
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _KILO = 1000.0
 _MILLION = 1_000_000
@@ -127,6 +127,12 @@ def shown_names(names: Iterable[str], *, beside: Iterable[str] = ()) -> str:
     """Return names for people, separated by commas. If one of them, or of those `beside`, needs quotes, all have them: `'NAME', 'NAME '`."""
     listed = list(names)
     return ", ".join(map(_quoted, listed) if any(map(_needs_quotes, (*listed, *beside))) else listed)
+
+
+def shown_some(names: Sequence[str], most: int = 20) -> str:
+    """Return the first names for people, separated by commas, and how many there are besides: `A, B, C and 17 more`."""
+    shown = shown_names(names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def _is_visible(text: str) -> bool:
