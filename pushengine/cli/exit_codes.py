@@ -3,9 +3,10 @@
 Exit codes
     0    done
     1    a bug in pushengine
-    2    usage or configuration; also a quota ledger or journal that is damaged or cannot be accessed on this machine
+    2    usage or configuration, also an address without a platform or with an untrusted certificate, and a quota ledger or journal that is
+         damaged or cannot be accessed on this machine
     3    a push failed: bad source data, a refusal by the platform, or a failed job
-    4    authentication or permission
+    4    authentication or permission, also of a proxy
     6    it is unknown whether a submitted job ran; a person has to decide
     75   temporary: network, quota, server, deadline, a push that another process holds, or no disk space left for ledger or journal;
          run the same command again
@@ -49,13 +50,20 @@ def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat tabl
         return EXIT_AUTH
     if isinstance(cause, errors.SubmitOutcomeUnknownError):
         return EXIT_OUTCOME_UNKNOWN
-    if isinstance(cause, errors.ConfigError):
+    if _is_configuration(cause):
         return EXIT_USAGE
     if isinstance(cause, errors.LedgerError | errors.JournalError):
         return EXIT_TEMPORARY if _is_temporary(cause) else EXIT_USAGE
-    if isinstance(cause, _TEMPORARY):
+    if isinstance(cause, _TEMPORARY) or (isinstance(cause, errors.ApiError) and cause.disposition == "transient"):
         return EXIT_TEMPORARY
     return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
+
+
+def _is_configuration(error: BaseException) -> bool:
+    """Return whether only a correction of a setting helps. A foreign response that may pass is repeated, and does not end up here."""
+    if isinstance(error, errors.ForeignResponseError):
+        return 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
+    return isinstance(error, errors.ConfigError | errors.UntrustedServerError | errors.ProxyRefusedError)
 
 
 def _is_temporary(error: errors.LedgerError | errors.JournalError) -> bool:
@@ -100,7 +108,7 @@ def _hint_after_interrupt(cause: BaseException, hints: Hints) -> str:
 
 
 def _hint_to_resume(receipt: Receipt, hints: Hints) -> str:
-    what = f" (it checks job {receipt.job_id} first)" if receipt.submits else ""
+    what = f" (it checks job {receipt.job_id} first)" if receipt.submitted else ""
     return f"run the same command again, or: {hints.resume(receipt.push_id)}{what}"
 
 
@@ -121,18 +129,25 @@ def error_lines(error: BaseException, *, hints: Hints = PLAIN) -> list[str]:
         lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in error_json["message"]]
         if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # only the holder knows the state
             lines.append(f"state: {_state_of_table(receipt)}")
-        if hints.keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
+        if hints.keeps_pushes and receipt.job_id is not None and _is_kept(errors.real_cause(error), code):
             lines[-1] += (
                 f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
             )
-            if code == EXIT_TEMPORARY:
+            if code != EXIT_INTERRUPTED:
                 error_json["hint"] = "; ".join(filter(None, [error_json["hint"], _hint_to_resume(receipt, hints)]))
     return lines + ([f"hint: {error_json['hint']}"] if error_json["hint"] else [])
 
 
+def _is_kept(error: BaseException, code: int) -> bool:
+    """Return whether the push can be resumed: it was stopped, or what stopped it may pass or can be fixed."""
+    is_fixable = isinstance(error, errors.UntrustedServerError | errors.ProxyRefusedError)
+    return is_fixable or code in (EXIT_INTERRUPTED, EXIT_TEMPORARY, EXIT_AUTH)
+
+
 def _state_of_table(receipt: Receipt) -> str:
-    if not receipt.submits:
-        return "nothing was submitted, the table is unchanged"
+    if not receipt.submitted:
+        what = "every submit was refused" if receipt.submits else "nothing was submitted"
+        return f"{what}, the table is unchanged"
     return f"a submit of job {receipt.job_id} of push {receipt.push_id} was sent"
 
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 def had_no_effect(error: PushEngineError) -> bool:
     """Return whether an error proves that a non-idempotent call had no effect: the call was refused or never sent."""
-    return error.disposition == "terminal" or isinstance(error, ConnectionFailedError | RateLimitedError)
+    return error.disposition == "terminal" or error.is_unsent or isinstance(error, RateLimitedError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
