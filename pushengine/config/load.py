@@ -21,7 +21,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -215,6 +215,17 @@ def _find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
     if not chosen.is_file():
         raise ConfigError(f"{name}: no config file {chosen}", key=name, hint="config.example.toml shows every key")
     return chosen
+
+
+def log_format_in(path: Path | None) -> LogFormat | None:
+    """Return the log format in a config file, or in the one of this user; None if it cannot be told, such as in a damaged file."""
+    try:
+        found = _find_file(path, {})
+        raw = None if found is None else tomllib.loads(found.read_text(encoding="utf-8")).get("log")
+    except (ConfigError, OSError, ValueError, RuntimeError):
+        return None
+    named = raw.get("format") if isinstance(raw, dict) else None
+    return named if named in get_args(LogFormat) else None
 
 
 def _read_file(path: Path) -> ConfigFile:

@@ -168,7 +168,7 @@ def push(
             log_format=log_format,
             wants_credentials=emulator is None,
         )
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
+        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with contextlib.AsyncExitStack() as stack:
             if emulator is not None:
                 loaded = await session.embed_emulator(stack, loaded, database)

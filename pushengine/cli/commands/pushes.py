@@ -57,7 +57,7 @@ def resume(
     async def body(interrupts: runner.Interrupts) -> None:
         loaded = session.load_config(config=config, url=url, pool=pool, log_format=log_format)
         full_id = _full_id(loaded, push_id) if push_id is not None else None
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
+        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with session.open_engine(loaded, sinks=[*sinks, work.last]) as engine:
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
@@ -140,8 +140,9 @@ class _Resumption:
         self.code = max(self.code, code, key=_BY_SEVERITY.index)
         first, *rest = exit_codes.error_lines(error, hints=self._hints)
         kind, _, text = first.partition(": ")
-        terminal.print_to_stderr(
-            [f"{kind}: push {push_id} ({table}): {text or 'the process was asked to stop'}", *rest]
+        terminal.print_failure(
+            [f"{kind}: push {push_id} ({table}): {text or 'the process was asked to stop'}", *rest],
+            {**exit_codes.failure_fields(error, hints=self._hints), "push_id": push_id, "table": table},
         )
         failed = exit_codes.failed_receipt(error, table=table, hints=self._hints)
         self.json_results.append({**failed, "push_id": push_id})
