@@ -37,6 +37,7 @@ _WARNING = (
     events.EarlierPushLeft,
     events.JobStayedNew,
     events.QuotaLedgerCorrected,
+    events.StateFolderTightened,
 )
 
 
