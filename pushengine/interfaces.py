@@ -357,10 +357,13 @@ class Source(Protocol):
         """Yield batches for schema inference: all of a small source, parts of the files of a large one."""
         ...
 
-    def structure(self) -> Structure | None:
+    def structure(self, names: Sequence[str] = ()) -> Structure | None:
         """Return how the text is written, as far as the last sample showed; None for sources that are not text.
 
         Call it when the sample has been read.
+
+        Args:
+            names: Names of the table's columns, in order, if it exists: what a file without a header line may hold.
         """
         ...
 
@@ -418,7 +421,7 @@ class AsyncSource(Protocol):
         """Same as `Source.sample`."""
         ...
 
-    async def structure(self) -> Structure | None:
+    async def structure(self, names: Sequence[str] = ()) -> Structure | None:
         """Same as `Source.structure`."""
         ...
 
