@@ -246,6 +246,13 @@ class QuotaLedgerCorrected(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StateFolderTightened(Event):
+    """Other users had access to the state folder or to files in it; it was taken from them. The event of an engine, not of a push."""
+
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmitted(Event):
     """The platform accepted the submit."""
 

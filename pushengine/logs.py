@@ -43,6 +43,7 @@ _WARNING = (
     events.EarlierPushLeft,
     events.JobStayedNew,
     events.QuotaLedgerCorrected,
+    events.StateFolderTightened,
 )
 
 

@@ -237,7 +237,7 @@ def describe_event(event: events.Event, progress: Progress, hints: Hints = PLAIN
             return f"{progress.phase} so that a lost upload cannot arrive late ({format_seconds(event.wait_seconds)})"
         case events.QuotaWaited(reason="turn"):
             return f"{progress.phase} ({format_seconds(event.wait_seconds)})"
-        case events.QuotaLedgerCorrected():
+        case events.QuotaLedgerCorrected() | events.StateFolderTightened():
             return event.message
         case events.QuotaWaited():
             return f"{progress.phase} ({format_seconds(event.wait_seconds)}, {_QUOTA_REASONS.get(event.reason, event.reason)})"
@@ -281,6 +281,7 @@ _SCROLLING = (
     events.RowsRejected,
     events.JobDeleted,
     events.QuotaLedgerCorrected,
+    events.StateFolderTightened,
 )
 
 _QUOTA_REASONS = {

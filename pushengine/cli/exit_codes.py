@@ -42,7 +42,7 @@ _TEMPORARY = (
 )
 
 
-def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat table
+def exit_code_for(error: BaseException) -> int:
     """Return the exit code for an error. The module docstring explains the codes."""
     cause = errors.real_cause(error)
     if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError | errors.EngineClosedError):
@@ -51,17 +51,15 @@ def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat tabl
         return EXIT_AUTH
     if isinstance(cause, errors.SubmitOutcomeUnknownError):
         return EXIT_OUTCOME_UNKNOWN
-    if isinstance(cause, errors.ConfigError):
-        return EXIT_USAGE
-    if isinstance(cause, errors.LedgerError | errors.JournalError):
+    if isinstance(cause, errors.ConfigError | errors.LedgerError | errors.JournalError):
         return EXIT_TEMPORARY if _is_temporary(cause) else EXIT_USAGE
     if isinstance(cause, _TEMPORARY):
         return EXIT_TEMPORARY
     return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
 
 
-def _is_temporary(error: errors.LedgerError | errors.JournalError) -> bool:
-    from pushengine.state.sqlite import is_temporary
+def _is_temporary(error: errors.PushEngineError) -> bool:
+    from pushengine.state.file_errors import is_temporary
 
     return isinstance(error, errors.JournalLockedError) or is_temporary(error.__cause__)
 

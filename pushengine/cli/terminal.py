@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.errors import ConfigError
-from pushengine.text import shown_line, visible_json
+from pushengine.state.file_errors import setting_errors
+from pushengine.text import shown_line, shown_name, visible_json
 
 if TYPE_CHECKING:
     from pushengine.cli.display import Display
@@ -137,12 +138,24 @@ def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def ignoring_broken_pipe() -> Iterator[None]:
-    """Ignore that the reader of stdout has gone (`| head`): this must not change the exit code."""
+    """Ignore that the reader of stdout has gone (`| head`): this must not change the exit code.
+
+    Raises:
+        ConfigError: The block raised another error of the operating system: stdout cannot be written, as on a full disk.
+    """
     try:
         yield
     except BrokenPipeError:
-        # Discard all further output; otherwise the flush at interpreter exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+    except OSError:
+        _discard_output()
+        with setting_errors("cannot write", "standard output", key="stdout"):
+            raise
+
+
+def _discard_output() -> None:
+    """Discard all further output to stdout; otherwise the flush at interpreter exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -155,13 +168,18 @@ def writing_to(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    try:
-        with output.open("x", encoding="utf-8") as file:
-            yield file
-    except FileExistsError as error:
-        raise ConfigError(f"{output} exists", key="--output", hint="name a new file") from error
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}", key="--output") from error
+    with setting_errors("cannot write", output, key="--output", hint="name a file that can be created"):
+        try:
+            file = output.open("x", encoding="utf-8")
+        except FileExistsError as error:
+            raise ConfigError(f"{shown_name(str(output))} exists", key="--output", hint="name a new file") from error
+        try:
+            with file:
+                yield file
+        except BaseException:
+            with contextlib.suppress(OSError):  # a part of the text would look like all of it
+                output.unlink()
+            raise
 
 
 def print_to_stderr(lines: Sequence[str], level: LogLevel = "info") -> None:

@@ -81,12 +81,13 @@ class EngineResources:
             drain: Switch that ends the waits of all pushes.
 
         Raises:
-            ConfigError: The state folder cannot be created.
+            ConfigError: The state folder cannot be created, or belongs to another user.
             LedgerError, JournalError: A file in it cannot be used; what was opened until then is left for `aclose()` to close.
         """
         settings, runtime = self._settings, self._runtime
         folder = self._folder
-        await runtime.off_loop(folder.make)
+        for note in await runtime.off_loop(folder.make):
+            self._sink.emit(events.StateFolderTightened(push_id="", message=note))
         self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
         self._journal = journal = Journal(folder.journal)
         take_lock = functools.partial(PushLock, folder.locks)

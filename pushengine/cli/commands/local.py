@@ -12,6 +12,7 @@ import typer
 
 from pushengine.cli import database_file, exit_codes, options, runner, session, terminal
 from pushengine.cli.hints import Hints
+from pushengine.state.file_errors import temporary_folder
 from pushengine.text import shell_word
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ def emulator(
     """Run the Data Push API on 127.0.0.1. Stores tables in DuckDB and runs until interrupted."""
 
     async def body(interrupts: runner.Interrupts) -> None:
-        import tempfile
-
         from pushengine.emulator import EmulatorSettings
 
         settings = EmulatorSettings(
@@ -88,8 +87,8 @@ def emulator(
         stop = asyncio.Event()
         interrupts.drain = stop.set
         # Only this user can read a temporary folder.
-        with tempfile.TemporaryDirectory(prefix="pushengine-emulator-ca-") as folder:
-            certificate, ca_file = session.make_certificate(Path(folder)) if tls else (None, None)
+        with temporary_folder("pushengine-emulator-ca-") as folder:
+            certificate, ca_file = session.make_certificate(folder) if tls else (None, None)
             async with session.open_emulator(database, port=port, settings=settings, tls=certificate) as running:
                 lines = _emulator_lines(running.url, database, faults, is_strict=strict_auth)
                 terminal.print_result([*lines, *(_trust_lines(ca_file) if ca_file else [])])

@@ -181,7 +181,7 @@ def history(
         from pushengine.cli.story import summarise
 
         loaded = session.load_config(config=config, wants_credentials=False)
-        path = _find_journal(loaded)
+        path = loaded.state.find_journal()
         summaries = []
         if path is not None:
             with _open_reader(path) as reader:
@@ -228,28 +228,8 @@ def show(push: options.PushWords, config: options.ConfigPath = None, as_json: op
     runner.run(body, as_json=as_json)
 
 
-def _find_journal(loaded: Config) -> Path | None:
-    """Return the path of the journal, or None if there is none yet.
-
-    Raises:
-        ConfigError: The state folder cannot be used, so it is unknown whether there is one.
-    """
-    folder, path = loaded.state_dir, loaded.state.journal
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(
-            f"the state folder {folder} cannot be read: {error.strerror}",
-            key="PUSHENGINE_STATE_DIR",
-            hint="set PUSHENGINE_STATE_DIR, or dir in [state], to the folder that the pushes used",
-        ) from error
-    return path
-
-
 def _require_journal(loaded: Config, push: str) -> Path:
-    path = _find_journal(loaded)
+    path = loaded.state.find_journal()
     if path is None:
         raise ConfigError(f"there is no push {push}: no journal in {loaded.state_dir}", key="push_id")
     return path
