@@ -1,4 +1,4 @@
-"""Format numbers, sizes, times, ids and foreign names for people, and compare names."""
+"""Format numbers, sizes, times, ids and foreign names for people, parse durations, and compare names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Characters without an image that `str.isprintable` counts as printable: joiners, fillers, the empty Braille cell, variation selectors."""
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smhd]?)")
+_UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _LONGEST_LINE = 4_000
 _MOST_LINES = 40
@@ -43,6 +45,12 @@ def format_seconds(seconds: float) -> str:
     if minutes < _MINUTE:
         return f"{minutes}:{rest:02d} min"
     return f"{minutes // _MINUTE}:{minutes % _MINUTE:02d}:{rest:02d} h"
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds that a duration stands for: `90s`, `30m`, `2h`, `1d`, or a number of seconds; None if it is not one."""
+    found = _DURATION.fullmatch(text.strip())
+    return None if found is None else float(found[1]) * _UNIT_SECONDS[found[2]]
 
 
 def format_count(number: int, noun: str, plural: str | None = None) -> str:

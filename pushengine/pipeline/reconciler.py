@@ -74,6 +74,7 @@ class Reconciler:
 
         Raises:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
+            EngineClosedError: The engine drains during a wait; the outcome stays unknown.
         """
         await self.reconcile_unknown()
         return self._context.log.state.chunk_of(self._job_id, chunk_id).state == "acked"
@@ -83,6 +84,7 @@ class Reconciler:
 
         Raises:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
+            EngineClosedError: The engine drains during a wait; the outcomes stay unknown.
         """
         log, settle_seconds = self._context.log, self._context.settings.settle_seconds
         async with self.gate.exclusive():
@@ -95,7 +97,7 @@ class Reconciler:
                 self._context.emit_wait(
                     f"before listing the chunks of job {self._job_id}: the list may lag behind", wait
                 )
-                await self._context.clock.sleep(wait)
+                await self._context.sleep(wait)
                 result = await self._list_and_compare(job)
                 if not result.is_behind:
                     break
