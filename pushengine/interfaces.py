@@ -230,8 +230,8 @@ class Destination(Protocol):
         """Send one chunk."""
         ...
 
-    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """Read the list of chunks that the job holds."""
+    async def list_chunks(self, job_id: JobId, *, limit: int | None = None) -> list[RemoteChunk]:
+        """Read the list of chunks that the job holds. What follows `limit` chunks may be left out: so many are too many already."""
         ...
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
@@ -357,10 +357,13 @@ class Source(Protocol):
         """Yield batches for schema inference: all of a small source, parts of the files of a large one."""
         ...
 
-    def structure(self) -> Structure | None:
+    def structure(self, names: Sequence[str] = ()) -> Structure | None:
         """Return how the text is written, as far as the last sample showed; None for sources that are not text.
 
         Call it when the sample has been read.
+
+        Args:
+            names: Names of the table's columns, in order, if it exists: what a file without a header line may hold.
         """
         ...
 
@@ -418,7 +421,7 @@ class AsyncSource(Protocol):
         """Same as `Source.sample`."""
         ...
 
-    async def structure(self) -> Structure | None:
+    async def structure(self, names: Sequence[str] = ()) -> Structure | None:
         """Same as `Source.structure`."""
         ...
 

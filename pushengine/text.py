@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _KILO = 1000.0
 _MILLION = 1_000_000
@@ -18,6 +19,9 @@ _INVISIBLE = re.compile(
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smhd]?)")
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_LONGEST_LINE = 4_000
+_MOST_LINES = 40
+_TAIL_SHARE = 4
 _FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF
 """Code points that stand for the bytes 0x80 to 0xFF of a file name that is not UTF-8 (PEP 383)."""
 
@@ -121,6 +125,37 @@ def shown_text(text: str) -> str:
     A control character becomes `\x1b`, another invisible one `\u200b`, and a byte of a file name that is not UTF-8 `\xe4`.
     """
     return text if _is_visible(text) else "".join(one if _is_visible(one) else _escape(one) for one in text)
+
+
+def shown_line(text: str, most: int = _LONGEST_LINE) -> str:
+    """Return a line for a terminal or a console log: as `shown_text`, and of a line longer than `most` characters the beginning and the end.
+
+    This is the last step on the way there, for whole lines: a foreign text in them can neither forge a line nor flood the terminal.
+    """
+    shown = shown_text(text)
+    if len(shown) <= most:
+        return shown
+    tail = most // _TAIL_SHARE
+    return f"{shown[: most - tail]} ... {len(shown) - most:,} characters left out ... {shown[len(shown) - tail :]}"
+
+
+def some_lines(lines: Sequence[str], most: int = _MOST_LINES) -> list[str]:
+    """Return the lines of a foreign list, such as a job's log: all, or the first and the last ones of more than `most`."""
+    if len(lines) <= most:
+        return list(lines)
+    half = most // 2
+    return [*lines[:half], f"... {format_count(len(lines) - 2 * half, 'line')} left out ...", *lines[-half:]]
+
+
+def visible_json(text: str) -> str:
+    r"""Return JSON in which characters that cannot be seen, or could control a terminal, are written as `\u001b`: the same values."""
+    if text.isascii() and "\x7f" not in text:  # JSON escapes the other control characters itself
+        return text
+    return "".join(one if one == "\n" or _is_visible(one) else _json_escape(one) for one in text)
+
+
+def _json_escape(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
 
 
 def shown_name(name: str) -> str:

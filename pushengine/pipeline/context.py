@@ -120,8 +120,8 @@ class PushContext:
         return self.shared.drain
 
     def emit(self, event: events.Event) -> None:
-        """Send an event to the engine's listeners."""
-        self.shared.sink.emit(event)
+        """Send an event of the push to the engine's listeners."""
+        self.log.emit(event)
 
     def emit_wait(self, reason: str, seconds: float | None = None) -> None:
         """Emit a `WaitStarted` event, unless the wait is known to be at most `SILENT_SECONDS`."""

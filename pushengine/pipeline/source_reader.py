@@ -33,7 +33,6 @@ from pushengine.schema.rules import SchemaRules
 from pushengine.sources.fingerprint import Fingerprint, fingerprint_files
 from pushengine.sources.parquet import ParquetSource
 from pushengine.sources.threaded import ThreadSource, ThreadStream
-from pushengine.text import flag
 
 ObserveRows = Callable[[pa.RecordBatch, SourceBatch, int], None]
 _FIRST_ROWS = 5
@@ -158,23 +157,15 @@ class SourceReader:
         Raises:
             SourceReadError: The structure is doubtful, and the table does not have the same columns.
         """
-        found = await self._source.structure()
+        found = await self._source.structure(() if known is None else [column.name for column in known.columns])
         self.structure = found if self.is_text else None
         if found is None:
             return ()
         doubts = found.doubts
         if doubts and not is_as_before:
             doubt = doubts[0]
-            hint = await self._with_names_of_table(doubt.hint, known)
-            raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=hint)
+            raise SourceReadError(doubt.message, source=doubt.source, position=_position(doubt), hint=doubt.hint)
         return (*map(_note, doubts), *found.notes)
-
-    async def _with_names_of_table(self, hint: str, known: KnownTable | None) -> str:
-        """Return a hint that names the columns of the table instead of numbering them, if the source has as many."""
-        names = () if known is None else tuple(column.name for column in known.columns)
-        if not names or any("," in name for name in names) or len(names) != len(await self._source.schema()):
-            return hint
-        return hint.replace("--no-header", flag("names", ",".join(names)))
 
     def require_rows(self, inferred: InferredSchema) -> None:
         """Require that a replace has rows, unless the user allows an empty one. The other modes just have nothing to do.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pushengine.errors import SourceReadError
@@ -51,7 +51,7 @@ class IteratorSource:
         """Return a stream of the first batches, about `max_bytes` in all. They are kept for the pass over all rows."""
         return _IteratorStream(self._iteration, self._kept, keep=self._kept.append, max_bytes=max_bytes)
 
-    async def structure(self) -> None:
+    async def structure(self, names: Sequence[str] = ()) -> None:
         """Return None: batches have no dialect."""
 
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:  # noqa: ARG002 - an iterator has no way to skip rows

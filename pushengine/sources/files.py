@@ -245,7 +245,7 @@ class FilesSource:
         for index in chosen:
             yield from self._sample_of(self.files[index], max(max_bytes // len(chosen), 1))
 
-    def structure(self) -> Structure | None:
+    def structure(self, names: Sequence[str] = ()) -> Structure | None:  # noqa: ARG002 - for text only
         """Return None: only text files have a dialect."""
         return None
 

@@ -294,7 +294,7 @@ class ParquetSource(FilesSource):
             self._schema = common
         return self._schema
 
-    def structure(self) -> Structure | None:
+    def structure(self, names: Sequence[str] = ()) -> Structure | None:  # noqa: ARG002 - for text only
         """Return what the user should know about the calendar of the files; None if there is nothing to say."""
         notes = self._calendar_notes
         if not notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from pushengine.config.settings import EngineSettings
@@ -86,9 +86,9 @@ class ThreadSource:
         """Return a stream of some batches, about `max_bytes` in all, for schema inference."""
         return ThreadStream(_SampleReader(self.source.sample(max_bytes)), self._read)
 
-    async def structure(self) -> Structure | None:
+    async def structure(self, names: Sequence[str] = ()) -> Structure | None:
         """Return how the text is written; None for sources that are not text."""
-        return await self._read(self.source.structure)
+        return await self._read(self.source.structure, names)
 
     async def open(self, start_row: int = 0) -> BlockStream[SourceBlock]:
         """Start a pass over all rows, or over those from `start_row` onwards where the source can seek."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -282,7 +282,7 @@ class ArrowSource:
         if self.is_repeatable:
             _close_quietly(stream)
 
-    def structure(self) -> None:
+    def structure(self, names: Sequence[str] = ()) -> None:
         """Return None: typed columns have no dialect."""
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:  # noqa: ARG002 - a stream has no way to skip rows

@@ -113,15 +113,15 @@ class CsvSource(FilesSource):
         self._is_sample_complete = not self._is_compressed and self.size_bytes() <= max_bytes
         yield from super().sample(max_bytes)
 
-    def structure(self) -> Structure:
-        """Return how the text is written."""
+    def structure(self, names: Sequence[str] = ()) -> Structure:
+        """Return how the text is written. `names` are those of the table's columns, in order, if it exists."""
         if not self.examination.has_samples:
             for _ in self.sample(_MIN_SAMPLE_BYTES):
                 pass
         self._is_inferring = False
         left_out = [format_count(count, kind) for kind, count in self._left_out.items()]
         notes = [f"left out of the sample: {', '.join(left_out)}"] if left_out else []
-        return dataclasses.replace(self.examination.structure(), notes=tuple(notes))
+        return dataclasses.replace(self.examination.structure(names), notes=tuple(notes))
 
     @contextlib.contextmanager
     def _explained(self, ref: FileRef, *, has_ways: bool = True) -> Iterator[None]:

@@ -30,7 +30,7 @@ from pushengine.sources.csv.structure.first_lines import (
     several_characters,
     skipping,
 )
-from pushengine.sources.csv.structure.hints import Way, hint_of, quoted, working
+from pushengine.sources.csv.structure.hints import Way, hint_of, quoted, with_names, working
 
 _MAX_CELLS = 6000
 _MIN_ROWS = 8
@@ -211,7 +211,12 @@ class Finding:
     advice: str = ""
 
     def doubt(
-        self, source: str, leads_on: Callable[[Mapping[str, Any]], bool], others: Iterable[Finding] = ()
+        self,
+        source: str,
+        leads_on: Callable[[Mapping[str, Any]], bool],
+        others: Iterable[Finding] = (),
+        *,
+        names: Sequence[str] = (),
     ) -> Doubt:
         """Return the doubt with the ways that work.
 
@@ -219,11 +224,13 @@ class Finding:
             source: Name of the file.
             leads_on: Whether the file can be read with these settings in addition to those given, without another doubt.
             others: All findings about the file; the way to read it as it is answers them, too.
+            names: Names of the table's columns, in order, if it exists.
         """
         settings = dict(self.keep.settings)
         for other in others:
             settings |= {name: value for name, value in other.keep.settings.items() if name not in settings}
-        hint = hint_of([*working(self.ways, leads_on), Way(self.keep.purpose, settings)])
+        ways = with_names(self.ways, names, leads_on)
+        hint = hint_of([*working(ways, leads_on), Way(self.keep.purpose, settings)])
         return Doubt(self.message, source, f"{self.advice}; {hint}" if self.advice else hint, self.line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pushengine.config.csv_settings import CsvSettings
@@ -127,8 +127,8 @@ class Examination:
             self._doubtful = (ref, (header_in_mid_file(row),))
         return (None, ()) if self._doubtful is None else self._doubtful
 
-    def structure(self) -> Structure:
-        """Return how the text is written."""
+    def structure(self, names: Sequence[str] = ()) -> Structure:
+        """Return how the text is written. `names` are those of the table's columns, in order, if it exists."""
         if self._first is None:
             return Structure(self._given.to_dict())
         delimiter = self._first.delimiter
@@ -140,7 +140,7 @@ class Examination:
         }
         ref, found = self._findings()
         doubts = tuple(
-            one.doubt(ref.uri, lambda settings: self._leads_on(ref, settings), found)
+            one.doubt(ref.uri, lambda settings: self._leads_on(ref, settings), found, names=names)
             for one in found
             if ref is not None
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pushengine.config.csv_settings import NO_QUOTE
@@ -49,6 +49,16 @@ def working(ways: Iterable[Way], leads_on: Callable[[Mapping[str, Any]], bool], 
         if leads_on(way.settings):
             found.append(way)
     return found
+
+
+def with_names(
+    ways: Iterable[Way], names: Sequence[str], leads_on: Callable[[Mapping[str, Any]], bool]
+) -> Iterator[Way]:
+    """Yield the ways; those that number the columns of a file without a header line name them like the table's, where that works."""
+    for way in ways:
+        named = {name: value for name, value in way.settings.items() if name != "header"} | {"names": tuple(names)}
+        can_be_named = way.settings.get("header") is False and names and not any("," in name for name in names)
+        yield dataclasses.replace(way, settings=named) if can_be_named and leads_on(named) else way
 
 
 def hint_of(ways: Iterable[Way]) -> str:
