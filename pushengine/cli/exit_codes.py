@@ -43,7 +43,7 @@ _TEMPORARY = (
 )
 
 
-def exit_code_for(error: BaseException) -> int:
+def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat table
     """Return the exit code for an error. The module docstring explains the codes."""
     cause = errors.real_cause(error)
     if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError | errors.EngineClosedError):
