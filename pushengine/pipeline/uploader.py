@@ -170,14 +170,19 @@ class Uploader:
         self._queue.task_done()
 
     async def _send(self, payload: Payload) -> None:
-        start = self._context.clock.monotonic()
+        clock = self._context.clock
+        start, reconciling_seconds = clock.monotonic(), 0.0
         operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
         attempt = 1
         while (error := await self._attempt_once(payload, attempt)) is not None:
             is_unknown = not had_no_effect(error)
-            if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
-                break
-            elapsed = self._context.clock.monotonic() - start
+            if is_unknown:
+                lost_at = clock.monotonic()
+                if await self._reconciler.has_arrived(payload.chunk_id):
+                    break
+                # However long this takes, it does not use up the retries.
+                reconciling_seconds += clock.monotonic() - lost_at
+            elapsed = clock.monotonic() - start - reconciling_seconds
             decision = self._context.shared.policy.decide(
                 error, attempt=attempt, elapsed_seconds=elapsed, rng=self._context.rng, is_reconciled=is_unknown
             )
@@ -200,7 +205,7 @@ class Uploader:
                 job_id=self._job_id,
                 rows=payload.rows,
                 payload_bytes=payload.size,
-                elapsed_seconds=self._context.clock.monotonic() - start,
+                elapsed_seconds=clock.monotonic() - start,
             )
         )
 
