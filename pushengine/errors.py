@@ -492,6 +492,16 @@ def is_access_refused(error: BaseException) -> bool:
     )
 
 
+def is_wrong_address(error: BaseException) -> bool:
+    """Return whether this error shows something else than the platform at the address, which will not pass by itself.
+
+    A page with a status of 200 or 5xx may: a login page, or one of a proxy.
+    """
+    if isinstance(error, ForeignResponseError):
+        return 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
+    return isinstance(error, UntrustedServerError | ProxyRefusedError)
+
+
 def _rank(error: BaseException) -> int:
     # CancelledError and KeyboardInterrupt. Naming CancelledError would require an import of asyncio.
     if not isinstance(error, Exception):

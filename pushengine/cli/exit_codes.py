@@ -52,20 +52,13 @@ def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat tabl
         return EXIT_AUTH
     if isinstance(cause, errors.SubmitOutcomeUnknownError):
         return EXIT_OUTCOME_UNKNOWN
-    if _is_wrong_address(cause):
+    if errors.is_wrong_address(cause):
         return EXIT_USAGE
     if isinstance(cause, errors.ConfigError | errors.LedgerError | errors.JournalError):
         return EXIT_TEMPORARY if _is_temporary(cause) else EXIT_USAGE
     if isinstance(cause, _TEMPORARY) or (isinstance(cause, errors.ApiError) and cause.disposition == "transient"):
         return EXIT_TEMPORARY
     return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
-
-
-def _is_wrong_address(error: BaseException) -> bool:
-    """Return whether there is something else than the platform at the address, which will not pass by itself."""
-    if isinstance(error, errors.ForeignResponseError):
-        return 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
-    return isinstance(error, errors.UntrustedServerError | errors.ProxyRefusedError)
 
 
 def _is_temporary(error: errors.PushEngineError) -> bool:

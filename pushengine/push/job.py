@@ -17,6 +17,7 @@ from pushengine.errors import (
     SubmitOutcomeUnknownError,
     UnexpectedResponseError,
     VerificationError,
+    is_wrong_address,
 )
 from pushengine.journal import facts
 from pushengine.model import Job, JobId, RemoteChunk
@@ -52,8 +53,9 @@ class JobRunner:
                 return await context.destination.create_job(target, schema.table_columns())
             except UnexpectedResponseError as error:
                 # A redirect, or a web page instead of an API error: the address is wrong, and another attempt does not change that.
-                is_final = 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
-                raise error.replace(disposition="terminal" if is_final else "transient") from error.__cause__
+                raise error.replace(
+                    disposition="terminal" if is_wrong_address(error) else "transient"
+                ) from error.__cause__
             except PushEngineError as error:
                 if error.disposition != "outcome_unknown":
                     raise

@@ -111,12 +111,54 @@ async def test_each_answer_to_each_call_ends_a_push_as_it_should(start, operatio
     assert problems == []
 
 
-async def outcome(engine, source, table):
+async def outcome(engine, source, table, mode="replace"):
     """Push a file; return the exit code and the state of the table that an error reports, or DONE."""
     try:
-        receipt = await engine.push(source, table=table, mode="replace")
+        receipt = await engine.push(source, table=table, mode=mode)
     except PushEngineError as error:
         return exit_code_for(error), failure_fields(error)["state"]
     finally:
         await engine.aclose()
     return receipt.status, ""
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+async def test_a_wrong_token_address_is_a_matter_of_configuration_whichever_call_is_the_first(start, mode):
+    """An append reads the columns of the table first, and goes on without them if they cannot be read."""
+    stage = await start()
+    (stage.folder / "a.csv").write_text("A\n1\n")
+    stage.emulator.faults = FaultPlan.from_data({"faults": [{"operation": "token", **ANSWERS["404 page"]}]})
+    engine = await stage.open_engine(auth=OAuthClient("id", "secret"))
+    assert (await outcome(engine, stage.folder / "a.csv", "T", mode))[0] == USAGE
+    assert len(stage.emulator.faults.fired) == 1
+
+
+WRONG_ADDRESS = dict.fromkeys(["redirect", "404 page", "405 page", "421"], USAGE)
+REJECTED = dict.fromkeys(["400", "404", "409", "413"], FAILED)
+SINGLE_CALLS = {
+    "list": (lambda engine: engine.list_jobs(), {**ACCESS_REFUSED, **WRONG_ADDRESS, **REJECTED}),
+    "get": (lambda engine: engine.get_job("J"), {**ACCESS_REFUSED, **WRONG_ADDRESS, **REJECTED, "oversized": FAILED}),
+    "list_chunks": (lambda engine: engine.list_chunks("J"), {**ACCESS_REFUSED, **WRONG_ADDRESS, **REJECTED}),
+    "delete": (
+        lambda engine: engine.delete_job("J"),
+        {**ACCESS_REFUSED, **WRONG_ADDRESS, **REJECTED, **dict.fromkeys(["404", "200 list of numbers"], "DONE")},
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", SINGLE_CALLS)
+async def test_each_answer_to_a_single_call_has_its_exit_code(start, operation):
+    """The calls that a person makes, as with `jobs list`; they are not repeated."""
+    stage = await start()
+    call, expected = SINGLE_CALLS[operation]
+    found = {}
+    for name, answer in ANSWERS.items():
+        stage.emulator.faults = FaultPlan.from_data({"faults": [{"operation": operation, **answer}]})
+        try:
+            await call(stage.engine)
+        except PushEngineError as error:
+            found[name] = exit_code_for(error)
+        else:
+            found[name] = "DONE"
+    del found["cut"]  # there is no such job
+    assert found == {name: expected.get(name, TEMPORARY) for name in found}

@@ -17,6 +17,7 @@ from pushengine.errors import (
     ConflictError,
     ConnectionFailedError,
     EngineClosedError,
+    ForeignResponseError,
     InvalidRequestError,
     JobDeadlineError,
     JobFailedError,
@@ -801,10 +802,10 @@ def test_a_rejected_create_is_final(tmp_path):
 
 
 def test_a_redirect_in_response_to_a_create_is_final(tmp_path):
-    redirect = UnexpectedResponseError("a redirect", status=302)
+    redirect = ForeignResponseError("a redirect", status=302)
     destination = ScriptedDestination(create=[redirect])
     bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
-    assert (type(error), str(error), error.disposition) == (UnexpectedResponseError, "a redirect", "terminal")
+    assert (type(error), str(error), error.disposition) == (ForeignResponseError, "a redirect", "terminal")
     assert bench.destination.count("create") == 1
 
 
