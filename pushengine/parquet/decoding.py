@@ -41,7 +41,7 @@ def reading(ref: FileRef, filesystem: FileSystem) -> Iterator[BinaryIO]:
         with filesystem.open(ref) as file:
             yield file
     except OSError as exc:
-        raise unreadable(ref.uri, exc) from exc
+        raise unreadable(ref.shown, exc) from exc
 
 
 class ParquetDecoder:

@@ -241,4 +241,4 @@ def _read(part: FileSlice, buffer: memoryview, filesystem: FileSystem) -> Iterat
             left -= size
             yield buffer[:size]
     if left:
-        raise SourceReadError("the file became shorter", source=part.file.uri, hint="push it when it is complete")
+        raise SourceReadError("the file became shorter", source=part.file.shown, hint="push it when it is complete")

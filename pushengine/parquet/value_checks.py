@@ -101,7 +101,7 @@ def iter_columns(run: Run, schema: TableSchema, filesystem: FileSystem) -> Itera
         SchemaError: A value does not fit.
         SourceReadError: The data is damaged, or the file has changed or cannot be read.
     """
-    source, row = run.layout.file.uri, run.first_row
+    source, row = run.layout.file.shown, run.first_row
     names = [column.name for column in schema.columns]
     with reading(run.layout.file, filesystem) as file:
         try:
@@ -119,7 +119,7 @@ class _Check:
     def __init__(self, run: Run, schema: TableSchema, file: BinaryIO) -> None:
         self._run = run
         self._schema = schema
-        self._source = run.layout.file.uri
+        self._source = run.layout.file.shown
         self._file = file
         self._leaves = run.layout.footer.leaves or ()
         self._calendar = SparkCalendar.of(run.layout.footer.key_values)

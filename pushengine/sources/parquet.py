@@ -87,7 +87,7 @@ class _ParquetPass:
                 self.calendar = SparkCalendar.of(self._parquet.metadata.metadata)
             except OSError as exc:
                 if exc.errno is not None:
-                    raise unreadable(ref.uri, exc) from exc
+                    raise unreadable(ref.shown, exc) from exc
                 raise self._damaged(exc) from exc
             except (pa.ArrowException, UnicodeDecodeError) as exc:
                 raise self._damaged(exc) from exc
@@ -96,8 +96,8 @@ class _ParquetPass:
     def _damaged(self, exc: Exception, position: str | None = None) -> SourceReadError:
         text = first_line(exc)
         if _ENCRYPTED in text.lower():  # Arrow raises the same class for damaged and encrypted files
-            return SourceReadError("the file is encrypted", source=self._ref.uri, position=position)
-        return damaged("Parquet", text, source=self._ref.uri, position=position)
+            return SourceReadError("the file is encrypted", source=self._ref.shown, position=position)
+        return damaged("Parquet", text, source=self._ref.shown, position=position)
 
     def widen_to(self, schema: pa.Schema) -> _ParquetPass:
         """Yield batches in this schema, to which the file's own schema is widened. Returns the pass itself."""
@@ -126,7 +126,7 @@ class _ParquetPass:
             raise self._damaged(exc) from exc
         rows, total = sum(part.rows for part in parts), self._parquet.rows
         if rows != total:
-            raise damaged("Parquet", f"{rows} rows in row groups, {total} in all", source=self._ref.uri)
+            raise damaged("Parquet", f"{rows} rows in row groups, {total} in all", source=self._ref.shown)
         if large is not None and large is self._known.footer:
             self._known.parts = parts
         return parts
@@ -162,7 +162,7 @@ class _ParquetPass:
                 raise damaged(
                     "Parquet",
                     f"{rows} rows, but {values} values in column {self._parquet.metadata.schema.column(index).path}",
-                    source=self._ref.uri,
+                    source=self._ref.shown,
                     position=f"row group {number + 1}",
                 )
         return rows, size, sum(nbytes for _, nbytes in sizes)
@@ -202,15 +202,15 @@ class _ParquetPass:
         rows = 0
         try:
             for raw in self._parquet.iter_batches(part.groups, self._batch_rows(part)):
-                self.calendar.require_new(raw, self._ref.uri, part.first_row + rows)
+                self.calendar.require_new(raw, self._ref.shown, part.first_row + rows)
                 batch = self._widened(raw, part.first_row + rows)
-                yield SourceBatch(batch, self._ref.uri, part.first_row + rows)
+                yield SourceBatch(batch, self._ref.shown, part.first_row + rows)
                 rows += batch.num_rows
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, part.position) from exc
         if rows != part.rows:
             raise SourceReadError(
-                f"{rows} rows, but the footer says {part.rows}", source=self._ref.uri, position=part.position
+                f"{rows} rows, but the footer says {part.rows}", source=self._ref.shown, position=part.position
             )
 
     def _widened(self, raw: pa.RecordBatch, row: int) -> pa.RecordBatch:
@@ -219,7 +219,7 @@ class _ParquetPass:
         except ValueError as exc:
             raise SchemaError(
                 f"a value does not fit the common type of all files: {first_line(exc)}",
-                source=self._ref.uri,
+                source=self._ref.shown,
                 position=f"after row {row}",
             ) from exc
 
@@ -272,8 +272,8 @@ def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: File
         common = _common_type(field.type, other)
         if common is None:
             raise SchemaError(
-                f"column {field.name} is {other}, but {field.type} in {first_file.uri}",
-                source=ref.uri,
+                f"column {field.name} is {other}, but {field.type} in {first_file.shown}",
+                source=ref.shown,
                 hint="push them separately",
             )
         fields.append(pa.field(field.name, common))
@@ -308,9 +308,9 @@ class ParquetSource(FilesSource):
             for ref in self.files:
                 with contextlib.closing(_ParquetPass(ref, self._filesystem, self._known)) as one:
                     if len(set(one.schema.names)) < len(one.schema.names):
-                        raise SchemaError("a column name appears twice", source=ref.uri)
+                        raise SchemaError("a column name appears twice", source=ref.shown)
                     common = one.schema if common is None else _unified(common, self.files[0], one.schema, ref)
-                    self._calendar_notes += filter(None, [one.calendar.note(one.schema, ref.uri)])
+                    self._calendar_notes += filter(None, [one.calendar.note(one.schema, ref.shown)])
             self._schema = common
         return self._schema
 
