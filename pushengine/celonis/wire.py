@@ -34,7 +34,7 @@ from typing import Any, Literal, NoReturn
 from pushengine.errors import ConfigError, UnexpectedResponseError
 from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
 from pushengine.redaction import clean_text
-from pushengine.text import name_key
+from pushengine.text import name_key, storable
 
 MAX_FIELD_LENGTH = 65_000
 OptionalResponse = Literal["job", "chunk", "any"]
@@ -273,12 +273,12 @@ def parse_listed_chunk(raw: Any, *, operation: str, status: int = 200) -> Remote
     if not isinstance(chunk_id, str) or not chunk_id:
         raise_unusable(operation, status, "a chunk in it has no id")
     checksum = raw.get("checksum")
-    return RemoteChunk(chunk_id, _chunk_type(raw.get("type")), str(checksum) if checksum else None)
+    return RemoteChunk(storable(chunk_id), _chunk_type(raw.get("type")), _text(checksum) or None)
 
 
 def _chunk_type(raw: Any) -> str:
     """Return the type of a chunk; the same object for all chunks of a known type, because there may be a million of them."""
-    return "UPSERT" if raw == "UPSERT" else "DELETE" if raw == "DELETE" else str(raw or "")
+    return "UPSERT" if raw == "UPSERT" else "DELETE" if raw == "DELETE" else _text(raw)
 
 
 def parse_object(body: bytes, *, operation: str, status: int = 200) -> dict[str, Any]:
@@ -380,6 +380,8 @@ def _job(raw: Any, operation: str, status: int) -> Job:
     job_id = raw.get("id")
     if not isinstance(job_id, str) or not job_id:
         raise_unusable(operation, status, "a job in it has no id")
+    if storable(job_id) != job_id:
+        raise_unusable(operation, status, "the id of a job in it is not Unicode text")
     try:
         job_status = JobStatus(raw.get("status"))
     except ValueError:
@@ -392,11 +394,16 @@ def _job(raw: Any, operation: str, status: int) -> Job:
     return Job(
         id=JobId(job_id),
         status=job_status,
-        target_name=str(raw.get("targetName") or ""),
-        type=str(raw.get("type") or ""),
-        logs=tuple(str(line) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
+        target_name=_text(raw.get("targetName")),
+        type=_text(raw.get("type")),
+        logs=tuple(storable(str(line)) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
         last_modified=parse_datetime(raw.get("lastModified")),
     )
+
+
+def _text(raw: Any) -> str:
+    """Return a value as text that can be stored: half of a surrogate pair is written as an escape."""
+    return storable(str(raw or ""))
 
 
 def raise_unusable(operation: str, status: int, reason: str) -> NoReturn:
