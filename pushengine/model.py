@@ -118,15 +118,22 @@ class FileRef:
     """A file as it was when a file system listed it.
 
     Attributes:
-        uri: Path on this machine. It locates the file and names it in messages.
+        uri: Path on this machine. It locates the file, and names it in messages unless it has a label.
         size: Length when listed, bytes.
         version: Differs from an earlier version if the content has changed. The first item is the time of the last content change, or
             its equivalent. For local files: mtime (nanoseconds UTC), device, inode, and the time of the last change of any kind (ctime).
+        label: What the user calls the file, if it is a copy of something else, such as "standard input"; empty otherwise.
     """
 
     uri: str
     size: int
     version: tuple[int | str, ...]
+    label: str = dataclasses.field(default="", compare=False)
+
+    @property
+    def shown(self) -> str:
+        """The name of the file in messages."""
+        return self.label or self.uri
 
     @property
     def name(self) -> str:

@@ -202,6 +202,10 @@ class Retries:
         """Note that an attempt starts now."""
         self._attempt_start = self._clock.monotonic()
 
+    def leave_out(self, seconds: float) -> None:
+        """Leave out the time for finding out what an attempt did: however long that takes, it does not use up the retries."""
+        self._counted_since += seconds
+
     def wait_after(self, error: PushEngineError, *, is_reconciled: bool = False) -> float:
         """Return the seconds to wait before another attempt, after one failed with `error`.
 
