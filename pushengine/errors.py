@@ -10,7 +10,9 @@ PushEngineError                    base class; .hint says what the user can do n
 │       ├── ValueMisfitError       a value that the inferred schema cannot hold but a wider one could
 │       └── TableChangedError      another push changed the table since this one was planned
 ├── TransportError                 no response was received
-│   ├── ConnectionFailedError      nothing was sent: always safe to retry
+│   ├── ConnectionFailedError      nothing was sent: always safe to retry; .phase = name | connect | proxy | tls
+│   │   ├── UntrustedServerError   its certificate is not trusted, is for another host or has expired, or the port does not speak TLS
+│   │   └── ProxyRefusedError      the proxy refuses the tunnel; .status
 │   ├── RequestTimeoutError        .phase = connect | write | read | pool
 │   └── OutcomeUnknownError        sent, no response, and the call is not idempotent
 ├── ApiError                       an error response was received; .status .code .request_id
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 Disposition = Literal["transient", "terminal", "outcome_unknown"]
 _Error = TypeVar("_Error", bound="PushEngineError")
 TimeoutPhase = Literal["connect", "write", "read", "pool"]
+ConnectionPhase = Literal["name", "connect", "proxy", "tls"]
 
 
 class _Common(TypedDict, total=False):
@@ -210,7 +213,38 @@ class TransportError(PushEngineError):
 
 
 class ConnectionFailedError(TransportError):
-    """The connection failed before the request, or any of its body, was sent, so another attempt is always safe."""
+    """The connection failed before the request, or any of its body, was sent, so another attempt is always safe.
+
+    Attributes:
+        phase: What failed: the resolution of the host name, the connection, the tunnel through a proxy, or the TLS handshake.
+    """
+
+    def __init__(self, message: str, *, phase: ConnectionPhase = "connect", **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
+        self.phase = phase
+
+
+class UntrustedServerError(ConnectionFailedError):
+    """The server does not prove to be the team's: its certificate is not trusted, is for another host or has expired, or it speaks no TLS.
+
+    Only a correction helps: of the address, of `ca_file`, or of the server.
+    """
+
+    disposition: Disposition = "terminal"
+
+
+class ProxyRefusedError(ConnectionFailedError):
+    """The proxy refuses the tunnel to the platform: it wants other credentials (407), or does not allow the host.
+
+    Attributes:
+        status: HTTP status of the proxy's response.
+    """
+
+    disposition: Disposition = "terminal"
+
+    def __init__(self, message: str, *, status: int, **common: Unpack[_Common]) -> None:
+        super().__init__(message, phase="proxy", **common)
+        self.status = status
 
 
 class RequestTimeoutError(TransportError):
@@ -441,8 +475,9 @@ def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def is_access_refused(error: BaseException) -> bool:
-    """Return whether this error, or a cause of it, is a refusal of the credentials or of a permission."""
-    return any(isinstance(link, AuthenticationError | PermissionDeniedError) for link in iter_causes(error))
+    """Return whether this error, or a cause of it, is a refusal of the credentials or of a permission, by the platform or by a proxy."""
+    refusals = AuthenticationError | PermissionDeniedError | ProxyRefusedError
+    return any(isinstance(link, refusals) for link in iter_causes(error))
 
 
 def _rank(error: BaseException) -> int:

@@ -14,7 +14,10 @@ from typing import Any, NoReturn
 import aiohttp
 
 from pushengine.errors import ConfigError
+from pushengine.state.file_errors import setting_errors
+from pushengine.text import shown_name
 
+_CA_HINT = "it must be a PEM file"
 _KERNEL_SLACK_SECONDS = 5.0
 _KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_PROBES = 20, 10, 3
 
@@ -28,17 +31,15 @@ def build_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ValueError) as exc:
-            reason = (
-                exc.strerror
-                if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError)
-                else "it holds no certificate"
-            )
-            raise ConfigError(
-                f"ca_file {ca_file} cannot be used: {reason}", key="ca_file", hint="it must be a PEM file"
-            ) from exc
+        with setting_errors("cannot read ca_file", ca_file, key="ca_file", hint=_CA_HINT):
+            try:
+                context.load_verify_locations(cafile=ca_file)
+            except ssl.SSLError as exc:
+                raise ConfigError(
+                    f"cannot use ca_file {shown_name(str(ca_file))}: it holds no certificate",
+                    key="ca_file",
+                    hint=_CA_HINT,
+                ) from exc
     return context
 
 

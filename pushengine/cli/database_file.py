@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from pushengine.cli.options import DATABASE_SUFFIXES
 from pushengine.errors import ConfigError
+from pushengine.state.file_errors import setting_errors, status
 
 _NO_FILE = re.compile(r":memory:|\w{2,}:")  # a single letter before the colon is a Windows drive
 _MAGIC_SLICE = slice(8, 12)
@@ -43,10 +45,9 @@ def check_database(database: Path, option: str) -> None:
             key=option,
             hint=f"name one that ends in .duckdb, .ddb or .db: {database.with_suffix('.duckdb')}",
         )
-    try:
-        is_other = database.exists() and not (database.is_file() and _is_duckdb(database))
-    except OSError as error:
-        raise ConfigError(f"{option}: cannot use {database}: {error.strerror}", key=option) from error
+    with setting_errors(f"{option}: cannot use", database, key=option, hint="name a DuckDB file, or a new one"):
+        found = status(database)
+        is_other = found is not None and not (stat.S_ISREG(found.st_mode) and _is_duckdb(database))
     if is_other:
         raise ConfigError(
             f"{option}: cannot use {database}: it is not a DuckDB file",

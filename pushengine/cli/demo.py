@@ -13,7 +13,6 @@ import dataclasses
 import datetime as dt
 import itertools
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from pushengine.engine import PushEngine
 from pushengine.errors import PushEngineError
 from pushengine.events import EventSink
 from pushengine.model import QuotaStatus, Receipt
+from pushengine.state.file_errors import temporary_folder
 
 TABLE = "P2P_ACTIVITIES"
 POOL_ID = "00000000-0000-4000-8000-000000000001"
@@ -207,8 +207,8 @@ async def run(
     Raises:
         PushEngineError: The push failed, or the table does not hold what was generated.
     """
-    with tempfile.TemporaryDirectory(prefix="pushengine-demo-") as folder:
-        path = Path(folder) / "p2p_activities.csv"
+    with temporary_folder("pushengine-demo-") as folder:
+        path = folder / "p2p_activities.csv"
         expected = await asyncio.to_thread(_write_log, path, cases, seed)
         async with (
             Emulator(database) as emulator,
@@ -217,7 +217,7 @@ async def run(
                 pool_id=POOL_ID,
                 auth=UserApiKey("demo-key"),
                 settings=settings or EngineSettings(chunk_bytes=_CHUNK_BYTES),
-                state_dir=Path(folder) / "state",
+                state_dir=folder / "state",
                 sinks=sinks,
             ) as engine,
         ):

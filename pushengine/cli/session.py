@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pushengine.cli import terminal
 from pushengine.cli.database_file import check_database, database_errors
 from pushengine.cli.options import LogFormatName
 from pushengine.errors import ConfigError
+from pushengine.state.file_errors import setting_errors, status, temporary_folder
 
 if TYPE_CHECKING:
     from pushengine.config.load import Config
@@ -49,6 +51,8 @@ def load_config(
         log_format=log_format.value if log_format else None,
     )
     loaded = settings.load_config(flags, wants_credentials=wants_credentials)
+    terminal.log_format.pool = loaded.pool_id
+    terminal.log_format.use(loaded.log.format)
     if loaded.credentials is not None:
         remember_secrets(loaded.credentials.secrets)
     return loaded
@@ -144,9 +148,8 @@ def load_fault_plan(path: Path) -> FaultPlan:
     from pushengine.emulator import FaultPlan, FaultPlanError
 
     try:
-        return FaultPlan.from_file(path)
-    except OSError as error:
-        raise ConfigError(f"cannot read the fault plan {path}: {error.strerror}", key="--faults") from error
+        with setting_errors("cannot read the fault plan", path, key="--faults"):
+            return FaultPlan.from_file(path)
     except FaultPlanError as error:
         raise ConfigError(
             f"bad fault plan: {error}", key="--faults", hint="the head of pushengine/emulator/faults.py shows one"
@@ -158,12 +161,11 @@ async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, datab
 
     The state of a database file is kept in a folder beside it.
     """
-    import tempfile
-
     from pushengine.credentials import UserApiKey
 
-    is_new = database is None or not await asyncio.to_thread(database.exists)
+    is_new = database is None or await asyncio.to_thread(_is_new, database)
     emulator = await stack.enter_async_context(open_emulator(database, option="--emulator"))
+    terminal.log_format.pool = EMULATOR_POOL
     embedded = dataclasses.replace(
         config, url=emulator.url, pool_id=EMULATOR_POOL, credentials=UserApiKey("emulator-key")
     )
@@ -171,11 +173,16 @@ async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, datab
     if database is None:
         # The files that list rejected rows outlive it.
         listed = config.engine.model_copy(update={"rejects": config.engine.rejects or config.state.rejects})
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-")))
+        folder = stack.enter_context(temporary_folder("pushengine-"))
         return dataclasses.replace(embedded, engine=listed, state_dir=folder)
     embedded = dataclasses.replace(embedded, state_dir=state_beside(database))
     await asyncio.to_thread(_adopt_tables, embedded, is_new=is_new)
     return embedded
+
+
+def _is_new(database: Path) -> bool:
+    with setting_errors("--emulator: cannot use", database, key="--emulator"):
+        return status(database) is None
 
 
 def state_beside(database: Path) -> Path:

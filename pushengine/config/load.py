@@ -18,10 +18,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import tomllib
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,9 +31,12 @@ from pushengine.config.settings import EngineSettings
 from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
 from pushengine.redaction import Secret
-from pushengine.runtime.files import expanded
-from pushengine.state.folder import StateFolder, default_state_dir
+from pushengine.state.file_errors import expanded_setting, parse_toml, read_text, setting_errors, status
+from pushengine.state.folder import StateFolder, default_state_dir, require_folder
+from pushengine.text import shown_name
 
+_CONFIG_HINT = "config.example.toml shows every key"
+_KEY_FILE_HINT = "the file must hold only the secret"
 Model = TypeVar("Model", bound=BaseModel)
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -208,22 +211,38 @@ def _find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
     if flag is not None:
         chosen, name = flag, "--config"
     elif "PUSHENGINE_CONFIG" in variables:
-        chosen, name = Path(variables["PUSHENGINE_CONFIG"]).expanduser(), "PUSHENGINE_CONFIG"
+        name = "PUSHENGINE_CONFIG"
+        chosen = expanded_setting(variables[name], key=name)
     else:
         default = platformdirs.user_config_path("pushengine") / "config.toml"
-        return default if default.is_file() else None
-    if not chosen.is_file():
-        raise ConfigError(f"{name}: no config file {chosen}", key=name, hint="config.example.toml shows every key")
+        with setting_errors("cannot read the config file", default, key="config", hint=_CONFIG_HINT):
+            return default if status(default) is not None else None
+    with setting_errors(f"{name}: cannot read the config file", chosen, key=name, hint=_CONFIG_HINT):
+        is_file = _is_file(chosen)
+    if not is_file:
+        raise ConfigError(f"{name}: no config file {shown_name(str(chosen))}", key=name, hint=_CONFIG_HINT)
     return chosen
 
 
-def _read_file(path: Path) -> ConfigFile:
+def log_format_in(path: Path | None) -> LogFormat | None:
+    """Return the log format in a config file, or in the one of this user; None if it cannot be told, such as in a damaged file."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the config file {path}: {error.strerror}", key=str(path)) from error
-    except ValueError as error:  # TOML syntax, or not UTF-8
-        raise ConfigError(f"{path} is not TOML: {error}", key=str(path)) from error
+        found = _find_file(path, {})
+        text = "" if found is None else read_text("cannot read the config file", found, key="config")
+        raw = parse_toml(text, found or Path()).get("log")
+    except ConfigError:
+        return None
+    named = raw.get("format") if isinstance(raw, dict) else None
+    return named if named in get_args(LogFormat) else None
+
+
+def _is_file(path: Path) -> bool:
+    found = status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def _read_file(path: Path) -> ConfigFile:
+    raw = parse_toml(read_text("cannot read the config file", path, key=str(path), hint=_CONFIG_HINT), path)
     return _checked(ConfigFile, raw, str(path))
 
 
@@ -236,7 +255,7 @@ def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
         found = "; ".join(
             _describe_problem(model, problem["loc"], problem["type"], problem["msg"]) for problem in problems
         )
-        raise ConfigError(f"{place}: {found}", key=first, hint="config.example.toml shows every key") from None
+        raise ConfigError(f"{place}: {found}", key=first, hint=_CONFIG_HINT) from None
 
 
 def _describe_problem(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str) -> str:
@@ -253,11 +272,9 @@ def _describe_problem(model: type[BaseModel], loc: tuple[int | str, ...], kind: 
 
 def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) -> Path:
     is_from_file = bool(state.dir) and "PUSHENGINE_STATE_DIR" not in variables
-    path = folder / Path(state.dir or "").expanduser() if is_from_file else default_state_dir(variables)
-    if path.exists() and not path.is_dir():
-        key = "state.dir" if is_from_file else "PUSHENGINE_STATE_DIR"
-        raise ConfigError(f"{key}: the state folder {path} is a file", key=key, hint="name a folder")
-    return path
+    if not is_from_file:
+        return default_state_dir(variables)
+    return require_folder(folder / expanded_setting(state.dir or "", key="state.dir"), key="state.dir")
 
 
 def _with_csv(file: ConfigFile, path: Path | None) -> EngineSettings:
@@ -277,12 +294,15 @@ def _resolve_paths(engine: EngineSettings, folder: Path) -> EngineSettings:
         ConfigError: The CA file does not exist.
     """
     if engine.rejects is not None:
-        engine = engine.model_copy(update={"rejects": folder / expanded(engine.rejects)})
+        engine = engine.model_copy(update={"rejects": folder / expanded_setting(engine.rejects, key="engine.rejects")})
     if engine.ca_file is None:
         return engine
-    path = folder / expanded(engine.ca_file)
-    if not path.is_file():
-        raise ConfigError(f"engine.ca_file: no such file {path}", key="engine.ca_file")
+    key = "engine.ca_file"
+    path = folder / expanded_setting(engine.ca_file, key=key)
+    with setting_errors(f"{key}: cannot read", path, key=key):
+        is_file = _is_file(path)
+    if not is_file:
+        raise ConfigError(f"{key}: no such file {shown_name(str(path))}", key=key, hint="name a PEM file")
     return engine.model_copy(update={"ca_file": path})
 
 
@@ -330,17 +350,10 @@ class _CredentialSource:
         if name in self.values:
             return _checked_secret(self.values[name], self.label(name))
         if file_key in self.values:
-            return self._read(self.folder / Path(self.values[file_key]).expanduser(), self.label(file_key))
+            label = self.label(file_key)
+            path = self.folder / expanded_setting(self.values[file_key], key=label)
+            return _checked_secret(read_text(f"{label}: cannot read", path, key=label, hint=_KEY_FILE_HINT), label)
         return None
-
-    def _read(self, path: Path, label: str) -> Secret:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{label}: cannot read {path}: {error.strerror}", key=label) from error
-        except UnicodeDecodeError:
-            raise ConfigError(f"{label}: {path} is not text", key=label) from None
-        return _checked_secret(text, label)
 
 
 def _checked_secret(text: str, label: str) -> Secret:

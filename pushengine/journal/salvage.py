@@ -11,7 +11,6 @@ import dataclasses
 import json
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from pushengine.errors import JournalCorruptError
 from pushengine.journal.queries import FORMAT_VERSION
 from pushengine.journal.sqlite_errors import translated
+from pushengine.state.file_errors import temporary_folder
 from pushengine.state.sqlite import open_read_only, wal_of
 from pushengine.text import format_count, storable
 
@@ -205,7 +205,7 @@ def _opened_or_copied(path: Path) -> Iterator[tuple[sqlite3.Connection | None, l
         except JournalCorruptError as error:
             problems = [str(error.__cause__ or error.message)]
         if problems:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pushengine-journal-")))
+            folder = stack.enter_context(temporary_folder("pushengine-journal-"))
             with translated(path):
                 db = _copied(path, folder)
             if db is not None:

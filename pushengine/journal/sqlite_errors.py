@@ -7,17 +7,19 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from pushengine.errors import JournalCorruptError, JournalError
+from pushengine.errors import JournalCorruptError
+from pushengine.state.file_errors import state_error
 from pushengine.state.sqlite import is_damage
 
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Translate SQLite and operating system errors that are raised in the block, see `translation`."""
+    """Translate errors of SQLite and the operating system that are raised in the block, see `translation`."""
     try:
         yield
     except (sqlite3.DatabaseError, OSError) as error:
-        raise translation(path, error) from error
+        found = translation(path, error)
+        raise found from found.__cause__
 
 
 def translation(path: Path, error: BaseException) -> BaseException:
@@ -27,18 +29,11 @@ def translation(path: Path, error: BaseException) -> BaseException:
     """
     if not isinstance(error, sqlite3.DatabaseError | OSError):
         return error
-    translated_error = corrupt(path, str(error)) if is_damage(error) else unusable(path, error)
-    translated_error.__cause__ = error
-    return translated_error
-
-
-def unusable(path: Path, error: Exception) -> JournalError:
-    """Return the error for a journal that cannot be opened, read or written."""
-    return JournalError(
-        f"cannot use the journal: {error}",
-        path=str(path),
-        hint="the state folder must be on a local disk, writable and not full; set PUSHENGINE_STATE_DIR to use another",
-    )
+    if is_damage(error):
+        damage = corrupt(path, str(error))
+        damage.__cause__ = error
+        return damage
+    return state_error("cannot use the journal", path, error) or error
 
 
 def corrupt(path: Path, verdict: str) -> JournalCorruptError:

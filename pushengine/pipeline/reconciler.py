@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from pushengine.errors import EngineClosedError, JobTaintedError
+from pushengine.errors import JobTaintedError
 from pushengine.journal import facts
 from pushengine.journal.state import ChunkRecord, JobRecord
 from pushengine.model import JobId, RemoteChunk
@@ -83,33 +83,34 @@ class Reconciler:
 
         Raises:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
+            EngineClosedError: The engine drains during a wait; the outcome stays unknown.
         """
         self._lost_at[chunk_id] = self._context.clock.monotonic()
-        await self._wait_for_late_uploads([chunk_id])
-        await self._reconcile()
-        return self._context.log.state.chunk_of(self._job_id, chunk_id).state == "acked"
+        chunk = self._context.log.state.chunk_of(self._job_id, chunk_id)
+        while chunk.is_open:
+            await self._wait_for_late_uploads([chunk_id])
+            await self._reconcile()
+        return chunk.state == "acked"
 
     async def reconcile_unknown(self) -> None:
         """Determine and record, for every chunk whose outcome an earlier process left unknown, whether it has arrived.
 
         Raises:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
-            EngineClosedError: The engine drains meanwhile.
+            EngineClosedError: The engine drains during a wait; the outcomes stay unknown.
         """
         await self._wait_for_late_uploads(chunk.chunk_id for chunk in self._unknown())
-        self._context.drain.check()
         await self._reconcile()
 
     async def _wait_for_late_uploads(self, chunk_ids: Iterable[str]) -> None:
-        """Wait until missing uploads of these chunks can no longer arrive, or until the engine drains."""
+        """Wait until missing uploads of these chunks can no longer arrive."""
         wait = max(map(self._seconds_until_certain, chunk_ids), default=0.0)
         if wait > 0:
             self._context.emit_wait(
                 f"uploads to job {self._job_id} without a response may still arrive: their chunks are not sent again before",
                 wait,
             )
-            with contextlib.suppress(EngineClosedError):
-                await self._context.sleep(wait)
+            await self._context.sleep(wait)
 
     def _seconds_until_certain(self, chunk_id: str) -> float:
         """Return the seconds until a missing upload of the chunk can no longer arrive; 0 in the first job of a push, see the module."""
@@ -136,7 +137,7 @@ class Reconciler:
                 self._context.emit_wait(
                     f"before listing the chunks of job {self._job_id}: the list may lag behind", wait
                 )
-                await self._context.clock.sleep(wait)
+                await self._context.sleep(wait)
                 result = await self._list_and_compare(log.state.job_of(self._job_id))
                 if not result.is_behind:
                     break

@@ -33,14 +33,15 @@ from typing import IO, Any, NamedTuple, Self
 
 import pyarrow as pa
 
-from pushengine.errors import ConfigError, JobTaintedError, SchemaError, ValueMisfitError
+from pushengine.errors import JobTaintedError, SchemaError, ValueMisfitError
 from pushengine.interfaces import ReadableRows, SourceBatch, SourceBlock
 from pushengine.model import JobId
 from pushengine.schema.columns import TableSchema
 from pushengine.schema.conform import T
 from pushengine.schema.rejects import Problem, sifted
 from pushengine.schema.times.limits import text_of
-from pushengine.text import first_line, flag, format_rows
+from pushengine.state.file_errors import setting_errors
+from pushengine.text import flag, format_rows
 
 HEADER = ("file", "line", "byte_position", "column_name", "error_type", "csv_line", "error_message")
 _ROWS_BEYOND = 1000
@@ -303,21 +304,13 @@ def _csv_lines(lines: Sequence[Sequence[object]]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")  # the name of a file may not be text
 
 
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Convert an error of the disk.
-
-    Raises:
-        ConfigError: The folder or a file in it cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"cannot list rejected rows in {folder}: {error.strerror or first_line(error)}",
-            key="rejects",
-            hint="name a folder that this user can write to: --rejects DIR",
-        ) from error
+def _writing(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return setting_errors(
+        "cannot list rejected rows in",
+        folder,
+        key="rejects",
+        hint="name a folder that this user can write to: --rejects DIR",
+    )
 
 
 def _ignore() -> None:

@@ -205,7 +205,7 @@ class Polling:
         slow = context.announce_when_slow(f"no response yet, poll of job {self._job_id}")
         try:
             with slow if is_first else contextlib.nullcontext():
-                return await context.destination.get_job(self._job_id)
+                job = await context.destination.get_job(self._job_id)
         except NotFoundError as error:
             raise self._jobs.vanished(self._job_id) from error
         except PushEngineError as error:
@@ -216,3 +216,5 @@ class Polling:
             context.on_retry(f"poll of job {self._job_id}", 1, wait, error)
             await context.sleep(wait)
             return None
+        context.succeeded()
+        return job

@@ -18,7 +18,7 @@ from pushengine.errors import (
 from pushengine.journal import facts
 from pushengine.model import Job, JobId, RemoteChunk
 from pushengine.pipeline.context import PushContext
-from pushengine.pipeline.verification import verify_chunks
+from pushengine.pipeline.verification import LISTED_SURPLUS, verify_chunks
 from pushengine.schema.columns import TableSchema
 from pushengine.text import utc
 
@@ -100,15 +100,16 @@ class JobRunner:
             await context.sleep(wait)
 
     async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """Return the chunks that the job holds.
+        """Return the chunks that the job holds. Of a list that is far longer than what was sent, the end is left out.
 
         Raises:
             JobVanishedError: The job is gone.
         """
+        limit = len(self.context.log.state.job_of(job_id).chunks) + LISTED_SURPLUS
 
         async def attempt() -> list[RemoteChunk]:
             try:
-                return await self.context.destination.list_chunks(job_id)
+                return await self.context.destination.list_chunks(job_id, limit=limit)
             except NotFoundError as error:
                 raise self.vanished(job_id) from error
 

@@ -81,12 +81,13 @@ class EngineResources:
             drain: Switch that ends the waits of all pushes.
 
         Raises:
-            ConfigError: The state folder cannot be created.
+            ConfigError: The state folder cannot be created, or belongs to another user.
             LedgerError, JournalError: A file in it cannot be used; what was opened until then is left for `aclose()` to close.
         """
         settings, runtime = self._settings, self._runtime
         folder = self._folder
-        await runtime.off_loop(folder.make)
+        for note in await runtime.off_loop(folder.make):
+            self._sink.emit(events.StateFolderTightened(push_id="", message=note))
         self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
         self._journal = journal = Journal(folder.journal)
         take_lock = functools.partial(PushLock, folder.locks)
@@ -161,7 +162,7 @@ class EngineResources:
     def announce_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
         """Emit a `WaitStarted` event if the block takes long."""
         return announce_when_slow(
-            functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, reason=reason))
+            functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, pool=self._pool_id, reason=reason))
         )
 
     async def quota(self) -> QuotaStatus:

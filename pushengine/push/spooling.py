@@ -60,7 +60,7 @@ class SpoolKeeper:
         self._stream_name = stream_name(source) if is_byte_stream(source) else ""
         waiting = events.WaitStarted(push_id=push_id, reason="the stream is written to disk first")
         try:
-            with announce_when_slow(functools.partial(self._shared.sink.emit, waiting)):
+            with announce_when_slow(functools.partial(unplanned.emit, waiting)):
                 path, digest = await self._spool(request, source, push_id, hold)
         except BaseException as error:  # noqa: BLE001 - fail() raises it or its real cause
             await unplanned.fail(error)

@@ -155,6 +155,7 @@ class Submission:
             if order_by is not None:
                 order_by = sent_name(self._log.state.schema, order_by)
             await self._context.destination.submit_job(self._job_id, duplicate_removal_column=order_by)
+        self._context.succeeded()
 
     async def _decide(self, attempt: int, error: PushEngineError) -> bool:
         """Return whether a failed attempt was accepted after all; if not, wait as the failure requires."""
@@ -179,6 +180,10 @@ class Submission:
             self._context.on_retry(self._operation, attempt, wait, error)
         else:
             await self._wait_before_resubmit(attempt, error, self._context.backoff(attempt))
+            if (
+                self._context.settings.patience
+            ):  # wait for the end of an outage with reads: each submit spends one of the hour
+                return await self._has_left_new()
         return False
 
     async def _block_submits(self, error: RateLimitedError) -> float:

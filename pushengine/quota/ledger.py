@@ -35,6 +35,7 @@ from pushengine.errors import LedgerError
 from pushengine.interfaces import QuotaGrant
 from pushengine.model import QuotaStatus
 from pushengine.quota.rules import Block, ClockReading, QuotaRow, QuotaRules
+from pushengine.state.file_errors import state_errors
 from pushengine.state.sqlite import flush_log, open_durable, transaction
 from pushengine.text import iso_utc
 
@@ -266,16 +267,8 @@ class SqliteLedger:
             if connection.total_changes > changes:
                 self._flush(self.path)
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(
-                f"cannot use the quota ledger: {error}",
-                path=str(self.path),
-                hint="the state folder must be on a local disk, writable and not full; set PUSHENGINE_STATE_DIR to use another",
-            ) from error
+    def _translated(self) -> contextlib.AbstractContextManager[None]:
+        return state_errors("cannot use the quota ledger", self.path, kind=LedgerError)
 
     def __repr__(self) -> str:
         return f"<SqliteLedger {self.path} {self.submits_per_hour}/h>"

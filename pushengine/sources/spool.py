@@ -10,18 +10,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
-from pushengine.errors import ConfigError, JournalError, SourceError
+from pushengine.errors import ConfigError, SourceError, unreadable
 from pushengine.interfaces import AsyncSource, BlockStream, OffLoop, SourceBlock
 from pushengine.runtime.aio import finish
 from pushengine.sources.pipes import find_pipe
 from pushengine.sources.registry import names_paths
+from pushengine.state.file_errors import setting_errors, state_errors, temporary_folder
 from pushengine.state.lock import CAN_RENAME_OPEN_FILES, FileLock
 from pushengine.text import flag
 
@@ -64,7 +64,7 @@ async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop:
     """
 
     async def pieces() -> AsyncIterator[bytes]:
-        while piece := await off_loop(stream.read, _PIECE_BYTES):
+        while piece := await off_loop(_read, stream):
             yield piece
 
     return await _spool(pieces(), path, hold, off_loop)
@@ -79,6 +79,13 @@ async def spool_rows(source: AsyncSource, path: Path, hold: SpoolHold, off_loop:
     """
     async with contextlib.aclosing(source), contextlib.aclosing(await source.open()) as blocks:
         return await _spool(_ipc_pieces(blocks, off_loop), path, hold, off_loop)
+
+
+def _read(stream: ByteStream) -> bytes:
+    try:
+        return stream.read(_PIECE_BYTES)
+    except OSError as exc:
+        raise unreadable(stream_name(stream), exc) from exc
 
 
 class _IpcSink:
@@ -189,30 +196,35 @@ async def _spool(pieces: AsyncIterator[bytes], path: Path, hold: SpoolHold, off_
     # Write to another name, fsync, rename, fsync the folder: the file is complete and durable before the push is in the journal.
     part = path.with_name(path.name + ".part")
     digest = hashlib.sha256()
-    try:
+    with _writing(path):
         await off_loop(_make_folder, path.parent)
         file = hold.create(part)
+    try:
         try:
-            try:
-                async for piece in pieces:
+            async for piece in pieces:
+                with _writing(path):
                     await off_loop(_write, file, piece, digest)
+            with _writing(path):
                 await off_loop(_flush, file)
-            finally:
-                with contextlib.suppress(OSError):  # a failed write has already raised
-                    file.close()
+        finally:
+            with contextlib.suppress(OSError):  # a failed write has already raised
+                file.close()
+        with _writing(path):
             hold.release_name()
             await finish(off_loop(_publish, part, path))
-            hold.take(path)
-        except BaseException:
-            discard(hold, part, path)
-            raise
-    except OSError as error:
-        raise JournalError(
-            f"cannot write the spool: {error.strerror or error}",
-            path=str(path),
-            hint="the state folder must be writable and have room for the whole source; PUSHENGINE_STATE_DIR sets another",
-        ) from error
+        hold.take(path)
+    except BaseException:
+        discard(hold, part, path)
+        raise
     return Spooled(path, digest.hexdigest())
+
+
+def _writing(path: Path) -> contextlib.AbstractContextManager[None]:
+    return state_errors(
+        "cannot write the spool",
+        path,
+        hint="the state folder must be writable and have room for the whole source; PUSHENGINE_STATE_DIR sets another",
+    )
 
 
 def discard(hold: SpoolHold, *paths: Path) -> None:
@@ -251,7 +263,10 @@ def _publish(part: Path, path: Path) -> None:
 def list_old_spools(folder: Path, before: float) -> list[Path]:
     """Return spool files last modified before `before` (seconds UTC). Blocking. Another process may delete them meanwhile."""
     old = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+    with (
+        contextlib.suppress(OSError),
+        os.scandir(folder) as entries,
+    ):  # a folder that cannot be read is left to the next process
         for entry in entries:
             with contextlib.suppress(OSError):
                 if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
@@ -321,19 +336,13 @@ async def copied_stream(source: Any, source_format: str | None, read: OffLoop) -
         if pipe is not None:
             stack.enter_context(pipe)
         suffix = stream_suffix(source_format or (pipe.format if pipe is not None else None))
-        try:
-            folder = await read(stack.enter_context, tempfile.TemporaryDirectory(prefix="pushengine-"))
-            path = Path(folder) / f"stream{suffix}"
+        path = await read(stack.enter_context, temporary_folder("pushengine-")) / f"stream{suffix}"
+        hint = "set TMPDIR to a folder with room for the whole stream"
+        with setting_errors("cannot keep the stream in a temporary file:", path, key="TMPDIR", hint=hint):
             file = await read(path.open, "xb")
             with file:
-                while piece := await read(stream.read, _PIECE_BYTES):
+                while piece := await read(_read, stream):
                     await read(file.write, piece)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot keep the stream in a temporary file: {error.strerror or error}",
-                key="TMPDIR",
-                hint="set TMPDIR to a folder with room for the whole stream",
-            ) from error
         name = stream_name(stream)
         try:
             yield StreamCopy(path, name)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pushengine.errors import JournalError, JournalLockedError
+from pushengine.state.file_errors import state_errors
 
 
 def _import_or_none(name: str) -> Any:
@@ -109,21 +110,23 @@ class PushLock:
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.path = _path_of(folder, identity)
-        try:
+        with state_errors("cannot lock this push", self.path):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = FileLock(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        except BlockingIOError as error:
-            raise JournalLockedError(
-                f"this push is held by pid {_pid_in(self.path) or 'unknown'}",
-                path=str(self.path),
-                hint="wait for it, or stop that process; then run the same command again",
-            ) from error
-        except OSError as error:
-            raise JournalError(
-                f"cannot lock this push: {error.strerror or error}",
-                path=str(self.path),
-                hint="the state folder must be on a local disk and writable; set PUSHENGINE_STATE_DIR to use another",
-            ) from error
+            try:
+                self._lock = FileLock(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            except BlockingIOError as error:
+                raise JournalLockedError(
+                    f"this push is held by pid {_pid_in(self.path) or 'unknown'}",
+                    path=str(self.path),
+                    hint="wait for it, or stop that process; then run the same command again",
+                ) from error
+            try:
+                self._write_pid()
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def _write_pid(self) -> None:
         os.ftruncate(self._lock.descriptor, 0)
         os.lseek(self._lock.descriptor, 0, os.SEEK_SET)
         os.write(self._lock.descriptor, str(os.getpid()).encode("ascii"))

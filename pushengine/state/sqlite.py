@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pushengine.state.file_errors import result_code
 
 BUSY_TIMEOUT_SECONDS = 30.0
 _SHORT_WAITS_PERIOD_SECONDS = 0.02
@@ -20,24 +21,12 @@ _LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def result_code(error: BaseException | None) -> int | None:
-    """Return SQLite's primary result code (without the extended bits), or None for an error that has none."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
-
-
 def is_damage(error: BaseException) -> bool:
     """Return whether the error means that the file is damaged or not a database."""
     if isinstance(error, sqlite3.OperationalError) and result_code(error) is None:
         # Raised by Python's sqlite3 module, not by SQLite. When reading there is only one such error: a text is not valid UTF-8.
         return True
     return result_code(error) in _DAMAGED
-
-
-def is_temporary(error: BaseException | None) -> bool:
-    """Return whether a later try may succeed without a changed command or configuration: the file is locked or the disk is full."""
-    code = result_code(error)
-    return code in _LOCKED or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
 
 
 class PatientConnection(sqlite3.Connection):
@@ -134,8 +123,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         sqlite3.Error: The file cannot be opened, or is not a database (`SQLITE_NOTADB`).
         OSError: The file is missing or unreadable.
     """
-    if not path.is_file():
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    path.stat()  # raises OSError
     with path.open("rb") as file:
         start = file.read(len(_SQLITE_MAGIC))
     if start != _SQLITE_MAGIC[: len(start)] or (0 < len(start) < len(_SQLITE_MAGIC)):

@@ -10,7 +10,7 @@ from support.receipts import receipt
 from pushengine import errors, redaction
 from pushengine.cli.exit_codes import describe_error, error_lines, exit_code_for, failed_receipt
 from pushengine.cli.hints import Hints
-from pushengine.cli.options import join_optional_value, parse_columns
+from pushengine.cli.options import join_optional_value, parse_columns, parse_patience
 from pushengine.errors import real_cause
 from pushengine.redaction import Secret
 
@@ -239,3 +239,12 @@ def test_column_options_are_names_with_types():
         parse_columns(["A=FLOAT", "A=STRING"])
     with pytest.raises(errors.ConfigError, match="no such type 'VARCHAR': use one of INTEGER, "):
         parse_columns(["A=VARCHAR"])
+
+
+def test_the_patience_is_a_duration_and_a_bad_one_is_named_with_its_flag():
+    assert [parse_patience(word) for word in (None, "30m", "90")] == [{}, {"patience": 1800.0}, {"patience": 90.0}]
+    for word in ("", "soon", "-1", "30 min", "inf"):
+        with pytest.raises(errors.ConfigError) as caught:
+            parse_patience(word)
+        assert caught.value.message == f"--patience {word}: not a duration"
+        assert caught.value.hint.startswith("--patience 30m")

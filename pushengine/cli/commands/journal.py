@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
@@ -17,8 +15,10 @@ def check(config: options.ConfigPath = None, as_json: options.AsJson = False) ->
         from pushengine.cli.describe import describe_journal_check
         from pushengine.journal.salvage import check_journal
 
-        path = _path(config)
-        if not path.exists():
+        state = session.load_config(config=config, wants_credentials=False).state
+        path = state.find_journal()
+        if path is None:
+            path = state.journal
             if as_json:
                 terminal.print_json({"path": str(path), "problems": [], "format": None, "pushes": {}, "facts": 0})
             else:
@@ -45,9 +45,10 @@ def export(
         from pushengine.cli.describe import describe_export
         from pushengine.journal.salvage import export_facts
 
-        path = _path(config)
-        if not path.exists():
-            raise ConfigError(f"there is no journal: {path}", key="PUSHENGINE_STATE_DIR")
+        state = session.load_config(config=config, wants_credentials=False).state
+        path = state.find_journal()
+        if path is None:
+            raise ConfigError(f"there is no journal: {state.journal}", key="PUSHENGINE_STATE_DIR")
         with terminal.ignoring_broken_pipe():
             with terminal.writing_to(output) as file:
                 result = export_facts(path, file.write)
@@ -56,7 +57,3 @@ def export(
                 raise typer.Exit(exit_codes.EXIT_USAGE)
 
     runner.run(body)
-
-
-def _path(config: Path | None) -> Path:
-    return session.load_config(config=config, wants_credentials=False).state.journal

@@ -16,7 +16,7 @@ from pushengine.cli import exit_codes, options, runner, session, terminal
 from pushengine.cli.commands.text_options import with_text_options
 from pushengine.cli.hints import Hints
 from pushengine.cli.tables.lookup import find_tables
-from pushengine.errors import ConfigError, PushEngineError
+from pushengine.errors import ConfigError, PushEngineError, SourceReadError
 from pushengine.model import Drift, DuplicateKeys, MissingColumns, NewColumns, Receipt, TypeChanges
 
 if TYPE_CHECKING:
@@ -64,8 +64,16 @@ class _PushArguments:
         """Return the source to push: the arguments, or standard input for a single `-`.
 
         The engine spools standard input to the state folder until it is loaded.
+
+        Raises:
+            SourceReadError: Standard input is closed.
         """
-        return sys.stdin.buffer if self.sources == ["-"] else self.sources
+        if self.sources != ["-"]:
+            return self.sources
+        stream: Any = sys.stdin  # None if the shell has closed it
+        if stream is None:
+            raise SourceReadError("it is closed", source="standard input", hint="connect it to a file or a pipe")
+        return stream.buffer
 
     def target(self) -> dict[str, Any]:
         """Return the keyword arguments of `PushEngine.push` and `plan_source` that name the target and the format."""
@@ -138,6 +146,7 @@ def push(
     max_drop: options.MaxDrop = None,
     max_rejects: options.MaxRejects = None,
     rejects: options.RejectsFolder = None,
+    patience: options.Patience = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
@@ -159,7 +168,7 @@ def push(
     hints = Hints(config=config, keeps_pushes=emulator is None)
 
     async def body(interrupts: runner.Interrupts) -> None:
-        arguments = {**words.target(), **words.options()}
+        arguments = {**words.target(), **words.options(), **options.parse_patience(patience)}
         loaded = session.load_config(
             config=config,
             url=url,
@@ -168,7 +177,7 @@ def push(
             log_format=log_format,
             wants_credentials=emulator is None,
         )
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
+        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with contextlib.AsyncExitStack() as stack:
             if emulator is not None:
                 loaded = await session.embed_emulator(stack, loaded, database)

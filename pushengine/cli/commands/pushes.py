@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,7 @@ def resume(
         ),
     ] = None,
     *,
+    patience: options.Patience = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
@@ -56,8 +58,10 @@ def resume(
 
     async def body(interrupts: runner.Interrupts) -> None:
         loaded = session.load_config(config=config, url=url, pool=pool, log_format=log_format)
+        engine_settings = loaded.engine.with_overrides(options.parse_patience(patience))
+        loaded = dataclasses.replace(loaded, engine=engine_settings)
         full_id = _full_id(loaded, push_id) if push_id is not None else None
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
+        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with session.open_engine(loaded, sinks=[*sinks, work.last]) as engine:
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
@@ -140,8 +144,9 @@ class _Resumption:
         self.code = max(self.code, code, key=_BY_SEVERITY.index)
         first, *rest = exit_codes.error_lines(error, hints=self._hints)
         kind, _, text = first.partition(": ")
-        terminal.print_to_stderr(
-            [f"{kind}: push {push_id} ({table}): {text or 'the process was asked to stop'}", *rest]
+        terminal.print_failure(
+            [f"{kind}: push {push_id} ({table}): {text or 'the process was asked to stop'}", *rest],
+            {**exit_codes.failure_fields(error, hints=self._hints), "push_id": push_id, "table": table},
         )
         failed = exit_codes.failed_receipt(error, table=table, hints=self._hints)
         self.json_results.append({**failed, "push_id": push_id})
@@ -180,7 +185,7 @@ def history(
         from pushengine.cli.story import summarise
 
         loaded = session.load_config(config=config, wants_credentials=False)
-        path = _find_journal(loaded)
+        path = loaded.state.find_journal()
         summaries = []
         if path is not None:
             with _open_reader(path) as reader:
@@ -227,28 +232,8 @@ def show(push: options.PushWords, config: options.ConfigPath = None, as_json: op
     runner.run(body, as_json=as_json)
 
 
-def _find_journal(loaded: Config) -> Path | None:
-    """Return the path of the journal, or None if there is none yet.
-
-    Raises:
-        ConfigError: The state folder cannot be used, so it is unknown whether there is one.
-    """
-    folder, path = loaded.state_dir, loaded.state.journal
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(
-            f"the state folder {folder} cannot be read: {error.strerror}",
-            key="PUSHENGINE_STATE_DIR",
-            hint="set PUSHENGINE_STATE_DIR, or dir in [state], to the folder that the pushes used",
-        ) from error
-    return path
-
-
 def _require_journal(loaded: Config, push: str) -> Path:
-    path = _find_journal(loaded)
+    path = loaded.state.find_journal()
     if path is None:
         raise ConfigError(f"there is no push {push}: no journal in {loaded.state_dir}", key="push_id")
     return path

@@ -24,6 +24,7 @@ from pushengine.errors import ConfigError
 from pushengine.model import type_name
 from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.rules import RequestedType
+from pushengine.state.file_errors import parse_toml, read_text
 
 _HINT = "`pushengine schema export` writes such a file"
 
@@ -79,18 +80,7 @@ def read_table(path: Path, name: str) -> KnownTable:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import tomllib  # noqa: PLC0415 - few commands read such a file
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", key="--columns") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not a file of columns: {error}",
-            key="--columns",
-            hint=_HINT,
-        ) from error
+    return parse_toml(read_text("cannot read the file of columns", path, key="--columns", hint=_HINT), path)
 
 
 def _section(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, str]:

@@ -16,14 +16,15 @@ def find_tables(loaded: Config, table: str | None = None) -> Mapping[TableKey, R
     """Return the remembered tables, or one of them, of the configured team, pool and connection, as far as these are configured.
 
     Raises:
+        ConfigError: The state folder cannot be read.
         JournalError: The journal cannot be read.
     """
     from pushengine.celonis.wire import parse_team_url  # noqa: PLC0415 - only commands that need them import these
     from pushengine.journal.reader import JournalReader  # noqa: PLC0415
     from pushengine.journal.tables import all_tables  # noqa: PLC0415
 
-    path = loaded.state.journal
-    if not path.exists():
+    path = loaded.state.find_journal()
+    if path is None:
         return {}
     with JournalReader(path) as reader:
         tables = all_tables(reader)

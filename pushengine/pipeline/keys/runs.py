@@ -20,8 +20,9 @@ from typing import IO, NamedTuple, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pushengine.errors import JournalError, SchemaError
+from pushengine.errors import SchemaError
 from pushengine.pipeline.keys.hashes import Words
+from pushengine.state.file_errors import state_errors
 
 MAX_REPEATED_KEYS = 10_000_000
 """Most keys that may occur more than once; `DuplicateSearch` holds about 40 bytes for each."""
@@ -201,16 +202,12 @@ class KeyRuns:
             else:
                 block *= 2  # a run has a whole block of hashes that are alike in the bits by which runs are sorted
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise JournalError(
-                f"cannot keep the hashes of the keys: {error.strerror or error}",
-                path=str(self._folder),
-                hint="the state folder must be writable and have room for 16 bytes per row; PUSHENGINE_STATE_DIR sets another",
-            ) from error
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return state_errors(
+            "cannot keep the hashes of the keys",
+            self._folder,
+            hint="the state folder must be writable and have room for 16 bytes per row; PUSHENGINE_STATE_DIR sets another",
+        )
 
 
 class _Rows(NamedTuple):

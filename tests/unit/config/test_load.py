@@ -102,7 +102,7 @@ def test_mistake_in_the_file_names_key_and_file(load, text, message):
 def test_file_that_is_not_text_is_a_config_error(tmp_path):
     path = tmp_path / "c.toml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is not TOML"):
+    with pytest.raises(ConfigError, match="it is not UTF-8 text"):
         load_config(Flags(config=path), {})
 
 
@@ -185,7 +185,7 @@ def test_secret_file_in_the_config_is_relative_to_it(load, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot read"), (b"", "empty"), (b"two\nlines", "whitespace"), (b"\xff\xfe", "is not text")],
+    [(None, "cannot read"), (b"", "empty"), (b"two\nlines", "whitespace"), (b"\xff\xfe", "it is not UTF-8 text")],
     ids=["missing", "empty", "two-lines", "binary"],
 )
 def test_bad_secret_file_names_the_variable_and_not_the_content(load, tmp_path, content, message):
@@ -260,8 +260,22 @@ def test_settings_of_text_files_that_contradict_those_of_earlier_names_are_refus
         load('[engine]\ncsv_delimiter = "|"\n[csv]\nquote = "|"')
 
 
-def test_a_folder_of_a_user_who_does_not_exist_is_a_name_like_any_other(load, tmp_path):
-    assert load('[engine]\nrejects = "~nobody-/rejects"').engine.rejects == tmp_path / "conf" / "~nobody-" / "rejects"
+@pytest.mark.parametrize(
+    ("text", "variables", "key"),
+    [
+        ('[engine]\nrejects = "~nobody-/rejects"', {}, "engine.rejects"),
+        ('[engine]\nca_file = "~nobody-/ca.pem"', {}, "engine.ca_file"),
+        ('[state]\ndir = "~nobody-"', {}, "state.dir"),
+        ('[auth]\napi_key_file = "~nobody-/key"', {}, "[auth] api_key_file in"),
+        ("", {"STATE_DIR": "~nobody-/state"}, "PUSHENGINE_STATE_DIR"),
+        ("", {"API_KEY_FILE": "~nobody-"}, "PUSHENGINE_API_KEY_FILE"),
+        (None, {"CONFIG": "~nobody-/config.toml"}, "PUSHENGINE_CONFIG"),
+    ],
+)
+def test_the_home_of_a_user_who_does_not_exist_is_refused(load, text, variables, key):
+    with pytest.raises(ConfigError, match="there is no user nobody-: ~nobody-") as caught:
+        load(text, **variables)
+    assert str(caught.value.key).startswith(key)
 
 
 def test_example_shows_every_key_with_its_real_default():

@@ -406,7 +406,7 @@ async def test_closing_the_journal_writes_the_waiting_calls_and_rejects_later_on
 
 async def test_a_journal_that_cannot_be_opened_leaves_no_thread_running(tmp_path):
     journal = Journal(tmp_path / "none" / "journal.sqlite3")
-    with pytest.raises(JournalError, match="unable to open"):
+    with pytest.raises(JournalError, match="No such file or directory"):
         await journal.open()
     await journal.aclose()
     assert not any(thread.name == "pushengine-journal" and thread.is_alive() for thread in threading.enumerate())
@@ -691,7 +691,7 @@ def test_a_state_folder_that_is_full_or_read_only_stops_the_command(tmp_path, co
             (state / "ballast").write_bytes(b"x" * 60_000)
         else:
             subprocess.run(["mount", "-o", "remount,ro", state], check=True)
-        check_refused(command(state), "full", "readonly", "unable to open", "read-only", "disk I/O", code=code)
+        check_refused(command(state), "full", "readonly", "unable to open", "Read-only", "disk I/O", code=code)
     finally:
         subprocess.run(["umount", state], check=True)
 
