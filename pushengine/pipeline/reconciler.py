@@ -103,7 +103,11 @@ class Reconciler:
         await self._reconcile()
 
     async def _wait_for_late_uploads(self, chunk_ids: Iterable[str]) -> None:
-        """Wait until missing uploads of these chunks can no longer arrive."""
+        """Wait until missing uploads of these chunks can no longer arrive.
+
+        Raises:
+            EngineClosedError: The engine drains meanwhile.
+        """
         wait = max(map(self._seconds_until_certain, chunk_ids), default=0.0)
         if wait > 0:
             self._context.emit_wait(

@@ -181,9 +181,7 @@ class Uploader:
                     lost_at = clock.monotonic()
                     if await self._reconciler.has_arrived(payload.chunk_id):
                         break
-                    retries.extend(
-                        clock.monotonic() - lost_at
-                    )  # however long that takes, it does not use up the attempts
+                    retries.leave_out(clock.monotonic() - lost_at)
                 wait = retries.wait_after(error, is_reconciled=is_unknown)
                 self._context.on_retry(operation, retries.attempts, wait, error)
                 await self._context.sleep(wait)

@@ -134,6 +134,7 @@ async def plan_source(
                     source if copy is None else copy.path,
                     read=workers.read,
                     format=format if copy is None else None,
+                    label="" if copy is None else copy.name,
                     schema=schema,
                     settings=settings,
                     filesystem=LocalFileSystem(),
@@ -156,8 +157,7 @@ async def plan_source(
         table=table,
         mode=mode,
         keys=target.keys,
-        files=tuple(file.uri for file in source_reader.files if copy is None)
-        or (source_reader.label if copy is None else copy.name,),
+        files=tuple(file.uri for file in source_reader.files if copy is None) or (source_reader.label,),
         source_bytes=source_reader.size_bytes,
         columns=tuple(inferred.schema.table_columns()),
         sampled_rows=source_reader.sampled_rows,

@@ -112,8 +112,8 @@ def require_same_columns(
     parts += [f"adds {shown_names(extra[:_SHOWN_NAMES], beside=missing)}"] if extra else []
     is_blank = {name.strip() for name in missing} == {name.strip() for name in extra}
     raise SchemaError(
-        f"columns differ from those in {shown_name(first_file.uri)}: {' and '.join(parts) or 'one appears twice'}",
-        source=ref.uri,
+        f"columns differ from those in {shown_name(first_file.shown)}: {' and '.join(parts) or 'one appears twice'}",
+        source=ref.shown,
         position=position,
         hint="if they are the same: --trim" if is_blank and missing else "",
     )
@@ -220,7 +220,7 @@ class FilesSource:
             try:
                 sizes.append(self._filesystem.stat(ref).size)
             except OSError as exc:
-                raise unreadable(ref.uri, exc) from exc
+                raise unreadable(ref.shown, exc) from exc
         return sizes
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:

@@ -7,6 +7,7 @@ Mutants, which are engines broken on purpose, prove that the checker detects err
 
 import dataclasses
 import functools
+import math
 import os
 from collections import Counter
 
@@ -18,7 +19,8 @@ from pushengine.journal import facts
 from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import PushState
 from pushengine.pipeline import reconciler
-from pushengine.push import continuation, job, submission
+from pushengine.pipeline.context import PushContext
+from pushengine.push import continuation, ending, job, submission
 from pushengine.sources.fingerprint import compare_files
 
 BLOCK = 50
@@ -73,6 +75,9 @@ STORMS = {
     "proxies repeat uploads, strangers add chunks": Weather(fault=0.1, crash=0.01, repeat=0.03, foreign=0.03),
     "schema inferred late, jobs not deletable": Weather(fault=0.1, crash=0.1, late=1.0, undeletable=0.7),
     "disk is full now and then": Weather(fault=0.1, crash=0.0, disk=0.02, drain=0.3),
+    "another host spends the quota, jobs are slow": Weather(
+        fault=0.1, crash=0.02, late=0.5, other_host=0.5, slow_job=0.05, host_clock=0.2
+    ),
     "the list lags by seconds": Weather(fault=0.2, crash=0.02, list_lag_seconds=5.0),
 }
 
@@ -216,6 +221,19 @@ def seconds_by_wall_clock(self, at):
     return self._clock.now() - at
 
 
+def emit_no_quota_wait(self, *wait):
+    """Wait for quota silently."""
+
+
+real_polling = ending.Polling.run
+
+
+async def poll_without_a_deadline(self):
+    settings = self._context.settings.model_copy(update={"job_deadline_seconds": math.inf})
+    self._context = dataclasses.replace(self._context, settings=settings)
+    return await real_polling(self)
+
+
 UNSEALED = (job.JobRunner, "seal", seal_without_listing)
 MUTANTS = {
     "blind retry, no seal": ([(reconciler.Reconciler, "has_arrived", assume_chunk_is_missing), UNSEALED], BAD),
@@ -259,6 +277,14 @@ MUTANTS = {
     "the wait for late requests uses the wall clock": (
         [(PushLog, "seconds_since", seconds_by_wall_clock)],
         dataclasses.replace(BAD, crash=0.02, list_lag_seconds=5.0, host_clock=1.0),
+    ),
+    "the wait for the next hour's quota is not announced": (
+        [(PushContext, "emit_quota_wait", emit_no_quota_wait)],
+        Weather(fault=0.0, crash=0.0, vanish=0.0, other_host=0.5),
+    ),
+    "a job is polled forever": (
+        [(ending.Polling, "run", poll_without_a_deadline)],
+        Weather(fault=0.0, crash=0.0, vanish=0.0, slow_job=0.1),
     ),
     "a job whose deletion failed is used again": (
         [(PushState, "job", property(last_job_unless_discarded))],
