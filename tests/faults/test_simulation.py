@@ -221,8 +221,8 @@ def seconds_by_wall_clock(self, at):
     return self._clock.now() - at
 
 
-def emit_no_quota_wait(self, *wait):
-    """Wait for quota silently."""
+def say_nothing(self, *wait):
+    """Wait silently."""
 
 
 real_polling = ending.Polling.run
@@ -279,12 +279,12 @@ MUTANTS = {
         dataclasses.replace(BAD, crash=0.02, list_lag_seconds=5.0, host_clock=1.0),
     ),
     "the wait for the next hour's quota is not announced": (
-        [(PushContext, "emit_quota_wait", emit_no_quota_wait)],
-        Weather(fault=0.0, crash=0.0, vanish=0.0, other_host=0.5),
+        [(PushContext, "emit_quota_wait", say_nothing), (PushContext, "on_retry", say_nothing)],
+        Weather(fault=0.0, crash=0.0, vanish=0.0, other_host=1.0),
     ),
     "a job is polled forever": (
         [(ending.Polling, "run", poll_without_a_deadline)],
-        Weather(fault=0.0, crash=0.0, vanish=0.0, slow_job=0.1),
+        Weather(fault=0.0, crash=0.0, vanish=0.0, slow_job=0.5),
     ),
     "a job whose deletion failed is used again": (
         [(PushState, "job", property(last_job_unless_discarded))],

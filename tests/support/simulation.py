@@ -519,7 +519,9 @@ def impostor(rng, operation, is_idempotent):
     disposition = "transient" if is_idempotent else "outcome_unknown"
     if operation != "create" and rng.random() < 0.1:  # such a push ends, and another run continues it
         return AuthenticationError("not authorized", status=401)
-    status, message = rng.choice([(200, "a login page"), (302, "a redirect"), (200, "larger than allowed"), (404, "an HTML page")])
+    status, message = rng.choice(
+        [(200, "a login page"), (302, "a redirect"), (200, "larger than allowed"), (404, "an HTML page")]
+    )
     if operation == "create":
         status = 200  # a redirect is final there: the address is wrong
     return UnexpectedResponseError(message, status=status, disposition=disposition)
