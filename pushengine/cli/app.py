@@ -16,6 +16,7 @@ import typer
 from pushengine.cli import options, runner, terminal
 from pushengine.cli.commands import jobs, journal, local, push, pushes, schema, team
 from pushengine.cli.exit_codes import EXIT_USAGE
+from pushengine.errors import ConfigError
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
 
@@ -112,12 +113,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after the program name; None means those of this process.
     """
+    terminal.replace_closed_streams()
     words = options.join_optional_value(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = typer.main.get_command(app)(args=words, prog_name="pushengine", standalone_mode=False)
+    except (OSError, ConfigError) as error:  # the help or the version cannot be written
+        return runner.output_failed(error)
     except Exception as error:
         if not hasattr(error, "format_message"):  # usage errors of click and of typer's bundled click have it
             raise

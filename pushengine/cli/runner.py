@@ -143,6 +143,15 @@ def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None
     raise typer.Exit(exit_codes.exit_code_for(error)) from None
 
 
+def output_failed(error: OSError | errors.ConfigError) -> int:
+    """Report that what the command line itself prints, such as the help, could not be written; return the exit code."""
+    refused = terminal.output_error(error) if isinstance(error, OSError) else error
+    if refused is None:
+        return 0
+    terminal.print_to_stderr(exit_codes.error_lines(refused))
+    return exit_codes.exit_code_for(refused)
+
+
 def _print_json_error(error: BaseException) -> None:
     """Print the JSON object for a failed command that has no JSON object of its own."""
     terminal.print_json({"status": "ERROR", "error": exit_codes.describe_error(error)})
