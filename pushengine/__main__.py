@@ -7,9 +7,12 @@ import sys
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    from pushengine.cli.app import main as run  # noqa: PLC0415 - importing this module stays cheap
+    try:
+        from pushengine.cli.app import main as run  # noqa: PLC0415 - importing this module stays cheap
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # before the command has begun
+        return 130
 
 
 if __name__ == "__main__":

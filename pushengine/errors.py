@@ -10,11 +10,13 @@ PushEngineError                    base class; .hint says what the user can do n
 │       ├── ValueMisfitError       a value that the inferred schema cannot hold but a wider one could
 │       └── TableChangedError      another push changed the table since this one was planned
 ├── TransportError                 no response was received
-│   ├── ConnectionFailedError      nothing was sent: always safe to retry
+│   ├── ConnectionFailedError      nothing was sent: always safe to retry; .phase = name | connect | proxy | tls
+│   │   ├── UntrustedServerError   its certificate is not trusted, is for another host or has expired, or the port does not speak TLS
+│   │   └── ProxyRefusedError      the proxy refuses the tunnel; .status
 │   ├── RequestTimeoutError        .phase = connect | write | read | pool
 │   └── OutcomeUnknownError        sent, no response, and the call is not idempotent
 ├── ApiError                       an error response was received; .status .code .request_id
-│   ├── AuthenticationError        401
+│   ├── AuthenticationError        401, or 407 from a proxy
 │   ├── PermissionDeniedError      403
 │   ├── NotFoundError              404
 │   ├── ConflictError              409
@@ -23,6 +25,7 @@ PushEngineError                    base class; .hint says what the user can do n
 │   ├── InvalidRequestError        any other 4xx
 │   ├── ServerError                5xx
 │   └── UnexpectedResponseError    the response does not parse or breaks the contract
+│       └── ForeignResponseError   it is not from the platform: a redirect, a web page, another host, no token endpoint
 ├── JobError                       .job_id
 │   ├── JobFailedError             the platform finished the job with an error; .status .server_message
 │   ├── JobDeadlineError           still not final at the deadline
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 Disposition = Literal["transient", "terminal", "outcome_unknown"]
 _Error = TypeVar("_Error", bound="PushEngineError")
 TimeoutPhase = Literal["connect", "write", "read", "pool"]
+ConnectionPhase = Literal["name", "connect", "proxy", "tls"]
 
 
 class _Common(TypedDict, total=False):
@@ -80,10 +84,12 @@ class PushEngineError(Exception):
         hint: What the user can do next; may be empty.
         disposition: Whether another attempt can help. Each class has a default, which an instance may override. Meant for the code that
             retries and reconciles, above all `pushengine.pipeline.retry`.
+        is_unsent: Whether the request of the call was certainly not sent, so that it has had no effect.
         receipt: Set if the error ended a push: what had been done until then.
     """
 
     disposition: Disposition = "terminal"
+    is_unsent: bool = False
     receipt: Receipt | None = None
 
     def __init__(self, message: str, *, hint: str = "", disposition: Disposition | None = None) -> None:
@@ -210,7 +216,40 @@ class TransportError(PushEngineError):
 
 
 class ConnectionFailedError(TransportError):
-    """The connection failed before the request, or any of its body, was sent, so another attempt is always safe."""
+    """The connection failed before the request, or any of its body, was sent, so another attempt is always safe.
+
+    Attributes:
+        phase: What failed: the resolution of the host name, the connection, the tunnel through a proxy, or the TLS handshake.
+    """
+
+    is_unsent = True
+
+    def __init__(self, message: str, *, phase: ConnectionPhase = "connect", **common: Unpack[_Common]) -> None:
+        super().__init__(message, **common)
+        self.phase = phase
+
+
+class UntrustedServerError(ConnectionFailedError):
+    """The server does not prove to be the team's: its certificate is not trusted, is for another host or has expired, or it speaks no TLS.
+
+    Only a correction helps: of the address, of `ca_file`, or of the server.
+    """
+
+    disposition: Disposition = "terminal"
+
+
+class ProxyRefusedError(ConnectionFailedError):
+    """The proxy refuses the tunnel to the platform: it wants other credentials (407), or does not allow the host.
+
+    Attributes:
+        status: HTTP status of the proxy's response.
+    """
+
+    disposition: Disposition = "terminal"
+
+    def __init__(self, message: str, *, status: int, **common: Unpack[_Common]) -> None:
+        super().__init__(message, phase="proxy", **common)
+        self.status = status
 
 
 class RequestTimeoutError(TransportError):
@@ -256,7 +295,7 @@ class ApiError(PushEngineError):
 
 
 class AuthenticationError(ApiError):
-    """401, or a refusal by the token endpoint: the credentials are wrong, missing or expired, or lack the scope."""
+    """401, or a refusal by the token endpoint: the credentials are wrong, missing or expired, or lack the scope. 407: those for a proxy."""
 
 
 class PermissionDeniedError(ApiError):
@@ -310,6 +349,10 @@ class UnexpectedResponseError(ApiError):
     """The response does not parse or breaks the contract."""
 
     disposition: Disposition = "outcome_unknown"
+
+
+class ForeignResponseError(UnexpectedResponseError):
+    """The response is not from the platform: a redirect, a web page, another host (421), or no token endpoint at its address."""
 
 
 class JobError(PushEngineError):
@@ -441,8 +484,22 @@ def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def is_access_refused(error: BaseException) -> bool:
-    """Return whether this error, or a cause of it, is a refusal of the credentials or of a permission."""
-    return any(isinstance(link, AuthenticationError | PermissionDeniedError) for link in iter_causes(error))
+    """Return whether this error, or a cause of it, is a refusal of the credentials or of a permission, by the platform or by a proxy."""
+    return any(
+        isinstance(link, AuthenticationError | PermissionDeniedError)
+        or (isinstance(link, ProxyRefusedError) and link.status in (401, 403, 407))
+        for link in iter_causes(error)
+    )
+
+
+def is_wrong_address(error: BaseException) -> bool:
+    """Return whether this error shows something else than the platform at the address, which will not pass by itself.
+
+    A page with a status of 200 or 5xx may: a login page, or one of a proxy.
+    """
+    if isinstance(error, ForeignResponseError):
+        return 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
+    return isinstance(error, UntrustedServerError | ProxyRefusedError)
 
 
 def _rank(error: BaseException) -> int:

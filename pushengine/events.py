@@ -14,9 +14,17 @@ from pushengine.model import Receipt
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base class of all events; `push_id` identifies the push."""
+    """Base class of all events.
+
+    Attributes:
+        push_id: Id of the push; empty for what concerns no push, such as a wait while the engine opens.
+        table: Name of its table. Like `pool`, it is filled in where the push emits its events (`runtime.event_bus.PushSink`).
+        pool: Id of the data pool.
+    """
 
     push_id: str
+    table: str = ""
+    pool: str = ""
 
     @property
     def name(self) -> str:
@@ -32,7 +40,6 @@ class Event:
 class PushStarted(Event):
     """The source was opened and its schema inferred."""
 
-    table: str
     mode: str
     source: str
     source_bytes: int | None
@@ -48,7 +55,6 @@ class TableCompared(Event):
         notes: What the user should know about the push.
     """
 
-    table: str
     changes: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -154,7 +160,6 @@ class EarlierPushSettled(Event):
     If `status` is DONE, its `rows` rows are in the table. `reason` says why another push is needed.
     """
 
-    table: str
     mode: str
     status: str
     rows: int
@@ -165,7 +170,6 @@ class EarlierPushSettled(Event):
 class EarlierPushLeft(Event):
     """An unfinished push of another command into the same table was found and left unchanged. It can still be resumed by hand."""
 
-    table: str
     mode: str
 
 
@@ -301,8 +305,8 @@ class PushFinished(Event):
     receipt: Receipt
 
     def fields(self) -> dict[str, Any]:
-        """Return the receipt's fields."""
-        return self.receipt.to_dict()
+        """Return the receipt's fields and the pool."""
+        return {**self.receipt.to_dict(), "pool": self.pool}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,8 +318,8 @@ class PushFailed(Event):
     receipt: Receipt
 
     def fields(self) -> dict[str, Any]:
-        """Return the receipt's fields with `error` and `error_type`."""
-        return {**self.receipt.to_dict(), "error": self.error, "error_type": self.error_type}
+        """Return the receipt's fields and the pool, with `error` and `error_type`."""
+        return {**self.receipt.to_dict(), "pool": self.pool, "error": self.error, "error_type": self.error_type}
 
 
 class EventSink(Protocol):

@@ -230,8 +230,8 @@ class Destination(Protocol):
         """Send one chunk."""
         ...
 
-    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """Read the list of chunks that the job holds."""
+    async def list_chunks(self, job_id: JobId, *, limit: int | None = None) -> list[RemoteChunk]:
+        """Read the list of chunks that the job holds. What follows `limit` chunks may be left out: so many are too many already."""
         ...
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:

@@ -338,6 +338,7 @@ class Receipt:
         verified: How the chunk list was compared before submit: `checksum` or `count`; None if the push ended before that.
         source_bytes: Size of the source on disk (compressed size for compressed files); Arrow bytes for in-memory sources.
         elapsed_seconds: Elapsed real time of this session, from its start (after a stream was spooled) to the end of the push.
+        submitted: Whether a submit of the job was sent that is not known to have been refused. If not, the table is unchanged.
         quota_used: Submits by this team in the current UTC hour, as counted by the ledger.
         schema: The columns as they were sent, each with `name`, `type` and `length` (characters; None unless it is a STRING).
         schema_changes: What differed between the table and the push; empty if nothing did or the table was new.
@@ -363,6 +364,7 @@ class Receipt:
     resumed: bool
     verified: Literal["checksum", "count"] | None
     job_logs: tuple[str, ...]
+    submitted: bool = False
     checksums: tuple[str, ...] = ()
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
     quota_used: int | None = None
@@ -380,7 +382,7 @@ class Receipt:
         values: Any = {
             key: tuple(value) if isinstance(value, list) else value for key, value in raw.items() if key in known
         }
-        return cls(**values)
+        return cls(**{"submitted": bool(raw.get("submits")), **values})  # earlier versions did not record it
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain JSON types. The keys are part of the public contract."""

@@ -272,9 +272,9 @@ class MemoryDestination:
         """See `store()`."""
         await self.call("upload", job_id, lambda: self.store(job_id, payload, kind))
 
-    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
+    async def list_chunks(self, job_id: JobId, *, limit: int | None = None) -> list[RemoteChunk]:
         """See `listed()`."""
-        return await self.call("list_chunks", job_id, lambda: self.listed(job_id))
+        return await self.call("list_chunks", job_id, lambda: self.listed(job_id)[:limit])
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
         """See `submit()`."""

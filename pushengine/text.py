@@ -1,12 +1,13 @@
-"""Format numbers, sizes, times, ids and foreign names for people, and compare names."""
+"""Format numbers, sizes, times, ids and foreign names for people, parse durations, and compare names."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _KILO = 1000.0
 _MILLION = 1_000_000
@@ -15,7 +16,12 @@ _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Characters without an image that `str.isprintable` counts as printable: joiners, fillers, the empty Braille cell, variation selectors."""
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smhd]?)")
+_UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_LONGEST_LINE = 4_000
+_MOST_LINES = 40
+_TAIL_SHARE = 4
 _FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF
 """Code points that stand for the bytes 0x80 to 0xFF of a file name that is not UTF-8 (PEP 383)."""
 
@@ -39,6 +45,12 @@ def format_seconds(seconds: float) -> str:
     if minutes < _MINUTE:
         return f"{minutes}:{rest:02d} min"
     return f"{minutes // _MINUTE}:{minutes % _MINUTE:02d}:{rest:02d} h"
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds that a duration stands for: `90s`, `30m`, `2h`, `1d`, or a number of seconds; None if it is not one."""
+    found = _DURATION.fullmatch(text.strip())
+    return None if found is None else float(found[1]) * _UNIT_SECONDS[found[2]]
 
 
 def format_count(number: int, noun: str, plural: str | None = None) -> str:
@@ -113,6 +125,37 @@ def shown_text(text: str) -> str:
     A control character becomes `\x1b`, another invisible one `\u200b`, and a byte of a file name that is not UTF-8 `\xe4`.
     """
     return text if _is_visible(text) else "".join(one if _is_visible(one) else _escape(one) for one in text)
+
+
+def shown_line(text: str, most: int = _LONGEST_LINE) -> str:
+    """Return a line for a terminal or a console log: as `shown_text`, and of a line longer than `most` characters the beginning and the end.
+
+    This is the last step on the way there, for whole lines: a foreign text in them can neither forge a line nor flood the terminal.
+    """
+    shown = shown_text(text)
+    if len(shown) <= most:
+        return shown
+    tail = most // _TAIL_SHARE
+    return f"{shown[: most - tail]} ... {len(shown) - most:,} characters left out ... {shown[len(shown) - tail :]}"
+
+
+def some_lines(lines: Sequence[str], most: int = _MOST_LINES) -> list[str]:
+    """Return the lines of a foreign list, such as a job's log: all, or the first and the last ones of more than `most`."""
+    if len(lines) <= most:
+        return list(lines)
+    half = most // 2
+    return [*lines[:half], f"... {format_count(len(lines) - 2 * half, 'line')} left out ...", *lines[-half:]]
+
+
+def visible_json(text: str) -> str:
+    r"""Return JSON in which characters that cannot be seen, or could control a terminal, are written as `\u001b`: the same values."""
+    if text.isascii() and "\x7f" not in text:  # JSON escapes the other control characters itself
+        return text
+    return "".join(one if one == "\n" or _is_visible(one) else _json_escape(one) for one in text)
+
+
+def _json_escape(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
 
 
 def shown_name(name: str) -> str:

@@ -6,7 +6,6 @@ Retrying is up to the caller, except for one replay with a new token after a 401
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import urllib.parse
@@ -14,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pushengine.celonis import wire
-from pushengine.celonis.columns import parse_columns, parse_table_names
+from pushengine.celonis.columns import columns_of, parse_listed_column, parse_table_name
 from pushengine.celonis.error_mapping import Call, require_genuine, response_error
+from pushengine.celonis.lists import ListReader
 from pushengine.celonis.oauth import TokenRequest, TokenSource
 from pushengine.celonis.transport import Transport
 from pushengine.config.settings import EngineSettings
@@ -25,6 +25,7 @@ from pushengine.errors import (
     ConfigError,
     NotFoundError,
     OutcomeUnknownError,
+    PushEngineError,
     UnexpectedResponseError,
 )
 from pushengine.interfaces import FileSystem
@@ -34,8 +35,10 @@ from pushengine.runtime.files import LocalFileSystem
 
 T = TypeVar("T")
 
-_MAX_LIST_BYTES = 64 * 1024 * 1024
-_MAX_LOOP_PARSE_BYTES = 1024 * 1024
+_MAX_LIST_BYTES = 1024 * 1024 * 1024
+_MAX_KEPT_BYTES = 128 * 1024 * 1024
+_MAX_CHUNKS_KEPT_BYTES = 512 * 1024 * 1024
+"""Memory for what is kept of a list of chunks: about a million of them."""
 _CLOCK_SLACK_SECONDS = 2.0
 
 
@@ -114,13 +117,27 @@ class DataPushClient:
         response = await self._request(
             wire.build_get_job(self._pool_id, job_id, base_path=self._settings.base_path), call
         )
-        return await _parse(wire.parse_job, response, call)
+        job = await _parse(wire.parse_job, response, call)
+        if job.id != job_id:
+            raise UnexpectedResponseError(
+                f"{call.operation}: the response is another job",
+                status=response.status,
+                hint="check for a proxy between this host and the platform",
+                disposition=call.unclear_disposition,
+            )
+        return job
 
     async def list_jobs(self) -> list[Job]:
         """Read all jobs of the pool."""
-        call = self._call(f"list the jobs of pool {self._pool_id}", max_response_bytes=_MAX_LIST_BYTES)
-        response = await self._request(wire.build_list_jobs(self._pool_id, base_path=self._settings.base_path), call)
-        return await _parse(wire.parse_jobs, response, call)
+        return await self._jobs_where(lambda _job: True)
+
+    async def _jobs_where(self, is_wanted: Callable[[Job], bool]) -> list[Job]:
+        def wanted(raw: object, *, operation: str) -> Job | None:
+            job = wire.parse_listed_job(raw, operation=operation)
+            return job if is_wanted(job) else None
+
+        request = wire.build_list_jobs(self._pool_id, base_path=self._settings.base_path)
+        return await self._read_list(request, f"list the jobs of pool {self._pool_id}", wanted)
 
     async def delete_job(self, job_id: JobId) -> None:
         """Delete a job and its chunks. A job that is already gone is not an error."""
@@ -140,13 +157,16 @@ class DataPushClient:
         request = wire.build_upload_chunk(self._pool_id, job_id, kind, base_path=self._settings.base_path)
         await self._request(request, call, payload.data)
 
-    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """List the chunks that the job holds."""
-        call = self._call(f"list the chunks of job {job_id}", max_response_bytes=_MAX_LIST_BYTES)
-        response = await self._request(
-            wire.build_list_chunks(self._pool_id, job_id, base_path=self._settings.base_path), call
+    async def list_chunks(self, job_id: JobId, *, limit: int | None = None) -> list[RemoteChunk]:
+        """List the chunks that the job holds, at most `limit` of them."""
+        request = wire.build_list_chunks(self._pool_id, job_id, base_path=self._settings.base_path)
+        return await self._read_list(
+            request,
+            f"list the chunks of job {job_id}",
+            wire.parse_listed_chunk,
+            max_kept_bytes=_MAX_CHUNKS_KEPT_BYTES,
+            limit=limit,
         )
-        return await _parse(wire.parse_chunks, response, call)
 
     async def submit_job(self, job_id: JobId, *, duplicate_removal_column: str | None) -> None:
         """Submit a job: the platform starts to execute it."""
@@ -166,10 +186,10 @@ class DataPushClient:
         if found:
             return found
         # The platform may compare names exactly. The vendor's client takes the spelling from the list of tables.
-        call = self._call(f"list the tables of pool {self._pool_id}", max_response_bytes=_MAX_LIST_BYTES)
-        response = await self._request(wire.build_list_tables(self._pool_id), call)
-        parse = functools.partial(parse_table_names, table=table, connection_id=connection_id)
-        spelled = [name for name in await _parse(parse, response, call) if name != table]
+        what = f"list the tables of pool {self._pool_id}"
+        parse = functools.partial(parse_table_name, table=table, connection_id=connection_id)
+        listed = await self._read_list(wire.build_list_tables(self._pool_id), what, parse)
+        spelled = [name for name in listed if name != table]
         return await self._listed_columns(spelled[0], connection_id) if spelled else []
 
     async def check_team(self) -> dict[str, Any]:
@@ -191,9 +211,28 @@ class DataPushClient:
     # ---------------------------------------------------------------------------------------------------------------- calls
 
     async def _listed_columns(self, table: str, connection_id: str | None) -> list[TableColumn]:
-        call = self._call(f"list the columns of table {table}")
         request = wire.build_list_columns(self._pool_id, table, connection_id)
-        return await _parse(parse_columns, await self._request(request, call), call)
+        return columns_of(await self._read_list(request, f"list the columns of table {table}", parse_listed_column))
+
+    async def _read_list(
+        self,
+        request: wire.ApiRequest,
+        what: str,
+        parse: Callable[..., T | None],
+        *,
+        max_kept_bytes: int = _MAX_KEPT_BYTES,
+        limit: int | None = None,
+    ) -> list[T]:
+        """Read a list while it arrives, and keep what `parse` returns of each of its objects (`ListReader`)."""
+        call = self._call(what, max_response_bytes=_MAX_LIST_BYTES)
+        reader: ListReader[T] = ListReader(
+            functools.partial(parse, operation=call.operation),
+            call.operation,
+            max_kept_bytes=max_kept_bytes,
+            limit=limit,
+        )
+        await self._request(request, call, take=reader.feed)
+        return reader.finish()
 
     def _call(self, what: str, **options: Any) -> Call:
         return Call(**{"operation": f"{what} at {self.team}", "is_idempotent": True, **options})
@@ -209,15 +248,15 @@ class DataPushClient:
             return await self.get_job(JobId(job_id))
         server_now = wire.parse_http_date(wire.header(response.headers, "date")) or self._clock.now()
         earliest = server_now - elapsed_seconds - _CLOCK_SLACK_SECONDS
-        candidates = [
-            job
-            for job in await self.list_jobs()
-            if job.target_name == target.table
-            and job.status is JobStatus.NEW
-            and job.type == target.job_type
-            and job.last_modified is not None
-            and job.last_modified.timestamp() >= earliest
-        ]
+        candidates = await self._jobs_where(
+            lambda job: (
+                job.target_name == target.table
+                and job.status is JobStatus.NEW
+                and job.type == target.job_type
+                and job.last_modified is not None
+                and job.last_modified.timestamp() >= earliest
+            )
+        )
         if len(candidates) != 1:
             raise OutcomeUnknownError(
                 f"{call.operation}: the response names no job, and {len(candidates)} new jobs of the pool match",
@@ -226,21 +265,37 @@ class DataPushClient:
         return candidates[0]
 
     async def _request(
-        self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None = None
+        self,
+        request: wire.ApiRequest,
+        call: Call,
+        source: memoryview | FileParts | None = None,
+        take: Callable[[bytes], bool] | None = None,
     ) -> wire.ApiResponse:
         """Make one attempt. After a 401 for an OAuth client, replay it once with a new token."""
-        authorization = await self._tokens.authorization()
+        authorization = await self._authorization()
         try:
-            return await self._attempt(request, call, source, authorization)
-        except AuthenticationError:
+            return await self._attempt(request, call, source, take, authorization)
+        except AuthenticationError as error:
             # A 401 proves that the request was refused, so one replay is safe for every call, uploads included.
-            if not self._tokens.is_refreshable:
+            if not self._tokens.is_refreshable or error.status != 401:  # noqa: PLR2004 - an HTTP status
                 raise
             self._tokens.invalidate(authorization)
-        return await self._attempt(request, call, source, await self._tokens.authorization())
+        return await self._attempt(request, call, source, take, await self._authorization())
+
+    async def _authorization(self) -> str:
+        try:
+            return await self._tokens.authorization()
+        except PushEngineError as error:
+            error.is_unsent = True  # of the call that needs the token
+            raise
 
     async def _attempt(
-        self, request: wire.ApiRequest, call: Call, source: memoryview | FileParts | None, authorization: str
+        self,
+        request: wire.ApiRequest,
+        call: Call,
+        source: memoryview | FileParts | None,
+        take: Callable[[bytes], bool] | None,
+        authorization: str,
     ) -> wire.ApiResponse:
         upload = None if source is None else self._transport.open_upload(source)
         response = await self._transport.exchange(
@@ -250,6 +305,7 @@ class DataPushClient:
             headers={"Authorization": authorization},
             json=request.json,
             upload=upload,
+            take=take,
         )
         if response.status >= 300:  # noqa: PLR2004 - HTTP status classes
             secrets = (*self._tokens.secrets(), authorization.partition(" ")[2])
@@ -260,7 +316,8 @@ class DataPushClient:
                 status=response.status,
                 hint="something between this host and the platform responds in its place",
             )
-        require_genuine(response, call)
+        if take is None:
+            require_genuine(response, call)
         return response
 
     async def _fetch_token(self, request: TokenRequest) -> wire.ApiResponse:
@@ -276,10 +333,8 @@ class DataPushClient:
 
 
 async def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call) -> T:
-    """Parse a response, a large one on a thread. For idempotent calls an unusable one is transient: the next one may be good."""
+    """Parse a response. For idempotent calls an unusable one is transient: the next one may be good."""
     try:
-        if len(response.body) > _MAX_LOOP_PARSE_BYTES:
-            return await asyncio.to_thread(parse, response.body, operation=call.operation, status=response.status)
         return parse(response.body, operation=call.operation, status=response.status)
     except UnexpectedResponseError as error:
         raise error.replace(disposition=call.unclear_disposition) from error.__cause__

@@ -116,8 +116,20 @@ class Transport:
         json: Mapping[str, Any] | None = None,
         form: Mapping[str, str] | None = None,
         upload: Upload | None = None,
+        take: Callable[[bytes], bool] | None = None,
     ) -> wire.ApiResponse:
         """Send one request and read the response, whatever its status.
+
+        Args:
+            method: HTTP method.
+            url: Address.
+            call: What is attempted.
+            headers: Headers of the request.
+            json: JSON body, or None.
+            form: Form body, or None.
+            upload: Body of an upload, or None.
+            take: Called with each piece of the body if the status is 2xx, in place of keeping it; returns whether more is needed. If not,
+                the rest is not read, and the connection is closed.
 
         Raises:
             PushEngineError: There was no usable response; see `pushengine.celonis.error_mapping`.
@@ -136,6 +148,9 @@ class Transport:
             ):
                 if url.startswith(f"{self._origin}/"):
                     self._observe_date(response, (upload and upload.body.sent_at) or started_at)
+                if take is not None and response.status < 300:  # noqa: PLR2004 - HTTP status classes
+                    await _pass_on(response, call, take)
+                    return wire.ApiResponse(response.status, response.headers, b"")
                 body, is_complete = await _read_body(response, call, upload)
                 if upload is not None and upload.body.is_complete:
                     upload.is_finished = True
@@ -233,6 +248,17 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
             raise
         return bytes(data), False
     return bytes(data), True
+
+
+async def _pass_on(response: aiohttp.ClientResponse, call: Call, take: Callable[[bytes], bool]) -> None:
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > call.max_response_bytes:
+            _refuse_size(response.status, call, is_status_enough=False)
+        if not take(piece):
+            response.close()
+            return
 
 
 def _refuse_size(status: int, call: Call, *, is_status_enough: bool) -> None:

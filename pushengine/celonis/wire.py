@@ -259,18 +259,28 @@ def parse_job(body: bytes, *, operation: str, status: int = 200) -> Job:
     return _job(_load(body, operation, status), operation, status)
 
 
-def parse_jobs(body: bytes, *, operation: str, status: int = 200) -> list[Job]:
-    """Parse an array of `DataPushJob`; see `parse_job`."""
-    return [_job(raw, operation, status) for raw in parse_list(body, operation, status)]
+def parse_listed_job(raw: Any, *, operation: str, status: int = 200) -> Job:
+    """Parse an element of a list of jobs; see `parse_job`."""
+    return _job(raw, operation, status)
 
 
-def parse_chunks(body: bytes, *, operation: str, status: int = 200) -> list[RemoteChunk]:
-    """Parse an array of `DataPushChunk`.
+def parse_listed_chunk(raw: Any, *, operation: str, status: int = 200) -> RemoteChunk:
+    """Parse an element of a list of chunks: a `DataPushChunk`.
 
     Raises:
-        UnexpectedResponseError: The body is not such an array.
+        UnexpectedResponseError: It is not a chunk: not an object, or without id.
     """
-    return [_chunk(raw, operation, status) for raw in parse_list(body, operation, status)]
+    raw = _require_object(raw, operation, status)
+    chunk_id = raw.get("id")
+    if not isinstance(chunk_id, str) or not chunk_id:
+        raise_unusable(operation, status, "a chunk in it has no id")
+    checksum = raw.get("checksum")
+    return RemoteChunk(chunk_id, _chunk_type(raw.get("type")), str(checksum) if checksum else None)
+
+
+def _chunk_type(raw: Any) -> str:
+    """Return the type of a chunk; the same object for all chunks of a known type, because there may be a million of them."""
+    return "UPSERT" if raw == "UPSERT" else "DELETE" if raw == "DELETE" else str(raw or "")
 
 
 def parse_object(body: bytes, *, operation: str, status: int = 200) -> dict[str, Any]:
@@ -361,18 +371,6 @@ def _load(body: bytes, operation: str, status: int) -> Any:
     raise error  # outside the handler: a chained JSONDecodeError would hold the whole body
 
 
-def parse_list(body: bytes, operation: str, status: int) -> list[Any]:
-    """Parse any JSON array.
-
-    Raises:
-        UnexpectedResponseError: The body is not a JSON array.
-    """
-    raw = _load(body, operation, status)
-    if not isinstance(raw, list):
-        raise_unusable(operation, status, "it is not a list")
-    return raw
-
-
 def _require_object(raw: Any, operation: str, status: int) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise_unusable(operation, status, "it is not a JSON object")
@@ -403,15 +401,6 @@ def _job(raw: Any, operation: str, status: int) -> Job:
         logs=tuple(str(line) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
         last_modified=parse_datetime(raw.get("lastModified")),
     )
-
-
-def _chunk(raw: Any, operation: str, status: int) -> RemoteChunk:
-    raw = _require_object(raw, operation, status)
-    chunk_id = raw.get("id")
-    if not isinstance(chunk_id, str) or not chunk_id:
-        raise_unusable(operation, status, "a chunk in it has no id")
-    checksum = raw.get("checksum")
-    return RemoteChunk(chunk_id, str(raw.get("type") or ""), str(checksum) if checksum else None)
 
 
 def raise_unusable(operation: str, status: int, reason: str) -> NoReturn:

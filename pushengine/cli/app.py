@@ -15,8 +15,7 @@ import typer
 
 from pushengine.cli import options, runner, terminal
 from pushengine.cli.commands import jobs, journal, local, push, pushes, schema, team
-from pushengine.cli.exit_codes import EXIT_USAGE
-from pushengine.errors import ConfigError
+from pushengine.cli.exit_codes import EXIT_USAGE, exit_code_for
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
 
@@ -118,21 +117,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    with terminal.writing_logs(words):
+        return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
     try:
-        code = typer.main.get_command(app)(args=words, prog_name="pushengine", standalone_mode=False)
-    except (OSError, ConfigError) as error:  # the help or the version cannot be written
-        return runner.output_failed(error)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # usage errors of click and of typer's bundled click have it
-            raise
-        _print_usage_error(error, words)
-        return EXIT_USAGE
+        code = typer.main.get_command(app)(args=list(words), prog_name="pushengine", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - printed, like the failure of a command
+        if hasattr(error, "format_message"):  # usage errors of click and of typer's bundled click have it
+            _print_usage_error(error, words)
+            return EXIT_USAGE
+        is_interrupted = type(error).__name__ == "Abort"  # what click makes of Ctrl-C outside of a command's own work
+        cause = KeyboardInterrupt() if is_interrupted else error
+        if isinstance(error, OSError):  # the help cannot be written
+            refused = terminal.output_error(error)
+            if refused is None:
+                return 0
+            cause = refused
+        runner.print_error(cause)
+        return exit_code_for(cause)
     return code if isinstance(code, int) else 0
 
 
 def _print_usage_error(error: Any, words: Sequence[str]) -> None:
-    error.show()
+    context, message = error.ctx, error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+        lines, message, hint = message.splitlines(), "no command was named", ""
+    else:
+        usage = context.get_usage().splitlines() if context is not None else []
+        hint = f"{context.command_path} --help" if context is not None else ""
+        lines = [*usage, *([f"Try '{hint}' for help.", ""] if hint else []), f"Error: {message}"]
+    terminal.print_failure(lines, {"error": message, "error_type": "UsageError", "hint": hint, "exit_code": EXIT_USAGE})
     # The command did not start, so its parsed `--json` option is not available.
     if "--json" in words:
-        error_json = {"type": "UsageError", "message": error.format_message(), "hint": ""}
+        error_json = {"type": "UsageError", "message": message, "hint": ""}
         terminal.print_json({"status": "ERROR", "error": error_json})

@@ -10,20 +10,31 @@ from pushengine import events
 from pushengine.cli.story import PushSummary
 from pushengine.journal.salvage import ExportResult, JournalCheck
 from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk, type_name
-from pushengine.text import clock_time, format_bytes, format_count, format_seconds, labelled, shown_text, utc
+from pushengine.text import (
+    clock_time,
+    format_bytes,
+    format_count,
+    format_seconds,
+    labelled,
+    shown_line,
+    shown_text,
+    some_lines,
+    utc,
+)
 
 if TYPE_CHECKING:
     from pushengine.journal.tables import RememberedTable, TableKey
 
 _LABEL_WIDTH = 10
 _CELL_WIDTH = 24
+_LONGEST_CELL = 300
 _PLAIN = {"delimiter": ",", "quote": '"', "encoding": "utf-8"}
 """The dialect of a plain CSV file, which a receipt does not mention."""
 
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:
     """Align rows of cells into columns; the first row holds the headings."""
-    lines = [[shown_text(cell) for cell in line] for line in lines]
+    lines = [[shown_line(cell, _LONGEST_CELL) for cell in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
@@ -50,6 +61,7 @@ def describe_receipt(
         ("bytes", sent + speed),
         ("verified", _verification(receipt)),
         *([("resumed", _resumption(receipt, resumed))] if receipt.resumed else []),
+        ("push", receipt.push_id),
         ("job", receipt.job_id or "none"),
     ]
     if receipt.quota_used is not None:
@@ -63,7 +75,7 @@ def describe_receipt(
     rows += [("dialect", describe_dialect(dialect))] if dialect else []
     rows += labelled("changed", receipt.schema_changes)
     rows += labelled("note", receipt.notes)
-    rows += labelled("job log", receipt.job_logs)
+    rows += labelled("job log", some_lines(receipt.job_logs))
     state = receipt.status if receipt.rejects is None else f"{receipt.status} with rejects"
     head = f"{state}  {receipt.table}  {receipt.mode}, {format_seconds(receipt.elapsed_seconds)}"
     return [head, *_rows(*rows)]
@@ -81,13 +93,11 @@ def _verification(receipt: Receipt) -> str:
 
 def _resumption(receipt: Receipt, resumed: events.PushResumed | None) -> str:
     if resumed is None or resumed.push_id != receipt.push_id:
-        return f"push {receipt.push_id}, which an earlier process started"
+        return "an earlier process started the push"
     if receipt.restarts or resumed.chunks_acknowledged > receipt.chunks:
-        return f"push {receipt.push_id}; its earlier chunks could not be reused"
+        return "the earlier chunks of the push could not be reused"
     before, rows = resumed.chunks_acknowledged, format_count(resumed.rows_acknowledged, "row")
-    return (
-        f"push {receipt.push_id}: {before:,} of {format_count(receipt.chunks, 'chunk')}, {rows}, had already been sent"
-    )
+    return f"{before:,} of {format_count(receipt.chunks, 'chunk')}, {rows}, had already been sent"
 
 
 def describe_plan(plan: Plan) -> list[str]:
@@ -232,7 +242,7 @@ def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
         ("type", job.type or "-"),
         ("chunks", f"{len(chunks):,}"),
         *[("", f"{chunk.id}  {chunk.type}  {chunk.checksum or '-'}") for chunk in chunks],
-        *labelled("log", job.logs),
+        *labelled("log", some_lines(job.logs)),
     ]
     return [f"job {job.id}", *_rows(*rows)]
 

@@ -23,10 +23,12 @@ from rich.theme import Theme
 from pushengine import events
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.progress import Progress
+from pushengine.logs import log_line
 from pushengine.runtime.clock import Clock, SystemClock
-from pushengine.text import format_bytes, format_count, format_rows, format_seconds, shown_text
+from pushengine.text import format_bytes, format_count, format_rows, format_seconds, shown_line, utc
 
 _PROGRESS_INTERVAL_SECONDS = 5.0
+_LONGEST_TITLE = 200
 
 
 class Display(events.EventSink, Protocol):
@@ -65,8 +67,19 @@ class QuietDisplay:
         """Ignore the text."""
 
 
+class LogDisplay(QuietDisplay):
+    """A display for the JSON log format: events are logged elsewhere, notes are lines of the log."""
+
+    def __init__(self, pool: str | None) -> None:
+        self._pool = pool
+
+    def note(self, text: str) -> None:
+        """Log the text."""
+        log_line("message_printed", "info", message=text, pool=self._pool)
+
+
 class PlainDisplay(QuietDisplay):
-    """A display for logs and pipes: one line per important event, and a progress line about every five seconds."""
+    """A display for logs and pipes: one line per important event, and a progress line about every five seconds. Lines begin with the time."""
 
     def __init__(self, stream: TextIO, *, clock: Clock | None = None, hints: Hints = PLAIN) -> None:
         self._hints = hints
@@ -90,7 +103,8 @@ class PlainDisplay(QuietDisplay):
     def note(self, text: str) -> None:
         """Write one line."""
         try:
-            self._stream.write(shown_text(f"{self._progress.table or 'pushengine'}: {text}") + "\n")
+            line = f"{utc(self._clock.now()):%H:%M:%SZ} {self._progress.table or 'pushengine'}: {text}"
+            self._stream.write(shown_line(line) + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # the reader has gone: that must not end the push
             return
@@ -124,11 +138,11 @@ class LiveDisplay(QuietDisplay):
         if isinstance(event, _SCROLLING) or (isinstance(event, events.QuotaWaited) and event.reason == "quarantine"):
             line = describe_event(event, self._progress, self._hints)
             if line is not None:
-                self._console.print(Text(shown_text(line), style="yellow"))
+                self._console.print(Text(shown_line(line), style="yellow"))
 
     def note(self, text: str) -> None:
         """Print a line above the progress."""
-        self._console.print(Text(shown_text(text), style="dim"))
+        self._console.print(Text(shown_line(text), style="dim"))
 
     def render(self) -> RenderableType:
         """Render the current progress."""
@@ -139,7 +153,11 @@ class LiveDisplay(QuietDisplay):
         head.add_column(ratio=1, no_wrap=True)
         head.add_column(justify="right", no_wrap=True)
         title = Text.assemble(
-            (shown_text(progress.table or "planning"), "bold"), "  ", (progress.mode, "dim"), "  ", progress.phase
+            (shown_line(progress.table or "planning", _LONGEST_TITLE), "bold"),
+            "  ",
+            (progress.mode, "dim"),
+            "  ",
+            shown_line(progress.phase, _LONGEST_TITLE),
         )
         head.add_row(self._spinner, title, Text(elapsed, style="dim"))
         return Group(head, self._bar(), *self._details())
@@ -164,7 +182,7 @@ class LiveDisplay(QuietDisplay):
         if progress.retries:
             counts.append(f"{progress.retries:,} {'retry' if progress.retries == 1 else 'retries'}")
         lines = [progress.transfer(), ", ".join([f"job {progress.job_id or 'not created yet'}", *counts])]
-        return [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
+        return [Text(f"  {shown_line(line)}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
 def describe_event(event: events.Event, progress: Progress, hints: Hints = PLAIN) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of event types

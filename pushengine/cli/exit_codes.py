@@ -3,9 +3,10 @@
 Exit codes
     0    done
     1    a bug in pushengine
-    2    usage or configuration; also a quota ledger or journal that is damaged or cannot be accessed on this machine
+    2    usage or configuration, also an address without a platform or with an untrusted certificate, and a quota ledger or journal that is
+         damaged or cannot be accessed on this machine
     3    a push failed: bad source data, a refusal by the platform, or a failed job
-    4    authentication or permission
+    4    authentication or permission, also of a proxy
     6    it is unknown whether a submitted job ran; a person has to decide
     75   temporary: network, quota, server, deadline, a push that another process holds, or no disk space left for ledger or journal;
          run the same command again
@@ -15,11 +16,13 @@ Exit codes
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, cast
 
 from pushengine import errors
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.model import Mode, Receipt
+from pushengine.text import some_lines
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -40,7 +43,7 @@ _TEMPORARY = (
 )
 
 
-def exit_code_for(error: BaseException) -> int:
+def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat table
     """Return the exit code for an error. The module docstring explains the codes."""
     cause = errors.real_cause(error)
     if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError | errors.EngineClosedError):
@@ -49,9 +52,11 @@ def exit_code_for(error: BaseException) -> int:
         return EXIT_AUTH
     if isinstance(cause, errors.SubmitOutcomeUnknownError):
         return EXIT_OUTCOME_UNKNOWN
+    if errors.is_wrong_address(cause):
+        return EXIT_USAGE
     if isinstance(cause, errors.ConfigError | errors.LedgerError | errors.JournalError):
         return EXIT_TEMPORARY if _is_temporary(cause) else EXIT_USAGE
-    if isinstance(cause, _TEMPORARY):
+    if isinstance(cause, _TEMPORARY) or (isinstance(cause, errors.ApiError) and cause.disposition == "transient"):
         return EXIT_TEMPORARY
     return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
 
@@ -98,39 +103,87 @@ def _hint_after_interrupt(cause: BaseException, hints: Hints) -> str:
 
 
 def _hint_to_resume(receipt: Receipt, hints: Hints) -> str:
-    what = f" (it checks job {receipt.job_id} first)" if receipt.submits else ""
+    what = f" (it checks job {receipt.job_id} first)" if receipt.submitted else ""
     return f"run the same command again, or: {hints.resume(receipt.push_id)}{what}"
 
 
 def error_lines(error: BaseException, *, hints: Hints = PLAIN) -> list[str]:
     """Describe an error for people: what failed, the state of the table, and a hint, each on its own line."""
-    error_json = describe_error(error, hints=hints)
-    code = exit_code_for(error)
+    found = failure_fields(error, hints=hints)
+    message, code = found["error"], found["exit_code"]
     if code == EXIT_BUG:
-        return [f"bug: {error_json['message']}", f"hint: {_REPORT_TO}; PUSHENGINE_DEBUG=1 shows the traceback"]
-    if code == EXIT_INTERRUPTED:
-        lines = [
-            error_json["message"] if error_json["message"] == "interrupted" else f"interrupted: {error_json['message']}"
-        ]
+        lines = [f"bug: {message}"]
+    elif code == EXIT_INTERRUPTED:
+        lines = [message if message == "interrupted" else f"interrupted: {message}"]
     else:
-        lines = [f"error: {error_json['message']}"]
+        lines = [f"error: {message}"]
     receipt = getattr(errors.real_cause(error), "receipt", None)
+    if receipt is not None and code != EXIT_BUG:
+        lines += [f"  the platform: {line}" for line in some_lines(receipt.job_logs) if line not in message]
+    lines += [f"state: {found['state']}"] if found["state"] and code != EXIT_BUG else []
+    return lines + ([f"hint: {found['hint']}"] if found["hint"] else [])
+
+
+def failure_fields(error: BaseException, *, hints: Hints = PLAIN) -> dict[str, Any]:
+    """Return what a JSON line says of a failure: the error, the state of the table, a hint, and the ids of the push."""
+    found, code = describe_error(error, hints=hints), exit_code_for(error)
+    receipt = getattr(errors.real_cause(error), "receipt", None)
+    state, hint, ids = "", found["hint"], {}
+    if code == EXIT_BUG:
+        hint = f"{hint}; PUSHENGINE_DEBUG=1 shows the traceback"
     if receipt is not None:
-        lines += [f"  the platform: {line}" for line in receipt.job_logs if line not in error_json["message"]]
+        ids = {"push_id": receipt.push_id, "table": receipt.table, "job_id": receipt.job_id}
         if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # only the holder knows the state
-            lines.append(f"state: {_state_of_table(receipt)}")
-        if hints.keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
-            lines[-1] += (
-                f"; {receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
-            )
-            if code == EXIT_TEMPORARY:
-                error_json["hint"] = "; ".join(filter(None, [error_json["hint"], _hint_to_resume(receipt, hints)]))
-    return lines + ([f"hint: {error_json['hint']}"] if error_json["hint"] else [])
+            state = _state_of_table(receipt)
+        if hints.keeps_pushes and receipt.job_id is not None and _is_kept(errors.real_cause(error), code):
+            kept = f"{receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
+            state = "; ".join(filter(None, [state, kept]))
+            if code != EXIT_INTERRUPTED:
+                hint = "; ".join(filter(None, [hint, _hint_to_resume(receipt, hints)]))
+    return {
+        "error": found["message"],
+        "error_type": found["type"],
+        "state": state,
+        "hint": hint,
+        "exit_code": code,
+        **ids,
+    }
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Return the traceback of an error and its causes, without secrets; each message is one line, whatever it contains."""
+    from pushengine.redaction import mask
+
+    return [mask(line) for line in _traceback_lines(error, set())]
+
+
+def _traceback_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
+    import traceback
+
+    seen.add(id(error))
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and id(cause) not in seen:
+        yield from _traceback_lines(cause, seen)
+        yield "which caused:" if error.__cause__ is not None else "while it was handled:"
+    yield "Traceback (most recent call last):"
+    for entry in traceback.format_tb(error.__traceback__):
+        yield from entry.rstrip("\n").split("\n")
+    yield f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+    for number, one in enumerate(error.exceptions if isinstance(error, BaseExceptionGroup) else (), 1):
+        yield f"error {number} of the group:"
+        yield from (f"  {line}" for line in _traceback_lines(one, seen))
+
+
+def _is_kept(error: BaseException, code: int) -> bool:
+    """Return whether the push can be resumed: it was stopped, or what stopped it may pass or can be fixed."""
+    is_fixable = isinstance(error, errors.UntrustedServerError | errors.ProxyRefusedError)
+    return is_fixable or code in (EXIT_INTERRUPTED, EXIT_TEMPORARY, EXIT_AUTH)
 
 
 def _state_of_table(receipt: Receipt) -> str:
-    if not receipt.submits:
-        return "nothing was submitted, the table is unchanged"
+    if not receipt.submitted:
+        what = "every submit was refused" if receipt.submits else "nothing was submitted"
+        return f"{what}, the table is unchanged"
     return f"a submit of job {receipt.job_id} of push {receipt.push_id} was sent"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
+
+from pushengine.text import shell_word
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,8 +22,8 @@ class Hints:
 
     def resume(self, push_id: str) -> str:
         """Return the command that resumes a push."""
-        flag = "" if self.config is None else f" --config {shlex.quote(str(self.config))}"
-        return f"pushengine resume {push_id}{flag}"
+        flag = "" if self.config is None else f" --config {shell_word(str(self.config))}"
+        return f"pushengine resume {shell_word(push_id)}{flag}"
 
 
 PLAIN = Hints()

@@ -11,7 +11,7 @@ from pushengine.cli.push_sessions import RecordedByOthers, Session
 from pushengine.journal import facts
 from pushengine.journal.facts import Fact, FactRow, SessionStarted
 from pushengine.journal.state import ChunkRecord, JobRecord, PushHistory
-from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, utc
+from pushengine.text import format_bytes, format_count, format_ids, format_rows, format_seconds, some_lines, utc
 
 UploadFact = facts.ChunkSending | facts.ChunkAcked | facts.ChunkRefused | facts.ChunkUnknown
 _UPLOAD_WORDS = re.compile(r"^upload chunk \S+ to job \S+ at \S+: ")
@@ -315,7 +315,7 @@ class Narrator:
         self._polls = []
         after = f", after {', '.join(seen)}" if seen else ""
         self._add_line(at, f"the job ended with {fact.status}{after}")
-        self.lines += [f"            {line}" for line in fact.logs]
+        self.lines += [f"            {line}" for line in some_lines(fact.logs)]
 
     def _write_polls(self) -> None:
         polls, self._polls = self._polls, []

@@ -13,6 +13,7 @@ import typer.core
 from pushengine.errors import ConfigError
 from pushengine.model import ColumnType, Drift, DuplicateKeys, MissingColumns, NewColumns, TypeChanges
 from pushengine.schema.rules import RequestedType
+from pushengine.text import flag, parse_duration
 
 DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
 _MAY_BE_EMPTY = frozenset({"emulator"})  # `join_optional_value` turns a bare `--emulator` into `--emulator=`
@@ -113,6 +114,12 @@ MaxRejects = Annotated[
 ]
 RejectsFolder = Annotated[
     Path | None, typer.Option("--rejects", metavar="DIR", help="Folder of the files that list rejected rows.")
+]
+Patience = Annotated[
+    str | None,
+    typer.Option(
+        "--patience", metavar="TIME", help="Wait this long for a platform that does not respond: 90s, 30m, 2h."
+    ),
 ]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="Team URL  [PUSHENGINE_URL]")]
 Pool = Annotated[str | None, typer.Option("--pool", metavar="ID", help="Data pool  [PUSHENGINE_POOL_ID]")]
@@ -220,6 +227,24 @@ def parse_columns(columns: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--column {word}: {name} has a type already", key="--column", hint="keep one of them")
         types[name] = str(requested)
     return types
+
+
+def parse_patience(word: str | None) -> dict[str, float]:
+    """Return the value of `--patience` as an override of settings; empty if it is not given.
+
+    Raises:
+        ConfigError: It is not a duration.
+    """
+    if word is None:
+        return {}
+    seconds = parse_duration(word)
+    if seconds is None:
+        raise ConfigError(
+            f"--patience {word}: not a duration",
+            key="--patience",
+            hint=f"{flag('patience', '30m')}, or 90s, 2h or a number of seconds",
+        )
+    return {"patience": seconds}
 
 
 def parse_renames(renames: Sequence[str]) -> dict[str, str]:

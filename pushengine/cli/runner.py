@@ -131,25 +131,19 @@ def run(
 
 
 def _fail(error: BaseException, on_error: Callable[[BaseException], None] | None, hints: Hints) -> NoReturn:
-    if debugging.is_on or os.environ.get("PUSHENGINE_DEBUG", "") not in ("", "0"):
-        import traceback
-
-        from pushengine.redaction import mask
-
-        terminal.print_to_stderr(mask("".join(traceback.format_exception(error)).rstrip()).splitlines())
     if on_error is not None:
         on_error(error)
-    terminal.print_to_stderr(exit_codes.error_lines(error, hints=hints))
+    print_error(error, hints)
     raise typer.Exit(exit_codes.exit_code_for(error)) from None
 
 
-def output_failed(error: OSError | errors.ConfigError) -> int:
-    """Report that what the command line itself prints, such as the help, could not be written; return the exit code."""
-    refused = terminal.output_error(error) if isinstance(error, OSError) else error
-    if refused is None:
-        return 0
-    terminal.print_to_stderr(exit_codes.error_lines(refused))
-    return exit_codes.exit_code_for(refused)
+def print_error(error: BaseException, hints: Hints = PLAIN) -> None:
+    """Print an error to stderr, with its traceback if that is wanted."""
+    lines, fields = exit_codes.error_lines(error, hints=hints), exit_codes.failure_fields(error, hints=hints)
+    if debugging.is_on or os.environ.get("PUSHENGINE_DEBUG", "") not in ("", "0"):
+        traceback = exit_codes.traceback_lines(error)
+        lines, fields["traceback"] = [*traceback, *lines], "\n".join(traceback)
+    terminal.print_failure(lines, fields)
 
 
 def _print_json_error(error: BaseException) -> None:

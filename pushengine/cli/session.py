@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pushengine.cli import terminal
 from pushengine.cli.database_file import check_database, database_errors
 from pushengine.cli.options import LogFormatName
 from pushengine.errors import ConfigError
@@ -50,6 +51,8 @@ def load_config(
         log_format=log_format.value if log_format else None,
     )
     loaded = settings.load_config(flags, wants_credentials=wants_credentials)
+    terminal.log_format.pool = loaded.pool_id
+    terminal.log_format.use(loaded.log.format)
     if loaded.credentials is not None:
         remember_secrets(loaded.credentials.secrets)
     return loaded
@@ -162,6 +165,7 @@ async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, datab
 
     is_new = database is None or await asyncio.to_thread(_is_new, database)
     emulator = await stack.enter_async_context(open_emulator(database, option="--emulator"))
+    terminal.log_format.pool = EMULATOR_POOL
     embedded = dataclasses.replace(
         config, url=emulator.url, pool_id=EMULATOR_POOL, credentials=UserApiKey("emulator-key")
     )

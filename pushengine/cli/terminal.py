@@ -1,9 +1,15 @@
-"""Output of commands: results go to stdout, everything else to stderr. With `--json`, stdout holds exactly one JSON value."""
+"""Output of commands: results go to stdout, everything else to stderr.
+
+With `--json`, stdout holds exactly one JSON value. With the JSON log format, every line on stderr is one JSON object. Every line for people
+goes through `text.shown_line`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +19,108 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.errors import ConfigError
 from pushengine.state.file_errors import setting_errors
-from pushengine.text import shown_name, shown_text
+from pushengine.text import shown_line, shown_name, visible_json
 
 if TYPE_CHECKING:
     from pushengine.cli.display import Display
-    from pushengine.config.load import Config
+    from pushengine.config.load import LogFormat, LogLevel, LogSettings
     from pushengine.events import EventSink
+
+_LOG_FORMAT = "--log-format"
+
+
+@dataclasses.dataclass(slots=True)
+class LogFormatOfRun:
+    """The format of stderr during a command, as soon as it is known: from the words of the command or the environment, or else the config.
+
+    Attributes:
+        format: None as long as it is not known.
+        pool: Id of the configured data pool, for JSON lines.
+        config: The config file that the command or the environment names.
+    """
+
+    format: LogFormat | None = None
+    pool: str | None = None
+    config: Path | None = None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether every line on stderr must be a JSON object."""
+        return self.format == "json"
+
+    def use(self, format: LogFormat) -> None:  # noqa: A002 - named like the setting
+        """Write to stderr in this format from now on."""
+        self.format = format
+        if format == "json":
+            from pushengine.logs import JsonStderr, configure_logging
+
+            configure_logging("json", "debug")
+            if not isinstance(sys.stderr, JsonStderr):
+                sys.stderr = JsonStderr(sys.stderr)
+
+    def use_that_of_config(self) -> None:
+        """Use the format in the config file, if a command fails before it was read."""
+        if self.format is None:
+            from pushengine.config.load import log_format_in
+
+            self.use(log_format_in(self.config) or "console")
+
+
+log_format = LogFormatOfRun()
+
+
+@contextlib.contextmanager
+def writing_logs(words: Sequence[str]) -> Iterator[None]:
+    """Write to stderr, while the context is open, in the format that the words of a command or the environment name."""
+    stderr = sys.stderr
+    before = dataclasses.replace(log_format)
+    given = _value_of(words, _LOG_FORMAT) or os.environ.get("PUSHENGINE_LOG")
+    file = _value_of(words, "--config") or os.environ.get("PUSHENGINE_CONFIG")
+    log_format.format, log_format.pool, log_format.config = None, None, Path(file) if file else None
+    if given == "json":
+        log_format.use("json")
+    elif given == "console":
+        log_format.use("console")
+    root, handler = logging.getLogger(), _LogHandler(logging.WARNING)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        if log_format.is_json and sys.stderr is not stderr:
+            sys.stderr.write("\n")  # ends a line that is incomplete
+        sys.stderr = stderr
+        log_format.format, log_format.pool, log_format.config = before.format, before.pool, before.config
+
+
+def _value_of(words: Sequence[str], name: str) -> str | None:
+    """Return the last value of an option among the words of a command; None if it is not there."""
+    value = None
+    for number, word in enumerate(words):
+        if word == "--":
+            break
+        if word == name and number + 1 < len(words):
+            value = words[number + 1]
+        elif word.startswith(f"{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+class _LogHandler(logging.Handler):
+    """Writes what libraries log, such as asyncio and the emulator, as lines of stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record: its message, and its traceback as further lines."""
+        from pushengine.cli.exit_codes import traceback_lines
+
+        try:
+            lines = [record.getMessage()]
+        except (TypeError, ValueError):  # arguments that do not fit the message
+            lines = [str(record.msg)]
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            lines += traceback_lines(error)
+        print_to_stderr(lines, level="error" if record.levelno >= logging.ERROR else "warning")
 
 
 def print_result(lines: Sequence[str]) -> None:
@@ -30,7 +132,7 @@ def print_result(lines: Sequence[str]) -> None:
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print the result of a command as JSON: indented on a terminal, otherwise on one line."""
     with ignoring_broken_pipe():
-        sys.stdout.write(f"{json.dumps(value, indent=2 if sys.stdout.isatty() else None)}\n")
+        sys.stdout.write(f"{visible_json(json.dumps(value, indent=2 if sys.stdout.isatty() else None))}\n")
         sys.stdout.flush()
 
 
@@ -100,14 +202,31 @@ def writing_to(output: Path | None) -> Iterator[TextIO]:
             raise
 
 
-def print_to_stderr(lines: Sequence[str]) -> None:
-    """Print lines to stderr; ignore that its reader has gone."""
+def print_to_stderr(lines: Sequence[str], level: LogLevel = "info") -> None:
+    """Print lines to stderr, as JSON objects of a level if that is the format; ignore that its reader has gone."""
+    if log_format.is_json:
+        from pushengine.logs import log_line
+
+        for line in filter(None, lines):
+            log_line("message_printed", level, message=line, pool=log_format.pool)
+        return
     with contextlib.suppress(OSError):
         _write(lines, sys.stderr)
 
 
+def print_failure(lines: Sequence[str], fields: Mapping[str, Any]) -> None:
+    """Print a failure to stderr: lines for people, or one JSON object with the fields."""
+    log_format.use_that_of_config()
+    if not log_format.is_json:
+        print_to_stderr(lines)
+        return
+    from pushengine.logs import log_line
+
+    log_line("command_failed", "error", **{"pool": log_format.pool, **fields})
+
+
 def _write(lines: Sequence[str], stream: TextIO) -> None:
-    lines = [shown_text(line) for line in lines]  # whatever the names and messages in them contain
+    lines = [shown_line(line) for line in lines]  # whatever the names and messages in them contain
     if stream.isatty():
         from pushengine.cli.display import print_lines
 
@@ -131,18 +250,19 @@ def choose_display(*, is_json: bool, is_quiet: bool, hints: Hints = PLAIN) -> Di
     return LiveDisplay(console, hints=hints)
 
 
-def choose_sinks(config: Config, *, is_json: bool, is_quiet: bool, hints: Hints) -> tuple[Display, list[EventSink]]:
+def choose_sinks(
+    log: LogSettings, *, is_json: bool, is_quiet: bool, hints: Hints = PLAIN
+) -> tuple[Display, list[EventSink]]:
     """Configure logging, and choose the display and the event sinks.
 
     The console format shows progress, plus log lines if a log level is configured. The JSON format shows only log lines.
     """
-    from pushengine.cli.display import QuietDisplay
+    from pushengine.cli.display import LogDisplay
     from pushengine.logs import LogSink, configure_logging
 
-    log = config.log
     level = "error" if is_quiet else log.level or ("debug" if log.format == "json" else "warning")
     configure_logging(log.format, level)
     if log.format == "json":
-        return QuietDisplay(), [LogSink()]
+        return LogDisplay(log_format.pool), [LogSink()]
     display = choose_display(is_json=is_json, is_quiet=is_quiet, hints=hints)
     return display, [display, *([LogSink()] if log.level and not is_quiet else [])]

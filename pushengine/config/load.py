@@ -20,7 +20,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -222,6 +222,18 @@ def _find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
     if not is_file:
         raise ConfigError(f"{name}: no config file {shown_name(str(chosen))}", key=name, hint=_CONFIG_HINT)
     return chosen
+
+
+def log_format_in(path: Path | None) -> LogFormat | None:
+    """Return the log format in a config file, or in the one of this user; None if it cannot be told, such as in a damaged file."""
+    try:
+        found = _find_file(path, {})
+        text = "" if found is None else read_text("cannot read the config file", found, key="config")
+        raw = parse_toml(text, found or Path()).get("log")
+    except ConfigError:
+        return None
+    named = raw.get("format") if isinstance(raw, dict) else None
+    return named if named in get_args(LogFormat) else None
 
 
 def _is_file(path: Path) -> bool:

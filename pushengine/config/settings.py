@@ -24,6 +24,7 @@ from pushengine.config.problems import problems_of
 from pushengine.errors import ConfigError
 from pushengine.model import Drift, DuplicateKeys, LongerStrings, MissingColumns, NewColumns, TypeChanges
 from pushengine.schema.rules import MAX_LENGTH
+from pushengine.text import parse_duration
 
 MIB = 1024 * 1024
 _MOST_TIME, _MOST = 10**9, 10**18
@@ -59,6 +60,7 @@ class PushSettings(TypedDict, total=False):
     min_rows: int
     max_drop: float | None
     max_rejects: int | float | str
+    patience: float | str
     rejects: Path | str | None
     dialect: Dialect | None
     delimiter: str | None
@@ -130,6 +132,14 @@ class EngineSettings(BaseModel):
     )
     max_attempts: Annotated[int, Field(ge=1, le=20, description="attempts of a call that is safe to repeat")] = 10
     retry_max_wait_seconds: Annotated[float, Field(gt=0, description="longest wait between two attempts")] = 30.0
+    patience: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description='longest outage of the platform that a push waits for, seconds or "90s", "30m", "2h"; 0: as max_attempts says',
+        ),
+    ] = 0.0
     poll_max_interval_seconds: Annotated[float, Field(gt=0, description="longest wait between two polls of a job")] = (
         15.0
     )
@@ -278,6 +288,17 @@ class EngineSettings(BaseModel):
         if isinstance(value, int | float) and not isinstance(value, bool) and not value <= most:
             raise PydanticCustomError("less_than_equal", "Input should be less than or equal to {le}", {"le": most})
         return value
+
+    @field_validator("patience", mode="before")
+    @classmethod
+    def _parse_patience(cls, value: Any) -> Any:
+        """Return the seconds that a text stands for."""
+        seconds = parse_duration(value) if isinstance(value, str) else value
+        if seconds is None or isinstance(seconds, bool):
+            raise PydanticCustomError(
+                "patience", "Input should be a duration such as 90s, 30m or 2h, or a number of seconds"
+            )
+        return seconds
 
     @field_validator("max_rejects", mode="before")
     @classmethod

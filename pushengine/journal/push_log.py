@@ -23,7 +23,7 @@ class PushLog:
         clock: Source of the facts' timestamps.
         push_id: Id of the push.
         team: Host of the team, for which the platform's checksum algorithm is stored.
-        sink: Receives the events.
+        sink: Receives the events and knows table and pool (`runtime.event_bus.PushSink`).
         rows: Facts that are already in the journal, if the push is resumed.
     """
 
@@ -125,10 +125,14 @@ class PushLog:
     def emit_events_of(self, fact: Fact) -> None:
         """Emit the events of a fact that was just recorded, or that an earlier process recorded."""
         for event in events_of(fact, self.push_id, self.state):
-            self._sink.emit(event)
+            self.emit(event)
+
+    def emit(self, event: events.Event) -> None:
+        """Pass an event of the push, which no fact records, to the listeners."""
+        self._sink.emit(event)
 
     def _announce_slow_journal(self) -> None:
-        self._sink.emit(events.WaitStarted(push_id=self.push_id, reason=JOURNAL_IS_SLOW))
+        self.emit(events.WaitStarted(push_id=self.push_id, reason=JOURNAL_IS_SLOW))
 
     async def known_checksum(self) -> str | None:
         """Return the checksum algorithm that the platform uses for this team, or None if it is not known yet."""
@@ -153,7 +157,6 @@ def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Eve
             if fact.changes or fact.notes:
                 yield events.TableCompared(
                     push_id=push_id,
-                    table=str(fact.target.get("table", "")),
                     changes=tuple(fact.changes),
                     notes=tuple(fact.notes),
                 )
@@ -192,7 +195,6 @@ def push_started(push_id: str, planned: facts.PushPlanned, state: PushState) -> 
     """Return the event for a planned push."""
     return events.PushStarted(
         push_id=push_id,
-        table=str(planned.target.get("table", "")),
         mode=str(planned.target.get("mode", "")),
         source=planned.label,
         source_bytes=planned.source_bytes,

@@ -172,7 +172,7 @@ class _Check:
             return False
         if column.conversion == WHOLE_MICROS.name or self._calendar.has_old_dates:  # the bounds do not tell
             return True
-        recorded = self._plain.metadata.row_group(number).column(index).statistics
+        recorded = self._plain.row_group(number).column(index).statistics
         return recorded is None or not _are_bounds_valid(column, self._plain.schema.field(index).type, recorded)
 
     def _passes_page_checks(self, index: int, chunk: ColumnChunk) -> bool:
@@ -198,7 +198,7 @@ class _Check:
         column, leaf = self._schema.columns[index], self._leaves[index]
         schema = TableSchema((column,), tuple(key for key in self._schema.keys if key == column.name))
         file = self._dictionaries if leaf.kind == "STRING" and chunk.is_dictionary else self._plain
-        recorded = self._plain.metadata.row_group(number).column(index)
+        recorded = self._plain.row_group(number).column(index)
         rows = 0
         batch_size = batch_rows(max(recorded.total_uncompressed_size, 1) / max(recorded.num_values, 1))
         for batch in file.iter_batches([number], batch_size, [column.name]):

@@ -19,12 +19,13 @@ from pushengine.journal.push_log import PushLog
 from pushengine.journal.store import Journal
 from pushengine.model import Target
 from pushengine.pipeline.memory_budget import ByteBudget
-from pushengine.pipeline.retry import RetryPolicy, call_with_retries
+from pushengine.pipeline.retry import Outage, Retries, RetryPolicy, call_with_retries
 from pushengine.quota.limiter import SubmitLimiter
 from pushengine.runtime.aio import SILENT_SECONDS, announce_when_slow
 from pushengine.runtime.clock import Clock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.runtime import Runtime
+from pushengine.text import utc
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class Measures:
         start: Start of this session by the monotonic clock, seconds; spooling a stream is not included.
         source_bytes: Size of the source; None if unknown.
         timings: Seconds spent in each phase.
+        outage: The time in which no call of the push succeeds.
     """
 
     start: float
@@ -71,6 +73,7 @@ class Measures:
     is_resumed: bool = False
     source_bytes: int | None = None
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    outage: Outage = dataclasses.field(default_factory=Outage)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,8 +120,8 @@ class PushContext:
         return self.shared.drain
 
     def emit(self, event: events.Event) -> None:
-        """Send an event to the engine's listeners."""
-        self.shared.sink.emit(event)
+        """Send an event of the push to the engine's listeners."""
+        self.log.emit(event)
 
     def emit_wait(self, reason: str, seconds: float | None = None) -> None:
         """Emit a `WaitStarted` event, unless the wait is known to be at most `SILENT_SECONDS`."""
@@ -152,6 +155,7 @@ class PushContext:
     def on_retry(self, operation: str, attempt: int, wait_seconds: float, error: PushEngineError) -> None:
         """Count a retry and emit its `RetryScheduled` event, before the wait."""
         self.measures.retries += 1
+        self._announce_outage(wait_seconds)
         self.emit(
             events.RetryScheduled(
                 push_id=self.push_id,
@@ -161,6 +165,31 @@ class PushContext:
                 error=error.message,
             )
         )
+
+    def _announce_outage(self, wait_seconds: float) -> None:
+        """Emit a `WaitStarted` event, once, for an outage that is waited for and lasts longer than `SILENT_SECONDS`."""
+        outage, now = self.measures.outage, self.clock.monotonic()
+        if outage.since is None or outage.is_announced or not outage.is_running(self.policy.last_success):
+            return
+        elapsed = now - outage.since
+        if elapsed + wait_seconds > SILENT_SECONDS:
+            outage.is_announced = True
+            since = utc(self.clock.now() - elapsed)
+            left = self.policy.patience_seconds - elapsed
+            self.emit_wait(f"no response from the platform since {since:%H:%M:%SZ}", left)
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """The engine's retry policy, with the patience of this push."""
+        return dataclasses.replace(self.shared.policy, patience_seconds=self.settings.patience)
+
+    def retries(self, operation: str) -> Retries:
+        """Return what decides on the retries of one call, for callers that make the attempts themselves."""
+        return Retries(operation, policy=self.policy, outage=self.measures.outage, clock=self.clock, rng=self.rng)
+
+    def succeeded(self) -> None:
+        """Note that a call to the platform has succeeded."""
+        self.policy.succeeded(self.clock.monotonic())
 
     def backoff(self, attempt: int) -> float:
         """Return a random wait after `attempt`, seconds, for callers that do not leave the decision to the policy."""
@@ -176,9 +205,10 @@ class PushContext:
 
         Raises:
             RetriesExhaustedError: The last allowed attempt failed.
+            EngineClosedError: The engine drains while the call waits for another attempt.
             PushEngineError: An error that another attempt cannot fix.
         """
-        policy = self.shared.policy
+        policy = self.policy
         if max_attempts is not None:
             policy = dataclasses.replace(policy, max_attempts=min(policy.max_attempts, max_attempts))
 
@@ -187,7 +217,14 @@ class PushContext:
                 return await call()
 
         return await call_with_retries(
-            attempt, operation=operation, policy=policy, clock=self.clock, rng=self.rng, on_retry=self.on_retry
+            attempt,
+            operation=operation,
+            policy=policy,
+            clock=self.clock,
+            rng=self.rng,
+            on_retry=self.on_retry,
+            outage=self.measures.outage,
+            sleep=self.sleep,
         )
 
     @contextlib.contextmanager

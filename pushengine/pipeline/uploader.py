@@ -31,7 +31,7 @@ from pushengine.pipeline.concurrency import ConcurrencyController, LimitChange, 
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk
 from pushengine.pipeline.reconciler import Reconciler
-from pushengine.pipeline.retry import exhausted_error, had_no_effect
+from pushengine.pipeline.retry import had_no_effect
 from pushengine.runtime.aio import SILENT_SECONDS
 
 _OVERLOADED = (503, 504)
@@ -170,29 +170,28 @@ class Uploader:
         self._queue.task_done()
 
     async def _send(self, payload: Payload) -> None:
-        start = self._context.clock.monotonic()
+        clock = self._context.clock
+        start = clock.monotonic()
         operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
-        attempt = 1
-        while (error := await self._attempt_once(payload, attempt)) is not None:
+        retries = self._context.retries(operation)
+        while (error := await self._attempt_once(payload, retries.attempts + 1)) is not None:
             is_unknown = not had_no_effect(error)
-            if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
-                break
-            elapsed = self._context.clock.monotonic() - start
-            decision = self._context.shared.policy.decide(
-                error, attempt=attempt, elapsed_seconds=elapsed, rng=self._context.rng, is_reconciled=is_unknown
-            )
-            if decision.is_exhausted:
-                raise exhausted_error(operation, attempt, elapsed, error) from error
-            if not decision.retry:
-                raise error
-            self._context.shared.policy.budget.spend()
-            self._context.on_retry(operation, attempt, decision.wait_seconds, error)
-            with contextlib.suppress(EngineClosedError):
-                await self._context.sleep(decision.wait_seconds)
+            try:
+                if is_unknown:
+                    lost_at = clock.monotonic()
+                    if await self._reconciler.has_arrived(payload.chunk_id):
+                        break
+                    retries.leave_out(clock.monotonic() - lost_at)
+                wait = retries.wait_after(error, is_reconciled=is_unknown)
+                self._context.on_retry(operation, retries.attempts, wait, error)
+                await self._context.sleep(wait)
+            except EngineClosedError:
+                if not self._context.drain.is_set:
+                    raise
             if self._context.drain.is_set:
                 return  # dropped, like the chunks still on the queue
-            attempt += 1
-        self._context.shared.policy.budget.earn()
+            retries.start_attempt()
+        self._context.succeeded()
         self._context.emit(
             events.ChunkUploaded(
                 push_id=self._context.push_id,
@@ -200,7 +199,7 @@ class Uploader:
                 job_id=self._job_id,
                 rows=payload.rows,
                 payload_bytes=payload.size,
-                elapsed_seconds=self._context.clock.monotonic() - start,
+                elapsed_seconds=clock.monotonic() - start,
             )
         )
 

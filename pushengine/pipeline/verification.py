@@ -23,6 +23,8 @@ _SPELLINGS: dict[str, Callable[[str], str]] = {
     "base64": lambda digest: base64.b64encode(bytes.fromhex(digest)).decode("ascii"),
 }
 Key = tuple[str, str]
+LISTED_SURPLUS = 1000
+"""A list with this many chunks more than were sent is read no further: its size is known only roughly, and it is wrong anyway."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +75,10 @@ def verify_chunks(
     sent_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in sent)
     listed_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in listed)
     if sent_types != listed_types:
-        return Verification(None, f"sent {_format_counts(sent_types)}, the job holds {_format_counts(listed_types)}")
+        return Verification(
+            None,
+            f"sent {_format_counts(sent_types)}, the job holds {_at_least(listed, sent)}{_format_counts(listed_types)}",
+        )
     if not all(chunk.checksum for chunk in listed):
         return Verification("count")
     listed_keys = _listed_keys(listed)
@@ -114,7 +119,7 @@ def reconcile(
         )
     if len(listed) > len(acked) + len(unknown):
         return Reconciliation(
-            taint=f"the job holds {len(listed)} chunks, at most {len(acked) + len(unknown)} were sent"
+            taint=f"the job holds {_at_least(listed, [*acked, *unknown])}{len(listed)} chunks, at most {len(acked) + len(unknown)} were sent"
         )
     algorithm = _fitting_algorithm(acked, unknown, listed, known)
     if algorithm is None:
@@ -180,6 +185,10 @@ def _listed_keys(listed: Sequence[RemoteChunk]) -> collections.Counter[Key]:
 def _normal(checksum: str) -> str:
     """Return a hex digest in lower case, and anything else unchanged."""
     return checksum.lower() if all(c in "0123456789abcdefABCDEF" for c in checksum) else checksum
+
+
+def _at_least(listed: Sequence[RemoteChunk], sent: Sequence[SentChunk]) -> str:
+    return "at least " if len(listed) >= len(sent) + LISTED_SURPLUS else ""
 
 
 def _format_counts(types: Mapping[str, int]) -> str:

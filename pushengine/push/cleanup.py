@@ -20,6 +20,7 @@ from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.store import Journal, JournalFile
 from pushengine.model import JobId
 from pushengine.runtime.clock import Clock
+from pushengine.runtime.event_bus import PushSink
 from pushengine.sources.spool import SpoolHold, list_old_spools
 
 
@@ -93,7 +94,8 @@ async def delete_forgotten_jobs(
                     continue
                 await destination.delete_job(JobId(job_id))
                 await journal.do(_record_deletion(push, job_id, clock.now()))
-                sink.emit(events.JobDeleted(push_id=push.push_id, job_id=job_id, error=None))
+                of_push = PushSink(sink, table=push.target, pool=push.pool_id)
+                of_push.emit(events.JobDeleted(push_id=push.push_id, job_id=job_id, error=None))
                 deleted += 1
             except TransportError:
                 raise

@@ -25,6 +25,7 @@ from pushengine.push.opening import settings_of
 from pushengine.push.outcome import target_of
 from pushengine.push.session import PushSession
 from pushengine.runtime.aio import wait_until_done
+from pushengine.runtime.event_bus import PushSink
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ def new_session(
         shared: What all pushes of the engine share.
         push_id: Id of the push.
         measures: Measurements for its receipt.
-        target: Target of the push, unless `rows` name it.
+        target: Target of the push, unless `rows` name it; the table is the same.
         rows: What the journal has about the push.
     """
     log = PushLog(
@@ -67,7 +68,7 @@ def new_session(
         clock=shared.runtime.clock,
         push_id=push_id,
         team=shared.destination.team,
-        sink=shared.sink,
+        sink=PushSink(shared.sink, table=target.table, pool=shared.pool_id),
         rows=rows,
     )
     state = log.state
@@ -231,6 +232,6 @@ class EarlierPushes:
         elif earlier_target.connection_id != target.connection_id:
             return
         elif "replace" not in (earlier_target.mode, target.mode):
-            self._context.emit(events.EarlierPushLeft(push_id=push_id, table=target.table, mode=earlier_target.mode))
+            self._context.emit(events.EarlierPushLeft(push_id=push_id, mode=earlier_target.mode))
         else:
             await earlier.supersede(f"a newer push into table {target.table} was started")

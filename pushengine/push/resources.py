@@ -162,7 +162,7 @@ class EngineResources:
     def announce_when_slow(self, reason: str, push_id: str = "") -> contextlib.AbstractContextManager[None]:
         """Emit a `WaitStarted` event if the block takes long."""
         return announce_when_slow(
-            functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, reason=reason))
+            functools.partial(self._sink.emit, events.WaitStarted(push_id=push_id, pool=self._pool_id, reason=reason))
         )
 
     async def quota(self) -> QuotaStatus:

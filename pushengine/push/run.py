@@ -117,13 +117,14 @@ class PushRun:
         else:
             receipt = await self._finished_receipt()
             self._shared.finished.add(receipt.push_id)
-            self._emit(events.PushFinished(push_id=receipt.push_id, receipt=receipt))
+            self.emit(events.PushFinished(push_id=receipt.push_id, receipt=receipt))
             return receipt
         finally:
             await workers.aclose()
 
-    def _emit(self, event: events.Event) -> None:
-        self._shared.sink.emit(event)
+    def emit(self, event: events.Event) -> None:
+        """Send an event of the push to the engine's listeners."""
+        self._session.context.emit(event)
 
     async def fail(self, error: BaseException) -> NoReturn:
         """Report that the push ended with an error; if it was not planned yet, record it too.
@@ -140,7 +141,7 @@ class PushRun:
             if receipt.push_id == self._new_id and self._session.state.planned is None:
                 await finish(self._record.add_failed(self._session.context.log, cause, receipt))
         finally:
-            self._emit(
+            self.emit(
                 events.PushFailed(
                     push_id=receipt.push_id, error=str(cause), error_type=type(cause).__name__, receipt=receipt
                 )
@@ -210,7 +211,7 @@ class PushRun:
         measures.is_resumed = True
         measures.source_bytes = None if state.planned is None else state.planned.source_bytes
         if not has_work:
-            self._emit(push_resumed(session.context.push_id, state))
+            self.emit(push_resumed(session.context.push_id, state))
             return
         # The chunks sent from now on come from the files as they are now. If these seem touched, their fingerprint is recorded too.
         touched = None if fingerprint in state.fingerprints else fingerprint
@@ -236,10 +237,9 @@ class PushRun:
         push_id, target = session.context.push_id, session.context.target
         if failure is None:
             await mark_done(session.context, push_id)
-        self._emit(
+        self.emit(
             events.EarlierPushSettled(
                 push_id=push_id,
-                table=target.table,
                 mode=target.mode,
                 status="DONE" if failure is None else failure.status,
                 rows=session.receipt("DONE").rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -62,6 +63,19 @@ class EventBus:
         self._is_closed = True
         for queue in self._subscribers:
             _put_dropping_oldest(queue, None)
+
+
+class PushSink:
+    """An `EventSink` for the events of one push: fills in its table and pool and passes them on."""
+
+    def __init__(self, sink: EventSink, *, table: str, pool: str) -> None:
+        self._sink = sink
+        self._table = table
+        self._pool = pool
+
+    def emit(self, event: Event) -> None:
+        """Pass an event on with the table and the pool of the push."""
+        self._sink.emit(dataclasses.replace(event, table=self._table, pool=self._pool))
 
 
 def _put_dropping_oldest(queue: asyncio.Queue[Any], item: Any) -> None:

@@ -166,7 +166,7 @@ def test_the_same_command_resumes_the_push_and_leaves_nothing_to_resume(killed_t
     done = pushengine(*killed_twice, "--log-format", "console")
     assert done.code == 0, done.err
     assert re.search(r"resuming push \S+: \d+ of its chunks, [\d,]+ rows, are already acknowledged", done.err)
-    assert re.search(r"^  resumed   push \S+: \d+ of 26 chunks, ", done.out, re.MULTILINE)
+    assert re.search(r"^  resumed   \d+ of 26 chunks, ", done.out, re.MULTILINE)
     assert team.rows() == [(ROWS, ROWS)]
     nothing = pushengine("resume")
     assert (nothing.code, nothing.out) == (0, "nothing to resume: no push into this pool was left unfinished\n")

@@ -114,22 +114,41 @@ async def test_both_base_paths_show_the_same_jobs(team):
     assert (await team.request("DELETE", old + job_id)).status == 200
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
-        ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
-        ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs//{id}"),
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/chunks/upserted/"),
-        ("GET", "/integration-hybrid/api/v1/data-push/pool-1/jobs/"),
-        ("GET", "/api/v1/data-push/pool-1/jobs/"),
-    ],
-)
-async def test_other_spellings_of_a_path_do_not_exist(team, method, path):
-    job_id = await team.new_job()
-    assert (await team.request(method, path.format(id=job_id))).status == 404
+OTHER_SPELLINGS = [
+    ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
+    ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
+    ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
+    ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
+    ("POST", "/integration/api/v1/data-push/pool-1/jobs//{id}"),
+    ("POST", "/integration/api/v1/data-push/pool-1/jobs//{id}/chunks/upserted"),
+    ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/chunks/upserted/"),
+    ("GET", "//data-ingestion/api/v1//data-push/pool-1/jobs/{id}//chunks//"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), OTHER_SPELLINGS)
+async def test_slashes_may_be_repeated_or_missing_unless_the_settings_forbid_it(
+    start, to_form, to_parquet, method, path
+):
+    for tolerates_slashes, expected in ((True, 200), (False, 404)):
+        team = await start(tolerates_slashes=tolerates_slashes)
+        job_id = await team.new_job("t")
+        options = {}
+        if "upserted" in path:
+            content_type = "multipart/form-data; boundary=contract-boundary"
+            options = {
+                "headers": team.headers | {"Content-Type": content_type},
+                "data": to_form(to_parquet({"a": [1]})),
+            }
+        elif path.endswith("/jobs") and method == "POST":
+            options = {"json": {"targetName": "t", "type": "REPLACE"}}
+        assert (await team.request(method, path.format(id=job_id), **options)).status == expected
+
+
+@pytest.mark.parametrize("base", ["/integration-hybrid", ""])
+async def test_other_base_paths_do_not_exist(team, base):
+    response = await team.request("GET", f"{base}/api/v1/data-push/pool-1/jobs/")
+    assert (response.status, response.json["errorCode"]) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", ""), ("DELETE", ""), ("GET", "/chunks")])

@@ -95,16 +95,21 @@ class Stage:
 @pytest.fixture
 async def start(tmp_path):
     """Return a function that starts stages: `stage = await start(emulator=dict(checksum="sha1"), chunk_bytes=64 * 1024)`."""
+    stages = []
     async with contextlib.AsyncExitStack() as stack:
 
         async def _start(*, emulator=None, database=None, auth=None, clock=None, pool_id=POOL, **settings):
             options = {"queue_seconds": 0.0, "run_seconds": 0.0, "now": QuickClock().now} | (emulator or {})
             running = await stack.enter_async_context(Emulator(database, settings=EmulatorSettings(**options)))
             stage = Stage(running, tmp_path, stack)
+            stages.append(stage)
             stage.engine = await stage.open_engine(auth=auth, clock=clock, pool_id=pool_id, **settings)
             return stage
 
         yield _start
+    for event in (event for stage in stages for event in stage.sink.events):
+        assert event.pool, event
+        assert event.table if event.push_id else not event.table, event
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("pushengine-read")] == []
 
 

@@ -1,13 +1,21 @@
 """The three ways to authenticate, against an emulator that accepts only these credentials."""
 
+import asyncio
 import socket
 
 import pyarrow as pa
 import pytest
 
-from pushengine import AppKey, OAuthClient, UserApiKey
-from pushengine.emulator import EmulatorCredentials
-from pushengine.errors import AuthenticationError, ConnectionFailedError, PermissionDeniedError, RetriesExhaustedError
+from pushengine import AppKey, OAuthClient, UserApiKey, events
+from pushengine.cli.exit_codes import exit_code_for
+from pushengine.emulator import Emulator, EmulatorCredentials, EmulatorSettings, LocalCertificate
+from pushengine.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    PermissionDeniedError,
+    RetriesExhaustedError,
+    UntrustedServerError,
+)
 
 KNOWN = EmulatorCredentials(client_id="client", client_secret="s3cret", api_key="user-key", app_key="app-key")
 ROWS = pa.table({"A": [1, 2]})
@@ -78,3 +86,48 @@ async def test_a_team_that_does_not_respond_is_tried_a_few_times(stage):
     assert isinstance(caught.value.__cause__, ConnectionFailedError)
     assert caught.value.attempts == 3
     assert (caught.value.receipt.status, caught.value.receipt.retries) == ("ERROR", 2)
+
+
+async def test_a_team_that_comes_up_late_is_waited_for(stage):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    engine = await stage.open_engine(url=f"http://127.0.0.1:{port}", max_attempts=1)
+    stage.sink.emit = record_and_set(stage.sink, failed := asyncio.Event())
+    push = asyncio.create_task(engine.push(ROWS, table="T", patience="50s"))
+    await failed.wait()
+    async with Emulator(port=port, settings=EmulatorSettings(queue_seconds=0.0, run_seconds=0.0)) as late:
+        receipt = await push
+        assert (receipt.status, receipt.retries > 0) == ("DONE", True)
+        assert await late.query("select count(*) from T") == [(2,)]
+
+
+def record_and_set(sink, happened):
+    """Return an `emit` that sets an asyncio event at the fourth retry."""
+    emit = sink.emit
+
+    def emit_and_set(event):
+        emit(event)
+        if isinstance(event, events.RetryScheduled) and event.attempt == 4:
+            happened.set()
+
+    return emit_and_set
+
+
+async def test_a_server_whose_certificate_is_not_trusted_ends_a_push_at_once(stage, tmp_path, monkeypatch):
+    """Nothing passes by waiting, so the patience does not matter; once the CA is configured, the same command loads the rows."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    certificate = LocalCertificate()
+    certificate.write_ca(tmp_path / "ca.pem")
+    (tmp_path / "a.csv").write_text("A\n1\n2\n")
+    settings = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0)
+    async with Emulator(settings=settings, tls=certificate) as emulator:
+        engine = await stage.open_engine(url=emulator.url, patience="30m")
+        with pytest.raises(UntrustedServerError) as caught:
+            await engine.push(tmp_path / "a.csv", table="T")
+        assert (caught.value.receipt.retries, exit_code_for(caught.value)) == (0, 2)
+        await engine.aclose()
+        engine = await stage.open_engine(url=emulator.url, ca_file=tmp_path / "ca.pem")
+        assert (await engine.push(tmp_path / "a.csv", table="T")).rows == 2
+        assert await emulator.query("select count(*) from T") == [(2,)]
+        await engine.aclose()

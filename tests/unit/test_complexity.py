@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from support.inline import inline, limiter_on
 from support.journals import InlineJournal
+from support.lists import read_list
 
 import pushengine
 from pushengine import events
-from pushengine.celonis.wire import parse_chunks, parse_jobs
+from pushengine.celonis.wire import parse_listed_chunk, parse_listed_job
 from pushengine.cli.describe import describe_jobs
 from pushengine.cli.progress import Progress
 from pushengine.cli.story import describe_push_story, summarise
@@ -459,7 +460,7 @@ def test_reading_and_showing_jobs_scales_with_their_number():
     def show(jobs):
         one = '{"id": "%d", "status": "DONE", "targetName": "T", "type": "REPLACE", "lastModified": "2026-11-23T12:00:00Z"}'
         body = f"[{','.join(one % number for number in range(jobs))}]".encode()
-        return counted(lambda: describe_jobs(parse_jobs(body, operation="list")))
+        return counted(lambda: describe_jobs(read_list(body, parse_listed_job)))
 
     assert_in_proportion(show, 50)
 
@@ -468,7 +469,7 @@ def test_reading_the_chunks_of_a_job_scales_with_their_number():
     def read(chunks):
         one = '{"id": "%d", "type": "UPSERT", "checksum": "00"}'
         body = f"[{','.join(one % number for number in range(chunks))}]".encode()
-        return counted(lambda: parse_chunks(body, operation="list"))
+        return counted(lambda: read_list(body, parse_listed_chunk))
 
     assert_in_proportion(read, 50)
 

@@ -12,7 +12,7 @@ from pushengine.redaction import Secret
 
 RETRY = events.RetryScheduled(push_id="p1", operation="upload", attempt=2, wait_seconds=0.5, error="reset")
 READ = events.ChunkRead(push_id="p1", chunk_id="000001", source_bytes_read=None)
-CREATED = events.JobCreated(push_id="p1", job_id="j1")
+CREATED = events.JobCreated(push_id="p1", table="T", pool="pool-1", job_id="j1")
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,8 @@ def test_json_line_is_the_event_with_its_ids_level_and_utc_time(lines):
     logs.LogSink().emit(CREATED)
     [line] = lines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
-    assert line == {"event": "job_created", "level": "info", "push_id": "p1", "job_id": "j1"}
+    ids = {"push_id": "p1", "table": "T", "pool": "pool-1", "job_id": "j1"}
+    assert line == {"event": "job_created", "level": "info"} | ids
 
 
 @pytest.mark.parametrize(

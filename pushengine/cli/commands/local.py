@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ import typer
 from pushengine.cli import database_file, exit_codes, options, runner, session, terminal
 from pushengine.cli.hints import Hints
 from pushengine.state.file_errors import temporary_folder
+from pushengine.text import shell_word
 
 if TYPE_CHECKING:
     from pushengine.emulator import EmulatorCredentials
@@ -32,13 +32,15 @@ def demo(
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli import demo as demo_run
+        from pushengine.config.load import LogSettings
 
         if database is not None:
             database_file.try_database(database, "--database")
-        display = terminal.choose_display(is_json=as_json, is_quiet=False)
+        log = LogSettings(format="json" if terminal.log_format.is_json else "console")
+        display, sinks = terminal.choose_sinks(log, is_json=as_json, is_quiet=False)
         with display:
             display.note(f"generating a purchase-to-pay log of {cases:,} cases, seed {seed}")
-            result = await demo_run.run(cases=cases, seed=seed, database=database, sinks=[display])
+            result = await demo_run.run(cases=cases, seed=seed, database=database, sinks=sinks)
         if as_json:
             terminal.print_json(result.to_dict())
         else:
@@ -125,6 +127,6 @@ def _trust_lines(ca_file: Path) -> list[str]:
         "",
         "# Let clients trust its certificate while it runs. For pushengine alone, [engine] of a config file is enough:",
         f"#   ca_file = {json.dumps(str(ca_file))}",
-        f"export SSL_CERT_FILE={shlex.quote(str(ca_file))}",
-        f"export REQUESTS_CA_BUNDLE={shlex.quote(str(ca_file))}",
+        f"export SSL_CERT_FILE={shell_word(str(ca_file))}",
+        f"export REQUESTS_CA_BUNDLE={shell_word(str(ca_file))}",
     ]

@@ -146,6 +146,7 @@ def push(
     max_drop: options.MaxDrop = None,
     max_rejects: options.MaxRejects = None,
     rejects: options.RejectsFolder = None,
+    patience: options.Patience = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
@@ -167,7 +168,7 @@ def push(
     hints = Hints(config=config, keeps_pushes=emulator is None)
 
     async def body(interrupts: runner.Interrupts) -> None:
-        arguments = {**words.target(), **words.options()}
+        arguments = {**words.target(), **words.options(), **options.parse_patience(patience)}
         loaded = session.load_config(
             config=config,
             url=url,
@@ -176,7 +177,7 @@ def push(
             log_format=log_format,
             wants_credentials=emulator is None,
         )
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
+        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with contextlib.AsyncExitStack() as stack:
             if emulator is not None:
                 loaded = await session.embed_emulator(stack, loaded, database)

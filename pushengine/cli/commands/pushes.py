@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,7 @@ def resume(
         ),
     ] = None,
     *,
+    patience: options.Patience = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
@@ -56,8 +58,10 @@ def resume(
 
     async def body(interrupts: runner.Interrupts) -> None:
         loaded = session.load_config(config=config, url=url, pool=pool, log_format=log_format)
+        engine_settings = loaded.engine.with_overrides(options.parse_patience(patience))
+        loaded = dataclasses.replace(loaded, engine=engine_settings)
         full_id = _full_id(loaded, push_id) if push_id is not None else None
-        display, sinks = terminal.choose_sinks(loaded, is_json=as_json, is_quiet=quiet, hints=hints)
+        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with session.open_engine(loaded, sinks=[*sinks, work.last]) as engine:
             interrupts.drain, interrupts.note = engine.drain, display.note
             with display:
@@ -140,8 +144,9 @@ class _Resumption:
         self.code = max(self.code, code, key=_BY_SEVERITY.index)
         first, *rest = exit_codes.error_lines(error, hints=self._hints)
         kind, _, text = first.partition(": ")
-        terminal.print_to_stderr(
-            [f"{kind}: push {push_id} ({table}): {text or 'the process was asked to stop'}", *rest]
+        terminal.print_failure(
+            [f"{kind}: push {push_id} ({table}): {text or 'the process was asked to stop'}", *rest],
+            {**exit_codes.failure_fields(error, hints=self._hints), "push_id": push_id, "table": table},
         )
         failed = exit_codes.failed_receipt(error, table=table, hints=self._hints)
         self.json_results.append({**failed, "push_id": push_id})

@@ -6,9 +6,11 @@ import json
 
 import pytest
 from aiohttp import web
+from support.lists import read_list
 
 from pushengine import errors
-from pushengine.celonis.columns import parse_columns, parse_table_names
+from pushengine.celonis import data_push
+from pushengine.celonis.columns import columns_of, parse_listed_column, parse_table_name
 from pushengine.celonis.data_push import DataPushClient
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import UserApiKey
@@ -23,7 +25,7 @@ def column(name, kind, length=None):
 
 
 def parsed(*listed):
-    return parse_columns(json.dumps(listed).encode(), operation="list")
+    return columns_of(read_list(json.dumps(listed).encode(), parse_listed_column))
 
 
 def test_the_columns_of_a_table_come_in_its_order_without_that_of_the_platform():
@@ -62,16 +64,16 @@ def test_a_name_that_is_listed_twice_is_left_out():
 )
 def test_a_body_that_is_not_a_list_of_named_objects_is_unusable(body):
     with pytest.raises(errors.UnexpectedResponseError, match="list: the response cannot be used"):
-        parse_columns(body, operation="list")
+        read_list(body, parse_listed_column)
     with pytest.raises(errors.UnexpectedResponseError, match="list: the response cannot be used"):
-        parse_table_names(body, "t", None, operation="list")
+        read_list(body, parse_table_name, table="t", connection_id=None)
 
 
 @pytest.mark.parametrize(("connection_id", "spelled"), [(None, ["ORDERS", "orders"]), ("c1", ["Orders"]), ("c2", [])])
 def test_a_table_is_found_by_name_and_data_connection(connection_id, spelled):
     tables = [("ORDERS", None), ("Orders", "c1"), ("orders", ""), ("order", None)]
     body = json.dumps([{"name": name, "dataSourceId": source} for name, source in tables]).encode()
-    assert parse_table_names(body, "oRDERS", connection_id, operation="list") == spelled
+    assert read_list(body, parse_table_name, table="oRDERS", connection_id=connection_id) == spelled
 
 
 def test_a_type_may_be_listed_as_a_rougher_one():
@@ -151,7 +153,8 @@ async def test_a_refusal_of_either_call_is_raised(team, route, status, kind):
         await team.client.table_columns("t", None)
 
 
-async def test_the_list_of_columns_is_bounded(team):
+async def test_the_list_of_columns_is_bounded(team, monkeypatch):
+    monkeypatch.setattr(data_push, "_MAX_LIST_BYTES", 1024 * 1024)
     team.tables = {("t", None): [column("x" * 1024, "FLOAT")] * 5000}
     with pytest.raises(errors.UnexpectedResponseError, match="larger than"):
         await team.client.table_columns("t", None)

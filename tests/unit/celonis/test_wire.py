@@ -212,21 +212,10 @@ def test_an_invalid_job_is_unexpected(raw):
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"\xff\xfe", b"[" * 100_000], ids=lambda body: repr(body[:6]))
-@pytest.mark.parametrize(
-    "parse", [wire.parse_job, wire.parse_jobs, wire.parse_chunks, wire.parse_object, oauth.parse_token]
-)
+@pytest.mark.parametrize("parse", [wire.parse_job, wire.parse_object, oauth.parse_token])
 def test_a_body_that_is_not_json_is_unexpected(parse, body):
     with pytest.raises(errors.UnexpectedResponseError):
         parse(body, operation="op")
-
-
-def test_lists_of_jobs_and_chunks_are_parsed():
-    assert [job.id for job in wire.parse_jobs(b'[{"id": "a", "status": "NEW"}]', operation="op")] == ["a"]
-    chunks = wire.parse_chunks(b'[{"id": "a", "type": "UPSERT", "checksum": "abc"}, {"id": "b"}]', operation="op")
-    assert [(chunk.id, chunk.type, chunk.checksum) for chunk in chunks] == [("a", "UPSERT", "abc"), ("b", "", None)]
-    for body in (b"{}", b"[1]", b'[{"type": "UPSERT"}]'):
-        with pytest.raises(errors.UnexpectedResponseError):
-            wire.parse_chunks(body, operation="op")
 
 
 @pytest.mark.parametrize(
@@ -416,9 +405,14 @@ def test_the_wait_that_a_response_asks_for(headers, body, expected):
             errors.AuthenticationError,
             "client credentials grant",
         ),
-        (400, {"error": "other"}, None, errors.InvalidRequestError, ""),
-        (400, b"nothing", None, errors.InvalidRequestError, ""),
-        (404, b"", None, errors.NotFoundError, "token URL"),
+        (400, {"error": "other"}, None, errors.ForeignResponseError, "token URL"),
+        (400, b"nothing", None, errors.ForeignResponseError, "token URL"),
+        (403, b"<html>", None, errors.PermissionDeniedError, ""),
+        (404, b"", None, errors.ForeignResponseError, "token URL"),
+        (405, b"<html>", None, errors.ForeignResponseError, "token URL"),
+        (407, b"", None, errors.AuthenticationError, "HTTPS_PROXY"),
+        (408, b"", None, errors.InvalidRequestError, ""),
+        (409, b"", None, errors.ForeignResponseError, "token URL"),
         (500, b"", None, errors.ServerError, ""),
         (429, b"", None, errors.RateLimitedError, ""),
     ],

@@ -119,11 +119,11 @@ def test_plain_display_writes_the_important_events_in_order():
         for event in push_events():
             plain.emit(event)
     assert stream.getvalue().splitlines() == [
-        "VBAK: replace from vbak.csv, 1.00 kB, 4 columns",
-        "VBAK: job j1 created",
-        "VBAK: 20 rows read, 2 chunks sent, 200 B, 200 kB/s; chunk list verified by checksum",
-        "VBAK: waiting for quota until 14:00:00Z (10:00 min, this hour's quota is used up)",
-        "VBAK: job is DONE",
+        "00:01:40Z VBAK: replace from vbak.csv, 1.00 kB, 4 columns",
+        "00:01:40Z VBAK: job j1 created",
+        "00:01:40Z VBAK: 20 rows read, 2 chunks sent, 200 B, 200 kB/s; chunk list verified by checksum",
+        "00:01:40Z VBAK: waiting for quota until 14:00:00Z (10:00 min, this hour's quota is used up)",
+        "00:01:40Z VBAK: job is DONE",
     ]
 
 
@@ -177,13 +177,13 @@ def test_plain_display_of_a_resumed_push_shows_what_is_acknowledged_and_why_it_w
             events.QuotaWaited(**p, job_id="j1", until="2026-01-01T14:00:00Z", wait_seconds=60, reason="quarantine")
         )
     assert stream.getvalue().splitlines() == [
-        "pushengine: the unfinished push p0 is superseded by a new one: the source has changed since",
-        "pushengine: resuming push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
-        "T: replace from a.csv, 1 column",
-        "T: chunk 000041, whose upload was not acknowledged, has arrived (compared by checksum)",
-        "T: chunk 000042, whose upload was not acknowledged, has not arrived (compared by checksum); sending it again",
-        "T: 0 rows read, 0 chunks sent (and 41 before this session); chunk list verified by checksum",
-        "T: waiting until 14:00:00Z so that a lost upload cannot arrive late (1:00 min)",
+        "00:01:40Z pushengine: the unfinished push p0 is superseded by a new one: the source has changed since",
+        "00:01:40Z pushengine: resuming push p1: 41 of its chunks, 2.1 M rows, are already acknowledged",
+        "00:01:40Z T: replace from a.csv, 1 column",
+        "00:01:40Z T: chunk 000041, whose upload was not acknowledged, has arrived (compared by checksum)",
+        "00:01:40Z T: chunk 000042, whose upload was not acknowledged, has not arrived (compared by checksum); sending it again",
+        "00:01:40Z T: 0 rows read, 0 chunks sent (and 41 before this session); chunk list verified by checksum",
+        "00:01:40Z T: waiting until 14:00:00Z so that a lost upload cannot arrive late (1:00 min)",
     ]
 
 
@@ -199,8 +199,8 @@ def test_a_wait_for_earlier_submits_and_a_corrected_ledger_are_shown():
             plain.emit(event)
             live.emit(event)
     assert stream.getvalue().splitlines() == [
-        "pushengine: waiting for earlier submits until about 14:00:00Z (27 s)",
-        "pushengine: the quota ledger was written by a clock that was ahead",
+        "00:01:40Z pushengine: waiting for earlier submits until about 14:00:00Z (27 s)",
+        "00:01:40Z pushengine: the quota ledger was written by a clock that was ahead",
     ]
     assert "the quota ledger was written by a clock that was ahead" in file.getvalue()
 
@@ -223,8 +223,8 @@ def test_receipt_of_a_resumed_push_counts_what_had_already_been_sent():
     resumed = events.PushResumed(push_id="p1", job_id="j1", chunks_acknowledged=2, rows_acknowledged=1_000_000)
     receipt = dataclasses.replace(RECEIPT, resumed=True)
     line = describe.describe_receipt(receipt, None, resumed)[4]
-    assert line == "  resumed   push p1: 2 of 3 chunks, 1,000,000 rows, had already been sent"
-    assert "which an earlier process started" in describe.describe_receipt(receipt)[4]
+    assert line == "  resumed   2 of 3 chunks, 1,000,000 rows, had already been sent"
+    assert "an earlier process started the push" in describe.describe_receipt(receipt)[4]
 
 
 def test_receipt_of_a_resumed_push_shows_no_speed():
@@ -294,6 +294,7 @@ def test_receipt_shows_rows_bytes_verification_job_and_quota():
         "  rows      1,234,567 in 3 chunks, 123,457 rows/s",
         "  bytes     100 MB read -> 20.0 MB sent, 10.0 MB/s",
         "  verified  the platform's checksum of every chunk matches",
+        "  push      p1",
         "  job       j1",
         "  quota     3 of 250 submits this hour (resets 14:00Z)",
     ]
@@ -305,7 +306,7 @@ def test_receipt_shows_repairs_and_job_logs_if_there_are_any():
     )
     lines = describe.describe_receipt(receipt)
     assert lines[3] == "  verified  the platform holds 3 chunks, as sent (it returned no checksum to compare)"
-    assert lines[5:] == ["  repaired  1 retry, 2 restarts", "  job log   one", "            two"]
+    assert lines[6:] == ["  repaired  1 retry, 2 restarts", "  job log   one", "            two"]
 
 
 def test_plan_shows_its_columns_with_their_lengths():

@@ -100,3 +100,32 @@ def test_any_other_limit_of_rejected_rows_is_refused(value):
     with pytest.raises(ConfigError) as caught:
         EngineSettings().with_overrides({"max_rejects": value})
     assert caught.value.key.startswith("max_rejects")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("90s", 90),
+        ("30m", 1800),
+        ("2h", 7200),
+        ("1d", 86_400),
+        ("1.5h", 5400),
+        (" 5 m ", 300),
+        ("90", 90),
+        (90, 90),
+        (0, 0),
+    ],
+)
+def test_patience_is_a_duration_or_a_number_of_seconds(value, seconds):
+    assert EngineSettings(patience=value).patience == seconds
+    assert EngineSettings().with_overrides({"patience": value}).patience == seconds
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "-1", -1, "30 min", "1h30m", "1e3", "nan", "inf", float("inf"), True, None, [1], "m"]
+)
+def test_any_other_patience_is_refused(value):
+    with pytest.raises(ConfigError) as caught:
+        EngineSettings().with_overrides({"patience": value})
+    assert caught.value.key == "patience"
+    assert caught.value.message.startswith("patience: Input should be")

@@ -270,3 +270,34 @@ def test_successful_calls_earn_retries_up_to_the_capacity():
     for _ in range(100):
         budget.earn()
     assert budget.left == 10
+
+
+# --- Patience: `tests/faults/test_outages.py` has whole pushes
+
+
+def test_the_backoff_stays_at_its_cap_however_many_attempts_there_were():
+    assert RetryPolicy(max_wait_seconds=30.0).backoff(100_000, FullJitter()) == 30.0
+
+
+def test_too_many_requests_are_no_outage():
+    """The platform responds, so its limits hold as without patience, and the time of an outage before does not count."""
+    policy = RetryPolicy(max_attempts=4, patience_seconds=1800.0)
+    call = Call(*[ServerError("down", status=503)] * 30, *[RateLimitedError("no")] * 9)
+    with pytest.raises(RetriesExhaustedError) as caught:
+        run_in_virtual_time(call.run(policy))
+    assert caught.value.attempts == 30 + 3  # the outage counts as one
+    assert isinstance(caught.value.__cause__, RateLimitedError)
+    assert policy.budget.left == policy.budget.capacity - 2
+
+
+def test_with_patience_the_last_attempt_is_made_when_it_is_over():
+    call = Call(*[ConnectionFailedError("refused")] * 1000)
+    with pytest.raises(RetriesExhaustedError):
+        run_in_virtual_time(call.run(RetryPolicy(max_attempts=2, patience_seconds=100.0)))
+    assert call.times[-1] == pytest.approx(100.0, abs=0.01)
+
+
+def test_a_permanent_error_ends_a_call_with_patience_too():
+    call = Call(ConnectionFailedError("refused"), AuthenticationError("no", status=401))
+    with pytest.raises(AuthenticationError):
+        run_in_virtual_time(call.run(RetryPolicy(patience_seconds=100.0)))

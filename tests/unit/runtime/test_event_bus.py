@@ -1,7 +1,9 @@
 """Delivery of events to sinks and subscribers."""
 
-from pushengine.events import WaitStarted
-from pushengine.runtime.event_bus import EventBus
+from support.receipts import receipt
+
+from pushengine.events import PushFinished, WaitStarted
+from pushengine.runtime.event_bus import EventBus, PushSink
 from pushengine.testing import RecordingSink
 
 
@@ -37,3 +39,12 @@ def test_the_next_sink_gets_an_event_during_which_a_sink_removes_itself():
     bus.add(last)
     bus.emit(event("one"))
     assert [one.reason for one in last.events] == ["one"]
+
+
+def test_every_event_of_a_push_names_its_table_and_pool():
+    recorded = RecordingSink()
+    sink = PushSink(recorded, table="T", pool="pool-1")
+    sink.emit(event("one"))
+    sink.emit(PushFinished(push_id="p", receipt=receipt(push_id="p", table="T")))
+    for one in recorded.events:
+        assert one.fields().items() >= {"push_id": "p", "table": "T", "pool": "pool-1"}.items()
