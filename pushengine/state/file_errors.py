@@ -159,7 +159,7 @@ def _system_error(path: Path) -> OSError | None:
     """Return the error of the operating system that kept SQLite from opening a database; None if it cannot be determined."""
     # The database itself is not opened: closing it would release the locks that this process has on it.
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
+        _require_descriptors(4)  # what SQLite may open: a database, its log, the log's index and the folder
         found = status(path)
         path.parent.stat()
     except OSError as error:
@@ -171,6 +171,16 @@ def _system_error(path: Path) -> OSError | None:
         is_read_only = hasattr(os, "statvfs") and os.statvfs(path.parent).f_flag & os.ST_RDONLY
         number = errno.EROFS if is_read_only else errno.EACCES
     return OSError(number, os.strerror(number), str(path)) if number else None
+
+
+def _require_descriptors(number: int) -> None:
+    descriptors = []
+    try:
+        for _ in range(number):
+            descriptors.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 - those opened so far must be closed
+    finally:
+        for one in descriptors:
+            os.close(one)
 
 
 def status(path: Path) -> os.stat_result | None:
