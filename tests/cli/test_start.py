@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -83,29 +82,3 @@ def test_the_hint_for_a_push_without_a_team_suggests_the_embedded_emulator(pushe
     assert "set PUSHENGINE_URL" in done.err
     assert "without a team, push into the embedded emulator: --emulator" in done.err
     assert "emulator" not in pushengine("check").err
-
-
-@pytest.mark.parametrize(
-    ("closed", "source", "code"), [((1, 2), "orders.csv", 0), ((1,), "none.csv", 3), ((2,), "none.csv", 3)]
-)
-def test_a_command_runs_although_its_streams_are_closed(environment, tmp_path, orders, closed, source, code):
-    words = ["push", source, "--table", "T", "--emulator", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", CLOSING.format(closed=closed), *words],
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code
-    assert bool(done.stdout) == (1 not in closed)
-    assert ("Traceback" in done.stderr, "none.csv" in done.stderr) == (False, 2 not in closed)
-
-
-CLOSING = """
-import os, sys
-for number in {closed}:
-    os.close(number)
-os.execv(sys.executable, [sys.executable, "-m", "pushengine", *sys.argv[1:]])
-"""
