@@ -7,6 +7,7 @@ has `status` and `error` (`type`, `message`, `hint`). Heavy libraries are import
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -114,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     terminal.replace_closed_streams()
     words = options.join_optional_value(sys.argv[1:] if arguments is None else arguments)
+    # A stream that the parent process has closed is None: what would be written to it is dropped.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w", encoding="utf-8") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

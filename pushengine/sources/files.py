@@ -48,9 +48,9 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     from pushengine.schema.conversions import decoded  # noqa: PLC0415
 
     columns = []
-    names = spelled_like(batch.schema.names, schema.names)
-    for position, field in enumerate(schema):
-        column = batch.column(position if names[position] == field.name else names.index(field.name))
+    positions = {name: position for position, name in enumerate(spelled_like(batch.schema.names, schema.names))}
+    for field in schema:
+        column = batch.column(positions[field.name])
         try:
             column = decoded(column)
             columns.append(column if column.type == field.type else _as_type(column, field.type))

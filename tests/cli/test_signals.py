@@ -180,3 +180,24 @@ def test_a_certificate_needs_the_extra(pushengine, tmp_path):
     assert done.code == 2
     assert "pip install 'pushengine[tls]'" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("patience", ["0", "30m"])
+def test_a_signal_ends_the_wait_for_a_team_that_does_not_respond(start, orders, patience):
+    import socket
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        team = {
+            "PUSHENGINE_URL": f"http://127.0.0.1:{unused.getsockname()[1]}",
+            "PUSHENGINE_POOL_ID": "pool",
+            "PUSHENGINE_API_KEY": "key-1",
+        }
+        process = start("push", orders, "--table", "T", "--patience", patience, **team)
+        waits = "no response from the platform since" if patience == "30m" else "attempt 2 failed"
+        assert any(waits in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "nothing was submitted, the table is unchanged" in err
+    assert "attempt 9 failed" not in err
