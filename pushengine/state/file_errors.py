@@ -235,7 +235,7 @@ def read_text(what: str, path: Path, *, key: str, hint: str = "") -> str:
     raise _unusable(what, path, reason, key=key, hint=hint)
 
 
-def parse_toml(text: str, path: Path) -> dict[str, Any]:
+def parse_toml(text: str, path: Path, *, hint: str = "correct that place") -> dict[str, Any]:
     """Parse the content of a TOML file.
 
     Raises:
@@ -249,7 +249,7 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
         reason = first_line(error)
     except RecursionError:
         reason = "it is nested too deeply"
-    raise ConfigError(f"{_shown(path)} is not TOML: {reason}", key=str(path), hint="correct that place")
+    raise ConfigError(f"{_shown(path)} is not TOML: {reason}", key=str(path), hint=hint)
 
 
 def _unusable(what: str, path: Path, reason: str, *, key: str, hint: str) -> ConfigError:
