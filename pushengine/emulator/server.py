@@ -17,7 +17,7 @@ from aiohttp import web
 from pushengine.emulator.chunks.uploads import Spool
 from pushengine.emulator.faults import Fault, FaultPlan, Faults
 from pushengine.emulator.http.app import EmulatorApp
-from pushengine.emulator.http.connections import Connections
+from pushengine.emulator.http.connections import SERVER_LOG, Connections
 from pushengine.emulator.http.fault_injection import Injection
 from pushengine.emulator.http.pools import PoolRoutes
 from pushengine.emulator.jobs.model import Job, JobStatus
@@ -212,6 +212,7 @@ class Emulator:
         self._runner = web.AppRunner(
             app.application,
             access_log=None,
+            logger=SERVER_LOG,
             shutdown_timeout=_SHUTDOWN_SECONDS,
             read_bufsize=_READ_BUFFER_BYTES,
             auto_decompress=False,

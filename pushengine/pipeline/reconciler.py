@@ -86,9 +86,11 @@ class Reconciler:
             EngineClosedError: The engine drains during a wait; the outcome stays unknown.
         """
         self._lost_at[chunk_id] = self._context.clock.monotonic()
-        await self._wait_for_late_uploads([chunk_id])
-        await self._reconcile()
-        return self._context.log.state.chunk_of(self._job_id, chunk_id).state == "acked"
+        chunk = self._context.log.state.chunk_of(self._job_id, chunk_id)
+        while chunk.is_open:
+            await self._wait_for_late_uploads([chunk_id])
+            await self._reconcile()
+        return chunk.state == "acked"
 
     async def reconcile_unknown(self) -> None:
         """Determine and record, for every chunk whose outcome an earlier process left unknown, whether it has arrived.

@@ -49,6 +49,8 @@ def build_target(
         raise ConfigError("the table name is empty", key="table")
     if storable(table) != table:
         raise ConfigError(f"the table name {shown_name(table)} is not UTF-8 text", key="table")
+    if connection_id is not None and storable(connection_id) != connection_id:
+        raise ConfigError(f"the data connection id {shown_name(connection_id)} is not UTF-8 text", key="connection_id")
     if connection_id == "":
         raise ConfigError(
             "the data connection id is an empty string",

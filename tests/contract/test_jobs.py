@@ -197,3 +197,22 @@ async def test_every_response_has_the_servers_date(start, clock):
     for path in (team.jobs_path, "/nowhere", team.jobs_path + "nowhere"):
         assert (await team.request("GET", path)).headers["Date"] == "Thu, 01 Jan 2026 00:10:00 GMT"
     assert (await team.request("GET", team.jobs_path, headers={})).headers["Date"] == "Thu, 01 Jan 2026 00:10:00 GMT"
+
+
+# Data connections
+
+
+async def test_only_the_connections_of_the_settings_exist(start):
+    team = await start(connection_ids=frozenset({"sap"}))
+    for connection_id, status in (("sap", 200), (None, 200), ("", 200), ("SAP", 400), ("other", 400)):
+        response = await team.create(connectionId=connection_id)
+        assert response.status == status
+        if status == 400:
+            (error,) = response.json["errors"]
+            assert (error["attribute"], error["errorCode"]) == ("connectionId", "NOT_FOUND")
+
+
+@pytest.mark.parametrize("connection_id", ["a\0b", "a\nb", " a", "x" * 201, " "])
+async def test_the_id_of_a_connection_must_be_well_formed(team, connection_id):
+    (error,) = (await team.create(connectionId=connection_id)).json["errors"]
+    assert (error["attribute"], error["errorCode"]) == ("connectionId", "INVALID_VALUE")

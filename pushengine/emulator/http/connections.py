@@ -5,12 +5,25 @@ aiohttp waits without a limit for the head of the first request, and for a clien
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 _CHECKS_PER_TIMEOUT = 4
+
+
+SERVER_LOG = logging.getLogger("pushengine.emulator.http")
+"""Where aiohttp logs: failures of its own, but not each request that is no HTTP, which it answers with a 400."""
+
+
+def _is_failure(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+SERVER_LOG.addFilter(_is_failure)
 
 
 class Connections:

@@ -191,10 +191,13 @@ class Load:
         last = extra if extra is not None else [literal(str(self._change_date))] * len(self._change_date_name())
         with self._source(chunk) as (relation, values):
             sql = f"INSERT INTO {target} SELECT {', '.join([*values, *last])} FROM {relation}"  # noqa: S608
-            # The search of DuckDB's optimizer for common expressions takes time quadratic in the number of columns.
-            self._connection.execute("PRAGMA disable_optimizer")
-            count: int = self._scalar(sql)
-            self._connection.execute("PRAGMA enable_optimizer")
+            return self._insert_wide(sql)
+
+    def _insert_wide(self, sql: str) -> int:
+        """Run an INSERT without DuckDB's optimizer, which takes time quadratic in the number of columns, and return its rows."""
+        self._connection.execute("PRAGMA disable_optimizer")
+        count: int = self._scalar(sql)
+        self._connection.execute("PRAGMA enable_optimizer")
         return count
 
     @contextlib.contextmanager
@@ -273,8 +276,11 @@ class Load:
         choice = f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY {order}) = 1"
         if self._spec.allow_duplicate and removal is None:
             choice = ""
+        needed = sorted({*self._keys, *([] if removal is None else [removal])})
+        columns = ", ".join(f"c{index}" for index in needed)
         self._connection.execute(
-            "CREATE TEMP TABLE winners AS SELECT s.* FROM (SELECT *, rowid AS row_order FROM staged) AS s "  # noqa: S608
+            f"CREATE TEMP TABLE winners AS SELECT row_order, {names} "  # noqa: S608
+            f"FROM (SELECT rowid AS row_order, is_delete, {columns} FROM staged) AS s "
             f"LEFT JOIN deleted AS d USING ({names}) "
             f"WHERE NOT s.is_delete AND (d.last_row IS NULL OR s.row_order > d.last_row) {choice}"
         )
@@ -294,11 +300,11 @@ class Load:
         values = [f"w.c{index}" for index in range(len(self._columns))]
         values += [f"kept.k{index}" for index in range(len(absent))]
         values += [literal(str(self._change_date))] * len(change_date)
-        count: int = self._scalar(
+        return self._insert_wide(
             f"INSERT INTO {self._table} ({', '.join(names)}) SELECT {', '.join(values)} "  # noqa: S608
-            f"FROM winners AS w LEFT JOIN kept USING ({self._key_names()}) ORDER BY w.row_order"
+            f"FROM (SELECT *, rowid AS row_order FROM staged) AS w LEFT JOIN kept USING ({self._key_names()}) "
+            "WHERE w.row_order IN (SELECT row_order FROM winners) ORDER BY w.row_order"
         )
-        return count
 
     def _kept_columns(self) -> list[str]:
         """Return the table columns that the chunks lack and whose values an upsert keeps."""
