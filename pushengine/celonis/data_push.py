@@ -114,18 +114,9 @@ class DataPushClient:
     async def get_job(self, job_id: JobId) -> Job:
         """Read one job."""
         call = self._call(f"read job {job_id}")
-        response = await self._request(
-            wire.build_get_job(self._pool_id, job_id, base_path=self._settings.base_path), call
-        )
-        job = await _parse(wire.parse_job, response, call)
-        if job.id != job_id:
-            raise UnexpectedResponseError(
-                f"{call.operation}: the response is another job",
-                status=response.status,
-                hint="check for a proxy between this host and the platform",
-                disposition=call.unclear_disposition,
-            )
-        return job
+        request = wire.build_get_job(self._pool_id, job_id, base_path=self._settings.base_path)
+        response = await self._request(request, call)
+        return _require_same(job_id, await _parse(wire.parse_job, response, call), call, response.status)
 
     async def list_jobs(self) -> list[Job]:
         """Read all jobs of the pool."""
@@ -241,28 +232,16 @@ class DataPushClient:
         self, target: Target, call: Call, response: wire.ApiResponse, elapsed_seconds: float
     ) -> Job:
         """Find the job that a 201 without a body created: by its Location header, otherwise as the only match in the list of jobs."""
-        location = wire.header(response.headers, "location")
-        if location and (
-            job_id := urllib.parse.unquote(urllib.parse.urlsplit(location).path.rstrip("/").rpartition("/")[2])
-        ):
+        if job_id := _last_segment(wire.header(response.headers, "location") or ""):
             with contextlib.suppress(NotFoundError):  # it may not be readable yet
                 return await self.get_job(JobId(job_id))
         server_now = wire.parse_http_date(wire.header(response.headers, "date")) or self._clock.now()
         earliest = server_now - elapsed_seconds - _CLOCK_SLACK_SECONDS
-        candidates = await self._jobs_where(
-            lambda job: (
-                job.target_name == target.table
-                and job.status is JobStatus.NEW
-                and job.type == target.job_type
-                and job.last_modified is not None
-                and job.last_modified.timestamp() >= earliest
-            )
-        )
+        candidates = [job for job in await self.list_jobs() if _may_be_created(job, target, earliest)]
         if len(candidates) != 1:
-            raise OutcomeUnknownError(
-                f"{call.operation}: the response names no job, and {len(candidates)} new jobs of the pool match",
-                hint="an unused job does no harm: the platform eventually deletes it",
-            )
+            what = f"the response names no job, and {len(candidates)} new jobs of the pool match"
+            hint = "an unused job does no harm: the platform eventually deletes it"
+            raise OutcomeUnknownError(f"{call.operation}: {what}", hint=hint)
         return candidates[0]
 
     async def _request(
@@ -331,6 +310,37 @@ class DataPushClient:
 
 
 # --------------------------------------------------------------------------------------------------------------- responses
+
+
+def _last_segment(location: str) -> str:
+    return urllib.parse.unquote(urllib.parse.urlsplit(location).path.rstrip("/").rpartition("/")[2])
+
+
+def _may_be_created(job: Job, target: Target, earliest: float) -> bool:
+    """Return whether a job may be one that was created for this target at `earliest` (seconds UTC) or later."""
+    return (
+        job.target_name == target.table
+        and job.status is JobStatus.NEW
+        and job.type == target.job_type
+        and job.last_modified is not None
+        and job.last_modified.timestamp() >= earliest
+    )
+
+
+def _require_same(job_id: JobId, job: Job, call: Call, status: int) -> Job:
+    """Return the job if it is the one that was asked for.
+
+    Raises:
+        UnexpectedResponseError: It is another one.
+    """
+    if job.id == job_id:
+        return job
+    raise UnexpectedResponseError(
+        f"{call.operation}: the response is another job",
+        status=status,
+        hint="check for a proxy between this host and the platform",
+        disposition=call.unclear_disposition,
+    )
 
 
 async def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call) -> T:

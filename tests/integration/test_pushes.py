@@ -47,6 +47,7 @@ async def test_the_receipt_of_a_finished_push(stage, save_csv, rows):
             elapsed_seconds=0,
             retries=0,
             submits=1,
+            submitted=True,
             restarts=0,
             resumed=False,
             verified="checksum",
