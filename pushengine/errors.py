@@ -25,7 +25,7 @@ PushEngineError                    base class; .hint says what the user can do n
 │   ├── InvalidRequestError        any other 4xx
 │   ├── ServerError                5xx
 │   └── UnexpectedResponseError    the response does not parse or breaks the contract
-│       └── ForeignResponseError   it is not from the platform: a redirect, a web page, another host, no token endpoint
+│       └── ForeignResponseError   it is not from the platform: a redirect, a web page, another server, no token endpoint
 ├── JobError                       .job_id
 │   ├── JobFailedError             the platform finished the job with an error; .status .server_message
 │   ├── JobDeadlineError           still not final at the deadline
@@ -352,7 +352,7 @@ class UnexpectedResponseError(ApiError):
 
 
 class ForeignResponseError(UnexpectedResponseError):
-    """The response is not from the platform: a redirect, a web page, another host (421), or no token endpoint at its address."""
+    """The response is not from the platform: a redirect, a web page, another server (421, 501), or no token endpoint at its address."""
 
 
 class JobError(PushEngineError):
@@ -498,7 +498,7 @@ def is_wrong_address(error: BaseException) -> bool:
     A page with a status of 200 or 5xx may: a login page, or one of a proxy.
     """
     if isinstance(error, ForeignResponseError):
-        return 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
+        return 300 <= error.status < 500 or error.status == 501  # noqa: PLR2004 - HTTP status classes, and Not Implemented
     return isinstance(error, UntrustedServerError | ProxyRefusedError)
 
 

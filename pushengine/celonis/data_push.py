@@ -245,7 +245,8 @@ class DataPushClient:
         if location and (
             job_id := urllib.parse.unquote(urllib.parse.urlsplit(location).path.rstrip("/").rpartition("/")[2])
         ):
-            return await self.get_job(JobId(job_id))
+            with contextlib.suppress(NotFoundError):  # it may not be readable yet
+                return await self.get_job(JobId(job_id))
         server_now = wire.parse_http_date(wire.header(response.headers, "date")) or self._clock.now()
         earliest = server_now - elapsed_seconds - _CLOCK_SLACK_SECONDS
         candidates = await self._jobs_where(

@@ -7,7 +7,7 @@ What a failure proves (create, upload and submit are the calls that are not idem
     no response to create, upload or submit                  OutcomeUnknownError: the call may have taken effect
     4xx, except 408 and 425                                  the request was refused
     5xx, 408, 425 or an unusable response to these three     disposition `outcome_unknown`
-    3xx, 421, or HTML or another body not from the platform  proves nothing: handled like an unusable response (but see `_PROXY_STATUSES`)
+    3xx, 421, 501, HTML or another body not from the platform  proves nothing: handled like an unusable response (but see `_PROXY_STATUSES`)
     no access token                                          the call was not sent (`error.is_unsent`), whatever the token endpoint sent
 
 Whether a failed call may have taken effect depends on both the call and the failure, so these functions take both. Messages quote
@@ -69,6 +69,9 @@ _NO_TLS = frozenset(
 """OpenSSL's reasons if a server responds to a TLS handshake with something else, or with a version that is too old."""
 _TEMPORARY_STATUSES = frozenset({408, 425, 429})
 
+_OTHER_SERVER_STATUSES = frozenset({421, 501})
+"""Misdirected Request: the server does not serve this host. Not Implemented: it does not know the method (RFC 9110, 15.5.20 and 15.6.2)."""
+
 TRANSPORT_EXCEPTIONS = (
     aiohttp.ClientError,
     HttpProcessingError,
@@ -121,10 +124,12 @@ def response_error(response: wire.ApiResponse, call: Call, *, now: float, secret
         where = clip_text(redact(clean_text(location), secrets), 200)
         what = f"is a redirect to {where}, which is not followed"
         return _foreign_response(response, call, what, hint="set the URL to the address of the team itself")
-    if response.status == 421:  # noqa: PLR2004 - Misdirected Request (RFC 9110, 15.5.20): it was not processed
-        return _foreign_response(
-            response, call, "says that it does not serve this host", hint="check the URL, and any proxy"
+    if response.status in _OTHER_SERVER_STATUSES:
+        what, hint = (
+            "says that this is another server",
+            "check that the URL is that of a Celonis team, and any proxy in between",
         )
+        return _foreign_response(response, call, what, hint=hint)
     if response.status not in _PROXY_STATUSES and response.body.lstrip()[:1] == b"<":
         hint = "check that the URL is that of a Celonis team, and for a proxy between this host and the platform"
         return _foreign_response(

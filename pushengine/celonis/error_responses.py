@@ -129,7 +129,8 @@ def parse_token_error(
     code = token_error_code(response)
     if code is None:
         is_unclear = response.status in _UNCLEAR_STATUSES
-        if is_unclear or not isinstance(error, (*_ABOUT_THE_CALL, UnexpectedResponseError)):
+        is_missing = response.status == 501 or isinstance(error, (*_ABOUT_THE_CALL, UnexpectedResponseError))  # noqa: PLR2004 - Not Implemented
+        if is_unclear or not is_missing:
             return error.replace(disposition="transient") if is_unclear else error
         # There is no token endpoint. The class must not be one that says something about the call that needs the token, such as a 404.
         return ForeignResponseError(

@@ -26,7 +26,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.config.problems import described, problems_of
+from pushengine.config.problems import problems_of
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
@@ -250,8 +250,8 @@ def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = problems_of(model, error)
-        raise ConfigError(f"{place}: {described(problems)}", key=problems[0][0], hint=_CONFIG_HINT) from None
+        key, text = problems_of(model, error)
+        raise ConfigError(f"{place}: {text}", key=key, hint=_CONFIG_HINT) from None
 
 
 def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pushengine.text import shown_name
@@ -35,27 +36,23 @@ _BRANCHES = ("int", "float")
 """Names that pydantic adds to the place of a value that may have several types."""
 
 
-def problems_of(model: type[BaseModel], error: ValidationError) -> list[tuple[str, str]]:
-    """Return the key and the description of each problem, at most one for a key."""
-    return list(dict(_each_problem(model, error)).items())
-
-
-def described(problems: list[tuple[str, str]]) -> str:
-    """Return the first problems as one text."""
-    more = len(problems) - _MAX_SHOWN
-    return "; ".join(text for _, text in problems[:_MAX_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
-
-
-def _each_problem(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[str, str]]:
+def problems_of(model: type[BaseModel], error: ValidationError) -> tuple[str, str]:
+    """Return the key of the first problem, and a description of the first few."""
+    found: dict[str, Any] = {}
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         loc = [part for number, part in enumerate(problem["loc"]) if not number or part not in _BRANCHES]
-        key = ".".join(_shown_key(str(part)) for part in loc)
-        message, kind = problem["msg"], problem["type"]
-        if kind == "extra_forbidden":
-            yield key, f"unknown key {key}{_suggestion(model, loc)}"
-            continue
-        text = f"input should be {_KINDS[kind]}" if kind in _KINDS else f"{message[:1].lower()}{message[1:]}"
-        yield key, f"{key}: {text}" if key else text
+        found.setdefault(".".join(_shown_key(str(part)) for part in loc), {**problem, "loc": loc})
+    texts = [_described(model, key, problem) for key, problem in itertools.islice(found.items(), _MAX_SHOWN)]
+    more = len(found) - _MAX_SHOWN
+    return next(iter(found)), "; ".join(texts) + (f"; and {more:,} more" if more > 0 else "")
+
+
+def _described(model: type[BaseModel], key: str, problem: Mapping[str, Any]) -> str:
+    message, kind = problem["msg"], problem["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key {key}{_suggestion(model, problem['loc'])}"
+    text = f"input should be {_KINDS[kind]}" if kind in _KINDS else f"{message[:1].lower()}{message[1:]}"
+    return f"{key}: {text}" if key else text
 
 
 def _shown_key(part: str) -> str:

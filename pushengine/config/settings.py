@@ -277,7 +277,7 @@ class EngineSettings(BaseModel):
                 {**self.model_dump(), **policies, **others, "csv": self.csv.with_overrides(csv)}
             )
         except ValidationError as error:
-            key, text = problems_of(type(self), error)[0]
+            key, text = problems_of(type(self), error)
             key = key.removeprefix("csv.")
             raise ConfigError(text.removeprefix("csv."), key=key) from None
 

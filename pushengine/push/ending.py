@@ -163,6 +163,7 @@ class Polling:
         self._context = jobs.context
         self._submission = submission
         self._job_id = job_id
+        self._failures = 0
 
     async def run(self) -> Job:
         """Poll the job until it is DONE.
@@ -207,10 +208,12 @@ class Polling:
         except PushEngineError as error:
             if error.disposition != "transient":
                 raise
-            wait = getattr(error, "retry_after_seconds", None) or context.backoff(3)
+            wait = getattr(error, "retry_after_seconds", None) or context.backoff(3 + self._failures)
+            self._failures += 1
             wait = min(wait, max(deadline - context.clock.monotonic(), 0.0))
-            context.on_retry(f"poll of job {self._job_id}", 1, wait, error)
+            context.on_retry(f"poll of job {self._job_id}", self._failures, wait, error)
             await context.sleep(wait)
             return None
+        self._failures = 0
         context.succeeded()
         return job

@@ -123,6 +123,14 @@ def test_a_strict_emulator_accepts_only_the_credentials_in_its_environment(emula
     assert check.json["is_ok"] is False
 
 
+def test_an_emulator_knows_only_the_connections_that_it_is_given(emulator, pushengine, orders):
+    _, _, exports = emulator("--connection", "sap", "--connection", "crm")
+    assert pushengine("push", orders, "--table", "T", "--connection", "crm", "--json", **exports).code == 0
+    refused = pushengine("push", orders, "--table", "T", "--connection", "crn", "--json", **exports)
+    assert refused.code == 3, refused.err
+    assert "connectionId: is not a data connection of the pool" in " ".join(refused.json["error"]["message"].split())
+
+
 def test_a_strict_emulator_without_credentials_is_a_configuration_error(pushengine):
     done = pushengine("emulator", "--strict-auth")
     assert done.code == 2

@@ -5,6 +5,9 @@ import io
 import os
 import re
 import string
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from pushengine.cli import app, session
 from pushengine.config.csv_settings import CsvSettings
 from pushengine.config.load import ConfigFile, Flags, load_config
+from pushengine.config.settings import EngineSettings
 from pushengine.errors import ConfigError
 
 CODES = {0, 2, 3, 4, 6, 75}
@@ -78,9 +82,7 @@ def run(*words):
 
 # --- Config files -----------------------------------------------------------------------------------------------------------------------
 
-KEYS = [
-    (name, key) for name, section in ConfigFile.model_fields.items() for key in (section.annotation.model_fields)
-]
+KEYS = [(name, key) for name, section in ConfigFile.model_fields.items() for key in (section.annotation.model_fields)]
 VALUES = st.recursive(
     st.one_of(
         st.integers(),
@@ -115,10 +117,9 @@ def _escaped(one):
 
 
 def config_of(content):
-    with open("conf.toml", "wb") as file:
-        file.write(content if isinstance(content, bytes) else content.encode())
+    Path("conf.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
     try:
-        load_config(Flags(config="conf.toml" and _path()), {})
+        load_config(Flags(config=Path("conf.toml")), {})
     except ConfigError as error:
         assert len(str(error)) < 5000
         assert "Input" not in error.message
@@ -126,12 +127,6 @@ def config_of(content):
         assert error.hint
         return error
     return None
-
-
-def _path():
-    from pathlib import Path
-
-    return Path("conf.toml")
 
 
 @hostile
@@ -243,3 +238,32 @@ def test_a_huge_word(words):
         _, out, err = run(*words, one)
         assert len(out) + len(err) < 10_000, (one[:20], len(out), len(err))
     run(HUGE)
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------------------------
+
+MANY = {
+    "config of lists": (b"a = [" + b"[]," * 1_300_000 + b"]", ("history", "--config", "big.toml")),
+    "config of keys": (
+        b"".join(b"k%d = 1\n" % number for number in range(300_000)),
+        ("history", "--config", "big.toml"),
+    ),
+    "config that is too large": (b"#" * 200_000_000, ("history", "--config", "big.toml")),
+    "columns": (b"#" * 200_000_000, ("push", "a.csv", "--table", "T", "--columns", "big.toml", "--emulator")),
+    "nested": (b"a = " + b"[" * 4_000_000, ("history", "--config", "big.toml")),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the memory of one child in KiB")
+@pytest.mark.parametrize("case", MANY)
+def test_memory_stays_within_the_formula(place, case):
+    content, words = MANY[case]
+    (place / "big.toml").write_bytes(content)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pushengine", *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 2
+    assert usage.ru_maxrss * 1024 < 150_000_000 + EngineSettings().max_memory_bytes

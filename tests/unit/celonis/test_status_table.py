@@ -39,6 +39,7 @@ NAMED = {
     409: errors.ConflictError,
     413: errors.PayloadTooLargeError,
     421: errors.ForeignResponseError,
+    501: errors.ForeignResponseError,
     429: errors.RateLimitedError,
 }
 CLASSES = {3: errors.ForeignResponseError, 4: errors.InvalidRequestError, 5: errors.ServerError}

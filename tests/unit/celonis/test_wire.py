@@ -414,6 +414,7 @@ def test_the_wait_that_a_response_asks_for(headers, body, expected):
         (408, b"", None, errors.InvalidRequestError, ""),
         (409, b"", None, errors.ForeignResponseError, "token URL"),
         (500, b"", None, errors.ServerError, ""),
+        (501, b"", None, errors.ForeignResponseError, "token URL"),
         (429, b"", None, errors.RateLimitedError, ""),
     ],
 )

@@ -575,6 +575,14 @@ def test_a_poll_that_is_refused_says_nothing_about_the_job(tmp_path, status):
     assert job.status is JobStatus.DONE
 
 
+def test_the_waits_between_failed_polls_grow_and_their_attempts_are_counted(tmp_path):
+    bench, _ = poll(tmp_path, *[ServerError("down", status=503)] * 40, JobStatus.DONE)
+    retries = bench.sink.of(events.RetryScheduled)
+    assert [event.attempt for event in retries] == [*range(1, 41)]
+    assert max(event.wait_seconds for event in retries[:2]) <= 8.0
+    assert 8.0 < max(event.wait_seconds for event in retries[2:]) <= 30.0
+
+
 def test_a_poll_whose_response_is_too_large_says_nothing_about_the_job(tmp_path):
     too_large = UnexpectedResponseError("larger than 4194304 bytes", status=200, disposition="terminal")
     bench, error = poll(tmp_path, *[too_large] * 1000, job_deadline_seconds=100.0)
