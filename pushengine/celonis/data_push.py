@@ -339,3 +339,10 @@ async def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call
         return parse(response.body, operation=call.operation, status=response.status)
     except UnexpectedResponseError as error:
         raise error.replace(disposition=call.unclear_disposition) from error.__cause__
+    except RecursionError:  # a text in it needs a deeper stack than its parsing
+        unusable = UnexpectedResponseError(
+            f"{call.operation}: the response is nested too deeply",
+            status=response.status,
+            disposition=call.unclear_disposition,
+        )
+    raise unusable

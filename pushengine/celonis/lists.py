@@ -156,7 +156,10 @@ class ListReader(Generic[T]):
 
     def _keep(self, raw: Any, characters: int) -> None:
         self._items += 1
-        kept = self._parse(raw)
+        try:
+            kept = self._parse(raw)
+        except RecursionError:  # its text needs a deeper stack than its parsing
+            wire.raise_unusable(self._operation, _STATUS, "it is nested too deeply")
         if kept is None:
             return
         self.found.append(kept)

@@ -37,6 +37,7 @@ from pushengine.model import FileParts
 from pushengine.runtime.clock import Clock
 
 _ERROR_BODY_SECONDS = 10.0
+_ERROR_BODY_BYTES = 1024 * 1024
 _CLOSE_SECONDS = 5.0
 _MAX_DATE_INTERVAL_SECONDS = 5.0
 _READ_TIMEOUTS_PER_CALL = 5
@@ -233,6 +234,7 @@ class Transport:
 async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Upload | None) -> tuple[bytes, bool]:
     """Return the body and whether it is complete. If the status is enough, a body that breaks off or is too large is cut, not refused."""
     is_status_enough = response.status >= 300 or call.optional_response is not None  # noqa: PLR2004 - HTTP status classes
+    limit = min(call.max_response_bytes, _ERROR_BODY_BYTES) if is_status_enough else call.max_response_bytes
     data = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_SECONDS if is_status_enough else None):
@@ -240,7 +242,7 @@ async def _read_body(response: aiohttp.ClientResponse, call: Call, upload: Uploa
                 data += piece
                 if upload is not None:
                     upload.received_bytes += len(piece)
-                if len(data) > call.max_response_bytes:
+                if len(data) > limit:
                     _refuse_size(response.status, call, is_status_enough=is_status_enough)
                     return bytes(data), False
     except TRANSPORT_EXCEPTIONS:

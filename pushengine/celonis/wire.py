@@ -275,12 +275,12 @@ def parse_listed_chunk(raw: Any, *, operation: str, status: int = 200) -> Remote
     if not isinstance(chunk_id, str) or not chunk_id:
         raise_unusable(operation, status, "a chunk in it has no id")
     checksum = raw.get("checksum")
-    return RemoteChunk(chunk_id, _chunk_type(raw.get("type")), str(checksum) if checksum else None)
+    return RemoteChunk(storable(chunk_id), _chunk_type(raw.get("type")), _text(checksum) or None)
 
 
 def _chunk_type(raw: Any) -> str:
     """Return the type of a chunk; the same object for all chunks of a known type, because there may be a million of them."""
-    return "UPSERT" if raw == "UPSERT" else "DELETE" if raw == "DELETE" else str(raw or "")
+    return "UPSERT" if raw == "UPSERT" else "DELETE" if raw == "DELETE" else _text(raw)
 
 
 def parse_object(body: bytes, *, operation: str, status: int = 200) -> dict[str, Any]:
@@ -396,11 +396,16 @@ def _job(raw: Any, operation: str, status: int) -> Job:
     return Job(
         id=JobId(job_id),
         status=job_status,
-        target_name=str(raw.get("targetName") or ""),
-        type=str(raw.get("type") or ""),
-        logs=tuple(str(line) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
+        target_name=_text(raw.get("targetName")),
+        type=_text(raw.get("type")),
+        logs=tuple(storable(str(line)) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
         last_modified=parse_datetime(raw.get("lastModified")),
     )
+
+
+def _text(raw: Any) -> str:
+    """Return a value as text that can be stored: half of a surrogate pair is written as an escape."""
+    return storable(str(raw or ""))
 
 
 def raise_unusable(operation: str, status: int, reason: str) -> NoReturn:

@@ -68,7 +68,9 @@ def emulator(
     ] = False,
     connection: Annotated[
         list[str] | None,
-        typer.Option("--connection", metavar="ID", help="A data connection that exists; repeatable. Default: any id exists."),
+        typer.Option(
+            "--connection", metavar="ID", help="A data connection that exists; repeatable. Default: any id exists."
+        ),
     ] = None,
     faults: Annotated[
         Path | None,

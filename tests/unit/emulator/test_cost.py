@@ -13,8 +13,8 @@ from pushengine.emulator.settings import EmulatorSettings
 from pushengine.emulator.tables.load import Load
 from pushengine.emulator.tables.store import Store
 
-MAX_RATIO = 9
-"""Of the CPU time for four times the columns: four if it is linear, sixteen if it is quadratic; measured on a busy machine."""
+MAX_RATIO = 10
+"""Of the CPU time for four times the columns: 4 as it is, 17 with DuckDB's search for common expressions."""
 
 
 class CountedColumns(tuple):
@@ -54,10 +54,10 @@ class Recorded:
 
 
 def loaded(tmp_path, count, fields):
-    """Load a table of this number of columns, a quarter of them of each type; return the statements and the CPU time in seconds."""
-    kinds = [pa.array([1]), pa.array(["x"]), pa.array([1.5]), pa.array([0], pa.timestamp("ns"))]
+    """Load a table of this number of columns, most of them timestamps; return the statements and the CPU time in seconds."""
+    time_column = pa.array([0], pa.timestamp("ns"))
     path = tmp_path / f"{count}.parquet"
-    table = pa.table({f"c{index}": kinds[index % 4] for index in range(count)})
+    table = pa.table({"c0": [1], "c1": ["x"]} | {f"c{index}": time_column for index in range(2, count)})
     pq.write_table(table, path, use_deprecated_int96_timestamps=True)
     settings = EmulatorSettings()
     service = EmulatorService(settings)
@@ -83,8 +83,8 @@ def loaded(tmp_path, count, fields):
 
 @pytest.mark.parametrize("fields", [{"type": "REPLACE"}, {"type": "DELTA", "keys": ["c0"]}], ids=["replace", "upsert"])
 def test_a_load_is_linear_in_the_number_of_columns(tmp_path, fields):
-    few, few_seconds = loaded(tmp_path, 500, fields)
-    many, many_seconds = loaded(tmp_path, 2000, fields)
+    few, few_seconds = loaded(tmp_path, 750, fields)
+    many, many_seconds = loaded(tmp_path, 3000, fields)
     assert len(many) == len(few)
     assert sum(map(len, many)) < 5 * sum(map(len, few))
     assert many_seconds < MAX_RATIO * few_seconds
