@@ -4,7 +4,8 @@ A 409 or a lost response does not say what happened (fact sheet 3.2), so the job
 took effect. NEW means that the same job is submitted again after a wait; it can run at most once. Every attempt spends one submit of
 the hour.
 
-A job that stays NEW although its submit was acknowledged is submitted again a few times (`_REPEAT_AFTER_SECONDS`), then only polled.
+A job that stays NEW although its submit was acknowledged is submitted again a few times (`_REPEAT_AFTER_SECONDS`), then only polled. Each
+process that takes the push over tries as often: whatever swallowed the submits, or refused them, may be gone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pushengine.schema.columns import sent_name
 _MAX_SUBMIT_ATTEMPTS = 12
 _UNKNOWN_WAIT_SECONDS = 5.0
 _REPEAT_AFTER_SECONDS = (30.0, 120.0, 480.0, 1800.0)
-"""When a job that is still NEW is submitted again, in seconds after the acknowledgement of its submit.
+"""When a job that is still NEW is submitted again, in seconds after the acknowledgement of its submit, or after this process took over.
 
 The acknowledgement may have come from a proxy between pushengine and the platform; then the job would never run.
 """
@@ -55,6 +56,7 @@ class Submission:
         self._job_id = job_id
         self._operation = f"submit of job {job_id}"
         self._require_suitable = require_suitable
+        self._repeats = 0
         self._is_only_polled = False
 
     async def submit(self) -> None:
@@ -233,20 +235,21 @@ class Submission:
         Its outcome shows in later polls.
         """
         record = self._log.state.job_of(self._job_id)
-        if record.accepted_at is None or record.repeats > len(_REPEAT_AFTER_SECONDS):
+        if record.accepted_at is None:
             return
         elapsed = self._log.seconds_since(record.accepted_at)
-        if record.repeats == len(_REPEAT_AFTER_SECONDS):
+        if self._repeats == len(_REPEAT_AFTER_SECONDS):
             if not self._is_only_polled:
                 self._is_only_polled = True
                 self._emit_stayed_new(elapsed, is_submitted_again=False)
             return
-        if elapsed < _REPEAT_AFTER_SECONDS[record.repeats]:
+        if elapsed < _REPEAT_AFTER_SECONDS[self._repeats]:
             return
         with self._announce_locked_ledger():
             is_granted = await self._limiter.try_acquire(self._emit_correction)
         if not is_granted:
             return
+        self._repeats += 1
         self._emit_stayed_new(elapsed, is_submitted_again=True)
         await self._intend()
         try:

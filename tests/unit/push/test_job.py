@@ -650,11 +650,13 @@ def test_a_job_that_stays_new_forever_is_finally_only_polled_and_that_is_reporte
     assert (last.is_submitted_again, last.submits) == (False, 5)
 
 
-def test_a_later_process_repeats_a_submit_that_an_earlier_process_saw_acknowledged(tmp_path):
+@pytest.mark.parametrize("submits", [1, 5])
+def test_a_later_process_repeats_a_submit_that_an_earlier_process_saw_acknowledged(tmp_path, submits):
     async def use(bench):
         await bench.with_job()
-        await bench.log.record(facts.SubmitIntended(job_id=JOB))
-        await bench.log.record(facts.SubmitAccepted(job_id=JOB))
+        for _ in range(submits):
+            await bench.log.record(facts.SubmitIntended(job_id=JOB))
+            await bench.log.record(facts.SubmitAccepted(job_id=JOB))
         assert await bench.submission.was_accepted_before()
         return await bench.poll()
 
