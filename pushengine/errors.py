@@ -16,7 +16,7 @@ PushEngineError                    base class; .hint says what the user can do n
 │   ├── RequestTimeoutError        .phase = connect | write | read | pool
 │   └── OutcomeUnknownError        sent, no response, and the call is not idempotent
 ├── ApiError                       an error response was received; .status .code .request_id
-│   ├── AuthenticationError        401
+│   ├── AuthenticationError        401, or 407 from a proxy
 │   ├── PermissionDeniedError      403
 │   ├── NotFoundError              404
 │   ├── ConflictError              409
@@ -25,6 +25,7 @@ PushEngineError                    base class; .hint says what the user can do n
 │   ├── InvalidRequestError        any other 4xx
 │   ├── ServerError                5xx
 │   └── UnexpectedResponseError    the response does not parse or breaks the contract
+│       └── ForeignResponseError   it is not from the platform: a redirect, a web page, another server, no token endpoint
 ├── JobError                       .job_id
 │   ├── JobFailedError             the platform finished the job with an error; .status .server_message
 │   ├── JobDeadlineError           still not final at the deadline
@@ -83,10 +84,12 @@ class PushEngineError(Exception):
         hint: What the user can do next; may be empty.
         disposition: Whether another attempt can help. Each class has a default, which an instance may override. Meant for the code that
             retries and reconciles, above all `pushengine.pipeline.retry`.
+        is_unsent: Whether the request of the call was certainly not sent, so that it has had no effect.
         receipt: Set if the error ended a push: what had been done until then.
     """
 
     disposition: Disposition = "terminal"
+    is_unsent: bool = False
     receipt: Receipt | None = None
 
     def __init__(self, message: str, *, hint: str = "", disposition: Disposition | None = None) -> None:
@@ -219,6 +222,8 @@ class ConnectionFailedError(TransportError):
         phase: What failed: the resolution of the host name, the connection, the tunnel through a proxy, or the TLS handshake.
     """
 
+    is_unsent = True
+
     def __init__(self, message: str, *, phase: ConnectionPhase = "connect", **common: Unpack[_Common]) -> None:
         super().__init__(message, **common)
         self.phase = phase
@@ -290,7 +295,7 @@ class ApiError(PushEngineError):
 
 
 class AuthenticationError(ApiError):
-    """401, or a refusal by the token endpoint: the credentials are wrong, missing or expired, or lack the scope."""
+    """401, or a refusal by the token endpoint: the credentials are wrong, missing or expired, or lack the scope. 407: those for a proxy."""
 
 
 class PermissionDeniedError(ApiError):
@@ -344,6 +349,10 @@ class UnexpectedResponseError(ApiError):
     """The response does not parse or breaks the contract."""
 
     disposition: Disposition = "outcome_unknown"
+
+
+class ForeignResponseError(UnexpectedResponseError):
+    """The response is not from the platform: a redirect, a web page, another server (421, 501), or no token endpoint at its address."""
 
 
 class JobError(PushEngineError):
@@ -476,8 +485,21 @@ def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def is_access_refused(error: BaseException) -> bool:
     """Return whether this error, or a cause of it, is a refusal of the credentials or of a permission, by the platform or by a proxy."""
-    refusals = AuthenticationError | PermissionDeniedError | ProxyRefusedError
-    return any(isinstance(link, refusals) for link in iter_causes(error))
+    return any(
+        isinstance(link, AuthenticationError | PermissionDeniedError)
+        or (isinstance(link, ProxyRefusedError) and link.status in (401, 403, 407))
+        for link in iter_causes(error)
+    )
+
+
+def is_wrong_address(error: BaseException) -> bool:
+    """Return whether this error shows something else than the platform at the address, which will not pass by itself.
+
+    A page with a status of 200 or 5xx may: a login page, or one of a proxy.
+    """
+    if isinstance(error, ForeignResponseError):
+        return 300 <= error.status < 500 or error.status == 501  # noqa: PLR2004 - HTTP status classes, and Not Implemented
+    return isinstance(error, UntrustedServerError | ProxyRefusedError)
 
 
 def _rank(error: BaseException) -> int:

@@ -118,15 +118,22 @@ class FileRef:
     """A file as it was when a file system listed it.
 
     Attributes:
-        uri: Path on this machine. It locates the file and names it in messages.
+        uri: Path on this machine. It locates the file, and names it in messages unless it has a label.
         size: Length when listed, bytes.
         version: Differs from an earlier version if the content has changed. The first item is the time of the last content change, or
             its equivalent. For local files: mtime (nanoseconds UTC), device, inode, and the time of the last change of any kind (ctime).
+        label: What the user calls the file, if it is a copy of something else, such as "standard input"; empty otherwise.
     """
 
     uri: str
     size: int
     version: tuple[int | str, ...]
+    label: str = dataclasses.field(default="", compare=False)
+
+    @property
+    def shown(self) -> str:
+        """The name of the file in messages."""
+        return self.label or self.uri
 
     @property
     def name(self) -> str:
@@ -331,6 +338,7 @@ class Receipt:
         verified: How the chunk list was compared before submit: `checksum` or `count`; None if the push ended before that.
         source_bytes: Size of the source on disk (compressed size for compressed files); Arrow bytes for in-memory sources.
         elapsed_seconds: Elapsed real time of this session, from its start (after a stream was spooled) to the end of the push.
+        submitted: Whether a submit of the job was sent that is not known to have been refused. If not, the table is unchanged.
         quota_used: Submits by this team in the current UTC hour, as counted by the ledger.
         schema: The columns as they were sent, each with `name`, `type` and `length` (characters; None unless it is a STRING).
         schema_changes: What differed between the table and the push; empty if nothing did or the table was new.
@@ -356,6 +364,7 @@ class Receipt:
     resumed: bool
     verified: Literal["checksum", "count"] | None
     job_logs: tuple[str, ...]
+    submitted: bool = False
     checksums: tuple[str, ...] = ()
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
     quota_used: int | None = None
@@ -373,7 +382,7 @@ class Receipt:
         values: Any = {
             key: tuple(value) if isinstance(value, list) else value for key, value in raw.items() if key in known
         }
-        return cls(**values)
+        return cls(**{"submitted": bool(raw.get("submits")), **values})  # earlier versions did not record it
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain JSON types. The keys are part of the public contract."""

@@ -176,6 +176,12 @@ def shown_names(names: Iterable[str], *, beside: Iterable[str] = ()) -> str:
     return ", ".join(map(_quoted, listed) if any(map(_needs_quotes, (*listed, *beside))) else listed)
 
 
+def shown_some(names: Sequence[str], most: int = 20) -> str:
+    """Return the first names for people, separated by commas, and how many there are besides: `A, B, C and 17 more`."""
+    shown = shown_names(names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
 def _is_visible(text: str) -> bool:
     return text.isprintable() and (text.isascii() or not _INVISIBLE.search(text))
 

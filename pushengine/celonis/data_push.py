@@ -25,6 +25,7 @@ from pushengine.errors import (
     ConfigError,
     NotFoundError,
     OutcomeUnknownError,
+    PushEngineError,
     UnexpectedResponseError,
 )
 from pushengine.interfaces import FileSystem
@@ -116,7 +117,15 @@ class DataPushClient:
         response = await self._request(
             wire.build_get_job(self._pool_id, job_id, base_path=self._settings.base_path), call
         )
-        return await _parse(wire.parse_job, response, call)
+        job = await _parse(wire.parse_job, response, call)
+        if job.id != job_id:
+            raise UnexpectedResponseError(
+                f"{call.operation}: the response is another job",
+                status=response.status,
+                hint="check for a proxy between this host and the platform",
+                disposition=call.unclear_disposition,
+            )
+        return job
 
     async def list_jobs(self) -> list[Job]:
         """Read all jobs of the pool."""
@@ -236,7 +245,8 @@ class DataPushClient:
         if location and (
             job_id := urllib.parse.unquote(urllib.parse.urlsplit(location).path.rstrip("/").rpartition("/")[2])
         ):
-            return await self.get_job(JobId(job_id))
+            with contextlib.suppress(NotFoundError):  # it may not be readable yet
+                return await self.get_job(JobId(job_id))
         server_now = wire.parse_http_date(wire.header(response.headers, "date")) or self._clock.now()
         earliest = server_now - elapsed_seconds - _CLOCK_SLACK_SECONDS
         candidates = await self._jobs_where(
@@ -263,15 +273,22 @@ class DataPushClient:
         take: Callable[[bytes], bool] | None = None,
     ) -> wire.ApiResponse:
         """Make one attempt. After a 401 for an OAuth client, replay it once with a new token."""
-        authorization = await self._tokens.authorization()
+        authorization = await self._authorization()
         try:
             return await self._attempt(request, call, source, take, authorization)
-        except AuthenticationError:
+        except AuthenticationError as error:
             # A 401 proves that the request was refused, so one replay is safe for every call, uploads included.
-            if not self._tokens.is_refreshable:
+            if not self._tokens.is_refreshable or error.status != 401:  # noqa: PLR2004 - an HTTP status
                 raise
             self._tokens.invalidate(authorization)
-        return await self._attempt(request, call, source, take, await self._tokens.authorization())
+        return await self._attempt(request, call, source, take, await self._authorization())
+
+    async def _authorization(self) -> str:
+        try:
+            return await self._tokens.authorization()
+        except PushEngineError as error:
+            error.is_unsent = True  # of the call that needs the token
+            raise
 
     async def _attempt(
         self,

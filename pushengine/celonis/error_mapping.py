@@ -2,12 +2,13 @@
 
 What a failure proves (create, upload and submit are the calls that are not idempotent):
 
-    no connection, TLS or proxy tunnel                       ConnectionFailedError: nothing was sent
+    no connection, TLS or proxy tunnel                       ConnectionFailedError: nothing was sent; a bad certificate: UntrustedServerError
     no response to GET or DELETE                             RequestTimeoutError or TransportError: safe to repeat
     no response to create, upload or submit                  OutcomeUnknownError: the call may have taken effect
     4xx, except 408 and 425                                  the request was refused
     5xx, 408, 425 or an unusable response to these three     disposition `outcome_unknown`
-    3xx, or HTML or another body not from the platform       proves nothing: handled like an unusable response (but see `_PROXY_STATUSES`)
+    3xx, 421, 501, HTML or another body not from the platform  proves nothing: handled like an unusable response (but see `_PROXY_STATUSES`)
+    no access token                                          the call was not sent (`error.is_unsent`), whatever the token endpoint sent
 
 Whether a failed call may have taken effect depends on both the call and the failure, so these functions take both. Messages quote
 nothing that could contain a secret.
@@ -29,23 +30,47 @@ from pushengine.celonis.upload import Upload
 from pushengine.errors import (
     ConfigError,
     ConnectionFailedError,
+    ConnectionPhase,
     Disposition,
+    ForeignResponseError,
     OutcomeUnknownError,
+    ProxyRefusedError,
     PushEngineError,
     RequestTimeoutError,
     TransportError,
     UnexpectedResponseError,
+    UntrustedServerError,
 )
 from pushengine.model import JobId
 from pushengine.redaction import clean_text, clip_text, redact
 
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 _CHECK_NETWORK = "check the network and the proxy"
+_CHECK_PROXY = "check HTTPS_PROXY, its credentials, and NO_PROXY"
 _NO_REASON = "it was reset or closed"
 _CHECK_FIRST = "the request may have succeeded; pushengine checks before re-sending"
 
 _PROXY_STATUSES = frozenset({401, 403, 407, 408, 413, 425, 429, *range(500, 600)})
 """Statuses that mean the same whether a proxy or the platform sends them. With any other, above all 404, an HTML page proves nothing."""
+
+_NO_TLS = frozenset(
+    {
+        "HTTP_REQUEST",
+        "HTTPS_PROXY_REQUEST",
+        "NO_PROTOCOLS_AVAILABLE",
+        "PACKET_LENGTH_TOO_LONG",
+        "RECORD_LAYER_FAILURE",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "UNKNOWN_PROTOCOL",
+        "UNSUPPORTED_PROTOCOL",
+        "WRONG_VERSION_NUMBER",
+    }
+)
+"""OpenSSL's reasons if a server responds to a TLS handshake with something else, or with a version that is too old."""
+_TEMPORARY_STATUSES = frozenset({408, 425, 429})
+
+_OTHER_SERVER_STATUSES = frozenset({421, 501})
+"""Misdirected Request: the server does not serve this host. Not Implemented: it does not know the method (RFC 9110, 15.5.20 and 15.6.2)."""
 
 TRANSPORT_EXCEPTIONS = (
     aiohttp.ClientError,
@@ -99,6 +124,12 @@ def response_error(response: wire.ApiResponse, call: Call, *, now: float, secret
         where = clip_text(redact(clean_text(location), secrets), 200)
         what = f"is a redirect to {where}, which is not followed"
         return _foreign_response(response, call, what, hint="set the URL to the address of the team itself")
+    if response.status in _OTHER_SERVER_STATUSES:
+        what, hint = (
+            "says that this is another server",
+            "check that the URL is that of a Celonis team, and any proxy in between",
+        )
+        return _foreign_response(response, call, what, hint=hint)
     if response.status not in _PROXY_STATUSES and response.body.lstrip()[:1] == b"<":
         hint = "check that the URL is that of a Celonis team, and for a proxy between this host and the platform"
         return _foreign_response(
@@ -129,9 +160,9 @@ def require_genuine(response: wire.ApiResponse, call: Call) -> None:
         raise _foreign_response(response, call, f"came with a body that is not from the platform: {problem}", hint=hint)
 
 
-def _foreign_response(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -> UnexpectedResponseError:
+def _foreign_response(response: wire.ApiResponse, call: Call, what: str, *, hint: str) -> ForeignResponseError:
     """Build the error for a response that is not from the platform. Such a response does not prove whether the call took effect."""
-    return UnexpectedResponseError(
+    return ForeignResponseError(
         f"{call.operation}: status {response.status} {what}",
         status=response.status,
         hint=hint,
@@ -172,26 +203,38 @@ def _no_response(what: str, call: Call, *, is_timeout: bool) -> TransportError:
 
 
 def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
-    what, hint, is_final = "no connection", _CHECK_NETWORK, False
+    phase: ConnectionPhase = "connect"
+    what, hint = "no connection", _CHECK_NETWORK
     if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
         reason = getattr(getattr(exc, "certificate_error", None), "verify_message", "") or "it is not the one expected"
-        what, is_final = f"the server's certificate is not trusted: {clean_text(reason)}", True
-        hint = "where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off"
-    elif isinstance(exc, aiohttp.ClientHttpProxyError):
-        what, is_final = f"the proxy refuses the tunnel with status {exc.status}", exc.status in (401, 403, 407)
-        hint = "check HTTPS_PROXY, its credentials, and NO_PROXY"
+        return UntrustedServerError(
+            f"{call.operation}: the server's certificate is not trusted: {clean_text(reason)}",
+            phase="tls",
+            hint="where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off",
+        )
+    if isinstance(exc, aiohttp.ClientConnectorSSLError) and getattr(exc.os_error, "reason", None) in _NO_TLS:
+        return UntrustedServerError(
+            f"{call.operation}: the TLS handshake failed: {_reason(exc.os_error)}",
+            phase="tls",
+            hint="check that the port in the URL speaks TLS 1.2 or later, and any proxy in between",
+        )
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        what, hint = f"the proxy refuses the tunnel with status {exc.status}", _CHECK_PROXY
+        if 400 <= exc.status < 500 and exc.status not in _TEMPORARY_STATUSES:  # noqa: PLR2004 - HTTP status class
+            return ProxyRefusedError(f"{call.operation}: {what}", status=exc.status, hint=hint)
+        phase = "proxy"
     elif isinstance(exc, aiohttp.ClientProxyConnectionError):
-        what, hint = "the proxy cannot be reached", "check HTTPS_PROXY and NO_PROXY"
+        what, hint, phase = "the proxy cannot be reached", "check HTTPS_PROXY and NO_PROXY", "proxy"
     elif isinstance(exc, aiohttp.ClientConnectorDNSError):
-        what, hint = "the host name cannot be resolved", "check the team in the URL, and the network"
+        what, hint, phase = "the host name cannot be resolved", "check the team in the URL, and the network", "name"
     elif isinstance(exc, aiohttp.ClientConnectorSSLError):
-        what = f"the TLS handshake failed: {_reason(exc.os_error)}"
+        what, phase = f"the TLS handshake failed: {_reason(exc.os_error)}", "tls"
         hint = "check that the port in the URL speaks TLS, and any proxy in between"
     elif isinstance(exc, TimeoutError):
         what = "could not connect in time"
     elif isinstance(exc, aiohttp.ClientConnectorError):
         what = f"no connection: {_reason(exc.os_error)}"
-    return ConnectionFailedError(f"{call.operation}: {what}", hint=hint, disposition="terminal" if is_final else None)
+    return ConnectionFailedError(f"{call.operation}: {what}", hint=hint, phase=phase)
 
 
 def _describe(exc: BaseException, upload: Upload | None) -> str:

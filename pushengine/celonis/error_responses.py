@@ -19,6 +19,7 @@ from pushengine.errors import (
     AuthenticationError,
     ConflictError,
     Disposition,
+    ForeignResponseError,
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
@@ -53,11 +54,15 @@ _ERROR_CLASSES: Mapping[int, tuple[type[ApiError], str]] = {
             "integration.data-pools), and grant it, or the key, the 'Data Push API' permission on this data pool"
         ),
     ),
+    407: (AuthenticationError, "the proxy wants other credentials: check HTTPS_PROXY and NO_PROXY"),
     404: (NotFoundError, "check the team URL and the data pool id, and that the job has not been deleted"),
     409: (ConflictError, "the job is in the wrong state, or another job for the table is being submitted"),
     413: (PayloadTooLargeError, "set a smaller chunk_bytes"),
     429: (RateLimitedError, "the team's request quota is spent; run again later"),
 }
+
+
+_ABOUT_THE_CALL = (NotFoundError, ConflictError, PayloadTooLargeError, InvalidRequestError)
 
 
 def parse_error(
@@ -123,9 +128,19 @@ def parse_token_error(
     error = parse_error(response.status, response.headers, response.body, operation=operation, now=now, secrets=secrets)
     code = token_error_code(response)
     if code is None:
-        if isinstance(error, NotFoundError):
-            return error.replace(hint="check the team URL, or set the token URL of the OAuth client")
-        return error
+        is_unclear = response.status in _UNCLEAR_STATUSES
+        is_missing = response.status == 501 or isinstance(error, (*_ABOUT_THE_CALL, UnexpectedResponseError))  # noqa: PLR2004 - Not Implemented
+        if is_unclear or not is_missing:
+            return error.replace(disposition="transient") if is_unclear else error
+        # There is no token endpoint. The class must not be one that says something about the call that needs the token, such as a 404.
+        return ForeignResponseError(
+            error.message,
+            status=response.status,
+            code=error.code,
+            request_id=error.request_id,
+            hint="check the team URL, or set the token URL of the OAuth client",
+            disposition="transient",
+        )
     if code in ("invalid_scope", "access_denied"):
         hint = (
             f"the OAuth client does not hold the requested scope, {scope!r}: grant it that scope in the team's settings, "

@@ -167,7 +167,7 @@ class UploadBody(aiohttp.payload.Payload):
                 )
 
     def _fail(self, file: FileRef, what: str, cause: BaseException | None = None) -> NoReturn:
-        self.error = SourceReadError(what, source=file.uri)
+        self.error = SourceReadError(what, source=file.shown)
         raise self.error from cause
 
     async def _write_piece(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:

@@ -34,7 +34,7 @@ from typing import Any, Literal, NoReturn
 from pushengine.errors import ConfigError, UnexpectedResponseError
 from pushengine.model import ChunkType, Job, JobId, JobStatus, RemoteChunk, TableColumn, Target
 from pushengine.redaction import clean_text
-from pushengine.text import name_key
+from pushengine.text import name_key, shown_name, storable
 
 MAX_FIELD_LENGTH = 65_000
 OptionalResponse = Literal["job", "chunk", "any"]
@@ -240,8 +240,10 @@ def _jobs_path(base_path: str, pool_id: str, *segments: str) -> str:
 
 
 def _segment(text: str) -> str:
-    if text in ("", ".", ".."):
-        raise ConfigError(f"{text!r} cannot be part of an API address", hint="check the data pool id and the job id")
+    if text in ("", ".", "..") or storable(text) != text:
+        raise ConfigError(
+            f"{shown_name(text)} cannot be part of an API address", hint="check the data pool id and the job id"
+        )
     return urllib.parse.quote(text, safe="")
 
 
@@ -380,6 +382,8 @@ def _job(raw: Any, operation: str, status: int) -> Job:
     job_id = raw.get("id")
     if not isinstance(job_id, str) or not job_id:
         raise_unusable(operation, status, "a job in it has no id")
+    if storable(job_id) != job_id:
+        raise_unusable(operation, status, "the id of a job in it is not text")
     try:
         job_status = JobStatus(raw.get("status"))
     except ValueError:

@@ -112,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after the program name; None means those of this process.
     """
+    terminal.replace_closed_streams()
     words = options.join_optional_value(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -129,6 +130,11 @@ def _run(words: Sequence[str]) -> int:
             return EXIT_USAGE
         is_interrupted = type(error).__name__ == "Abort"  # what click makes of Ctrl-C outside of a command's own work
         cause = KeyboardInterrupt() if is_interrupted else error
+        if isinstance(error, OSError):  # the help cannot be written
+            refused = terminal.output_error(error)
+            if refused is None:
+                return 0
+            cause = refused
         runner.print_error(cause)
         return exit_code_for(cause)
     return code if isinstance(code, int) else 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from pushengine.cli.options import DATABASE_SUFFIXES
 from pushengine.errors import ConfigError
 from pushengine.state.file_errors import setting_errors, status
+from pushengine.text import shown_name, storable
 
 _NO_FILE = re.compile(r":memory:|\w{2,}:")  # a single letter before the colon is a Windows drive
 _MAGIC_SLICE = slice(8, 12)
@@ -33,9 +34,9 @@ def check_database(database: Path, option: str) -> None:
     Raises:
         ConfigError: The path is not a file name, its suffix is not in `DATABASE_SUFFIXES`, or the file exists but is not a DuckDB file.
     """
-    if _NO_FILE.match(str(database)):
+    if _NO_FILE.match(str(database)) or storable(str(database)) != str(database):  # DuckDB takes only UTF-8
         raise ConfigError(
-            f"{option}: {database} is not the name of a file",
+            f"{option}: {shown_name(str(database))} is not the name of a file",
             key=option,
             hint="name a file, such as try.duckdb; without one, tables are kept in memory",
         )

@@ -3,9 +3,10 @@
 Exit codes
     0    done
     1    a bug in pushengine
-    2    usage or configuration; also a quota ledger or journal that is damaged or cannot be accessed on this machine
+    2    usage or configuration, also an address without a platform or with an untrusted certificate, and a quota ledger or journal that is
+         damaged or cannot be accessed on this machine
     3    a push failed: bad source data, a refusal by the platform, or a failed job
-    4    authentication or permission
+    4    authentication or permission, also of a proxy
     6    it is unknown whether a submitted job ran; a person has to decide
     75   temporary: network, quota, server, deadline, a push that another process holds, or no disk space left for ledger or journal;
          run the same command again
@@ -42,7 +43,7 @@ _TEMPORARY = (
 )
 
 
-def exit_code_for(error: BaseException) -> int:
+def exit_code_for(error: BaseException) -> int:  # noqa: PLR0911 - one flat table
     """Return the exit code for an error. The module docstring explains the codes."""
     cause = errors.real_cause(error)
     if isinstance(cause, KeyboardInterrupt | asyncio.CancelledError | errors.EngineClosedError):
@@ -51,9 +52,11 @@ def exit_code_for(error: BaseException) -> int:
         return EXIT_AUTH
     if isinstance(cause, errors.SubmitOutcomeUnknownError):
         return EXIT_OUTCOME_UNKNOWN
+    if errors.is_wrong_address(cause):
+        return EXIT_USAGE
     if isinstance(cause, errors.ConfigError | errors.LedgerError | errors.JournalError):
         return EXIT_TEMPORARY if _is_temporary(cause) else EXIT_USAGE
-    if isinstance(cause, _TEMPORARY):
+    if isinstance(cause, _TEMPORARY) or (isinstance(cause, errors.ApiError) and cause.disposition == "transient"):
         return EXIT_TEMPORARY
     return EXIT_FAILED if isinstance(cause, errors.PushEngineError) else EXIT_BUG
 
@@ -100,7 +103,7 @@ def _hint_after_interrupt(cause: BaseException, hints: Hints) -> str:
 
 
 def _hint_to_resume(receipt: Receipt, hints: Hints) -> str:
-    what = f" (it checks job {receipt.job_id} first)" if receipt.submits else ""
+    what = f" (it checks job {receipt.job_id} first)" if receipt.submitted else ""
     return f"run the same command again, or: {hints.resume(receipt.push_id)}{what}"
 
 
@@ -132,10 +135,10 @@ def failure_fields(error: BaseException, *, hints: Hints = PLAIN) -> dict[str, A
         ids = {"push_id": receipt.push_id, "table": receipt.table, "job_id": receipt.job_id}
         if not isinstance(errors.real_cause(error), errors.JournalLockedError):  # only the holder knows the state
             state = _state_of_table(receipt)
-        if hints.keeps_pushes and receipt.job_id is not None and code in (EXIT_INTERRUPTED, EXIT_TEMPORARY):
+        if hints.keeps_pushes and receipt.job_id is not None and _is_kept(errors.real_cause(error), code):
             kept = f"{receipt.chunks:,} {'chunk is' if receipt.chunks == 1 else 'chunks are'} acknowledged and kept"
             state = "; ".join(filter(None, [state, kept]))
-            if code == EXIT_TEMPORARY:
+            if code != EXIT_INTERRUPTED:
                 hint = "; ".join(filter(None, [hint, _hint_to_resume(receipt, hints)]))
     return {
         "error": found["message"],
@@ -171,9 +174,16 @@ def _traceback_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
         yield from (f"  {line}" for line in _traceback_lines(one, seen))
 
 
+def _is_kept(error: BaseException, code: int) -> bool:
+    """Return whether the push can be resumed: it was stopped, or what stopped it may pass or can be fixed."""
+    is_fixable = isinstance(error, errors.UntrustedServerError | errors.ProxyRefusedError)
+    return is_fixable or code in (EXIT_INTERRUPTED, EXIT_TEMPORARY, EXIT_AUTH)
+
+
 def _state_of_table(receipt: Receipt) -> str:
-    if not receipt.submits:
-        return "nothing was submitted, the table is unchanged"
+    if not receipt.submitted:
+        what = "every submit was refused" if receipt.submits else "nothing was submitted"
+        return f"{what}, the table is unchanged"
     return f"a submit of job {receipt.job_id} of push {receipt.push_id} was sent"
 
 

@@ -145,17 +145,37 @@ def ignoring_broken_pipe() -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:
-        _discard_output()
-    except OSError:
-        _discard_output()
-        with setting_errors("cannot write", "standard output", key="stdout"):
-            raise
+    except OSError as error:
+        refused = output_error(error)
+        if refused is not None:
+            raise refused from error
 
 
-def _discard_output() -> None:
-    """Discard all further output to stdout; otherwise the flush at interpreter exit would fail again."""
+def output_error(error: OSError) -> ConfigError | None:
+    """Discard all further output to stdout, and return what to report; None if its reader has gone.
+
+    Without that, the flush at interpreter exit would fail again.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return None
+    try:
+        with setting_errors("cannot write", "standard output", key="stdout"):
+            raise error
+    except ConfigError as refused:
+        return refused
+
+
+def replace_closed_streams() -> None:
+    """Open the null device in place of standard streams that the shell has closed (`>&-`).
+
+    Otherwise the next files that are opened, such as the journal, would get their numbers, and with them what libraries write to stderr.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            if name != "stdin":  # which is reported as closed
+                setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic_core import PydanticCustomError
 
 from pushengine.schema.formats import DateFormat, ValueFormats
+from pushengine.text import storable
 
 Repair = Literal["refuse", "rename", "drop"]
 """What to do about columns that a header line does not name properly."""
@@ -106,6 +107,14 @@ class CsvSettings(BaseModel):
     subsecond: Annotated[Literal["refuse", "cut"] | None, Field(description="digits of a time beyond microseconds")] = (
         None
     )
+
+    @field_validator("*")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        for word in value if isinstance(value, tuple) else (value,):
+            if isinstance(word, str) and storable(word) != word:  # a byte of a command line that is not UTF-8
+                raise PydanticCustomError("string_unicode", "Input should be UTF-8 text")
+        return value
 
     @field_validator("delimiter", "quote", "escape", "comment", "thousands")
     @classmethod

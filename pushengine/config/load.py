@@ -16,7 +16,6 @@ Credentials
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pushengine.config.csv_settings import CsvSettings
+from pushengine.config.problems import problems_of
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
@@ -250,24 +250,8 @@ def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        first = ".".join(str(part) for part in problems[0]["loc"])
-        found = "; ".join(
-            _describe_problem(model, problem["loc"], problem["type"], problem["msg"]) for problem in problems
-        )
-        raise ConfigError(f"{place}: {found}", key=first, hint=_CONFIG_HINT) from None
-
-
-def _describe_problem(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    """Describe one validation problem. The value is left out: it may be a secret."""
-    key = ".".join(str(part) for part in loc)
-    if kind != "extra_forbidden":
-        return f"{key}: {message[:1].lower()}{message[1:]}"
-    known: dict[str, Any] = dict(model.model_fields)
-    for part in loc[:-1]:
-        known = known[str(part)].annotation.model_fields
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"unknown key {key}" + (f" (did you mean {close[0]}?)" if close else "")
+        key, text = problems_of(model, error)
+        raise ConfigError(f"{place}: {text}", key=key, hint=_CONFIG_HINT) from None
 
 
 def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) -> Path:

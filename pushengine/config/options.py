@@ -10,6 +10,7 @@ from pushengine.config.settings import EngineSettings, PushSettings
 from pushengine.errors import ConfigError
 from pushengine.model import Target
 from pushengine.schema.rules import RequestedType, SchemaRules
+from pushengine.text import shown_name, storable
 
 
 class PushOptions(PushSettings, total=False):
@@ -115,7 +116,14 @@ def _parsed(types: Mapping[str, str]) -> dict[str, RequestedType]:
 
 
 def schema_rules(target: Target, options: LoadOptions, settings: EngineSettings) -> SchemaRules:
-    """Return what decides the schema of a push besides the source and the table."""
+    """Return what decides the schema of a push besides the source and the table.
+
+    Raises:
+        ConfigError: There is no such type, or the new name of a column is not UTF-8 text.
+    """
+    for name in options.rename.values():
+        if storable(name) != name:
+            raise ConfigError(f"the column name {shown_name(name)} is not UTF-8 text", key="rename")
     return SchemaRules(
         mode=target.mode,
         keys=target.keys,

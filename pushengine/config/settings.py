@@ -20,12 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from pushengine.config.csv_settings import CSV_SETTINGS, CsvSettings, Dialect, Locale, Repair
+from pushengine.config.problems import problems_of
 from pushengine.errors import ConfigError
 from pushengine.model import Drift, DuplicateKeys, LongerStrings, MissingColumns, NewColumns, TypeChanges
 from pushengine.schema.rules import MAX_LENGTH
 from pushengine.text import parse_duration
 
 MIB = 1024 * 1024
+_MOST_TIME, _MOST = 10**9, 10**18
+"""Largest values of settings: sums of times stay within the calendar, and SQLite and NumPy can store the others."""
 RESERVE_FACTOR = 10.0
 """Bytes reserved for each byte of rows. Four to five of them are in use at the same time: the rows as read, parsed, converted and encoded.
 The rest is memory that the allocator, the Parquet writer and the connections keep for reuse. The factor is chosen so that the memory
@@ -274,9 +277,17 @@ class EngineSettings(BaseModel):
                 {**self.model_dump(), **policies, **others, "csv": self.csv.with_overrides(csv)}
             )
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(map(str, first["loc"])).removeprefix("csv.")
-            raise ConfigError(f"{key}: {first['msg']}", key=key) from None
+            key, text = problems_of(type(self), error)
+            key = key.removeprefix("csv.")
+            raise ConfigError(text.removeprefix("csv."), key=key) from None
+
+    @field_validator("*")
+    @classmethod
+    def _check_size(cls, value: Any, info: ValidationInfo) -> Any:
+        most = _MOST_TIME if str(info.field_name).endswith(("_seconds", "_hours", "_days")) else _MOST
+        if isinstance(value, int | float) and not isinstance(value, bool) and not value <= most:
+            raise PydanticCustomError("less_than_equal", "Input should be less than or equal to {le}", {"le": most})
+        return value
 
     @field_validator("patience", mode="before")
     @classmethod

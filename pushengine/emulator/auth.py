@@ -12,9 +12,12 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from pushengine.emulator.refusals import Refusal, gateway
-from pushengine.emulator.settings import READ_SCOPES, ClientAuthMethod, EmulatorSettings
+from pushengine.emulator.settings import DATA_PUSH_SCOPES, READ_SCOPES, ClientAuthMethod, EmulatorSettings
 
 _HEADER = re.compile(r"(?P<scheme>bearer|appkey) +(?P<credential>[\x21-\x7e]+)", re.IGNORECASE)
+_SCOPE_SPELLINGS = dict.fromkeys(
+    ("integration.data-pools:data-push", "integration.data-pools:datapush"), "integration.data-pools:data_push"
+)
 _HEADER_HINT = "Malformed Authorization header. Use 'Authorization: Bearer <token>' or 'Authorization: AppKey <key>'."
 
 
@@ -69,7 +72,7 @@ class Authenticator:
         Raises:
             Refusal: 403 if the token lacks the data push scope or the pool is forbidden, 404 if the pool does not exist.
         """
-        if principal.scopes is not None and not any(_is_data_push_scope(scope) for scope in principal.scopes):
+        if principal.scopes is not None and principal.scopes.isdisjoint(DATA_PUSH_SCOPES):
             raise gateway(403, "Forbidden", "The token lacks the data push scope.", "INSUFFICIENT_SCOPE")
         self._check_pool(pool_id)
 
@@ -103,14 +106,19 @@ class Authenticator:
         if grant_type != "client_credentials":
             raise _oauth_error(400, "unsupported_grant_type", "only client_credentials is supported")
         scopes = parameters.get("scope", "").split() or list(self._settings.scopes)
-        if not set(scopes) <= set(self._settings.scopes):
+        known = frozenset(map(self._known_scope, scopes))
+        if not known <= set(map(self._known_scope, self._settings.scopes)):
             raise _oauth_error(400, "invalid_scope", "the client does not hold every requested scope")
-        return self._issue(scopes)
+        return self._issue(scopes, known)
 
-    def _issue(self, scopes: list[str]) -> dict[str, Any]:
+    def _known_scope(self, scope: str) -> str:
+        """Return the scope that a spelling of it means."""
+        return _SCOPE_SPELLINGS.get(scope, scope) if self._settings.tolerates_scope_spellings else scope
+
+    def _issue(self, scopes: list[str], known_scopes: frozenset[str]) -> dict[str, Any]:
         lifetime = self._settings.token_lifetime_seconds
         token = secrets.token_urlsafe(32)
-        self._tokens[token] = _Token(frozenset(scopes), self._settings.now() + lifetime)
+        self._tokens[token] = _Token(known_scopes, self._settings.now() + lifetime)
         return {"access_token": token, "scope": " ".join(scopes), "token_type": "Bearer", "expires_in": lifetime}
 
     def _check_static_key(self, credential: str, *, is_bearer: bool) -> None:
@@ -159,10 +167,6 @@ def _basic_credentials(authorization: str) -> tuple[str, str]:
     if not colon or not client_id or not client_secret:
         raise _invalid_client()
     return unquote_plus(client_id), unquote_plus(client_secret)
-
-
-def _is_data_push_scope(scope: str) -> bool:
-    return scope == "integration.data-pools" or scope.startswith("integration.data-pools:")
 
 
 def _equal(given: str, expected: str) -> bool:

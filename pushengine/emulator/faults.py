@@ -39,6 +39,7 @@ class Operation(StrEnum):
     DELETE_ROWS = "delete_rows"
     LIST_CHUNKS = "list_chunks"
     TOKEN = "token"  # noqa: S105 - a name, not a secret
+    DISCOVERY = "discovery"
     TEAM = "team"
     USER = "user"
     PERMISSIONS = "permissions"

@@ -32,6 +32,12 @@ def refusal(status: int, message: str, short_message: str) -> Refusal:
     return Refusal(status, {"reference": str(uuid.uuid4()), "message": message, "shortMessage": short_message})
 
 
+def internal_error(reference: str) -> Refusal:
+    """Build the 500 response for a bug of the emulator, with the reference that its log names too."""
+    message = "An internal error occurred."
+    return Refusal(500, {"reference": reference, "message": message, "shortMessage": "Internal error"})
+
+
 def invalid_file(message: str) -> Refusal:
     """Build the 400 response for an invalid uploaded file."""
     return refusal(400, message, "Invalid file")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from aiohttp import web
 from pushengine.emulator.chunks.uploads import Spool
 from pushengine.emulator.faults import Fault, FaultPlan, Faults
 from pushengine.emulator.http.app import EmulatorApp
+from pushengine.emulator.http.connections import SERVER_LOG, Connections
 from pushengine.emulator.http.fault_injection import Injection
 from pushengine.emulator.http.pools import PoolRoutes
 from pushengine.emulator.jobs.model import Job, JobStatus
@@ -27,8 +29,10 @@ from pushengine.emulator.tables.store import Store
 from pushengine.emulator.tls import LocalCertificate
 
 _THREADS = 8
+_LOAD_THREADS = 4
 _READ_BUFFER_BYTES = 1024 * 1024
 _SHUTDOWN_SECONDS = 1.0
+_LINGERING_SECONDS = 10.0  # time to read on after an early response, so that a client that still sends can read it
 _JOIN_POLL_SECONDS = 0.001
 
 _log = logging.getLogger("pushengine.emulator")
@@ -67,8 +71,14 @@ class Emulator:
         self._spool: Spool | None = None
         self._store: Store | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._load_threads: ThreadPoolExecutor | None = (
+            None  # of their own, so that no other work waits for a large load
+        )
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._connections: Connections | None = None
         self._executions: set[asyncio.Task[None]] = set()
+        self._table_locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closing = asyncio.Event()
         self._injection = Injection(
             self.service, faults=Faults(self.settings.fault_plan), pause=self._pause, sweep=self.sweep
@@ -117,12 +127,19 @@ class Emulator:
         """Number of calls that a fault cut off from their caller and that are still to be processed."""
         return self._injection.pending
 
+    @property
+    def connections(self) -> int:
+        """Number of connections that are open."""
+        return 0 if self._connections is None else len(self._connections)
+
     async def start(self) -> None:
         """Open the database and start listening."""
         if self._runner is not None:
             raise RuntimeError("the emulator is already running")
         self._closing = asyncio.Event()  # a new one: an Event stays bound to the loop that first waited on it
+        self._table_locks.clear()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pushengine-emulator")
+        self._load_threads = ThreadPoolExecutor(_LOAD_THREADS, thread_name_prefix="pushengine-emulator-load")
         try:
             self._spool = await self.run_blocking(Spool)
             self._store = Store(self._database, self._spool.path)
@@ -139,12 +156,18 @@ class Emulator:
         Calls that a fault has scheduled for later are dropped.
         """
         self._closing.set()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
         await self._injection.finish()
         while self._executions:
             await asyncio.wait(self._executions)
+        load_threads, self._load_threads = self._load_threads, None
+        if load_threads is not None:
+            await _join_threads(load_threads)
         threads, self._threads = self._threads, None
         if threads is not None:
             try:
@@ -189,13 +212,21 @@ class Emulator:
         self._runner = web.AppRunner(
             app.application,
             access_log=None,
+            logger=SERVER_LOG,
             shutdown_timeout=_SHUTDOWN_SECONDS,
             read_bufsize=_READ_BUFFER_BYTES,
+            auto_decompress=False,
+            lingering_time=min(_LINGERING_SECONDS, self.settings.stall_timeout_seconds),
         )
         await self._runner.setup()
         context = None if self._tls is None else self._tls.context
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=context).start()
-        self._port = self._runner.addresses[0][1]
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("aiohttp has no server")
+        self._connections = app.connections
+        build = self._connections.watched(server)
+        self._listener = await asyncio.get_running_loop().create_server(build, self._host, self._port, ssl=context)
+        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def _read_catalog(self) -> list[CatalogColumn]:
         return catalog_columns(await self.query(CATALOG_SQL))
@@ -207,7 +238,9 @@ class Emulator:
         if job.is_lost:
             self.service.discard(job)
         else:
-            status, logs = await self.run_blocking(self._apply, job)
+            table = self.service.schema_name(job).casefold(), job.spec.target_name.casefold()
+            async with self._table_locks[table]:
+                status, logs = await asyncio.get_running_loop().run_in_executor(self._load_threads, self._apply, job)
             self.service.finish(job, status, logs)
         await self.sweep()
 
@@ -225,7 +258,7 @@ class Emulator:
             raise RuntimeError("the emulator is not running")
         schema = self.service.schema_name(job)
         try:
-            logs = self._store.transact(lambda connection: Load(connection, job, schema, self.settings).run())
+            logs = self._store.transact(schema, lambda connection: Load(connection, job, schema, self.settings).run())
         except (LoadError, duckdb.Error, pa.ArrowException, OSError, ValueError) as exc:
             return JobStatus.ERROR, [f"The data could not be loaded: {exc}"]
         except Exception as exc:  # noqa: BLE001 - a bug here must end the job with ERROR, not leave it RUNNING forever

@@ -33,6 +33,12 @@ class EmulatorSettings:
             get a token.
         pool_ids: Ids of the pools that exist. None: every pool id exists. Each pool has its own tables.
         forbidden_pool_ids: Ids of the pools for which requests are rejected with 403.
+        connection_ids: Ids of the data connections that exist; creating a job with any other one is rejected with 400. None:
+            every well-formed id exists. What the platform does with an unknown id is not published.
+        tolerates_slashes: Whether a path may contain repeated slashes, and may have or lack one at its end, as the gateway of the
+            old base path tolerated. False: any other path than the documented one is a 404.
+        tolerates_scope_spellings: Whether `:data-push` and `:datapush`, which versions of the documentation show, mean the
+            scope `:data_push`. False: they are unknown scopes.
         submits_per_second: Submits allowed in any one-second interval, a sliding window.
         submits_per_hour: Submits allowed in one UTC hour, a fixed window.
         refused_submits_count: Whether a submit rejected with 429 spends quota too.
@@ -60,6 +66,8 @@ class EmulatorSettings:
         client_auth_methods: Methods by which a client may authenticate at the token endpoint.
         scopes: Scopes that the OAuth client holds; a request for any other scope fails the grant.
         max_chunk_bytes: Maximum size of an uploaded file in bytes; a larger one is rejected with 413.
+        stall_timeout_seconds: Seconds after which a connection is cut if its client neither sends the rest of a request nor reads
+            the response. Any progress starts the time again, so slow uploads continue.
         create_returns_body: Whether create responds with the job. False: 201 without a body.
         upload_returns_chunk: Whether an upload responds with the chunk. False: 200 without a body.
         datetime_format: Format of timestamps in JSON.
@@ -84,6 +92,9 @@ class EmulatorSettings:
     credentials: EmulatorCredentials | None = None
     pool_ids: frozenset[str] | None = None
     forbidden_pool_ids: frozenset[str] = frozenset()
+    connection_ids: frozenset[str] | None = None
+    tolerates_slashes: bool = True
+    tolerates_scope_spellings: bool = True
     submits_per_second: int = 10
     submits_per_hour: int = 250
     refused_submits_count: bool = False
@@ -105,6 +116,7 @@ class EmulatorSettings:
     client_auth_methods: frozenset[ClientAuthMethod] = frozenset({"basic", "post"})
     scopes: tuple[str, ...] = DATA_PUSH_SCOPES
     max_chunk_bytes: int = 10**9
+    stall_timeout_seconds: float = 60.0
     create_returns_body: bool = True
     upload_returns_chunk: bool = True
     datetime_format: Literal["iso", "epoch_ms"] = "iso"

@@ -181,13 +181,14 @@ class ChunkUnknown(Fact):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkReconciled(Fact):
-    """The job's chunk list showed whether the platform has the chunk."""
+    """The job's chunk list showed whether the platform has the chunk. `is_final`: an upload that was missing can no longer arrive."""
 
     kind = "chunk_settled"  # its name in format 1, which existing journals contain: it must not change
     job_id: str
     chunk_id: str
     is_present: bool
     how: str = ""
+    is_final: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

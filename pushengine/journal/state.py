@@ -271,7 +271,7 @@ class PushHistory:
             case facts.ChunkReconciled():
                 record = chunks[fact.chunk_id]
                 record.state = "acked" if fact.is_present else "absent"
-                if not fact.is_present or record.zombie_since is not None:
+                if not fact.is_final and (not fact.is_present or record.zombie_since is not None):
                     record.zombie_since = at
 
     def _apply_to_submit(self, fact: facts.SubmitFact, job: JobRecord, at: float) -> None:

@@ -100,7 +100,7 @@ def read_layouts(refs: Sequence[FileRef], filesystem: FileSystem, settings: Engi
     for ref in refs:
         layout = _read_layout(ref, filesystem, settings)
         if layouts and layout.footer.leaves != layouts[0].footer.leaves:
-            raise ReencodeError(f"{ref.uri} and {layouts[0].file.uri} differ in column types or order")
+            raise ReencodeError(f"{ref.shown} and {layouts[0].file.shown} differ in column types or order")
         layouts.append(layout)
     return layouts
 
@@ -126,7 +126,7 @@ def require_schema(layouts: Sequence[ParquetLayout], schema: TableSchema) -> Non
 
 def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings) -> ParquetLayout:
     try:
-        ref = filesystem.stat(ref)
+        ref = dataclasses.replace(filesystem.stat(ref), label=ref.label)
         with filesystem.open(ref) as file:
             file.seek(max(ref.size - TAIL_BYTES, 0))
             length = footer_length(file.read(TAIL_BYTES), ref.size)
@@ -142,11 +142,11 @@ def _read_layout(ref: FileRef, filesystem: FileSystem, settings: EngineSettings)
                 for i in range(count)
             ]
     except FooterError as exc:
-        raise ReencodeError(f"the footer of {ref.uri} is not understood: {exc}") from exc
+        raise ReencodeError(f"the footer of {ref.shown} is not understood: {exc}") from exc
     except ReencodeError as exc:
-        raise ReencodeError(f"{ref.uri}: {exc}") from None
+        raise ReencodeError(f"{ref.shown}: {exc}") from None
     if sum(rows for rows, _ in groups) != footer.rows:
-        raise ReencodeError(f"{ref.uri}: row groups and footer record different numbers of rows")
+        raise ReencodeError(f"{ref.shown}: row groups and footer record different numbers of rows")
     return ParquetLayout(ref, footer, tuple(groups))
 
 

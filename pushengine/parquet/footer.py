@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from pushengine.parquet.thrift_compact import (
     BINARY,
     FALSE,
     I8,
-    I16,
     I64,
     LIST,
     STRUCT,
@@ -30,8 +29,10 @@ from pushengine.parquet.thrift_compact import (
     FooterError,
     bytes_of,
     elements_of,
+    field_start,
     integers_of,
     number_of,
+    offsets,
     read_struct,
     required_number,
     struct_of,
@@ -172,6 +173,7 @@ class Footer:
         is_encrypted: Whether any of the data is encrypted.
         created_by: Program that wrote the file; empty if the footer does not name it.
         nbytes: Length of the footer in bytes.
+        data: Its bytes.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -180,9 +182,9 @@ class Footer:
         Raises:
             FooterError: The bytes are not a valid footer.
         """
-        groups: list[bytes] = []
-        self._fields, _ = read_struct(data, extracted={4: groups})
-        self._groups = tuple(groups)
+        self.data = data
+        self._starts = offsets()
+        self._fields, _ = read_struct(data, extracted={4: self._starts})
         self.nbytes = len(data)
         self.rows = required_number(self._fields, 3)
         self.leaves = _leaves(self._fields)
@@ -193,7 +195,7 @@ class Footer:
     @property
     def group_count(self) -> int:
         """Number of row groups."""
-        return len(self._groups)
+        return max(len(self._starts) - 1, 0)
 
     @functools.cached_property
     def key_values(self) -> dict[bytes, bytes]:
@@ -204,7 +206,7 @@ class Footer:
     @property
     def is_empty(self) -> bool:
         """Whether no row group has any rows."""
-        return self.rows == 0 and not any(required_number(read_struct(raw)[0], 3) for raw in self._groups)
+        return self.rows == 0 and not any(self.sizes(index)[0] for index in range(self.group_count))
 
     def group(self, index: int) -> RowGroup:
         """Return the row group at `index`.
@@ -212,21 +214,35 @@ class Footer:
         Raises:
             FooterError: The row group is invalid.
         """
-        columns: list[bytes] = []
-        fields, _ = read_struct(self._groups[index], extracted={1: columns})
+        starts = offsets()
+        fields, _ = read_struct(self.data, self._starts[self._checked(index)], extracted={1: starts})
         rows = required_number(fields, 3)
-        return RowGroup(rows, tuple(_chunk(read_struct(raw)[0]) for raw in columns))
+        return RowGroup(rows, tuple(chunk_of(read_struct(self.data, at)[0]) for at in starts[:-1]))
 
-    def column_sizes(self, index: int) -> list[tuple[int, int]]:
-        """Return the number of values and of bytes as stored of each column of a row group. Cheaper than `group`.
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self.group_count:
+            raise IndexError(index)
+        return index
+
+    def sizes(self, index: int) -> tuple[int, int, list[tuple[int, int]]]:
+        """Return sizes of a row group. Cheaper than `group`.
+
+        Returns:
+            Number of rows, bytes when decompressed, and for each column the number of values and of bytes as stored.
 
         Raises:
             FooterError: The row group is invalid.
         """
-        columns: list[bytes] = []
-        read_struct(self._groups[index], extracted={1: columns})
-        found = [struct_of(read_struct(raw)[0], 3) or {} for raw in columns]
-        return [(required_number(meta, 5), required_number(meta, 7)) for meta in found]
+        starts = offsets()
+        fields, _ = read_struct(self.data, self._starts[self._checked(index)], extracted={1: starts}, last=3)
+        return required_number(fields, 3), required_number(fields, 2), [self._sizes_of(at) for at in starts[:-1]]
+
+    def _sizes_of(self, at: int) -> tuple[int, int]:
+        kind, start = field_start(self.data, 3, at)
+        if kind != STRUCT:
+            raise FooterError("a column of a row group without metadata")
+        meta, _ = read_struct(self.data, start, last=7)
+        return required_number(meta, 5), required_number(meta, 7)
 
     def is_like(self, other: Footer) -> bool:
         """Return whether row groups of both files can share one file: same columns, same writer, same meaning of values."""
@@ -235,7 +251,7 @@ class Footer:
 
     def raw_group(self, index: int) -> bytes:
         """Return the bytes of the row group at `index`, as written in the footer."""
-        return self._groups[index]
+        return self.data[self._starts[self._checked(index)] : self._starts[index + 1]]
 
     def with_groups(self, rows: int, groups: Sequence[bytes]) -> bytes:
         """Return the bytes of this footer with other row groups."""
@@ -296,7 +312,12 @@ def _name_of(names: Sequence[str] | Mapping[int, str], index: int) -> str:
         return str(index)
 
 
-def _chunk(fields: Fields) -> ColumnChunk:
+def chunk_of(fields: Fields) -> ColumnChunk:
+    """Return a column of a row group.
+
+    Raises:
+        FooterError: It is invalid.
+    """
     meta = struct_of(fields, 3)
     if meta is None:
         raise FooterError("a column of a row group without metadata")
@@ -425,68 +446,7 @@ def read_page(file: BinaryIO, at: int, end: int) -> Page:
     raise FooterError("no page header")
 
 
-# --- Cutting ------------------------------------------------------------------------------------------------------------------------
-
-
-def spans(groups: Iterable[RowGroup], *, max_gap: int) -> list[tuple[int, int]]:
-    """Return the byte ranges of row groups as (first, after the last), in file order.
-
-    Ranges that are at most `max_gap` bytes apart are merged into one, including the gap.
-    """
-    found: list[tuple[int, int]] = []
-    for start, end in sorted((chunk.start, chunk.end) for group in groups for chunk in group.chunks):
-        if found and start <= found[-1][1] + max_gap:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return found
-
-
-def moved_group(raw: bytes, ordinal: int, spans_at: Mapping[tuple[int, int], int]) -> bytes:
-    """Return a row group rewritten for a file to which its data has moved.
-
-    Args:
-        raw: The row group as written in the old file.
-        ordinal: Number of the row group in the new file.
-        spans_at: Byte range in the old file (first, after the last) -> its offset in the new one.
-    """
-    raw_columns: list[bytes] = []
-    new, _ = read_struct(raw, extracted={1: raw_columns})
-    columns = [_moved_chunk(read_struct(column)[0], spans_at) for column in raw_columns]
-    new[1] = (LIST, write_structs([column for column, _ in columns]))
-    if 5 in new:  # noqa: PLR2004 - file_offset
-        new[5] = (I64, write_integer(min(start for _, start in columns)))
-    if 7 in new:  # noqa: PLR2004 - ordinal
-        new[7] = (I16, write_integer(ordinal))
-    return write_struct(new)
-
-
-_CHUNK_POINTERS_OUTSIDE = (4, 5, 6, 7)
-"""Fields offset_index_offset, offset_index_length, column_index_offset and column_index_length."""
-_META_POINTERS_OUTSIDE = (14, 15)
-"""Fields bloom_filter_offset and bloom_filter_length."""
-_META_OFFSETS = (9, 10, 11)
-"""Fields data_page_offset, index_page_offset and dictionary_page_offset."""
-
-
-def _moved_chunk(fields: Fields, spans_at: Mapping[tuple[int, int], int]) -> tuple[bytes, int]:
-    """Return the rewritten column of a row group, and the offset of its data in the new file."""
-    chunk = _chunk(fields)
-    shift = next(at - start for (start, end), at in spans_at.items() if start <= chunk.start and chunk.end <= end)
-    meta = {
-        number: value for number, value in (struct_of(fields, 3) or {}).items() if number not in _META_POINTERS_OUTSIDE
-    }
-    for number in _META_OFFSETS:
-        offset = number_of(meta, number)
-        if offset is not None and offset > 0:
-            meta[number] = (I64, write_integer(offset + shift))
-    new = {number: value for number, value in fields.items() if number not in _CHUNK_POINTERS_OUTSIDE}
-    new[3] = (STRUCT, write_struct(meta))
-    offset = number_of(new, 2)
-    # Deprecated file_offset: writers disagree on where it points, but it is always in the column or at its end.
-    if offset:
-        new[2] = (I64, write_integer(offset + shift if chunk.start <= offset <= chunk.end else 0))
-    return write_struct(new), chunk.start + shift
+# --- The end of a file --------------------------------------------------------------------------------------------------------------
 
 
 def with_trailer(footer: bytes) -> bytes:

@@ -19,7 +19,8 @@ from pushengine.errors import SourceChangedError, SourceReadError
 from pushengine.interfaces import BlockReader, FileSystem
 from pushengine.model import MAX_PAYLOAD_BYTES, FileParts, FileSlice, Payload
 from pushengine.parquet.decoding import reading
-from pushengine.parquet.footer import MAGIC, MAX_FOOTER_BYTES, moved_group, spans, with_trailer
+from pushengine.parquet.footer import MAGIC, MAX_FOOTER_BYTES, with_trailer
+from pushengine.parquet.moving import Places, moved_group, spans
 from pushengine.parquet.value_checks import Run, check_values, iter_columns
 from pushengine.schema.columns import TableSchema
 
@@ -208,11 +209,12 @@ def parts_of(block: PassthroughBlock) -> FileParts:
     for run in block.runs:
         footer = run.layout.footer
         numbers = range(run.first, run.end)
-        places: dict[tuple[int, int], int] = {}
+        at_of: dict[tuple[int, int], int] = {}
         for start, end in spans(map(footer.group, numbers), max_gap=_MAX_GAP_BYTES):
             parts.append(FileSlice(run.layout.file, start, end - start))
-            places[start, end] = at
+            at_of[start, end] = at
             at += end - start
+        places = Places(at_of)
         for number in numbers:
             groups.append(moved_group(footer.raw_group(number), len(groups), places))
     return FileParts((*parts, with_trailer(first.layout.footer.with_groups(block.rows, groups))))
@@ -239,4 +241,4 @@ def _read(part: FileSlice, buffer: memoryview, filesystem: FileSystem) -> Iterat
             left -= size
             yield buffer[:size]
     if left:
-        raise SourceReadError("the file became shorter", source=part.file.uri, hint="push it when it is complete")
+        raise SourceReadError("the file became shorter", source=part.file.shown, hint="push it when it is complete")

@@ -6,6 +6,7 @@ limited, sizes are checked against the bytes present before anything is built fr
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
 _MAX_DEPTH = 24
@@ -15,6 +16,11 @@ TRUE, FALSE, I8, I16, I32, I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT, _UUID
 _INTEGERS = (I16, I32, I64)
 _FIXED = {I8: 1, _DOUBLE: 8, _UUID: 16}
 _LONG_LIST = 15
+
+
+def offsets() -> array[int]:
+    """Return an empty array for the offsets of a list; see `read_struct`."""
+    return array("Q")
 
 
 class FooterError(ValueError):
@@ -132,14 +138,17 @@ Fields = dict[int, tuple[int, bytes]]
 """Field number -> kind and raw bytes, in wire order. The kind of a boolean is its value; it has no bytes."""
 
 
-def read_struct(data: bytes, at: int = 0, *, extracted: dict[int, list[bytes]] | None = None) -> tuple[Fields, int]:
+def read_struct(
+    data: bytes, at: int = 0, *, extracted: dict[int, array[int]] | None = None, last: int | None = None
+) -> tuple[Fields, int]:
     """Parse one struct, one level deep, and return its fields and the offset after it.
 
     Args:
         data: Bytes that contain the struct.
         at: Offset at which the struct begins.
-        extracted: Field number of a list of structs -> list to which its raw elements are appended. The returned struct has an empty list
-            instead, so that long lists are scanned once and held once.
+        extracted: Field number of a list of structs -> array to which the offsets are appended at which its elements begin, and the one after
+            the last. The returned struct has an empty list instead, so that long lists are scanned once and held once.
+        last: Number of the last field that is needed. What follows it is not read, and the returned offset means nothing.
 
     Raises:
         FooterError: The bytes are not a valid struct.
@@ -164,18 +173,20 @@ def read_struct(data: bytes, at: int = 0, *, extracted: dict[int, list[bytes]] |
             end = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
             fields[number] = (kind, data[at:end])
             at = end
+            if number == last:
+                break
     except IndexError:
         raise FooterError("it ends in the middle of a value") from None
     return fields, at + 1
 
 
-def field_span(data: bytes, wanted: int) -> tuple[int, int, int]:
-    """Return the kind of a field of a struct, and where its value begins and ends. What follows it is not read.
+def field_start(data: bytes, wanted: int, at: int = 0) -> tuple[int, int]:
+    """Return the kind of a field of the struct at `at`, and where its value begins. It and what follows it are not read.
 
     Raises:
         FooterError: The struct has no such field, or is invalid up to it.
     """
-    number = at = 0
+    number = 0
     try:
         while head := data[at]:
             at += 1
@@ -185,25 +196,37 @@ def field_span(data: bytes, wanted: int) -> tuple[int, int, int]:
             else:
                 raw, at = _varint(data, at)
                 number = _signed(raw)
-            end = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
             if number == wanted:
-                return kind, at, end
-            at = end
+                return kind, at
+            at = at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
     except IndexError:
         raise FooterError("it ends in the middle of a value") from None
     raise FooterError(f"field {wanted} is missing")
 
 
-def _extract_list(data: bytes, at: int, kind: int, elements: list[bytes]) -> int:
+def field_span(data: bytes, wanted: int) -> tuple[int, int, int]:
+    """Return the kind of a field of a struct, and where its value begins and ends. What follows it is not read.
+
+    Raises:
+        FooterError: The struct has no such field, or is invalid up to its end.
+    """
+    kind, at = field_start(data, wanted)
+    try:
+        return kind, at, at if kind in (TRUE, FALSE) else _skip(data, at, kind, 0)
+    except IndexError:
+        raise FooterError("it ends in the middle of a value") from None
+
+
+def _extract_list(data: bytes, at: int, kind: int, found: array[int]) -> int:
     if kind != LIST:
         raise FooterError("a field is not a list")
     element, size, at = _list_head(data, at)
     if size and element != STRUCT:
         raise FooterError("a list of another kind")
     for _ in range(size):
-        end = _skip_struct(data, at, 1)
-        elements.append(data[at:end])
-        at = end
+        found.append(at)
+        at = _skip_struct(data, at, 1)
+    found.append(at)
     return at
 
 

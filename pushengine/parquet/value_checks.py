@@ -101,7 +101,7 @@ def iter_columns(run: Run, schema: TableSchema, filesystem: FileSystem) -> Itera
         SchemaError: A value does not fit.
         SourceReadError: The data is damaged, or the file has changed or cannot be read.
     """
-    source, row = run.layout.file.uri, run.first_row
+    source, row = run.layout.file.shown, run.first_row
     names = [column.name for column in schema.columns]
     with reading(run.layout.file, filesystem) as file:
         try:
@@ -119,7 +119,7 @@ class _Check:
     def __init__(self, run: Run, schema: TableSchema, file: BinaryIO) -> None:
         self._run = run
         self._schema = schema
-        self._source = run.layout.file.uri
+        self._source = run.layout.file.shown
         self._file = file
         self._leaves = run.layout.footer.leaves or ()
         self._calendar = SparkCalendar.of(run.layout.footer.key_values)
@@ -172,7 +172,7 @@ class _Check:
             return False
         if column.conversion == WHOLE_MICROS.name or self._calendar.has_old_dates:  # the bounds do not tell
             return True
-        recorded = self._plain.metadata.row_group(number).column(index).statistics
+        recorded = self._plain.row_group(number).column(index).statistics
         return recorded is None or not _are_bounds_valid(column, self._plain.schema.field(index).type, recorded)
 
     def _passes_page_checks(self, index: int, chunk: ColumnChunk) -> bool:
@@ -198,7 +198,7 @@ class _Check:
         column, leaf = self._schema.columns[index], self._leaves[index]
         schema = TableSchema((column,), tuple(key for key in self._schema.keys if key == column.name))
         file = self._dictionaries if leaf.kind == "STRING" and chunk.is_dictionary else self._plain
-        recorded = self._plain.metadata.row_group(number).column(index)
+        recorded = self._plain.row_group(number).column(index)
         rows = 0
         batch_size = batch_rows(max(recorded.total_uncompressed_size, 1) / max(recorded.num_values, 1))
         for batch in file.iter_batches([number], batch_size, [column.name]):

@@ -1,14 +1,19 @@
-"""Determines from a job's chunk list whether uploads without a response have arrived."""
+"""Determines from a job's chunk list whether uploads without a response have arrived.
+
+An upload that is not listed may still arrive. In the first job of a push, its chunk is sent again at once, because such uploads are rare;
+if one arrives after all, the job holds a chunk twice, and the push restarts. On a bad network that would happen to every job in turn, so
+the later jobs of a push first wait until the missing upload can no longer arrive (`quarantine_seconds`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from pushengine.errors import JobTaintedError
 from pushengine.journal import facts
-from pushengine.journal.state import JobRecord
+from pushengine.journal.state import ChunkRecord, JobRecord
 from pushengine.model import JobId, RemoteChunk
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.verification import Reconciliation, reconcile
@@ -68,37 +73,76 @@ class Reconciler:
         self._context = context
         self._job_id = job_id
         self._list_chunks = list_chunks
+        self._waits_for_late_uploads = context.log.state.restarts > 0
+        now = context.clock.monotonic()
+        self._lost_at = {chunk.chunk_id: now for chunk in self._unknown()}
+        """When the upload of each chunk with an unknown outcome ended, by the monotonic clock; now for those of an earlier process."""
 
     async def has_arrived(self, chunk_id: str) -> bool:
-        """Return whether the job holds this chunk.
+        """Return whether the job holds this chunk, whose upload has just ended without a response.
 
         Raises:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
             EngineClosedError: The engine drains during a wait; the outcome stays unknown.
         """
-        await self.reconcile_unknown()
-        return self._context.log.state.chunk_of(self._job_id, chunk_id).state == "acked"
+        self._lost_at[chunk_id] = self._context.clock.monotonic()
+        chunk = self._context.log.state.chunk_of(self._job_id, chunk_id)
+        while chunk.is_open:
+            await self._wait_for_late_uploads([chunk_id])
+            await self._reconcile()
+        return chunk.state == "acked"
 
     async def reconcile_unknown(self) -> None:
-        """Determine and record, for every chunk of the job with an unknown outcome, whether it has arrived.
+        """Determine and record, for every chunk whose outcome an earlier process left unknown, whether it has arrived.
 
         Raises:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
             EngineClosedError: The engine drains during a wait; the outcomes stay unknown.
         """
+        await self._wait_for_late_uploads(chunk.chunk_id for chunk in self._unknown())
+        await self._reconcile()
+
+    async def _wait_for_late_uploads(self, chunk_ids: Iterable[str]) -> None:
+        """Wait until missing uploads of these chunks can no longer arrive.
+
+        Raises:
+            EngineClosedError: The engine drains meanwhile.
+        """
+        wait = max(map(self._seconds_until_certain, chunk_ids), default=0.0)
+        if wait > 0:
+            self._context.emit_wait(
+                f"uploads to job {self._job_id} without a response may still arrive: their chunks are not sent again before",
+                wait,
+            )
+            await self._context.sleep(wait)
+
+    def _seconds_until_certain(self, chunk_id: str) -> float:
+        """Return the seconds until a missing upload of the chunk can no longer arrive; 0 in the first job of a push, see the module."""
+        if not self._waits_for_late_uploads:
+            return 0.0
+        now = self._context.clock.monotonic()
+        elapsed = now - self._lost_at.get(chunk_id, now)
+        return max(self._context.settings.quarantine_seconds - elapsed, 0.0)
+
+    def _unknown(self) -> list[ChunkRecord]:
+        chunks = self._context.log.state.job_of(self._job_id).chunks.values()
+        return [chunk for chunk in chunks if chunk.is_open]
+
+    async def _reconcile(self) -> None:
+        """Record which chunks with an unknown outcome have arrived, and which have not and never will."""
         log, settle_seconds = self._context.log, self._context.settings.settle_seconds
         async with self.gate.exclusive():
-            job = log.state.job_of(self._job_id)
-            unknown = [chunk for chunk in job.chunks.values() if chunk.is_open]
+            unknown = self._unknown()
             if not unknown:
                 return
+            is_certain = {chunk.chunk_id: not self._seconds_until_certain(chunk.chunk_id) for chunk in unknown}
             for retry in range(_MAX_LISTINGS):
                 wait = settle_seconds * 2**retry
                 self._context.emit_wait(
                     f"before listing the chunks of job {self._job_id}: the list may lag behind", wait
                 )
                 await self._context.sleep(wait)
-                result = await self._list_and_compare(job)
+                result = await self._list_and_compare(log.state.job_of(self._job_id))
                 if not result.is_behind:
                     break
             if result.taint is not None:
@@ -106,14 +150,17 @@ class Reconciler:
                     f"the contents of job {self._job_id} cannot be trusted: {result.taint}", job_id=self._job_id
                 )
             for chunk in unknown:
-                await log.record(
-                    facts.ChunkReconciled(
-                        job_id=self._job_id,
-                        chunk_id=chunk.chunk_id,
-                        is_present=chunk.chunk_id in result.present,
-                        how=result.how,
+                is_present = chunk.chunk_id in result.present
+                if is_present or is_certain[chunk.chunk_id]:
+                    await log.record(
+                        facts.ChunkReconciled(
+                            job_id=self._job_id,
+                            chunk_id=chunk.chunk_id,
+                            is_present=is_present,
+                            how=result.how,
+                            is_final=self._waits_for_late_uploads,
+                        )
                     )
-                )
 
     async def _list_and_compare(self, job: JobRecord) -> Reconciliation:
         chunks = job.chunks.values()

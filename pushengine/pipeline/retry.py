@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 def had_no_effect(error: PushEngineError) -> bool:
     """Return whether an error proves that a non-idempotent call had no effect: the call was refused or never sent."""
-    return error.disposition == "terminal" or isinstance(error, ConnectionFailedError | RateLimitedError)
+    return error.disposition == "terminal" or error.is_unsent or isinstance(error, RateLimitedError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -201,6 +201,10 @@ class Retries:
     def start_attempt(self) -> None:
         """Note that an attempt starts now."""
         self._attempt_start = self._clock.monotonic()
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave out the time for finding out what an attempt did: however long that takes, it does not use up the retries."""
+        self._counted_since += seconds
 
     def wait_after(self, error: PushEngineError, *, is_reconciled: bool = False) -> float:
         """Return the seconds to wait before another attempt, after one failed with `error`.

@@ -33,8 +33,11 @@ from pushengine.schema.rules import SchemaRules
 from pushengine.sources.fingerprint import Fingerprint, fingerprint_files
 from pushengine.sources.parquet import ParquetSource
 from pushengine.sources.threaded import ThreadSource, ThreadStream
+from pushengine.text import format_bytes
 
 ObserveRows = Callable[[pa.RecordBatch, SourceBatch, int], None]
+_BYTES_PER_COLUMN = 20 * 1024
+"""Memory that each column takes, however few rows there are: its candidates, Arrow's buffers and those of the Parquet writer."""
 _FIRST_ROWS = 5
 """Rows that `pushengine plan` shows."""
 
@@ -93,9 +96,10 @@ class SourceReader:
             The schema. If the source has no rows, `is_empty` is set, and the schema is that of an empty table.
 
         Raises:
-            SourceError: The source is unreadable, malformed or unsuitable.
+            SourceError: The source is unreadable, malformed or unsuitable, or has more columns than fit into the memory budget.
         """
         schema = await self._source.schema()
+        self._require_memory(len(schema))
         self.size_bytes = await self._source.size_bytes()
         if not len(schema) and not self.files and (self._rules.is_delta or not self._rules.allow_empty):
             # An iterator that ended without a batch.
@@ -130,6 +134,15 @@ class SourceReader:
         notes = await self._check_structure(known, is_as_before=inference.has_columns_of_table)
         inferred = inference.infer(is_empty=not self.sampled_rows)
         return dataclasses.replace(inferred, notes=(*notes, *inferred.notes))
+
+    def _require_memory(self, columns: int) -> None:
+        needed = columns * _BYTES_PER_COLUMN
+        if needed > self._settings.max_memory_bytes:
+            raise SchemaError(
+                f"{columns:,} columns take about {format_bytes(needed)} of memory, more than max_memory_bytes allows",
+                source=self.label,
+                hint=f"set max_memory_bytes = {needed}, or split the columns over several tables",
+            )
 
     def _observe(self, inference: SchemaInference, block: SourceBlock) -> int:
         """Update the inference with the rows of a block, and return their number."""

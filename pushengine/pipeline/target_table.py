@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pushengine.errors import ApiError, NotFoundError, TableChangedError, UnexpectedResponseError
+from pushengine.errors import ApiError, NotFoundError, TableChangedError, UnexpectedResponseError, is_wrong_address
 from pushengine.journal.push_log import JOURNAL_IS_SLOW
 from pushengine.journal.store import JournalFile
 from pushengine.journal.tables import LoadedPush, TableKey
@@ -68,6 +68,8 @@ class TargetTable:
             try:
                 return await context.destination.table_columns(target.table, target.connection_id)
             except UnexpectedResponseError as error:  # a login page, say: another attempt does not change that
+                if error.is_unsent and not is_wrong_address(error):  # it is from the token endpoint
+                    raise
                 raise error.replace(disposition="terminal") from error.__cause__
 
         try:
@@ -75,6 +77,8 @@ class TargetTable:
                 attempt, f"reading the columns of table {target.table}", max_attempts=_MAX_ATTEMPTS
             )
         except ApiError as error:
+            if error.is_unsent:
+                raise
             if not isinstance(error, UnexpectedResponseError) and error.status not in _UNREADABLE_STATUSES:
                 raise
             is_about_this_table = isinstance(error, NotFoundError)  # other tables may be readable

@@ -170,14 +170,18 @@ class Uploader:
         self._queue.task_done()
 
     async def _send(self, payload: Payload) -> None:
-        start = self._context.clock.monotonic()
+        clock = self._context.clock
+        start = clock.monotonic()
         operation = f"upload of chunk {payload.chunk_id} to job {self._job_id}"
         retries = self._context.retries(operation)
         while (error := await self._attempt_once(payload, retries.attempts + 1)) is not None:
             is_unknown = not had_no_effect(error)
             try:
-                if is_unknown and await self._reconciler.has_arrived(payload.chunk_id):
-                    break
+                if is_unknown:
+                    lost_at = clock.monotonic()
+                    if await self._reconciler.has_arrived(payload.chunk_id):
+                        break
+                    retries.leave_out(clock.monotonic() - lost_at)
                 wait = retries.wait_after(error, is_reconciled=is_unknown)
                 self._context.on_retry(operation, retries.attempts, wait, error)
                 await self._context.sleep(wait)
@@ -195,7 +199,7 @@ class Uploader:
                 job_id=self._job_id,
                 rows=payload.rows,
                 payload_bytes=payload.size,
-                elapsed_seconds=self._context.clock.monotonic() - start,
+                elapsed_seconds=clock.monotonic() - start,
             )
         )
 

@@ -10,9 +10,7 @@ from collections.abc import Awaitable, Callable
 from pushengine.errors import (
     JobDeadlineError,
     JobFailedError,
-    NotFoundError,
     PushEngineError,
-    UnexpectedResponseError,
 )
 from pushengine.journal import facts
 from pushengine.journal.state import JobRecord
@@ -165,6 +163,7 @@ class Polling:
         self._context = jobs.context
         self._submission = submission
         self._job_id = job_id
+        self._failures = 0
 
     async def run(self) -> Job:
         """Poll the job until it is DONE.
@@ -205,16 +204,16 @@ class Polling:
         slow = context.announce_when_slow(f"no response yet, poll of job {self._job_id}")
         try:
             with slow if is_first else contextlib.nullcontext():
-                job = await context.destination.get_job(self._job_id)
-        except NotFoundError as error:
-            raise self._jobs.vanished(self._job_id) from error
+                job = await self._jobs.read_once(self._job_id)
         except PushEngineError as error:
-            if error.disposition == "terminal" and not isinstance(error, UnexpectedResponseError):
+            if error.disposition != "transient":
                 raise
-            wait = getattr(error, "retry_after_seconds", None) or context.backoff(3)
+            wait = getattr(error, "retry_after_seconds", None) or context.backoff(3 + self._failures)
+            self._failures += 1
             wait = min(wait, max(deadline - context.clock.monotonic(), 0.0))
-            context.on_retry(f"poll of job {self._job_id}", 1, wait, error)
+            context.on_retry(f"poll of job {self._job_id}", self._failures, wait, error)
             await context.sleep(wait)
             return None
+        self._failures = 0
         context.succeeded()
         return job

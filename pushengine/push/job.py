@@ -8,12 +8,16 @@ import math
 from typing import Literal
 
 from pushengine.errors import (
+    ApiError,
+    AuthenticationError,
     JobVanishedError,
     NotFoundError,
+    PermissionDeniedError,
     PushEngineError,
     SubmitOutcomeUnknownError,
     UnexpectedResponseError,
     VerificationError,
+    is_wrong_address,
 )
 from pushengine.journal import facts
 from pushengine.model import Job, JobId, RemoteChunk
@@ -24,6 +28,7 @@ from pushengine.text import utc
 
 _DELETE_TIMEOUT_SECONDS = 10.0
 _MAX_LISTINGS = 6
+_MAX_READS = 6
 # The create is the first call of a push, when a wrong address is likelier than an outage: give up sooner than in later calls.
 _CREATE_ATTEMPTS = 5
 
@@ -48,8 +53,9 @@ class JobRunner:
                 return await context.destination.create_job(target, schema.table_columns())
             except UnexpectedResponseError as error:
                 # A redirect, or a web page instead of an API error: the address is wrong, and another attempt does not change that.
-                is_final = 300 <= error.status < 500  # noqa: PLR2004 - HTTP status classes
-                raise error.replace(disposition="terminal" if is_final else "transient") from error.__cause__
+                raise error.replace(
+                    disposition="terminal" if is_wrong_address(error) else "transient"
+                ) from error.__cause__
             except PushEngineError as error:
                 if error.disposition != "outcome_unknown":
                     raise
@@ -122,10 +128,33 @@ class JobRunner:
             JobVanishedError: The job is gone, and it cannot have run.
             SubmitOutcomeUnknownError: The job is gone after a submit that may have taken effect.
         """
-        try:
-            return await self.context.repeat(lambda: self.context.destination.get_job(job_id), f"reading job {job_id}")
-        except NotFoundError as error:
-            raise self.vanished(job_id) from error
+        return await self.context.repeat(lambda: self.read_once(job_id), f"reading job {job_id}")
+
+    async def read_once(self, job_id: JobId) -> Job:
+        """Make one attempt to read the job. A response that does not show it proves nothing about it, so another attempt may.
+
+        Only a job that is missing again and again is gone: one 404 may come from something between this host and the platform.
+
+        Raises:
+            JobVanishedError, SubmitOutcomeUnknownError: As for `read`.
+            AuthenticationError, PermissionDeniedError, TransportError: It cannot be read.
+            ApiError: The same, and its disposition is `transient`.
+        """
+        context = self.context
+        for retry in range(_MAX_READS):
+            try:
+                return await context.destination.get_job(job_id)
+            except NotFoundError as error:
+                missing = error
+            except (AuthenticationError, PermissionDeniedError):
+                raise
+            except ApiError as error:
+                raise error.replace(disposition="transient") from error.__cause__
+            if retry < _MAX_READS - 1:
+                wait = context.settings.settle_seconds * 2**retry
+                context.emit_wait(f"job {job_id} is not found; it is read again", wait)
+                await context.sleep(wait)
+        raise self.vanished(job_id) from missing
 
     def vanished(self, job_id: JobId) -> PushEngineError:
         """Return the error for a job that is gone."""

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pushengine.config.options import LoadOptions, schema_rules
@@ -41,6 +42,7 @@ class PushRequest:
         options: Column types, selection and more.
         overrides: Settings of this push that differ from the engine's.
         content: Name of the source's content, if it is spooled: each run writes a new spool file, so its path cannot identify the push.
+        name: What the user calls the source, if `spec` is a spooled copy of it.
         resumes: The push to resume, if the user named one. Once it is DONE, no new push is started.
         recipe: Chunk recipe of the push to resume: what it sends, and what a push that must replace it sends, is made with the settings that
             were recorded, whatever today's are. None for a push that the user requests now.
@@ -53,12 +55,15 @@ class PushRequest:
     options: LoadOptions = dataclasses.field(default_factory=LoadOptions)
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     content: str | None = None
+    name: str = ""
     resumes: PushRow | None = None
     recipe: Mapping[str, Any] | None = None
 
     @property
     def label(self) -> str:
         """What the user named as the source; the source itself, once it is open, has a better label."""
+        if self.name:
+            return self.name
         words = self.spec if isinstance(self.spec, list | tuple) else [self.spec]
         return ", ".join(
             os.fspath(word) if isinstance(word, str | os.PathLike) else type(word).__name__ for word in words
@@ -101,10 +106,17 @@ async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
         spec=source[0] if source and len(source) == 1 else source,
         target=target_of(planned),
         source_format=planned.format,
+        name=_name_of_copy(planned, shared.scratch),
         options=LoadOptions.from_dict(planned.options, planned.column_types),
         resumes=row,
         recipe=planned.recipe,
     )
+
+
+def _name_of_copy(planned: facts.PushPlanned, spool: Path) -> str:
+    """Return what the user called the source of a push, if it is a copy in the spool; empty otherwise."""
+    is_copy = len(planned.source or ()) == 1 and Path((planned.source or [""])[0]).parent == spool
+    return planned.label if is_copy else ""
 
 
 def _nothing_to_resume(row: PushRow, state: PushState) -> ConfigError:
@@ -276,6 +288,7 @@ class SourceOpener:
             settings=settings,
             filesystem=filesystem,
             allow_empty=request.options.allow_empty,
+            label=request.name,
         )
         rules = schema_rules(target or request.target, request.options, settings)
         reader = SourceReader(source, settings, rules, self._workers)

@@ -13,8 +13,10 @@ from pushengine.errors import (
     JobFailedError,
     JournalError,
     PermissionDeniedError,
+    ProxyRefusedError,
     PushEngineError,
     SubmitOutcomeUnknownError,
+    UntrustedServerError,
 )
 from pushengine.journal.facts import PushPlanned
 from pushengine.journal.state import PushState
@@ -53,6 +55,7 @@ def build_receipt(
         elapsed_seconds=elapsed_seconds,
         retries=retries,
         submits=0 if state is None else state.submits,
+        submitted=job is not None and job.may_have_run,
         restarts=0 if state is None else state.restarts,
         resumed=resumed,
         verified=None if job is None else job.verified,
@@ -102,11 +105,21 @@ def may_still_be_running(state: PushState, cause: BaseException) -> bool:
     return is_submitted and not isinstance(cause, JobFailedError | SubmitOutcomeUnknownError)
 
 
+_FIXABLE = (
+    EngineClosedError,
+    JournalError,
+    AuthenticationError,
+    PermissionDeniedError,
+    UntrustedServerError,
+    ProxyRefusedError,
+)
+
+
 def is_resumable(cause: BaseException) -> bool:
     """Whether the push can be resumed later: it was stopped, or the cause of its failure may pass or can be fixed."""
     if isinstance(cause, PushEngineError):
         return (
-            isinstance(cause, EngineClosedError | JournalError | AuthenticationError | PermissionDeniedError)
+            isinstance(cause, _FIXABLE)
             or cause.disposition == "transient"
             or (cause.disposition == "outcome_unknown" and not isinstance(cause, SubmitOutcomeUnknownError))
         )

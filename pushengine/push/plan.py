@@ -49,6 +49,8 @@ def build_target(
         raise ConfigError("the table name is empty", key="table")
     if storable(table) != table:
         raise ConfigError(f"the table name {shown_name(table)} is not UTF-8 text", key="table")
+    if connection_id is not None and storable(connection_id) != connection_id:
+        raise ConfigError(f"the data connection id {shown_name(connection_id)} is not UTF-8 text", key="connection_id")
     if connection_id == "":
         raise ConfigError(
             "the data connection id is an empty string",
@@ -134,6 +136,7 @@ async def plan_source(
                     source if copy is None else copy.path,
                     read=workers.read,
                     format=format if copy is None else None,
+                    label="" if copy is None else copy.name,
                     schema=schema,
                     settings=settings,
                     filesystem=LocalFileSystem(),
@@ -156,8 +159,7 @@ async def plan_source(
         table=table,
         mode=mode,
         keys=target.keys,
-        files=tuple(file.uri for file in source_reader.files if copy is None)
-        or (source_reader.label if copy is None else copy.name,),
+        files=tuple(file.uri for file in source_reader.files if copy is None) or (source_reader.label,),
         source_bytes=source_reader.size_bytes,
         columns=tuple(inferred.schema.table_columns()),
         sampled_rows=source_reader.sampled_rows,

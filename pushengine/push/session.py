@@ -220,8 +220,15 @@ class PushSession:
 
     def _require_repairable(self, cause: BaseException, reader: SourceReader) -> None:
         is_submitted = self.state.job is not None and self.state.job.may_have_run
-        if not isinstance(cause, _RESTARTABLE) or self._restarts >= MAX_RESTARTS or is_submitted:
+        if not isinstance(cause, _RESTARTABLE) or is_submitted:
             raise cause
+        if self._restarts >= MAX_RESTARTS:
+            if not isinstance(cause, VerificationError | JobTaintedError):
+                raise cause
+            raise cause.replace(
+                hint=f"{MAX_RESTARTS} fresh jobs did not help: look for a proxy that repeats or swallows uploads, and for another"
+                " program that adds chunks to the jobs of this pool"
+            ) from cause.__cause__
         if not reader.is_repeatable:
             raise cause.replace(
                 hint="the push would restart in a fresh job, but this source can be read only once: push a file or a table instead"

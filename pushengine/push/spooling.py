@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pushengine import events
-from pushengine.errors import JournalError, SourceError
+from pushengine.errors import JournalError
 from pushengine.pipeline.context import Shared
 from pushengine.push.cleanup import delete_spool
 from pushengine.push.opening import PushRequest
@@ -34,7 +34,6 @@ class SpoolKeeper:
 
     def __init__(self, folder: Path, shared: Shared) -> None:
         self._folder = folder
-        self._stream_name = ""
         self._shared = shared
 
     async def keep(self, request: PushRequest, push_id: str, hold: SpoolHold, *, always: bool = False) -> PushRequest:
@@ -57,7 +56,6 @@ class SpoolKeeper:
 
     async def _keep(self, request: PushRequest, source: Any, push_id: str, hold: SpoolHold) -> PushRequest:
         unplanned = PushRun(request, self._shared, push_id)
-        self._stream_name = stream_name(source) if is_byte_stream(source) else ""
         waiting = events.WaitStarted(push_id=push_id, reason="the stream is written to disk first")
         try:
             with announce_when_slow(functools.partial(unplanned.emit, waiting)):
@@ -68,6 +66,7 @@ class SpoolKeeper:
         return dataclasses.replace(
             request,
             spec=path,
+            name=stream_name(source) if is_byte_stream(source) else request.label,
             content=f"stream {path.suffix} {digest}",
             source_format=None,  # the spool file's suffix gives the format
             arrow_schema=None,
@@ -114,10 +113,6 @@ class SpoolKeeper:
             hold.take(path)
         try:
             yield
-        except SourceError as error:
-            if path is not None and error.source == str(path) and self._stream_name:
-                error.source = self._stream_name
-            raise
         finally:
             hold.release()
             if path is not None:

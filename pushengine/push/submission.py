@@ -172,7 +172,7 @@ class Submission:
             return await self._is_accepted_after_all(attempt, error, wait)
         await self._log.record(refused)
         if isinstance(error, NotFoundError):
-            raise self._jobs.vanished(self._job_id) from error
+            return await self._is_accepted_although_missing(attempt, error)
         if error.disposition == "terminal":
             raise error
         if isinstance(error, RateLimitedError):
@@ -185,6 +185,17 @@ class Submission:
             ):  # wait for the end of an outage with reads: each submit spends one of the hour
                 return await self._has_left_new()
         return False
+
+    async def _is_accepted_although_missing(self, attempt: int, error: NotFoundError) -> bool:
+        """Whether a job that this submit did not find was submitted before. One 404 does not prove that it is gone.
+
+        Raises:
+            JobVanishedError: No submit can have run it, so that the push can start again, whether it is gone or not.
+            SubmitOutcomeUnknownError: It is gone.
+        """
+        if not self._log.state.job_of(self._job_id).may_have_run:
+            raise self._jobs.vanished(self._job_id) from error
+        return await self._is_accepted_after_all(attempt, error, _UNKNOWN_WAIT_SECONDS)
 
     async def _block_submits(self, error: RateLimitedError) -> float:
         """Block all submits of this host for as long as a 429 requires; return the time in seconds."""

@@ -13,6 +13,7 @@ from pushengine.schema.base import Conversion
 from pushengine.schema.columns import Column, TableSchema
 from pushengine.schema.conversions import conversion_named, decoded, forced_conversions
 from pushengine.schema.misfits import column_named, misfit, reason_of, require_key, too_long
+from pushengine.text import shown_some
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ def conform(schema: TableSchema, source: SourceBatch) -> pa.RecordBatch:
         extra = set(batch.schema.names) - {one.source_name for one in schema.columns if not one.is_missing}
         if (extra := extra - schema.ignored) or batch.num_columns > len(set(batch.schema.names)):
             raise SchemaError(
-                f"unexpected column {', '.join(sorted(extra)) or '(a duplicate)'}",
+                f"unexpected column {shown_some(sorted(extra)) or '(a duplicate)'}",
                 source=source.source,
                 position=f"row {source.first_row + 1}",
             )

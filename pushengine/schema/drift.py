@@ -140,11 +140,12 @@ class ColumnMatcher:
         rules = self._rules
         renamed = self._renamed(names)
         chosen, excluded = frozenset(rules.select), frozenset(rules.exclude)
+        existing = {*names, *renamed.values()}
         for name in rules.select:
-            if name not in names and name not in renamed.values():
+            if name not in existing:
                 raise self._unknown("selected column", name, names)
         for name in rules.exclude:
-            if name not in names and name not in renamed.values() and name_key(name) not in self._columns:
+            if name not in existing and name_key(name) not in self._columns:
                 raise self._unknown("excluded column", name, names)
         pairs = [(source, renamed.get(source, source)) for source in names]
         return [
@@ -160,10 +161,11 @@ class ColumnMatcher:
         of the table that the source now calls NEW. In append and upsert, the table keeps its name then.
         """
         renamed = {}
+        existing = frozenset(names)
         for old, new in self._rules.rename.items():
-            if old in names:
+            if old in existing:
                 renamed[old] = new
-            elif new in names and name_key(old) in self._columns:
+            elif new in existing and name_key(old) in self._columns:
                 renamed[new] = old
             else:
                 raise self._unknown("renamed column", old, names)
@@ -281,6 +283,7 @@ def describe_changes(
     changes = [*_changed_keys(match, known), *_dropped(match, columns, known, mode)]
     also = ", also in rows that are updated" if mode == "upsert" else ""
     before_by_name = known.by_name()
+    new = frozenset(match.new)
     for column in columns:
         before = before_by_name.get(name_key(column.name))
         if column.is_missing:
@@ -288,7 +291,7 @@ def describe_changes(
             if before is None or not had_no_values(before.conversion):
                 changes.append(f"{column.name}: not in the source, NULL{also}")
         elif before is None:
-            if column.name in match.new:
+            if column.name in new:
                 changes.append(f"{column!r}: new column")
         else:
             changes += _changed_type(before, column, mode)

@@ -98,6 +98,11 @@ class SchemaRules:
     string_headroom: float = 4.0
     formats: ValueFormats = dataclasses.field(default_factory=ValueFormats)
     allows_rejects: bool = False
+    _patterns: tuple[str, ...] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Kept, because each column asks for them.
+        object.__setattr__(self, "_patterns", tuple(filter(is_pattern, self.column_types)))
 
     @property
     def is_delta(self) -> bool:
@@ -131,11 +136,7 @@ class SchemaRules:
         for name in names:
             if name in self.column_types:
                 return self.column_types[name]
-        matching = [
-            pattern
-            for pattern in self.column_types
-            if is_pattern(pattern) and any(fnmatch.fnmatchcase(name, pattern) for name in names)
-        ]
+        matching = [pattern for pattern in self._patterns if any(fnmatch.fnmatchcase(name, pattern) for name in names)]
         return self.column_types[max(matching, key=lambda pattern: len(pattern.strip("*?")))] if matching else None
 
     def default_type(self, *names: str) -> RequestedType | None:

@@ -100,7 +100,7 @@ class FileHash:
                     self._hash.update(buffer[:size])
                     self.position += size
         except OSError as error:
-            raise unreadable(self._ref.uri, error) from error
+            raise unreadable(self._ref.shown, error) from error
 
     def hexdigest(self) -> str:
         """Return the digest of the bytes hashed so far, in hex."""

@@ -48,9 +48,9 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     from pushengine.schema.conversions import decoded  # noqa: PLC0415
 
     columns = []
-    names = spelled_like(batch.schema.names, schema.names)
-    for position, field in enumerate(schema):
-        column = batch.column(position if names[position] == field.name else names.index(field.name))
+    positions = {name: position for position, name in enumerate(spelled_like(batch.schema.names, schema.names))}
+    for field in schema:
+        column = batch.column(positions[field.name])
         try:
             column = decoded(column)
             columns.append(column if column.type == field.type else _as_type(column, field.type))
@@ -112,8 +112,8 @@ def require_same_columns(
     parts += [f"adds {shown_names(extra[:_SHOWN_NAMES], beside=missing)}"] if extra else []
     is_blank = {name.strip() for name in missing} == {name.strip() for name in extra}
     raise SchemaError(
-        f"columns differ from those in {shown_name(first_file.uri)}: {' and '.join(parts) or 'one appears twice'}",
-        source=ref.uri,
+        f"columns differ from those in {shown_name(first_file.shown)}: {' and '.join(parts) or 'one appears twice'}",
+        source=ref.shown,
         position=position,
         hint="if they are the same: --trim" if is_blank and missing else "",
     )
@@ -220,7 +220,7 @@ class FilesSource:
             try:
                 sizes.append(self._filesystem.stat(ref).size)
             except OSError as exc:
-                raise unreadable(ref.uri, exc) from exc
+                raise unreadable(ref.shown, exc) from exc
         return sizes
 
     def open(self, start_row: int = 0) -> BlockReader[SourceBlock]:

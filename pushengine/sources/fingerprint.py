@@ -37,7 +37,7 @@ def _fingerprint(filesystem: FileSystem, ref: FileRef) -> list[Any]:
                 digest.update(file.read(_PROBE_BYTES))
     except OSError as error:
         raise SourceReadError(
-            f"cannot be read: {error.strerror or error}", source=ref.uri, hint="was it moved or deleted?"
+            f"cannot be read: {error.strerror or error}", source=ref.shown, hint="was it moved or deleted?"
         ) from error
     return [
         absolute_uri(ref.uri),

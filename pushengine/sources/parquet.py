@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.errors import SchemaError, SourceError, SourceReadError, damaged, unreadable
 from pushengine.interfaces import FileSystem, SourceBatch, Structure
 from pushengine.model import FileRef
-from pushengine.parquet.decoding import ParquetDecoder, batch_rows, read_footer
+from pushengine.parquet.decoding import ParquetDecoder, batch_rows
 from pushengine.parquet.eligibility import ParquetLayout, ReencodeError, read_layouts, require_schema
 from pushengine.parquet.footer import Footer
 from pushengine.parquet.slices import PassthroughBlock, cut
@@ -58,24 +59,35 @@ class _Part(NamedTuple):
         return f"row group {first}" if len(self.groups) == 1 else f"row groups {first} to {self.groups.stop}"
 
 
+@dataclasses.dataclass(slots=True)
+class _LargeFooter:
+    """The last large footer that was read, and its parts. A file is opened several times, and it takes long to read."""
+
+    footer: Footer | None = None
+    parts: Sequence[_Part] = ()
+
+
 class _ParquetPass:
     """One pass over one file."""
 
-    def __init__(self, ref: FileRef, filesystem: FileSystem) -> None:
+    def __init__(self, ref: FileRef, filesystem: FileSystem, known: _LargeFooter) -> None:
         self._ref = ref
+        self._known = known
         self._bytes_done = 0
         self._rows_skipped = 0
         self._schema: pa.Schema | None = None
         with contextlib.ExitStack() as stack:
             try:
                 self._file = stack.enter_context(filesystem.open(ref))
-                self._parquet = ParquetDecoder(self._file)
-                self._metadata = self._parquet.metadata
+                self._parquet = ParquetDecoder(self._file, known.footer)
+                large = self._parquet.large_footer
+                if large is not None and large is not known.footer:
+                    known.footer, known.parts = large, ()
                 self.schema = plain_schema(self._parquet.schema)
-                self.calendar = SparkCalendar.of(self._metadata.metadata)
+                self.calendar = SparkCalendar.of(self._parquet.metadata.metadata)
             except OSError as exc:
                 if exc.errno is not None:
-                    raise unreadable(ref.uri, exc) from exc
+                    raise unreadable(ref.shown, exc) from exc
                 raise self._damaged(exc) from exc
             except (pa.ArrowException, UnicodeDecodeError) as exc:
                 raise self._damaged(exc) from exc
@@ -84,8 +96,8 @@ class _ParquetPass:
     def _damaged(self, exc: Exception, position: str | None = None) -> SourceReadError:
         text = first_line(exc)
         if _ENCRYPTED in text.lower():  # Arrow raises the same class for damaged and encrypted files
-            return SourceReadError("the file is encrypted", source=self._ref.uri, position=position)
-        return damaged("Parquet", text, source=self._ref.uri, position=position)
+            return SourceReadError("the file is encrypted", source=self._ref.shown, position=position)
+        return damaged("Parquet", text, source=self._ref.shown, position=position)
 
     def widen_to(self, schema: pa.Schema) -> _ParquetPass:
         """Yield batches in this schema, to which the file's own schema is widened. Returns the pass itself."""
@@ -105,55 +117,59 @@ class _ParquetPass:
         Raises:
             SourceReadError: The footer contradicts itself.
         """
+        large = self._parquet.large_footer
+        if large is not None and large is self._known.footer and self._known.parts:
+            return self._known.parts
         try:
             parts = list(self._parts())
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc) from exc
-        rows, total = sum(part.rows for part in parts), self._metadata.num_rows
+        rows, total = sum(part.rows for part in parts), self._parquet.rows
         if rows != total:
-            raise damaged("Parquet", f"{rows} rows in row groups, {total} in all", source=self._ref.uri)
+            raise damaged("Parquet", f"{rows} rows in row groups, {total} in all", source=self._ref.shown)
+        if large is not None and large is self._known.footer:
+            self._known.parts = parts
         return parts
 
     def _parts(self) -> Iterator[_Part]:
         row = first = rows = nbytes = stored = 0
-        for number in range(self._metadata.num_row_groups):
-            group = self._metadata.row_group(number)
-            size = group.total_byte_size
-            if number > first and (nbytes + size > _JOINED_BYTES or rows + group.num_rows > _JOINED_ROWS):
+        count = self._parquet.group_count
+        for number in range(count):
+            group_rows, size, stored_size = self._group(number)
+            if number > first and (nbytes + size > _JOINED_BYTES or rows + group_rows > _JOINED_ROWS):
                 yield _Part(range(first, number), row, rows, nbytes, stored)
                 row, first, rows, nbytes, stored = row + rows, number, 0, 0, 0
-            rows += group.num_rows
+            rows += group_rows
             nbytes += size
-            stored += self._checked_bytes(number, group.num_rows)
-        if self._metadata.num_row_groups:
-            yield _Part(range(first, self._metadata.num_row_groups), row, rows, nbytes, stored)
+            stored += stored_size
+        if count:
+            yield _Part(range(first, count), row, rows, nbytes, stored)
 
-    def _checked_bytes(self, number: int, rows: int) -> int:
-        """Return the size of a row group in the file, after checking that its columns have as many values as it has rows.
+    def _group(self, number: int) -> tuple[int, int, int]:
+        """Return the rows, the decompressed and the stored size of a row group, if its columns have as many values as it has rows.
 
         Arrow is not asked about a column: where size statistics are damaged, it ends the process.
         """
-        try:
-            sizes = self._footer.column_sizes(number)
-        except (FooterError, IndexError):  # Arrow has read it: what our parser does not know is left to the decoding
-            return int(self._metadata.row_group(number).total_byte_size)
+        found = None
+        with contextlib.suppress(FooterError, IndexError):
+            found = None if self._parquet.footer is None else self._parquet.footer.sizes(number)
+        if found is None:  # Arrow has read it: what our parser does not know is left to the decoding
+            group = self._parquet.row_group(number)
+            return group.num_rows, group.total_byte_size, group.total_byte_size
+        rows, size, sizes = found
         for index, (values, _) in enumerate(sizes):
-            if index in self._flat_columns and values != rows:
+            if values != rows and index in self._flat_columns:
                 raise damaged(
                     "Parquet",
-                    f"{rows} rows, but {values} values in column {self._metadata.schema.column(index).path}",
-                    source=self._ref.uri,
+                    f"{rows} rows, but {values} values in column {self._parquet.metadata.schema.column(index).path}",
+                    source=self._ref.shown,
                     position=f"row group {number + 1}",
                 )
-        return sum(nbytes for _, nbytes in sizes)
-
-    @functools.cached_property
-    def _footer(self) -> Footer:
-        return Footer(read_footer(self._file))
+        return rows, size, sum(nbytes for _, nbytes in sizes)
 
     @functools.cached_property
     def _flat_columns(self) -> frozenset[int]:
-        columns = self._metadata.schema
+        columns = self._parquet.metadata.schema
         return frozenset(index for index in range(len(columns)) if not columns.column(index).max_repetition_level)
 
     def skip(self, rows: int) -> int:
@@ -186,15 +202,15 @@ class _ParquetPass:
         rows = 0
         try:
             for raw in self._parquet.iter_batches(part.groups, self._batch_rows(part)):
-                self.calendar.require_new(raw, self._ref.uri, part.first_row + rows)
+                self.calendar.require_new(raw, self._ref.shown, part.first_row + rows)
                 batch = self._widened(raw, part.first_row + rows)
-                yield SourceBatch(batch, self._ref.uri, part.first_row + rows)
+                yield SourceBatch(batch, self._ref.shown, part.first_row + rows)
                 rows += batch.num_rows
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, part.position) from exc
         if rows != part.rows:
             raise SourceReadError(
-                f"{rows} rows, but the footer says {part.rows}", source=self._ref.uri, position=part.position
+                f"{rows} rows, but the footer says {part.rows}", source=self._ref.shown, position=part.position
             )
 
     def _widened(self, raw: pa.RecordBatch, row: int) -> pa.RecordBatch:
@@ -203,7 +219,7 @@ class _ParquetPass:
         except ValueError as exc:
             raise SchemaError(
                 f"a value does not fit the common type of all files: {first_line(exc)}",
-                source=self._ref.uri,
+                source=self._ref.shown,
                 position=f"after row {row}",
             ) from exc
 
@@ -248,13 +264,16 @@ def _unified(first: pa.Schema, first_file: FileRef, schema: pa.Schema, ref: File
     names = spelled_like(schema.names, first.names)
     require_same_columns(first.names, first_file, names, ref)
     fields = []
+    if first.equals(schema):  # nearly always, and it is asked for each pass
+        return first
+    types = dict(zip(names, schema.types, strict=True))
     for field in first:
-        other = schema.field(names.index(field.name)).type
+        other = types[field.name]
         common = _common_type(field.type, other)
         if common is None:
             raise SchemaError(
-                f"column {field.name} is {other}, but {field.type} in {first_file.uri}",
-                source=ref.uri,
+                f"column {field.name} is {other}, but {field.type} in {first_file.shown}",
+                source=ref.shown,
                 hint="push them separately",
             )
         fields.append(pa.field(field.name, common))
@@ -275,6 +294,7 @@ class ParquetSource(FilesSource):
         self._schema: pa.Schema | None = None
         self._layouts: list[ParquetLayout] | ReencodeError | None = None
         self._calendar_notes: list[str] = []
+        self._known = _LargeFooter()
 
     def schema(self) -> pa.Schema:
         """Return the common schema of all files. Reads the footer of every file.
@@ -286,11 +306,11 @@ class ParquetSource(FilesSource):
         if self._schema is None:
             common: pa.Schema | None = None
             for ref in self.files:
-                with contextlib.closing(_ParquetPass(ref, self._filesystem)) as one:
+                with contextlib.closing(_ParquetPass(ref, self._filesystem, self._known)) as one:
                     if len(set(one.schema.names)) < len(one.schema.names):
-                        raise SchemaError("a column name appears twice", source=ref.uri)
+                        raise SchemaError("a column name appears twice", source=ref.shown)
                     common = one.schema if common is None else _unified(common, self.files[0], one.schema, ref)
-                    self._calendar_notes += filter(None, [one.calendar.note(one.schema, ref.uri)])
+                    self._calendar_notes += filter(None, [one.calendar.note(one.schema, ref.shown)])
             self._schema = common
         return self._schema
 
@@ -326,7 +346,7 @@ class ParquetSource(FilesSource):
 
     def _open(self, ref: FileRef) -> _ParquetPass:
         schema = self.schema()
-        one = _ParquetPass(ref, self._filesystem)
+        one = _ParquetPass(ref, self._filesystem, self._known)
         try:
             _unified(schema, self.files[0], one.schema, ref)
         except SourceError:

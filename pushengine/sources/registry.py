@@ -68,6 +68,7 @@ def open_source(
     settings: EngineSettings,
     filesystem: FileSystem,
     allow_empty: bool = False,
+    label: str = "",
 ) -> Source | IteratorSource:
     """Return the source that `spec` describes. Blocking: lists files, and reads at most their first bytes.
 
@@ -78,6 +79,7 @@ def open_source(
         schema: Arrow schema of an async iterator, if it is known beforehand or the iterator may be empty.
         settings: Settings for the source, such as the CSV dialect.
         filesystem: Lists and opens the files that paths refer to.
+        label: Name of the source in messages, if its path is that of a copy.
         allow_empty: Whether files of 0 bytes, or none at all, are a source without rows and not an error.
 
     Raises:
@@ -89,7 +91,7 @@ def open_source(
         if schema is not None:
             raise ConfigError("schema= is only for async iterators; files have their own schema", key="schema")
         words = spec if isinstance(spec, list | tuple) else [spec]
-        return _open_paths(words, format, settings, filesystem, allow_empty=allow_empty)
+        return _open_paths(words, format, settings, filesystem, allow_empty=allow_empty, label=label)
     if format is not None:
         raise ConfigError(f"format {format} is for files, not for {_type_name(spec)}", key="format")
     source: Source | IteratorSource | None = importlib.import_module("pushengine.sources.arrow.objects").open_object(
@@ -122,6 +124,7 @@ def _open_paths(
     filesystem: FileSystem,
     *,
     allow_empty: bool,
+    label: str,
 ) -> Source:
     try:
         files = list_files(words, filesystem, allow_none=allow_empty)
@@ -130,7 +133,8 @@ def _open_paths(
             if isinstance(word, PurePath) and (scheme := scheme_of(address := str(word).replace(":/", "://", 1))):
                 raise _unsupported_scheme(address, scheme) from None  # `pathlib` collapses `//` into `/`
         raise
-    label = os.fspath(words[0]) if len(words) == 1 else f"{os.fspath(words[0])} and {len(words) - 1} more"
+    files = [dataclasses.replace(file, label=label) for file in files]
+    label = label or (os.fspath(words[0]) if len(words) == 1 else f"{os.fspath(words[0])} and {len(words) - 1} more")
     if allow_empty and not any(file.size for file in files):
         return EmptySource(files, label=label, filesystem=filesystem)
     chosen = _named_format(name) if name else _common_format(files, filesystem)
@@ -182,11 +186,11 @@ def _require_kind(file: FileRef, chosen: Format, filesystem: FileSystem) -> None
     if compression is not None:
         raise SourceReadError(
             f"not {kind_named(chosen.name)}, but a file compressed with {compression}",
-            source=file.uri,
+            source=file.shown,
             hint="decompress it first",
         )
     if kind is not None and kind.format != chosen.name:
-        raise SourceReadError(f"not {kind_named(chosen.name)}, but {kind.name}", source=file.uri, hint=kind.remedy)
+        raise SourceReadError(f"not {kind_named(chosen.name)}, but {kind.name}", source=file.shown, hint=kind.remedy)
 
 
 def _named_format(name: str) -> Format:
@@ -206,7 +210,7 @@ def _common_format(files: Sequence[FileRef], filesystem: FileSystem) -> Format:
             kind = "does not show its format" if other is None else f"is {other.name}"
             pattern = str(PurePath(known[0].uri).parent / f"*{known[1].suffix_of(known[0].name)}")
             raise ConfigError(
-                f"{shown_name(known[0].uri)} is {known[1].name} and {shown_name(file.uri)} {kind}: one push reads one format",
+                f"{shown_name(known[0].shown)} is {known[1].name} and {shown_name(file.shown)} {kind}: one push reads one format",
                 key="source",
                 hint=f"push them separately, such as {shell_word(pattern)}",
             )
@@ -240,7 +244,7 @@ def _unknown_format(file: FileRef, filesystem: FileSystem) -> ConfigError:
         if kind is TEXT and file.name.lower().endswith((".json", ".jsonl", ".xml", ".html", ".sql")):
             remedy = CONVERT
     return ConfigError(
-        f"the name {shown_name(file.uri)} does not show the format ({suffixes}; compressed CSV: {COMPRESSION_NAMES})",
+        f"the name {shown_name(file.shown)} does not show the format ({suffixes}; compressed CSV: {COMPRESSION_NAMES})",
         key="format",
         hint=remedy or " or ".join(flag("format", candidate.name) for candidate in FORMATS if candidate.module),
     )

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
-from pushengine.errors import ConfigError, SourceError, unreadable
+from pushengine.errors import ConfigError, unreadable
 from pushengine.interfaces import AsyncSource, BlockStream, OffLoop, SourceBlock
 from pushengine.runtime.aio import finish
 from pushengine.sources.pipes import find_pipe
@@ -53,7 +53,9 @@ def is_byte_stream(source: Any) -> bool:
 def stream_name(stream: Any) -> str:
     """Return the name of a byte stream for messages."""
     name = getattr(stream, "name", None)
-    return "standard input" if name == "<stdin>" else name if isinstance(name, str) else "stream"
+    if name in ("<stdin>", 0):
+        return "standard input"
+    return os.fsdecode(name) if isinstance(name, str | bytes) and name else type(stream).__name__
 
 
 async def spool_bytes(stream: ByteStream, path: Path, hold: SpoolHold, off_loop: OffLoop) -> Spooled:
@@ -322,7 +324,7 @@ class StreamCopy(NamedTuple):
 async def copied_stream(source: Any, source_format: str | None, read: OffLoop) -> AsyncIterator[StreamCopy | None]:
     """Copy a byte stream, or the pipe that a source names, to a temporary file that exists during the block.
 
-    A `SourceError` of the block that is about the copy is changed to be about the stream. The result is None for any other source.
+    The result is None for any other source.
 
     Raises:
         ConfigError: The stream has no format, or a pipe is one of several sources; or the temporary file cannot be written.
@@ -343,9 +345,4 @@ async def copied_stream(source: Any, source_format: str | None, read: OffLoop) -
             with file:
                 while piece := await read(_read, stream):
                     await read(file.write, piece)
-        name = stream_name(stream)
-        try:
-            yield StreamCopy(path, name)
-        except SourceError as error:
-            error.source = name if error.source == str(path) else error.source
-            raise
+        yield StreamCopy(path, stream_name(stream))

@@ -38,6 +38,7 @@ async def open_async_source(
     settings: EngineSettings,
     filesystem: FileSystem,
     allow_empty: bool = False,
+    label: str = "",
 ) -> AsyncSource:
     """Call `registry.open_source` from asynchronous code.
 
@@ -51,6 +52,7 @@ async def open_async_source(
         settings=settings,
         filesystem=filesystem,
         allow_empty=allow_empty,
+        label=label,
     )
     return found if isinstance(found, IteratorSource) else ThreadSource(found, read)
 

@@ -27,7 +27,8 @@ from pushengine.errors import ConfigError, JournalError, LedgerError
 from pushengine.text import first_line, shown_name
 
 STATE_HINT = "the state folder must be on a local disk, writable and not full; set PUSHENGINE_STATE_DIR to use another"
-_MAX_TEXT_BYTES = 16 * 1024 * 1024
+_MAX_TEXT_BYTES = 4 * 1024 * 1024
+_MAX_SHOWN = 300
 _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_FULL = 5, 6, 13  # importing sqlite3 takes time
 _SQLITE_VAGUE = frozenset({8, 10, 14})
 """SQLITE_READONLY, SQLITE_IOERR and SQLITE_CANTOPEN: SQLite says what it could not do, but not why."""
@@ -108,9 +109,7 @@ def setting_errors(what: str, path: str | os.PathLike[str], *, key: str, hint: s
         why = refusal(error)
         if why is None:
             raise
-        raise ConfigError(
-            f"{what} {shown_name(os.fspath(path))}: {why.reason}", key=key, hint=_joined(why.remedy, hint)
-        ) from error
+        raise ConfigError(f"{what} {_shown(path)}: {why.reason}", key=key, hint=_joined(why.remedy, hint)) from error
 
 
 @contextlib.contextmanager
@@ -150,7 +149,7 @@ def state_error(
     why = refusal(cause)
     if why is None:
         return None
-    found = kind(f"{what} {shown_name(str(path))}: {why.reason}", path=str(path), hint=_joined(why.remedy, hint))
+    found = kind(f"{what} {_shown(path)}: {why.reason}", path=str(path), hint=_joined(why.remedy, hint))
     found.__cause__ = cause
     return found
 
@@ -159,7 +158,7 @@ def _system_error(path: Path) -> OSError | None:
     """Return the error of the operating system that kept SQLite from opening a database; None if it cannot be determined."""
     # The database itself is not opened: closing it would release the locks that this process has on it.
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
+        _require_descriptors(4)  # what SQLite may open: a database, its log, the log's index and the folder
         found = status(path)
         path.parent.stat()
     except OSError as error:
@@ -171,6 +170,16 @@ def _system_error(path: Path) -> OSError | None:
         is_read_only = hasattr(os, "statvfs") and os.statvfs(path.parent).f_flag & os.ST_RDONLY
         number = errno.EROFS if is_read_only else errno.EACCES
     return OSError(number, os.strerror(number), str(path)) if number else None
+
+
+def _require_descriptors(number: int) -> None:
+    descriptors = []
+    try:
+        for _ in range(number):
+            descriptors.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 - those opened so far must be closed
+    finally:
+        for one in descriptors:
+            os.close(one)
 
 
 def status(path: Path) -> os.stat_result | None:
@@ -196,7 +205,7 @@ def expanded_setting(path: str | os.PathLike[str], *, key: str) -> Path:
     if expanded == text and text.startswith("~"):
         user = re.split(r"[/\\]", text[1:], maxsplit=1)[0]
         raise ConfigError(
-            f"{key}: there is no user {shown_name(user)}: {shown_name(text)}",
+            f"{key}: there is no user {_shown(user)}: {_shown(text)}",
             key=key,
             hint="for a name that begins with ~, write its whole path",
         )
@@ -204,7 +213,7 @@ def expanded_setting(path: str | os.PathLike[str], *, key: str) -> Path:
 
 
 def read_text(what: str, path: Path, *, key: str, hint: str = "") -> str:
-    """Return the content of a file that a setting names. For small files: one of more than 16 MiB is refused.
+    """Return the content of a file that a setting names. For small files: one of more than 4 MiB is refused.
 
     Args:
         what: What failed, before the path: "cannot read the config file".
@@ -226,7 +235,7 @@ def read_text(what: str, path: Path, *, key: str, hint: str = "") -> str:
     raise _unusable(what, path, reason, key=key, hint=hint)
 
 
-def parse_toml(text: str, path: Path) -> dict[str, Any]:
+def parse_toml(text: str, path: Path, *, hint: str = "correct that place") -> dict[str, Any]:
     """Parse the content of a TOML file.
 
     Raises:
@@ -240,11 +249,11 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
         reason = first_line(error)
     except RecursionError:
         reason = "it is nested too deeply"
-    raise ConfigError(f"{shown_name(str(path))} is not TOML: {reason}", key=str(path), hint="correct that place")
+    raise ConfigError(f"{_shown(path)} is not TOML: {reason}", key=str(path), hint=hint)
 
 
 def _unusable(what: str, path: Path, reason: str, *, key: str, hint: str) -> ConfigError:
-    return ConfigError(f"{what} {shown_name(str(path))}: {reason}", key=key, hint=hint)
+    return ConfigError(f"{what} {_shown(path)}: {reason}", key=key, hint=hint)
 
 
 @contextlib.contextmanager
@@ -266,6 +275,13 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
         ):
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
         yield Path(name)
+
+
+def _shown(path: str | os.PathLike[str]) -> str:
+    """Return a path for people, without the middle of an absurdly long one."""
+    text = shown_name(os.fspath(path))
+    half = _MAX_SHOWN // 2
+    return text if len(text) <= _MAX_SHOWN else f"{text[:half]}...{text[-half:]}"
 
 
 def _joined(remedy: str, hint: str) -> str:

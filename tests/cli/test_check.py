@@ -171,7 +171,7 @@ async def test_a_refusal_without_a_reason_may_mean_that_the_api_is_disabled(tmp_
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(b"502 Bad Gateway", 75), (b"302 Found\r\nLocation: /login", 3), (b"200 OK", 3)]
+    ("status", "code"), [(b"502 Bad Gateway", 75), (b"302 Found\r\nLocation: /login", 2), (b"200 OK", 75)]
 )
 async def test_a_server_that_is_not_a_team_proves_nothing_about_the_key(status, code, tmp_path):
     async with responding(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi") as port:

@@ -48,6 +48,11 @@ def exhausted(cause):
         (errors.SchemaError("type"), 3),
         (errors.ValueMisfitError("value"), 3),
         (RESET, 75),
+        (errors.UntrustedServerError("self-signed certificate", phase="tls"), 2),
+        (errors.ProxyRefusedError("407", status=407), 4),
+        (errors.ProxyRefusedError("403", status=403), 4),
+        (errors.ProxyRefusedError("no proxy", status=405), 2),
+        (exhausted(errors.ProxyRefusedError("407", status=407)), 4),
         (errors.RequestTimeoutError("slow", phase="read"), 75),
         (errors.OutcomeUnknownError("lost"), 75),
         (AUTH, 4),
@@ -57,6 +62,12 @@ def exhausted(cause):
         (errors.PayloadTooLargeError("413", status=413), 3),
         (errors.InvalidRequestError("400", status=400), 3),
         (errors.UnexpectedResponseError("html", status=200), 3),
+        (errors.UnexpectedResponseError("not JSON", status=200, disposition="transient"), 75),
+        (errors.InvalidRequestError("408", status=408, disposition="transient"), 75),
+        (errors.ForeignResponseError("redirect", status=302), 2),
+        (errors.ForeignResponseError("HTML", status=404, disposition="transient"), 2),
+        (errors.ForeignResponseError("HTML", status=200, disposition="transient"), 75),
+        (exhausted(errors.ForeignResponseError("HTML", status=404)), 75),
         (errors.RateLimitedError("429"), 75),
         (errors.ServerError("500", status=500), 75),
         (errors.JobFailedError("ERROR", job_id="j"), 3),
@@ -134,7 +145,7 @@ def test_a_failed_push_reports_the_state_of_the_table():
 def test_an_interrupted_push_says_how_to_resume_it(kind):
     before, after, early = kind(), kind(), kind()
     before.receipt = RECEIPT
-    after.receipt = dataclasses.replace(RECEIPT, submits=1)
+    after.receipt = dataclasses.replace(RECEIPT, submits=1, submitted=True)
     early.receipt = dataclasses.replace(RECEIPT, job_id=None, chunks=0)
     assert error_lines(before)[-2:] == [
         "state: nothing was submitted, the table is unchanged; 1 chunk is acknowledged and kept",
@@ -248,3 +259,25 @@ def test_the_patience_is_a_duration_and_a_bad_one_is_named_with_its_flag():
             parse_patience(word)
         assert caught.value.message == f"--patience {word}: not a duration"
         assert caught.value.hint.startswith("--patience 30m")
+
+
+def test_a_refused_submit_is_not_reported_as_sent():
+    error = errors.AuthenticationError("401", status=401, hint="check the key")
+    error.receipt = dataclasses.replace(RECEIPT, submits=1)
+    assert error_lines(error)[-2:] == [
+        "state: every submit was refused, the table is unchanged; 1 chunk is acknowledged and kept",
+        "hint: check the key; run the same command again, or: pushengine resume p1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AUTH, RESET, errors.UntrustedServerError("expired", phase="tls"), errors.ProxyRefusedError("407", status=407)],
+    ids=lambda one: type(one).__name__,
+)
+def test_whatever_stops_a_submitted_push_its_error_says_how_to_resume_it(error):
+    error = error.replace()
+    error.receipt = dataclasses.replace(RECEIPT, submits=1, submitted=True)
+    lines = error_lines(error)
+    assert lines[-2].startswith("state: a submit of job j1 of push p1 was sent")
+    assert lines[-1].endswith("pushengine resume p1 (it checks job j1 first)")

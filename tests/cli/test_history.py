@@ -66,8 +66,8 @@ def test_a_state_folder_that_cannot_be_used_is_an_error(pushengine, tmp_path, pl
     (tmp_path / "file").write_text("")
     done = pushengine(*words, PUSHENGINE_STATE_DIR=str(tmp_path / place))
     assert done.code == 2
-    reason = "is a file" if place == "file" else "cannot be read: Not a directory"
-    assert f"the state folder {tmp_path / place} {reason}" in done.err
+    reason = " is a file" if place == "file" else ": Not a directory"
+    assert f"the state folder {tmp_path / place}{reason}" in done.err
 
 
 def test_pushes_that_cannot_be_resumed_are_counted(team, pushengine, orders, tmp_path):

@@ -118,7 +118,7 @@ def test_a_file_of_columns_suits_the_append_that_follows(loaded):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not a file of columns"),
+        ("{", "is not TOML"),
         ("", "has no [columns]"),
         ("[columns]\nA = 1\n", "must hold column names and texts"),
         ('[columns]\nA = "NUMBER"\n', "column A: no such type 'NUMBER'"),

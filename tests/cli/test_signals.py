@@ -123,6 +123,14 @@ def test_a_strict_emulator_accepts_only_the_credentials_in_its_environment(emula
     assert check.json["is_ok"] is False
 
 
+def test_an_emulator_knows_only_the_connections_that_it_is_given(emulator, pushengine, orders):
+    _, _, exports = emulator("--connection", "sap", "--connection", "crm")
+    assert pushengine("push", orders, "--table", "T", "--connection", "crm", "--json", **exports).code == 0
+    refused = pushengine("push", orders, "--table", "T", "--connection", "crn", "--json", **exports)
+    assert refused.code == 3, refused.err
+    assert "connectionId: is not a data connection of the pool" in " ".join(refused.json["error"]["message"].split())
+
+
 def test_a_strict_emulator_without_credentials_is_a_configuration_error(pushengine):
     done = pushengine("emulator", "--strict-auth")
     assert done.code == 2
@@ -180,3 +188,24 @@ def test_a_certificate_needs_the_extra(pushengine, tmp_path):
     assert done.code == 2
     assert "pip install 'pushengine[tls]'" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("patience", ["0", "30m"])
+def test_a_signal_ends_the_wait_for_a_team_that_does_not_respond(start, orders, patience):
+    import socket
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        team = {
+            "PUSHENGINE_URL": f"http://127.0.0.1:{unused.getsockname()[1]}",
+            "PUSHENGINE_POOL_ID": "pool",
+            "PUSHENGINE_API_KEY": "key-1",
+        }
+        process = start("push", orders, "--table", "T", "--patience", patience, **team)
+        waits = "no response from the platform since" if patience == "30m" else "attempt 2 failed"
+        assert any(waits in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "nothing was submitted, the table is unchanged" in err
+    assert "attempt 9 failed" not in err

@@ -189,3 +189,37 @@ async def test_credentials_do_not_reach_logs_or_reprs(start, caplog):
     await list_status(team, f"Bearer {issued}")
     seen = caplog.text + repr(team.emulator) + repr(team.emulator.settings)
     assert not any(secret in seen for secret in (issued, "s e:cret", "'api'", "'app'"))
+
+
+# Discovery and scopes
+
+
+async def test_public_clients_discover_the_token_endpoint(start):
+    team = await start(credentials=KNOWN, client_auth_methods=frozenset({"post"}))
+    document = (await team.request("GET", "/.well-known/openid-configuration", headers={})).json
+    assert document["issuer"] == team.emulator.url
+    assert document["token_endpoint"] == f"{team.emulator.url}/oauth2/token"
+    assert document["token_endpoint_auth_methods_supported"] == ["client_secret_post"]
+    assert "integration.data-pools:data_push" in document["scopes_supported"]
+    async with team.session.post(document["token_endpoint"], data=GRANT | ID_AND_SECRET) as response:
+        assert (await response.json())["token_type"] == "Bearer"
+
+
+@pytest.mark.parametrize("spelling", ["data_push", "data-push", "datapush"])
+async def test_a_scope_has_the_spellings_of_the_documentation(start, spelling):
+    scope = f"integration.data-pools:{spelling}"
+    for settings, status in (({}, 200), ({"tolerates_scope_spellings": False}, 200 if "_" in spelling else 400)):
+        team = await start(**settings)
+        response = await token(team, headers=basic(), data=GRANT | {"scope": scope})
+        assert response.status == status
+        if status == 200:
+            assert response.json["scope"] == scope
+            assert await list_status(team, f"Bearer {response.json['access_token']}") == 200
+        else:
+            assert response.json["error"] == "invalid_scope"
+
+
+async def test_a_scope_to_read_pools_does_not_admit_pushes(start):
+    team = await start(scopes=("integration.data-pools:read",))
+    granted = await token(team, headers=basic(), data=GRANT)
+    assert await list_status(team, f"Bearer {granted.json['access_token']}") == 403

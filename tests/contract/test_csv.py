@@ -132,3 +132,49 @@ async def test_files_are_appended_to_a_table_that_exists(team):
     job = await team.load("t", b"a\nnew\n", b"a\nnewer\n", kind="DELTA", fileType="CSV")
     assert job["status"] == "DONE", job["logs"]
     assert await team.rows("SELECT a FROM t") == [("old",), ("new",), ("newer",)]
+
+
+UNTERMINATED = {
+    "value": b'a,b\n1,"x\n2,3\n',
+    "value-without-last-line-end": b'a,b\n1,"x\n2,3',
+    "after-a-doubled-quote": b'a,b\n1,"x\n""\n',
+    "one-column": b'a\n"1\n\n',
+    "at-the-end": b'a\n1\n"',
+}
+TERMINATED = {
+    "line-end-in-value": (b'a,b\n1,"x\n"\n', [("1", "x\n")]),
+    "no-last-line-end": (b'a,b\n1,"x"', [("1", "x")]),
+    "doubled-quote": (b'a\n"1"""', [('1"',)]),
+    "quote-within-a-value": (b'a,b\n1,5" pipe\n', [("1", '5" pipe')]),
+    "empty-lines": (b"a\n1\n\n", [("1",), (None,)]),
+}
+
+
+@pytest.mark.parametrize("content", UNTERMINATED.values(), ids=UNTERMINATED)
+async def test_a_quote_that_is_never_closed_is_refused(team, content):
+    job_id = await team.new_job(fileType="CSV")
+    response = await team.upload(job_id, content)
+    assert (response.status, response.json["message"]) == (400, "The CSV file ends inside of a quoted value.")
+    assert team.spool_files() == []
+
+
+@pytest.mark.parametrize(("content", "rows"), TERMINATED.values(), ids=TERMINATED)
+async def test_quotes_that_are_closed_are_not_refused(team, content, rows):
+    assert (await load_csv(team, content))["status"] == "DONE"
+    assert await team.rows("SELECT * EXCLUDE _CELONIS_CHANGE_DATE FROM t") == rows
+
+
+@pytest.mark.parametrize(
+    "charset", ["UTF-8", "UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32", "windows-1252", "IBM037", "Shift_JIS"]
+)
+async def test_an_open_quote_is_found_in_every_charset(team, charset):
+    for content, status in (('a,b\n1,"x"\n', 200), ('a,b\n1,"x\n', 400), ('a,b\n1,"x"', 200)):
+        job_id = await team.new_job(fileType="CSV", csvParsingOptions={"charSet": charset})
+        assert (await team.upload(job_id, content.encode(charset))).status == status
+
+
+async def test_an_open_quote_is_found_with_an_escape_character(team):
+    options = {"escapeSequence": "\\", "separatorSequence": "x", "quoteSequence": "'"}
+    for content, status in ((b"axb\n1x'\\'\n", 400), (b"axb\n1x'\\''\n", 200), (b"axb\n1x2\\", 400)):
+        job_id = await team.new_job(fileType="CSV", csvParsingOptions=options)
+        assert (await team.upload(job_id, content)).status == status

@@ -64,6 +64,7 @@ CALLS = {
     "upsert": lambda team, job_id: team.upload(job_id, ROWS),
     "delete_rows": lambda team, job_id: team.upload(job_id, ROWS, "deleted"),
     "list_chunks": lambda team, job_id: team.request("GET", f"{team.jobs_path}{job_id}/chunks"),
+    "discovery": lambda team, _: team.request("GET", "/.well-known/openid-configuration"),
     "token": lambda team, _: team.request(
         "POST",
         "/oauth2/token",

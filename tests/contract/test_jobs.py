@@ -114,22 +114,41 @@ async def test_both_base_paths_show_the_same_jobs(team):
     assert (await team.request("DELETE", old + job_id)).status == 200
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
-        ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
-        ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs//{id}"),
-        ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/chunks/upserted/"),
-        ("GET", "/integration-hybrid/api/v1/data-push/pool-1/jobs/"),
-        ("GET", "/api/v1/data-push/pool-1/jobs/"),
-    ],
-)
-async def test_other_spellings_of_a_path_do_not_exist(team, method, path):
-    job_id = await team.new_job()
-    assert (await team.request(method, path.format(id=job_id))).status == 404
+OTHER_SPELLINGS = [
+    ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
+    ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs"),
+    ("GET", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
+    ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/"),
+    ("POST", "/integration/api/v1/data-push/pool-1/jobs//{id}"),
+    ("POST", "/integration/api/v1/data-push/pool-1/jobs//{id}/chunks/upserted"),
+    ("POST", "/data-ingestion/api/v1/data-push/pool-1/jobs/{id}/chunks/upserted/"),
+    ("GET", "//data-ingestion/api/v1//data-push/pool-1/jobs/{id}//chunks//"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), OTHER_SPELLINGS)
+async def test_slashes_may_be_repeated_or_missing_unless_the_settings_forbid_it(
+    start, to_form, to_parquet, method, path
+):
+    for tolerates_slashes, expected in ((True, 200), (False, 404)):
+        team = await start(tolerates_slashes=tolerates_slashes)
+        job_id = await team.new_job("t")
+        options = {}
+        if "upserted" in path:
+            content_type = "multipart/form-data; boundary=contract-boundary"
+            options = {
+                "headers": team.headers | {"Content-Type": content_type},
+                "data": to_form(to_parquet({"a": [1]})),
+            }
+        elif path.endswith("/jobs") and method == "POST":
+            options = {"json": {"targetName": "t", "type": "REPLACE"}}
+        assert (await team.request(method, path.format(id=job_id), **options)).status == expected
+
+
+@pytest.mark.parametrize("base", ["/integration-hybrid", ""])
+async def test_other_base_paths_do_not_exist(team, base):
+    response = await team.request("GET", f"{base}/api/v1/data-push/pool-1/jobs/")
+    assert (response.status, response.json["errorCode"]) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", ""), ("DELETE", ""), ("GET", "/chunks")])
@@ -178,3 +197,22 @@ async def test_every_response_has_the_servers_date(start, clock):
     for path in (team.jobs_path, "/nowhere", team.jobs_path + "nowhere"):
         assert (await team.request("GET", path)).headers["Date"] == "Thu, 01 Jan 2026 00:10:00 GMT"
     assert (await team.request("GET", team.jobs_path, headers={})).headers["Date"] == "Thu, 01 Jan 2026 00:10:00 GMT"
+
+
+# Data connections
+
+
+async def test_only_the_connections_of_the_settings_exist(start):
+    team = await start(connection_ids=frozenset({"sap"}))
+    for connection_id, status in (("sap", 200), (None, 200), ("", 200), ("SAP", 400), ("other", 400)):
+        response = await team.create(connectionId=connection_id)
+        assert response.status == status
+        if status == 400:
+            (error,) = response.json["errors"]
+            assert (error["attribute"], error["errorCode"]) == ("connectionId", "NOT_FOUND")
+
+
+@pytest.mark.parametrize("connection_id", ["a\0b", "a\nb", " a", "x" * 201, " "])
+async def test_the_id_of_a_connection_must_be_well_formed(team, connection_id):
+    (error,) = (await team.create(connectionId=connection_id)).json["errors"]
+    assert (error["attribute"], error["errorCode"]) == ("connectionId", "INVALID_VALUE")

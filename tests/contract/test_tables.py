@@ -2,9 +2,12 @@
 
 import asyncio
 import datetime as dt
+import threading
 
 import pyarrow as pa
 import pytest
+
+from pushengine.emulator import server as emulator_server
 
 CHANGE_DATE = "_CELONIS_CHANGE_DATE"
 KEEP, NULLIFY = "UPSERT_WITH_UNCHANGED_METADATA", "UPSERT_WITH_NULLIFICATION"
@@ -283,3 +286,91 @@ async def test_timestamps_outside_the_calendar_become_null(team):
     late = pa.array([253_402_300_800_000_000], pa.int64()).cast(pa.timestamp("us"))
     await team.load("t", {"ts": pa.concat_arrays([pa.array(timestamps, pa.timestamp("us")), late])})
     assert await team.rows("SELECT ts FROM t") == [(None,)] * 3
+
+
+# Limits
+
+
+@pytest.mark.parametrize("file_type", ["PARQUET", "CSV"])
+@pytest.mark.parametrize("character", ["x", "\u00e4", "\u20ac", "\U0001f600"])
+async def test_no_string_is_longer_than_65000_bytes(team, character, file_type):
+    # One byte more or less moves the cut through each byte of a character.
+    values = [prefix + character * 80_000 for prefix in ("", "x", "xx", "xxx")] + [character * 3]
+    data = {"a": values} if file_type == "PARQUET" else "\n".join(["a", *values]).encode()
+    job = await team.load("t", data, fileType=file_type, fallbackVarcharLength=65_000)
+    assert job["status"] == "DONE", job["logs"]
+    expected = [value.encode()[:65_000].decode(errors="ignore") for value in values]
+    assert [value for (value,) in await team.rows("SELECT a FROM t")] == expected
+
+
+# Wide tables, and jobs side by side
+
+
+@pytest.mark.parametrize("count", [250, 251, 600])
+async def test_a_wide_table_keeps_its_lengths(start, tmp_path, count):
+    team = await start(database=tmp_path / "pool.duckdb", delta_long_strings="widen", delta_new_columns="add")
+    names = [f"c{index}" for index in range(count - 1)]  # and the change date
+    declared = schema(*((name, "STRING", index % 7 + 1) for index, name in enumerate(names)))
+    await team.load("t", {name: ["long long"] for name in names}, tableSchema=declared)
+    wider = schema(("c0", "STRING", 5), ("new", "STRING", 9))
+    job = await team.load("t", {"c0": ["long long"], "new": ["long long long"]}, kind="DELTA", tableSchema=wider)
+    assert job["status"] == "DONE", job["logs"]
+    response = await team.request("GET", "/integration/api/pools/pool-1/columns?tableName=t")
+    lengths = {column["name"]: column["length"] for column in response.json if column["type"] == "STRING"}
+    assert lengths == {name: 4 * (index % 7 + 1) for index, name in enumerate(names)} | {"c0": 20, "new": 36}
+    assert await team.rows("SELECT c0, c1, new FROM t ORDER BY c1") == [("l", "lo", None), ("long ", None, "long long")]
+
+
+async def test_a_table_of_5000_columns_is_loaded(team):
+    data = pa.table({f"c{index}": [str(index)] if index % 2 else [index] for index in range(5000)})
+    job = await team.load("t", data, kind="DELTA", keys=["c0"])
+    assert job["status"] == "DONE", job["logs"]
+    assert await team.rows("SELECT c0, c1, c4999 FROM t") == [(0, "1", "4999")]
+
+
+async def test_jobs_of_different_tables_do_not_wait_for_each_other(start, tmp_path):
+    team = await start(database=tmp_path / "pool.duckdb")
+    wide, narrow = await team.new_job("wide"), await team.new_job("narrow", connectionId="c1")
+    await team.upload(wide, {"a": list(range(10))})
+    await team.upload(narrow, {"a": [1]})
+    may_end = threading.Event()
+    load = emulator_server.Load.run
+
+    def slow(self):
+        if self._job.id == wide:
+            may_end.wait(20)
+        return load(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulator_server.Load, "run", slow)
+        for job_id in (wide, narrow):
+            assert (await team.submit(job_id)).status == 200
+        try:
+            assert (await team.settled(narrow))["status"] == "DONE"
+            assert (await team.get(wide)).json["status"] == "RUNNING"
+        finally:
+            may_end.set()
+        assert (await team.settled(wide))["status"] == "DONE"
+    assert await team.rows("SELECT count(*), (SELECT count(*) FROM c1.narrow) FROM wide") == [(10, 1)]
+
+
+async def test_many_jobs_run_side_by_side(start, tmp_path):
+    team = await start(database=tmp_path / "pool.duckdb", submits_per_second=100)
+    job_ids = []
+    for index in range(24):
+        job_ids.append(await team.new_job(f"t{index}", "DELTA", keys=["a"], connectionId=f"c{index % 3}"))
+        await team.upload(job_ids[-1], {"a": list(range(50)), "b": ["x"] * 50})
+    assert {r.status for r in await asyncio.gather(*map(team.submit, job_ids))} == {200}
+    assert {(await team.settled(job_id))["status"] for job_id in job_ids} == {"DONE"}
+    counts = [await team.rows(f"SELECT count(*) FROM c{index % 3}.t{index}") for index in range(24)]
+    assert counts == [[(50,)]] * 24
+
+
+async def test_jobs_of_one_table_run_one_after_the_other(start):
+    team = await start(conflict_scope="job", submits_per_second=100)
+    job_ids = [await team.new_job("t" if index % 2 else "T", "DELTA") for index in range(8)]
+    for job_id in job_ids:
+        await team.upload(job_id, {"a": [1]})
+    await asyncio.gather(*map(team.submit, job_ids))
+    assert {(await team.settled(job_id))["status"] for job_id in job_ids} == {"DONE"}
+    assert await team.rows("SELECT count(*) FROM t") == [(8,)]

@@ -7,8 +7,15 @@ import pyarrow as pa
 import pytest
 
 from pushengine import AppKey, OAuthClient, UserApiKey, events
-from pushengine.emulator import Emulator, EmulatorCredentials, EmulatorSettings
-from pushengine.errors import AuthenticationError, ConnectionFailedError, PermissionDeniedError, RetriesExhaustedError
+from pushengine.cli.exit_codes import exit_code_for
+from pushengine.emulator import Emulator, EmulatorCredentials, EmulatorSettings, LocalCertificate
+from pushengine.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    PermissionDeniedError,
+    RetriesExhaustedError,
+    UntrustedServerError,
+)
 
 KNOWN = EmulatorCredentials(client_id="client", client_secret="s3cret", api_key="user-key", app_key="app-key")
 ROWS = pa.table({"A": [1, 2]})
@@ -105,3 +112,22 @@ def record_and_set(sink, happened):
             happened.set()
 
     return emit_and_set
+
+
+async def test_a_server_whose_certificate_is_not_trusted_ends_a_push_at_once(stage, tmp_path, monkeypatch):
+    """Nothing passes by waiting, so the patience does not matter; once the CA is configured, the same command loads the rows."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    certificate = LocalCertificate()
+    certificate.write_ca(tmp_path / "ca.pem")
+    (tmp_path / "a.csv").write_text("A\n1\n2\n")
+    settings = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0)
+    async with Emulator(settings=settings, tls=certificate) as emulator:
+        engine = await stage.open_engine(url=emulator.url, patience="30m")
+        with pytest.raises(UntrustedServerError) as caught:
+            await engine.push(tmp_path / "a.csv", table="T")
+        assert (caught.value.receipt.retries, exit_code_for(caught.value)) == (0, 2)
+        await engine.aclose()
+        engine = await stage.open_engine(url=emulator.url, ca_file=tmp_path / "ca.pem")
+        assert (await engine.push(tmp_path / "a.csv", table="T")).rows == 2
+        assert await emulator.query("select count(*) from T") == [(2,)]
+        await engine.aclose()

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pushengine import events
+from pushengine.emulator.faults import FaultPlan
 from pushengine.errors import (
     JobFailedError,
     RetriesExhaustedError,
@@ -161,6 +162,16 @@ async def test_a_job_whose_chunk_list_never_matches_is_abandoned_without_a_submi
         await stage.push(pa.table({"N": [1]}))
     assert caught.value.receipt.submits == 0
     assert stage.jobs() == []
+
+
+async def test_a_push_whose_every_upload_is_repeated_on_its_way_says_what_to_look_for(start):
+    stage = await start(
+        emulator={"fault_plan": FaultPlan.from_data({"faults": [{"operation": "upsert", "action": "duplicate"}]})}
+    )
+    with pytest.raises(VerificationError, match="sent 1 UPSERT, the job holds 2 UPSERT") as caught:
+        await stage.push(pa.table({"N": [1]}))
+    assert "proxy that repeats" in caught.value.hint
+    assert (caught.value.receipt.restarts, caught.value.receipt.submits, stage.jobs()) == (3, 0, [])
 
 
 @pytest.mark.parametrize("encoding", ["hex", "base64"])

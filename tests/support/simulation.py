@@ -25,6 +25,7 @@ from support.quotas import most_in_any_hour, most_in_any_second
 from pushengine import events
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import (
+    AuthenticationError,
     ConflictError,
     ConnectionFailedError,
     JobFailedError,
@@ -60,6 +61,7 @@ SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 EPOCH = 1_750_000_000.0
 LATEST_ARRIVAL_SECONDS = 50.0
 STALE_SECONDS = 30.0
+SLOW_JOB_SECONDS = 5 * 3600.0
 BAD_RUNS = 20
 """Later runs neither crash nor are stopped, so the push must finish, however bad the network is."""
 
@@ -97,6 +99,7 @@ class SimJob:
     status: JobStatus = JobStatus.NEW
     chunks: list[SimChunk] = dataclasses.field(default_factory=list)
     submitted_at: float | None = None
+    run_seconds: float = 5.0
 
     @property
     def text_length(self):
@@ -127,6 +130,9 @@ class Weather:
         wrong_date: A `Date` header is wrong by hours or days.
         impostor: Something other than the platform responds, with a page that is not the platform's or, worse, with an empty 200. (For an
             upload, only checksums detect that: together with a late upload, the count is right.)
+        other_host: Another host of the team has spent an hour's submits, so that all others of that hour get a 429. (It never spends two
+            hours in a row.)
+        slow_job: A job takes five hours.
         job_error: A job ends with ERROR.
         undeletable: The deletion of a job is refused.
         checksum: The kind of checksum in the chunk list. With `opaque` and `none`, the engine can only count chunks.
@@ -155,6 +161,8 @@ class Weather:
     server_clock: float = 0.0
     wrong_date: float = 0.0
     impostor: float = 0.0
+    other_host: float = 0.0
+    slow_job: float = 0.0
     job_error: float = 0.0
     undeletable: float = 0.0
     checksum: str = "md5"
@@ -199,6 +207,8 @@ class Weather:
             resubmit=rng.choice(["conflict", "conflict", "accept"]),
             forgets_chunks=rng.random() < 0.25,
             lists_columns=rng.choice(["yes", "no", "forbidden"]),
+            other_host=rng.choice([0.0, 0.0, 0.5]),
+            slow_job=rng.choice([0.0, 0.0, 0.0, 0.05]),
         )
 
 
@@ -222,6 +232,8 @@ class Platform:
         self.hour_times = []
         self.texts_of_version = {}
         self.files = None
+        self._spends_odd_hours = rng.random() < 0.5
+        self._spent_hours = {}
         self._read = {}
 
     def create(self, target, columns):
@@ -270,9 +282,19 @@ class Platform:
         self.submit_times.append(self.clock.monotonic())
         self.hour_times.append(self.clock.now())
 
+    def is_spent(self):
+        """Return whether another host has spent the submits of this hour."""
+        hour = int(self.clock.now() // 3600.0)
+        if hour not in self._spent_hours:
+            is_its_turn = hour % 2 == self._spends_odd_hours
+            self._spent_hours[hour] = self.rng.random() < self.weather.other_host and is_its_turn
+        return self._spent_hours[hour]
+
     def submit(self, job_id):
         self.count_submit()
         job = self.job(job_id)
+        if self.weather.other_host and self.is_spent():
+            raise RateLimitedError("the hour's submits are spent")
         if job.status is not JobStatus.NEW:
             if self.weather.resubmit == "accept":
                 return
@@ -284,6 +306,8 @@ class Platform:
         if not self.is_whole(held) or any(len(text) > job.text_length for rows in held for text in rows.texts):
             self.wrong_submits.append((job_id, held))
         job.status, job.submitted_at = JobStatus.QUEUED, self.clock.monotonic()
+        if self.weather.slow_job and self.rng.random() < self.weather.slow_job:
+            job.run_seconds = SLOW_JOB_SECONDS
 
     def is_whole(self, held):
         """Return whether these are the rows of one version of the source, each exactly once."""
@@ -305,7 +329,7 @@ class Platform:
                 continue
             age = self.clock.monotonic() - job.submitted_at
             job.status = JobStatus.QUEUED if age < 1 else JobStatus.RUNNING
-            if age >= 5:
+            if age >= job.run_seconds:
                 self._execute(job)
 
     def _execute(self, job):
@@ -341,7 +365,7 @@ class Platform:
 def rows_in(data):
     """Read the rows of a payload as the platform would."""
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.read_table(pa.BufferReader(data), use_threads=False)
     except (pa.ArrowException, OSError):  # parts of a file that was replaced meanwhile
         return FOREIGN
     ids, texts = (table.column(name).to_pylist() for name in ("ID", "TEXT"))
@@ -455,7 +479,7 @@ class SimDestination(MemoryDestination):
             swallowed = ("submit", "delete") if weather.only_counts else ("submit", "delete", "upload")
             if operation in swallowed and rng.random() < 0.5:
                 return None  # the impostor's own empty 200
-            raise impostor(is_idempotent)
+            raise impostor(rng, operation, is_idempotent)
         sent_at = world.clock.monotonic()
         response = process()
         await asyncio.sleep(rng.expovariate(20))
@@ -490,10 +514,17 @@ def server_error(is_idempotent):
     return ServerError("bad gateway", status=502, disposition=None if is_idempotent else "outcome_unknown")
 
 
-def impostor(is_idempotent):
-    """Return the error that the client raises for a login page."""
+def impostor(rng, operation, is_idempotent):
+    """Return the error that the client raises for a response of something else: a login page, a redirect, too large a body, or a refusal."""
     disposition = "transient" if is_idempotent else "outcome_unknown"
-    return UnexpectedResponseError("not a response of the platform", status=200, disposition=disposition)
+    if operation != "create" and rng.random() < 0.1:  # such a push ends, and another run continues it
+        return AuthenticationError("not authorized", status=401)
+    status, message = rng.choice(
+        [(200, "a login page"), (302, "a redirect"), (200, "larger than allowed"), (404, "an HTML page")]
+    )
+    if operation == "create":
+        status = 200  # a redirect is final there: the address is wrong
+    return UnexpectedResponseError(message, status=status, disposition=disposition)
 
 
 class SimJournal:
@@ -873,6 +904,7 @@ async def _night(seed, weather, crash_plan, mode, kind, max_runs, rows):
         parquet_as_it_is=random.Random(f"as it is {seed}").random() < 0.4,
         quarantine_seconds=world.weather.quarantine_seconds,
         job_deadline_seconds=2 * 3600.0,
+        poll_max_interval_seconds=60.0,  # jobs that outlast the deadline would be polled very often
     )
     outcome, receipt, error, last = "stuck", None, "", None
     silences, longest, first_version = [], 0.0, 1

@@ -94,6 +94,7 @@ def test_the_dispositions_of_transport_and_api_errors():
         "RateLimitedError": "transient",
         "ServerError": "transient",
         "UnexpectedResponseError": "outcome_unknown",
+        "ForeignResponseError": "outcome_unknown",
     }
 
 

@@ -66,6 +66,12 @@ def emulator(
     strict_auth: Annotated[
         bool, typer.Option("--strict-auth", help="Accept only the credentials from the environment or the config file.")
     ] = False,
+    connection: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--connection", metavar="ID", help="A data connection that exists; repeatable. Default: any id exists."
+        ),
+    ] = None,
     faults: Annotated[
         Path | None,
         typer.Option("--faults", metavar="FILE", help="Fault plan in JSON or TOML: what goes wrong, and when."),
@@ -82,6 +88,7 @@ def emulator(
 
         settings = EmulatorSettings(
             credentials=_emulator_credentials(config) if strict_auth else None,
+            connection_ids=frozenset(connection) if connection else None,
             fault_plan=session.load_fault_plan(faults) if faults else None,
         )
         stop = asyncio.Event()

@@ -80,7 +80,7 @@ def read_table(path: Path, name: str) -> KnownTable:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return parse_toml(read_text("cannot read the file of columns", path, key="--columns", hint=_HINT), path)
+    return parse_toml(read_text("cannot read the file of columns", path, key="--columns", hint=_HINT), path, hint=_HINT)
 
 
 def _section(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, str]:

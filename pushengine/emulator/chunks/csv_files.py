@@ -5,7 +5,9 @@ sequence is not the quote character itself, it can escape a quote too. Column ty
 without a schema, every column is STRING. Date formats are Java patterns.
 """
 
+import codecs
 import contextlib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,25 +58,24 @@ def inspect_csv(path: Path, options: CsvOptions, keys: Sequence[str]) -> tuple[F
     try:
         names = _header(path, options)
         key_indexes = [index for index, name in enumerate(names) if name.casefold() in folded_keys]
-        with open_csv(path, options) as reader:
+        mark = _mark(options)
+        last_value = None
+        with _Marked(path, options, mark, len(names)) as file, _open_text(file, options, names) as reader:
             for batch in reader:
+                if batch.num_rows:
+                    last_value = batch.column(0)[-1].as_py()
                 _refuse_null_keys(batch, key_indexes)
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise invalid_file(f"The CSV file cannot be parsed: {exc}") from exc
+    if last_value != mark:
+        raise invalid_file("The CSV file ends inside of a quoted value.")
     return tuple(FileColumn(name, ColumnType.STRING) for name in names)
 
 
 @contextlib.contextmanager
 def open_csv(path: Path, options: CsvOptions) -> Iterator[Any]:
     """Open a CSV file as a reader of record batches in which every column is text."""
-    names = _header(path, options)
-    convert = pc.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-    )
-    with _open(path, options, convert, skips_empty_lines=len(names) > 1) as reader:
+    with _open_text(path, options, _header(path, options)) as reader:
         yield reader
 
 
@@ -103,9 +104,19 @@ def _header(path: Path, options: CsvOptions) -> list[str]:
     return names
 
 
-def _open(path: Path, options: CsvOptions, convert: Any, *, skips_empty_lines: bool) -> Any:
+def _open_text(file: Any, options: CsvOptions, names: list[str]) -> Any:
+    convert = pc.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    return _open(file, options, convert, skips_empty_lines=len(names) > 1)
+
+
+def _open(file: Any, options: CsvOptions, convert: Any, *, skips_empty_lines: bool) -> Any:
     return pc.open_csv(
-        path,
+        file,
         read_options=pc.ReadOptions(block_size=_BLOCK_BYTES, encoding=options.charset, use_threads=False),
         parse_options=pc.ParseOptions(
             delimiter=options.separator,
@@ -117,6 +128,52 @@ def _open(path: Path, options: CsvOptions, convert: Any, *, skips_empty_lines: b
         ),
         convert_options=convert,
     )
+
+
+def _mark(options: CsvOptions) -> str:
+    """Return a value that no option of the job gives a meaning."""
+    special = options.separator + options.quote + options.escape
+    return next(letter for letter in "wxyz" if letter not in special) * 32
+
+
+class _Marked(io.RawIOBase):
+    """A CSV file with one more row, whose values are all `mark`: the parser does not report a quote that is never closed.
+
+    If the last row that it finds is another one, the mark became part of a quoted value.
+    """
+
+    def __init__(self, path: Path, options: CsvOptions, mark: str, width: int) -> None:
+        super().__init__()
+        self._file = path.open("rb")
+        codec = _codec_of(self._file.read(4), options.charset)
+        newline, end = "\n".encode(codec), "\r".encode(codec)
+        self._file.seek(-min(len(newline), path.stat().st_size), io.SEEK_END)
+        last = self._file.read()
+        self._file.seek(0)
+        row = options.separator.join([mark] * width).encode(codec)
+        self._rest = row if last in {newline, end} else newline + row
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if not data:
+            data, self._rest = self._rest, b""
+        return data
+
+
+def _codec_of(start: bytes, charset: str) -> str:
+    """Return the codec that continues a text, without another byte order mark."""
+    name = codecs.lookup(charset).name
+    if name not in {"utf-16", "utf-32"}:
+        return name
+    is_big = start.startswith((b"\xfe\xff", b"\x00\x00\xfe\xff"))
+    return f"{name}-{'be' if is_big else 'le'}"
 
 
 def _refuse_null_keys(batch: Any, key_indexes: list[int]) -> None:

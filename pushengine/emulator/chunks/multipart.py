@@ -1,17 +1,17 @@
-r"""Parser for the only multipart form that this API accepts: a single part named `file`.
+r"""Parsers for multipart forms: the fields of a token request, and the only form of an upload: a single part named `file`.
 
     [preamble CRLF] --boundary CRLF
     Content-Disposition: form-data; name="file"; filename="..." CRLF [other headers CRLF] CRLF
     <bytes of the file> CRLF --boundary-- [epilogue]
 
-`python_multipart` parses the form incrementally. Held in memory are at most a preamble of `MAX_HEADER_BYTES` and one
+`python_multipart` parses an upload incrementally. Held in memory are at most a preamble of `MAX_HEADER_BYTES` and one
 delimiter or header of the part.
 """
 
 import logging
 
 from python_multipart.exceptions import FormParserError, MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import Field, FormParser, MultipartParser, parse_options_header
 
 MAX_HEADER_BYTES = 16 * 1024
 PART_NAME = "file"
@@ -39,6 +39,29 @@ def boundary_of(content_type: str) -> bytes:
     if not boundary:
         raise MultipartError("The multipart boundary is missing from the Content-Type header.")
     return boundary
+
+
+def read_fields(content_type: str, body: bytes) -> dict[str, str]:
+    """Return the text fields of a whole form; files are left out.
+
+    Raises:
+        MultipartError: The form is malformed, or a field is not UTF-8.
+    """
+    fields: dict[str, str] = {}
+
+    def take(field: Field) -> None:
+        fields[(field.field_name or b"").decode()] = (field.value or b"").decode()
+
+    try:
+        parser = FormParser("multipart/form-data", take, lambda _file: None, boundary=boundary_of(content_type))
+        parser.logger = _log
+        if parser.parser is not None:
+            parser.parser.logger = _log
+        parser.write(body)
+        parser.finalize()
+    except (FormParserError, UnicodeDecodeError) as exc:
+        raise MultipartError(f"The multipart form is malformed: {exc}.") from exc
+    return fields
 
 
 class SingleFileForm:

@@ -1,8 +1,8 @@
 """The HTTP layer: routes, reading requests, writing responses. `EmulatorService` makes the decisions."""
 
 import functools
-import json
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Any, Protocol, TypeVar
@@ -14,20 +14,24 @@ from pushengine.emulator.chunks.multipart import MultipartError, boundary_of
 from pushengine.emulator.chunks.uploads import Spool, TooLargeError, Upload
 from pushengine.emulator.chunks.validation import inspect_file
 from pushengine.emulator.faults import Operation
+from pushengine.emulator.http.connections import Connections
 from pushengine.emulator.http.fault_injection import Injection
 from pushengine.emulator.http.messages import (
+    STALL_TIMEOUT,
     iter_body,
     postpone_continue,
     read_body,
     read_form,
+    refuse_encoded,
     response_of,
     send_continue,
 )
 from pushengine.emulator.http.pools import PoolRoutes
 from pushengine.emulator.jobs.model import Chunk, ChunkType, Job
 from pushengine.emulator.jobs.quota import Verdict
+from pushengine.emulator.jobs.requests import parse_json
 from pushengine.emulator.jobs.service import EmulatorService
-from pushengine.emulator.refusals import Refusal, invalid_field, refusal
+from pushengine.emulator.refusals import Refusal, gateway, internal_error, refusal
 
 BASE_PATHS = ("/data-ingestion", "/integration")
 POOLS_PATH = "/integration/api/pools"
@@ -35,11 +39,14 @@ TEAM_DOMAIN = "emulator"
 
 _PIECE_BYTES = 1024 * 1024
 _FORM_OVERHEAD_BYTES = 64 * 1024
+_MAX_PAGE_DIGITS = 9
+_OPEN_OPERATIONS = {Operation.TOKEN, Operation.DISCOVERY}
 _POOL_OPERATIONS = {Operation.LIST_POOLS, Operation.GET_POOL, Operation.LIST_TABLES, Operation.LIST_COLUMNS}
 
 _log = logging.getLogger("pushengine.emulator")
 _Result = TypeVar("_Result")
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
+_AnyHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class RunBlocking(Protocol):
@@ -61,6 +68,9 @@ class EmulatorApp:
         execute: Starts the execution of a queued job.
         sweep: Deletes the spool files that are no longer needed after a request.
         injection: Applies the faults.
+
+    Attributes:
+        connections: The open connections.
     """
 
     def __init__(
@@ -81,7 +91,9 @@ class EmulatorApp:
         self._execute = execute
         self._sweep = sweep
         self._injection = injection
-        self.application = web.Application()
+        self.connections = Connections(service.settings.stall_timeout_seconds)
+        self.application = web.Application(middlewares=[self._respond])
+        self.application[STALL_TIMEOUT] = service.settings.stall_timeout_seconds
         self.application.on_response_prepare.append(self._set_date)
         self._add_routes()
 
@@ -98,6 +110,7 @@ class EmulatorApp:
             self._route("POST", f"{job}/chunks/upserted", Operation.UPSERT, self._upload)
             self._route("POST", f"{job}/chunks/deleted", Operation.DELETE_ROWS, self._upload)
         self._route("POST", "/oauth2/token", Operation.TOKEN, self._token)
+        self._route("GET", "/.well-known/openid-configuration", Operation.DISCOVERY, self._discovery)
         self._route("GET", "/api/cloud/team", Operation.TEAM, self._team)
         self._route("GET", "/api/team", Operation.TEAM, self._team)
         self._route("GET", "/api/cloud", Operation.USER, self._pools.user)
@@ -109,7 +122,30 @@ class EmulatorApp:
 
     def _route(self, method: str, path: str, operation: Operation, handler: _Handler) -> None:
         dispatched = functools.partial(self._dispatch, operation, handler)
-        self.application.router.add_route(method, path, dispatched, expect_handler=postpone_continue)
+        if self._service.settings.tolerates_slashes:
+            path = _with_any_slashes(path)
+        for name in ("GET", "HEAD") if method == "GET" else (method,):
+            self.application.router.add_route(name, path, dispatched, expect_handler=postpone_continue)
+
+    @web.middleware
+    async def _respond(self, request: web.Request, handler: _AnyHandler) -> web.StreamResponse:
+        """Turn whatever happens to a request into a response in one of the API's forms."""
+        with self.connections.processing(request):
+            try:
+                return await handler(request)
+            except web.HTTPMethodNotAllowed as exc:
+                allowed = ", ".join(sorted(exc.allowed_methods))
+                if request.method == hdrs.METH_OPTIONS:
+                    return web.Response(headers={hdrs.ALLOW: allowed})
+                refused = gateway(405, "Method Not Allowed", f"Use {allowed}.", "METHOD_NOT_ALLOWED", Allow=allowed)
+            except web.HTTPException as exc:
+                detail = "There is no such resource." if isinstance(exc, web.HTTPNotFound) else exc.reason
+                refused = gateway(exc.status, exc.reason, detail, exc.reason.upper().replace(" ", "_"))
+            except Exception:  # noqa: BLE001 - a bug here is answered like one of the platform
+                reference = str(uuid.uuid4())
+                refused = internal_error(reference)
+                _log.exception("request_failed method=%s path=%r reference=%s", request.method, request.path, reference)
+            return response_of(refused)
 
     async def _dispatch(self, operation: Operation, handler: _Handler, request: web.Request) -> web.StreamResponse:
         """Handle a request of any operation, together with the faults and the cleanup.
@@ -119,8 +155,10 @@ class EmulatorApp:
         process = functools.partial(self._process, operation, handler, request)
         try:
             response = await self._injection.run(operation, request, process)
-        except (aiohttp.ClientError, ConnectionError) as exc:
-            # The caller disconnected or sent fewer bytes than announced; nothing of the request was kept.
+        except Refusal as refused:  # of a body that a fault reads
+            response = response_of(refused)
+        except (aiohttp.ClientError, ConnectionError, web.RequestPayloadError) as exc:
+            # The caller disconnected, or sent fewer bytes than announced or malformed ones; nothing of the request was kept.
             _log.info("request_broken operation=%s error=%s", operation, type(exc).__name__)
             response = response_of(refusal(400, "The request body is incomplete.", "Bad request"))
             response.force_close()
@@ -129,8 +167,9 @@ class EmulatorApp:
 
     async def _process(self, operation: Operation, handler: _Handler, request: web.Request) -> web.Response:
         try:
-            if operation is not Operation.TOKEN:
+            if operation not in _OPEN_OPERATIONS:
                 self._admit(operation, request)
+            refuse_encoded(request)
             return await handler(request)
         except Refusal as refused:
             _log.info("request_refused operation=%s status=%d", operation, refused.status)
@@ -150,11 +189,7 @@ class EmulatorApp:
     # Jobs
 
     async def _create(self, request: web.Request) -> web.Response:
-        try:
-            body = json.loads(await read_body(request))
-        except ValueError:
-            raise invalid_field("body", "is not valid JSON", "INVALID_BODY") from None
-        job = self._service.create(request.match_info["pool_id"], body)
+        job = self._service.create(request.match_info["pool_id"], parse_json(await read_body(request)))
         if not self._service.settings.create_returns_body:
             return web.Response(status=201)
         return _json(self._service.style.job(job))
@@ -199,12 +234,14 @@ class EmulatorApp:
 
     async def _list_chunks(self, request: web.Request) -> web.Response:
         pool_id, job_id = _ids(request)
-        page = request.query.get("page", "0")
-        chunks = self._service.list_chunks(pool_id, job_id, int(page) if page.isdecimal() else 0)
+        digits = request.query.get("page", "0")
+        # A number with more digits is a page beyond the end, which a page with the maximum number of digits is too.
+        page = int(digits[:_MAX_PAGE_DIGITS]) if digits.isascii() and digits.isdecimal() else 0
+        chunks = self._service.list_chunks(pool_id, job_id, page)
         return _json([self._service.style.chunk(chunk, job_id) for chunk in chunks])
 
     async def _upload(self, request: web.Request) -> web.Response:
-        deletes = request.path.endswith("/deleted")
+        deletes = request.path.rstrip("/").endswith("/deleted")
         chunk_type = ChunkType.DELETE if deletes else ChunkType.UPSERT
         self._service.check_upload(*_ids(request), chunk_type)
         try:
@@ -268,7 +305,28 @@ class EmulatorApp:
 
     async def _team(self, request: web.Request) -> web.Response:
         domain = {"domain": TEAM_DOMAIN}
-        return _json(domain if request.path == "/api/cloud/team" else domain | self._service.team_limits())
+        is_key_check = "cloud" in request.path
+        return _json(domain if is_key_check else domain | self._service.team_limits())
+
+    async def _discovery(self, request: web.Request) -> web.Response:
+        """Respond with the OpenID Connect document in which clients find the token endpoint."""
+        settings = self._service.settings
+        document = {
+            "issuer": str(request.url.origin()),
+            "token_endpoint": str(request.url.origin() / "oauth2/token"),
+            "grant_types_supported": ["client_credentials"],
+            "token_endpoint_auth_methods_supported": sorted(
+                f"client_secret_{name}" for name in settings.client_auth_methods
+            ),
+            "scopes_supported": list(settings.scopes),
+        }
+        return _json(document)
+
+
+def _with_any_slashes(path: str) -> str:
+    """Return the pattern of a path in which slashes may be repeated, and the last one may be missing or added."""
+    first, *names = path.strip("/").split("/")
+    return f"/{{s:/*}}{first}" + "".join(f"{{s{index}:/+}}{name}" for index, name in enumerate(names)) + "{end:/*}"
 
 
 def _ids(request: web.Request) -> tuple[str, str]:

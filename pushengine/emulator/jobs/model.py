@@ -113,7 +113,10 @@ class Chunk:
 
 @dataclass(kw_only=True)
 class Job:
-    """A push job and its history; with `is_lost` set, it is not executed."""
+    """A push job and its history; with `is_lost` set, it is not executed.
+
+    `first_chunks` has the first chunk of each type, whose schema all others of the type share.
+    """
 
     id: str
     pool_id: str
@@ -124,6 +127,7 @@ class Job:
     previous_status: JobStatus = JobStatus.NEW
     is_lost: bool = False
     chunks: list[Chunk] = field(default_factory=list)
+    first_chunks: dict[ChunkType, Chunk] = field(default_factory=dict)
     logs: list[str] = field(default_factory=list)
     duplicate_removal_column: str | None = None
     submits: int = 0

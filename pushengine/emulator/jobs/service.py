@@ -55,9 +55,8 @@ class EmulatorService:
     def create(self, pool_id: str, body: Any) -> Job:
         """Create a job from the body of a create request."""
         now = self.settings.now()
-        job = Job(
-            id=str(uuid.uuid4()), pool_id=pool_id, spec=parse_job(body, pool_id), created_at=now, last_modified=now
-        )
+        spec = parse_job(body, pool_id, self.settings.connection_ids)
+        job = Job(id=str(uuid.uuid4()), pool_id=pool_id, spec=spec, created_at=now, last_modified=now)
         self.jobs[job.id] = job
         self.created[job.id] = (len(self.created) + 1, job.spec.target_name)
         self.pools.see(pool_id)
@@ -150,6 +149,7 @@ class EmulatorService:
             created_at=now,
         )
         job.chunks.append(chunk)
+        job.first_chunks.setdefault(chunk_type, chunk)
         job.last_modified = now
         _log.info("chunk_added job_id=%s chunk_id=%s bytes=%d", job_id, chunk.id, size_bytes)
         return chunk
@@ -252,7 +252,7 @@ def _conflict(message: str) -> Refusal:
 def _check_same_schema(job: Job, chunk_type: ChunkType, columns: tuple[FileColumn, ...]) -> None:
     """Check that chunks of one type have the same schema, and that all chunks agree on the types of shared columns."""
     incoming = {column.name: column.type for column in columns}
-    for chunk in job.chunks:
+    for chunk in job.first_chunks.values():
         earlier = {column.name: column.type for column in chunk.columns}
         if chunk.type is chunk_type and list(earlier.items()) != list(incoming.items()):
             raise invalid_file(

@@ -1,14 +1,25 @@
 """Columns of target tables: their DuckDB types, and the SQL that converts and silently truncates values for them.
 
-DuckDB does not keep VARCHAR lengths, so the declared length of a column is stored in its comment: `VARCHAR(80)`.
+DuckDB does not keep VARCHAR lengths, so the declared length of a column is stored in its comment: `VARCHAR(80)`. Each such comment
+copies the definition of the whole table, so a table of more than `MAX_COMMENTED_COLUMNS` columns has one comment for all lengths.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pushengine.emulator.chunks.csv_files import strptime_format
-from pushengine.emulator.jobs.model import ColumnType, CsvOptions, FileColumn, JobSpec
+from pushengine.emulator.jobs.model import (
+    MAX_FIELD_LENGTH,
+    MAX_VARCHAR_BYTES,
+    ColumnType,
+    CsvOptions,
+    FileColumn,
+    JobSpec,
+)
+
+MAX_COMMENTED_COLUMNS = 250
 
 DUCKDB_TYPES = {
     ColumnType.INTEGER: "BIGINT",
@@ -48,6 +59,24 @@ class TargetColumn:
         return None if self.length is None else f"VARCHAR({self.length})"
 
 
+def comment_of_table(columns: Sequence[TargetColumn]) -> str:
+    """Return the comment of a table that stores the lengths of all its columns, as JSON: `{"NAME": 80}`."""
+    return json.dumps({column.name: column.length for column in columns if column.length is not None})
+
+
+def lengths_of_comment(comment: str | None) -> dict[str, int]:
+    """Return the lengths that the comment of a table stores, by column; none if it is any other text."""
+    try:
+        lengths = json.loads(comment or "")
+    except (ValueError, RecursionError):
+        return {}
+    return (
+        {name: length for name, length in lengths.items() if isinstance(length, int)}
+        if isinstance(lengths, dict)
+        else {}
+    )
+
+
 def length_of_comment(comment: str | None) -> int | None:
     """Return the length that a column was declared with, parsed from its comment; None without one."""
     match = _LENGTH_COMMENT.fullmatch(comment or "")
@@ -83,9 +112,11 @@ def declared_columns(columns: Sequence[FileColumn], spec: JobSpec, default_lengt
     return targets
 
 
-def parquet_expression(source: str, file_type: ColumnType, target: TargetColumn) -> str:
-    """Return the SQL expression that converts a Parquet column to its target column."""
-    if file_type is ColumnType.DATETIME:
+def parquet_expression(source: str, duckdb_type: str, target: TargetColumn) -> str:
+    """Return the SQL expression that converts a Parquet column to its target column; `duckdb_type` is as DuckDB reads the file."""
+    if duckdb_type == "TIMESTAMP":
+        source = _within_calendar(source)
+    elif duckdb_type.startswith("TIMESTAMP"):
         # Convert via microseconds, because INT64 timestamps can have other units and a time zone.
         source = _within_calendar(_finite(source, f"make_timestamp(epoch_us({source}))"))
     return _cast(source, target)
@@ -116,8 +147,20 @@ def csv_expression(source: str, column_name: str, target: TargetColumn, options:
 
 def _cast(value: str, target: TargetColumn) -> str:
     if target.length is not None:
-        return _too_long_fails(value, target) if target.refuses_longer else f"left({value}, {target.length})"
-    return f"CAST({value} AS {target.duckdb_type})"
+        value = _too_long_fails(value, target) if target.refuses_longer else f"left({value}, {target.length})"
+    else:
+        value = f"CAST({value} AS {target.duckdb_type})"
+    can_pass_ceiling = target.duckdb_type == "VARCHAR" and (target.length is None or target.length > MAX_FIELD_LENGTH)
+    return _within_ceiling(value) if can_pass_ceiling else value
+
+
+def _within_ceiling(text: str) -> str:
+    """Return SQL that cuts a string to the most whole characters that 65,000 bytes hold.
+
+    The first 65,001 bytes, as hexadecimal digits, lose their last character, which the cut goes through or which begins after it.
+    """
+    digits = f"regexp_replace(left(hex({text}), {2 * (MAX_VARCHAR_BYTES + 1)}), '[0-7C-F].([89AB].)*$', '')"
+    return f"CASE WHEN strlen({text}) > {MAX_VARCHAR_BYTES} THEN decode(unhex({digits})) ELSE {text} END"
 
 
 def _too_long_fails(value: str, target: TargetColumn) -> str:

@@ -15,13 +15,15 @@ from typing import Any
 import duckdb
 
 from pushengine.emulator.chunks.csv_files import open_csv
-from pushengine.emulator.jobs.model import CHANGE_DATE_COLUMN, Chunk, ChunkType, Job
+from pushengine.emulator.jobs.model import CHANGE_DATE_COLUMN, Chunk, ChunkType, ColumnType, Job
 from pushengine.emulator.settings import EmulatorSettings
 from pushengine.emulator.tables.catalog import CATALOG_SQL, catalog_columns
 from pushengine.emulator.tables.columns import (
     COLUMN_TYPES,
+    MAX_COMMENTED_COLUMNS,
     WIDENINGS,
     TargetColumn,
+    comment_of_table,
     csv_expression,
     declared_columns,
     literal,
@@ -47,7 +49,8 @@ class Load:
         self._schema = schema
         self._change_date = datetime.fromtimestamp(settings.now(), UTC).replace(tzinfo=None)
         self._table = ""
-        self._existing: list[TargetColumn] = []
+        self._existing: dict[str, TargetColumn] = {}  # by casefolded name
+        self._changed: list[TargetColumn] = []
         self._columns: list[TargetColumn] = []
         self._keys: list[int] = []
 
@@ -82,7 +85,7 @@ class Load:
             if known.is_in(self._schema, self._spec.target_name):
                 self._schema = known.schema
                 self._table = self._qualified(known.table)
-                self._existing.append(known.column)
+                self._existing[known.column.name.casefold()] = known.column
 
     def _qualified(self, table: str) -> str:
         database = self._scalar("SELECT current_database()")
@@ -100,9 +103,10 @@ class Load:
         declared = declared_columns(columns, self._spec, self._settings.default_varchar_length)
         if self._spec.type == "DELTA" and self._existing:
             declared = [found for column in declared if (found := self._as_in_table(column)) is not None]
+            self._store_lengths()
         self._columns = declared
-        folded = [column.name.casefold() for column in declared]
-        self._keys = [folded.index(key.casefold()) for key in self._spec.keys]
+        indexes = {column.name.casefold(): index for index, column in enumerate(declared)}
+        self._keys = [indexes[key.casefold()] for key in self._spec.keys]
 
     def _as_in_table(self, column: TargetColumn) -> TargetColumn | None:
         """Return the existing column of the table, which keeps its type when rows are added; None for a column to ignore.
@@ -110,7 +114,7 @@ class Load:
         Raises:
             LoadError: The table has no such column and may not get it, or its type differs.
         """
-        existing = {known.name.casefold(): known for known in self._existing}.get(column.name.casefold())
+        existing = self._existing.get(column.name.casefold())
         if existing is None:
             return self._new_column(column)
         pair = column.duckdb_type, existing.duckdb_type
@@ -121,20 +125,25 @@ class Load:
         if self._settings.delta_long_strings == "refuse":
             return dataclasses.replace(existing, refuses_longer=True)
         widened = dataclasses.replace(existing, length=max(existing.length, column.length or 0))
-        self._comment(widened)
+        if widened != existing:
+            self._put(widened)
         return widened
 
     def _new_column(self, column: TargetColumn) -> TargetColumn | None:
         """Treat a column that the table lacks as the setting `delta_new_columns` says."""
-        is_key = column.name.casefold() in {key.casefold() for key in self._spec.keys}
-        if self._settings.delta_new_columns == "refuse" or (is_key and self._settings.delta_new_columns == "ignore"):
+        is_ignored = self._settings.delta_new_columns == "ignore"
+        is_key = is_ignored and column.name.casefold() in {key.casefold() for key in self._spec.keys}
+        if self._settings.delta_new_columns == "refuse" or is_key:
             raise LoadError(f"Column '{column.name}' does not exist in the table {self._spec.target_name}.")
-        if self._settings.delta_new_columns == "ignore":
+        if is_ignored:
             return None
         self._connection.execute(f"ALTER TABLE {self._table} ADD COLUMN {quote(column.name)} {column.duckdb_type}")
-        self._comment(column)
-        self._existing.append(column)
+        self._put(column)
         return column
+
+    def _put(self, column: TargetColumn) -> None:
+        self._existing[column.name.casefold()] = column
+        self._changed.append(column)
 
     def _duplicate_removal_index(self) -> int | None:
         name = self._job.duplicate_removal_column
@@ -147,19 +156,24 @@ class Load:
 
     def _create_table(self) -> None:
         run = self._connection.execute
-        run(f"CREATE SCHEMA IF NOT EXISTS {quote(self._schema)}")
         run(f"DROP TABLE IF EXISTS {self._table}")
         self._table = self._qualified(self._spec.target_name)
         columns = [*self._columns, TargetColumn(CHANGE_DATE_COLUMN, "TIMESTAMP")]
         run(f"CREATE TABLE {self._table} ({', '.join(f'{quote(c.name)} {c.duckdb_type}' for c in columns)})")
+        self._existing = {}
         for column in columns:
-            self._comment(column)
-        self._existing = columns
+            self._put(column)
+        self._store_lengths()
 
-    def _comment(self, column: TargetColumn) -> None:
-        """Store the declared length of a column."""
-        if column.comment:
-            sql = f"COMMENT ON COLUMN {self._table}.{quote(column.name)} IS {literal(column.comment)}"
+    def _store_lengths(self) -> None:
+        """Store the declared lengths of the columns that are new or changed."""
+        changed, self._changed = [column for column in self._changed if column.comment], []
+        if changed and len(self._existing) > MAX_COMMENTED_COLUMNS:
+            lengths = literal(comment_of_table(list(self._existing.values())))
+            self._connection.execute(f"COMMENT ON TABLE {self._table} IS {lengths}")
+            return
+        for column in changed:
+            sql = f"COMMENT ON COLUMN {self._table}.{quote(column.name)} IS {literal(column.comment or '')}"
             self._connection.execute(sql)
 
     def _target(self) -> str:
@@ -167,8 +181,8 @@ class Load:
         return f"{self._table} ({', '.join([*(quote(c.name) for c in self._columns), *self._change_date_name()])})"
 
     def _change_date_name(self) -> list[str]:
-        known = [c.name for c in self._existing if c.name.casefold() == CHANGE_DATE_COLUMN.casefold()]
-        return [quote(name) for name in known]
+        known = self._existing.get(CHANGE_DATE_COLUMN.casefold())
+        return [] if known is None else [quote(known.name)]
 
     # Rows without keys
 
@@ -177,32 +191,47 @@ class Load:
         last = extra if extra is not None else [literal(str(self._change_date))] * len(self._change_date_name())
         with self._source(chunk) as (relation, values):
             sql = f"INSERT INTO {target} SELECT {', '.join([*values, *last])} FROM {relation}"  # noqa: S608
-            count: int = self._scalar(sql)
+            return self._insert_wide(sql)
+
+    def _insert_wide(self, sql: str) -> int:
+        """Run an INSERT without DuckDB's optimizer, which takes time quadratic in the number of columns, and return its rows."""
+        self._connection.execute("PRAGMA disable_optimizer")
+        count: int = self._scalar(sql)
+        self._connection.execute("PRAGMA enable_optimizer")
         return count
 
     @contextlib.contextmanager
     def _source(self, chunk: Chunk) -> Iterator[tuple[str, list[str]]]:
         """Yield the relation that reads a chunk's file, and an SQL expression on it for each column of the job."""
         by_name = {column.name.casefold(): column for column in chunk.columns}
+        is_parquet = self._spec.file_type == "PARQUET"
+        relation = f"read_parquet({literal(str(chunk.path))})" if is_parquet else _CSV_RELATION
+        has_times = any(column.type is ColumnType.DATETIME for column in chunk.columns)
+        types = self._types(relation) if is_parquet and has_times else {}
         values = []
         for target in self._columns:
             column = by_name.get(target.name.casefold())
             if column is None:
                 values.append(f"CAST(NULL AS {target.duckdb_type})")
-            elif self._spec.file_type == "CSV":
-                values.append(csv_expression(quote(column.name), column.name, target, self._spec.csv))
+            elif is_parquet:
+                values.append(parquet_expression(quote(column.name), types.get(column.name, ""), target))
             else:
-                values.append(parquet_expression(quote(column.name), column.type, target))
-        if self._spec.file_type == "PARQUET":
-            yield f"read_parquet({literal(str(chunk.path))})", values
+                values.append(csv_expression(quote(column.name), column.name, target, self._spec.csv))
+        if is_parquet:
+            yield relation, values
             return
         with open_csv(chunk.path, self._spec.csv) as reader:
             self._connection.register(_CSV_RELATION, reader)
             try:
-                yield _CSV_RELATION, values
+                yield relation, values
             finally:
                 with contextlib.suppress(duckdb.Error):  # fails in an aborted transaction, whose own error matters more
                     self._connection.unregister(_CSV_RELATION)
+
+    def _types(self, relation: str) -> dict[str, str]:
+        """Return the types in DuckDB of the columns of a relation."""
+        sql = f"SELECT column_name, column_type FROM (DESCRIBE FROM {relation})"  # noqa: S608
+        return dict(self._connection.execute(sql).fetchall())
 
     # Rows with keys
 
@@ -247,8 +276,11 @@ class Load:
         choice = f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY {order}) = 1"
         if self._spec.allow_duplicate and removal is None:
             choice = ""
+        needed = sorted({*self._keys, *([] if removal is None else [removal])})
+        columns = ", ".join(f"c{index}" for index in needed)
         self._connection.execute(
-            "CREATE TEMP TABLE winners AS SELECT s.* FROM (SELECT *, rowid AS row_order FROM staged) AS s "  # noqa: S608
+            f"CREATE TEMP TABLE winners AS SELECT row_order, {names} "  # noqa: S608
+            f"FROM (SELECT rowid AS row_order, is_delete, {columns} FROM staged) AS s "
             f"LEFT JOIN deleted AS d USING ({names}) "
             f"WHERE NOT s.is_delete AND (d.last_row IS NULL OR s.row_order > d.last_row) {choice}"
         )
@@ -268,15 +300,15 @@ class Load:
         values = [f"w.c{index}" for index in range(len(self._columns))]
         values += [f"kept.k{index}" for index in range(len(absent))]
         values += [literal(str(self._change_date))] * len(change_date)
-        count: int = self._scalar(
+        return self._insert_wide(
             f"INSERT INTO {self._table} ({', '.join(names)}) SELECT {', '.join(values)} "  # noqa: S608
-            f"FROM winners AS w LEFT JOIN kept USING ({self._key_names()}) ORDER BY w.row_order"
+            f"FROM (SELECT *, rowid AS row_order FROM staged) AS w LEFT JOIN kept USING ({self._key_names()}) "
+            "WHERE w.row_order IN (SELECT row_order FROM winners) ORDER BY w.row_order"
         )
-        return count
 
     def _kept_columns(self) -> list[str]:
         """Return the table columns that the chunks lack and whose values an upsert keeps."""
         if self._spec.nullifies_absent_columns:
             return []
         written = {column.name.casefold() for column in self._columns} | {CHANGE_DATE_COLUMN.casefold()}
-        return [column.name for column in self._existing if column.name.casefold() not in written]
+        return [column.name for folded, column in self._existing.items() if folded not in written]

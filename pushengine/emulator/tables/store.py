@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import duckdb
 
+from pushengine.emulator.tables.columns import quote
+
 OPEN_TIMEOUT_SECONDS = 10.0
 _OPEN_RETRY_SECONDS = 0.02
 _HELD_BY_ANOTHER = ("Could not set lock", "used by another process")  # POSIX, Windows
@@ -27,7 +29,6 @@ class Store:
         self._database = database
         self._temp_folder = temp_folder
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
         self._root: Any = None
         self._users = 0
 
@@ -42,9 +43,16 @@ class Store:
             rows: list[tuple[Any, ...]] = connection.execute(sql, parameters).fetchall()
         return rows
 
-    def transact(self, work: Callable[[Any], _Result]) -> _Result:
-        """Run `work` in a transaction of its own and return its result; only one runs at a time."""
-        with self._writing, self._connection() as connection:
+    def transact(self, schema: str, work: Callable[[Any], _Result]) -> _Result:
+        """Run `work` in a transaction of its own, in which `schema` exists, and return its result.
+
+        Several may run at a time, if they write to different tables.
+        """
+        with self._connection() as connection:
+            with (
+                self._lock
+            ):  # in a transaction of its own: of two that create a schema at the same time, one would fail
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
             connection.execute("BEGIN")
             try:
                 result = work(connection)

@@ -34,14 +34,14 @@ class _IpcPass:
                 self._reader: Any = open_layout(self._file)
                 self.schema = plain_schema(self._reader.schema)
             except OSError as exc:
-                raise (unreadable(ref.uri, exc) if exc.errno is not None else self._damaged(exc)) from exc
+                raise (unreadable(ref.shown, exc) if exc.errno is not None else self._damaged(exc)) from exc
             except (pa.ArrowException, UnicodeDecodeError) as exc:
                 raise self._damaged(exc) from exc
             self._stack = stack.pop_all()
 
     def _damaged(self, exc: Exception, row: int | None = None) -> SourceReadError:
         position = None if row is None else f"after row {row}"
-        return damaged("Arrow", first_line(exc), source=self._ref.uri, position=position)
+        return damaged("Arrow", first_line(exc), source=self._ref.shown, position=position)
 
     def skip(self, rows: int) -> int:
         """Skip nothing: the row count of a batch is known only once the batch is read, and reading it is cheap."""
@@ -54,11 +54,11 @@ class _IpcPass:
             for raw in self._raw_batches():
                 damage = find_damage(raw, rows)
                 if damage is not None:
-                    raise damaged("Arrow", damage.message, source=self._ref.uri, position=damage.position)
+                    raise damaged("Arrow", damage.message, source=self._ref.shown, position=damage.position)
                 batch = plain_batch(raw, self.schema)
                 for start in range(0, batch.num_rows, _SLICE_ROWS):
                     part = batch.slice(start, _SLICE_ROWS)
-                    yield SourceBatch(part, self._ref.uri, rows + start)
+                    yield SourceBatch(part, self._ref.shown, rows + start)
                 rows += batch.num_rows
         except (pa.ArrowException, ValueError, OSError) as exc:
             raise self._damaged(exc, rows) from exc
@@ -104,7 +104,7 @@ class IpcSource(FilesSource):
             self._schema = one.schema
         if one.schema != self._schema:
             one.close()
-            raise SchemaError(f"columns or types differ from those in {self.files[0].uri}", source=ref.uri)
+            raise SchemaError(f"columns or types differ from those in {self.files[0].shown}", source=ref.shown)
         return one
 
     def _sample_of(self, ref: FileRef, max_bytes: int) -> Iterator[SourceBatch]:

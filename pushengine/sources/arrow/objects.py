@@ -15,7 +15,7 @@ from pushengine.sources.arrow.pandas_frames import frame_table
 from pushengine.sources.arrow.validity import require_valid
 from pushengine.sources.async_batches import IteratorSource
 from pushengine.sources.files import evenly_spread, plain_batch, plain_schema
-from pushengine.text import first_line
+from pushengine.text import first_line, shown_some
 
 SLICE_ROWS = 65_536
 """Rows per slice. A batch of a data frame can be as large as the frame, so batches are passed on in slices."""
@@ -141,7 +141,7 @@ def _slices(batch: pa.RecordBatch, schema: pa.Schema, label: str, first_row: int
     """
     if set(batch.schema.names) != set(schema.names) or batch.num_columns != len(schema):
         raise SchemaError(
-            f"columns {', '.join(batch.schema.names)} instead of {', '.join(schema.names)}",
+            f"columns {shown_some(batch.schema.names)} instead of {shown_some(schema.names)}",
             source=label,
             position=f"row {first_row + 1}",
         )

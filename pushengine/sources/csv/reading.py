@@ -125,7 +125,7 @@ class CsvPass:
             self.first, dialect, self.first_line = read_first_row(self._file, csv, block_bytes)
             self._counted = (0, self.first_line)
             self._file.line = self._line
-            layout = Layout(ref.uri, Columns(()), (), dialect, csv.null, self._file.spelling)
+            layout = Layout(ref.shown, Columns(()), (), dialect, csv.null, self._file.spelling)
             columns = columns_of(self.first, csv, functools.partial(self._first_rows, dialect)).spelled_like(
                 wanted_names
             )
@@ -291,7 +291,7 @@ def _position_of_block(arguments: Arguments, number: int) -> tuple[int, int]:
         row, line = 0, reread.first_line
         for body in itertools.islice(reread.bodies(), number):
             if arguments[-1].is_set():
-                raise SourceReadError("stopped while searching for the position of a row", source=arguments[0].uri)
+                raise SourceReadError("stopped while searching for the position of a row", source=arguments[0].shown)
             row += reread.sampled(body, row, line).readable().rows
             line += reread.layout.lines(body.text)
         return row, line

@@ -141,7 +141,7 @@ class CsvSource(FilesSource):
         try:
             csv = CsvSettings(**self._settings.csv.with_overrides(changes))
             settings = self._settings.model_copy(update={"csv": csv, "max_rejects": 0})
-            trial = CsvSource((ref,), label=ref.uri, settings=settings, filesystem=self._filesystem, is_trial=True)
+            trial = CsvSource((ref,), label=ref.shown, settings=settings, filesystem=self._filesystem, is_trial=True)
             for _ in trial.sample(_TRIAL_BYTES):
                 pass
         except (SourceError, ValidationError):

@@ -72,7 +72,7 @@ class TextFile:
         try:
             self._file = filesystem.open(ref)
         except OSError as exc:
-            raise unreadable(ref.uri, exc) from exc
+            raise unreadable(ref.shown, exc) from exc
         self._counted_file = CountedFile(self._file)
         try:
             with self.errors():
@@ -108,7 +108,7 @@ class TextFile:
         Raises:
             SourceReadError: Always.
         """
-        fail(self.ref.uri, message, line, hint)
+        fail(self.ref.shown, message, line, hint)
 
     def filled(self, size: int) -> memoryview:
         """Return the pending bytes and those that follow: at least `size` bytes, fewer only at the end of the file."""
@@ -148,7 +148,7 @@ class TextFile:
         except OSError as exc:
             if self.compression is not None and exc.errno is None:
                 self.fail(f"damaged {self.compression} file after line {self.line()}: {exc}", None, "fetch it again")
-            raise unreadable(self.ref.uri, exc) from exc
+            raise unreadable(self.ref.shown, exc) from exc
 
     def _prepared(self, content: Content) -> Content:
         """Return the content from the header line onwards, with the marks of the dialect as single bytes."""
@@ -242,7 +242,7 @@ def read_first_row(file: TextFile, csv: CsvSettings, block_bytes: int) -> tuple[
     if line == 1 and csv.dialect != "excel" and separator_of(spelled) is not None:
         message = f"the first line is {spelled.decode()!r}: it names the delimiter for Excel and is no header line"
         file.fail(message, line, flag("dialect", "excel"))
-    first = FirstRow(file.ref.uri, line, spelled, cells, file.delimiter or mark, chosen, csv.has_header)
+    first = FirstRow(file.ref.shown, line, spelled, cells, file.delimiter or mark, chosen, csv.has_header)
     # Without a header line, the row is the first of the rows; in a table of one column, empty lines before it are rows, too.
     end = match.end() if csv.has_header else 0 if len(cells) == 1 else start
     file.pending = file.pending[end:]

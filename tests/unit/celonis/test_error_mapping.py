@@ -62,7 +62,9 @@ STATUSES = {
     429: (errors.RateLimitedError, "transient"),
     500: (errors.ServerError, "transient"),
     503: (errors.ServerError, "transient"),
-    304: (errors.UnexpectedResponseError, "transient"),
+    304: (errors.ForeignResponseError, "transient"),
+    407: (errors.AuthenticationError, "terminal"),
+    421: (errors.ForeignResponseError, "transient"),
 }
 
 
@@ -85,7 +87,7 @@ async def test_every_operation_raises_the_error_of_each_status(operation):
     team = f"127.0.0.1:{runner.addresses[0][1]}"
     client = DataPushClient(f"http://{team}", "pool", UserApiKey("key"), clock=SystemClock())
     for status, (kind, disposition) in STATUSES.items():
-        if operation in UNSAFE_OPERATIONS and status in (304, 408, 500, 503):
+        if operation in UNSAFE_OPERATIONS and status in (304, 408, 421, 500, 503):
             disposition = "outcome_unknown"  # noqa: PLW2901
         if (operation, status) == ("delete", 404):
             await call(client)
@@ -94,7 +96,7 @@ async def test_every_operation_raises_the_error_of_each_status(operation):
             await call(client)
         assert (status, type(caught.value), caught.value.disposition) == (status, kind, disposition)
         assert team in str(caught.value)
-        assert "because" in str(caught.value) or kind is errors.UnexpectedResponseError
+        assert "because" in str(caught.value) or kind is errors.ForeignResponseError
     assert seen == {(method, path)}
     await client.aclose()
     await runner.cleanup()
@@ -112,13 +114,14 @@ def response_error(kind):
     return lambda: kind(INFO, (), status=502, message="m", headers=HEADERS)
 
 
-FAILED, LOST, TIMED, UNEXPECTED, CONFIG = "failed", "lost", "timed out", "unexpected", "config"
+FAILED, UNTRUSTED, LOST, TIMED = "failed", "untrusted", "lost", "timed out"
+UNEXPECTED, CONFIG = "unexpected", "config"
 AIOHTTP_EXCEPTIONS = {
     "ClientConnectionError": (lambda: client_exceptions.ClientConnectionError("gone"), LOST),
     "ClientConnectionResetError": (lambda: client_exceptions.ClientConnectionResetError("gone"), LOST),
     "ClientConnectorCertificateError": (
         lambda: client_exceptions.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError(1, "bad")),
-        FAILED,
+        UNTRUSTED,
     ),
     "ClientConnectorDNSError": (lambda: client_exceptions.ClientConnectorDNSError(KEY, BROKEN), FAILED),
     "ClientConnectorError": (lambda: client_exceptions.ClientConnectorError(KEY, BROKEN), FAILED),
@@ -140,7 +143,7 @@ AIOHTTP_EXCEPTIONS = {
     "RedirectClientError": (lambda: client_exceptions.RedirectClientError("x"), CONFIG),
     "ServerConnectionError": (lambda: client_exceptions.ServerConnectionError("gone"), LOST),
     "ServerDisconnectedError": (client_exceptions.ServerDisconnectedError, LOST),
-    "ServerFingerprintMismatch": (lambda: client_exceptions.ServerFingerprintMismatch(b"a", b"b", "h", 1), FAILED),
+    "ServerFingerprintMismatch": (lambda: client_exceptions.ServerFingerprintMismatch(b"a", b"b", "h", 1), UNTRUSTED),
     "ServerTimeoutError": (lambda: client_exceptions.ServerTimeoutError("slow"), TIMED),
     "SocketTimeoutError": (lambda: client_exceptions.SocketTimeoutError("slow"), TIMED),
     "TooManyRedirects": (response_error(client_exceptions.TooManyRedirects), UNEXPECTED),
@@ -159,6 +162,7 @@ OTHER_EXCEPTIONS = {
 }
 SAFE_KINDS = {
     FAILED: errors.ConnectionFailedError,
+    UNTRUSTED: errors.UntrustedServerError,
     LOST: errors.TransportError,
     TIMED: errors.RequestTimeoutError,
     UNEXPECTED: errors.UnexpectedResponseError,
@@ -192,6 +196,27 @@ def test_each_exception_is_translated_to_its_error(name):
 def test_a_failure_before_the_head_is_sent_means_that_nothing_was_sent(name):
     error = translate_error(without_secrets((AIOHTTP_EXCEPTIONS | OTHER_EXCEPTIONS)[name][0]()), UNSAFE, is_sent=False)
     assert type(error) is errors.ConnectionFailedError
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "disposition"),
+    [
+        (302, errors.ConnectionFailedError, "transient"),
+        (400, errors.ProxyRefusedError, "terminal"),
+        (403, errors.ProxyRefusedError, "terminal"),
+        (405, errors.ProxyRefusedError, "terminal"),
+        (407, errors.ProxyRefusedError, "terminal"),
+        (408, errors.ConnectionFailedError, "transient"),
+        (429, errors.ConnectionFailedError, "transient"),
+        (502, errors.ConnectionFailedError, "transient"),
+        (504, errors.ConnectionFailedError, "transient"),
+    ],
+)
+def test_a_tunnel_that_the_proxy_refuses_is_not_a_passing_failure(status, kind, disposition):
+    exc = client_exceptions.ClientHttpProxyError(INFO, (), status=status, message="m", headers=HEADERS)
+    error = translate_error(without_secrets(exc), UNSAFE)
+    assert (type(error), error.disposition, error.phase, error.is_unsent) == (kind, disposition, "proxy", True)
+    assert getattr(error, "status", status) == status
 
 
 def test_an_upload_that_fails_before_its_body_starts_was_not_sent():

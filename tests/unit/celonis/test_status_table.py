@@ -35,13 +35,16 @@ NAMED = {
     401: errors.AuthenticationError,
     403: errors.PermissionDeniedError,
     404: errors.NotFoundError,
+    407: errors.AuthenticationError,
     409: errors.ConflictError,
     413: errors.PayloadTooLargeError,
+    421: errors.ForeignResponseError,
+    501: errors.ForeignResponseError,
     429: errors.RateLimitedError,
 }
-CLASSES = {3: errors.UnexpectedResponseError, 4: errors.InvalidRequestError, 5: errors.ServerError}
+CLASSES = {3: errors.ForeignResponseError, 4: errors.InvalidRequestError, 5: errors.ServerError}
 STATUSES = [status.value for status in HTTPStatus if status >= 300]
-UNCLEAR_STATUSES = [408, 425, *(status for status in STATUSES if status >= 500 or status < 400)]
+UNCLEAR_STATUSES = [408, 421, 425, *(status for status in STATUSES if status >= 500 or status < 400)]
 """Statuses that do not prove a refusal. An idempotent call may be repeated; for any other, the outcome must be determined first."""
 
 # aioresponses 0.7.9 does not pass the argument `stream_writer`, which aiohttp 3.14 requires

@@ -13,6 +13,7 @@ import trustme
 from pushengine import errors
 from pushengine.celonis.connections import build_ssl_context
 from pushengine.celonis.data_push import DataPushClient
+from pushengine.cli.exit_codes import exit_code_for
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import OAuthClient, UserApiKey
 from pushengine.model import Payload
@@ -115,9 +116,9 @@ async def test_an_invalid_certificate_is_refused(authority, ca_file, case):
         ),
     }
     async with tls_server(certs[case]()) as port, client_of(f"https://127.0.0.1:{port}", ca_file=ca_file) as client:
-        with pytest.raises(errors.ConnectionFailedError) as caught:
+        with pytest.raises(errors.UntrustedServerError) as caught:
             await client.upload_chunk("J", Payload("0", memoryview(b"x"), 1, (0, 1), {}), "UPSERT")
-    assert caught.value.disposition == "terminal"
+    assert (caught.value.disposition, caught.value.phase, exit_code_for(caught.value)) == ("terminal", "tls", 2)
     assert "ca_file" in caught.value.hint
     assert "not trusted" in caught.value.message
 
@@ -160,16 +161,28 @@ async def test_https_to_a_server_without_tls_is_a_failed_handshake(ca_file):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, client_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", ca_file=ca_file) as client:
-        with pytest.raises(errors.ConnectionFailedError) as caught:
+        with pytest.raises(errors.UntrustedServerError) as caught:
             await client.get_job("J")
     assert "TLS handshake" in str(caught.value)
+    assert exit_code_for(caught.value) == 2
+
+
+async def test_a_connection_that_is_reset_during_the_handshake_may_work_later(ca_file):
+    async def serve(_reader, writer):
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, client_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", ca_file=ca_file) as client:
+        with pytest.raises(errors.ConnectionFailedError) as caught:
+            await client.get_job("J")
+    assert (type(caught.value), caught.value.disposition) == (errors.ConnectionFailedError, "transient")
 
 
 async def test_a_host_name_that_does_not_resolve_is_transient():
     async with client_of("https://team.invalid") as client:
         with pytest.raises(errors.ConnectionFailedError) as caught:
             await client.get_job("J")
-    assert caught.value.disposition == "transient"
+    assert (caught.value.disposition, caught.value.phase) == ("transient", "name")
     assert "host name" in str(caught.value)
 
 
@@ -260,22 +273,25 @@ async def test_no_proxy_is_honored(authority, ca_file, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("response", "text", "disposition"),
+    ("status", "kind", "code"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "status 407", "terminal"),
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "status 502", "transient"),
-        (b"", "", "transient"),
+        (b"407 Proxy Authentication Required", errors.ProxyRefusedError, 4),
+        (b"403 Forbidden", errors.ProxyRefusedError, 4),
+        (b"405 Method Not Allowed", errors.ProxyRefusedError, 2),  # a web server, not a proxy
+        (b"502 Bad Gateway", errors.ConnectionFailedError, 75),
+        (b"", errors.ConnectionFailedError, 75),
     ],
-    ids=["407", "502", "closes"],
+    ids=["407", "403", "405", "502", "closes"],
 )
-async def test_nothing_is_sent_if_the_proxy_refuses_the_tunnel(monkeypatch, response, text, disposition):
+async def test_nothing_is_sent_if_the_proxy_refuses_the_tunnel(monkeypatch, status, kind, code):
+    response = b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status if status else b""
     async with proxy(response) as (port, _):
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:{MARKER}@127.0.0.1:{port}")
         async with client_of("https://team.invalid") as client:
             with pytest.raises(errors.ConnectionFailedError) as caught:
                 await client.submit_job("J", duplicate_removal_column=None)
-    assert text in str(caught.value)
-    assert caught.value.disposition == disposition
+    assert (f"status {status[:3].decode()}" in str(caught.value)) == bool(status)
+    assert (type(caught.value), exit_code_for(caught.value), caught.value.is_unsent) == (kind, code, True)
     assert MARKER not in repr(caught.value) + repr(caught.value.__cause__)
 
 

@@ -128,4 +128,4 @@ def test_any_other_patience_is_refused(value):
     with pytest.raises(ConfigError) as caught:
         EngineSettings().with_overrides({"patience": value})
     assert caught.value.key == "patience"
-    assert caught.value.message.startswith("patience: Input should be")
+    assert caught.value.message.startswith("patience: input should be")

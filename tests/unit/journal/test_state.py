@@ -97,6 +97,12 @@ def test_the_quarantine_of_an_absent_chunk_starts_when_the_chunk_list_was_checke
     assert staged.state.job.quarantined_since == 900.0  # it is unknown which of the two attempts arrived
 
 
+def test_a_chunk_that_can_no_longer_arrive_has_no_quarantine(staged):
+    staged.chunk(0).chunk_unknown(job_id=JOB, chunk_id="000000", error="lost")
+    staged.chunk_settled(job_id=JOB, chunk_id="000000", is_present=False, how="count", is_final=True)
+    assert (staged.state.job.quarantined_since, staged.state.chunk_of(JOB, "000000").state) == (None, "absent")
+
+
 @pytest.mark.parametrize(
     ("acked", "point"),
     [

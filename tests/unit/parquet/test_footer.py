@@ -16,11 +16,10 @@ from pushengine.parquet.footer import (
     Footer,
     _cacheable_field,
     footer_length,
-    moved_group,
     parse_page,
-    spans,
     with_trailer,
 )
+from pushengine.parquet.moving import Places, moved_group, spans
 from pushengine.parquet.thrift_compact import LIST, FooterError, _list_head
 
 STOP = b"\0"
@@ -46,7 +45,7 @@ def cut(data, first, end, *, max_gap=0):
     for start, stop in spans(groups, max_gap=max_gap):
         places[start, stop] = len(out)
         out += data[start:stop]
-    moved = [moved_group(footer.raw_group(number), number - first, places) for number in numbers]
+    moved = [moved_group(footer.raw_group(number), number - first, Places(places)) for number in numbers]
     return bytes(out) + with_trailer(footer.with_groups(sum(group.rows for group in groups), moved))
 
 

@@ -17,6 +17,7 @@ from pushengine.errors import (
     ConflictError,
     ConnectionFailedError,
     EngineClosedError,
+    ForeignResponseError,
     InvalidRequestError,
     JobDeadlineError,
     JobFailedError,
@@ -324,14 +325,16 @@ def test_a_job_that_is_gone_after_refused_submits_has_vanished(tmp_path, first, 
 
 @pytest.mark.parametrize("lost", UNKNOWN.values(), ids=UNKNOWN)
 def test_a_job_that_is_gone_after_a_lost_submit_has_an_unknown_outcome(tmp_path, lost):
-    bench, result = submit(tmp_path, lost(), get=[NotFoundError("gone", status=404)])
+    bench, result = submit(tmp_path, lost(), get=[NotFoundError("gone", status=404)] * 6)
     assert isinstance(result, SubmitOutcomeUnknownError)
     assert (bench.destination.count("submit"), bench.may_have_run) == (1, True)
     assert "_CELONIS_CHANGE_DATE" in result.hint
 
 
 def test_a_job_that_is_gone_at_the_submit_after_a_lost_one_has_an_unknown_outcome(tmp_path):
-    bench, result = submit(tmp_path, OutcomeUnknownError("lost"), NotFoundError("gone", status=404))
+    missing = NotFoundError("gone", status=404)
+    read = [JobStatus.NEW, JobStatus.NEW, *[missing] * 6]
+    bench, result = submit(tmp_path, OutcomeUnknownError("lost"), missing, get=read)
     assert isinstance(result, SubmitOutcomeUnknownError)
     assert bench.destination.count("submit") == 2
 
@@ -555,8 +558,36 @@ def test_a_rejected_poll_ends_the_push(tmp_path, error):
 
 
 def test_a_submitted_job_that_is_gone_has_an_unknown_outcome(tmp_path):
-    _, error = poll(tmp_path, JobStatus.RUNNING, NotFoundError("gone", status=404))
+    _, error = poll(tmp_path, JobStatus.RUNNING, *[NotFoundError("gone", status=404)] * 6)
     assert isinstance(error, SubmitOutcomeUnknownError)
+
+
+def test_a_submitted_job_that_is_not_found_for_a_while_is_not_gone(tmp_path):
+    """Something between this host and the platform may respond with 404, or a part of the platform that does not know the job yet."""
+    bench, job = poll(tmp_path, JobStatus.RUNNING, *[NotFoundError("gone", status=404)] * 5, JobStatus.DONE)
+    assert job.status is JobStatus.DONE
+    assert [event.seconds for event in bench.sink.of(events.WaitStarted)] == [2.0, 4.0, 8.0, 16.0]
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 421, 418])
+def test_a_poll_that_is_refused_says_nothing_about_the_job(tmp_path, status):
+    _, job = poll(tmp_path, *[InvalidRequestError("no", status=status)] * 3, JobStatus.DONE)
+    assert job.status is JobStatus.DONE
+
+
+def test_the_waits_between_failed_polls_grow_and_their_attempts_are_counted(tmp_path):
+    bench, _ = poll(tmp_path, *[ServerError("down", status=503)] * 40, JobStatus.DONE)
+    retries = bench.sink.of(events.RetryScheduled)
+    assert [event.attempt for event in retries] == [*range(1, 41)]
+    assert max(event.wait_seconds for event in retries[:2]) <= 8.0
+    assert 8.0 < max(event.wait_seconds for event in retries[2:]) <= 30.0
+
+
+def test_a_poll_whose_response_is_too_large_says_nothing_about_the_job(tmp_path):
+    too_large = UnexpectedResponseError("larger than 4194304 bytes", status=200, disposition="terminal")
+    bench, error = poll(tmp_path, *[too_large] * 1000, job_deadline_seconds=100.0)
+    assert isinstance(error, JobDeadlineError)
+    assert bench.may_have_run
 
 
 def test_a_drain_ends_the_polling_and_does_not_delete_the_job(tmp_path):
@@ -779,10 +810,10 @@ def test_a_rejected_create_is_final(tmp_path):
 
 
 def test_a_redirect_in_response_to_a_create_is_final(tmp_path):
-    redirect = UnexpectedResponseError("a redirect", status=302)
+    redirect = ForeignResponseError("a redirect", status=302)
     destination = ScriptedDestination(create=[redirect])
     bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
-    assert (type(error), str(error), error.disposition) == (UnexpectedResponseError, "a redirect", "terminal")
+    assert (type(error), str(error), error.disposition) == (ForeignResponseError, "a redirect", "terminal")
     assert bench.destination.count("create") == 1
 
 

@@ -174,7 +174,7 @@ async def test_a_spool_file_that_cannot_be_completed_is_deleted(tmp_path):
             raise OSError(28, "No space left on device")
 
     with SpoolHold() as hold:
-        with pytest.raises(SourceReadError, match="stream: No space left"):
+        with pytest.raises(SourceReadError, match="Stream: No space left"):
             await spool_bytes(Stream(), tmp_path / "spool" / "p.csv", hold, asyncio.to_thread)
         assert list((tmp_path / "spool").iterdir()) == []
 

@@ -51,7 +51,7 @@ def first_bytes(ref: FileRef, settings: EngineSettings, filesystem: FileSystem) 
         with filesystem.open(ref) as file:
             text = start_of_text(file, _FIRST_BYTES, compression_of(ref), settings.csv.encoding)
     except DAMAGE as exc:
-        raise SourceReadError(first_line(exc), source=ref.uri) from exc
+        raise SourceReadError(first_line(exc), source=ref.shown) from exc
     return text if len(text) < _FIRST_BYTES else text.rpartition(b"\n")[0] or text
 
 
@@ -140,7 +140,7 @@ class Examination:
         }
         ref, found = self._findings()
         doubts = tuple(
-            one.doubt(ref.uri, lambda settings: self._leads_on(ref, settings), found, names=names)
+            one.doubt(ref.shown, lambda settings: self._leads_on(ref, settings), found, names=names)
             for one in found
             if ref is not None
         )
