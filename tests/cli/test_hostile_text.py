@@ -12,6 +12,7 @@ from support.hostile_team import HostileTeam, error_body
 
 from pushengine.cli import app
 
+pytestmark = pytest.mark.timeout(300)  # many commands a test
 POOL = "pool-1"
 
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)  # many commands a test
 NOWHERE = {"PUSHENGINE_URL": "http://127.0.0.1:9", "PUSHENGINE_POOL_ID": "pool-1", "PUSHENGINE_API_KEY": "test-key-1"}
 IDS = {"push_id", "table", "pool"}
 
