@@ -22,6 +22,7 @@ _SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _LONGEST_LINE = 4_000
 _MOST_LINES = 40
 _TAIL_SHARE = 4
+_CLIP_WORDS = 60
 _FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF
 """Code points that stand for the bytes 0x80 to 0xFF of a file name that is not UTF-8 (PEP 383)."""
 
@@ -132,11 +133,14 @@ def shown_line(text: str, most: int = _LONGEST_LINE) -> str:
 
     This is the last step on the way there, for whole lines: a foreign text in them can neither forge a line nor flood the terminal.
     """
-    shown = shown_text(text)
-    if len(shown) <= most:
-        return shown
+    return _clipped(shown_text(_clipped(text, most)), most + _CLIP_WORDS)  # escapes may be ten times as long
+
+
+def _clipped(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
     tail = most // _TAIL_SHARE
-    return f"{shown[: most - tail]} ... {len(shown) - most:,} characters left out ... {shown[len(shown) - tail :]}"
+    return f"{text[: most - tail]} ... {len(text) - most:,} characters left out ... {text[len(text) - tail :]}"
 
 
 def some_lines(lines: Sequence[str], most: int = _MOST_LINES) -> list[str]:
