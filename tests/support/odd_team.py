@@ -103,7 +103,9 @@ class OddTeam:
 
     async def _respond(self, request):
         path, query = request.url.raw_path, request.url.raw_query_string
-        name = next((one for method, to, one in _OPERATIONS if method == request.method and to.fullmatch(path)), "other")
+        name = next(
+            (one for method, to, one in _OPERATIONS if method == request.method and to.fullmatch(path)), "other"
+        )
         body = await request.read()
         async with self._turn:
             count = self.calls.count(name)
@@ -143,7 +145,7 @@ class OddTeam:
             transport.write(raw)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SILENT_SECONDS if stays else 0):
-                    while not transport.is_closing():  # noqa: ASYNC110 - a transport has no event for it
+                    while not transport.is_closing():
                         await asyncio.sleep(0.005)
             transport.close()
         return web.Response()
@@ -160,9 +162,9 @@ def _changed(body, path, value):
         inner = place[last]
         if isinstance(inner, list) and isinstance(one, str) and inner:
             inner, place, last = inner[0], inner, 0
-        if isinstance(inner, list) and isinstance(one, int) and -len(inner) <= one < len(inner):
-            place, last = inner, one
-        elif isinstance(inner, dict) and isinstance(one, str):
+        if (isinstance(inner, list) and isinstance(one, int) and -len(inner) <= one < len(inner)) or (
+            isinstance(inner, dict) and isinstance(one, str)
+        ):
             place, last = inner, one
     place[last] = value
     return json.dumps(whole[0]).encode()
