@@ -266,7 +266,8 @@ class DataPushClient:
         try:
             return await self._tokens.authorization()
         except PushEngineError as error:
-            error.is_unsent = True  # of the call that needs the token
+            # True of every call that needs the token, so it does not matter that calls that wait for the same refresh share the error.
+            error.is_unsent = True
             raise
 
     async def _attempt(

@@ -193,9 +193,9 @@ def test_an_outage_that_is_shorter_than_the_patience_is_ridden_out(tmp_path, ope
         assert desk.clock.monotonic() > minutes * MINUTE
         if operation == "get":  # polling has a deadline of its own
             return
-        waits = [event for event in desk.sink.of(events.WaitStarted) if event.reason.startswith("no response from")]
+        waits = [event for event in desk.sink.of(events.WaitStarted) if event.reason.startswith("no call to")]
         assert len(waits) == 1
-        assert re.fullmatch("no response from the platform since [0-9]{2}:05:0[0-6]Z", waits[0].reason)
+        assert re.fullmatch("no call to the platform has succeeded since [0-9]{2}:05:0[0-6]Z", waits[0].reason)
         assert PATIENCE - 31 < waits[0].seconds <= PATIENCE
 
     at_the_desk(tmp_path, scenario)
@@ -231,7 +231,7 @@ def test_without_patience_a_push_gives_up_soon(tmp_path, operation):
         with pytest.raises(RetriesExhaustedError):
             await desk.push(destination)
         assert destination.failed_at[-1] - destination.failed_at[0] < 5 * MINUTE
-        assert not [one for one in desk.sink.of(events.WaitStarted) if one.reason.startswith("no response from")]
+        assert not [one for one in desk.sink.of(events.WaitStarted) if one.reason.startswith("no call to")]
 
     at_the_desk(tmp_path, scenario)
 
