@@ -272,6 +272,14 @@ def test_successful_calls_earn_retries_up_to_the_capacity():
     assert budget.left == 10
 
 
+def test_a_call_that_succeeds_earns_and_the_time_counts_as_the_last_success():
+    policy = RetryPolicy(budget=RetryBudget(capacity=10, earned_by_success=0.5))
+    policy.budget.left = 4.0
+    run_in_virtual_time(Call(ConnectionFailedError("refused")).run(policy))
+    assert policy.budget.left == 4.0 - 1.0 + 0.5
+    assert policy.last_success.at == pytest.approx(0.5, abs=0.01)
+
+
 # --- Patience: `tests/faults/test_outages.py` has whole pushes
 
 
