@@ -232,7 +232,8 @@ class ConnectionFailedError(TransportError):
 class UntrustedServerError(ConnectionFailedError):
     """The server does not prove to be the team's: its certificate is not trusted, is for another host or has expired, or it speaks no TLS.
 
-    Only a correction helps: of the address, of `ca_file`, or of the server.
+    Only a correction helps: of the address, of `ca_file`, or of the server. A server that has responded before is not refused for
+    speaking no TLS: it may be starting.
     """
 
     disposition: Disposition = "terminal"

@@ -108,7 +108,7 @@ class DataPushClient:
         started_at = self._clock.now()
         response = await self._request(request, call)
         if response.body.strip():
-            return await _parse(wire.parse_job, response, call)
+            return _parse(wire.parse_job, response, call)
         return await self._find_created_job(target, call, response, self._clock.now() - started_at)
 
     async def get_job(self, job_id: JobId) -> Job:
@@ -116,7 +116,7 @@ class DataPushClient:
         call = self._call(f"read job {job_id}")
         request = wire.build_get_job(self._pool_id, job_id, base_path=self._settings.base_path)
         response = await self._request(request, call)
-        return _require_same(job_id, await _parse(wire.parse_job, response, call), call, response.status)
+        return _require_same(job_id, _parse(wire.parse_job, response, call), call, response.status)
 
     async def list_jobs(self) -> list[Job]:
         """Read all jobs of the pool."""
@@ -186,7 +186,7 @@ class DataPushClient:
     async def check_team(self) -> dict[str, Any]:
         """Read the team (`domain` and more). Success proves that the address and the credentials are valid."""
         call = self._call("read the team")
-        return await _parse(wire.parse_object, await self._request(wire.build_check_team(), call), call)
+        return _parse(wire.parse_object, await self._request(wire.build_check_team(), call), call)
 
     async def probe_token(self) -> str | None:
         """Get an access token (OAuth clients only). Return its scope, or None if the platform does not report one."""
@@ -266,7 +266,8 @@ class DataPushClient:
         try:
             return await self._tokens.authorization()
         except PushEngineError as error:
-            error.is_unsent = True  # of the call that needs the token
+            # True of every call that needs the token, so it does not matter that calls that wait for the same refresh share the error.
+            error.is_unsent = True
             raise
 
     async def _attempt(
@@ -296,8 +297,7 @@ class DataPushClient:
                 status=response.status,
                 hint="something between this host and the platform responds in its place",
             )
-        if take is None:
-            require_genuine(response, call)
+        require_genuine(response, call)
         return response
 
     async def _fetch_token(self, request: TokenRequest) -> wire.ApiResponse:
@@ -343,7 +343,7 @@ def _require_same(job_id: JobId, job: Job, call: Call, status: int) -> Job:
     )
 
 
-async def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call) -> T:
+def _parse(parse: Callable[..., T], response: wire.ApiResponse, call: Call) -> T:
     """Parse a response. For idempotent calls an unusable one is transient: the next one may be good."""
     try:
         return parse(response.body, operation=call.operation, status=response.status)

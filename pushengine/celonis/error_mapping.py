@@ -2,7 +2,8 @@
 
 What a failure proves (create, upload and submit are the calls that are not idempotent):
 
-    no connection, TLS or proxy tunnel                       ConnectionFailedError: nothing was sent; a bad certificate: UntrustedServerError
+    no connection, TLS or proxy tunnel                       ConnectionFailedError: nothing was sent; a bad certificate, or no TLS
+                                                             although the address has never responded: UntrustedServerError
     no response to GET or DELETE                             RequestTimeoutError or TransportError: safe to repeat
     no response to create, upload or submit                  OutcomeUnknownError: the call may have taken effect
     4xx, except 408 and 425                                  the request was refused
@@ -171,15 +172,28 @@ def _foreign_response(response: wire.ApiResponse, call: Call, what: str, *, hint
 
 
 def translate_error(
-    exc: BaseException, call: Call, *, is_sent: bool = True, upload: Upload | None = None
+    exc: BaseException,
+    call: Call,
+    *,
+    is_sent: bool = True,
+    upload: Upload | None = None,
+    has_responded: bool = False,
 ) -> PushEngineError:
-    """Translate an exception of aiohttp, the OS or asyncio. Its text is not quoted, since it may contain addresses with secrets."""
+    """Translate an exception of aiohttp, the OS or asyncio. Its text is not quoted, since it may contain addresses with secrets.
+
+    Args:
+        exc: The exception.
+        call: What was attempted.
+        is_sent: Whether anything of the request was sent.
+        upload: The upload, if it was one.
+        has_responded: Whether there has been a response from this address. If the port does not speak TLS now, that may pass.
+    """
     if isinstance(exc, _BAD_ADDRESS):
         return ConfigError(
             f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud"
         )
     if isinstance(exc, _UNSENT) or not is_sent:
-        return _connection_failed(exc, call)
+        return _connection_failed(exc, call, has_responded=has_responded)
     if isinstance(exc, _BAD_RESPONSE):
         return UnexpectedResponseError(
             f"{call.operation}: the response is not valid HTTP",
@@ -202,7 +216,7 @@ def _no_response(what: str, call: Call, *, is_timeout: bool) -> TransportError:
     return TransportError(f"{call.operation}: {what}", hint=_CHECK_NETWORK)
 
 
-def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
+def _connection_failed(exc: BaseException, call: Call, *, has_responded: bool) -> ConnectionFailedError:
     phase: ConnectionPhase = "connect"
     what, hint = "no connection", _CHECK_NETWORK
     if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
@@ -211,12 +225,6 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
             f"{call.operation}: the server's certificate is not trusted: {clean_text(reason)}",
             phase="tls",
             hint="where a company proxy or a private CA signs certificates, set ca_file to its PEM file; never turn verification off",
-        )
-    if isinstance(exc, aiohttp.ClientConnectorSSLError) and getattr(exc.os_error, "reason", None) in _NO_TLS:
-        return UntrustedServerError(
-            f"{call.operation}: the TLS handshake failed: {_reason(exc.os_error)}",
-            phase="tls",
-            hint="check that the port in the URL speaks TLS 1.2 or later, and any proxy in between",
         )
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         what, hint = f"the proxy refuses the tunnel with status {exc.status}", _CHECK_PROXY
@@ -229,7 +237,9 @@ def _connection_failed(exc: BaseException, call: Call) -> ConnectionFailedError:
         what, hint, phase = "the host name cannot be resolved", "check the team in the URL, and the network", "name"
     elif isinstance(exc, aiohttp.ClientConnectorSSLError):
         what, phase = f"the TLS handshake failed: {_reason(exc.os_error)}", "tls"
-        hint = "check that the port in the URL speaks TLS, and any proxy in between"
+        hint = "check that the port in the URL speaks TLS 1.2 or later, and any proxy in between"
+        if getattr(exc.os_error, "reason", None) in _NO_TLS and not has_responded:
+            return UntrustedServerError(f"{call.operation}: {what}", phase=phase, hint=hint)
     elif isinstance(exc, TimeoutError):
         what = "could not connect in time"
     elif isinstance(exc, aiohttp.ClientConnectorError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -18,8 +19,8 @@ from pushengine.text import format_bytes
 
 T = TypeVar("T")
 
-MAX_OBJECT_CHARACTERS = 1024 * 1024
-"""Maximum size of an object. A job has its logs in it."""
+MAX_OBJECT_CHARACTERS = 4 * 1024 * 1024
+"""Maximum size of an object, as for a job that is read alone. A job has its logs in it."""
 _FIRST_CHARACTERS = 64 * 1024
 """Number of characters after which they are parsed for the first time."""
 _BYTES_PER_OBJECT = 300
@@ -131,8 +132,8 @@ class ListReader(Generic[T]):
                 wire.raise_unusable(self._operation, _STATUS, reason)
             self._is_begun = True
             at = self._after_blanks(at + 1)
-            if text[at : at + 1] == "]":
-                self._is_ended, at = True, self._after_blanks(at + 1)
+        if self._is_begun and not self._items and text[at : at + 1] == "]":
+            self._is_ended, at = True, self._after_blanks(at + 1)
         while self._is_begun and not self._is_ended and at < len(text) and not self.is_full:
             try:
                 raw, end = self._scan(text, at)
@@ -143,7 +144,7 @@ class ListReader(Generic[T]):
                 break  # what follows decides whether it is whole
             if text[end] not in ",]":
                 wire.raise_unusable(self._operation, _STATUS, "it is not JSON")
-            self._keep(raw, end - at)
+            self._keep(raw, text[at:end])
             self._is_ended = text[end] == "]"
             at = self._after_blanks(end + 1)
         if self._is_ended and at < len(text):
@@ -154,7 +155,7 @@ class ListReader(Generic[T]):
         found = _NOT_BLANK.search(self._text, at)
         return len(self._text) if found is None else found.start()
 
-    def _keep(self, raw: Any, characters: int) -> None:
+    def _keep(self, raw: Any, item: str) -> None:
         self._items += 1
         try:
             kept = self._parse(raw)
@@ -163,7 +164,8 @@ class ListReader(Generic[T]):
         if kept is None:
             return
         self.found.append(kept)
-        self._kept_bytes += characters + _BYTES_PER_OBJECT
+        # Python stores each character of a text with as many bytes as the widest one needs.
+        self._kept_bytes += sys.getsizeof(item) + _BYTES_PER_OBJECT
         if self._kept_bytes > self._max_kept_bytes:
             raise UnexpectedResponseError(
                 f"{self._operation}: the list takes more than {format_bytes(self._max_kept_bytes)} of memory",

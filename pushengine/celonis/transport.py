@@ -92,6 +92,7 @@ class Transport:
         self._http: aiohttp.ClientSession | None = None
         self._bodies: set[UploadBody] = set()
         self._sockets: list[socket.socket] = []
+        self._has_responded = False
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -148,6 +149,7 @@ class Transport:
                 session.request(method, url, allow_redirects=False, **options) as response,
             ):
                 if url.startswith(f"{self._origin}/"):
+                    self._has_responded = True
                     self._observe_date(response, (upload and upload.body.sent_at) or started_at)
                 if take is not None and response.status < 300:  # noqa: PLR2004 - HTTP status classes
                     await _pass_on(response, call, take)
@@ -159,7 +161,13 @@ class Transport:
         except TRANSPORT_EXCEPTIONS as exc:
             if upload is not None and upload.body.error is not None:
                 raise upload.body.error from upload.body.error.__cause__
-            raise translate_error(without_secrets(exc), call, is_sent=sending.is_started, upload=upload) from exc
+            raise translate_error(
+                without_secrets(exc),
+                call,
+                is_sent=sending.is_started,
+                upload=upload,
+                has_responded=self._has_responded,
+            ) from exc
         except RuntimeError as exc:
             if self._is_closed:
                 raise EngineClosedError(f"{call.operation}: the client was closed") from exc

@@ -38,6 +38,8 @@ from pushengine.text import name_key, shown_name, storable
 
 MAX_FIELD_LENGTH = 65_000
 OptionalResponse = Literal["job", "chunk", "any"]
+_MAX_CHUNK_CHARACTERS = 1000
+"""Maximum length of the texts of a listed chunk: an id is a UUID, a checksum has at most 128 characters."""
 _CHUNK_FIELDS = frozenset({"id", "checksum", "pushJobId", "type"})
 """Fields of `DataPushChunk` (fact sheet 1.7) by which a response is recognized as a chunk."""
 
@@ -256,12 +258,34 @@ def parse_job(body: bytes, *, operation: str, status: int = 200) -> Job:
     Raises:
         UnexpectedResponseError: The body is not a job: it is not JSON, or has no id or an unknown status.
     """
-    return _job(_load(body, operation, status), operation, status)
+    return parse_listed_job(_load(body, operation, status), operation=operation, status=status)
 
 
 def parse_listed_job(raw: Any, *, operation: str, status: int = 200) -> Job:
     """Parse an element of a list of jobs; see `parse_job`."""
-    return _job(raw, operation, status)
+    raw = _require_object(raw, operation, status)
+    job_id = raw.get("id")
+    if not isinstance(job_id, str) or not job_id:
+        raise_unusable(operation, status, "a job in it has no id")
+    if storable(job_id) != job_id:
+        raise_unusable(operation, status, "the id of a job in it is not text")
+    try:
+        job_status = JobStatus(raw.get("status"))
+    except ValueError:
+        raise_unusable(
+            operation,
+            status,
+            f"job {clean_text(job_id)} has the unknown status {clean_text(str(raw.get('status')))[:40]!r}",
+        )
+    logs = raw.get("logs") or ()
+    return Job(
+        id=JobId(job_id),
+        status=job_status,
+        target_name=_text(raw.get("targetName")),
+        type=_text(raw.get("type")),
+        logs=tuple(storable(str(line)) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
+        last_modified=parse_datetime(raw.get("lastModified")),
+    )
 
 
 def parse_listed_chunk(raw: Any, *, operation: str, status: int = 200) -> RemoteChunk:
@@ -274,8 +298,10 @@ def parse_listed_chunk(raw: Any, *, operation: str, status: int = 200) -> Remote
     chunk_id = raw.get("id")
     if not isinstance(chunk_id, str) or not chunk_id:
         raise_unusable(operation, status, "a chunk in it has no id")
-    checksum = raw.get("checksum")
-    return RemoteChunk(storable(chunk_id), _chunk_type(raw.get("type")), _text(checksum) or None)
+    chunk = RemoteChunk(storable(chunk_id), _chunk_type(raw.get("type")), _text(raw.get("checksum")) or None)
+    if len(chunk.id) + len(chunk.type) + len(chunk.checksum or "") > _MAX_CHUNK_CHARACTERS:
+        raise_unusable(operation, status, "a chunk in it has too long an id, type or checksum")
+    return chunk
 
 
 def _chunk_type(raw: Any) -> str:
@@ -375,32 +401,6 @@ def _require_object(raw: Any, operation: str, status: int) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise_unusable(operation, status, "it is not a JSON object")
     return raw
-
-
-def _job(raw: Any, operation: str, status: int) -> Job:
-    raw = _require_object(raw, operation, status)
-    job_id = raw.get("id")
-    if not isinstance(job_id, str) or not job_id:
-        raise_unusable(operation, status, "a job in it has no id")
-    if storable(job_id) != job_id:
-        raise_unusable(operation, status, "the id of a job in it is not text")
-    try:
-        job_status = JobStatus(raw.get("status"))
-    except ValueError:
-        raise_unusable(
-            operation,
-            status,
-            f"job {clean_text(job_id)} has the unknown status {clean_text(str(raw.get('status')))[:40]!r}",
-        )
-    logs = raw.get("logs") or ()
-    return Job(
-        id=JobId(job_id),
-        status=job_status,
-        target_name=_text(raw.get("targetName")),
-        type=_text(raw.get("type")),
-        logs=tuple(storable(str(line)) for line in (logs if isinstance(logs, list | tuple) else (logs,))),
-        last_modified=parse_datetime(raw.get("lastModified")),
-    )
 
 
 def _text(raw: Any) -> str:

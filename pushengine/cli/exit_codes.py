@@ -3,13 +3,13 @@
 Exit codes
     0    done
     1    a bug in pushengine
-    2    usage or configuration, also an address without a platform or with an untrusted certificate, and a quota ledger or journal that is
-         damaged or cannot be accessed on this machine
+    2    usage or configuration: also a path that cannot be used on this machine, an address without a platform or with an untrusted
+         certificate, and a damaged quota ledger or journal
     3    a push failed: bad source data, a refusal by the platform, or a failed job
     4    authentication or permission, also of a proxy
     6    it is unknown whether a submitted job ran; a person has to decide
-    75   temporary: network, quota, server, deadline, a push that another process holds, or no disk space left for ledger or journal;
-         run the same command again
+    75   temporary: network, quota, server, deadline, a push that another process holds, a full disk or too many open files; run the same
+         command again
     130  interrupted; a push of files keeps what it has sent and can be resumed
 """
 

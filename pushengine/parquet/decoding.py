@@ -56,6 +56,7 @@ class ParquetDecoder:
     Attributes:
         metadata: The footer, as a `pyarrow.parquet.FileMetaData`. It has row groups only if it is small: use `row_group`.
         schema: Arrow schema of the batches.
+        large_footer: The footer as pushengine parses it, if it is large and understood.
 
     Raises:
         OSError, pa.ArrowException, UnicodeDecodeError: The file is damaged or is not a Parquet file.
@@ -67,19 +68,19 @@ class ParquetDecoder:
         self._raw_footer = _read_footer(file, known)
         self._dictionaries: tuple[str, ...] = ()
         self._int96: frozenset[str] = frozenset()
-        self._is_large = len(self._raw_footer) > _LARGE_FOOTER_BYTES and self.footer is not None
-        parquet = self._open_groups(range(0)) if self._is_large else _open(file)
+        self.large_footer = large = self.footer if len(self._raw_footer) > _LARGE_FOOTER_BYTES else None
+        parquet = _open(file) if large is None else self._open_groups(large, range(0))
         found: pa.Schema = parquet.schema_arrow
         columns = parquet.schema
         if any(columns.column(index).physical_type == "INT96" for index in range(len(columns))):
-            raw = self.footer.with_groups(0, []) if self._is_large and self.footer else self._raw_footer
+            raw = self._raw_footer if large is None else large.with_groups(0, [])
             parquet = _open(file, metadata=_metadata_of(_with_int96_as_bytes(raw)))
             changed = zip(found, parquet.schema_arrow, strict=True)
             self._int96 = frozenset(field.name for field, now in changed if field.type != now.type)
         self.metadata: Any = parquet.metadata
         self.schema = pa.schema([self._field(field) for field in found])
-        self._step = max(_COLUMNS_AT_A_TIME // max(len(columns), 1), 1) if self._is_large else max(self.group_count, 1)
-        self._opened: tuple[range, Any] | None = None if self._is_large else (range(self.group_count), parquet)
+        self._step = max(self.group_count if large is None else _COLUMNS_AT_A_TIME // max(len(columns), 1), 1)
+        self._opened: tuple[range, Any] | None = (range(self.group_count), parquet) if large is None else None
 
     @functools.cached_property
     def footer(self) -> Footer | None:
@@ -92,19 +93,14 @@ class ParquetDecoder:
             return None
 
     @property
-    def large_footer(self) -> Footer | None:
-        """The footer, if it is large."""
-        return self.footer if self._is_large else None
-
-    @property
     def group_count(self) -> int:
         """Number of row groups."""
-        return self.footer.group_count if self._is_large and self.footer else int(self.metadata.num_row_groups)
+        return int(self.metadata.num_row_groups) if self.large_footer is None else self.large_footer.group_count
 
     @property
     def rows(self) -> int:
         """Number of rows, as the footer records it."""
-        return self.footer.rows if self._is_large and self.footer else int(self.metadata.num_rows)
+        return int(self.metadata.num_rows) if self.large_footer is None else self.large_footer.rows
 
     def row_group(self, number: int) -> Any:
         """Return a row group of the footer, as a `pyarrow.parquet.RowGroupMetaData`.
@@ -164,15 +160,14 @@ class ParquetDecoder:
             self._opened = None  # release the other row groups first
             first = number // self._step * self._step
             groups = range(first, min(first + self._step, self.group_count))
-            self._opened = groups, self._open_groups(groups)
+            self._opened = groups, self._open_groups(self.large_footer, groups)
         return self._opened
 
-    def _open_groups(self, groups: range) -> Any:
-        if not self._is_large:
+    def _open_groups(self, large: Footer | None, groups: range) -> Any:
+        if large is None:
             return _open(self._file, metadata=self.metadata, dictionaries=self._dictionaries)
-        assert self.footer is not None  # noqa: S101 - a large footer is understood
         # Arrow does not use the total number of rows.
-        raw = self.footer.with_groups(0, [self.footer.raw_group(number) for number in groups])
+        raw = large.with_groups(0, [large.raw_group(number) for number in groups])
         metadata = _metadata_of(_with_int96_as_bytes(raw) if self._int96 else raw)
         return _open(self._file, metadata=metadata, dictionaries=self._dictionaries)
 

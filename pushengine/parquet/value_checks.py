@@ -105,7 +105,7 @@ def iter_columns(run: Run, schema: TableSchema, filesystem: FileSystem) -> Itera
     names = [column.name for column in schema.columns]
     with reading(run.layout.file, filesystem) as file:
         try:
-            parquet = ParquetDecoder(file)
+            parquet = ParquetDecoder(file, run.layout.footer)
             for batch in parquet.iter_batches(range(run.first, run.end), _COLUMN_ROWS, names):
                 yield conform(schema, SourceBatch(batch, source, row))
                 row += batch.num_rows
@@ -126,7 +126,7 @@ class _Check:
 
     @functools.cached_property
     def _plain(self) -> ParquetDecoder:
-        return ParquetDecoder(self._file)
+        return ParquetDecoder(self._file, self._run.layout.footer)
 
     @functools.cached_property
     def _dictionaries(self) -> ParquetDecoder:

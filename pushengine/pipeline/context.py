@@ -49,7 +49,7 @@ class Shared:
     scratch: Path
     """Folder for temporary files; it may not exist yet."""
     rejects: Path
-    """Default folder of the files that list rejected rows; it may not exist yet."""
+    """Folder of the files that list rejected rows; it may not exist yet."""
     said: set[str]
     """What the engine has said once and does not repeat for each push."""
     finished: set[str]
@@ -169,63 +169,65 @@ class PushContext:
     def _announce_outage(self, wait_seconds: float) -> None:
         """Emit a `WaitStarted` event, once, for an outage that is waited for and lasts longer than `SILENT_SECONDS`."""
         outage, now = self.measures.outage, self.clock.monotonic()
-        if outage.since is None or outage.is_announced or not outage.is_running(self.policy.last_success):
+        if outage.since is None or outage.is_announced or not outage.is_running(self.shared.policy.last_success):
             return
         elapsed = now - outage.since
         if elapsed + wait_seconds > SILENT_SECONDS:
             outage.is_announced = True
             since = utc(self.clock.now() - elapsed)
-            left = self.policy.patience_seconds - elapsed
-            self.emit_wait(f"no response from the platform since {since:%H:%M:%SZ}", left)
+            left = self.settings.patience - elapsed
+            self.emit_wait(f"no call to the platform has succeeded since {since:%H:%M:%SZ}", left)
 
-    @property
-    def policy(self) -> RetryPolicy:
-        """The engine's retry policy, with the patience of this push."""
-        return dataclasses.replace(self.shared.policy, patience_seconds=self.settings.patience)
-
-    def retries(self, operation: str) -> Retries:
+    def retries(self, operation: str, *, max_attempts: int | None = None) -> Retries:
         """Return what decides on the retries of one call, for callers that make the attempts themselves."""
-        return Retries(operation, policy=self.policy, outage=self.measures.outage, clock=self.clock, rng=self.rng)
+        policy = self.shared.policy
+        if max_attempts is not None:
+            policy = dataclasses.replace(policy, max_attempts=min(policy.max_attempts, max_attempts))
+        return Retries(
+            operation,
+            policy=policy,
+            clock=self.clock,
+            rng=self.rng,
+            outage=self.measures.outage,
+            patience_seconds=self.settings.patience,
+        )
 
     def succeeded(self) -> None:
-        """Note that a call to the platform has succeeded."""
-        self.policy.succeeded(self.clock.monotonic())
+        """Note that a call to the platform has succeeded whose attempts spend no retries, so that it earns none back."""
+        self.shared.policy.last_success.at = self.clock.monotonic()
 
     def backoff(self, attempt: int) -> float:
         """Return a random wait after `attempt`, seconds, for callers that do not leave the decision to the policy."""
         return self.shared.policy.backoff(attempt, self.rng)
 
-    async def repeat(self, call: Callable[[], Awaitable[T]], operation: str, *, max_attempts: int | None = None) -> T:
+    async def repeat(
+        self,
+        call: Callable[[], Awaitable[T]],
+        operation: str,
+        *,
+        max_attempts: int | None = None,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+    ) -> T:
         """Make a call that is safe to repeat, as often as the retry policy allows.
 
         Args:
             call: Makes one attempt.
             operation: What the call does, for messages.
             max_attempts: Maximum number of attempts, if the policy allows more.
+            sleep: Waits for this many seconds before another attempt, and may raise to end the call; None means `self.sleep`.
 
         Raises:
             RetriesExhaustedError: The last allowed attempt failed.
             EngineClosedError: The engine drains while the call waits for another attempt.
             PushEngineError: An error that another attempt cannot fix.
         """
-        policy = self.policy
-        if max_attempts is not None:
-            policy = dataclasses.replace(policy, max_attempts=min(policy.max_attempts, max_attempts))
 
         async def attempt() -> T:
             with self.announce_when_slow(f"no response yet, {operation}"):
                 return await call()
 
-        return await call_with_retries(
-            attempt,
-            operation=operation,
-            policy=policy,
-            clock=self.clock,
-            rng=self.rng,
-            on_retry=self.on_retry,
-            outage=self.measures.outage,
-            sleep=self.sleep,
-        )
+        retries = self.retries(operation, max_attempts=max_attempts)
+        return await call_with_retries(attempt, retries, on_retry=self.on_retry, sleep=sleep or self.sleep)
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:

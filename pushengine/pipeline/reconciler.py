@@ -2,7 +2,7 @@
 
 An upload that is not listed may still arrive. In the first job of a push, its chunk is sent again at once, because such uploads are rare;
 if one arrives after all, the job holds a chunk twice, and the push restarts. On a bad network that would happen to every job in turn, so
-the later jobs of a push first wait until the missing upload can no longer arrive (`quarantine_seconds`).
+in the later jobs of a push, a chunk that is not listed is sent again only when its upload can no longer arrive (`quarantine_seconds`).
 """
 
 from __future__ import annotations
@@ -60,23 +60,28 @@ class Reconciler:
     Args:
         context: The push. Its log says what was sent and records what arrived.
         job_id: The job to which the chunks were sent.
-        list_chunks: Reads the job's chunk list, with retries.
+        list_chunks: Reads the job's chunk list, with retries. Returns the chunks, and whether the end of the list may be left out.
 
     Attributes:
         gate: The lock that every upload must hold, so that the chunk list can be read while no upload is running.
     """
 
     def __init__(
-        self, context: PushContext, job_id: JobId, list_chunks: Callable[[JobId], Awaitable[list[RemoteChunk]]]
+        self,
+        context: PushContext,
+        job_id: JobId,
+        list_chunks: Callable[[JobId], Awaitable[tuple[list[RemoteChunk], bool]]],
     ) -> None:
         self.gate = UploadGate()
         self._context = context
         self._job_id = job_id
         self._list_chunks = list_chunks
         self._waits_for_late_uploads = context.log.state.restarts > 0
-        now = context.clock.monotonic()
-        self._lost_at = {chunk.chunk_id: now for chunk in self._unknown()}
-        """When the upload of each chunk with an unknown outcome ended, by the monotonic clock; now for those of an earlier process."""
+        self._certain_at: dict[str, float] = {}
+        """When the last upload of a chunk can no longer arrive, by the monotonic clock. For uploads of an earlier process, that is counted
+        from the first time that it matters."""
+        self._missed: set[str] = set()
+        """The chunks that a list read since then lacks, although they may still arrive."""
 
     async def has_arrived(self, chunk_id: str) -> bool:
         """Return whether the job holds this chunk, whose upload has just ended without a response.
@@ -85,8 +90,10 @@ class Reconciler:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
             EngineClosedError: The engine drains during a wait; the outcome stays unknown.
         """
-        self._lost_at[chunk_id] = self._context.clock.monotonic()
+        self._certain_at[chunk_id] = self._end_of_quarantine()
+        self._missed.discard(chunk_id)
         chunk = self._context.log.state.chunk_of(self._job_id, chunk_id)
+        await self._reconcile()  # most often the chunk has arrived, and only the response is lost
         while chunk.is_open:
             await self._wait_for_late_uploads([chunk_id])
             await self._reconcile()
@@ -99,8 +106,10 @@ class Reconciler:
             JobTaintedError: This cannot be determined, or the job does not match what was sent.
             EngineClosedError: The engine drains during a wait; the outcomes stay unknown.
         """
-        await self._wait_for_late_uploads(chunk.chunk_id for chunk in self._unknown())
         await self._reconcile()
+        while unknown := self._unknown():
+            await self._wait_for_late_uploads(chunk.chunk_id for chunk in unknown)
+            await self._reconcile()
 
     async def _wait_for_late_uploads(self, chunk_ids: Iterable[str]) -> None:
         """Wait until missing uploads of these chunks can no longer arrive.
@@ -120,9 +129,12 @@ class Reconciler:
         """Return the seconds until a missing upload of the chunk can no longer arrive; 0 in the first job of a push, see the module."""
         if not self._waits_for_late_uploads:
             return 0.0
-        now = self._context.clock.monotonic()
-        elapsed = now - self._lost_at.get(chunk_id, now)
-        return max(self._context.settings.quarantine_seconds - elapsed, 0.0)
+        certain_at = self._certain_at.setdefault(chunk_id, self._end_of_quarantine())
+        return max(certain_at - self._context.clock.monotonic(), 0.0)
+
+    def _end_of_quarantine(self) -> float:
+        """Return when an upload that ends now can no longer arrive."""
+        return self._context.clock.monotonic() + self._context.settings.quarantine_seconds
 
     def _unknown(self) -> list[ChunkRecord]:
         chunks = self._context.log.state.job_of(self._job_id).chunks.values()
@@ -133,9 +145,9 @@ class Reconciler:
         log, settle_seconds = self._context.log, self._context.settings.settle_seconds
         async with self.gate.exclusive():
             unknown = self._unknown()
-            if not unknown:
-                return
             is_certain = {chunk.chunk_id: not self._seconds_until_certain(chunk.chunk_id) for chunk in unknown}
+            if not any(certain or chunk_id not in self._missed for chunk_id, certain in is_certain.items()):
+                return  # another reconciliation has found out what a list can show now
             for retry in range(_MAX_LISTINGS):
                 wait = settle_seconds * 2**retry
                 self._context.emit_wait(
@@ -161,14 +173,17 @@ class Reconciler:
                             is_final=self._waits_for_late_uploads,
                         )
                     )
+                else:
+                    self._missed.add(chunk.chunk_id)
 
     async def _list_and_compare(self, job: JobRecord) -> Reconciliation:
         chunks = job.chunks.values()
-        listed = await self._list_chunks(self._job_id)
+        listed, is_cut = await self._list_chunks(self._job_id)
         return reconcile(
             [chunk.as_sent() for chunk in chunks if chunk.state == "acked"],
             [chunk.as_sent() for chunk in chunks if chunk.is_open],
             listed,
             known=await self._context.log.known_checksum(),
             may_hold_late_chunks=job.quarantined_since is not None,
+            is_cut=is_cut,
         )

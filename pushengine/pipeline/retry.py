@@ -106,7 +106,6 @@ class RetryPolicy:
         first_wait_seconds: Upper bound of the first wait; doubled for each further wait.
         max_wait_seconds: Upper bound of every wait, not counting the time that the server asks for.
         max_elapsed_seconds: Latest start of an attempt, counted from the start of the first one.
-        patience_seconds: Longest outage that a call waits for; 0 means that the other limits hold for every failure.
         budget: Retry budget shared by all calls under this policy. Attempts of an outage that is waited for spend nothing of it.
         last_success: When a call under this policy last succeeded.
     """
@@ -115,21 +114,8 @@ class RetryPolicy:
     first_wait_seconds: float = 0.5
     max_wait_seconds: float = 30.0
     max_elapsed_seconds: float = 600.0
-    patience_seconds: float = 0.0
     budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
     last_success: LastSuccess = dataclasses.field(default_factory=LastSuccess)
-
-    def succeeded(self, at: float) -> None:
-        """Note that a call succeeded at this time of the monotonic clock."""
-        self.budget.earn()
-        self.last_success.at = at
-
-    def waits_for(self, error: PushEngineError) -> bool:
-        """Return whether a failed attempt is part of an outage that is waited for."""
-        if not self.patience_seconds or isinstance(error, RateLimitedError):
-            return False
-        is_address_doubtful = isinstance(error, ConnectionFailedError) and error.phase in ("name", "tls")
-        return not is_address_doubtful or self.last_success.at is not None
 
     def backoff(self, retries: int, rng: random.Random) -> float:
         """Return a random wait before another attempt, seconds. Its upper bound doubles with each of the `retries` made before."""
@@ -177,21 +163,31 @@ class Retries:
     Args:
         operation: What the call does, for messages.
         policy: Limits the attempts.
-        outage: The time in which no call of the push succeeds; shared by its calls.
         clock: Measures the time.
         rng: Random number generator for jitter.
+        outage: The time in which no call of the push succeeds, shared by its calls; None means that this is its only call.
+        patience_seconds: Longest outage that the call waits for; 0 means that the limits of the policy hold for every failure.
 
     Attributes:
+        operation: What the call does.
         attempts: Number of failed attempts.
     """
 
     def __init__(
-        self, operation: str, *, policy: RetryPolicy, outage: Outage, clock: Clock, rng: random.Random
+        self,
+        operation: str,
+        *,
+        policy: RetryPolicy,
+        clock: Clock,
+        rng: random.Random,
+        outage: Outage | None = None,
+        patience_seconds: float = 0.0,
     ) -> None:
         self.attempts = 0
-        self._operation = operation
+        self.operation = operation
         self._policy = policy
-        self._outage = outage
+        self._outage = outage or Outage()
+        self._patience_seconds = patience_seconds
         self._clock = clock
         self._rng = rng
         self._start = self._counted_since = self._attempt_start = clock.monotonic()
@@ -206,6 +202,11 @@ class Retries:
         """Leave out the time for finding out what an attempt did: however long that takes, it does not use up the retries."""
         self._counted_since += seconds
 
+    def succeeded(self) -> None:
+        """Note that the call has succeeded, and earn retries back."""
+        self._policy.budget.earn()
+        self._policy.last_success.at = self._clock.monotonic()
+
     def wait_after(self, error: PushEngineError, *, is_reconciled: bool = False) -> float:
         """Return the seconds to wait before another attempt, after one failed with `error`.
 
@@ -218,7 +219,7 @@ class Retries:
         self.attempts += 1
         now = self._clock.monotonic()
         is_retryable = error.disposition == "transient" or is_reconciled
-        if is_retryable and self._policy.waits_for(error):
+        if is_retryable and self._is_outage(error):
             decision = self._decide_in_outage(now)
         else:
             self._counted += 1
@@ -232,10 +233,17 @@ class Retries:
             if decision.retry:
                 self._policy.budget.spend()
         if decision.is_exhausted and (self.attempts > 1 or is_reconciled):
-            raise exhausted_error(self._operation, self.attempts, now - self._start, error) from error
+            raise exhausted_error(self.operation, self.attempts, now - self._start, error) from error
         if not decision.retry:
             raise error
         return decision.wait_seconds
+
+    def _is_outage(self, error: PushEngineError) -> bool:
+        """Return whether a failed attempt is part of an outage that is waited for."""
+        if not self._patience_seconds or isinstance(error, RateLimitedError):
+            return False
+        is_address_doubtful = isinstance(error, ConnectionFailedError) and error.phase in ("name", "tls")
+        return not is_address_doubtful or self._policy.last_success.at is not None
 
     def _decide_in_outage(self, now: float) -> RetryDecision:
         """Wait until the outage has lasted too long. The last attempt is made then, not before."""
@@ -245,7 +253,7 @@ class Retries:
             # Other calls have succeeded in between, so this failure counts: the call may be one that never succeeds.
             self._outage_since = since
             self._counted += 1
-        left = since + policy.patience_seconds - now
+        left = since + self._patience_seconds - now
         if left <= 0 or self._counted > policy.max_attempts:
             return RetryDecision(retry=False, is_exhausted=True)
         wait = min(policy.backoff(self.attempts - 1, self._rng), left)
@@ -255,40 +263,31 @@ class Retries:
 
 async def call_with_retries(
     attempt_once: Callable[[], Awaitable[T]],
+    retries: Retries,
     *,
-    operation: str,
-    policy: RetryPolicy,
-    clock: Clock,
-    rng: random.Random,
     on_retry: Callable[[str, int, float, PushEngineError], None],
-    outage: Outage | None = None,
-    sleep: Callable[[float], Awaitable[None]] | None = None,
+    sleep: Callable[[float], Awaitable[None]],
 ) -> T:
-    """Make a call, and repeat it as long as the policy allows.
+    """Make a call, and repeat it as long as its retries allow.
 
     Args:
         attempt_once: Makes one attempt.
-        operation: What the call does, for messages.
-        policy: Decides whether and when to try again.
-        clock: Measures the time.
-        rng: Random number generator for jitter.
+        retries: Decides whether and when to try again.
         on_retry: Called with (operation, attempt, wait_seconds, error) before each wait.
-        outage: The time in which no call of the push succeeds; None means that this is its only call.
-        sleep: Waits for this many seconds, and may raise to end the call; None means the clock's.
+        sleep: Waits for this many seconds, and may raise to end the call.
 
     Raises:
         RetriesExhaustedError: The last allowed attempt failed; its error is the cause.
         PushEngineError: An error that another attempt cannot fix, unchanged.
     """
-    retries = Retries(operation, policy=policy, outage=outage or Outage(), clock=clock, rng=rng)
     while True:
         retries.start_attempt()
         try:
             result = await attempt_once()
         except PushEngineError as error:
             wait = retries.wait_after(error)
-            on_retry(operation, retries.attempts, wait, error)
-            await (sleep or clock.sleep)(wait)
+            on_retry(retries.operation, retries.attempts, wait, error)
+            await sleep(wait)
         else:
-            policy.succeeded(clock.monotonic())
+            retries.succeeded()
             return result

@@ -117,9 +117,9 @@ class UploadSlots:
 
 def is_overload(error: PushEngineError) -> bool:
     """Return whether fewer concurrent uploads may help: the server reported overload, or did not respond in time."""
-    # A broken connection is not counted: it says nothing about load.
+    # A broken connection is not counted: it says nothing about load. Neither does the token endpoint about that of the uploads.
     if isinstance(error, ApiError):
-        return isinstance(error, RateLimitedError) or error.status in _OVERLOADED
+        return not error.is_unsent and (isinstance(error, RateLimitedError) or error.status in _OVERLOADED)
     return isinstance(error, RequestTimeoutError) or isinstance(error.__cause__, TimeoutError)
 
 
@@ -164,8 +164,13 @@ class Uploader:
                 await self._send_and_release(await self._queue.get())
 
     async def _send_and_release(self, ready: ReadyChunk) -> None:
-        if not self._context.drain.is_set:  # a drain drops chunks not yet being sent; the source still has them
-            await self._send(ready.payload)
+        # A drain drops the chunks that are on the queue or wait for another attempt; the source still has them.
+        try:
+            if not self._context.drain.is_set:
+                await self._send(ready.payload)
+        except EngineClosedError:
+            if not self._context.drain.is_set:
+                raise
         self._budget.release(ready.reservation)
         self._queue.task_done()
 
@@ -176,22 +181,16 @@ class Uploader:
         retries = self._context.retries(operation)
         while (error := await self._attempt_once(payload, retries.attempts + 1)) is not None:
             is_unknown = not had_no_effect(error)
-            try:
-                if is_unknown:
-                    lost_at = clock.monotonic()
-                    if await self._reconciler.has_arrived(payload.chunk_id):
-                        break
-                    retries.leave_out(clock.monotonic() - lost_at)
-                wait = retries.wait_after(error, is_reconciled=is_unknown)
-                self._context.on_retry(operation, retries.attempts, wait, error)
-                await self._context.sleep(wait)
-            except EngineClosedError:
-                if not self._context.drain.is_set:
-                    raise
-            if self._context.drain.is_set:
-                return  # dropped, like the chunks still on the queue
+            if is_unknown:
+                lost_at = clock.monotonic()
+                if await self._reconciler.has_arrived(payload.chunk_id):
+                    break
+                retries.leave_out(clock.monotonic() - lost_at)
+            wait = retries.wait_after(error, is_reconciled=is_unknown)
+            self._context.on_retry(operation, retries.attempts, wait, error)
+            await self._context.sleep(wait)
             retries.start_attempt()
-        self._context.succeeded()
+        retries.succeeded()
         self._context.emit(
             events.ChunkUploaded(
                 push_id=self._context.push_id,

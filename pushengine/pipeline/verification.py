@@ -25,6 +25,7 @@ _SPELLINGS: dict[str, Callable[[str], str]] = {
 Key = tuple[str, str]
 LISTED_SURPLUS = 1000
 """A list with this many chunks more than were sent is read no further: its size is known only roughly, and it is wrong anyway."""
+_AT_LEAST = {False: "", True: "at least "}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Reconciliation:
 
 
 def verify_chunks(
-    sent: Sequence[SentChunk], listed: Sequence[RemoteChunk], *, known: str | None = None
+    sent: Sequence[SentChunk], listed: Sequence[RemoteChunk], *, known: str | None = None, is_cut: bool = False
 ) -> Verification:
     """Compare the acknowledged chunks with the job's chunk list, as multisets of (type, checksum).
 
@@ -71,13 +72,14 @@ def verify_chunks(
         listed: Every entry of the job's chunk list.
         known: The algorithm that the platform is known to use, if any. A list that does not fit it then counts as a mismatch, not as a sign
             of an unknown algorithm.
+        is_cut: Whether the job may hold more than is listed. More are listed than were sent then.
     """
     sent_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in sent)
     listed_types: collections.Counter[str] = collections.Counter(chunk.type for chunk in listed)
     if sent_types != listed_types:
         return Verification(
             None,
-            f"sent {_format_counts(sent_types)}, the job holds {_at_least(listed, sent)}{_format_counts(listed_types)}",
+            f"sent {_format_counts(sent_types)}, the job holds {_AT_LEAST[is_cut]}{_format_counts(listed_types)}",
         )
     if not all(chunk.checksum for chunk in listed):
         return Verification("count")
@@ -102,6 +104,7 @@ def reconcile(
     *,
     known: str | None = None,
     may_hold_late_chunks: bool = False,
+    is_cut: bool = False,
 ) -> Reconciliation:
     """Determine which uploads without a response have arrived.
 
@@ -111,6 +114,7 @@ def reconcile(
         listed: The job's chunk list, read while no upload was running.
         known: The algorithm that the platform is known to use, if any.
         may_hold_late_chunks: Whether chunks were sent again whose first upload may have arrived since. A surplus may then be one of these.
+        is_cut: Whether the job may hold more than is listed. More are listed than were sent then.
     """
     ids = frozenset(chunk.chunk_id for chunk in unknown)
     if len(listed) < len(acked):
@@ -119,7 +123,7 @@ def reconcile(
         )
     if len(listed) > len(acked) + len(unknown):
         return Reconciliation(
-            taint=f"the job holds {_at_least(listed, [*acked, *unknown])}{len(listed)} chunks, at most {len(acked) + len(unknown)} were sent"
+            taint=f"the job holds {_AT_LEAST[is_cut]}{len(listed)} chunks, at most {len(acked) + len(unknown)} were sent"
         )
     algorithm = _fitting_algorithm(acked, unknown, listed, known)
     if algorithm is None:
@@ -185,10 +189,6 @@ def _listed_keys(listed: Sequence[RemoteChunk]) -> collections.Counter[Key]:
 def _normal(checksum: str) -> str:
     """Return a hex digest in lower case, and anything else unchanged."""
     return checksum.lower() if all(c in "0123456789abcdefABCDEF" for c in checksum) else checksum
-
-
-def _at_least(listed: Sequence[RemoteChunk], sent: Sequence[SentChunk]) -> str:
-    return "at least " if len(listed) >= len(sent) + LISTED_SURPLUS else ""
 
 
 def _format_counts(types: Mapping[str, int]) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from pushengine.errors import JobTaintedError, SourceChangedError, SourceError, no_rows
 from pushengine.interfaces import FileSystem, Workers
@@ -32,7 +31,6 @@ from pushengine.push.job import JobRunner
 from pushengine.schema.columns import TableSchema
 from pushengine.sources.file_hash import FileHasher
 from pushengine.sources.fingerprint import compare_files, is_same_except_inode
-from pushengine.state.file_errors import expanded_setting
 from pushengine.text import format_rows
 
 _MAX_PASSES = 3
@@ -202,16 +200,11 @@ class Delivery:
             job_id=record.job_id,
             scratch=shared.scratch,
         )
-        self._rejects_folder()  # a bad one is reported before anything is sent
         try:
             with rejects:
                 yield rejects
         finally:
             self.decodes = self.decodes or rejects.must_decode
-
-    def _rejects_folder(self) -> Path:
-        shared = self._context.shared
-        return expanded_setting(shared.engine_settings.rejects or shared.rejects, key="rejects").absolute()
 
     async def _decide_on_rejects(self, rejects: RejectedRows, record: JobRecord, loaded: int) -> None:
         """List the rejected rows, record their number, and require that they are not too many.
@@ -221,8 +214,7 @@ class Delivery:
             ConfigError: They cannot be listed.
         """
         log, shared = self._context.log, self._context.shared
-        folder = self._rejects_folder()
-        path = folder / f"{log.push_id}.csv"
+        path = shared.rejects / f"{log.push_id}.csv"
         await shared.runtime.off_loop(rejects.write, path)
         if rejects.rows or log.state.rejects is not None:
             await log.record(
@@ -230,7 +222,7 @@ class Delivery:
             )
         if rejects.rows:
             before = self._context.clock.now() - self._context.settings.history_days * 86_400.0
-            await shared.runtime.off_loop(delete_old_files, folder, before)
+            await shared.runtime.off_loop(delete_old_files, shared.rejects, before)
         rejects.require_allowed(loaded, path)
 
     def _hasher(self, chunks: Chunker) -> FileHasher | None:

@@ -33,7 +33,7 @@ from pushengine.text import storable
 
 CHUNKING_VERSION = 2
 """Raised whenever a version cuts or encodes the same source differently than the version before, even if only a default changed."""
-DECODING_VERSION = 2
+DECODING_VERSION = 3
 """Raised whenever a version cuts the same decoded files differently than the version before. It does not matter for text and passthrough."""
 _GUARDS = ("min_rows", "max_drop", "max_rejects", "rejects", "patience")
 _RECORDED_PUSH_SETTINGS = tuple(name for name in PUSH_SETTINGS if name not in _GUARDS and name not in CSV_SETTINGS)

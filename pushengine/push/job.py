@@ -42,30 +42,57 @@ class JobRunner:
     async def create(self, schema: TableSchema) -> Job:
         """Create the job. A create whose response is lost is repeated: the empty job it may have left stays invisible and expires.
 
-        It makes fewer attempts than later calls.
+        It makes fewer attempts than later calls. The end of an outage is waited for with reads, so that it does not leave many jobs.
         """
         context = self.context
         target = dataclasses.replace(context.target, keys=schema.keys)  # as the columns are named in the table
+        is_lost = False
 
         async def attempt() -> Job:
+            nonlocal is_lost
+            is_lost = False
             await context.log.record(facts.JobIntended())
             try:
                 return await context.destination.create_job(target, schema.table_columns())
             except UnexpectedResponseError as error:
                 # A redirect, or a web page instead of an API error: the address is wrong, and another attempt does not change that.
+                is_lost = not error.is_unsent
                 raise error.replace(
                     disposition="terminal" if is_wrong_address(error) else "transient"
                 ) from error.__cause__
             except PushEngineError as error:
                 if error.disposition != "outcome_unknown":
                     raise
+                is_lost = not error.is_unsent
                 raise error.replace(disposition="transient") from error.__cause__
 
-        job = await context.repeat(
-            attempt, f"creating a push job for table {context.target.table}", max_attempts=_CREATE_ATTEMPTS
-        )
+        async def wait(seconds: float) -> None:
+            await context.sleep(seconds)
+            if is_lost:
+                await self._wait_for_response()
+
+        operation = f"creating a push job for table {target.table}"
+        job = await context.repeat(attempt, operation, max_attempts=_CREATE_ATTEMPTS, sleep=wait)
         await context.log.record(facts.JobCreated(job_id=job.id))
         return job
+
+    async def _wait_for_response(self) -> None:
+        """Wait until the platform responds to a read of the table's columns, whatever the response says.
+
+        Raises:
+            RetriesExhaustedError: It does not.
+            EngineClosedError: The engine drains during a wait.
+        """
+        context, target = self.context, self.context.target
+
+        async def attempt() -> None:
+            try:
+                await context.destination.table_columns(target.table, target.connection_id)
+            except ApiError as error:
+                if error.disposition == "transient":
+                    raise
+
+        await context.repeat(attempt, f"reading the columns of table {target.table}")
 
     async def seal(self, job_id: JobId) -> Literal["checksum", "count"]:
         """List the job's chunks and verify that they equal what was sent: the last check before submit.
@@ -82,8 +109,8 @@ class JobRunner:
         sent = [chunk.as_sent() for chunk in context.log.state.job_of(job_id).acked]
         known = await context.log.known_checksum()
         for retry in range(_MAX_LISTINGS):
-            listed = await self.list_chunks(job_id)
-            found = verify_chunks(sent, listed, known=known)
+            listed, is_cut = await self.list_chunks(job_id)
+            found = verify_chunks(sent, listed, known=known, is_cut=is_cut)
             if found.verified is not None or len(listed) >= len(sent) or retry == _MAX_LISTINGS - 1:
                 break
             wait = context.settings.settle_seconds * 2**retry  # the list may lag behind
@@ -105,8 +132,11 @@ class JobRunner:
             context.emit_quota_wait(job_id, utc(context.clock.now() + wait), wait, "quarantine")
             await context.sleep(wait)
 
-    async def list_chunks(self, job_id: JobId) -> list[RemoteChunk]:
-        """Return the chunks that the job holds. Of a list that is far longer than what was sent, the end is left out.
+    async def list_chunks(self, job_id: JobId) -> tuple[list[RemoteChunk], bool]:
+        """List the chunks that the job holds. Of a list that is far longer than what was sent, the end is left out.
+
+        Returns:
+            The chunks, and whether the end may be left out.
 
         Raises:
             JobVanishedError: The job is gone.
@@ -119,7 +149,8 @@ class JobRunner:
             except NotFoundError as error:
                 raise self.vanished(job_id) from error
 
-        return await self.context.repeat(attempt, f"listing the chunks of job {job_id}")
+        listed = await self.context.repeat(attempt, f"listing the chunks of job {job_id}")
+        return listed, len(listed) >= limit
 
     async def read(self, job_id: JobId) -> Job:
         """Read the job's current status.

@@ -52,6 +52,7 @@ from pushengine.push.outcome import status_of
 from pushengine.push.session import PushSession
 from pushengine.runtime.aio import finish
 from pushengine.sources.fingerprint import Fingerprint
+from pushengine.state.file_errors import expanded_setting
 from pushengine.text import format_rows
 
 
@@ -69,6 +70,9 @@ class PushRun:
         request: What the user requested.
         shared: Connections, memory, quota and journal.
         push_id: Id of the push, if it is a new one.
+
+    Raises:
+        ConfigError: A setting of the push cannot be used.
     """
 
     def __init__(self, request: PushRequest, shared: Shared, push_id: str) -> None:
@@ -77,6 +81,8 @@ class PushRun:
             settings = resumed_settings(request.recipe, settings)
         if settings is not shared.engine_settings:
             shared = dataclasses.replace(shared, engine_settings=settings)
+        if settings.allows_rejects and settings.rejects is not None:
+            shared = dataclasses.replace(shared, rejects=expanded_setting(settings.rejects, key="rejects").absolute())
         self._request = request
         self._shared = shared
         self._new_id = push_id

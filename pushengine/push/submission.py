@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import TypeGuard
 
 from pushengine import events
 from pushengine.errors import (
@@ -37,6 +38,11 @@ _REPEAT_AFTER_SECONDS = (30.0, 120.0, 480.0, 1800.0)
 
 The acknowledgement may have come from a proxy between pushengine and the platform; then the job would never run.
 """
+
+
+def _is_refused_for_rate(error: PushEngineError) -> TypeGuard[RateLimitedError]:
+    """Return whether the platform refused a submit because of too many requests. A 429 of the token endpoint does not: nothing was sent."""
+    return isinstance(error, RateLimitedError) and not error.is_unsent
 
 
 class Submission:
@@ -86,7 +92,7 @@ class Submission:
                 await self._log.record(facts.SubmitAccepted(job_id=self._job_id))
                 return
         reason = "" if last_error is None else f", last error: {last_error.message}"
-        is_busy = last_error is None or isinstance(last_error, ConflictError | RateLimitedError)
+        is_busy = last_error is None or isinstance(last_error, ConflictError) or _is_refused_for_rate(last_error)
         raise RetriesExhaustedError(
             f"{self._operation} was not accepted in {_MAX_SUBMIT_ATTEMPTS} attempts{reason}",
             attempts=_MAX_SUBMIT_ATTEMPTS,
@@ -177,16 +183,14 @@ class Submission:
             return await self._is_accepted_although_missing(attempt, error)
         if error.disposition == "terminal":
             raise error
-        if isinstance(error, RateLimitedError):
+        if _is_refused_for_rate(error):
             wait = await self._block_submits(error)
             self._context.on_retry(self._operation, attempt, wait, error)
-        else:
-            await self._wait_before_resubmit(attempt, error, self._context.backoff(attempt))
-            if (
-                self._context.settings.patience
-            ):  # wait for the end of an outage with reads: each submit spends one of the hour
-                return await self._has_left_new()
-        return False
+            return False
+        wait = self._context.backoff(attempt) + (getattr(error, "retry_after_seconds", None) or 0.0)
+        await self._wait_before_resubmit(attempt, error, wait)
+        # Wait with reads for the end of an outage: each submit spends one of the hour.
+        return await self._has_left_new()
 
     async def _is_accepted_although_missing(self, attempt: int, error: NotFoundError) -> bool:
         """Whether a job that this submit did not find was submitted before. One 404 does not prove that it is gone.
@@ -258,7 +262,7 @@ class Submission:
             is_refused = had_no_effect(error) and not isinstance(error, NotFoundError)
             kind = facts.SubmitRefused if is_refused else facts.SubmitUnknown
             await self._log.record(kind(job_id=self._job_id, error=error.message))
-            if isinstance(error, RateLimitedError):
+            if _is_refused_for_rate(error):
                 await self._block_submits(error)
         else:
             self._limiter.accepted()

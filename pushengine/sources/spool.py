@@ -265,10 +265,8 @@ def _publish(part: Path, path: Path) -> None:
 def list_old_spools(folder: Path, before: float) -> list[Path]:
     """Return spool files last modified before `before` (seconds UTC). Blocking. Another process may delete them meanwhile."""
     old = []
-    with (
-        contextlib.suppress(OSError),
-        os.scandir(folder) as entries,
-    ):  # a folder that cannot be read is left to the next process
+    # A folder that cannot be read is left to the next process.
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
                 if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:

@@ -64,11 +64,11 @@ class Refusal(NamedTuple):
     remedy: str
 
 
-def refusal(error: BaseException) -> Refusal | None:
+def refusal(error: BaseException, path: str | os.PathLike[str]) -> Refusal | None:
     """Return why a path cannot be used, for an error of the operating system or SQLite; None for any other error."""
     if isinstance(error, OSError):
         return Refusal(error.strerror or first_line(error), _REMEDIES.get(error.errno or 0, ""))
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeEncodeError) and os.fspath(path) in error.object:
         return Refusal("the path is not text that this system can store", "")
     if isinstance(error, ValueError):
         is_nul = "embedded null" in str(error)
@@ -106,7 +106,7 @@ def setting_errors(what: str, path: str | os.PathLike[str], *, key: str, hint: s
     try:
         yield
     except Exception as error:
-        why = refusal(error)
+        why = refusal(error, path)
         if why is None:
             raise
         raise ConfigError(f"{what} {_shown(path)}: {why.reason}", key=key, hint=_joined(why.remedy, hint)) from error
@@ -146,7 +146,7 @@ def state_error(
 ) -> JournalError | LedgerError | None:
     """Return what `state_errors` raises for an error; None if the error is not about a file."""
     cause = (_system_error(path) if result_code(error) in _SQLITE_VAGUE else None) or error
-    why = refusal(cause)
+    why = refusal(cause, path)
     if why is None:
         return None
     found = kind(f"{what} {_shown(path)}: {why.reason}", path=str(path), hint=_joined(why.remedy, hint))

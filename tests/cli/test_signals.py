@@ -202,7 +202,7 @@ def test_a_signal_ends_the_wait_for_a_team_that_does_not_respond(start, orders, 
             "PUSHENGINE_API_KEY": "key-1",
         }
         process = start("push", orders, "--table", "T", "--patience", patience, **team)
-        waits = "no response from the platform since" if patience == "30m" else "attempt 2 failed"
+        waits = "no call to the platform has succeeded since" if patience == "30m" else "attempt 2 failed"
         assert any(waits in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)

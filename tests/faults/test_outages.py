@@ -14,6 +14,7 @@ from support.simulation import NoLock, SimWorkers
 
 from pushengine import EngineSettings, events
 from pushengine.errors import (
+    ConfigError,
     ConnectionFailedError,
     EngineClosedError,
     OutcomeUnknownError,
@@ -193,9 +194,9 @@ def test_an_outage_that_is_shorter_than_the_patience_is_ridden_out(tmp_path, ope
         assert desk.clock.monotonic() > minutes * MINUTE
         if operation == "get":  # polling has a deadline of its own
             return
-        waits = [event for event in desk.sink.of(events.WaitStarted) if event.reason.startswith("no response from")]
+        waits = [event for event in desk.sink.of(events.WaitStarted) if event.reason.startswith("no call to")]
         assert len(waits) == 1
-        assert re.fullmatch("no response from the platform since [0-9]{2}:05:0[0-6]Z", waits[0].reason)
+        assert re.fullmatch("no call to the platform has succeeded since [0-9]{2}:05:0[0-6]Z", waits[0].reason)
         assert PATIENCE - 31 < waits[0].seconds <= PATIENCE
 
     at_the_desk(tmp_path, scenario)
@@ -231,7 +232,71 @@ def test_without_patience_a_push_gives_up_soon(tmp_path, operation):
         with pytest.raises(RetriesExhaustedError):
             await desk.push(destination)
         assert destination.failed_at[-1] - destination.failed_at[0] < 5 * MINUTE
-        assert not [one for one in desk.sink.of(events.WaitStarted) if one.reason.startswith("no response from")]
+        assert desk.spent() <= 1
+        assert not [one for one in desk.sink.of(events.WaitStarted) if one.reason.startswith("no call to")]
+
+    at_the_desk(tmp_path, scenario)
+
+
+class Deaf(MemoryDestination):
+    """Requests get through, and responses do not: of these operations, until a time."""
+
+    def __init__(self, until, *operations):
+        super().__init__()
+        self.until, self.operations = until, operations
+        self.executed = []
+
+    async def call(self, operation, job_id, effect):
+        await asyncio.sleep(1.0)
+        result = await super().call(operation, job_id, effect)
+        if operation in self.operations and asyncio.get_running_loop().time() < self.until:
+            raise silent(operation)
+        return result
+
+    def execute(self, job):
+        self.executed.append(job.id)
+        super().execute(job)
+
+
+@pytest.mark.parametrize("mode", ["append", "replace"])
+def test_an_outage_in_which_only_requests_get_through_leaves_few_empty_jobs(tmp_path, mode):
+    async def scenario(desk):
+        destination = Deaf(25 * MINUTE, *OPERATIONS)
+        require_loaded_once(destination, await desk.push(destination, mode=mode, patience=PATIENCE))
+        assert len(destination.jobs) <= 2
+
+    at_the_desk(tmp_path, scenario)
+
+
+def test_creates_that_are_lost_while_all_else_works_are_soon_given_up(tmp_path):
+    async def scenario(desk):
+        destination = Deaf(25 * MINUTE, "create")
+        with pytest.raises(RetriesExhaustedError):
+            await desk.push(destination, patience=PATIENCE)
+        assert destination.calls.count("create") <= 6
+
+    at_the_desk(tmp_path, scenario)
+
+
+def test_only_calls_that_spend_retries_earn_them(tmp_path):
+    async def scenario(desk):
+        destination = MemoryDestination()
+        shared = desk.process(destination)
+        shared.policy.budget.left = 50.0
+        await desk.push(destination, shared=shared)
+        earning = [name for name in destination.calls if name not in ("submit", "get")]
+        assert earning.count("upload") > 1
+        assert shared.policy.budget.left == pytest.approx(50.0 + 0.2 * len(earning))
+
+    at_the_desk(tmp_path, scenario)
+
+
+def test_a_folder_for_rejects_that_cannot_be_is_reported_before_anything_is_sent(tmp_path):
+    async def scenario(desk):
+        destination = MemoryDestination()
+        with pytest.raises(ConfigError, match="there is no user nosuchuser"):
+            await desk.push(destination, max_rejects=5, rejects="~nosuchuser/lists")
+        assert destination.calls == []
 
     at_the_desk(tmp_path, scenario)
 

@@ -6,32 +6,25 @@ Among upserted rows with equal keys, the one with the highest value in the dupli
 column, the last uploaded row wins, unless the job allows duplicates.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
-
-from pushengine.emulator.chunks.csv_files import open_csv
-from pushengine.emulator.jobs.model import CHANGE_DATE_COLUMN, Chunk, ChunkType, ColumnType, Job
+from pushengine.emulator.jobs.model import CHANGE_DATE_COLUMN, Chunk, ChunkType, Job
 from pushengine.emulator.settings import EmulatorSettings
 from pushengine.emulator.tables.catalog import CATALOG_SQL, catalog_columns
+from pushengine.emulator.tables.chunk_files import chunk_relation
 from pushengine.emulator.tables.columns import (
     COLUMN_TYPES,
     MAX_COMMENTED_COLUMNS,
     WIDENINGS,
     TargetColumn,
     comment_of_table,
-    csv_expression,
     declared_columns,
     literal,
-    parquet_expression,
     quote,
 )
-
-_CSV_RELATION = "csv_chunk"
 
 
 class LoadError(Exception):
@@ -189,7 +182,7 @@ class Load:
     def _insert(self, target: str, chunk: Chunk, extra: Sequence[str] | None = None) -> int:
         """Insert the rows of a chunk into a table and return their number."""
         last = extra if extra is not None else [literal(str(self._change_date))] * len(self._change_date_name())
-        with self._source(chunk) as (relation, values):
+        with chunk_relation(self._connection, chunk, self._spec, self._columns) as (relation, values):
             sql = f"INSERT INTO {target} SELECT {', '.join([*values, *last])} FROM {relation}"  # noqa: S608
             return self._insert_wide(sql)
 
@@ -199,39 +192,6 @@ class Load:
         count: int = self._scalar(sql)
         self._connection.execute("PRAGMA enable_optimizer")
         return count
-
-    @contextlib.contextmanager
-    def _source(self, chunk: Chunk) -> Iterator[tuple[str, list[str]]]:
-        """Yield the relation that reads a chunk's file, and an SQL expression on it for each column of the job."""
-        by_name = {column.name.casefold(): column for column in chunk.columns}
-        is_parquet = self._spec.file_type == "PARQUET"
-        relation = f"read_parquet({literal(str(chunk.path))})" if is_parquet else _CSV_RELATION
-        has_times = any(column.type is ColumnType.DATETIME for column in chunk.columns)
-        types = self._types(relation) if is_parquet and has_times else {}
-        values = []
-        for target in self._columns:
-            column = by_name.get(target.name.casefold())
-            if column is None:
-                values.append(f"CAST(NULL AS {target.duckdb_type})")
-            elif is_parquet:
-                values.append(parquet_expression(quote(column.name), types.get(column.name, ""), target))
-            else:
-                values.append(csv_expression(quote(column.name), column.name, target, self._spec.csv))
-        if is_parquet:
-            yield relation, values
-            return
-        with open_csv(chunk.path, self._spec.csv) as reader:
-            self._connection.register(_CSV_RELATION, reader)
-            try:
-                yield relation, values
-            finally:
-                with contextlib.suppress(duckdb.Error):  # fails in an aborted transaction, whose own error matters more
-                    self._connection.unregister(_CSV_RELATION)
-
-    def _types(self, relation: str) -> dict[str, str]:
-        """Return the types in DuckDB of the columns of a relation."""
-        sql = f"SELECT column_name, column_type FROM (DESCRIBE FROM {relation})"  # noqa: S608
-        return dict(self._connection.execute(sql).fetchall())
 
     # Rows with keys
 

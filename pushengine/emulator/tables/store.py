@@ -49,9 +49,8 @@ class Store:
         Several may run at a time, if they write to different tables.
         """
         with self._connection() as connection:
-            with (
-                self._lock
-            ):  # in a transaction of its own: of two that create a schema at the same time, one would fail
+            # In a transaction of its own: of two that create a schema at the same time, one would fail.
+            with self._lock:
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
             connection.execute("BEGIN")
             try:

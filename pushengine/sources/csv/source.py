@@ -100,9 +100,8 @@ class CsvSource(FilesSource):
         except BaseException:
             one.close()
             raise
-        if (
-            self._is_inferring
-        ):  # what the watch finds is asked for once the types are inferred, and the search takes time
+        # What the watch finds is asked for once the types are inferred, and the search takes time.
+        if self._is_inferring:
             one.watch = self.examination.watch(ref, one)
         return one
 

@@ -127,3 +127,22 @@ def test_an_object_may_be_large_but_not_too_large():
     cut = range(65536, 2 * MAX_OBJECT_CHARACTERS, 65536)
     with pytest.raises(errors.UnexpectedResponseError, match="item 1 of the list"):
         read_list(body(2 * MAX_OBJECT_CHARACTERS), parse_listed_job, pieces=cut)
+
+
+def test_what_is_kept_of_a_list_is_counted_as_python_stores_it():
+    job = json.dumps({"id": "J", "status": "DONE", "targetName": "x" * 10_000 + "\U0001f600"}, ensure_ascii=False)
+    reader = ListReader(lambda raw: parse_listed_job(raw, operation="list"), "list", max_kept_bytes=8 * MIB)
+    with pytest.raises(errors.UnexpectedResponseError, match="takes more than"):
+        feed_many(reader, f"{job},".encode(), 8)
+    assert len(reader.found) < 8 * MIB / 40_000
+
+
+def test_the_texts_of_a_chunk_are_short():
+    for chunk in ({"id": "x" * 1001}, {"id": "a", "checksum": "x" * 1000}, {"id": "a", "type": [0] * 1000}):
+        with pytest.raises(errors.UnexpectedResponseError, match="too long"):
+            read_list(json.dumps([chunk]).encode(), parse_listed_chunk)
+
+
+def test_an_empty_list_may_contain_blanks():
+    body = b"[" + b" " * 200_000 + b"]"
+    assert read_list(body, whole, pieces=range(0, len(body), 65536)) == []

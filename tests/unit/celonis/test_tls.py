@@ -38,7 +38,7 @@ def ca_file(authority, tmp_path_factory):
 
 
 @contextlib.asynccontextmanager
-async def tls_server(cert, *, handle=None, **context_options):
+async def tls_server(cert, *, handle=None, port=0, **context_options):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     cert.configure_cert(context)
     for name, value in context_options.items():
@@ -64,7 +64,7 @@ async def tls_server(cert, *, handle=None, **context_options):
         finally:
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -165,6 +165,45 @@ async def test_https_to_a_server_without_tls_is_a_failed_handshake(ca_file):
             await client.get_job("J")
     assert "TLS handshake" in str(caught.value)
     assert exit_code_for(caught.value) == 2
+
+
+async def test_a_server_that_has_responded_and_then_speaks_no_tls_may_do_so_again(authority, ca_file):
+    """A load balancer that restarts, say: hours of good responses say that the address is right."""
+
+    async def serve(reader, writer):
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.transport.abort()
+
+    async with contextlib.AsyncExitStack() as stack:
+        async with tls_server(authority.issue_cert("127.0.0.1")) as port:
+            client = await stack.enter_async_context(client_of(f"https://127.0.0.1:{port}", ca_file=ca_file))
+            await client.get_job("J")
+        server = await asyncio.start_server(serve, "127.0.0.1", port)
+        async with server:
+            with pytest.raises(errors.ConnectionFailedError) as caught:
+                await client.submit_job("J", duplicate_removal_column=None)
+    error = caught.value
+    assert (type(error), error.disposition, error.phase, error.is_unsent) == (
+        errors.ConnectionFailedError,
+        "transient",
+        "tls",
+        True,
+    )
+    assert "TLS handshake" in str(error)
+    assert exit_code_for(error) == 75
+
+
+async def test_a_certificate_that_is_no_longer_trusted_is_refused_after_any_response(authority, ca_file):
+    async with contextlib.AsyncExitStack() as stack:
+        async with tls_server(authority.issue_cert("127.0.0.1")) as port:
+            client = await stack.enter_async_context(client_of(f"https://127.0.0.1:{port}", ca_file=ca_file))
+            await client.get_job("J")
+        async with tls_server(trustme.CA().issue_cert("127.0.0.1"), port=port):
+            with pytest.raises(errors.UntrustedServerError) as caught:
+                await client.get_job("J")
+    assert (caught.value.disposition, exit_code_for(caught.value)) == ("terminal", 2)
 
 
 async def test_a_connection_that_is_reset_during_the_handshake_may_work_later(ca_file):

@@ -18,7 +18,7 @@ from pushengine.model import FileSlice
 from pushengine.parquet import eligibility, page_checks
 from pushengine.parquet.eligibility import ReencodeError
 from pushengine.parquet.footer import MAX_FOOTER_BYTES, TAIL_BYTES, Footer, footer_length, with_trailer
-from pushengine.parquet.slices import MEMORY_BYTES, PassthroughReader, checked_payload
+from pushengine.parquet.slices import MEMORY_BYTES, PassthroughReader, checked_payload, key_columns
 from pushengine.parquet.thrift_compact import (
     BINARY,
     I64,
@@ -562,6 +562,18 @@ def test_most_columns_are_checked_without_decoding(write, monkeypatch):
     write(columns, "sample.parquet")
     check_file(write(columns, dictionary_pagesize_limit=20_000))
     assert decoded_columns == []
+
+
+def test_a_large_footer_is_not_parsed_again_to_check_values(write, monkeypatch):
+    schema = infer(opened(write({"ids": ["a"]}, "sample.parquet")), keys=["ids"])
+    path = write({"ids": noise(1000)}, row_group_size=10, write_statistics=False)
+    monkeypatch.setattr("pushengine.parquet.decoding._LARGE_FOOTER_BYTES", 0)
+    (block,) = opened(path, chunk_bytes=1 << 20).passthrough_blocks(schema)
+    parsed = []
+    monkeypatch.setattr("pushengine.parquet.decoding.Footer", lambda raw: parsed.append(len(raw)) or Footer(raw))
+    payload_of(block, schema)
+    assert sum(batch.num_rows for batch in key_columns(block, schema, FILES)) == 1000
+    assert parsed == []
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy"])

@@ -388,6 +388,11 @@ def caused_by(error, cause):
     return error
 
 
+def from_the_token_endpoint(error):
+    error.is_unsent = True
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -397,6 +402,8 @@ def caused_by(error, cause):
         (RequestTimeoutError("no response", phase="read"), True),
         (caused_by(OutcomeUnknownError("no data was accepted for 50 s"), TimeoutError()), True),
         (caused_by(ConnectionFailedError("could not connect in time"), TimeoutError()), True),
+        (from_the_token_endpoint(RateLimitedError("a 429 without an upload")), False),
+        (from_the_token_endpoint(ServerError("a 503 without an upload", status=503)), False),
         (ServerError("500", status=500), False),
         (NotFoundError("404", status=404), False),
         (caused_by(OutcomeUnknownError("reset"), ConnectionResetError()), False),

@@ -1,5 +1,6 @@
-"""Reconciliation: which uploads without a response are in a job's chunk list."""
+"""Reconciliation: which uploads without a response are in a job's chunk list, and when it is read."""
 
+import asyncio
 import base64
 import dataclasses
 import hashlib
@@ -8,9 +9,14 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.contexts import push_context
 
-from pushengine.model import RemoteChunk, SentChunk
+from pushengine.journal import facts
+from pushengine.model import Payload, RemoteChunk, SentChunk, Target
+from pushengine.pipeline.reconciler import Reconciler
 from pushengine.pipeline.verification import reconcile
+from pushengine.push.job import JobRunner
+from pushengine.testing import MemoryDestination, VirtualClock, run_in_virtual_time
 
 A, B, C, D = b"a", b"b", b"c", b"d"
 
@@ -163,3 +169,150 @@ def test_a_verdict_never_invents_chunks(acked, unknown, there, late, known):
     assert len(acked) + len(found.present) == len(there)
     if known and (acked or unknown):
         assert sorted([*acked, *(by_id[name] for name in found.present)]) == sorted(there)
+
+
+# --- When the list is read: the later jobs of a push wait for late uploads, but only for chunks that are missing
+
+QUARANTINE = 60.0
+
+
+class Job:
+    """A job of a push whose uploads had no response, in virtual time; create it inside the event loop."""
+
+    def __init__(self, *, is_later=True):
+        self.destination = MemoryDestination()
+        self.clock = VirtualClock()
+        self.context = push_context(self.destination, self.clock, settle_seconds=1.0, quarantine_seconds=QUARANTINE)
+        self.is_later = is_later
+        self.id = None
+
+    async def open(self):
+        if self.is_later:
+            await self.context.log.record(facts.JobCreated(job_id="abandoned"))
+            await self.context.log.record(facts.PushRestarted(reason="a chunk twice"))
+        self.id = self.destination.create(Target("T"), ()).id
+        await self.context.log.record(facts.JobCreated(job_id=self.id))
+        return self
+
+    def reconciler(self):
+        return Reconciler(self.context, self.id, JobRunner(self.context).list_chunks)
+
+    async def send(self, *chunk_ids):
+        """Send chunks, which are lost until they `arrive`."""
+        for chunk_id in chunk_ids:
+            payload = self.payload(chunk_id)
+            ids = {"job_id": self.id, "chunk_id": chunk_id}
+            await self.context.log.record(
+                facts.ChunkSending(
+                    **ids, rows=1, first_row=0, end_row=1, payload_bytes=1, digests=payload.digests, type="UPSERT"
+                )
+            )
+            await self.context.log.record(facts.ChunkUnknown(**ids, error="lost"))
+
+    def arrive(self, *chunk_ids):
+        for chunk_id in chunk_ids:
+            self.destination.store(self.id, self.payload(chunk_id), "UPSERT")
+
+    @staticmethod
+    def payload(chunk_id):
+        digest = hashlib.md5(chunk_id.encode()).hexdigest()
+        return Payload(chunk_id, memoryview(chunk_id.encode()), 1, (0, 1), {"md5": digest})
+
+    @property
+    def listings(self):
+        return self.destination.calls.count("list_chunks")
+
+    def state_of(self, chunk_id):
+        return self.context.log.state.chunk_of(self.id, chunk_id).state
+
+
+def with_job(use, **kind):
+    async def main():
+        return await use(await Job(**kind).open())
+
+    return run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("is_later", [False, True], ids=["first job", "later job"])
+def test_a_chunk_that_arrived_without_a_response_is_found_at_once(is_later):
+    async def use(job):
+        await job.send("a")
+        job.arrive("a")
+        assert await job.reconciler().has_arrived("a")
+        assert job.clock.monotonic() < 2.0
+
+    with_job(use, is_later=is_later)
+
+
+@pytest.mark.parametrize(("is_later", "seconds"), [(False, 1), (True, QUARANTINE + 1)], ids=["first job", "later job"])
+def test_a_chunk_is_sent_again_only_when_a_later_jobs_quarantine_is_over(is_later, seconds):
+    async def use(job):
+        await job.send("a")
+        assert not await job.reconciler().has_arrived("a")
+        assert job.clock.monotonic() == pytest.approx(seconds, abs=0.5)
+        assert job.state_of("a") == "absent"
+
+    with_job(use, is_later=is_later)
+
+
+def test_an_upload_that_arrives_during_the_quarantine_is_found_after_it():
+    async def use(job):
+        await job.send("a")
+        asyncio.get_running_loop().call_later(30.0, job.arrive, "a")
+        assert await job.reconciler().has_arrived("a")
+        assert job.state_of("a") == "acked"
+        assert job.clock.monotonic() == pytest.approx(QUARANTINE + 1, abs=0.5)
+
+    with_job(use)
+
+
+def test_uploads_that_are_lost_together_share_their_lists():
+    """While the list is read no chunk is sent, so it is not read once for each of them."""
+
+    async def use(job):
+        names = [str(number) for number in range(16)]
+        await job.send(*names)
+        job.arrive(*names[:8])
+        reconciler = job.reconciler()
+        found = await asyncio.gather(*map(reconciler.has_arrived, names))
+        assert found == [True] * 8 + [False] * 8
+        assert job.listings == 2
+        assert job.clock.monotonic() == pytest.approx(QUARANTINE + 1, abs=0.5)
+
+    with_job(use)
+
+
+def test_a_chunk_that_is_lost_again_is_looked_for_again():
+    async def use(job):
+        await job.send("a")
+        reconciler = job.reconciler()
+        assert not await reconciler.has_arrived("a")
+        await job.send("a")
+        job.arrive("a")
+        before = job.clock.monotonic()
+        assert await reconciler.has_arrived("a")
+        assert job.clock.monotonic() - before < 2.0
+
+    with_job(use)
+
+
+def test_what_an_earlier_process_sent_is_looked_for_before_any_wait():
+    async def use(job):
+        await job.send("a", "b")
+        job.arrive("a", "b")
+        await job.reconciler().reconcile_unknown()
+        assert (job.state_of("a"), job.state_of("b")) == ("acked", "acked")
+        assert job.clock.monotonic() < 2.0
+
+    with_job(use)
+
+
+def test_what_an_earlier_process_sent_and_is_missing_is_waited_for():
+    async def use(job):
+        await job.send("a", "b")
+        job.arrive("a")
+        await job.reconciler().reconcile_unknown()
+        assert (job.state_of("a"), job.state_of("b")) == ("acked", "absent")
+        assert job.clock.monotonic() == pytest.approx(QUARANTINE + 1, abs=0.5)
+
+    with_job(use)

@@ -23,7 +23,7 @@ from pushengine.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from pushengine.pipeline.retry import RetryBudget, RetryDecision, RetryPolicy, call_with_retries
+from pushengine.pipeline.retry import Retries, RetryBudget, RetryDecision, RetryPolicy, call_with_retries
 from pushengine.testing import VirtualClock, run_in_virtual_time
 
 TRANSIENT = [
@@ -124,14 +124,16 @@ class Call:
             raise self.errors.pop(0)
         return "done"
 
-    async def run(self, policy=None):
-        return await call_with_retries(
-            self.once,
-            operation="upload of chunk 000001",
+    async def run(self, policy=None, *, patience=0.0):
+        retries = Retries(
+            "upload of chunk 000001",
             policy=policy or RetryPolicy(),
             clock=VirtualClock(),
             rng=FullJitter(),
-            on_retry=lambda *retry: self.retries.append(retry),
+            patience_seconds=patience,
+        )
+        return await call_with_retries(
+            self.once, retries, on_retry=lambda *retry: self.retries.append(retry), sleep=asyncio.sleep
         )
 
 
@@ -243,11 +245,9 @@ def test_when_all_calls_fail_the_budget_limits_the_retries():
         calls = (
             call_with_retries(
                 fail,
-                operation="call",
-                policy=policy,
-                clock=VirtualClock(),
-                rng=random.Random(1),
+                Retries("call", policy=policy, clock=VirtualClock(), rng=random.Random(1)),
                 on_retry=lambda *retry: None,
+                sleep=asyncio.sleep,
             )
             for _ in range(40)
         )
@@ -272,6 +272,14 @@ def test_successful_calls_earn_retries_up_to_the_capacity():
     assert budget.left == 10
 
 
+def test_a_call_that_succeeds_earns_and_the_time_counts_as_the_last_success():
+    policy = RetryPolicy(budget=RetryBudget(capacity=10, earned_by_success=0.5))
+    policy.budget.left = 4.0
+    run_in_virtual_time(Call(ConnectionFailedError("refused")).run(policy))
+    assert policy.budget.left == 4.0 - 1.0 + 0.5
+    assert policy.last_success.at == pytest.approx(0.5, abs=0.01)
+
+
 # --- Patience: `tests/faults/test_outages.py` has whole pushes
 
 
@@ -281,10 +289,10 @@ def test_the_backoff_stays_at_its_cap_however_many_attempts_there_were():
 
 def test_too_many_requests_are_no_outage():
     """The platform responds, so its limits hold as without patience, and the time of an outage before does not count."""
-    policy = RetryPolicy(max_attempts=4, patience_seconds=1800.0)
+    policy = RetryPolicy(max_attempts=4)
     call = Call(*[ServerError("down", status=503)] * 30, *[RateLimitedError("no")] * 9)
     with pytest.raises(RetriesExhaustedError) as caught:
-        run_in_virtual_time(call.run(policy))
+        run_in_virtual_time(call.run(policy, patience=1800.0))
     assert caught.value.attempts == 30 + 3  # the outage counts as one
     assert isinstance(caught.value.__cause__, RateLimitedError)
     assert policy.budget.left == policy.budget.capacity - 2
@@ -293,11 +301,11 @@ def test_too_many_requests_are_no_outage():
 def test_with_patience_the_last_attempt_is_made_when_it_is_over():
     call = Call(*[ConnectionFailedError("refused")] * 1000)
     with pytest.raises(RetriesExhaustedError):
-        run_in_virtual_time(call.run(RetryPolicy(max_attempts=2, patience_seconds=100.0)))
+        run_in_virtual_time(call.run(RetryPolicy(max_attempts=2), patience=100.0))
     assert call.times[-1] == pytest.approx(100.0, abs=0.01)
 
 
 def test_a_permanent_error_ends_a_call_with_patience_too():
     call = Call(ConnectionFailedError("refused"), AuthenticationError("no", status=401))
     with pytest.raises(AuthenticationError):
-        run_in_virtual_time(call.run(RetryPolicy(patience_seconds=100.0)))
+        run_in_virtual_time(call.run(patience=100.0))

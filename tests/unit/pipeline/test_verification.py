@@ -76,6 +76,11 @@ def test_a_different_number_of_chunks_is_a_mismatch(contents, difference):
     assert (found.verified, found.difference) == (None, difference)
 
 
+def test_a_list_that_was_cut_has_at_least_that_many_chunks():
+    found = verify_chunks(sent(), listed([*CONTENTS, b"two"]), is_cut=True)
+    assert (found.verified, found.difference) == (None, "sent 4 UPSERT, the job holds at least 5 UPSERT")
+
+
 def test_a_different_type_of_chunk_is_a_mismatch():
     found = verify_chunks(sent(kind="DELETE"), listed(kind="UPSERT"))
     assert (found.verified, found.difference) == (None, "sent 4 DELETE, the job holds 4 UPSERT")

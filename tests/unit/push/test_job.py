@@ -342,8 +342,47 @@ def test_a_job_that_is_gone_at_the_submit_after_a_lost_one_has_an_unknown_outcom
 def test_a_submit_that_got_no_connection_is_sent_again(tmp_path):
     bench, result = submit(tmp_path, ConnectionFailedError("refused"), ConnectionFailedError("refused"))
     assert result is None
-    assert bench.destination.calls == ["submit", "submit", "submit"]
+    assert bench.destination.calls == ["submit", "get", "submit", "get", "submit"]
     assert [retry[:2] for retry in bench.retries] == [(f"submit of job {JOB}", 1), (f"submit of job {JOB}", 2)]
+
+
+def test_a_platform_that_does_not_respond_is_waited_for_with_reads_not_with_submits(tmp_path):
+    """Each submit spends one of the hour, whatever becomes of it."""
+    refused = [ConnectionFailedError("refused") for _ in range(50)]
+    bench, result = submit(tmp_path, *refused, get=refused)
+    assert isinstance(result, RetriesExhaustedError)
+    assert bench.destination.count("submit") == bench.submits == bench.spent_at_end == 1
+    assert not bench.may_have_run
+
+
+def token_refused(seconds=None):
+    """A 429 of the token endpoint: the call that needs the token was not sent."""
+    error = RateLimitedError("get an access token: status 429", retry_after_seconds=seconds)
+    error.is_unsent = True
+    return error
+
+
+def test_a_token_that_is_refused_for_too_many_requests_is_no_refused_submit(tmp_path):
+    """The submits of the other pushes of this host go on, and this one waits as the token endpoint asks."""
+    bench, result = submit(tmp_path, token_refused(), token_refused(20.0), token_refused(), token_refused())
+    assert result is None
+    times = bench.destination.times_of("submit")
+    assert [after - before >= 20.0 for before, after in itertools.pairwise(times)] == [False, True, False, False]
+    assert bench.elapsed < 60.0
+    assert bench.sink.of(events.QuotaWaited) == []
+
+
+def test_an_outage_of_the_token_endpoint_spends_one_submit(tmp_path):
+    bench, result = submit(tmp_path, token_refused(), get=[token_refused() for _ in range(50)])
+    assert isinstance(result, RetriesExhaustedError)
+    assert bench.submits == bench.spent_at_end == 1
+
+
+def test_a_token_that_is_refused_at_a_repeated_submit_does_not_block_submits(tmp_path):
+    destination = IgnoringDestination(2, submit=[None, token_refused(1000.0)])
+    bench, job = on_bench(tmp_path, submit_and_poll, destination)
+    assert job.status is JobStatus.DONE
+    assert bench.elapsed < 150.0
 
 
 def test_a_connection_that_can_never_be_made_is_not_retried(tmp_path):
@@ -583,6 +622,23 @@ def test_the_waits_between_failed_polls_grow_and_their_attempts_are_counted(tmp_
     assert 8.0 < max(event.wait_seconds for event in retries[2:]) <= 30.0
 
 
+def test_submits_and_polls_spend_no_retries_and_earn_none(tmp_path):
+    """A few jobs that run for long must not refill the budget that ends a retry storm of the uploads."""
+
+    async def use(bench):
+        bench.context.shared.policy.budget.left = 50.0
+        await bench.with_job()
+        await bench.submission.submit()
+        await bench.poll()
+        return bench.context.shared.policy
+
+    destination = ScriptedDestination(get=[JobStatus.RUNNING] * 100 + [JobStatus.DONE])
+    bench, policy = on_bench(tmp_path, use, destination)
+    assert bench.destination.count("get") == 101
+    assert policy.budget.left == 50.0
+    assert policy.last_success.at == pytest.approx(bench.elapsed, abs=0.1)
+
+
 def test_a_poll_whose_response_is_too_large_says_nothing_about_the_job(tmp_path):
     too_large = UnexpectedResponseError("larger than 4194304 bytes", status=200, disposition="terminal")
     bench, error = poll(tmp_path, *[too_large] * 1000, job_deadline_seconds=100.0)
@@ -796,6 +852,17 @@ def test_a_create_whose_response_is_lost_is_repeated(tmp_path, lost):
     assert [event.job_id for event in bench.sink.of(events.JobCreated)] == [job.id]
 
 
+def test_a_create_that_is_lost_is_repeated_when_the_platform_responds(tmp_path):
+    """Each create whose response is lost may leave a job, so a read waits for the end of the outage."""
+    refused = [ConnectionFailedError("refused") for _ in range(3)]
+    destination = ScriptedDestination(
+        create=[OutcomeUnknownError("lost")], columns=[*refused, NotFoundError("none", status=404)]
+    )
+    bench, job = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
+    assert bench.destination.calls == ["create", *["columns"] * 4, "create"]
+    assert job.id == "job-1"
+
+
 def test_a_create_that_keeps_failing_is_abandoned(tmp_path):
     destination = ScriptedDestination(create=[ConnectionFailedError("refused") for _ in range(50)])
     bench, error = on_bench(tmp_path, lambda bench: bench.runner.create(SCHEMA), destination)
@@ -870,6 +937,32 @@ def test_a_job_that_does_not_hold_what_was_sent_is_never_submitted(tmp_path, lis
     assert isinstance(error, VerificationError)
     assert error.job_id == JOB
     assert bench.sink.of(events.JobVerified) == []
+
+
+@pytest.mark.parametrize(("count", "holds"), [(1002, "1002"), (2000, "at least 1005")])
+def test_only_a_list_that_was_cut_has_at_least_that_many_chunks(tmp_path, count, holds):
+    """It is cut at 1,000 more than were sent, and what was refused was sent, too."""
+
+    class Cutting(ScriptedDestination):
+        async def list_chunks(self, job_id, *, limit=None):
+            return (await super().list_chunks(job_id))[:limit]
+
+    async def use(bench):
+        await bench.with_job()
+        await record_chunk(bench.log)
+        for number in range(1, 5):
+            ids = {"job_id": JOB, "chunk_id": f"{number:06d}"}
+            await bench.log.record(
+                facts.ChunkSending(**ids, rows=1, first_row=0, end_row=1, payload_bytes=1, digests={}, type="UPSERT")
+            )
+            await bench.log.record(facts.ChunkRefused(**ids, error="no"))
+        return await bench.runner.seal(JOB)
+
+    destination = Cutting()
+    destination.chunks = [RemoteChunk(str(number), "UPSERT", "") for number in range(count)]
+    _, error = on_bench(tmp_path, use, destination)
+    assert isinstance(error, VerificationError)
+    assert f"sent 1 UPSERT, the job holds {holds} UPSERT" in error.message
 
 
 def test_a_listing_with_transient_errors_is_retried(tmp_path):

@@ -184,3 +184,12 @@ def test_a_temporary_folder_is_private_and_deleted():
         (folder / "x").touch()
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+
+
+def test_only_a_path_that_is_not_text_is_reported_as_such(tmp_path):
+    path = tmp_path / "\ud800"
+    assert "not text" in state_error("cannot open", path, UnicodeEncodeError("utf-8", str(path), 0, 1, "")).message
+    beside = UnicodeEncodeError("utf-8", f"{path}-wal", 0, 1, "")
+    assert "not text" in state_error("cannot open", path, beside).message
+    for bug in (UnicodeEncodeError("utf-8", "a value", 0, 1, ""), UnicodeDecodeError("utf-8", b"x", 0, 1, "")):
+        assert state_error("cannot write", path, bug) is None
