@@ -369,7 +369,7 @@ sys.exit(code)
 def test_compressed_bombs_take_no_more_memory_than_the_formula(place, command, body, status):
     """Each answer is hundreds of megabytes, of which the client sees a few."""
     place.begin([], is_oauth=False)
-    Path("c.toml").write_text(f"{ENGINE}max_memory_bytes = {MEMORY}\nsettle_seconds = 0\n")
+    Path("c.toml").write_text(f"[engine]\nmax_attempts = 1\nmax_memory_bytes = {MEMORY}\n")
     answer = answer_of(status, {"Content-Encoding": "gzip"}, BODIES[body](), "", "right")
     place.team.be(*(Oddity(name, 0, 10**9, answer) for name in OPERATIONS))
     done = subprocess.run(
