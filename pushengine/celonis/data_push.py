@@ -219,7 +219,8 @@ class DataPushClient:
         reader: ListReader[T] = ListReader(
             functools.partial(parse, operation=call.operation),
             call.operation,
-            max_kept_bytes=max_kept_bytes,
+            # A list of chunks is needed whole, but for its limit; others must not take more than the push itself.
+            max_kept_bytes=max_kept_bytes if limit else min(max_kept_bytes, self._settings.max_memory_bytes),
             limit=limit,
         )
         await self._request(request, call, take=reader.feed)

@@ -178,6 +178,7 @@ def translate_error(
     is_sent: bool = True,
     upload: Upload | None = None,
     has_responded: bool = False,
+    proxy: str = "",
 ) -> PushEngineError:
     """Translate an exception of aiohttp, the OS or asyncio. Its text is not quoted, since it may contain addresses with secrets.
 
@@ -187,13 +188,14 @@ def translate_error(
         is_sent: Whether anything of the request was sent.
         upload: The upload, if it was one.
         has_responded: Whether there has been a response from this address. If the port does not speak TLS now, that may pass.
+        proxy: URL of the proxy through which the call was made; empty if there is none.
     """
     if isinstance(exc, _BAD_ADDRESS):
         return ConfigError(
             f"{call.operation}: the URL cannot be used", key="url", hint="https://<team>.<cluster>.celonis.cloud"
         )
     if isinstance(exc, _UNSENT) or not is_sent:
-        return _connection_failed(exc, call, has_responded=has_responded)
+        return _connection_failed(exc, call, has_responded=has_responded, proxy=proxy)
     if isinstance(exc, _BAD_RESPONSE):
         return UnexpectedResponseError(
             f"{call.operation}: the response is not valid HTTP",
@@ -216,7 +218,7 @@ def _no_response(what: str, call: Call, *, is_timeout: bool) -> TransportError:
     return TransportError(f"{call.operation}: {what}", hint=_CHECK_NETWORK)
 
 
-def _connection_failed(exc: BaseException, call: Call, *, has_responded: bool) -> ConnectionFailedError:
+def _connection_failed(exc: BaseException, call: Call, *, has_responded: bool, proxy: str) -> ConnectionFailedError:
     phase: ConnectionPhase = "connect"
     what, hint = "no connection", _CHECK_NETWORK
     if isinstance(exc, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch):
@@ -234,7 +236,7 @@ def _connection_failed(exc: BaseException, call: Call, *, has_responded: bool) -
     elif isinstance(exc, aiohttp.ClientProxyConnectionError):
         what, hint, phase = "the proxy cannot be reached", "check HTTPS_PROXY and NO_PROXY", "proxy"
     elif isinstance(exc, aiohttp.ClientConnectorDNSError):
-        what, hint, phase = "the host name cannot be resolved", "check the team in the URL, and the network", "name"
+        (what, hint), phase = _unresolved(exc.host, proxy), "name"
     elif isinstance(exc, aiohttp.ClientConnectorSSLError):
         what, phase = f"the TLS handshake failed: {_reason(exc.os_error)}", "tls"
         hint = "check that the port in the URL speaks TLS 1.2 or later, and any proxy in between"
@@ -245,6 +247,13 @@ def _connection_failed(exc: BaseException, call: Call, *, has_responded: bool) -
     elif isinstance(exc, aiohttp.ClientConnectorError):
         what = f"no connection: {_reason(exc.os_error)}"
     return ConnectionFailedError(f"{call.operation}: {what}", hint=hint, phase=phase)
+
+
+def _unresolved(host: str, proxy: str) -> tuple[str, str]:
+    """Return what failed and a hint, for a host name that cannot be resolved."""
+    if proxy and host == urllib.parse.urlsplit(proxy).hostname:
+        return "the name of the proxy cannot be resolved", _CHECK_PROXY
+    return "the host name cannot be resolved", "check the team in the URL, and the network"
 
 
 def _describe(exc: BaseException, upload: Upload | None) -> str:

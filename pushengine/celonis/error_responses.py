@@ -138,7 +138,7 @@ def parse_token_error(
             status=response.status,
             code=error.code,
             request_id=error.request_id,
-            hint="check the team URL, or set the token URL of the OAuth client",
+            hint="check the team URL",
             disposition="transient",
         )
     if code in ("invalid_scope", "access_denied"):

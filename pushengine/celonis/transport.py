@@ -167,6 +167,7 @@ class Transport:
                 is_sent=sending.is_started,
                 upload=upload,
                 has_responded=self._has_responded,
+                proxy=options.get("proxy", ""),
             ) from exc
         except RuntimeError as exc:
             if self._is_closed:

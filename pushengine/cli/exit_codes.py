@@ -40,6 +40,7 @@ _TEMPORARY = (
     errors.RetriesExhaustedError,
     errors.JobDeadlineError,
     errors.JournalLockedError,
+    MemoryError,
 )
 
 
@@ -83,6 +84,12 @@ def describe_error(error: BaseException, *, hints: Hints = PLAIN) -> dict[str, s
             "type": type(cause).__name__,
             "message": mask(cause.message),
             "hint": _hint_after_interrupt(cause, hints),
+        }
+    if isinstance(cause, MemoryError):
+        return {
+            "type": "MemoryError",
+            "message": "this machine has too little free memory",
+            "hint": "lower max_memory_bytes, or run fewer pushes at a time",
         }
     if not isinstance(cause, errors.PushEngineError):
         text = " ".join(str(cause).split())
@@ -140,6 +147,8 @@ def failure_fields(error: BaseException, *, hints: Hints = PLAIN) -> dict[str, A
             state = "; ".join(filter(None, [state, kept]))
             if code != EXIT_INTERRUPTED:
                 hint = "; ".join(filter(None, [hint, _hint_to_resume(receipt, hints)]))
+        if hints.keeps_pushes and code == EXIT_OUTCOME_UNKNOWN:
+            hint = f"{hint}; {hints.show(receipt.push_id)} says what is known"
     return {
         "error": found["message"],
         "error_type": found["type"],

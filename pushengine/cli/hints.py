@@ -22,8 +22,15 @@ class Hints:
 
     def resume(self, push_id: str) -> str:
         """Return the command that resumes a push."""
+        return self._command("resume", push_id)
+
+    def show(self, push_id: str) -> str:
+        """Return the command that shows what happened in a push."""
+        return self._command("show", push_id)
+
+    def _command(self, name: str, push_id: str) -> str:
         flag = "" if self.config is None else f" --config {shell_word(str(self.config))}"
-        return f"pushengine resume {shell_word(push_id)}{flag}"
+        return f"pushengine {name} {shell_word(push_id)}{flag}"
 
 
 PLAIN = Hints()

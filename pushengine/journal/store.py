@@ -321,9 +321,11 @@ class Journal:
         try:
             file = JournalFile(self.path)
         except BaseException as error:  # noqa: BLE001 - raised by `open`
-            self._opened.set_exception(error)
+            if self._opened.set_running_or_notify_cancel():
+                self._opened.set_exception(error)
             return
-        self._opened.set_result(None)
+        if self._opened.set_running_or_notify_cancel():  # it was not interrupted meanwhile
+            self._opened.set_result(None)
         try:
             is_last = False
             while not is_last:

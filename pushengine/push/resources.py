@@ -87,7 +87,7 @@ class EngineResources:
         settings, runtime = self._settings, self._runtime
         folder = self._folder
         for note in await runtime.off_loop(folder.make):
-            self._sink.emit(events.StateFolderTightened(push_id="", message=note))
+            self._sink.emit(events.StateFolderTightened(push_id="", pool=self._pool_id, message=note))
         self._ledger = ledger = await runtime.off_loop(open_ledger, settings, folder.quota)
         self._journal = journal = Journal(folder.journal)
         take_lock = functools.partial(PushLock, folder.locks)

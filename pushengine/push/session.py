@@ -45,6 +45,7 @@ from pushengine.runtime.aio import finish
 from pushengine.schema.columns import TableSchema, dump_schema, load_schema
 from pushengine.schema.inference import InferredSchema
 from pushengine.schema.known import KnownTable
+from pushengine.text import shown_text
 
 MAX_RESTARTS = 3
 _RESTARTABLE = (ValueMisfitError, TableChangedError, VerificationError, JobVanishedError, JobTaintedError)
@@ -149,7 +150,8 @@ class PushSession:
             SourceError: The input is unreadable, malformed or unsuitable.
             EngineClosedError: The engine drains.
         """
-        with self.context.timed("plan"):
+        waits = self.context.announce_when_slow(f"the types of {shown_text(reader.label)} are being determined")
+        with self.context.timed("plan"), waits:
             return await self.context.drain.guard(reader.infer(known, is_exhaustive=is_exhaustive))
 
     def receipt(self, status: ReceiptStatus) -> Receipt:

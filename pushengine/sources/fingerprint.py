@@ -36,9 +36,8 @@ def _fingerprint(filesystem: FileSystem, ref: FileRef) -> list[Any]:
                 file.seek(offset)
                 digest.update(file.read(_PROBE_BYTES))
     except OSError as error:
-        raise SourceReadError(
-            f"cannot be read: {error.strerror or error}", source=ref.shown, hint="was it moved or deleted?"
-        ) from error
+        hint = "was it moved or deleted?" if isinstance(error, FileNotFoundError) else ""
+        raise SourceReadError(f"cannot be read: {error.strerror or error}", source=ref.shown, hint=hint) from error
     return [
         absolute_uri(ref.uri),
         size,

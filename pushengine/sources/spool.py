@@ -304,7 +304,9 @@ def stream_suffix(source_format: str | None) -> str:
     """
     if source_format not in _SUFFIXES:
         raise ConfigError(
-            "a stream has no file name that shows its format",
+            "a stream has no file name that shows its format"
+            if source_format is None
+            else f"format {source_format} cannot be read from a stream",
             key="format",
             hint=" or ".join(flag("format", name) for name in _SUFFIXES),
         )

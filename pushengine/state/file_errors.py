@@ -229,7 +229,7 @@ def read_text(what: str, path: Path, *, key: str, hint: str = "") -> str:
     if len(content) > _MAX_TEXT_BYTES:
         raise _unusable(what, path, f"it is larger than {_MAX_TEXT_BYTES // 1024 // 1024} MiB", key=key, hint=hint)
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     raise _unusable(what, path, reason, key=key, hint=hint)

@@ -69,7 +69,8 @@ class StateFolder:
             A note for people on each thing that others had access to.
 
         Raises:
-            ConfigError: The folder cannot be created, or it or something in it belongs to another user.
+            ConfigError: The folder cannot be created, it or something in it belongs to another user, or others can write to it and it
+                holds other things, too.
         """
         with _usable(self.path):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,7 +87,15 @@ class StateFolder:
                 f" {shell_word(str(self.path / f'user-{os.geteuid()}'))}",
             )
         mode = stat.S_IMODE(found.st_mode)
-        if mode & _OTHERS:
+        if mode & _OTHERS_WRITE and self._is_shared(mode):
+            raise ConfigError(
+                f"other users can write to the state folder {shown_name(str(self.path))} (mode {mode:04o}),"
+                " which is not pushengine's own",
+                key=_VARIABLE,
+                hint=f"set {_VARIABLE} to a folder of its own, such as a new one in it:"
+                f" {shell_word(str(self.path / 'pushengine'))}",
+            )
+        if mode & _OTHERS and not self._is_shared(mode):
             with _usable(self.path):
                 self.path.chmod(mode & ~_OTHERS)
             yield (
@@ -94,6 +103,12 @@ class StateFolder:
                 " now only this user has"
             )
         yield from self._content_made_private()
+
+    def _is_shared(self, mode: int) -> bool:
+        """Whether the folder is for other things, too, like `/tmp`: others would miss it if it were made private."""
+        own = (*(path.name for path in (self.journal, self.quota)), self.locks.name, self.spool.name, self.rejects.name)
+        with _usable(self.path):
+            return bool(mode & stat.S_ISVTX) or any(not path.name.startswith(own) for path in self.path.iterdir())
 
     def _content_made_private(self) -> Iterator[str]:
         loose = 0

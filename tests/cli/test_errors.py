@@ -75,6 +75,7 @@ def exhausted(cause):
         (errors.JobVanishedError("gone", job_id="j"), 3),
         (errors.VerificationError("differs", job_id="j"), 3),
         (errors.SubmitOutcomeUnknownError("gone", job_id="j"), 6),
+        (MemoryError("malloc of size 9 failed"), 75),
         (errors.JobTaintedError("more chunks than were sent", job_id="j"), 3),
         (errors.TableChangedError("changed by another push", source="T"), 3),
         (errors.JournalLockedError("in use", path="q"), 75),

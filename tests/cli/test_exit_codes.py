@@ -127,6 +127,7 @@ def test_6_if_the_job_vanished_after_a_submit_without_a_response(pushengine, tea
     team.faults = FaultPlan([Fault("submit", DropAfter()), Fault("get", Vanish())])
     done = pushengine(*PUSH)
     assert done.code == 6, done.err
+    assert "pushengine show " in done.err
 
 
 def closed_port():

@@ -283,18 +283,20 @@ def _plan(words: _PushArguments, load: Callable[[], Config], *, knows_tables: bo
         from pushengine.cli.describe import describe_plan
         from pushengine.config.options import LoadOptions
         from pushengine.push.plan import plan_source
+        from pushengine.runtime.aio import announce_when_slow
 
         load_options, overrides = LoadOptions.split(words.options())
         loaded = load()
         known, notes = _known_table(loaded, words.table) if knows_tables else (None, ())
-        planned = await plan_source(
-            words.source(),
-            **words.target(),
-            options=load_options,
-            settings=loaded.engine.with_overrides(overrides),
-            known=known,
-            notes=notes,
-        )
+        with announce_when_slow(lambda: terminal.print_to_stderr(["reading a sample and determining the types"])):
+            planned = await plan_source(
+                words.source(),
+                **words.target(),
+                options=load_options,
+                settings=loaded.engine.with_overrides(overrides),
+                known=known,
+                notes=notes,
+            )
         if as_json:
             terminal.print_json(planned.to_dict())
         else:

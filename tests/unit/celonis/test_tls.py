@@ -334,6 +334,16 @@ async def test_nothing_is_sent_if_the_proxy_refuses_the_tunnel(monkeypatch, stat
     assert MARKER not in repr(caught.value) + repr(caught.value.__cause__)
 
 
+async def test_a_proxy_whose_name_cannot_be_resolved_is_named(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    async with client_of("https://team.invalid") as client:
+        with pytest.raises(errors.ConnectionFailedError) as caught:
+            await client.get_job("J")
+    assert "the name of the proxy cannot be resolved" in str(caught.value)
+    assert "HTTPS_PROXY" in caught.value.hint
+    assert caught.value.phase == "name"
+
+
 async def test_an_unreachable_proxy_is_reported(monkeypatch):
     async with proxy() as (port, _):
         pass

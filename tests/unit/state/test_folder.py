@@ -59,6 +59,27 @@ def test_access_of_others_to_the_folder_is_taken_and_noted(folder, mode):
     assert folder.make() == ()
 
 
+@pytest.mark.parametrize(("mode", "content"), [(0o1777, ""), (0o777, "theirs"), (0o770, "theirs")])
+def test_a_folder_for_other_things_too_keeps_its_mode_and_is_refused_if_others_can_write(tmp_path, mode, content):
+    path = tmp_path / "shared"
+    path.mkdir()
+    if content:
+        (path / content).touch()
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match="not pushengine's own") as caught:
+        StateFolder(path).make()
+    assert str(path / "pushengine") in caught.value.hint
+    assert path.stat().st_mode & 0o7777 == mode
+    assert StateFolder(path / "pushengine").make() == ()
+
+
+def test_a_folder_for_other_things_that_others_can_only_read_stays_as_it_is(tmp_path):
+    (tmp_path / "theirs").touch()
+    tmp_path.chmod(0o755)
+    assert StateFolder(tmp_path).make() == ()
+    assert mode_of(tmp_path) == 0o755
+
+
 @pytest.mark.parametrize(
     "name",
     ["journal.sqlite3", "journal.sqlite3-wal", "quota.sqlite3", "quota.sqlite3-shm", "locks/a.lock", "spool/p.csv"],
