@@ -39,6 +39,8 @@ _MAX_LIST_BYTES = 1024 * 1024 * 1024
 _MAX_KEPT_BYTES = 128 * 1024 * 1024
 _MAX_CHUNKS_KEPT_BYTES = 512 * 1024 * 1024
 """Memory for what is kept of a list of chunks: about a million of them."""
+_BYTES_PER_CHUNK, _CHUNKS_SLACK_BYTES = 1024, 16 * 1024 * 1024
+"""If it is known how many chunks there can be, memory for each of them, and for a few odd ones. A chunk takes about 700 bytes."""
 _CLOCK_SLACK_SECONDS = 2.0
 
 
@@ -155,7 +157,7 @@ class DataPushClient:
             request,
             f"list the chunks of job {job_id}",
             wire.parse_listed_chunk,
-            max_kept_bytes=_MAX_CHUNKS_KEPT_BYTES,
+            max_kept_bytes=_MAX_CHUNKS_KEPT_BYTES if limit is None else _CHUNKS_SLACK_BYTES + limit * _BYTES_PER_CHUNK,
             limit=limit,
         )
 
@@ -211,7 +213,7 @@ class DataPushClient:
         what: str,
         parse: Callable[..., T | None],
         *,
-        max_kept_bytes: int = _MAX_KEPT_BYTES,
+        max_kept_bytes: int | None = None,
         limit: int | None = None,
     ) -> list[T]:
         """Read a list while it arrives, and keep what `parse` returns of each of its objects (`ListReader`)."""
@@ -219,8 +221,7 @@ class DataPushClient:
         reader: ListReader[T] = ListReader(
             functools.partial(parse, operation=call.operation),
             call.operation,
-            # A list of chunks is needed whole, but for its limit; others must not take more than the push itself.
-            max_kept_bytes=max_kept_bytes if limit else min(max_kept_bytes, self._settings.max_memory_bytes),
+            max_kept_bytes=max_kept_bytes or min(_MAX_KEPT_BYTES, self._settings.max_memory_bytes),
             limit=limit,
         )
         await self._request(request, call, take=reader.feed)

@@ -38,8 +38,6 @@ from pushengine.text import name_key, shown_name, storable
 
 MAX_FIELD_LENGTH = 65_000
 OptionalResponse = Literal["job", "chunk", "any"]
-_MAX_CHUNK_CHARACTERS = 1000
-"""Maximum length of the texts of a listed chunk: an id is a UUID, a checksum has at most 128 characters."""
 _CHUNK_FIELDS = frozenset({"id", "checksum", "pushJobId", "type"})
 """Fields of `DataPushChunk` (fact sheet 1.7) by which a response is recognized as a chunk."""
 
@@ -298,10 +296,7 @@ def parse_listed_chunk(raw: Any, *, operation: str, status: int = 200) -> Remote
     chunk_id = raw.get("id")
     if not isinstance(chunk_id, str) or not chunk_id:
         raise_unusable(operation, status, "a chunk in it has no id")
-    chunk = RemoteChunk(storable(chunk_id), _chunk_type(raw.get("type")), _text(raw.get("checksum")) or None)
-    if len(chunk.id) + len(chunk.type) + len(chunk.checksum or "") > _MAX_CHUNK_CHARACTERS:
-        raise_unusable(operation, status, "a chunk in it has too long an id, type or checksum")
-    return chunk
+    return RemoteChunk(storable(chunk_id), _chunk_type(raw.get("type")), _text(raw.get("checksum")) or None)
 
 
 def _chunk_type(raw: Any) -> str:

@@ -15,10 +15,10 @@ from support.interrupting import change_plan
 from pushengine.errors import (
     ConnectionFailedError,
     EngineClosedError,
-    InvalidRequestError,
     JournalError,
     NotFoundError,
     OutcomeUnknownError,
+    PermissionDeniedError,
     SubmitOutcomeUnknownError,
 )
 from pushengine.runtime.clock import SystemClock
@@ -274,11 +274,11 @@ async def test_a_permanently_failed_poll_keeps_the_spool_because_the_push_is_ope
 
     async def reject(job_id):
         if submitted:
-            raise InvalidRequestError("no", status=400)
+            raise PermissionDeniedError("no", status=403)
         return await get(job_id)
 
     client.submit_job, client.get_job = remember, reject
-    with pytest.raises(InvalidRequestError) as caught:
+    with pytest.raises(PermissionDeniedError) as caught:
         await stage.push(io.BytesIO(CSV), format="csv")
     push_id = caught.value.receipt.push_id
     assert spooled(stage) == [f"{push_id}.csv"]

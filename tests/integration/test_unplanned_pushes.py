@@ -147,7 +147,7 @@ async def stream_without_format(stage):
         (drained, EngineClosedError),
         (locked, JournalLockedError),
         (broken_iterator, SourceError),
-        (broken_stream, JournalError),
+        (broken_stream, SourceError),
         (spooled_iterator, SourceError),
         (stream_without_format, ConfigError),
     ],
