@@ -88,7 +88,8 @@ def test_texts_of_a_team_in_every_command(run, team, tmp_path):
 def test_errors_of_a_team_in_every_command(run, team, tmp_path, status, monkeypatch):
     monkeypatch.setenv("PUSHENGINE_DEBUG", "1")
     (tmp_path / "c.toml").write_text(
-        "[engine]\nmax_attempts = 2\nretry_max_wait_seconds = 0.1\n[log]\nlevel = 'debug'\n"
+        "[engine]\nmax_attempts = 2\nretry_max_wait_seconds = 0.1\nconflict_wait_seconds = 0.1\njob_deadline_seconds = 1.0\n"
+        "[log]\nlevel = 'debug'\n"
     )
     monkeypatch.setenv("PUSHENGINE_CONFIG", str(tmp_path / "c.toml"))
     orders, body = write_orders(tmp_path), error_body()

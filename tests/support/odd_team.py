@@ -6,13 +6,11 @@ import dataclasses
 import email.utils
 import json
 import re
-import threading
 
-import aiohttp
 from aiohttp import web
 from support.answers import SECRET, TOKEN
+from support.proxies import Proxy, forwarded
 
-_SKIPPED = {"content-length", "transfer-encoding", "content-encoding", "connection", "date", "server", "host"}
 _SILENT_SECONDS = 2.0
 _JOB = r"/data-ingestion/api/v1/data-push/[^/]+/jobs/[^/]+"
 _OPERATIONS = tuple(
@@ -55,53 +53,29 @@ class Oddity:
     stays: bool = False
 
 
-class OddTeam:
-    """A proxy in a thread of its own, which handles one request at a time: nothing arrives late.
+class OddTeam(Proxy):
+    """A proxy that handles one request at a time: nothing arrives late.
 
     Args:
         emulator: The emulator, which runs.
         now: The time that its `Date` headers show, seconds UTC.
 
     Attributes:
-        url: Its address.
         calls: The operations that were called since `be()`, in order.
     """
 
     def __init__(self, emulator, now):
+        super().__init__()
         self._emulator, self._now = emulator, now
+        self._turn = asyncio.Lock()
         self._oddities, self.calls = (), []
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
-
-    def __enter__(self):
-        self._thread.start()
-        self._started.wait()
-        return self
-
-    def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
 
     def be(self, *oddities):
         """Be odd in these ways from now on; honest without any."""
         self.calls = []
         self._oddities = oddities
 
-    async def _serve(self):
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._turn = asyncio.Lock()
-        async with contextlib.AsyncExitStack() as stack:
-            self._client = await stack.enter_async_context(aiohttp.ClientSession())
-            runner = web.ServerRunner(web.Server(self._respond))  # routes would not match line breaks
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            self._started.set()
-            await self._stop.wait()
-
-    async def _respond(self, request):
+    async def respond(self, request):
         path, query = request.url.raw_path, request.url.raw_query_string
         name = next(
             (one for method, to, one in _OPERATIONS if method == request.method and to.fullmatch(path)), "other"
@@ -127,16 +101,16 @@ class OddTeam:
         if name == "token":
             grant = {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 900}
             return web.json_response(grant, headers=date)
-        headers = {one: value for one, value in request.headers.items() if one.lower() not in _SKIPPED}
-        headers["Authorization"] = f"AppKey {SECRET}"
-        async with self._client.request(
+        headers = forwarded(request.headers) | {"Authorization": f"AppKey {SECRET}"}
+        async with self.client.request(
             request.method, self._emulator.url + target, data=body, headers=headers, allow_redirects=False
         ) as response:
-            kept = {one: value for one, value in response.headers.items() if one.lower() not in _SKIPPED}
             if name == "submit":  # jobs must not take longer than sleeps, which take no time
                 while any(job.status.is_at_work for job in tuple(self._emulator.service.jobs.values())):
                     await asyncio.sleep(0.001)
-            return web.Response(status=response.status, body=await response.read(), headers=kept | date)
+            return web.Response(
+                status=response.status, body=await response.read(), headers=forwarded(response.headers) | date
+            )
 
     @staticmethod
     async def _raw(request, raw, *, stays):
