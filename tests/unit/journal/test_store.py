@@ -683,7 +683,7 @@ def test_a_damaged_journal_stops_the_command(tmp_path, command):
 def test_a_state_folder_that_is_full_or_read_only_stops_the_command(tmp_path, command, how, code):
     state = tmp_path / "state"
     state.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", state]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", state]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("cannot mount here")
     try:
