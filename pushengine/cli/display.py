@@ -93,8 +93,6 @@ class PlainDisplay(QuietDisplay):
         now = self._clock.monotonic()
         self._progress.apply(event, now)
         line = describe_event(event, self._progress, self._hints)
-        if isinstance(event, events.PushFailed):  # the lines of the error have neither time nor table
-            line = f"push {event.push_id} {'was interrupted' if event.receipt.status == 'INTERRUPTED' else 'failed'}"
         if line is None and isinstance(event, events.ChunkRead | events.ChunkUploaded):
             is_due = now - self._last_line_at >= _PROGRESS_INTERVAL_SECONDS
             line = self._progress.transfer() if is_due else None
@@ -239,6 +237,8 @@ def describe_event(event: events.Event, progress: Progress, hints: Hints = PLAIN
             return f"{progress.phase} so that a lost upload cannot arrive late ({format_seconds(event.wait_seconds)})"
         case events.QuotaWaited(reason="turn"):
             return f"{progress.phase} ({format_seconds(event.wait_seconds)})"
+        case events.PushFailed():  # the lines of the error have neither time nor table
+            return f"push {event.push_id} {'was interrupted' if event.receipt.status == 'INTERRUPTED' else 'failed'}"
         case events.QuotaLedgerCorrected() | events.StateFolderTightened():
             return event.message
         case events.QuotaWaited():

@@ -71,9 +71,8 @@ class Emulator:
         self._spool: Spool | None = None
         self._store: Store | None = None
         self._threads: ThreadPoolExecutor | None = None
-        self._load_threads: ThreadPoolExecutor | None = (
-            None  # of their own, so that no other work waits for a large load
-        )
+        # Loads have threads of their own, so that no other work waits for a large one.
+        self._load_threads: ThreadPoolExecutor | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._connections: Connections | None = None

@@ -87,7 +87,8 @@ class StateFolder:
                 f" {shell_word(str(self.path / f'user-{os.geteuid()}'))}",
             )
         mode = stat.S_IMODE(found.st_mode)
-        if mode & _OTHERS_WRITE and self._is_shared(mode):
+        is_shared = bool(mode & _OTHERS) and self._is_shared(mode)
+        if is_shared and mode & _OTHERS_WRITE:
             raise ConfigError(
                 f"other users can write to the state folder {shown_name(str(self.path))} (mode {mode:04o}),"
                 " which is not pushengine's own",
@@ -95,7 +96,7 @@ class StateFolder:
                 hint=f"set {_VARIABLE} to a folder of its own, such as a new one in it:"
                 f" {shell_word(str(self.path / 'pushengine'))}",
             )
-        if mode & _OTHERS and not self._is_shared(mode):
+        if mode & _OTHERS and not is_shared:
             with _usable(self.path):
                 self.path.chmod(mode & ~_OTHERS)
             yield (
