@@ -282,6 +282,18 @@ class Lock(Protocol):
         ...
 
 
+class Slot(Protocol):
+    """Permission of one push to read and upload, if only some pushes may do so at once. Waiting for quota or for DONE needs none."""
+
+    async def acquire(self) -> None:
+        """Wait for the permission; returns at once if it is held."""
+        ...
+
+    def release(self) -> None:
+        """Give the permission back; safe to call twice."""
+        ...
+
+
 class OffLoop(Protocol):
     """A function that runs a blocking call on a thread and awaits it, such as `asyncio.to_thread`."""
 

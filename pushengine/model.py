@@ -113,6 +113,23 @@ class Target:
         return "DELETE" if self.mode == "delete" else "UPSERT"
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a push means to a load of the config file. It is recorded with the plan of the push, and takes effect when the push ends.
+
+    Attributes:
+        load: Name of the rule, the `[[load]]` of the config file.
+        table: Table, as the rule spells it.
+        generation: Key of the generation that the push loads.
+        run_id: The run that started the push.
+    """
+
+    load: str
+    table: str
+    generation: str
+    run_id: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileRef:
     """A file as it was when a file system listed it.
