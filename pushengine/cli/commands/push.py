@@ -91,7 +91,7 @@ class _PushArguments:
         Raises:
             ConfigError: A `--column`, `--columns` or `--rename` value is bad.
         """
-        from pushengine.cli.tables.columns_file import read_types
+        from pushengine.config.columns_file import read_types
 
         overrides = {name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None}
         given: Any = {
