@@ -22,7 +22,8 @@ from pushengine.state.file_errors import setting_errors
 from pushengine.text import shown_line, shown_name, visible_json
 
 if TYPE_CHECKING:
-    from pushengine.cli.display import Display
+    from pushengine.cli.live.display import Display
+    from pushengine.cli.live.loads import LoadsDisplay
     from pushengine.config.load import LogFormat, LogLevel, LogSettings
     from pushengine.events import EventSink
 
@@ -228,7 +229,7 @@ def print_failure(lines: Sequence[str], fields: Mapping[str, Any]) -> None:
 def _write(lines: Sequence[str], stream: TextIO) -> None:
     lines = [shown_line(line) for line in lines]  # whatever the names and messages in them contain
     if stream.isatty():
-        from pushengine.cli.display import print_lines
+        from pushengine.cli.live.colors import print_lines
 
         print_lines(lines, stream)
     else:
@@ -240,7 +241,7 @@ def choose_display(*, is_json: bool, is_quiet: bool, hints: Hints = PLAIN) -> Di
     """Choose the display of progress on stderr: none if quiet, live lines on a capable terminal, plain lines otherwise."""
     from rich.console import Console
 
-    from pushengine.cli.display import LiveDisplay, PlainDisplay, QuietDisplay
+    from pushengine.cli.live.display import LiveDisplay, PlainDisplay, QuietDisplay
 
     console = Console(stderr=True)
     if is_quiet:
@@ -257,12 +258,41 @@ def choose_sinks(
 
     The console format shows progress, plus log lines if a log level is configured. The JSON format shows only log lines.
     """
-    from pushengine.cli.display import LogDisplay
-    from pushengine.logs import LogSink, configure_logging
+    from pushengine.cli.live.display import LogDisplay
+    from pushengine.logs import LogSink
 
-    level = "error" if is_quiet else log.level or ("debug" if log.format == "json" else "warning")
-    configure_logging(log.format, level)
+    _configure_logging(log, is_quiet=is_quiet)
     if log.format == "json":
         return LogDisplay(log_format.pool), [LogSink()]
     display = choose_display(is_json=is_json, is_quiet=is_quiet, hints=hints)
     return display, [display, *([LogSink()] if log.level and not is_quiet else [])]
+
+
+def choose_loads_sinks(
+    log: LogSettings, *, is_json: bool, is_quiet: bool, hints: Hints = PLAIN
+) -> tuple[LoadsDisplay, list[EventSink]]:
+    """Configure logging, and choose the display and the event sinks of a run of many loads; as `choose_sinks`."""
+    from rich.console import Console
+
+    from pushengine.cli.live.loads import LiveLoads, LoadLines, LogLoads, QuietLoads
+    from pushengine.logs import LogSink
+
+    _configure_logging(log, is_quiet=is_quiet)
+    if log.format == "json":
+        return LogLoads(log_format.pool), [LogSink()]
+    console = Console(stderr=True)
+    display: LoadsDisplay
+    if is_quiet:
+        display = QuietLoads()
+    elif is_json or not console.is_terminal or console.is_dumb_terminal:
+        display = LoadLines(sys.stderr, hints=hints)
+    else:
+        display = LiveLoads(console, hints=hints)
+    return display, [display, *([LogSink()] if log.level and not is_quiet else [])]
+
+
+def _configure_logging(log: LogSettings, *, is_quiet: bool) -> None:
+    from pushengine.logs import configure_logging
+
+    level = "error" if is_quiet else log.level or ("debug" if log.format == "json" else "warning")
+    configure_logging(log.format, level)
