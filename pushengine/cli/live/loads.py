@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
 from typing import Protocol, Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -23,24 +22,13 @@ from pushengine.cli.live.display import Display, LogDisplay, QuietDisplay
 from pushengine.cli.live.lines import describe_event
 from pushengine.cli.live.progress import Progress
 from pushengine.cli.reporting.cells import fit, pad
+from pushengine.cli.reporting.loads import STATES
 from pushengine.journal.loads import RunLoad, RunState
 from pushengine.logs import log_line
 from pushengine.model import QuotaStatus
 from pushengine.runtime.clock import Clock, SystemClock
 from pushengine.text import format_bytes, format_clock, format_count, format_rows, format_seconds, shown_line, utc
 
-STATES: Mapping[RunState, str] = {
-    "planned": "not started",
-    "running": "running",
-    "done": "done",
-    "rejects": "done with rejects",
-    "failed": "failed",
-    "missing": "missing",
-    "skipped": "skipped",
-    "blocked": "blocked",
-    "unknown": "outcome unknown",
-}
-"""The states of a load in words."""
 _GOOD = ("done", "rejects", "skipped")
 _SHOWN = (
     events.PushRestarted,

@@ -46,6 +46,24 @@ def pad(text: str, width: int, *, is_number: bool = False) -> str:
     return f"{blanks}{text}" if is_number else f"{text}{blanks}"
 
 
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Return a text as lines of at most `width` cells, which begin with `indent`; words that are too long are cut into pieces."""
+    lines, line = [], ""
+    for word in shown_line(text).split(" "):
+        if line and cell_len(f"{indent}{line} {word}") > width:
+            lines.append(indent + line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+        while cell_len(indent + line) > width:
+            head = line[: max(width - len(indent), 1)]
+            while len(head) > 1 and cell_len(indent + head) > width:
+                head = head[:-1]
+            lines.append(indent + head)
+            line = line[len(head) :]
+    return [*lines, indent + line] if line or not lines else lines
+
+
 def table(
     lines: Sequence[Sequence[str]], *, width: int = WIDTH, numbers: Sequence[int] = (), fixed: Sequence[int] = ()
 ) -> list[str]:
