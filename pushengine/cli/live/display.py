@@ -21,7 +21,7 @@ from pushengine import events
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.live.lines import SCROLLING, describe_event
 from pushengine.cli.live.progress import Progress
-from pushengine.logs import log_line
+from pushengine.cli.reporting.cells import fit
 from pushengine.runtime.clock import Clock, SystemClock
 from pushengine.text import format_clock, format_count, shown_line, utc
 
@@ -74,6 +74,8 @@ class LogDisplay(QuietDisplay):
 
     def note(self, text: str) -> None:
         """Log the text."""
+        from pushengine.logs import log_line  # noqa: PLC0415 - keeps the first frame of a live display fast
+
         log_line("message_printed", "info", message=text, pool=self._pool)
 
 
@@ -132,7 +134,7 @@ class LiveDisplay(QuietDisplay):
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -161,7 +163,7 @@ class LiveDisplay(QuietDisplay):
         head.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         head.add_column(justify="right", no_wrap=True)
         title = Text.assemble(
-            (shown_line(progress.table or self._title, _LONGEST_TITLE), "bold"),
+            (fit(shown_line(progress.table or self._title, _LONGEST_TITLE), self._console.width // 2), "bold"),
             "  ",
             (f"{progress.mode}  " if progress.mode else "", "dim"),
             shown_line(progress.describe_phase(now), _LONGEST_TITLE),

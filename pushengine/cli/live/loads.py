@@ -24,7 +24,6 @@ from pushengine.cli.live.progress import Progress
 from pushengine.cli.reporting.cells import fit, pad
 from pushengine.cli.reporting.loads import STATES
 from pushengine.journal.loads import RunLoad, RunState
-from pushengine.logs import log_line
 from pushengine.model import QuotaStatus
 from pushengine.runtime.clock import Clock, SystemClock
 from pushengine.text import format_bytes, format_clock, format_count, format_rows, format_seconds, shown_line, utc
@@ -98,6 +97,8 @@ class LogLoads(QuietLoads):
         fields = dataclasses.asdict(load)
         name, number = fields.pop("load"), fields.pop("number")
         del number
+        from pushengine.logs import log_line  # noqa: PLC0415 - keeps the first frame of a live display fast
+
         log_line("load_finished", "info" if load.state in _GOOD else "error", **fields, load=name, pool=self._pool)
 
 
@@ -149,7 +150,7 @@ class LiveLoads(QuietLoads):
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_exc: object) -> None:
