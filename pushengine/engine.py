@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 
 from pushengine.celonis.checks import run_checks
 from pushengine.celonis.data_push import DataPushClient
+from pushengine.celonis.wire import parse_team_url
 from pushengine.config.options import LoadOptions, PushOptions
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import Credentials
@@ -29,11 +30,9 @@ from pushengine.model import (
 from pushengine.pipeline.context import Shared
 from pushengine.push.opening import PushRequest, find_request
 from pushengine.push.plan import build_target
-from pushengine.push.resources import EngineResources
+from pushengine.push.resources import EngineResources, HostResources
 from pushengine.push.run import PushRun
 from pushengine.push.spooling import SpoolKeeper
-from pushengine.quota.server_clock import ServerClock
-from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime, system_runtime
 from pushengine.sources import check_paths
@@ -41,7 +40,160 @@ from pushengine.sources.spool import SpoolHold
 from pushengine.text import utc
 
 
-class PushEngine:
+class PoolEngine:
+    """What an engine does besides pushing: it opens and closes, and reads jobs, quota and permissions of its pool."""
+
+    _owns_host = True
+    """Whether closing the engine closes its host."""
+
+    def _attach(
+        self,
+        host: HostResources,
+        url: str,
+        pool_id: str,
+        auth: Credentials,
+        *,
+        connection_id: str | None,
+        settings: EngineSettings,
+    ) -> None:
+        """Set up everything but the host, which may serve other engines too."""
+        self._url = url
+        self._auth = auth
+        self._settings = settings
+        self._pool_id = pool_id
+        self._connection_id = connection_id
+        self._host = host
+        self._runtime = host.runtime
+        self._bus = host.bus
+        _, team = parse_team_url(url)
+        self._client = DataPushClient(
+            url,
+            pool_id,
+            auth,
+            settings=settings,
+            filesystem=host.runtime.filesystem,
+            clock=host.runtime.clock,
+            on_server_date=host.server_clock(team).observe,
+        )
+        self._resources = EngineResources(host, self._client, pool_id=pool_id, settings=settings)
+        self._shared: Shared | None = None
+        self._pushes: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
+
+    @property
+    def team(self) -> str:
+        """Host of the team, `<team>.<cluster>.celonis.cloud`: whose quota the submits spend."""
+        return self._client.team
+
+    async def __aenter__(self) -> Self:
+        if self._is_closed:
+            raise EngineClosedError("this engine is closed", hint="create a new PushEngine")
+        if self._shared is not None:
+            return self
+        try:
+            await self._host.open(self._pool_id)
+            self._shared = self._resources.open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc_type is not None and self._shared is not None:
+            # The caller's block failed, so it may not have used its receipts and may run the same commands again. Since these pushes are
+            # not marked as done, they then return their receipts again instead of loading the rows a second time.
+            self._shared.finished.clear()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel running pushes, then close connections and files. Leaves no task, thread or socket; safe to call twice."""
+        self._is_closed = True
+        current = asyncio.current_task()
+        running = {task for task in self._pushes if task is not current}
+        for task in running:
+            task.cancel()
+        try:
+            if running:
+                await asyncio.wait(running)
+            await self._client.aclose()
+            if self._owns_host:
+                await self._host.aclose()
+        finally:
+            if self._owns_host:
+                self._bus.close()
+
+    def drain(self) -> None:
+        """Shut down gracefully: read no new rows and finish the chunks in flight.
+
+        Running pushes end with `EngineClosedError`; pushes of files can be resumed. All engines of one host drain together.
+        """
+        self._host.drain.set()
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Register the current task as working on a push, so that `aclose()` cancels it and waits for it."""
+        task = asyncio.current_task()
+        is_nested = task is None or task in self._pushes
+        if task is not None:
+            self._pushes.add(task)
+        try:
+            yield
+        finally:
+            if not is_nested:
+                self._pushes.discard(task)
+
+    def events(self) -> AsyncIterator[Event]:
+        """Iterate over the events emitted after this call, until the engine is closed.
+
+        A reader that falls 10,000 events behind misses the oldest ones.
+        """
+        return self._bus.subscribe()
+
+    async def list_jobs(self) -> list[Job]:
+        """Return all push jobs of the pool, including those created by other tools."""
+        self._require_open()
+        return await self._client.list_jobs()
+
+    async def get_job(self, job_id: str) -> Job:
+        """Return one push job with its logs."""
+        self._require_open()
+        return await self._client.get_job(JobId(job_id))
+
+    async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
+        """Return the chunks that a job holds."""
+        self._require_open()
+        return await self._client.list_chunks(JobId(job_id))
+
+    async def delete_job(self, job_id: str) -> None:
+        """Delete a job and its chunks. A job that no longer exists is not an error."""
+        self._require_open()
+        await self._client.delete_job(JobId(job_id))
+
+    async def quota(self) -> QuotaStatus:
+        """Return what is left of this hour's submit quota, as far as this host's ledger knows."""
+        self._require_open()
+        return await self._resources.quota()
+
+    async def check(self) -> list[CheckResult]:
+        """Check URL, TLS, credentials, scope and pool permission, with a remedy for each failure. Changes nothing on the platform."""
+        self._require_open()
+        return await run_checks(self._client, self._url, self._auth)
+
+    def _require_open(self) -> Shared:
+        if self._shared is None or self._is_closed:
+            state = "closed" if self._is_closed else "not open"
+            raise EngineClosedError(f"this engine is {state}", hint="use it with `async with`")
+        return self._shared
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"{len(self._pushes)} pushes running"
+        memory = f", {self._shared.budget!r}" if self._shared else ""
+        return f"<{type(self).__name__} {self._client.team} {state}{memory}>"
+
+
+class PushEngine(PoolEngine):
     """Loads tables into one data pool. Use it with `async with`.
 
     Many pushes can run on one engine at the same time: they share connections, memory budget, encoder threads and quota.
@@ -72,78 +224,14 @@ class PushEngine:
         sinks: Sequence[EventSink] = (),
         runtime: Runtime | None = None,
     ) -> None:
-        self._url = url
-        self._auth = auth
-        self._settings = settings or EngineSettings()
-        self._pool_id = pool_id
-        self._connection_id = connection_id
-        self._runtime = runtime or system_runtime(self._settings.encoder_threads)
-        self._bus = EventBus(sinks)
-        server_clock = ServerClock(self._runtime.clock)
-        self._client = DataPushClient(
-            url,
-            pool_id,
-            auth,
-            settings=self._settings,
-            filesystem=self._runtime.filesystem,
-            clock=self._runtime.clock,
-            on_server_date=server_clock.observe,
-        )
-        self._resources = EngineResources(
-            self._client,
-            pool_id,
+        settings = settings or EngineSettings()
+        host = HostResources(
             state_dir=state_dir,
-            settings=self._settings,
-            runtime=self._runtime,
-            server_clock=server_clock,
-            sink=self._bus,
+            settings=settings,
+            runtime=runtime or system_runtime(settings.encoder_threads),
+            bus=EventBus(sinks),
         )
-        self._shared: Shared | None = None
-        self._drain = DrainSwitch()
-        self._pushes: set[asyncio.Task[Any]] = set()
-        self._is_closed = False
-
-    async def __aenter__(self) -> Self:
-        if self._is_closed:
-            raise EngineClosedError("this engine is closed", hint="create a new PushEngine")
-        try:
-            self._shared = await self._resources.open(self._drain)
-        except BaseException:
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if exc_type is not None and self._shared is not None:
-            # The caller's block failed, so it may not have used its receipts and may run the same commands again. Since these pushes are
-            # not marked as done, they then return their receipts again instead of loading the rows a second time.
-            self._shared.finished.clear()
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Cancel running pushes, then close connections and files. Leaves no task, thread or socket; safe to call twice."""
-        self._is_closed = True
-        current = asyncio.current_task()
-        running = {task for task in self._pushes if task is not current}
-        for task in running:
-            task.cancel()
-        try:
-            if running:
-                await asyncio.wait(running)
-            await self._client.aclose()
-            await self._resources.aclose()
-            self._runtime.close()
-        finally:
-            self._bus.close()
-
-    def drain(self) -> None:
-        """Shut down gracefully: read no new rows and finish the chunks in flight.
-
-        Running pushes end with `EngineClosedError`; pushes of files can be resumed.
-        """
-        self._drain.set()
+        self._attach(host, url, pool_id, auth, connection_id=connection_id, settings=settings)
 
     async def push(
         self,
@@ -214,19 +302,6 @@ class PushEngine:
             async with keeper.held(request.spec, hold):
                 return await run.run(first=self._resources.sweep)
 
-    @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
-        """Register the current task as working on a push, so that `aclose()` cancels it and waits for it."""
-        task = asyncio.current_task()
-        is_nested = task is None or task in self._pushes
-        if task is not None:
-            self._pushes.add(task)
-        try:
-            yield
-        finally:
-            if not is_nested:
-                self._pushes.discard(task)
-
     async def resume(self, push_id: str) -> Receipt:
         """Resume a push of files that a killed or interrupted process left unfinished, like running its command again.
 
@@ -257,51 +332,3 @@ class PushEngine:
 
     def _new_push_id(self) -> str:
         return f"{utc(self._runtime.clock.now()):%Y%m%dT%H%M%SZ}-{self._runtime.rng.getrandbits(32):08x}"
-
-    def events(self) -> AsyncIterator[Event]:
-        """Iterate over the events emitted after this call, until the engine is closed.
-
-        A reader that falls 10,000 events behind misses the oldest ones.
-        """
-        return self._bus.subscribe()
-
-    async def list_jobs(self) -> list[Job]:
-        """Return all push jobs of the pool, including those created by other tools."""
-        self._require_open()
-        return await self._client.list_jobs()
-
-    async def get_job(self, job_id: str) -> Job:
-        """Return one push job with its logs."""
-        self._require_open()
-        return await self._client.get_job(JobId(job_id))
-
-    async def list_chunks(self, job_id: str) -> list[RemoteChunk]:
-        """Return the chunks that a job holds."""
-        self._require_open()
-        return await self._client.list_chunks(JobId(job_id))
-
-    async def delete_job(self, job_id: str) -> None:
-        """Delete a job and its chunks. A job that no longer exists is not an error."""
-        self._require_open()
-        await self._client.delete_job(JobId(job_id))
-
-    async def quota(self) -> QuotaStatus:
-        """Return what is left of this hour's submit quota, as far as this host's ledger knows."""
-        self._require_open()
-        return await self._resources.quota()
-
-    async def check(self) -> list[CheckResult]:
-        """Check URL, TLS, credentials, scope and pool permission, with a remedy for each failure. Changes nothing on the platform."""
-        self._require_open()
-        return await run_checks(self._client, self._url, self._auth)
-
-    def _require_open(self) -> Shared:
-        if self._shared is None or self._is_closed:
-            state = "closed" if self._is_closed else "not open"
-            raise EngineClosedError(f"this engine is {state}", hint="use it with `async with`")
-        return self._shared
-
-    def __repr__(self) -> str:
-        state = "closed" if self._is_closed else f"{len(self._pushes)} pushes running"
-        memory = f", {self._shared.budget!r}" if self._shared else ""
-        return f"<PushEngine {self._client.team} {state}{memory}>"
