@@ -138,11 +138,15 @@ class ConfigError(PushEngineError):
 
     Attributes:
         key: The setting at fault, as the user wrote it, or None.
+        problems: If several things are wrong with a config file, each of them in a line, which the message has in one; otherwise empty.
     """
 
-    def __init__(self, message: str, *, key: str | None = None, **common: Unpack[_Common]) -> None:
+    def __init__(
+        self, message: str, *, key: str | None = None, problems: tuple[str, ...] = (), **common: Unpack[_Common]
+    ) -> None:
         super().__init__(message, **common)
         self.key = key
+        self.problems = problems
 
 
 class SourceError(PushEngineError):

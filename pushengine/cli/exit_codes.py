@@ -16,13 +16,13 @@ Exit codes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from pushengine import errors
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.model import Mode, Receipt
-from pushengine.text import some_lines
+from pushengine.text import format_count, some_lines
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -122,6 +122,8 @@ def error_lines(error: BaseException, *, hints: Hints = PLAIN) -> list[str]:
         lines = [f"bug: {message}"]
     elif code == EXIT_INTERRUPTED:
         lines = [message if message == "interrupted" else f"interrupted: {message}"]
+    elif problems := getattr(errors.real_cause(error), "problems", ()):
+        lines = _problem_lines(message, problems)
     else:
         lines = [f"error: {message}"]
     receipt = getattr(errors.real_cause(error), "receipt", None)
@@ -129,6 +131,16 @@ def error_lines(error: BaseException, *, hints: Hints = PLAIN) -> list[str]:
         lines += [f"  the platform: {line}" for line in some_lines(receipt.job_logs) if line not in message]
     lines += [f"state: {found['state']}"] if found["state"] and code != EXIT_BUG else []
     return lines + ([f"hint: {found['hint']}"] if found["hint"] else [])
+
+
+def _problem_lines(message: str, problems: Sequence[str]) -> list[str]:
+    """Return a line for each thing that is wrong with a config file, after one that says how many there are."""
+    from pushengine.redaction import mask
+
+    if len(problems) == 1:
+        return [f"error: {message}"]
+    place = message.partition(f": {mask(problems[0])}")[0]
+    return [f"error: {place}: {format_count(len(problems), 'problem')}", *(f"  {mask(line)}" for line in problems)]
 
 
 def failure_fields(error: BaseException, *, hints: Hints = PLAIN) -> dict[str, Any]:

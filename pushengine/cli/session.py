@@ -16,7 +16,8 @@ from pushengine.errors import ConfigError
 from pushengine.state.file_errors import setting_errors, status, temporary_folder
 
 if TYPE_CHECKING:
-    from pushengine.config.load import Config
+    from pushengine.config.load import Config, Flags
+    from pushengine.config.loads.resolved import Loads
     from pushengine.emulator import Emulator, EmulatorSettings, LocalCertificate
     from pushengine.emulator.faults import FaultPlan
     from pushengine.engine import PushEngine
@@ -43,19 +44,50 @@ def load_config(
     from pushengine.config import load as settings
     from pushengine.redaction import remember_secrets
 
-    flags = settings.Flags(
-        config=config,
-        url=url,
-        pool_id=pool,
-        connection_id=connection,
-        log_format=log_format.value if log_format else None,
-    )
+    flags = _flags(config, url, pool, connection, log_format)
     loaded = settings.load_config(flags, wants_credentials=wants_credentials)
     terminal.log_format.pool = loaded.pool_id
     terminal.log_format.use(loaded.log.format)
     if loaded.credentials is not None:
         remember_secrets(loaded.credentials.secrets)
     return loaded
+
+
+def load_loads(
+    *,
+    config: Path | None,
+    url: str | None = None,
+    pool: str | None = None,
+    connection: str | None = None,
+    log_format: LogFormatName | None = None,
+    wants_credentials: bool = True,
+) -> tuple[Config, Loads]:
+    """Load the configuration with its loads, and register its secrets for masking in all output.
+
+    Raises:
+        ConfigError: There is no config file, or something is wrong with it.
+    """
+    from pushengine.config.loads.reading import load_loads as read
+
+    flags = _flags(config, url, pool, connection, log_format)
+    loaded, loads = read(flags, wants_credentials=wants_credentials)
+    terminal.log_format.pool = loaded.pool_id
+    terminal.log_format.use(loaded.log.format)
+    return loaded, loads
+
+
+def _flags(
+    config: Path | None, url: str | None, pool: str | None, connection: str | None, log_format: LogFormatName | None
+) -> Flags:
+    from pushengine.config.load import Flags
+
+    return Flags(
+        config=config,
+        url=url,
+        pool_id=pool,
+        connection_id=connection,
+        log_format=log_format.value if log_format else None,
+    )
 
 
 def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngine:

@@ -253,5 +253,10 @@ class CsvSettings(BaseModel):
         )
 
 
+def preset_settings(preset: object) -> tuple[str, ...]:
+    """Return the names of the settings that a preset (`dialect` or `locale`) stands for; none for any other value."""
+    return tuple(_PRESETS.get(preset, ())) if isinstance(preset, str) else ()
+
+
 CSV_SETTINGS = tuple(CsvSettings.model_fields)
 """Names of the settings of text files."""

@@ -2,9 +2,11 @@
 
 Precedence
     Flags override environment variables, which override the config file, which overrides the defaults. The config file is the one named by
-    `--config`, otherwise by `PUSHENGINE_CONFIG`, otherwise `config.toml` in the user's config folder if that file exists.
-    `config.example.toml` shows every key. Paths in the config file are relative to its folder; paths in environment variables are relative
-    to the working directory. `~` is the home folder.
+    `--config`, otherwise by `PUSHENGINE_CONFIG`, otherwise `pushengine.toml` in the working directory, otherwise `config.toml` in the user's
+    config folder, if it exists. `config.example.toml` shows every key. Paths in the config file are relative to its folder; paths in
+    environment variables are relative to the working directory. `~` is the home folder. `${VAR}` and `${file:/path}` in the file are expanded
+    (`expansion`). Beside `[[load]]`, the state folder is the one of the file, whatever the environment says: another one would not know what
+    is loaded. What the tables of loads mean is in `config.loads`.
 
 Credentials
     The environment and the config file may each hold one way to authenticate: an OAuth client, a user API key or an application key. Two
@@ -18,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -26,29 +28,36 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.config.problems import problems_of
+from pushengine.config.expansion import Expansion, expand
+from pushengine.config.problems import KeyPath, problems_of
 from pushengine.config.settings import EngineSettings
 from pushengine.credentials import DEFAULT_SCOPE, AppKey, ClientAuthMethod, Credentials, OAuthClient, UserApiKey
 from pushengine.errors import ConfigError
-from pushengine.redaction import Secret
+from pushengine.redaction import Secret, remember_secrets
 from pushengine.state.file_errors import expanded_setting, parse_toml, read_text, setting_errors, status
 from pushengine.state.folder import StateFolder, default_state_dir, require_folder
-from pushengine.text import shown_name
+from pushengine.text import flag, shown_name
 
-_CONFIG_HINT = "config.example.toml shows every key"
+CONFIG_HINT = "config.example.toml shows every key"
+EXPANSION_HINT = "set it; $$ is a $ that nothing is expanded after"
 _KEY_FILE_HINT = "the file must hold only the secret"
+LOCAL_NAME = "pushengine.toml"
+"""The config file that is found in the working directory."""
+LOADS_TABLES = ("targets", "defaults", "load", "notify")
+"""Tables of the config file that only loads need."""
 Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     """Base class for the tables of the config file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class ConnectionSection(_Section):
+class ConnectionSection(Section):
     """The `[connection]` table: the target of pushes."""
 
     url: Annotated[str | None, Field(description="team URL")] = None
@@ -56,7 +65,7 @@ class ConnectionSection(_Section):
     connection_id: Annotated[str | None, Field(description="data connection; unset: the pool's global schema")] = None
 
 
-class AuthSection(_Section):
+class AuthSection(Section):
     """The `[auth]` table: the credentials; exactly one of OAuth client, user API key or application key."""
 
     client_id: Annotated[str | None, Field(description="OAuth client")] = None
@@ -72,7 +81,7 @@ class AuthSection(_Section):
     app_key_file: Annotated[str | None, Field(description="file that holds the application key")] = None
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """The `[log]` table: what is written to stderr."""
 
     format: Annotated[LogFormat, Field(description="console: progress for people; json: one object per event")] = (
@@ -81,13 +90,13 @@ class LogSettings(_Section):
     level: Annotated[LogLevel | None, Field(description="minimum level of log lines")] = None
 
 
-class StateSection(_Section):
+class StateSection(Section):
     """The `[state]` table: where state is kept between processes."""
 
     dir: Annotated[str | None, Field(description="folder of journal and quota ledger")] = None
 
 
-class ConfigFile(_Section):
+class ConfigFile(Section):
     """The validated content of a config file."""
 
     connection: ConnectionSection = ConnectionSection()
@@ -96,6 +105,15 @@ class ConfigFile(_Section):
     csv: CsvSettings = CsvSettings()
     log: LogSettings = LogSettings()
     state: StateSection = StateSection()
+
+
+class _WholeFile(ConfigFile):
+    """A config file whose tables of loads are accepted as they are."""
+
+    targets: Any = None
+    defaults: Any = None
+    load: Any = None
+    notify: Any = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,26 +206,114 @@ def load_config(
         ConfigError: A file, key or value is bad; the error names it.
     """
     flags = flags or Flags()
-    variables = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
-    path = _find_file(flags.config, variables)
-    file = _read_file(path) if path else ConfigFile()
+    variables = given_variables(environ)
+    read = read_file(flags, variables, wants_credentials=wants_credentials, leaves=LOADS_TABLES)
+    if read.expansion.problems:
+        problem = read.expansion.problems[0]
+        raise ConfigError(f"{read.path}: {problem.key}: {problem.text}", key=problem.key, hint=EXPANSION_HINT)
+    file = _checked(_WholeFile, read.expansion.values, str(read.path))
+    errors: list[ConfigError] = []
+    config = config_of(read, file, flags, variables, wants_credentials=wants_credentials, errors=errors)
+    if errors:
+        raise errors[0] from errors[0].__cause__
+    return config
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A config file that was read but not checked. Without a file, it is empty.
+
+    Attributes:
+        path: The file; None if there is none.
+        folder: The folder that its paths are relative to.
+        raw: Its content.
+        expansion: The same content, with variables expanded.
+    """
+
+    path: Path | None
+    folder: Path
+    raw: Mapping[str, Any]
+    expansion: Expansion
+
+
+def given_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the environment variables that are set; None means those of this process. Empty ones count as not set."""
+    return {name: value for name, value in (os.environ if environ is None else environ).items() if value}
+
+
+def read_file(
+    flags: Flags, variables: Mapping[str, str], *, wants_credentials: bool, leaves: Sequence[str] = ()
+) -> ReadFile:
+    """Find and read the config file, expand its variables, and remember the secrets in it for masking.
+
+    Args:
+        flags: Name the file, or not.
+        variables: Environment variables that are set.
+        wants_credentials: Whether to expand credentials; if not, no file of a secret is read.
+        leaves: Tables that are not expanded.
+
+    Raises:
+        ConfigError: There is no such file, or it cannot be read or is not TOML.
+    """
+    path = find_file(flags.config, variables)
     folder = path.parent if path else Path()
+    raw = _parsed(path) if path else {}
+
+    def skips(place: KeyPath) -> bool:
+        is_of_target = len(place) > 2 and place[0] == "targets" and place[2] in AuthSection.model_fields  # noqa: PLR2004
+        return place[0] in leaves or (not wants_credentials and (place[0] == "auth" or is_of_target))
+
+    expansion = expand(raw, variables, folder, skips=skips)
+    remember_secrets(expansion.secrets)
+    return ReadFile(path, folder, raw, expansion)
+
+
+def config_of(
+    read: ReadFile,
+    file: ConfigFile,
+    flags: Flags,
+    variables: Mapping[str, str],
+    *,
+    wants_credentials: bool,
+    errors: list[ConfigError],
+) -> Config:
+    """Return the settings of one process. What is wrong is added to `errors`; the setting then has its default."""
+
+    def attempt(build: Callable[[], T], default: T) -> T:
+        try:
+            return build()
+        except ConfigError as error:
+            errors.append(error)
+            return default
+
+    def label(name: str) -> str:
+        return f"[auth] {name} in {read.path}"
+
     connection, log = file.connection, file.log.model_dump()
     if log_format := flags.log_format or variables.get("PUSHENGINE_LOG"):
         log["format"] = log_format
+    has_loads = "load" in read.raw
+    credentials = (
+        attempt(lambda: _credentials(variables, file.auth, read.folder, label), None) if wants_credentials else None
+    )
     return Config(
-        path=path,
+        path=read.path,
         url=flags.url or variables.get("PUSHENGINE_URL") or connection.url,
         pool_id=flags.pool_id or variables.get("PUSHENGINE_POOL_ID") or connection.pool_id,
         connection_id=flags.connection_id or variables.get("PUSHENGINE_CONNECTION_ID") or connection.connection_id,
-        credentials=_credentials(variables, file.auth, folder, path) if wants_credentials else None,
-        engine=_resolve_paths(_with_csv(file, path), folder),
-        log=_checked(LogSettings, log, "PUSHENGINE_LOG"),
-        state_dir=_state_dir(variables, file.state, folder),
+        credentials=credentials,
+        engine=attempt(lambda: _resolve_paths(_with_csv(file, read.path), read.folder), file.engine),
+        log=attempt(lambda: _checked(LogSettings, log, "PUSHENGINE_LOG"), file.log),
+        state_dir=attempt(lambda: _state_dir(variables, file.state, read.folder, has_loads=has_loads), read.folder),
     )
 
 
-def _find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
+def find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
+    """Return the config file to read; None if there is none.
+
+    Raises:
+        ConfigError: The one that is named does not exist, or one in the working directory belongs to another user.
+    """
     if flag is not None:
         chosen, name = flag, "--config"
     elif "PUSHENGINE_CONFIG" in variables:
@@ -215,19 +321,39 @@ def _find_file(flag: Path | None, variables: Mapping[str, str]) -> Path | None:
         chosen = expanded_setting(variables[name], key=name)
     else:
         default = platformdirs.user_config_path("pushengine") / "config.toml"
-        with setting_errors("cannot read the config file", default, key="config", hint=_CONFIG_HINT):
-            return default if status(default) is not None else None
-    with setting_errors(f"{name}: cannot read the config file", chosen, key=name, hint=_CONFIG_HINT):
+        with setting_errors("cannot read the config file", default, key="config", hint=CONFIG_HINT):
+            return _local_file() or (default if status(default) is not None else None)
+    with setting_errors(f"{name}: cannot read the config file", chosen, key=name, hint=CONFIG_HINT):
         is_file = _is_file(chosen)
     if not is_file:
-        raise ConfigError(f"{name}: no config file {shown_name(str(chosen))}", key=name, hint=_CONFIG_HINT)
+        raise ConfigError(f"{name}: no config file {shown_name(str(chosen))}", key=name, hint=CONFIG_HINT)
     return chosen
+
+
+def _local_file() -> Path | None:
+    """Return the config file in the working directory, if there is one.
+
+    Raises:
+        ConfigError: Another user could have put it there, to send this user's credentials to an address of theirs.
+    """
+    path = Path(LOCAL_NAME)
+    with setting_errors("cannot read the config file", path, key="config", hint=CONFIG_HINT):
+        found = status(path)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return None
+    if hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{LOCAL_NAME} in this folder belongs to another user",
+            key="config",
+            hint=f"if you trust it, name it: {flag('config', LOCAL_NAME)}",
+        )
+    return path
 
 
 def log_format_in(path: Path | None) -> LogFormat | None:
     """Return the log format in a config file, or in the one of this user; None if it cannot be told, such as in a damaged file."""
     try:
-        found = _find_file(path, {})
+        found = find_file(path, {})
         text = "" if found is None else read_text("cannot read the config file", found, key="config")
         raw = parse_toml(text, found or Path()).get("log")
     except ConfigError:
@@ -241,9 +367,8 @@ def _is_file(path: Path) -> bool:
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
-def _read_file(path: Path) -> ConfigFile:
-    raw = parse_toml(read_text("cannot read the config file", path, key=str(path), hint=_CONFIG_HINT), path)
-    return _checked(ConfigFile, raw, str(path))
+def _parsed(path: Path) -> dict[str, Any]:
+    return parse_toml(read_text("cannot read the config file", path, key=str(path), hint=CONFIG_HINT), path)
 
 
 def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
@@ -251,11 +376,11 @@ def _checked(model: type[Model], raw: Mapping[str, Any], place: str) -> Model:
         return model.model_validate(raw)
     except ValidationError as error:
         key, text = problems_of(model, error)
-        raise ConfigError(f"{place}: {text}", key=key, hint=_CONFIG_HINT) from None
+        raise ConfigError(f"{place}: {text}", key=key, hint=CONFIG_HINT) from None
 
 
-def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path) -> Path:
-    is_from_file = bool(state.dir) and "PUSHENGINE_STATE_DIR" not in variables
+def _state_dir(variables: Mapping[str, str], state: StateSection, folder: Path, *, has_loads: bool) -> Path:
+    is_from_file = bool(state.dir) and (has_loads or "PUSHENGINE_STATE_DIR" not in variables)
     if not is_from_file:
         return default_state_dir(variables)
     return require_folder(folder / expanded_setting(state.dir or "", key="state.dir"), key="state.dir")
@@ -355,12 +480,27 @@ def _checked_secret(text: str, label: str) -> Secret:
     return Secret(text)
 
 
+def auth_of_file(auth: AuthSection, folder: Path, label: Callable[[str], str]) -> Credentials | None:
+    """Return the credentials that a table of a config file holds; None if it has none.
+
+    Args:
+        auth: The table.
+        folder: The folder of the config file.
+        label: Returns the name of a key for messages.
+
+    Raises:
+        ConfigError: A key is missing, there are two ways to authenticate, or a secret cannot be read.
+    """
+    return _credentials({}, auth, folder, label)
+
+
 def _credentials(
-    variables: Mapping[str, str], auth: AuthSection, folder: Path, path: Path | None
+    variables: Mapping[str, str], auth: AuthSection, folder: Path, label: Callable[[str], str]
 ) -> Credentials | None:
     found = {name: variables.get(f"PUSHENGINE_{name.upper()}") for name in AuthSection.model_fields if name != "method"}
     environment = _CredentialSource(_set_values(found), Path(), lambda name: f"PUSHENGINE_{name.upper()}")
-    file = _CredentialSource(_set_values(auth.model_dump()), folder, lambda name: f"[auth] {name} in {path}")
+    given = auth.model_dump(include=set(AuthSection.model_fields))
+    file = _CredentialSource(_set_values(given), folder, label)
     in_file = file.method()  # checked even if the environment wins: the next run may lack those variables
     method = environment.method() or in_file
     if method is None:

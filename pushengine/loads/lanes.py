@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 
 class Lanes:
@@ -94,6 +93,5 @@ class LaneSlot:
 
     def release(self) -> None:
         """Give the slot back; safe to call twice."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            if self._lanes.holds(self):
-                self._lanes.give_back(self)
+        if self._lanes.holds(self):
+            self._lanes.give_back(self)

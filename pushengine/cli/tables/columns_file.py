@@ -16,17 +16,13 @@ NETWR = "text_float"
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from pushengine.config.columns_file import HINT, read_columns_file, section_of
 from pushengine.errors import ConfigError
 from pushengine.model import type_name
 from pushengine.schema.known import KnownColumn, KnownTable
 from pushengine.schema.rules import RequestedType
-from pushengine.state.file_errors import parse_toml, read_text
-
-_HINT = "`pushengine schema export` writes such a file"
 
 
 def dump_columns(table: KnownTable) -> str:
@@ -47,48 +43,24 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def read_types(path: Path) -> dict[str, str]:
-    """Return column name -> type from such a file.
-
-    Raises:
-        ConfigError: The file cannot be read, or is no such file.
-    """
-    return _section(_read(path), "columns", path)
-
-
 def read_table(path: Path, name: str) -> KnownTable:
     """Return a table of this name with the columns and keys in such a file.
 
     Raises:
         ConfigError: The file cannot be read, is no such file, or has an unknown type.
     """
-    raw = _read(path)
-    readings = _section(raw, "readings", path)
+    raw = read_columns_file(path)
+    readings = section_of(raw, "readings", path)
     columns = []
-    for column, text in _section(raw, "columns", path).items():
+    for column, text in section_of(raw, "columns", path).items():
         try:
             requested = RequestedType.parse(text)
         except ValueError as error:
             raise ConfigError(f"{path}: column {column}: {error}", key="columns") from None
         columns.append(KnownColumn(column, requested.type, requested.length, readings.get(column, "")))
     if not columns:
-        raise ConfigError(f"{path} has no [columns]", key="columns", hint=_HINT)
+        raise ConfigError(f"{path} has no [columns]", key="columns", hint=HINT)
     keys = raw.get("keys", [])
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ConfigError(f"{path}: keys must be a list of column names", key="keys")
     return KnownTable(name, tuple(columns), tuple(keys))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return parse_toml(read_text("cannot read the file of columns", path, key="--columns", hint=_HINT), path, hint=_HINT)
-
-
-def _section(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, str]:
-    section = raw.get(name, {})
-    if not isinstance(section, dict) or not all(isinstance(value, str) for value in section.values()):
-        raise ConfigError(
-            f'{path}: [{name}] must hold column names and texts, as in VBELN = "STRING(40)"',
-            key=name,
-            hint=_HINT,
-        )
-    return section

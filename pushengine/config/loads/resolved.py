@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import zoneinfo
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +53,7 @@ class LoadSettings:
         control: Pattern of the control files; None means none.
         loads_changed_files: In append, load a known path with new content whole (`changed_files = "load"`).
         loads_same_content: Load a content that is loaded already under another name (`same_content = "load"`).
+        timezone: Time zone of `deadline`.
         priority: Submits of a higher priority leave first.
         retries: How often a load is tried again in one run after a temporary failure.
         tags: Words that `pushengine load --tag` selects by.
@@ -72,7 +72,7 @@ class LoadSettings:
     pick: Pick = "newest"
     max_age: float | None = None
     deadline: dt.time | None = None
-    timezone: zoneinfo.ZoneInfo = zoneinfo.ZoneInfo("UTC")
+    timezone: dt.tzinfo = dt.UTC
     cleanup: CleanUp = "leave"
     cleanup_dir: Path | None = None
     control: str | None = None
