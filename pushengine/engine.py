@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
@@ -17,6 +18,7 @@ from pushengine.config.settings import EngineSettings
 from pushengine.credentials import Credentials
 from pushengine.errors import EngineClosedError
 from pushengine.events import Event, EventSink
+from pushengine.interfaces import Slot
 from pushengine.journal.facts import PushRow
 from pushengine.model import (
     CheckResult,
@@ -27,7 +29,7 @@ from pushengine.model import (
     Receipt,
     RemoteChunk,
 )
-from pushengine.pipeline.context import Shared
+from pushengine.pipeline.context import Place, Shared
 from pushengine.push.opening import PushRequest, find_request
 from pushengine.push.plan import build_target
 from pushengine.push.resources import EngineResources, HostResources
@@ -132,8 +134,8 @@ class PoolEngine:
         self._host.drain.set()
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
-        """Register the current task as working on a push, so that `aclose()` cancels it and waits for it."""
+    def _running(self, slot: Slot | None) -> Iterator[None]:
+        """Register the current task as working on a push, so that `aclose()` cancels it and waits for it; release its slot at the end."""
         task = asyncio.current_task()
         is_nested = task is None or task in self._pushes
         if task is not None:
@@ -141,6 +143,8 @@ class PoolEngine:
         try:
             yield
         finally:
+            if slot is not None:
+                slot.release()
             if not is_nested:
                 self._pushes.discard(task)
 
@@ -245,6 +249,8 @@ class PushEngine(PoolEngine):
         schema: Any = None,
         duplicate_removal_column: str | None = None,
         spool: bool = False,
+        priority: int = 0,
+        slot: Slot | None = None,
         **options: Unpack[PushOptions],
     ) -> Receipt:
         """Push one source into one table and wait until the platform has loaded it.
@@ -262,6 +268,9 @@ class PushEngine(PoolEngine):
             duplicate_removal_column: Of the rows with equal keys, the one with the highest value in this column wins; the platform decides.
             spool: Keep a source that can be read only once on disk until it is loaded, so that the push can restart, or be resumed after a
                 crash. File objects and pipes are always spooled.
+            priority: Of the submits that wait for quota in this process, those of a higher priority leave first.
+            slot: Acquired before the source is read; released as soon as the platform has all rows, and in every way out. With it, a
+                caller limits how many pushes read and upload at once.
             options: Column types, selection, drift policy and more: see `pushengine.config.PushOptions`.
 
         Returns:
@@ -295,19 +304,25 @@ class PushEngine(PoolEngine):
             arrow_schema=schema,
             options=load_options,
             overrides=overrides,
+            place=Place(slot, priority),
         )
-        with self._running(), SpoolHold() as hold:
+        with self._running(slot), SpoolHold() as hold:
             request = await keeper.keep(request, push_id, hold, always=spool)
             run = PushRun(request, shared, push_id)  # starts measuring the elapsed time
             async with keeper.held(request.spec, hold):
                 return await run.run(first=self._resources.sweep)
 
-    async def resume(self, push_id: str) -> Receipt:
+    async def resume(self, push_id: str, *, priority: int = 0, slot: Slot | None = None) -> Receipt:
         """Resume a push of files that a killed or interrupted process left unfinished, like running its command again.
 
         Unlike its command, it continues with the settings that the push was planned with, as far as they determine its rows or bytes. If
         that is impossible (another version of pyarrow, or less memory), or if the files have changed, a new push with these settings
         replaces it; its `PushSuperseded` event has the reason.
+
+        Args:
+            push_id: Id of the push.
+            priority: Same as for `push()`.
+            slot: Same as for `push()`.
 
         Raises:
             ConfigError: The push does not exist, is over, or belongs to another team or pool.
@@ -320,7 +335,8 @@ class PushEngine(PoolEngine):
             return found
         self._resources.skip_sweep()
         keeper = SpoolKeeper(self._resources.spool_folder, shared)
-        with self._running(), SpoolHold() as hold:
+        found = dataclasses.replace(found, place=Place(slot, priority))
+        with self._running(slot), SpoolHold() as hold:
             async with keeper.held(found.spec, hold):
                 return await PushRun(found, shared, self._new_push_id()).run()
 
