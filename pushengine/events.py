@@ -213,6 +213,14 @@ class RowsRejected(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SourceAcknowledged(Event):
+    """All rows of the source, `rows`, are acknowledged; the job's chunk list is compared next."""
+
+    job_id: str
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobVerified(Event):
     """The job's chunk list was compared with what was sent, and they match."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 _KILO = 1000.0
 _MILLION = 1_000_000
 _MINUTE, _HOUR = 60, 3600
+_LONGEST_CLOCK_HOURS = 100
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -46,6 +47,15 @@ def format_seconds(seconds: float) -> str:
     if minutes < _MINUTE:
         return f"{minutes}:{rest:02d} min"
     return f"{minutes // _MINUTE}:{minutes % _MINUTE:02d}:{rest:02d} h"
+
+
+def format_clock(seconds: float) -> str:
+    """Format a duration like a stopwatch: `0:45`, `12:31`, `1:02:05`, and `4 d` from 100 hours onwards."""
+    minutes, rest = divmod(max(int(seconds), 0), _MINUTE)
+    hours, minutes = divmod(minutes, _MINUTE)
+    if hours >= _LONGEST_CLOCK_HOURS:
+        return f"{hours // 24:,} d"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def parse_duration(text: str) -> float | None:

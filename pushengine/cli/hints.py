@@ -24,13 +24,29 @@ class Hints:
         """Return the command that resumes a push."""
         return self._command("resume", push_id)
 
+    def load(self, *names: str, continues: bool = False) -> str:
+        """Return the command that runs loads, or that continues the newest unfinished run."""
+        return self._command("load", *names, *(["--continue"] if continues else []))
+
+    def skip(self, name: str, file: str) -> str:
+        """Return the command that leaves a file out of a load, so that later ones are loaded."""
+        return self._command("state", "skip", name, file)
+
+    def retire(self, name: str) -> str:
+        """Return the command after which a table of a load is no longer expected."""
+        return self._command("state", "retire", name)
+
+    def resolve(self, push_id: str) -> str:
+        """Return the command that says what became of a push whose outcome is unknown."""
+        return f"{self._command('resolve', push_id)} --loaded | --not-loaded"
+
     def show(self, push_id: str) -> str:
         """Return the command that shows what happened in a push."""
         return self._command("show", push_id)
 
-    def _command(self, name: str, push_id: str) -> str:
+    def _command(self, *words: str) -> str:
         flag = "" if self.config is None else f" --config {shell_word(str(self.config))}"
-        return f"pushengine {name} {shell_word(push_id)}{flag}"
+        return f"pushengine {' '.join(map(shell_word, words))}{flag}"
 
 
 PLAIN = Hints()

@@ -22,7 +22,8 @@ from pushengine.state.file_errors import setting_errors
 from pushengine.text import shown_line, shown_name, visible_json
 
 if TYPE_CHECKING:
-    from pushengine.cli.display import Display
+    from pushengine.cli.live.display import Display
+    from pushengine.cli.live.loads import LoadsDisplay
     from pushengine.config.load import LogFormat, LogLevel, LogSettings
     from pushengine.events import EventSink
 
@@ -52,6 +53,7 @@ class LogFormatOfRun:
         """Write to stderr in this format from now on."""
         self.format = format
         if format == "json":
+            first_line.erase()
             from pushengine.logs import JsonStderr, configure_logging
 
             configure_logging("json", "debug")
@@ -86,6 +88,7 @@ def writing_logs(words: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
+        first_line.erase()
         root.removeHandler(handler)
         if log_format.is_json and sys.stderr is not stderr:
             sys.stderr.write("\n")  # ends a line that is incomplete
@@ -123,6 +126,36 @@ class _LogHandler(logging.Handler):
         print_to_stderr(lines, level="error" if record.levelno >= logging.ERROR else "warning")
 
 
+@dataclasses.dataclass(slots=True)
+class FirstLine:
+    """A line on a terminal that says what a command is about to do, before anything heavy is imported. Any other output erases it."""
+
+    _is_shown: bool = False
+
+    def show(self, text: str, *, is_quiet: bool = False) -> None:
+        """Show the line, if stderr is a terminal for people."""
+        is_wanted = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+        if is_quiet or log_format.is_json or not is_wanted:
+            return
+        from pushengine.cli.reporting.cells import fit, terminal_width
+
+        with contextlib.suppress(OSError):
+            sys.stderr.write(fit(f"  {shown_line(text)}", terminal_width() - 1))
+            sys.stderr.flush()
+            self._is_shown = True
+
+    def erase(self) -> None:
+        """Erase the line, if it is there."""
+        if self._is_shown:
+            self._is_shown = False
+            with contextlib.suppress(OSError):
+                sys.stderr.write("\r\x1b[2K")
+                sys.stderr.flush()
+
+
+first_line = FirstLine()
+
+
 def print_result(lines: Sequence[str]) -> None:
     """Print the result of a command for people."""
     with ignoring_broken_pipe():
@@ -131,6 +164,7 @@ def print_result(lines: Sequence[str]) -> None:
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print the result of a command as JSON: indented on a terminal, otherwise on one line."""
+    first_line.erase()
     with ignoring_broken_pipe():
         sys.stdout.write(f"{visible_json(json.dumps(value, indent=2 if sys.stdout.isatty() else None))}\n")
         sys.stdout.flush()
@@ -226,9 +260,10 @@ def print_failure(lines: Sequence[str], fields: Mapping[str, Any]) -> None:
 
 
 def _write(lines: Sequence[str], stream: TextIO) -> None:
+    first_line.erase()
     lines = [shown_line(line) for line in lines]  # whatever the names and messages in them contain
     if stream.isatty():
-        from pushengine.cli.display import print_lines
+        from pushengine.cli.live.colors import print_lines
 
         print_lines(lines, stream)
     else:
@@ -236,33 +271,67 @@ def _write(lines: Sequence[str], stream: TextIO) -> None:
     stream.flush()
 
 
-def choose_display(*, is_json: bool, is_quiet: bool, hints: Hints = PLAIN) -> Display:
-    """Choose the display of progress on stderr: none if quiet, live lines on a capable terminal, plain lines otherwise."""
+def choose_display(*, is_json: bool, is_quiet: bool, hints: Hints = PLAIN, title: str = "pushengine") -> Display:
+    """Choose the display of progress on stderr: none if quiet, live lines on a capable terminal, plain lines otherwise.
+
+    `title` is what live lines name until a table is known.
+    """
     from rich.console import Console
 
-    from pushengine.cli.display import LiveDisplay, PlainDisplay, QuietDisplay
+    from pushengine.cli.live.display import LiveDisplay, PlainDisplay, QuietDisplay
 
     console = Console(stderr=True)
     if is_quiet:
         return QuietDisplay()
     if is_json or not console.is_terminal or console.is_dumb_terminal:
         return PlainDisplay(sys.stderr, hints=hints)
-    return LiveDisplay(console, hints=hints)
+    first_line.erase()
+    return LiveDisplay(console, hints=hints, title=title)
 
 
 def choose_sinks(
-    log: LogSettings, *, is_json: bool, is_quiet: bool, hints: Hints = PLAIN
+    log: LogSettings, *, is_json: bool, is_quiet: bool, hints: Hints = PLAIN, title: str = "pushengine"
 ) -> tuple[Display, list[EventSink]]:
     """Configure logging, and choose the display and the event sinks.
 
     The console format shows progress, plus log lines if a log level is configured. The JSON format shows only log lines.
     """
-    from pushengine.cli.display import LogDisplay
-    from pushengine.logs import LogSink, configure_logging
+    from pushengine.cli.live.display import LogDisplay
+    from pushengine.logs import LogSink
+
+    _configure_logging(log, is_quiet=is_quiet)
+    if log.format == "json":
+        return LogDisplay(log_format.pool), [LogSink()]
+    display = choose_display(is_json=is_json, is_quiet=is_quiet, hints=hints, title=title)
+    return display, [display, *([LogSink()] if log.level and not is_quiet else [])]
+
+
+def choose_loads_sinks(
+    log: LogSettings, *, is_json: bool, is_quiet: bool, hints: Hints = PLAIN
+) -> tuple[LoadsDisplay, list[EventSink]]:
+    """Configure logging, and choose the display and the event sinks of a run of many loads; as `choose_sinks`."""
+    from rich.console import Console
+
+    from pushengine.cli.live.loads import LiveLoads, LoadLines, LogLoads, QuietLoads
+    from pushengine.logs import LogSink
+
+    _configure_logging(log, is_quiet=is_quiet)
+    if log.format == "json":
+        return LogLoads(log_format.pool), [LogSink()]
+    console = Console(stderr=True)
+    display: LoadsDisplay
+    if is_quiet:
+        display = QuietLoads()
+    elif is_json or not console.is_terminal or console.is_dumb_terminal:
+        display = LoadLines(sys.stderr, hints=hints)
+    else:
+        first_line.erase()
+        display = LiveLoads(console, hints=hints)
+    return display, [display, *([LogSink()] if log.level and not is_quiet else [])]
+
+
+def _configure_logging(log: LogSettings, *, is_quiet: bool) -> None:
+    from pushengine.logs import configure_logging
 
     level = "error" if is_quiet else log.level or ("debug" if log.format == "json" else "warning")
     configure_logging(log.format, level)
-    if log.format == "json":
-        return LogDisplay(log_format.pool), [LogSink()]
-    display = choose_display(is_json=is_json, is_quiet=is_quiet, hints=hints)
-    return display, [display, *([LogSink()] if log.level and not is_quiet else [])]

@@ -176,6 +176,8 @@ def events_of(fact: Fact, push_id: str, state: PushState) -> Iterator[events.Eve
             )
         case facts.RowsRejected() if fact.rows:
             yield events.RowsRejected(push_id=push_id, job_id=fact.job_id, rows=fact.rows, file=fact.file)
+        case facts.SourceAcked():
+            yield events.SourceAcknowledged(push_id=push_id, job_id=fact.job_id, rows=fact.rows)
         case facts.JobSealed():
             yield events.JobVerified(push_id=push_id, job_id=fact.job_id, chunks=fact.chunks, verified=fact.verified)
         # A repeated submit has no event: the job is already being polled.

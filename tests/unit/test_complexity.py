@@ -20,7 +20,7 @@ import pushengine
 from pushengine import events
 from pushengine.celonis.wire import parse_listed_chunk, parse_listed_job
 from pushengine.cli.describe import describe_jobs
-from pushengine.cli.progress import Progress
+from pushengine.cli.live.progress import Progress
 from pushengine.cli.story import describe_push_story, summarise
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import OutcomeUnknownError

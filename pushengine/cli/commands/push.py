@@ -164,6 +164,7 @@ def push(
         _plan(words, load, knows_tables=emulator is None or database is not None, as_json=as_json)
         return
 
+    terminal.first_line.show(f"{table}  starting", is_quiet=quiet)
     last = runner.LastReceipt()
     hints = Hints(config=config, keeps_pushes=emulator is None)
 
@@ -177,14 +178,16 @@ def push(
             log_format=log_format,
             wants_credentials=emulator is None,
         )
-        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
+        display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints, title=table)
         async with contextlib.AsyncExitStack() as stack:
+            shown = stack.enter_context(contextlib.ExitStack())
+            shown.enter_context(display)  # before the imports of an engine, which take longest
             if emulator is not None:
                 loaded = await session.embed_emulator(stack, loaded, database)
             engine = await stack.enter_async_context(_open_engine(loaded, [*sinks, last]))
             interrupts.drain, interrupts.note = engine.drain, display.note
-            with display:
-                receipt = await engine.push(words.source(), **arguments)
+            receipt = await engine.push(words.source(), **arguments)
+            shown.close()
             quota = await quota_if_known(engine)
             # Print before the engine closes: closing it marks the push as reported, and the same command then means a new push.
             if as_json:

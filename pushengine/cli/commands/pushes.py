@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,7 @@ def resume(
 
     Settings that determine rows or bytes stay as they were; connection, limits and logs are those of today.
     """
+    terminal.first_line.show("resume  starting", is_quiet=quiet)
     hints = Hints(config=config)
     work = _Resumption(as_json=as_json, quiet=quiet, hints=hints)
 
@@ -62,10 +64,13 @@ def resume(
         loaded = dataclasses.replace(loaded, engine=engine_settings)
         full_id = _full_id(loaded, push_id) if push_id is not None else None
         display, sinks = terminal.choose_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
-        async with session.open_engine(loaded, sinks=[*sinks, work.last]) as engine:
+        async with contextlib.AsyncExitStack() as stack:
+            shown = stack.enter_context(contextlib.ExitStack())
+            shown.enter_context(display)  # before the imports of an engine, which take longest
+            engine = await stack.enter_async_context(session.open_engine(loaded, sinks=[*sinks, work.last]))
             interrupts.drain, interrupts.note = engine.drain, display.note
-            with display:
-                await work.run(engine, full_id)
+            await work.run(engine, full_id)
+            shown.close()
             work.print_results(await quota_if_known(engine) if work.receipts else None, is_one=full_id is not None)
         if work.code:
             raise typer.Exit(work.code)

@@ -13,7 +13,7 @@ from support.contexts import push_context
 from support.links import LINKS, FixedLimit, controller, upload_over
 
 from pushengine import EngineSettings, events
-from pushengine.cli import display
+from pushengine.cli.live import display
 from pushengine.errors import (
     ConnectionFailedError,
     NotFoundError,

@@ -10,8 +10,11 @@ from rich.console import Console
 from support.receipts import receipt
 
 from pushengine import events
-from pushengine.cli import describe, display
+from pushengine import text as text_of
+from pushengine.cli import describe
 from pushengine.cli.hints import Hints
+from pushengine.cli.live import display
+from pushengine.cli.live.colors import print_lines
 from pushengine.model import CheckResult, Job, JobId, JobStatus, Plan, QuotaStatus, RemoteChunk, TableColumn
 
 RECEIPT = receipt(
@@ -56,6 +59,7 @@ def push_events(chunks=2):
         yield events.ChunkEncoded(**p, chunk_id=chunk, rows=10, payload_bytes=100)
         yield events.UploadStarted(**p, chunk_id=chunk, job_id="j1", attempt=1, payload_bytes=100)
         yield events.ChunkUploaded(**p, chunk_id=chunk, job_id="j1", rows=10, payload_bytes=100, elapsed_seconds=1)
+    yield events.SourceAcknowledged(**p, job_id="j1", rows=10 * chunks)
     yield events.JobVerified(**p, job_id="j1", chunks=chunks, verified="checksum")
     yield events.QuotaWaited(**p, job_id="j1", until="2026-01-01T14:00:00Z", wait_seconds=600, reason="hour")
     yield events.JobSubmitted(**p, job_id="j1", submits=1)
@@ -77,12 +81,12 @@ def push_events(chunks=2):
     ],
 )
 def test_sizes_have_three_significant_digits(size, text):
-    assert display.format_bytes(size) == text
+    assert text_of.format_bytes(size) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1.23, "1.2 s"), (45.4, "45 s"), (125, "2:05 min"), (3725, "1:02:05 h")])
 def test_durations_are_formatted_like_a_clock(seconds, text):
-    assert display.format_seconds(seconds) == text
+    assert text_of.format_seconds(seconds) == text
 
 
 def test_progress_sums_the_events_and_computes_the_rate():
@@ -91,7 +95,7 @@ def test_progress_sums_the_events_and_computes_the_rate():
         now += 1
         progress.apply(event, now)
     assert (progress.rows_read, progress.chunks_sent, progress.bytes_sent, progress.in_flight) == (20, 2, 200, set())
-    assert progress.fraction_read == 1.0
+    assert progress.fraction_sent == 1.0
     assert progress.payload_rate == pytest.approx(200 / 5)
     assert progress.phase == "job DONE"
 
@@ -108,9 +112,9 @@ def test_a_restart_resets_the_progress_to_zero():
 
 
 def test_the_fraction_is_unknown_if_the_source_has_no_size_or_position():
-    assert display.Progress(source_bytes=None, source_bytes_read=5).fraction_read is None
-    assert display.Progress(source_bytes=10, source_bytes_read=None).fraction_read is None
-    assert display.Progress(source_bytes=10, source_bytes_read=20).fraction_read == 1.0
+    assert display.Progress(source_bytes=None, source_bytes_read=5).fraction_sent is None
+    assert display.Progress(source_bytes=10, source_bytes_read=None).fraction_sent is None
+    assert display.Progress(source_bytes=10, source_bytes_read=20, source_bytes_sent=20).fraction_sent == 1.0
 
 
 def test_plain_display_writes_the_important_events_in_order():
@@ -258,7 +262,7 @@ def test_live_display_shows_the_current_progress():
     with console.capture() as captured:
         console.print(live.render())
     text = captured.get()
-    for part in ("VBAK", "replace", "uploading", "10 rows read", "1 in flight", "job j1", "5.0 s"):
+    for part in ("VBAK", "replace", "uploading", "10 rows read", "1 in flight", "job j1", "0:05"):
         assert part in text
     for event in every[5:]:
         live.emit(event)
@@ -401,5 +405,5 @@ def test_jobs_are_shown_as_a_table_and_one_job_with_its_chunks_and_logs():
 def test_printed_lines_are_neither_changed_nor_wrapped():
     stream = io.StringIO()
     lines = [*describe.describe_receipt(RECEIPT, QUOTA), "error: [red]not markup[/red] :smile: " + "x" * 300]
-    display.print_lines(lines, stream)
+    print_lines(lines, stream)
     assert stream.getvalue().splitlines() == lines

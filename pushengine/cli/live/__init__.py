@@ -1,0 +1,1 @@
+"""What stderr shows while a command works: live lines on a terminal, plain lines elsewhere."""

@@ -1,0 +1,108 @@
+"""Fit texts into columns of a terminal. Widths are in cells: a wide character, such as a Chinese one, takes two."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+from pushengine.text import shown_line
+
+WIDTH = 80
+"""Columns of a line where there is no terminal."""
+_NARROWEST_TERMINAL = 40
+_GAP = 2
+_NARROWEST = 8
+_LONGEST_CELL = 300
+
+
+def terminal_width() -> int:
+    """Return the width of the terminal that stdout is, in cells; 80 if stdout is none."""
+    return max(shutil.get_terminal_size((WIDTH, 24)).columns, _NARROWEST_TERMINAL)
+
+
+def fit(text: str, width: int) -> str:
+    """Return a text cut to `width` cells, with `…` in place of what is left out."""
+    if cell_len(text) <= width:
+        return text
+    return f"{set_cell_size(text, width - 1).rstrip()}…" if width > 0 else ""
+
+
+def fit_middle(text: str, width: int) -> str:
+    """Return a text cut to `width` cells that keeps its beginning and its end, such as of a path."""
+    if cell_len(text) <= width or width < _NARROWEST:
+        return fit(text, width)
+    tail = text
+    while cell_len(tail) > (width - 1) // 2:
+        tail = tail[1:]
+    return f"{set_cell_size(text, width - 1 - cell_len(tail)).rstrip()}…{tail}"
+
+
+def pad(text: str, width: int, *, is_number: bool = False) -> str:
+    """Return a text that takes exactly `width` cells: cut, or filled up on the right, on the left if it is a number."""
+    text = fit(text, width)
+    blanks = " " * (width - cell_len(text))
+    return f"{blanks}{text}" if is_number else f"{text}{blanks}"
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Return a text as lines of at most `width` cells, which begin with `indent`; words that are too long are cut into pieces."""
+    lines, line = [], ""
+    for word in shown_line(text).split(" "):
+        if line and cell_len(f"{indent}{line} {word}") > width:
+            lines.append(indent + line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+        while cell_len(indent + line) > width:
+            head = line[: max(width - len(indent), 1)]
+            while len(head) > 1 and cell_len(indent + head) > width:
+                head = head[:-1]
+            lines.append(indent + head)
+            line = line[len(head) :]
+    return [*lines, indent + line] if line or not lines else lines
+
+
+def table(
+    lines: Sequence[Sequence[str]], *, width: int = WIDTH, numbers: Sequence[int] = (), fixed: Sequence[int] = ()
+) -> list[str]:
+    """Align rows of cells into columns that fit a width.
+
+    Args:
+        lines: The rows; the first one holds the headings.
+        width: Cells that a line may take. The widest columns are cut, down to `_NARROWEST` cells each.
+        numbers: Columns that are aligned to the right.
+        fixed: Columns that are never cut, such as ids that a person copies.
+    """
+    lines = [[shown_line(cell, _LONGEST_CELL) for cell in line] for line in lines]
+    widths = fitted_widths(
+        [max(cell_len(line[column]) for line in lines) for column in range(len(lines[0]))], width, fixed=fixed
+    )
+    return [
+        (" " * _GAP)
+        .join(pad(cell, widths[column], is_number=column in numbers) for column, cell in enumerate(line))
+        .rstrip()
+        for line in lines
+    ]
+
+
+def fitted_widths(
+    widths: Sequence[int], width: int, *, fixed: Sequence[int] = (), least: Mapping[int, int] | None = None
+) -> list[int]:
+    """Return the widths of columns, of which the widest are narrowed until all fit a line of `width` cells."""
+    found, least = list(widths), least or {}
+    while sum(found) + _GAP * (len(found) - 1) > width:
+        column = max(
+            (
+                number
+                for number in range(len(found))
+                if number not in fixed and found[number] > least.get(number, _NARROWEST)
+            ),
+            key=found.__getitem__,
+            default=None,
+        )
+        if column is None:
+            break
+        found[column] -= 1
+    return found

@@ -1,0 +1,118 @@
+"""What became of the loads of a run, and what the run exits with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pushengine.journal.loads import Run, RunLoad
+from pushengine.loads.forecast import Forecast
+from pushengine.model import Receipt
+
+EXIT_FAILED, EXIT_AUTH, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, EXIT_INTERRUPTED = 3, 4, 6, 75, 130
+STATE_WORDS = {"rejects": "done with rejects"}
+"""States that people know by other words than the journal."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure of one load.
+
+    Attributes:
+        exit_code: What the failure alone would exit with.
+        reason: What broke, and what to do next; without secrets.
+    """
+
+    exit_code: int
+    reason: str
+
+
+Judge = Callable[[BaseException], Failure]
+"""Describes an exception."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunResult:
+    """The result of a run.
+
+    Attributes:
+        run: The run.
+        loads: What it did, in its order.
+        receipts: The receipts of its pushes, by push id.
+        forecast: What was expected of it; None if there was nothing to push.
+        is_dry: Whether nothing was done.
+    """
+
+    run: Run
+    loads: tuple[RunLoad, ...]
+    receipts: dict[str, Receipt] = dataclasses.field(default_factory=dict)
+    forecast: Forecast | None = None
+    is_dry: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """What the command exits with."""
+        return exit_code_of(self.loads)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON types."""
+        states: dict[str, int] = {}
+        for load in self.loads:
+            word = state_word(load.state)
+            states[word] = states.get(word, 0) + 1
+        return {
+            "run_id": self.run.run_id,
+            "status": "PLANNED" if self.is_dry else {0: "DONE", EXIT_INTERRUPTED: "INTERRUPTED"}.get(self.exit_code, "ERROR"),
+            "exit_code": self.exit_code,
+            "states": states,
+            "rows": sum(load.rows for load in self.loads),
+            "forecast": None if self.forecast is None else forecast_dict(self.forecast),
+            "loads": [load_dict(load, self.receipts.get(load.push_id)) for load in self.loads],
+        }
+
+
+def forecast_dict(expected: Forecast) -> dict[str, Any]:
+    """Return a forecast as JSON types; times are ISO 8601 in UTC."""
+    return {
+        "tables": expected.tables,
+        "submits": [
+            {"at": None if batch.at is None else f"{batch.at:%Y-%m-%dT%H:%M:%SZ}", "count": batch.submits}
+            for batch in expected.batches
+        ],
+        "ends_at": f"{expected.ends_at:%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def load_dict(load: RunLoad, receipt: Receipt | None = None) -> dict[str, Any]:
+    """Return what a run did about one generation of a load as JSON types, with the receipt of its push."""
+    raw = dataclasses.asdict(load)
+    raw.update(
+        name=f"{load.load}.{load.table}" if load.table else load.load,
+        state=state_word(load.state),
+        files=list(load.files),
+        receipt=None if receipt is None else receipt.to_dict(),
+    )
+    return raw
+
+
+def state_word(state: str) -> str:
+    """Return the state in the words for people."""
+    return STATE_WORDS.get(state, state)
+
+
+def exit_code_of(loads: Iterable[RunLoad]) -> int:
+    """Return what a run exits with: see the table of exit codes in the manual."""
+    loads = list(loads)
+    if any(load.state == "unknown" for load in loads):
+        return EXIT_OUTCOME_UNKNOWN
+    if any(load.state in ("planned", "running") for load in loads):
+        return EXIT_INTERRUPTED
+    codes = {load.exit_code or EXIT_FAILED for load in loads if _is_failure(load)}
+    if not codes:
+        return 0
+    return codes.pop() if codes in ({EXIT_AUTH}, {EXIT_TEMPORARY}) else EXIT_FAILED
+
+
+def _is_failure(load: RunLoad) -> bool:
+    return load.state in ("failed", "missing", "blocked") or (load.state == "skipped" and load.exit_code != 0)

@@ -1,0 +1,115 @@
+"""What people read before and after a run of loads."""
+
+import pytest
+from rich.cells import cell_len
+
+from pushengine.cli.hints import Hints
+from pushengine.cli.reporting.loads import describe_forecast, describe_loads
+from pushengine.journal.loads import RunLoad
+
+THREE = 1_800_054_000.0 - 1_800_054_000.0 % 86_400 + 3 * 3600
+LONG = "EINE_TABELLE_MIT_EINEM_SEHR_LANGEN_NAMEN_" * 4
+WIDE = "売上明細テーブル" * 6
+
+
+def load(table="VBAP", state="done", **fields):
+    return RunLoad(**{"load": "sap", "table": table, "state": state, **fields})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((250, [(THREE, 62)], THREE + 240), "312 tables: 250 this hour, 62 after 03:00Z, about 03:04Z"),
+        ((1, [], THREE), "1 table: 1 this hour, about 03:00Z"),
+        ((0, [(THREE, 2)]), "2 tables: 2 after 03:00Z"),
+        ((0,), "0 tables: 0 this hour"),
+        (
+            (250, [(THREE + 3600 * hour, 250) for hour in range(5)]),
+            "1,500 tables: 250 this hour, 250 after 03:00Z, 250 after 04:00Z, 250 after 05:00Z, 500 later",
+        ),
+    ],
+)
+def test_the_forecast_says_how_many_leave_when(arguments, line):
+    assert describe_forecast(*arguments) == line
+
+
+def test_the_table_at_the_end_has_what_people_know_and_the_trouble_below():
+    ran = [
+        load(rows=1_234_567, started_at=100.0, ended_at=134.0),
+        load("VBAK", "rejects", rows=88, rejected=12, started_at=100.0, ended_at=101.2),
+        load("MSEG", "failed", reason="3 rows do not fit", push_id="p1", started_at=1.0, ended_at=2.0, exit_code=3),
+        load("MARA", "missing", reason="no generation newer than 26 h", is_late=True, exit_code=3),
+        load("EV", "skipped", reason="loaded already"),
+    ]
+    assert describe_loads(ran, seconds=723.0) == [
+        "TABLE          READ       SENT  REJECTED  ERRORS   TIME  STATE",
+        "sap.VBAP  1,234,567  1,234,567         0       0   34 s  done",
+        "sap.VBAK        100         88        12       0  1.2 s  rejects",
+        "sap.MSEG          -          -         -       1  1.0 s  failed",
+        "sap.MARA          -          -         -       1      -  missing, late",
+        "sap.EV            -          -         -       0      -  skipped",
+        "",
+        "5 loads: 1 done, 1 done with rejects, 1 skipped, 1 failed, 1 missing, 1 late;",
+        "1.2 M rows, 12 rejected, 12:03 min",
+        "failed  sap.MSEG: 3 rows do not fit",
+        "    -> see what happened: pushengine show p1",
+        "    -> when it is fixed: pushengine load sap.MSEG",
+        "missing  sap.MARA: no generation newer than 26 h",
+        "    -> when its file is there: pushengine load sap.MARA",
+        "    -> if it is not expected any more: pushengine state retire sap.MARA",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ended", "steps"),
+    [
+        (load("T", "failed", exit_code=75), ["try again: pushengine load sap.T --config 'a b.toml'"]),
+        (load("T", "skipped", exit_code=75), ["try again: pushengine load sap.T --config 'a b.toml'"]),
+        (
+            load("T", "unknown", push_id="p1", exit_code=6),
+            [
+                "find out whether the rows arrived: pushengine show p1 --config 'a b.toml'",
+                "then say so: pushengine resolve p1 --config 'a b.toml' --loaded | --not-loaded",
+            ],
+        ),
+        (
+            load("T", "blocked", files=("/data/a b.csv",), exit_code=3),
+            [
+                "load the failed file first, or leave it out: pushengine state skip sap.T '/data/a b.csv' --config 'a b.toml'"
+            ],
+        ),
+    ],
+    ids=["temporary", "locked", "unknown", "blocked"],
+)
+def test_each_trouble_says_what_to_do_next_with_the_config_file_that_was_named(ended, steps):
+    lines = describe_loads([ended], hints=Hints(config="a b.toml"))
+    assert [line for line in lines if "->" in line] == [f"    -> {step}" for step in steps]
+
+
+def test_generations_of_one_table_are_told_apart():
+    lines = describe_loads([load(generation="2026-11-26"), load(generation="2026-11-27"), load("X", generation="1")])
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["sap.VBAP 2026-11-26", "sap.VBAP 2026-11-27", "sap.X"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_it_fits_the_width_with_any_name_and_number(width):
+    ran = [
+        load(
+            table,
+            state,
+            rows=10**11,
+            rejected=10**6,
+            reason="x" * 300 + f" {WIDE} " * 5 + "\x1b[2J",
+            ended_at=9e5,
+            started_at=1.0,
+        )
+        for table in (LONG, WIDE, "", "A\nB")
+        for state in ("done", "failed", "missing", "unknown")
+    ]
+    lines = describe_loads(ran, seconds=1e6, width=width)
+    assert max(cell_len(line) for line in lines if "->" not in line) <= width
+    assert not any(set(line) & set("\n\x1b") for line in lines if "->" not in line)
+
+
+def test_a_run_without_loads_says_so():
+    assert describe_loads([]) == ["no loads"]
