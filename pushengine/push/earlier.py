@@ -20,7 +20,7 @@ from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.push_log import JOURNAL_IS_SLOW, PushLog
 from pushengine.journal.store import JournalFile
 from pushengine.model import Target
-from pushengine.pipeline.context import Measures, PushContext, Shared
+from pushengine.pipeline.context import Measures, Place, PushContext, Shared
 from pushengine.push.opening import settings_of
 from pushengine.push.outcome import target_of
 from pushengine.push.session import PushSession
@@ -52,7 +52,7 @@ async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
 
 
 def new_session(
-    shared: Shared, push_id: str, measures: Measures, target: Target, rows: Sequence[FactRow] = ()
+    shared: Shared, push_id: str, measures: Measures, target: Target, rows: Sequence[FactRow] = (), *, place: Place
 ) -> PushSession:
     """Return this process's session of a push: of the one that `rows` describe, or of a new one.
 
@@ -62,6 +62,7 @@ def new_session(
         measures: Measurements for its receipt.
         target: Target of the push, unless `rows` name it; the table is the same.
         rows: What the journal has about the push.
+        place: The place of the push among the others of its process.
     """
     log = PushLog(
         shared.journal,
@@ -79,6 +80,7 @@ def new_session(
             log=log,
             settings=settings_of(state, shared.engine_settings),
             measures=measures,
+            place=place,
         )
     )
 
@@ -94,6 +96,31 @@ async def _submit_seq(context: PushContext) -> int:
     """Return the number of the fact that announced the submit of a push."""
     job_id = context.log.state.jobs[-1].job_id
     return await context.shared.journal.read(lambda file: file.tables.submit_seq(context.push_id, job_id))
+
+
+async def supersede_unsubmitted(shared: Shared, push_id: str, reason: str) -> bool:
+    """End an open push that was not submitted, so that nobody resumes it; its job is deleted.
+
+    Returns:
+        Whether it has ended; False if it was submitted, or is over already.
+
+    Raises:
+        JournalLockedError: Another process works on it.
+    """
+    row = await shared.journal.read(lambda file: file.push(push_id))
+    if row is None:
+        return False
+    async with locked(shared, row.identity):
+        row = await shared.journal.read(lambda file: file.push(push_id))
+        rows = await shared.journal.read(lambda file: file.facts(push_id))
+        if row is None or row.state != "open":
+            return False
+        target = Target(table=row.target, mode="replace")  # that of the plan counts, if there is one
+        session = new_session(shared, push_id, Measures(shared.runtime.clock.monotonic()), target, rows, place=Place())
+        if session.state.may_have_run:
+            return False
+        await session.supersede(reason)
+        return True
 
 
 class EarlierPushes:
@@ -138,7 +165,7 @@ class EarlierPushes:
 
     async def _load(self, push_id: str, measures: Measures) -> PushSession:
         rows = await self._read(lambda file: file.facts(push_id))
-        return new_session(self._shared, push_id, measures, self._context.target, rows)
+        return new_session(self._shared, push_id, measures, self._context.target, rows, place=self._context.place)
 
     async def finish_submitted(self, identity: str, *, has_turn: bool) -> str:
         """Bring the submitted pushes into this table to their end: what they did decides what this push finds there.
