@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pushengine.cli import options, runner, terminal
-from pushengine.cli.commands import config, init, jobs, journal, local, push, pushes, schema, team
+from pushengine.cli.commands import config, init, jobs, journal, local, push, pushes, report, schema, team
 from pushengine.cli.exit_codes import EXIT_USAGE, exit_code_for
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
@@ -74,6 +74,7 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (app, "resume", pushes.resume),
     (app, "history", pushes.history),
     (app, "show", pushes.show),
+    (app, "report", report.report),
     (app, "check", team.check),
     (app, "emulator", local.emulator),
     (config_app, "check", config.check),

@@ -116,7 +116,7 @@ async def supersede_unsubmitted(shared: Shared, push_id: str, reason: str) -> bo
         if row is None or row.state != "open":
             return False
         target = Target(table=row.target, mode="replace")  # that of the plan counts, if there is one
-        session = new_session(shared, push_id, Measures(shared.runtime.clock.monotonic()), target, rows)
+        session = new_session(shared, push_id, Measures(shared.runtime.clock.monotonic()), target, rows, place=Place())
         if session.state.may_have_run:
             return False
         await session.supersede(reason)

@@ -22,8 +22,8 @@ from pushengine.cli.live.display import Display, LogDisplay, QuietDisplay
 from pushengine.cli.live.lines import describe_event
 from pushengine.cli.live.progress import Progress
 from pushengine.cli.reporting.cells import fit, pad
-from pushengine.cli.reporting.loads import STATES, load_name
 from pushengine.journal.loads import RunLoad, RunState
+from pushengine.loads.states import STATES, load_name
 from pushengine.model import QuotaStatus
 from pushengine.runtime.clock import Clock, SystemClock
 from pushengine.text import format_bytes, format_clock, format_count, format_rows, format_seconds, shown_line, utc

@@ -11,36 +11,17 @@ from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.reporting.cells import fit_middle, fitted_widths, pad, terminal_width, wrapped
 from pushengine.journal.loads import BlockRow, RunLoad, RunState
 from pushengine.loads.forecast import Forecast
+from pushengine.loads.states import OPEN, STATES, TROUBLE, is_trouble, load_name, trouble_first
 from pushengine.text import format_count, format_rows, format_seconds, shown_line
 
-STATES: Mapping[RunState, str] = {
-    "unknown": "outcome unknown",
-    "failed": "failed",
-    "blocked": "blocked",
-    "missing": "missing",
-    "rejects": "done with rejects",
-    "done": "done",
-    "skipped": "skipped",
-    "running": "running",
-    "planned": "not started",
-}
-"""The states of a load in words, the most urgent first."""
-TROUBLE: tuple[RunState, ...] = ("unknown", "failed", "blocked", "missing")
-"""States that a person has to do something about."""
 _WELL: tuple[RunState, ...] = ("done", "rejects", "skipped")
-_OPEN: tuple[RunState, ...] = ("running", "planned")
 _CELLS: Mapping[RunState, str] = {**STATES, "rejects": "rejects", "unknown": "unknown"}
-_WITHOUT_ROWS = (*TROUBLE, "skipped", "planned", "running")
+_WITHOUT_ROWS = (*TROUBLE, *OPEN, "skipped")
 _COLUMNS = ("TABLE", "READ", "SENT", "REJECTED", "ERRORS", "TIME", "STATE")
 _LEAST_NAME = 8
 _LONGEST_NUMBER = 1_000_000_000
 _MOST_HOURS = 4
 _TEMPORARY = 75
-
-
-def load_name(load: RunLoad) -> str:
-    """Return the name of a load for people: `sap.VBAP`, or that of a rule which found no table."""
-    return f"{load.load}.{load.table}" if load.table else load.load
 
 
 def describe_forecast(expected: Forecast) -> str:
@@ -85,7 +66,7 @@ def describe_loads(
     for load in trouble_first(loads):
         if is_trouble(load):
             lines += describe_trouble(load, width=width, hints=hints, block=block_of(load, blocks))
-    if any(load.state in _OPEN for load in loads):
+    if any(load.state in OPEN for load in loads):
         lines.append(f"to finish the run: {hints.load(continues=True)}")
     return lines
 
@@ -94,11 +75,6 @@ def block_of(load: RunLoad, blocks: Sequence[BlockRow]) -> BlockRow | None:
     """Return the oldest of these blocks that is about a load; None if there is none."""
     key = (load.load, load.table.casefold())
     return next((block for block in blocks if (block.load, block.table.casefold()) == key), None)
-
-
-def is_trouble(load: RunLoad) -> bool:
-    """Whether a person has to do something about a load: it failed, is missing or blocked, or was skipped for another process."""
-    return load.state in TROUBLE or load.exit_code != 0
 
 
 def _cells(load: RunLoad, *, with_generation: bool) -> tuple[str, ...]:
@@ -121,7 +97,7 @@ def _number(count: int) -> str:
 def describe_totals(loads: Sequence[RunLoad], seconds: float | None = None) -> str:
     """Describe all loads in one line: `312 loads: 310 done, 1 failed, 1 missing; 1.2 M rows, 3 rejected, 12:03 min`."""
     counts = collections.Counter(load.state for load in loads)
-    states = [f"{counts[state]:,} {STATES[state]}" for state in (*_WELL, *TROUBLE, *_OPEN) if counts[state]]
+    states = [f"{counts[state]:,} {STATES[state]}" for state in (*_WELL, *TROUBLE, *OPEN) if counts[state]]
     late = sum(load.is_late for load in loads)
     states += [f"{late:,} late"] if late else []
     rejected = sum(load.rejected for load in loads)
@@ -129,12 +105,6 @@ def describe_totals(loads: Sequence[RunLoad], seconds: float | None = None) -> s
     totals += [f"{rejected:,} rejected"] if rejected else []
     totals += [format_seconds(seconds)] if seconds is not None else []
     return f"{format_count(len(loads), 'load')}: {', '.join(states)}; {', '.join(totals)}"
-
-
-def trouble_first(loads: Sequence[RunLoad]) -> list[RunLoad]:
-    """Return loads with those first that a person has to do something about, otherwise in their order."""
-    order = list(STATES)
-    return sorted(loads, key=lambda load: order.index(load.state) if is_trouble(load) else len(order))
 
 
 def describe_trouble(load: RunLoad, *, width: int, hints: Hints = PLAIN, block: BlockRow | None = None) -> list[str]:
