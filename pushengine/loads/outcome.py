@@ -63,7 +63,9 @@ class RunResult:
             states[word] = states.get(word, 0) + 1
         return {
             "run_id": self.run.run_id,
-            "status": "PLANNED" if self.is_dry else {0: "DONE", EXIT_INTERRUPTED: "INTERRUPTED"}.get(self.exit_code, "ERROR"),
+            "status": "PLANNED"
+            if self.is_dry
+            else {0: "DONE", EXIT_INTERRUPTED: "INTERRUPTED"}.get(self.exit_code, "ERROR"),
             "exit_code": self.exit_code,
             "states": states,
             "rows": sum(load.rows for load in self.loads),

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pushengine import events
 from pushengine.config.settings import EngineSettings
 from pushengine.errors import PushEngineError
-from pushengine.interfaces import Destination, Lock
+from pushengine.interfaces import Destination, Lock, Slot
 from pushengine.journal.push_log import PushLog
 from pushengine.journal.store import Journal
 from pushengine.model import Target
@@ -57,6 +57,19 @@ class Shared:
     process is not among them: its receipt is returned once more."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """The place of a push among the others of its process.
+
+    Attributes:
+        slot: Permission to read and upload; None means that none is needed.
+        priority: Submits of a higher priority leave first.
+    """
+
+    slot: Slot | None = None
+    priority: int = 0
+
+
 @dataclasses.dataclass(slots=True)
 class Measures:
     """What this process measures about a push, for the receipt.
@@ -86,6 +99,7 @@ class PushContext:
         log: The push's journal. Recording a fact also emits the corresponding events.
         settings: The engine's settings, except those that determine the chunks: these are kept as they were when the push was planned.
         measures: Measurements for the receipt.
+        place: The place of the push among the others of its process.
     """
 
     shared: Shared
@@ -93,6 +107,7 @@ class PushContext:
     log: PushLog
     settings: EngineSettings
     measures: Measures
+    place: Place = dataclasses.field(default_factory=Place)
 
     @property
     def push_id(self) -> str:
@@ -143,6 +158,21 @@ class PushContext:
     def announce_when_slow(self, reason: str) -> contextlib.AbstractContextManager[None]:
         """Emit a `WaitStarted` event if the block takes longer than `SILENT_SECONDS`."""
         return announce_when_slow(lambda: self.emit_wait(reason))
+
+    async def take_slot(self) -> None:
+        """Wait for the permission to read and upload, if the push needs one; returns at once if it has it.
+
+        Raises:
+            EngineClosedError: The engine drains.
+        """
+        if self.place.slot is not None:
+            with self.announce_when_slow("others read and upload first"):
+                await self.drain.guard(self.place.slot.acquire())
+
+    def give_slot_back(self) -> None:
+        """Let another push read and upload; this one may take the slot again."""
+        if self.place.slot is not None:
+            self.place.slot.release()
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds`, unless the engine drains first.

@@ -89,8 +89,10 @@ class Delivery:
         log = self._context.log
         record = log.state.job or log.state.job_of((await self._jobs.create(schema)).id)
         if not record.is_complete:
+            await self._context.take_slot()
             with self._context.timed("transfer"):
                 await self._send_source(record, schema)
+        self._context.give_slot_back()
         await end_job(self._context, record, self._turn)
 
     async def _send_source(self, record: JobRecord, schema: TableSchema) -> None:

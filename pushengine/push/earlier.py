@@ -20,7 +20,7 @@ from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.push_log import JOURNAL_IS_SLOW, PushLog
 from pushengine.journal.store import JournalFile
 from pushengine.model import Target
-from pushengine.pipeline.context import Measures, PushContext, Shared
+from pushengine.pipeline.context import Measures, Place, PushContext, Shared
 from pushengine.push.opening import settings_of
 from pushengine.push.outcome import target_of
 from pushengine.push.session import PushSession
@@ -52,7 +52,7 @@ async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
 
 
 def new_session(
-    shared: Shared, push_id: str, measures: Measures, target: Target, rows: Sequence[FactRow] = ()
+    shared: Shared, push_id: str, measures: Measures, target: Target, rows: Sequence[FactRow] = (), *, place: Place
 ) -> PushSession:
     """Return this process's session of a push: of the one that `rows` describe, or of a new one.
 
@@ -62,6 +62,7 @@ def new_session(
         measures: Measurements for its receipt.
         target: Target of the push, unless `rows` name it; the table is the same.
         rows: What the journal has about the push.
+        place: The place of the push among the others of its process.
     """
     log = PushLog(
         shared.journal,
@@ -79,6 +80,7 @@ def new_session(
             log=log,
             settings=settings_of(state, shared.engine_settings),
             measures=measures,
+            place=place,
         )
     )
 
@@ -138,7 +140,7 @@ class EarlierPushes:
 
     async def _load(self, push_id: str, measures: Measures) -> PushSession:
         rows = await self._read(lambda file: file.facts(push_id))
-        return new_session(self._shared, push_id, measures, self._context.target, rows)
+        return new_session(self._shared, push_id, measures, self._context.target, rows, place=self._context.place)
 
     async def finish_submitted(self, identity: str, *, has_turn: bool) -> str:
         """Bring the submitted pushes into this table to their end: what they did decides what this push finds there.

@@ -90,8 +90,9 @@ class _TableLock:
     def __init__(self, context: PushContext) -> None:
         self._context = context
         target = context.target
-        name = f"{target.connection_id or ''}/{target.table}".casefold()
-        self._lock = context.shared.table_locks.setdefault(name, asyncio.Lock())
+        shared = context.shared
+        name = f"{shared.destination.team}/{shared.pool_id}/{target.connection_id or ''}/{target.table}".casefold()
+        self._lock = shared.table_locks.setdefault(name, asyncio.Lock())
         self._is_held = False
 
     async def __aenter__(self) -> None:

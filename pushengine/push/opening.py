@@ -18,7 +18,7 @@ from pushengine.journal.facts import PushRow
 from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import PushHistory, PushState
 from pushengine.model import Receipt, Target
-from pushengine.pipeline.context import PushContext, Shared
+from pushengine.pipeline.context import Place, PushContext, Shared
 from pushengine.pipeline.source_reader import OpenedSource, SourceReader
 from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, source_patterns
 from pushengine.push.outcome import target_of
@@ -46,6 +46,7 @@ class PushRequest:
         resumes: The push to resume, if the user named one. Once it is DONE, no new push is started.
         recipe: Chunk recipe of the push to resume: what it sends, and what a push that must replace it sends, is made with the settings that
             were recorded, whatever today's are. None for a push that the user requests now.
+        place: The place of the push among the others of its process.
     """
 
     spec: Any
@@ -58,6 +59,7 @@ class PushRequest:
     name: str = ""
     resumes: PushRow | None = None
     recipe: Mapping[str, Any] | None = None
+    place: Place = dataclasses.field(default_factory=Place)
 
     @property
     def label(self) -> str:

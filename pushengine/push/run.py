@@ -92,7 +92,8 @@ class PushRun:
         self._session = self._new_session(push_id if request.resumes is None else request.resumes.push_id)
 
     def _new_session(self, push_id: str) -> PushSession:
-        return new_session(self._shared, push_id, Measures(self._start), self._request.target)
+        request = self._request
+        return new_session(self._shared, push_id, Measures(self._start), request.target, place=request.place)
 
     def _adopt(self, session: PushSession) -> None:
         """Make this the session of the command."""
@@ -127,6 +128,14 @@ class PushRun:
             return receipt
         finally:
             await workers.aclose()
+
+    async def take_slot(self) -> None:
+        """Wait for the permission to read and upload, if the push needs one.
+
+        Raises:
+            EngineClosedError: The engine drains.
+        """
+        await self._session.context.take_slot()
 
     def emit(self, event: events.Event) -> None:
         """Send an event of the push to the engine's listeners."""
@@ -226,6 +235,7 @@ class PushRun:
     async def _source_is_what_was_sent(
         self, session: PushSession, opener: SourceOpener, workers: Workers, failure: JobFailedError | None
     ) -> bool:
+        await session.context.take_slot()
         try:
             async with opener.opened_as_planned(session.state) as source:
                 return await ContinuationCheck(session.context, source, workers).matches_what_was_sent()
@@ -267,6 +277,7 @@ class PushRun:
             return _Unfinished(session, "its planning never finished")
         self._session = session
         session.context.measures.is_resumed = True
+        await session.context.take_slot()
         async with opener.opened_as_planned(session.state) as source:
             found = await ContinuationCheck(session.context, source, workers).find_continuation()
             if found.action != "supersede":
@@ -285,6 +296,7 @@ class PushRun:
     ) -> None:
         session, settings = self._session, self._shared.engine_settings
         earlier = EarlierPushes(session.context)
+        await session.context.take_slot()
         async with opener.opened(settings) as source:
             await earlier.finish_submitted(identity, has_turn=False)
             table = TargetTable(session.context)

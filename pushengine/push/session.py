@@ -194,6 +194,7 @@ class PushSession:
         )
         if not relearns:
             return schema
+        await self.context.take_slot()
         known = None if self.state.known is None else KnownTable.from_dict(self.state.known)
         if isinstance(cause, TableChangedError):
             known = await TargetTable(self.context).known()

@@ -58,6 +58,7 @@ class SpoolKeeper:
         unplanned = PushRun(request, self._shared, push_id)
         waiting = events.WaitStarted(push_id=push_id, reason="the stream is written to disk first")
         try:
+            await unplanned.take_slot()
             with announce_when_slow(functools.partial(unplanned.emit, waiting)):
                 path, digest = await self._spool(request, source, push_id, hold)
         except BaseException as error:  # noqa: BLE001 - fail() raises it or its real cause
