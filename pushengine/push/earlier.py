@@ -98,6 +98,31 @@ async def _submit_seq(context: PushContext) -> int:
     return await context.shared.journal.read(lambda file: file.tables.submit_seq(context.push_id, job_id))
 
 
+async def supersede_unsubmitted(shared: Shared, push_id: str, reason: str) -> bool:
+    """End an open push that was not submitted, so that nobody resumes it; its job is deleted.
+
+    Returns:
+        Whether it has ended; False if it was submitted, or is over already.
+
+    Raises:
+        JournalLockedError: Another process works on it.
+    """
+    row = await shared.journal.read(lambda file: file.push(push_id))
+    if row is None:
+        return False
+    async with locked(shared, row.identity):
+        row = await shared.journal.read(lambda file: file.push(push_id))
+        rows = await shared.journal.read(lambda file: file.facts(push_id))
+        if row is None or row.state != "open":
+            return False
+        target = Target(table=row.target, mode="replace")  # that of the plan counts, if there is one
+        session = new_session(shared, push_id, Measures(shared.runtime.clock.monotonic()), target, rows, place=Place())
+        if session.state.may_have_run:
+            return False
+        await session.supersede(reason)
+        return True
+
+
 class EarlierPushes:
     """The other pushes in the journal, from the point of view of one push.
 

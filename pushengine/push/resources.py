@@ -29,6 +29,7 @@ from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime
 from pushengine.state.folder import StateFolder, resolve_state_dir
 from pushengine.state.lock import PushLock
+from pushengine.text import utc
 
 
 class HostResources:
@@ -70,6 +71,10 @@ class HostResources:
         """The journal, once it is open."""
         assert self._journal is not None  # noqa: S101 - `open()` was called
         return self._journal
+
+    def new_id(self) -> str:
+        """Return a new id of a push or a run: its time and a random number."""
+        return f"{utc(self.runtime.clock.now()):%Y%m%dT%H%M%SZ}-{self.runtime.rng.getrandbits(32):08x}"
 
     async def open(self, pool_id: str = "") -> None:
         """Open the files, and clean up what earlier processes left in them.

@@ -94,7 +94,7 @@ def settings_of_load(reading: LoadsReading, rule: str, table: str | None) -> lis
 
 def _of_rule(reading: LoadsReading, rule: str) -> Iterator[Setting]:
     sections = reading.read.expansion.shown.get("load", ())
-    section = next((one for one in sections if one.get("name") == rule), {})
+    section: Mapping[str, Any] = next((one for one in sections if one.get("name") == rule), {})
     for name in ("source", "table"):
         if name in section:
             yield Setting(name, _json(section[name]), f"[[load]] {rule}")
