@@ -40,6 +40,7 @@ def test_help_names_every_command_and_no_other(pushengine):
         "resume",
         "history",
         "show",
+        "report",
         "check",
         "emulator",
         "quota",
