@@ -35,6 +35,7 @@ def test_help_names_every_command_and_no_other(pushengine):
     listed = done.out.partition("Commands:")[2].partition("Exit codes")[0]
     assert [line.split()[0] for line in listed.splitlines() if line.strip()] == [
         "demo",
+        "init",
         "push",
         "plan",
         "resume",
@@ -47,6 +48,7 @@ def test_help_names_every_command_and_no_other(pushengine):
         "jobs",
         "schema",
         "journal",
+        "config",
     ]
 
 
