@@ -27,13 +27,16 @@ class FoundTable:
 
     Attributes:
         name: The table, as spelled.
-        generations: In their order; may be empty if all files are unfinished.
-        unfinished: Files that are still being written: their names say so, or they changed while the folder was listed.
+        generations: In their order.
     """
 
     name: str
     generations: tuple[Generation, ...]
-    unfinished: tuple[FileRef, ...] = ()
+
+    @property
+    def unfinished(self) -> list[FileRef]:
+        """The files that are still being written."""
+        return [file for one in self.generations for file in one.unfinished]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +83,6 @@ def folded(name: str) -> str:
 def discover(rule: Rule, filesystem: FileSystem) -> Discovery:
     """Find the tables of a rule and their files. Blocking."""
     found: dict[str, list[FoundFile]] = {}
-    unfinished: dict[str, list[FileRef]] = {}
     unmatched: dict[str, FileRef] = {}
     seen: dict[str, FileRef] = {}
     problems: list[SourceReadError] = []
@@ -104,15 +106,10 @@ def discover(rule: Rule, filesystem: FileSystem) -> Discovery:
                 unmatched[file.uri] = file
                 continue
             seen[file.uri] = file
-            if _is_unfinished(file, pattern, filesystem):
-                unfinished.setdefault(table, []).append(file)
-            else:
-                found.setdefault(table, []).append(FoundFile(file, match))
-    tables = tuple(
-        FoundTable(name, group(found.get(name, ())), tuple(unfinished.get(name, ())))
-        for name in sorted({*found, *unfinished})
-    )
-    names = {folded(name) for name in (*found, *unfinished)}
+            one = FoundFile(file, match, _is_unfinished(file, pattern, filesystem))
+            found.setdefault(table, []).append(one)
+    tables = tuple(FoundTable(name, group(found[name])) for name in sorted(found))
+    names = set(map(folded, found))
     return Discovery(
         rule=rule,
         tables=tables,
@@ -152,7 +149,8 @@ def unclaimed(discoveries: Iterable[Discovery]) -> list[FileRef]:
         file.uri
         for discovery in listed
         for table in discovery.tables
-        for file in (*table.unfinished, *(file for one in table.generations for file in one.files))
+        for one in table.generations
+        for file in (*one.files, *one.unfinished)
     }
     files = {file.uri: file for discovery in listed for file in discovery.unmatched if file.uri not in claimed}
     return [files[uri] for uri in sorted(files)]
@@ -184,8 +182,7 @@ def _nothing(rule: Rule, unmatched: list[FileRef], problems: list[SourceReadErro
 
 
 def _example(table: FoundTable) -> str:
-    files = [file for one in table.generations for file in one.files] or list(table.unfinished)
-    return shown_name(files[0].name) if files else "no file"
+    return shown_name(next(file for one in table.generations for file in (*one.files, *one.unfinished)).name)
 
 
 def _conflict_message(one: tuple[str, str, str], other: tuple[str, str, str]) -> str:

@@ -23,10 +23,11 @@ _DIGITS = re.compile("([0-9]+)")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file with what its pattern says about it."""
+    """A file with what its pattern says about it, and whether it is still being written."""
 
     file: FileRef
     match: Match
+    is_unfinished: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,14 +39,16 @@ class Generation:
         files: The files in their order: by `{part}`, then by path, digits as numbers.
         date: From `{date}`, without a time zone; None without one.
         seq: From `{seq}`; None without one.
-        has_part: Whether the files have `{part}`, so that those without `{date}` and `{seq}` are one generation.
+        unfinished: Files that are still being written: their names say so, or they changed while the folder was listed.
+        incomplete: Why its control file says that files are still to come; empty if nothing is known to be missing.
     """
 
     key: str
     files: tuple[FileRef, ...]
     date: dt.datetime | None = None
     seq: int | None = None
-    has_part: bool = False
+    unfinished: tuple[FileRef, ...] = ()
+    incomplete: str = ""
 
     @property
     def is_ordered(self) -> bool:
@@ -112,11 +115,16 @@ def group(found: Iterable[FoundFile]) -> tuple[Generation, ...]:
     generations = []
     for (key, _), members in groups.items():
         members.sort(key=lambda one: (natural(one.match.part or ""), natural(one.file.uri)))
-        first = members[0].match
         generations.append(
-            Generation(key, tuple(one.file for one in members), first.date, first.seq, has_part=first.part is not None)
+            Generation(
+                key,
+                tuple(one.file for one in members if not one.is_unfinished),
+                members[0].match.date,
+                members[0].match.seq,
+                unfinished=tuple(one.file for one in members if one.is_unfinished),
+            )
         )
-    generations.sort(key=lambda one: (one.order, natural(one.files[0].uri)))
+    generations.sort(key=lambda one: (one.order, natural((*one.files, *one.unfinished)[0].uri)))
     return tuple(generations)
 
 
