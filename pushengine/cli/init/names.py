@@ -12,7 +12,8 @@ from pathlib import Path
 from pushengine.sources.registry import FORMATS
 
 MOST_FILES = 10_000
-_SPECIAL = re.compile(r"[*?\[\]{}]")
+SPECIAL = re.compile(r"[*?\[\]{}]")
+"""Characters that mean something in the pattern of a source."""
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:(?P<before_time>[T_-]?)(?P<time>(?:[01]\d|2[0-3])[0-5]\d[0-5]\d))?"
 _DATES = (
@@ -58,7 +59,7 @@ def list_names(folder: Path) -> tuple[list[NamedFile], list[Path]]:
     others: list[Path] = []
     for path, size in _walk(folder):
         suffix = next((suffix for one in FORMATS if one.module and (suffix := one.suffix_of(path.name))), "")
-        if not suffix or _SPECIAL.search(str(path)):
+        if not suffix or SPECIAL.search(path.relative_to(folder).as_posix()):
             others.append(path)
         else:
             found.append(_named(folder, path, size, suffix))
@@ -177,7 +178,10 @@ def rules_of(files: Iterable[NamedFile], folder: Path) -> list[NamedRule]:
     by_template: dict[str, list[NamedFile]] = {}
     for file in files:
         by_template.setdefault(file.template, []).append(file)
-    groups = [_Group([template], found) for template, found in by_template.items()]
+    groups = [
+        _Group([template], found, None if "{table}" in template else found[0].table)
+        for template, found in by_template.items()
+    ]
     groups = list(_joined(groups))
     every = [file for group in groups for file in group.files]
     apart: list[_Group] = []
@@ -206,8 +210,8 @@ def _joined(groups: Iterable[_Group]) -> Iterator[_Group]:
     while left:
         group = left.pop(0)
         tables = {file.table.casefold() for file in group.files}
-        common = [one for one in left if tables & {file.table.casefold() for file in one.files}]
-        if not common:
+        common = [one for one in left if one.table is None and tables & {file.table.casefold() for file in one.files}]
+        if not common or group.table is not None:
             yield group
             continue
         for one in common:
@@ -236,7 +240,8 @@ def _is_exact(group: _Group, every: Iterable[NamedFile]) -> bool:
     own = {file.path: file.table for file in group.files}
     patterns = [_pattern(template) for template in group.templates]
     for file in every:
-        tables = {match["table"] for one in patterns if (match := one.fullmatch(file.path.as_posix()))}
+        matches = [match for one in patterns if (match := one.fullmatch(file.path.as_posix()))]
+        tables = {match.groupdict().get("table", group.table) for match in matches}
         if tables != ({own[file.path]} if file.path in own else set()):
             return False
     return True
