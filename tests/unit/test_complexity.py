@@ -386,7 +386,6 @@ def test_deleting_the_jobs_of_old_pushes_scales_with_the_pushes(journal_of):
                     pool_id="pool",
                     journal=InlineJournal(file),
                     take_lock=NoLock,
-                    take_table_lock=NoLock,
                     clock=VirtualClock(NOON),
                     stale_seconds=3600.0,
                     sink=RecordingSink(),
