@@ -232,7 +232,10 @@ async def embed_emulator_for_loads(
     embedded = await embed_emulator(stack, config, database)
     targets = {
         name: dataclasses.replace(
-            target, url=embedded.require_url(), pool_id=target.pool_id or EMULATOR_POOL, credentials=embedded.credentials
+            target,
+            url=embedded.require_url(),
+            pool_id=target.pool_id or EMULATOR_POOL,
+            credentials=embedded.credentials,
         )
         for name, target in loads.targets.items()
     }

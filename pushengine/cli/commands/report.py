@@ -53,9 +53,10 @@ def report(
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what the loads of a night did: what needs a look first, with what to do. Reads this host's journal; needs no account.
+    """Show what last night's loads did, and what needs a look.
 
-    Exits with 3 if anything failed, is missing, blocked, late or was cut off, or if nothing ran.
+    What failed, is missing, blocked or late comes first, with what to do. Exits with 3 if there is such a load, or if nothing ran.
+    Reads this host's journal; needs no account.
     """
     chosen = FormatName.JSON if as_json else form
 
