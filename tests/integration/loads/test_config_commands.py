@@ -2,11 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from support.hostile import run_command
 
 from pushengine.config.loads.json_schema import config_schema
+from pushengine.config.loads.places import folder_of
 
 HEAD = '[state]\ndir = "state"\n[connection]\nurl = "https://acme.eu-1.celonis.cloud"\npool_id = "pool-1"\n[auth]\napi_key = "key-of-test"\n'
 RULE = '[[load]]\nname = "sap"\nsource = "data/{table}_{date:%Y%m%d}.csv"\n'
@@ -63,6 +65,30 @@ def test_check_names_folders_without_permission(place):
     assert "cannot read the folder" in check(place, HEAD + RULE).err
     (place / "data").chmod(0o500)
     assert "cannot write to the folder" in check(place, HEAD + RULE + 'cleanup = "delete"\n').err
+
+
+def test_a_folder_with_characters_of_patterns_is_found(place, monkeypatch):
+    odd = place / "a [b] {c} *"
+    (odd / "data").mkdir(parents=True)
+    monkeypatch.chdir(odd)
+    assert check(odd, HEAD + RULE + 'cleanup = "move"\n').code == 0
+    assert "there is no folder" in check(odd, HEAD + RULE.replace("data/", "x/")).err
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("/data/{table}.csv", "/data"),
+        ("/data/x/", "/data/x"),
+        ("/data/{date:%Y}/{table}/x.csv", "/data"),
+        ("/a.csv", "/"),
+        ("/data/**/a.csv", "/data"),
+        ("/data/[[]x]/{table}.csv", "/data/[x]"),
+        ("/data/{{x}}/{table}.csv", "/data/{x}"),
+    ],
+)
+def test_the_folder_of_a_source_ends_before_the_first_placeholder(source, folder):
+    assert folder_of(source) == Path(folder)
 
 
 def test_check_prints_every_problem_in_a_line(place):

@@ -404,6 +404,7 @@ def test_a_cursor_with_replace_is_an_error(load):
 @pytest.mark.parametrize(
     ("line", "text"),
     [
+        ('control = "{x}"', "load.control: no placeholder {x}"),
         ('max_age = "26x"', "load.max_age: input should be a duration"),
         ("max_age = -1", "load.max_age: input should be between 0 and"),
         ('deadline = "5"', "load.deadline: input should be a time of day"),
