@@ -51,7 +51,7 @@ journal_app = typer.Typer(
 )
 
 config_app = typer.Typer(
-    help="The config file: check it, show the settings that hold, print its schema.",
+    help="The config file: check, show, schema.",
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
