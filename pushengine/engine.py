@@ -30,6 +30,7 @@ from pushengine.model import (
     RemoteChunk,
 )
 from pushengine.pipeline.context import Place, Shared
+from pushengine.push.earlier import supersede_unsubmitted, table_locked
 from pushengine.push.opening import PushRequest, find_request
 from pushengine.push.plan import build_target
 from pushengine.push.resources import EngineResources, HostResources
@@ -39,7 +40,6 @@ from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime, system_runtime
 from pushengine.sources import check_paths
 from pushengine.sources.spool import SpoolHold
-from pushengine.text import utc
 
 
 class PoolEngine:
@@ -86,6 +86,11 @@ class PoolEngine:
     def team(self) -> str:
         """Host of the team, `<team>.<cluster>.celonis.cloud`: whose quota the submits spend."""
         return self._client.team
+
+    @property
+    def pool_id(self) -> str:
+        """Id of the data pool."""
+        return self._pool_id
 
     async def __aenter__(self) -> Self:
         if self._is_closed:
@@ -346,5 +351,38 @@ class PushEngine(PoolEngine):
         rows = await shared.journal.read(lambda file: file.pushes(state="open"))
         return [row for row in reversed(rows) if (row.team, row.pool_id) == (self._client.team, self._pool_id)]
 
+    async def supersede(self, push_id: str, reason: str) -> bool:
+        """End a push that a killed or interrupted process left unfinished and that was not submitted; its job is deleted.
+
+        Returns:
+            Whether it has ended; False if it was submitted, or is over already.
+
+        Raises:
+            JournalLockedError: Another process works on it.
+        """
+        return await supersede_unsubmitted(self._require_open(), push_id, reason)
+
+    @contextlib.asynccontextmanager
+    async def holding_table(self, table: str, *, connection_id: str | None = None) -> AsyncIterator[None]:
+        """Hold the lock of a table, so that no other process loads it between several pushes of this one.
+
+        Args:
+            table: The table.
+            connection_id: Data connection; None means the engine's default.
+
+        Raises:
+            JournalLockedError: Another process is loading the table.
+        """
+        target = build_target(
+            table,
+            mode="replace",
+            keys=(),
+            connection_id=self._connection_id if connection_id is None else connection_id,
+            settings=self._settings,
+            duplicate_removal_column=None,
+        )
+        async with table_locked(self._require_open(), target):
+            yield
+
     def _new_push_id(self) -> str:
-        return f"{utc(self._runtime.clock.now()):%Y%m%dT%H%M%SZ}-{self._runtime.rng.getrandbits(32):08x}"
+        return self._host.new_id()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -165,6 +165,18 @@ class EngineHost:
     def runtime(self) -> Runtime:
         """Clock, random numbers, files and threads of all engines."""
         return self._resources.runtime
+
+    def new_id(self) -> str:
+        """Return a new id of a push or a run: its time and a random number."""
+        return self._resources.new_id()
+
+    async def guard(self, wait: Awaitable[T]) -> T:
+        """Wait, unless the host drains first.
+
+        Raises:
+            EngineClosedError: The host drains.
+        """
+        return await self._resources.drain.guard(wait)
 
     @property
     def finished(self) -> set[str]:

@@ -129,6 +129,15 @@ class Claim:
     generation: str
     run_id: str
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Claim:
+        """Restore a claim from the journal."""
+        return cls(**{field.name: str(raw[field.name]) for field in dataclasses.fields(cls)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the claim as JSON types."""
+        return dataclasses.asdict(self)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileRef:

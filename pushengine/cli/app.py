@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pushengine.cli import options, runner, terminal
-from pushengine.cli.commands import jobs, journal, local, push, pushes, schema, team
+from pushengine.cli.commands import config, init, jobs, journal, load, local, push, pushes, report, schema, team
 from pushengine.cli.exit_codes import EXIT_USAGE, exit_code_for
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
@@ -50,6 +50,13 @@ journal_app = typer.Typer(
     add_completion=False,
 )
 
+config_app = typer.Typer(
+    help="The config file: check, show, schema.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
 quota_app = typer.Typer(
     callback=team.quota,
     cls=options.Group,
@@ -61,13 +68,19 @@ quota_app = typer.Typer(
 
 _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (app, "demo", local.demo),
+    (app, "init", init.init),
     (app, "push", push.push),
     (app, "plan", push.plan),
+    (app, "load", load.load),
     (app, "resume", pushes.resume),
     (app, "history", pushes.history),
     (app, "show", pushes.show),
+    (app, "report", report.report),
     (app, "check", team.check),
     (app, "emulator", local.emulator),
+    (config_app, "check", config.check),
+    (config_app, "show", config.show),
+    (config_app, "schema", config.schema),
     (quota_app, "reset", team.reset_quota),
     (jobs_app, "list", jobs.list_jobs),
     (jobs_app, "show", jobs.show_job),
@@ -85,6 +98,7 @@ app.add_typer(quota_app, name="quota")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(schema_app, name="schema")
 app.add_typer(journal_app, name="journal")
+app.add_typer(config_app, name="config")
 
 
 def _show_version(is_asked: bool) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pushengine.emulator.faults import FaultPlan
     from pushengine.engine import PushEngine
     from pushengine.events import EventSink
+    from pushengine.host import EngineHost
     from pushengine.journal.tables import TableMemory
 
 EMULATOR_POOL = "00000000-0000-4000-8000-000000000001"
@@ -88,6 +89,15 @@ def _flags(
         connection_id=connection,
         log_format=log_format.value if log_format else None,
     )
+
+
+def open_host(config: Config, *, sinks: Sequence[EventSink] = ()) -> EngineHost:
+    """Return what the engines of several targets share; use it with `async with`."""
+    from pushengine.host import EngineHost
+    from pushengine.runtime.threads import prefer_jemalloc
+
+    prefer_jemalloc()
+    return EngineHost(settings=config.engine, state_dir=config.state_dir, sinks=sinks)
 
 
 def open_engine(config: Config, *, sinks: Sequence[EventSink] = ()) -> PushEngine:
@@ -210,6 +220,26 @@ async def embed_emulator(stack: contextlib.AsyncExitStack, config: Config, datab
     embedded = dataclasses.replace(embedded, state_dir=state_beside(database))
     await asyncio.to_thread(_adopt_tables, embedded, is_new=is_new)
     return embedded
+
+
+async def embed_emulator_for_loads(
+    stack: contextlib.AsyncExitStack, config: Config, loads: Loads, database: Path | None
+) -> tuple[Config, Loads]:
+    """Start an emulator that stops when the stack closes, and return the configuration changed so that all targets are in it.
+
+    The targets keep their pools and connections.
+    """
+    embedded = await embed_emulator(stack, config, database)
+    targets = {
+        name: dataclasses.replace(
+            target,
+            url=embedded.require_url(),
+            pool_id=target.pool_id or EMULATOR_POOL,
+            credentials=embedded.credentials,
+        )
+        for name, target in loads.targets.items()
+    }
+    return embedded, dataclasses.replace(loads, targets=targets)
 
 
 def _is_new(database: Path) -> bool:

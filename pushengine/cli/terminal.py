@@ -162,6 +162,13 @@ def print_result(lines: Sequence[str]) -> None:
         _write(lines, sys.stdout)
 
 
+def print_text(text: str) -> None:
+    """Print the result of a command that is a file of its own, such as a page of HTML, unchanged."""
+    with ignoring_broken_pipe():
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print the result of a command as JSON: indented on a terminal, otherwise on one line."""
     first_line.erase()

@@ -22,7 +22,7 @@ from pushengine.state.file_errors import expanded_setting, read_text
 SECRET_KEYS = frozenset({"client_secret", "api_key", "app_key", "webhook", "password", "token"})
 """Keys whose values are shown nowhere."""
 _REFERENCE = re.compile(r"\$(?:\$|\{(?:file:(?P<file>[^{}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\})")
-_SECRET_NAME = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CREDENTIAL|WEBHOOK|PRIVATE", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN|KEY|CREDENTIAL|WEBHOOK|PRIVATE", re.IGNORECASE)
 _USER = re.compile(r"://(?:[^\s/?#:@]*:.*|[^\s/?#]*)@", re.DOTALL)
 _DEEPEST = 20
 """Levels of tables and lists that are searched for texts; no setting is nested that deeply."""
@@ -97,7 +97,7 @@ class _Expander:
     def _text(self, text: str, path: KeyPath) -> tuple[str, str]:
         is_secret = any(str(part) in SECRET_KEYS for part in path)
         if self._skips(path):
-            return text, MASKED
+            return text, MASKED if is_secret else redacted(text)
         real, shown = [], []
         end = 0
         for match in _REFERENCE.finditer(text):

@@ -73,7 +73,7 @@ def _without_empty(body: dict[str, Any], *names: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushPlanned(Fact):
-    """The push is planned; nothing has been sent yet."""
+    """The push is planned; nothing has been sent yet. `claim` is what it means to a load, `request` what a load id stands for."""
 
     kind = "push_planned"
     target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -92,10 +92,14 @@ class PushPlanned(Fact):
     notes: Sequence[str] = ()
     is_empty: bool = False
     dialect: Mapping[str, Any] | None = None
+    claim: Mapping[str, Any] | None = None
+    load_id: str = ""
+    request: Mapping[str, Any] | None = None
 
     def to_body(self) -> dict[str, Any]:
         """Return the JSON object; without what earlier versions did not write, where there is nothing to say."""
-        return _without_empty(Fact.to_body(self), "options", "known", "changes", "notes", "is_empty", "dialect")
+        body = _without_empty(Fact.to_body(self), "options", "known", "changes", "notes", "is_empty", "dialect")
+        return _without_empty(body, "claim", "load_id", "request")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

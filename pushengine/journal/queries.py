@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from pathlib import Path
 
 from pushengine.errors import JournalVersionError
 from pushengine.journal.facts import FactRow, PushRow
+from pushengine.journal.loads import LoadMemory
 from pushengine.journal.sqlite_errors import corrupt, translated
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # A damaged fact, whose body is not valid JSON, must not fail a query over all pushes. Both queries read it in the way that prevents a
 # deletion: its job was submitted, its push needs the file. They use CASE because SQLite may evaluate the terms of an AND in any order.
@@ -59,6 +61,11 @@ class JournalQueries:
     def connection(self) -> sqlite3.Connection:
         """The connection to the database."""
         return self._db
+
+    @functools.cached_property
+    def loads(self) -> LoadMemory:
+        """What is remembered of loads."""
+        return LoadMemory(self._db)
 
     def known_format(self) -> int:
         """Return the format number of the file; 0 if nothing has been written yet.

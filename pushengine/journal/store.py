@@ -1,6 +1,6 @@
 r"""The journal file: an append-only SQLite record of every push of this host.
 
-File `journal.sqlite3` in the state folder, format 1 (`PRAGMA user_version`):
+File `journal.sqlite3` in the state folder, format 2 (`PRAGMA user_version`):
 
 ```
 pushes(push_id TEXT PRIMARY KEY,
@@ -13,7 +13,8 @@ facts(seq INTEGER PRIMARY KEY, push_id TEXT NOT NULL, at REAL NOT NULL, kind TEX
 teams(team TEXT PRIMARY KEY, checksum TEXT)   -- checksum algorithm that the platform was found to use
 ```
 
-Beside these, `journal/tables.py` describes what is remembered of the loaded tables.
+Beside these, `journal/tables.py` describes what is remembered of the loaded tables, and `journal/loads.py` what is remembered of loads,
+which format 1 lacks. A file of format 1 is upgraded when it is opened for writing; reading it does not change it.
 
 Facts are only appended, in one order, so whatever survives a crash is a prefix of what happened. `journal/state.py` computes the state of
 a push from its facts. A fact about an intent (`chunk_sending`, `submit_intended`) is durable before the request is sent, a fact about an
@@ -36,6 +37,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pushengine.errors import JournalError
 from pushengine.journal.facts import FactRow, PushRow
+from pushengine.journal.loads import LOADS_SCHEMA
 from pushengine.journal.queries import FORMAT_VERSION, JournalQueries, require_sound
 from pushengine.journal.sqlite_errors import corrupt, translated, translation
 from pushengine.journal.tables import (
@@ -104,12 +106,9 @@ class JournalFile(JournalQueries):
             raise
 
     def _prepare(self) -> None:
-        if self.known_format() == 0:
+        if self.known_format() < FORMAT_VERSION:
             with self.transaction():
-                if self.known_format() == 0:  # no other process has created it meanwhile
-                    for statement in _SCHEMA.split(";"):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+                self._upgrade()
         self._db.execute(_STATE_INDEX)
         for statement in TABLES_SCHEMA.split(";"):
             self._db.execute(statement)
@@ -120,6 +119,14 @@ class JournalFile(JournalQueries):
             with self.transaction():
                 self._remember_older()
         self._examined_seq = last_seq
+
+    def _upgrade(self) -> None:
+        """Create what a new file, or one of format 1, lacks. In one transaction: another process sees either format, and nothing between."""
+        version = self.known_format()  # again: another process may have upgraded it meanwhile
+        schemas = ((1, _SCHEMA), (FORMAT_VERSION, LOADS_SCHEMA))
+        for statement in ";".join(schema for number, schema in schemas if version < number).split(";"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version={FORMAT_VERSION}")
 
     def _remember_older(self) -> None:
         """Remember the pushes that an older version of pushengine has ended."""
@@ -223,11 +230,14 @@ class JournalFile(JournalQueries):
     def prune(self, before: float) -> int:
         """Delete done, failed and superseded pushes last updated before this time (seconds UTC); return the number deleted.
 
+        Old runs are deleted, too; load ids, and what is remembered of loads and tables, stay.
+
         The push with the newest fact stays: SQLite would give its number to a new fact, but the memory of tables compares these numbers.
         """
         newest = self._db.execute("SELECT push_id FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
         which = "state IN ('done', 'failed', 'superseded') AND updated_at < ? AND push_id IS NOT ?"
         arguments = (before, newest[0] if newest else None)
+        self.loads.prune(before)
         self._db.execute(f"DELETE FROM facts WHERE push_id IN (SELECT push_id FROM pushes WHERE {which})", arguments)  # noqa: S608 - a constant
         return self._db.execute(f"DELETE FROM pushes WHERE {which}", arguments).rowcount  # noqa: S608 - a constant
 

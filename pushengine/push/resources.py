@@ -28,7 +28,8 @@ from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime
 from pushengine.state.folder import StateFolder, resolve_state_dir
-from pushengine.state.lock import PushLock
+from pushengine.state.lock import PushLock, TableLock
+from pushengine.text import utc
 
 
 class HostResources:
@@ -60,6 +61,7 @@ class HostResources:
         self.table_locks: dict[str, asyncio.Lock] = {}
         self.budget = ByteBudget(settings.max_memory_bytes)
         self.take_lock = functools.partial(PushLock, self.folder.locks)
+        self.take_table_lock = functools.partial(TableLock, self.folder.locks)
         self._server_clocks: dict[str, ServerClock] = {}
         self._limiters: dict[str, SubmitLimiter] = {}
         self._ledger: SqliteLedger | None = None
@@ -70,6 +72,10 @@ class HostResources:
         """The journal, once it is open."""
         assert self._journal is not None  # noqa: S101 - `open()` was called
         return self._journal
+
+    def new_id(self) -> str:
+        """Return a new id of a push or a run: its time and a random number."""
+        return f"{utc(self.runtime.clock.now()):%Y%m%dT%H%M%SZ}-{self.runtime.rng.getrandbits(32):08x}"
 
     async def open(self, pool_id: str = "") -> None:
         """Open the files, and clean up what earlier processes left in them.
@@ -191,6 +197,7 @@ class EngineResources:
             pool_id=self._pool_id,
             journal=host.journal,
             take_lock=host.take_lock,
+            take_table_lock=host.take_table_lock,
             limiter=host.limiter(self._destination.team),
             policy=RetryPolicy(max_attempts=settings.max_attempts, max_wait_seconds=settings.retry_max_wait_seconds),
             budget=host.budget,

@@ -45,7 +45,7 @@ from pushengine.model import Receipt
 from pushengine.pipeline.context import Measures, Shared
 from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
-from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session
+from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session, table_locked
 from pushengine.push.identity import resumed_settings
 from pushengine.push.opening import NewSchema, PushRecord, PushRequest, SourceOpener
 from pushengine.push.outcome import status_of
@@ -179,7 +179,7 @@ class PushRun:
     async def _push(self, workers: Workers) -> None:
         identity, resumes = self._record.identity, self._request.resumes
         opener = SourceOpener(self._request, self._shared, workers)
-        async with locked(self._shared, identity):
+        async with table_locked(self._shared, self._request.target), locked(self._shared, identity):
             earlier = EarlierPushes(self._session.context)
             found = await earlier.find(identity) if resumes is None else await earlier.find_resumed(resumes.push_id)
             unfinished: _Unfinished | None = None

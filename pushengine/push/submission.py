@@ -83,7 +83,9 @@ class Submission:
                 return
             await self._context.drain.guard(
                 self._limiter.acquire(
-                    lambda *wait: self._context.emit_quota_wait(self._job_id, *wait), self._emit_correction
+                    lambda *wait: self._context.emit_quota_wait(self._job_id, *wait),
+                    self._emit_correction,
+                    priority=self._context.place.priority,
                 )
             )
             is_accepted, last_error = await self._submit_once(attempt)
@@ -250,7 +252,7 @@ class Submission:
         if elapsed < _REPEAT_AFTER_SECONDS[self._repeats]:
             return
         with self._announce_locked_ledger():
-            is_granted = await self._limiter.try_acquire(self._emit_correction)
+            is_granted = await self._limiter.try_acquire(self._emit_correction, priority=self._context.place.priority)
         if not is_granted:
             return
         self._repeats += 1

@@ -1,7 +1,8 @@
 """The limiter that keeps submits within a team's quota: by default 10 per second, and 250 per UTC hour of the server's clock.
 
-Each submit passes two gates. Within this process, submits queue first come, first served; only the head of the queue asks the ledger, and
-`aiolimiter` spaces the requests (burst 1). The ledger then spaces and counts the submits of all processes on the host.
+Each submit passes two gates. Within this process, submits queue: a higher priority first, then first come, first served. Only the head of the
+queue asks the ledger, and `aiolimiter` spaces the requests (burst 1). The ledger then spaces and counts the submits of all processes on the
+host. If it refuses for a second or more, the whole queue waits, and every submit in it reports until when.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import datetime as dt
 import math
 import random
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
 from pushengine.interfaces import OffLoop, QuotaGrant, QuotaLedger
 from pushengine.quota.server_clock import ServerClock
-from pushengine.runtime.aio import announce_when_slow
+from pushengine.quota.turns import Ticket, Turns
+from pushengine.runtime.aio import SILENT_SECONDS, cancel_and_wait
 from pushengine.runtime.clock import Clock
 from pushengine.text import utc
 
@@ -63,12 +66,17 @@ class SubmitLimiter:
         self._off_loop = off_loop
         self._rng = rng
         self._spacing = AsyncLimiter(1, ledger.spacing_seconds)
-        self._turn = asyncio.Lock()
-        self._queue: dict[object, None] = {}  # calls that wait for their turn or have it, in order of arrival
+        self._turns = Turns()
+        self._queue: dict[Ticket, _Announcements | None] = {}
+        self._rest: _Rest | None = None
         self._refusals_in_a_row = 0
 
     async def acquire(
-        self, on_wait: Callable[[dt.datetime, float, str], None], on_warning: Callable[[str], None] = _ignore_warning
+        self,
+        on_wait: Callable[[dt.datetime, float, str], None],
+        on_warning: Callable[[str], None] = _ignore_warning,
+        *,
+        priority: int = 0,
     ) -> int:
         """Wait for a grant for one submit, to be sent immediately.
 
@@ -77,6 +85,7 @@ class SubmitLimiter:
                 takes longer than `runtime.aio.SILENT_SECONDS`. The reasons are those of `QuotaGrant`, plus `turn` for the queue, where
                 the end is an estimate.
             on_warning: Called with a description of what the ledger had to correct in its file.
+            priority: Submits of a higher priority leave first.
 
         Returns:
             Number of grants in this UTC hour that the ledger has counted, including this one.
@@ -84,52 +93,40 @@ class SubmitLimiter:
         Raises:
             LedgerError: The ledger cannot be used; nothing may be submitted.
         """
-        waits = _Announcements(on_wait, self._server_clock)
-        while not (grant := await self._take_turn(on_warning, on_queue=waits.announce_queue)).granted:
-            wait = grant.wait_seconds + self._rng.uniform(0, min(_MAX_JITTER_SECONDS, grant.wait_seconds / 10))
-            waits.announce(wait, grant.reason)
-            # Ask again in between: a block may end early, by `pushengine quota reset` or because a wrong clock had set it.
-            await self._clock.sleep(min(wait, _MAX_BLOCKED_SLEEP_SECONDS) if grant.reason == "server" else wait)
-        return grant.spent
+        with self._queued(priority, _Announcements(on_wait, self._server_clock)) as ticket:
+            while True:
+                await self._turns.take(ticket)
+                try:
+                    while not self._turns.is_outranked:
+                        await self._spacing.acquire()
+                        grant = await self._ask_patiently(on_warning, math.inf)
+                        if grant.granted:
+                            return grant.spent
+                        await self._wait_at_the_head(grant)
+                finally:
+                    self._turns.give_back()
 
-    async def try_acquire(self, on_warning: Callable[[str], None] = _ignore_warning) -> bool:
+    async def try_acquire(self, on_warning: Callable[[str], None] = _ignore_warning, *, priority: int = 0) -> bool:
         """Get a grant for one submit unless that takes a second or more; return whether it was granted.
 
         Raises:
             LedgerError: The ledger cannot be used; nothing may be submitted.
         """
-        if len(self._queue) * self._ledger.spacing_seconds >= _MIN_ANNOUNCED_WAIT_SECONDS:
+        limit = _MIN_ANNOUNCED_WAIT_SECONDS
+        if self._rest is not None or len(self._turns) * self._ledger.spacing_seconds >= limit:
             return False
-        try:
-            grant = await self._take_turn(on_warning, timeout_seconds=_MIN_ANNOUNCED_WAIT_SECONDS)
-        except TimeoutError:
-            return False
-        return grant.granted
-
-    async def _take_turn(
-        self,
-        on_warning: Callable[[str], None],
-        *,
-        on_queue: Callable[[float], None] | None = None,
-        timeout_seconds: float | None = None,
-    ) -> QuotaGrant:
-        """Queue, then return a grant or a refusal with a wait of a second or more. Shorter waits are slept at the head of the queue.
-
-        A refused call leaves the queue, so that the others can ask too and every push can report until when it waits. With
-        `timeout_seconds`, a shorter wait that would exceed it is returned as a refusal as well.
-
-        Raises:
-            TimeoutError: The head of the queue was not reached within `timeout_seconds`.
-        """
-        deadline = math.inf if timeout_seconds is None else self._clock.monotonic() + timeout_seconds
-        with self._queued(on_queue):
-            async with asyncio.timeout(timeout_seconds):
-                await self._turn.acquire()
+        deadline = self._clock.monotonic() + limit
+        with self._queued(priority) as ticket:
+            try:
+                async with asyncio.timeout(limit):
+                    await self._turns.take(ticket)
+            except TimeoutError:
+                return False
             try:
                 await self._spacing.acquire()
-                return await self._ask_patiently(on_warning, deadline)
+                return (await self._ask_patiently(on_warning, deadline)).granted
             finally:
-                self._turn.release()
+                self._turns.give_back()
 
     async def _ask_patiently(self, on_warning: Callable[[str], None], deadline: float) -> QuotaGrant:
         """Ask the ledger until it grants, or refuses for a second or more, or past `deadline`."""
@@ -142,21 +139,52 @@ class SubmitLimiter:
                 return grant
             await self._clock.sleep(max(grant.wait_seconds, _MIN_WAIT_SECONDS))
 
+    async def _wait_at_the_head(self, grant: QuotaGrant) -> None:
+        """Wait as the ledger demands, for the whole queue, or until a submit of a higher priority arrives, which then asks itself."""
+        wait = grant.wait_seconds + self._rng.uniform(0, min(_MAX_JITTER_SECONDS, grant.wait_seconds / 10))
+        self._rest = _Rest(self._clock.monotonic() + wait, grant.reason)
+        for waits in filter(None, self._queue.values()):
+            waits.announce(wait, grant.reason)
+        # Ask again in between: a block may end early, by `pushengine quota reset` or because a wrong clock had set it.
+        seconds = min(wait, _MAX_BLOCKED_SLEEP_SECONDS) if grant.reason == "server" else wait
+        waiting = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._turns.outranked())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._rest = None
+            await cancel_and_wait(*waiting)
+        for ticket in self._queue:
+            self._watch(ticket)
+
     @contextlib.contextmanager
-    def _queued(self, on_queue: Callable[[float], None] | None) -> Iterator[None]:
-        """Hold a place in the queue. If the block takes longer than `SILENT_SECONDS`, call `on_queue` with the expected wait in seconds."""
-        place = object()
-        self._queue[place] = None
+    def _queued(self, priority: int, waits: _Announcements | None = None) -> Iterator[Ticket]:
+        """Hold a place in the queue, and announce waits to `waits`."""
+        ticket = self._turns.join(priority)
+        self._queue[ticket] = waits
+        if waits is not None and self._rest is not None:
+            waits.announce(max(self._rest.until - self._clock.monotonic(), 0.0), self._rest.reason)
+        self._watch(ticket)
+        try:
+            yield ticket
+        finally:
+            self._turns.leave(ticket)
+            del self._queue[ticket]
+            if waits is not None and waits.timer is not None:
+                waits.timer.cancel()
+
+    def _watch(self, ticket: Ticket) -> None:
+        """Announce an estimated wait if the submit is still in the queue in `SILENT_SECONDS`, and the queue moves."""
+        waits = self._queue[ticket]
+        if waits is None:
+            return
 
         def announce() -> None:
-            if on_queue is not None:
-                on_queue(max(list(self._queue).index(place), 1) * self._ledger.spacing_seconds)
+            if self._rest is None:
+                waits.announce(max(self._turns.index(ticket), 1) * self._ledger.spacing_seconds, "turn")
 
-        try:
-            with announce_when_slow(announce):
-                yield
-        finally:
-            del self._queue[place]
+        if waits.timer is not None:
+            waits.timer.cancel()
+        waits.timer = asyncio.get_running_loop().call_later(SILENT_SECONDS, announce)
 
     async def refused(self, retry_after_seconds: float | None) -> float:
         """Block submits on the whole host after a submit got a 429; return the requested length in seconds, before the ledger's limits.
@@ -204,13 +232,25 @@ class SubmitLimiter:
         return f"<SubmitLimiter {self._team} {self._ledger!r} offset {self._server_clock.offset_seconds:+.1f} s>"
 
 
+class _Rest(NamedTuple):
+    """A wait of the whole queue: until when by the monotonic clock, in seconds, and why."""
+
+    until: float
+    reason: str
+
+
 class _Announcements:
-    """Announces the waits of one submit, each of them once."""
+    """Announces the waits of one submit, each of them once.
+
+    Attributes:
+        timer: Announces that the submit waits in the queue.
+    """
 
     def __init__(self, on_wait: Callable[[dt.datetime, float, str], None], server_clock: ServerClock) -> None:
         self._on_wait = on_wait
         self._server_clock = server_clock
         self._announced_until = -math.inf
+        self.timer: asyncio.TimerHandle | None = None
 
     def announce(self, wait_seconds: float, reason: str) -> None:
         """Announce a wait, unless an announced one is still running and this one ends at most `_SAME_WAIT_SECONDS` later."""
@@ -219,7 +259,3 @@ class _Announcements:
             return
         self._announced_until = now + wait_seconds
         self._on_wait(utc(self._announced_until), wait_seconds, reason)
-
-    def announce_queue(self, wait_seconds: float) -> None:
-        """Announce an estimated wait in the queue."""
-        self.announce(wait_seconds, "turn")

@@ -246,7 +246,8 @@ def parse_toml(text: str, path: Path, *, hint: str = "correct that place") -> di
     try:
         return tomllib.loads(text)
     except ValueError as error:  # also an integer of thousands of digits
-        reason = first_line(error)
+        end = f"at line {max(len(text.splitlines()), 1)}, the end of the file"  # which Python's parser leaves for the reader to count
+        reason = first_line(error).replace("at end of document", end)
     except RecursionError:
         reason = "it is nested too deeply"
     raise ConfigError(f"{_shown(path)} is not TOML: {reason}", key=str(path), hint=hint)

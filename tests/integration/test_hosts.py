@@ -148,3 +148,19 @@ async def test_tables_of_one_name_in_two_pools_do_not_wait_for_each_other(source
             if len(submitted) == 2:
                 break
     assert [push.cancelled() for push in pushes] == [True, True]
+
+
+async def test_the_priority_of_a_push_is_that_of_its_submit(emulator, source, tmp_path, monkeypatch):
+    async with EngineHost(state_dir=tmp_path / "state", settings=SETTINGS) as host:
+        engine = await host.engine(emulator.url, pool_id="pool-1", auth=KEY)
+        limiter, asked = engine._shared.limiter, []
+        acquire = limiter.acquire
+
+        async def spy(*args, priority):
+            asked.append(priority)
+            return await acquire(*args, priority=priority)
+
+        monkeypatch.setattr(limiter, "acquire", spy)
+        await engine.push(source, table="T")
+        await engine.push(source, table="T", priority=7)
+    assert asked == [0, 7]

@@ -149,7 +149,7 @@ async def test_pushes_into_one_table_submit_one_after_the_other(start):
 
 
 async def test_two_engines_on_one_table_take_turns(start):
-    """Another process does not see this engine's lock, so each engine waits until the platform no longer responds with 409."""
+    """The lock of the table belongs to the process: each engine waits until the push of the other one has ended."""
     stage = await start(emulator={"run_seconds": 0.1})
     other = await stage.open_engine()
     receipts = await asyncio.gather(

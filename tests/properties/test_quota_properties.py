@@ -324,3 +324,71 @@ def test_one_wrong_date_header_does_not_move_the_server_clock():
         return server.offset_seconds
 
     assert abs(run_in_virtual_time(main())) <= 0.5
+
+
+# --- The queue of one process
+
+
+submits = st.tuples(
+    st.floats(0, 40),  # when it arrives
+    st.integers(-2, 2),  # its priority
+    st.one_of(st.none(), st.floats(0, 60)),  # when it is cancelled, after it arrived
+    st.booleans(),  # whether it only tries
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    arrivals=st.lists(submits, min_size=1, max_size=40),
+    blocks=st.lists(st.tuples(st.floats(0, 60), st.floats(0.1, 90)), max_size=3),
+    per_hour=st.integers(3, 60),
+)
+def test_submits_leave_by_priority_and_none_is_forgotten(tmp_path_factory, arrivals, blocks, per_hour):
+    """Whatever is cancelled, whatever the platform refuses: every submit that is not cancelled leaves, and never before a more urgent one."""
+    path = tmp_path_factory.mktemp("ledger") / "quota.sqlite3"
+    granted, waiting, overtaken = [], {}, []
+
+    async def main():
+        clock = VirtualClock(NOON + HOUR - 100)
+        process = Process(path, clock, per_hour=per_hour)
+        limiter = process.limiter
+
+        async def submit(number, delay, priority, cancelled_after, tries):
+            await clock.sleep(delay)
+            rank = (-priority, number)
+            if tries:
+                if await limiter.try_acquire(priority=priority):
+                    granted.append(clock.now())
+                return
+            waiting[rank] = clock.now()
+            try:
+                async with asyncio.timeout(cancelled_after):
+                    await limiter.acquire(lambda *wait: None, priority=priority)
+                granted.append(clock.now())
+                # The head of the queue may be asking the ledger while a more urgent one arrives.
+                urgent = [other for other, since in waiting.items() if other[0] < rank[0] and since < clock.now() - 1.2]
+                overtaken.extend((rank, other) for other in urgent)
+            except TimeoutError:
+                pass
+            finally:
+                del waiting[rank]
+
+        async def block(delay, seconds):
+            await clock.sleep(delay)
+            process.ledger.block("acme", seconds, clock.now(), is_named=True, reason="429")
+
+        async with asyncio.TaskGroup() as group:
+            for number, arrival in enumerate(arrivals):
+                group.create_task(submit(number, *arrival))
+            for one in blocks:
+                group.create_task(block(*one))
+        assert not limiter._queue
+        assert len(limiter._turns) == 0
+        process.ledger.close()
+
+    run_in_virtual_time(main())
+    never_cancelled = sum(not tries and after is None for _, _, after, tries in arrivals)
+    assert len(granted) >= never_cancelled
+    assert most_in_any_second(granted) <= 10
+    assert most_in_any_hour(granted) <= per_hour
+    assert overtaken == []

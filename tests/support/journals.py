@@ -1,6 +1,11 @@
 """Journals for tests that are not about the journal: one in memory, and one that uses its file without a thread."""
 
+import contextlib
+
+from pushengine.journal.facts import PushRow
+from pushengine.journal.loads import TABLES
 from pushengine.journal.push_log import PushLog
+from pushengine.journal.store import JournalFile
 from pushengine.testing import RecordingSink
 
 
@@ -51,3 +56,16 @@ class InlineJournal:
 
 def memory_log(clock, *, push_id="p", team="acme", sink=None):
     return PushLog(MemoryJournal(), clock=clock, push_id=push_id, team=team, sink=sink or RecordingSink())
+
+
+def make_format_1(path):
+    """Write a journal as a version that knew format 1 only did, with one push, which is returned."""
+    push = PushRow("old", "i", "acme", "p", "T", "a.csv", 1.0, 2.0, "done")
+    with contextlib.closing(JournalFile(path)) as file:
+        with file.transaction():
+            file.begin_push(push)
+        for table in TABLES:
+            file.connection.execute(f"DROP TABLE {table}")
+        file.connection.execute("PRAGMA user_version=1")
+        file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return push

@@ -22,8 +22,8 @@ from pushengine.cli.live.display import Display, LogDisplay, QuietDisplay
 from pushengine.cli.live.lines import describe_event
 from pushengine.cli.live.progress import Progress
 from pushengine.cli.reporting.cells import fit, pad
-from pushengine.cli.reporting.loads import STATES
 from pushengine.journal.loads import RunLoad, RunState
+from pushengine.loads.states import STATES, load_name
 from pushengine.model import QuotaStatus
 from pushengine.runtime.clock import Clock, SystemClock
 from pushengine.text import format_bytes, format_clock, format_count, format_rows, format_seconds, shown_line, utc
@@ -278,7 +278,7 @@ def describe_end(load: RunLoad) -> str:
         parts.append(f"push {load.push_id}")
     generation = f" {load.generation}" if load.generation else ""
     reason = f": {load.reason}" if load.reason else ""
-    return f"{load.load}.{load.table}{generation}: {', '.join(parts)}{reason}"
+    return f"{load_name(load)}{generation}: {', '.join(parts)}{reason}"
 
 
 class _SharedWaits:

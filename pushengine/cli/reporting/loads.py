@@ -9,56 +9,37 @@ from rich.cells import cell_len
 
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.reporting.cells import fit_middle, fitted_widths, pad, terminal_width, wrapped
-from pushengine.journal.loads import RunLoad, RunState
-from pushengine.text import format_count, format_rows, format_seconds, shown_line, utc
+from pushengine.journal.loads import BlockRow, RunLoad, RunState
+from pushengine.loads.forecast import Forecast
+from pushengine.loads.states import OPEN, STATES, TROUBLE, is_trouble, load_name, trouble_first
+from pushengine.text import format_count, format_rows, format_seconds, shown_line
 
-STATES: Mapping[RunState, str] = {
-    "unknown": "outcome unknown",
-    "failed": "failed",
-    "blocked": "blocked",
-    "missing": "missing",
-    "rejects": "done with rejects",
-    "done": "done",
-    "skipped": "skipped",
-    "running": "running",
-    "planned": "not started",
-}
-"""The states of a load in words, the most urgent first."""
-TROUBLE: tuple[RunState, ...] = ("unknown", "failed", "blocked", "missing")
-"""States that a person has to do something about."""
 _WELL: tuple[RunState, ...] = ("done", "rejects", "skipped")
-_OPEN: tuple[RunState, ...] = ("running", "planned")
 _CELLS: Mapping[RunState, str] = {**STATES, "rejects": "rejects", "unknown": "unknown"}
-_WITHOUT_ROWS = (*TROUBLE, "skipped", "planned", "running")
+_WITHOUT_ROWS = (*TROUBLE, *OPEN, "skipped")
 _COLUMNS = ("TABLE", "READ", "SENT", "REJECTED", "ERRORS", "TIME", "STATE")
 _LEAST_NAME = 8
 _LONGEST_NUMBER = 1_000_000_000
-_MOST_HOURS = 3
+_MOST_HOURS = 4
 _TEMPORARY = 75
 
 
-def describe_forecast(
-    this_hour: int, later: Sequence[tuple[float, int]] = (), ends_at: float | None = None, *, noun: str = "table"
-) -> str:
-    """Describe when the submits of a run leave: `312 tables: 250 this hour, 62 after 03:00Z, about 03:04Z`.
-
-    Args:
-        this_hour: How many loads are submitted before the next full hour.
-        later: For each later hour, when it begins (seconds UTC) and how many loads are submitted in it.
-        ends_at: When the run will probably end, seconds UTC; None if that cannot be told.
-        noun: What a load is called.
-    """
-    total = format_count(this_hour + sum(count for _, count in later), noun)
-    parts = [f"{this_hour:,} this hour"] if this_hour or not later else []
-    parts += [f"{count:,} after {utc(at):%H:%M}Z" for at, count in later[:_MOST_HOURS]]
-    rest = sum(count for _, count in later[_MOST_HOURS:])
-    parts += [f"{rest:,} later"] if rest else []
-    parts += [f"about {utc(ends_at):%H:%M}Z"] if ends_at is not None else []
-    return f"{total}: {', '.join(parts)}"
+def describe_forecast(expected: Forecast) -> str:
+    """Describe when the submits of a run leave and when it ends: `312 tables: 250 this hour, 62 after 03:00Z, about 03:04Z`."""
+    first, rest = expected.batches[:_MOST_HOURS], expected.batches[_MOST_HOURS:]
+    parts = [f"{one.submits:,} {'this hour' if one.at is None else f'after {one.at:%H:%M}Z'}" for one in first]
+    parts += [f"{sum(one.submits for one in rest):,} later"] if rest else []
+    parts += [f"about {expected.ends_at:%H:%M}Z"] if first else []
+    return f"{format_count(expected.tables, 'table')}: {', '.join(parts) or 'nothing to load'}"
 
 
 def describe_loads(
-    loads: Sequence[RunLoad], *, seconds: float | None = None, width: int | None = None, hints: Hints = PLAIN
+    loads: Sequence[RunLoad],
+    *,
+    seconds: float | None = None,
+    width: int | None = None,
+    hints: Hints = PLAIN,
+    blocks: Sequence[BlockRow] = (),
 ) -> list[str]:
     """Describe how the loads of a run ended: a table, the totals, and each failure with its reason and what to do next.
 
@@ -67,6 +48,7 @@ def describe_loads(
         seconds: How long the run took; None leaves it out.
         width: Cells of a line; None means the width of the terminal, or 80. Commands are never cut.
         hints: How to name the commands that help.
+        blocks: What blocks loads at the end of the run (`LoadMemory.blocks`); without it, hints about blocked loads name no file.
     """
     width = width or terminal_width()
     if not loads:
@@ -83,17 +65,20 @@ def describe_loads(
     lines += ["", *wrapped(describe_totals(loads, seconds), width)]
     for load in trouble_first(loads):
         if is_trouble(load):
-            lines += describe_trouble(load, width=width, hints=hints)
+            lines += describe_trouble(load, width=width, hints=hints, block=block_of(load, blocks))
+    if any(load.state in OPEN for load in loads):
+        lines.append(f"to finish the run: {hints.load(continues=True)}")
     return lines
 
 
-def is_trouble(load: RunLoad) -> bool:
-    """Whether a person has to do something about a load: it failed, is missing or blocked, or was skipped for another process."""
-    return load.state in TROUBLE or load.exit_code != 0
+def block_of(load: RunLoad, blocks: Sequence[BlockRow]) -> BlockRow | None:
+    """Return the oldest of these blocks that is about a load; None if there is none."""
+    key = (load.load, load.table.casefold())
+    return next((block for block in blocks if (block.load, block.table.casefold()) == key), None)
 
 
 def _cells(load: RunLoad, *, with_generation: bool) -> tuple[str, ...]:
-    name = f"{load.load}.{load.table}{f' {load.generation}' if with_generation and load.generation else ''}"
+    name = f"{load_name(load)}{f' {load.generation}' if with_generation and load.generation else ''}"
     taken = load.ended_at - load.started_at if load.started_at and load.ended_at else None
     time = "-" if taken is None else format_seconds(taken)
     errors = "1" if is_trouble(load) else "0"
@@ -112,7 +97,7 @@ def _number(count: int) -> str:
 def describe_totals(loads: Sequence[RunLoad], seconds: float | None = None) -> str:
     """Describe all loads in one line: `312 loads: 310 done, 1 failed, 1 missing; 1.2 M rows, 3 rejected, 12:03 min`."""
     counts = collections.Counter(load.state for load in loads)
-    states = [f"{counts[state]:,} {STATES[state]}" for state in (*_WELL, *TROUBLE, *_OPEN) if counts[state]]
+    states = [f"{counts[state]:,} {STATES[state]}" for state in (*_WELL, *TROUBLE, *OPEN) if counts[state]]
     late = sum(load.is_late for load in loads)
     states += [f"{late:,} late"] if late else []
     rejected = sum(load.rejected for load in loads)
@@ -122,41 +107,49 @@ def describe_totals(loads: Sequence[RunLoad], seconds: float | None = None) -> s
     return f"{format_count(len(loads), 'load')}: {', '.join(states)}; {', '.join(totals)}"
 
 
-def trouble_first(loads: Sequence[RunLoad]) -> list[RunLoad]:
-    """Return loads with those first that a person has to do something about, otherwise in their order."""
-    order = list(STATES)
-    return sorted(loads, key=lambda load: order.index(load.state) if is_trouble(load) else len(order))
-
-
-def describe_trouble(load: RunLoad, *, width: int, hints: Hints = PLAIN) -> list[str]:
+def describe_trouble(load: RunLoad, *, width: int, hints: Hints = PLAIN, block: BlockRow | None = None) -> list[str]:
     """Describe in lines why a load did not end well and what to do next."""
     generation = f" {load.generation}" if load.generation else ""
     reason = load.reason or "no reason is recorded"
-    head, *rest = wrapped(f"{STATES[load.state]}  {load.load}.{load.table}{generation}: {reason}", width)
+    head, *rest = wrapped(f"{STATES[load.state]}  {load_name(load)}{generation}: {reason}", width)
     more = [line for text in rest for line in wrapped(text, width, "    ")]
-    return [head, *more, *(f"    -> {step}" for step in next_steps(load, hints))]
+    return [head, *more, *(f"    -> {why}: {command}" for why, command in next_steps(load, hints, block))]
 
 
-def next_steps(load: RunLoad, hints: Hints = PLAIN) -> list[str]:
-    """Return what to do about a load that did not end well: commands, each with a word on when to use it. Empty if it ended well."""
-    name = f"{load.load}.{load.table}"
+def next_steps(  # noqa: PLR0911 - one case for each state
+    load: RunLoad, hints: Hints = PLAIN, block: BlockRow | None = None
+) -> list[tuple[str, str]]:
+    """Return what to do about a load that did not end well, as (when or why, command); empty if it ended well.
+
+    Args:
+        load: The load.
+        hints: How to name the commands.
+        block: What blocks the load; None if that is not known.
+    """
+    name = load_name(load)
     match load.state:
         case "failed" | "skipped" if load.exit_code == _TEMPORARY:
-            return [f"try again: {hints.load(name)}"]
+            return [("try again", hints.load(name))]
         case "failed":
-            seen = [f"see what happened: {hints.show(load.push_id)}"] if load.push_id else []
-            return [*seen, f"when it is fixed: {hints.load(name)}"]
+            seen = [("see what happened", hints.show(load.push_id))] if load.push_id else []
+            return [*seen, ("when it is fixed", hints.load(name))]
         case "unknown":
-            return [
-                f"find out whether the rows arrived: {hints.show(load.push_id)}",
-                f"then say so: {hints.resolve(load.push_id)}",
-            ]
+            return _resolving(load.push_id, hints)
+        case "blocked" if block is not None and block.kind == "unknown":
+            return _resolving(block.push_id, hints)
         case "blocked":
-            file = load.files[0] if load.files else "FILE"
-            return [f"load the failed file first, or leave it out: {hints.skip(name, file)}"]
+            file = "FILE" if block is None else block.path
+            return [("when the failed file is right", hints.load(name)), ("or leave it out", hints.skip(name, file))]
         case "missing":
-            return [
-                f"when its file is there: {hints.load(name)}",
-                f"if it is not expected any more: {hints.retire(name)}",
-            ]
+            retired = [("if it is not expected any more", hints.retire(name))] if load.table else []
+            return [("when its file is there", hints.load(name)), *retired]
+        case "planned" | "running":
+            return [("finish the run", hints.load(continues=True))]
     return []
+
+
+def _resolving(push_id: str, hints: Hints) -> list[tuple[str, str]]:
+    return [
+        ("find out whether the rows arrived", hints.show(push_id)),
+        ("then say so", hints.resolve(push_id)),
+    ]

@@ -246,9 +246,15 @@ def test_private_ca_is_relative_to_the_file_and_must_exist(load, tmp_path):
 
 
 def _example_lines():
+    """Return the lines of the settings besides those of loads."""
     return [
-        line for line in EXAMPLE.read_text().splitlines() if line.startswith("#") and " = " in line and line[1] != " "
+        line for line in _example_parts()[0].splitlines() if line.startswith("#") and " = " in line and line[1] != " "
     ]
+
+
+def _example_parts():
+    before, mark, after = EXAMPLE.read_text().partition("# --- Loads")
+    return before, mark + after
 
 
 def test_settings_of_text_files_that_contradict_those_of_earlier_names_are_refused(load):
@@ -279,7 +285,7 @@ def test_the_home_of_a_user_who_does_not_exist_is_refused(load, text, variables,
 
 
 def test_example_shows_every_key_with_its_real_default():
-    text = "\n".join(line[1:] if line in set(_example_lines()) else line for line in EXAMPLE.read_text().splitlines())
+    text = "\n".join(line[1:] if line in set(_example_lines()) else line for line in _example_parts()[0].splitlines())
     raw = tomllib.loads(text)
     shown, real = ConfigFile.model_validate(raw), ConfigFile()
     unset = {line[1:].partition(" ")[0] for line in _example_lines() if "# unset" in line}

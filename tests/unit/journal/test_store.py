@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pushengine.cli import exit_codes
 from pushengine.errors import JournalCorruptError, JournalError, JournalVersionError
 from pushengine.journal.facts import FactRow, PushRow
+from pushengine.journal.loads import TABLES
 from pushengine.journal.reader import JournalReader
 from pushengine.journal.sqlite_errors import translated
 from pushengine.journal.store import FORMAT_VERSION, Journal, JournalFile
@@ -85,7 +86,7 @@ def test_every_commit_is_flushed_to_disk(file):
 def test_the_file_has_a_format_version_and_is_private(file, path):
     assert file._db.execute("PRAGMA user_version").fetchone() == (FORMAT_VERSION,)
     tables = {name for (name,) in file._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"pushes", "facts", "teams", "tables", "tables_examined"}
+    assert tables == {"pushes", "facts", "teams", "tables", "tables_examined", *TABLES}
     assert path.stat().st_mode & 0o777 == 0o600
 
 

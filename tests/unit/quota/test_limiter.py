@@ -435,6 +435,79 @@ def test_a_submit_cancelled_at_the_head_of_the_queue_makes_way_for_the_next(tmp_
     assert elapsed < 0.5
 
 
+def order_of(tmp_path, priorities, *, spent_before=0, late=()):
+    """Return the order in which submits of these priorities leave; those of `late` arrive ten seconds after the others."""
+    left = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
+        for number in range(spent_before):
+            assert ledger.reserve("acme", NOON + 10 + number).granted
+
+        async def submit(number, priority, delay):
+            await clock.sleep(delay)
+            await limiter.acquire(lambda *wait: None, priority=priority)
+            left.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number, priority in enumerate([*priorities, *late]):
+                group.create_task(submit(number, priority, 0.0 if number < len(priorities) else 10.0))
+        ledger.close()
+
+    run_in_virtual_time(main())
+    return left
+
+
+def test_submits_leave_by_priority_then_by_arrival(tmp_path):
+    """The first one leaves at once, and the second one has its turn before the others arrive."""
+    assert order_of(tmp_path, [0, 0, 5, -1, 5, 0]) == [0, 1, 2, 4, 5, 3]
+
+
+def test_submits_that_wait_for_the_next_hour_leave_by_priority_too(tmp_path):
+    assert order_of(tmp_path, [0, 0, 5, -1, 5, 0], spent_before=250) == [2, 4, 0, 1, 5, 3]
+
+
+def test_a_submit_that_arrives_while_others_wait_for_the_next_hour_leaves_first_if_it_is_more_urgent(tmp_path):
+    assert order_of(tmp_path, [0, 0], spent_before=250, late=[1, 0, -1, 2]) == [5, 2, 0, 1, 3, 4]
+
+
+def test_a_submit_that_arrives_while_others_wait_reports_until_when_at_once(tmp_path):
+    announced = []
+
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
+        ledger.block("acme", 900.0, clock.now(), is_named=True, reason="no")
+        first = asyncio.ensure_future(limiter.acquire(lambda *wait: None))
+        await clock.sleep(300)
+        second = asyncio.ensure_future(limiter.acquire(lambda *wait: announced.append(wait)))
+        await asyncio.sleep(0)
+        assert [(reason, round(wait / 60)) for _, wait, reason in announced] == [("server", 10)]
+        assert not await limiter.try_acquire(priority=9)
+        await asyncio.gather(first, second)
+        ledger.close()
+
+    run_in_virtual_time(main())
+
+
+def test_when_the_submit_at_the_head_gives_up_the_next_one_waits_in_its_place(tmp_path):
+    async def main():
+        clock = VirtualClock(NOON + 600)
+        ledger, limiter = opened(tmp_path / "quota.sqlite3", clock)
+        ledger.block("acme", 30.0, clock.now(), is_named=True, reason="no")
+        waiting = [asyncio.ensure_future(limiter.acquire(lambda *wait: None)) for _ in range(3)]
+        await clock.sleep(10)
+        waiting[0].cancel()
+        await asyncio.wait(waiting)
+        ledger.close()
+        return [task.cancelled() for task in waiting], clock.now() - NOON - 600
+
+    cancelled, elapsed = run_in_virtual_time(main())
+    assert cancelled == [True, False, False]
+    assert elapsed == pytest.approx(31, abs=3)
+
+
 @pytest.mark.parametrize("offset", [-1234.56, -0.3, 0.0, 0.77, 3600.0])
 def test_the_servers_clock_is_estimated_to_a_tenth_of_a_second_and_rarely_changes(offset):
     """Its dates are whole seconds. Processes whose estimates differ by more than the spacing's margin could exceed the quota together."""

@@ -1,13 +1,16 @@
 """What people read before and after a run of loads."""
 
+import datetime as dt
+
 import pytest
 from rich.cells import cell_len
 
 from pushengine.cli.hints import Hints
 from pushengine.cli.reporting.loads import describe_forecast, describe_loads
-from pushengine.journal.loads import RunLoad
+from pushengine.journal.loads import BlockRow, RunLoad
+from pushengine.loads.forecast import Batch, Forecast
 
-THREE = 1_800_054_000.0 - 1_800_054_000.0 % 86_400 + 3 * 3600
+THREE = dt.datetime(2026, 11, 27, 3, tzinfo=dt.UTC)
 LONG = "EINE_TABELLE_MIT_EINEM_SEHR_LANGEN_NAMEN_" * 4
 WIDE = "売上明細テーブル" * 6
 
@@ -17,20 +20,25 @@ def load(table="VBAP", state="done", **fields):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("batches", "line"),
     [
-        ((250, [(THREE, 62)], THREE + 240), "312 tables: 250 this hour, 62 after 03:00Z, about 03:04Z"),
-        ((1, [], THREE), "1 table: 1 this hour, about 03:00Z"),
-        ((0, [(THREE, 2)]), "2 tables: 2 after 03:00Z"),
-        ((0,), "0 tables: 0 this hour"),
+        ([(None, 250), (THREE, 62)], "312 tables: 250 this hour, 62 after 03:00Z, about 03:04Z"),
+        ([(None, 1)], "1 table: 1 this hour, about 03:04Z"),
+        ([(THREE, 2)], "2 tables: 2 after 03:00Z, about 03:04Z"),
+        ([], "0 tables: nothing to load"),
         (
-            (250, [(THREE + 3600 * hour, 250) for hour in range(5)]),
-            "1,500 tables: 250 this hour, 250 after 03:00Z, 250 after 04:00Z, 250 after 05:00Z, 500 later",
+            [(None, 250), *((THREE + dt.timedelta(hours=hour), 250) for hour in range(5))],
+            "1,500 tables: 250 this hour, 250 after 03:00Z, 250 after 04:00Z, 250 after 05:00Z, 500 later, about 03:04Z",
         ),
     ],
 )
-def test_the_forecast_says_how_many_leave_when(arguments, line):
-    assert describe_forecast(*arguments) == line
+def test_the_forecast_says_how_many_leave_when(batches, line):
+    expected = Forecast(
+        sum(count for _, count in batches),
+        tuple(Batch(*one) for one in batches),
+        THREE + dt.timedelta(minutes=4),
+    )
+    assert describe_forecast(expected) == line
 
 
 def test_the_table_at_the_end_has_what_people_know_and_the_trouble_below():
@@ -73,16 +81,29 @@ def test_the_table_at_the_end_has_what_people_know_and_the_trouble_below():
             ],
         ),
         (
-            load("T", "blocked", files=("/data/a b.csv",), exit_code=3),
+            load("T", "blocked", exit_code=3),
             [
-                "load the failed file first, or leave it out: pushengine state skip sap.T '/data/a b.csv' --config 'a b.toml'"
+                "when the failed file is right: pushengine load sap.T --config 'a b.toml'",
+                "or leave it out: pushengine state skip sap.T '/data/a b.csv' --config 'a b.toml'",
+            ],
+        ),
+        (
+            load("U", "blocked", exit_code=3),
+            [
+                "find out whether the rows arrived: pushengine show p0 --config 'a b.toml'",
+                "then say so: pushengine resolve p0 --config 'a b.toml' --loaded | --not-loaded",
             ],
         ),
     ],
-    ids=["temporary", "locked", "unknown", "blocked"],
+    ids=["temporary", "locked", "unknown", "blocked", "blocked-by-unknown"],
 )
 def test_each_trouble_says_what_to_do_next_with_the_config_file_that_was_named(ended, steps):
-    lines = describe_loads([ended], hints=Hints(config="a b.toml"))
+    of = {"load": "sap", "push_id": "p0", "reason": "", "at": 0.0}
+    blocks = [
+        BlockRow(**of, table="t", path="/data/a b.csv", kind="failed"),
+        BlockRow(**of, table="U", path="", kind="unknown"),
+    ]
+    lines = describe_loads([ended], hints=Hints(config="a b.toml"), blocks=blocks)
     assert [line for line in lines if "->" in line] == [f"    -> {step}" for step in steps]
 
 
@@ -113,3 +134,9 @@ def test_it_fits_the_width_with_any_name_and_number(width):
 
 def test_a_run_without_loads_says_so():
     assert describe_loads([]) == ["no loads"]
+
+
+def test_a_run_that_was_interrupted_says_how_to_finish_it():
+    lines = describe_loads([load(rows=1), load("VBAK", "running"), load("VBAP", "planned")])
+    assert [line.split()[-1] for line in lines[1:4]] == ["done", "running", "started"]
+    assert lines[-1] == "to finish the run: pushengine load --continue"
