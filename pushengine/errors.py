@@ -425,7 +425,7 @@ class JournalError(PushEngineError):
 
 
 class JournalLockedError(JournalError):
-    """Another process is working on the same push."""
+    """Another process is working on the same push, or on another one into the same table."""
 
     disposition: Disposition = "transient"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pushengine import events
+from pushengine.cli.reporting import cells as fitting
 from pushengine.cli.story import PushSummary
 from pushengine.journal.salvage import ExportResult, JournalCheck
 from pushengine.model import CheckResult, Job, Plan, QuotaStatus, Receipt, RemoteChunk, type_name
@@ -16,7 +17,6 @@ from pushengine.text import (
     format_count,
     format_seconds,
     labelled,
-    shown_line,
     shown_text,
     some_lines,
     utc,
@@ -32,11 +32,12 @@ _PLAIN = {"delimiter": ",", "quote": '"', "encoding": "utf-8"}
 """The dialect of a plain CSV file, which a receipt does not mention."""
 
 
-def _table(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Align rows of cells into columns; the first row holds the headings."""
-    lines = [[shown_line(cell, _LONGEST_CELL) for cell in line] for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+def _table(
+    lines: Sequence[Sequence[str]], *, indent: int = 0, fixed: Sequence[int] = (), optional: Sequence[int] = ()
+) -> list[str]:
+    """Align rows of cells into columns that fit the terminal, or 80 cells; the first row holds the headings. As `cells.table`."""
+    aligned = fitting.table(lines, width=fitting.terminal_width() - indent, fixed=fixed, optional=optional)
+    return [f"{' ' * indent}{line}" for line in aligned]
 
 
 def _rows(*rows: tuple[str, str]) -> list[str]:
@@ -123,12 +124,14 @@ def describe_plan(plan: Plan) -> list[str]:
     ]
     head = f"PLAN  {plan.table}  {plan.mode}, nothing was sent"
     lines = [head, *_rows(*rows), f"  {format_count(len(plan.schema), 'column')}"]
-    lines += [f"    {line}" for line in _table([_reasoned(column) for column in plan.schema])] if plan.schema else []
+    lines += _table([_reasoned(column) for column in plan.schema], indent=4, fixed=(1,)) if plan.schema else []
     if plan.first_rows:
         names = list(plan.first_rows[0])
         cells = [names, *([_cell(row[name]) for name in names] for row in plan.first_rows)]
         lines += [f"  first {format_count(len(plan.first_rows), 'row')}, as they will land"]
-        lines += [f"    {line}" for line in _table(cells)]
+        lines += [
+            f"    {line}" for block in fitting.in_blocks(cells, width=fitting.terminal_width() - 4) for line in block
+        ]
     return lines
 
 
@@ -186,7 +189,7 @@ def describe_tables(tables: Mapping[TableKey, RememberedTable], journal: Path) -
         ]
         columns = [(column.name, type_name(column.type, column.length)) for column in known.columns]
         head = f"{known.name}  {format_count(len(columns), 'column')}"
-        lines += [*([""] if lines else []), head, *_rows(*rows), *(f"    {line}" for line in _table(columns))]
+        lines += [*([""] if lines else []), head, *_rows(*rows), *_table(columns, indent=4, fixed=(1,))]
     return lines
 
 
@@ -231,7 +234,7 @@ def describe_jobs(jobs: Sequence[Job]) -> list[str]:
         )
         for job in jobs
     ]
-    return _table(lines)
+    return _table(lines, fixed=(0, 1, 2, 4), optional=(2,))
 
 
 def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
@@ -259,13 +262,13 @@ def describe_history(pushes: Sequence[PushSummary], state_dir: Path) -> list[str
             push.mode or "-",
             push.state,
             f"{push.rows:,}",
-            f"{utc(push.started_at):%Y-%m-%d %H:%M:%S}",
+            f"{utc(push.started_at):%d %b %H:%M}",  # the id has the year and the seconds
             format_seconds(push.seconds),
             str(push.sessions),
         )
         for push in pushes
     ]
-    head, *rows = _table(lines)
+    head, *rows = _table(lines, fixed=(0, 2, 4, 5, 6, 7), optional=(7, 5, 6))
     described = [head]
     for push, row in zip(pushes, rows, strict=True):
         described += [row, *(f"  changed: {change}" for change in push.schema_changes)]

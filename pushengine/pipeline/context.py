@@ -40,6 +40,9 @@ class Shared:
     policy: RetryPolicy
     journal: Journal
     take_lock: Callable[[str], Lock]
+    """Locks a push by its identity."""
+    take_table_lock: Callable[[str, str], Lock]
+    """Locks a table, given its place and its name: see `state.lock.TableLock`."""
     budget: ByteBudget
     engine_settings: EngineSettings
     runtime: Runtime

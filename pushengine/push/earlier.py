@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from pushengine.errors import (
     SubmitOutcomeUnknownError,
     TableChangedError,
 )
+from pushengine.interfaces import Lock
 from pushengine.journal.facts import FactRow, PushRow
 from pushengine.journal.push_log import JOURNAL_IS_SLOW, PushLog
 from pushengine.journal.store import JournalFile
@@ -37,7 +39,25 @@ async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
     Raises:
         JournalLockedError: Another process holds it.
     """
-    taking = asyncio.ensure_future(shared.runtime.off_loop(shared.take_lock, identity))
+    async with _held(shared, functools.partial(shared.take_lock, identity)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def table_locked(shared: Shared, target: Target) -> AsyncIterator[None]:
+    """Hold the lock of a table, so that no other process loads it.
+
+    Raises:
+        JournalLockedError: Another process holds it.
+    """
+    place = f"{shared.destination.team}/{shared.pool_id}/{target.connection_id or ''}/{target.table}"
+    async with _held(shared, functools.partial(shared.take_table_lock, place, target.table)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _held(shared: Shared, take: Callable[[], Lock]) -> AsyncIterator[None]:
+    taking = asyncio.ensure_future(shared.runtime.off_loop(take))
     try:
         await wait_until_done(taking)
     except asyncio.CancelledError:
@@ -52,7 +72,13 @@ async def locked(shared: Shared, identity: str) -> AsyncIterator[None]:
 
 
 def new_session(
-    shared: Shared, push_id: str, measures: Measures, target: Target, rows: Sequence[FactRow] = (), *, place: Place
+    shared: Shared,
+    push_id: str,
+    measures: Measures,
+    target: Target,
+    rows: Sequence[FactRow] = (),
+    *,
+    place: Place | None = None,
 ) -> PushSession:
     """Return this process's session of a push: of the one that `rows` describe, or of a new one.
 
@@ -62,7 +88,7 @@ def new_session(
         measures: Measurements for its receipt.
         target: Target of the push, unless `rows` name it; the table is the same.
         rows: What the journal has about the push.
-        place: The place of the push among the others of its process.
+        place: The place of the push among the others of its process; None for one that needs no slot.
     """
     log = PushLog(
         shared.journal,
@@ -80,7 +106,7 @@ def new_session(
             log=log,
             settings=settings_of(state, shared.engine_settings),
             measures=measures,
-            place=place,
+            place=place or Place(),
         )
     )
 

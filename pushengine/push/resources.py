@@ -28,7 +28,7 @@ from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.event_bus import EventBus
 from pushengine.runtime.runtime import Runtime
 from pushengine.state.folder import StateFolder, resolve_state_dir
-from pushengine.state.lock import PushLock
+from pushengine.state.lock import PushLock, TableLock
 from pushengine.text import utc
 
 
@@ -61,6 +61,7 @@ class HostResources:
         self.table_locks: dict[str, asyncio.Lock] = {}
         self.budget = ByteBudget(settings.max_memory_bytes)
         self.take_lock = functools.partial(PushLock, self.folder.locks)
+        self.take_table_lock = functools.partial(TableLock, self.folder.locks)
         self._server_clocks: dict[str, ServerClock] = {}
         self._limiters: dict[str, SubmitLimiter] = {}
         self._ledger: SqliteLedger | None = None
@@ -196,6 +197,7 @@ class EngineResources:
             pool_id=self._pool_id,
             journal=host.journal,
             take_lock=host.take_lock,
+            take_table_lock=host.take_table_lock,
             limiter=host.limiter(self._destination.team),
             policy=RetryPolicy(max_attempts=settings.max_attempts, max_wait_seconds=settings.retry_max_wait_seconds),
             budget=host.budget,

@@ -46,7 +46,7 @@ from pushengine.model import Receipt
 from pushengine.pipeline.context import Measures, Shared
 from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
-from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session
+from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session, table_locked
 from pushengine.push.identity import resumed_settings
 from pushengine.push.opening import NewSchema, PushRecord, PushRequest, SourceOpener
 from pushengine.push.outcome import status_of
@@ -183,7 +183,7 @@ class PushRun:
     async def _push(self, workers: Workers) -> None:
         identity, resumes = self._record.identity, self._request.resumes
         opener = SourceOpener(self._request, self._shared, workers)
-        async with locked(self._shared, identity):
+        async with table_locked(self._shared, self._request.target), locked(self._shared, identity):
             is_other = await self._look_up_load_id()
             if self._known_receipt is not None:
                 return

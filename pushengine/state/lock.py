@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import importlib
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 from pushengine.errors import JournalError, JournalLockedError
 from pushengine.state.file_errors import state_errors
+from pushengine.text import shown_name
 
 
 def _import_or_none(name: str) -> Any:
@@ -103,12 +106,17 @@ class FileLock:
 class PushLock:
     """An exclusive lock that lets only one process work on a push: on `locks/<identity>.lock`, which contains that process's pid.
 
+    Args:
+        folder: Folder of the lock files; created if missing.
+        identity: Identity of the push.
+        refusal: What is held, for the message of the error.
+
     Raises:
         JournalLockedError: Another process is working on the same push.
         JournalError: The lock cannot be taken for another reason.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, *, refusal: str = "this push is held") -> None:
         self.path = _path_of(folder, identity)
         with state_errors("cannot lock this push", self.path):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,7 +124,7 @@ class PushLock:
                 self._lock = FileLock(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             except BlockingIOError as error:
                 raise JournalLockedError(
-                    f"this push is held by pid {_pid_in(self.path) or 'unknown'}",
+                    f"{refusal} by pid {_pid_in(self.path) or 'unknown'}",
                     path=str(self.path),
                     hint="wait for it, or stop that process; then run the same command again",
                 ) from error
@@ -134,6 +142,57 @@ class PushLock:
     def release(self) -> None:
         """Release the lock; safe to call twice."""
         self._lock.release()
+
+
+class TableLock:
+    """A lock that lets only one process load a table: on `locks/table-<digest>.lock`, which contains that process's pid.
+
+    Pushes of one process may hold it together: they take turns. It is free when the last of them has released it.
+
+    Args:
+        folder: Folder of the lock files; created if missing.
+        place: The table with team, pool and data connection, in words; equal for names that differ only in case.
+        table: Name of the table, for messages.
+
+    Raises:
+        JournalLockedError: Another process is loading the table.
+        JournalError: The lock cannot be taken for another reason.
+    """
+
+    def __init__(self, folder: Path, place: str, table: str) -> None:
+        digest = hashlib.sha256(place.casefold().encode("utf-8", "surrogatepass")).hexdigest()
+        name = f"table-{digest}"
+        self._key = os.getpid(), _path_of(folder, name).absolute()  # a forked child holds nothing
+        with _TABLE_LOCKS.guard:
+            held = _TABLE_LOCKS.held.get(self._key)
+            if held is None:
+                held = [PushLock(folder, name, refusal=f"table {shown_name(table)} is being loaded"), 0]
+                _TABLE_LOCKS.held[self._key] = held
+            held[1] += 1
+        self._is_held = True
+
+    def release(self) -> None:
+        """Release the lock; safe to call twice."""
+        if not self._is_held:
+            return
+        self._is_held = False
+        with _TABLE_LOCKS.guard:
+            held = _TABLE_LOCKS.held[self._key]
+            held[1] -= 1
+            if not held[1]:
+                held[0].release()
+                del _TABLE_LOCKS.held[self._key]
+
+
+class _TableLocks:
+    """The table locks that this process holds: for each file the lock, and by how many it is held."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.held: dict[tuple[int, Path], list[Any]] = {}
+
+
+_TABLE_LOCKS = _TableLocks()
 
 
 def holder_of(folder: Path, identity: str) -> int | None:

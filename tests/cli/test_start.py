@@ -35,17 +35,20 @@ def test_help_names_every_command_and_no_other(pushengine):
     listed = done.out.partition("Commands:")[2].partition("Exit codes")[0]
     assert [line.split()[0] for line in listed.splitlines() if line.strip()] == [
         "demo",
+        "init",
         "push",
         "plan",
         "resume",
         "history",
         "show",
+        "report",
         "check",
         "emulator",
         "quota",
         "jobs",
         "schema",
         "journal",
+        "config",
     ]
 
 

@@ -93,7 +93,7 @@ async def test_the_second_of_two_commands_with_the_same_push_learns_which_proces
     code, output, _ = await lab.finish(await lab.start("T"))
     assert code == 75
     assert output["error"]["type"] == "JournalLockedError"
-    assert f"held by pid {first.pid}" in output["error"]["message"]
+    assert f"table T is being loaded by pid {first.pid}" in output["error"]["message"]
     first.send_signal(signal.SIGCONT)
     code, receipt, err = await lab.finish(first)
     assert (code, receipt["status"]) == (0, "DONE"), err

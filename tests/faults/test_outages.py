@@ -137,6 +137,7 @@ class Desk:
             limiter=limiter_on(self.ledger, self.clock, rng=rng),
             journal=InlineJournal(self.file),
             take_lock=NoLock,
+            take_table_lock=NoLock,
             policy=RetryPolicy(max_attempts=settings.max_attempts, max_wait_seconds=settings.retry_max_wait_seconds),
             budget=ByteBudget(settings.max_memory_bytes),
             engine_settings=settings,

@@ -85,7 +85,7 @@ async def test_events_come_in_the_order_of_the_steps_of_a_push(stage):
     names = [name for name in stage.names() if name != "job_status_changed"]
     assert names == [
         *("push_started", "job_created", "chunk_read", "chunk_encoded", "upload_started", "chunk_uploaded"),
-        *("job_verified", "job_submitted", "job_settled", "push_finished"),
+        *("source_acknowledged", "job_verified", "job_submitted", "job_settled", "push_finished"),
     ]
     assert stage.sink.of(events.JobStatusChanged)[-1].status == "DONE"
     assert {event.push_id for event in stage.sink.events} == {receipt.push_id}
@@ -149,7 +149,7 @@ async def test_pushes_into_one_table_submit_one_after_the_other(start):
 
 
 async def test_two_engines_on_one_table_take_turns(start):
-    """Another process does not see this engine's lock, so each engine waits until the platform no longer responds with 409."""
+    """The lock of the table belongs to the process: each engine waits until the push of the other one has ended."""
     stage = await start(emulator={"run_seconds": 0.1})
     other = await stage.open_engine()
     receipts = await asyncio.gather(

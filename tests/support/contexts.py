@@ -42,6 +42,7 @@ def push_context(
         policy=policy or RetryPolicy(),
         journal=None,
         take_lock=None,
+        take_table_lock=None,
         budget=ByteBudget(settings.max_memory_bytes),
         engine_settings=settings,
         runtime=Runtime(

@@ -560,6 +560,9 @@ class SimWorkers:
 
     encode = read
 
+    def rest(self):
+        pass
+
     async def aclose(self):
         pass
 
@@ -637,7 +640,7 @@ class SimClock(VirtualClock):
 
 
 class NoLock:
-    def __init__(self, identity):
+    def __init__(self, *_names):
         pass
 
     def release(self):
@@ -980,6 +983,7 @@ async def _one_run(world, platform, settings, files, journal, ledger, mode, sink
         limiter=limiter_on(ledger, world.clock, server_clock=server_clock, rng=runtime.rng),
         journal=journal,
         take_lock=NoLock,
+        take_table_lock=NoLock,
         policy=RetryPolicy(),
         budget=ByteBudget(settings.max_memory_bytes),
         engine_settings=settings,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 from support.inline import inline, limiter_on
-from support.simulation import SimulatedCrash, SimWorkers
+from support.simulation import NoLock, SimulatedCrash, SimWorkers
 
 from pushengine import PushEngine, UserApiKey
 from pushengine.config.options import LoadOptions
@@ -331,6 +331,7 @@ class MemoryStage:
             limiter=limiter_on(self._ledger, self.clock, rng=runtime.rng),
             journal=KilledJournal(self.journal, kill),
             take_lock=functools.partial(HeldLock, self._held),
+            take_table_lock=NoLock,
             policy=RetryPolicy(),
             budget=ByteBudget(settings.max_memory_bytes),
             engine_settings=settings,

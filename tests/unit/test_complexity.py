@@ -120,12 +120,15 @@ class InlineWorkers:
 
     encode = read
 
+    def rest(self):
+        pass
+
     async def aclose(self):
         pass
 
 
 class NoLock:
-    def __init__(self, identity):
+    def __init__(self, *_names):
         pass
 
     def release(self):
@@ -160,6 +163,7 @@ def push_concurrently(folder, sources, *, lost=()):
             policy=RetryPolicy(),
             journal=InlineJournal(file),
             take_lock=NoLock,
+            take_table_lock=NoLock,
             budget=ByteBudget(settings.max_memory_bytes),
             engine_settings=settings,
             runtime=Runtime(clock, random.Random(1), None, inline, InlineWorkers),

@@ -19,10 +19,10 @@ OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help="Conf
 
 
 def init(folder: FolderArgument = Path(), *, output: OutputFile = Path("pushengine.toml")) -> None:
-    """Write a first config file from a folder of extracts: tables, patterns, modes and how the files are written; sends nothing."""
+    """Write a first config file from a folder of files. Finds tables, patterns, modes and how the files are written; sends nothing."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        from pushengine.cli.init.names import list_names, rules_of
+        from pushengine.cli.init.names import SPECIAL, list_names, rules_of
         from pushengine.cli.init.writing import FILL_IN, config_text, examined_rule
         from pushengine.runtime.aio import announce_when_slow
         from pushengine.state.file_errors import setting_errors, status
@@ -36,6 +36,12 @@ def init(folder: FolderArgument = Path(), *, output: OutputFile = Path("pushengi
                     hint=f"name another: {flag('output', 'new.toml')}",
                 )
         place = Path(os.path.abspath(folder))  # noqa: ASYNC240, PTH100 - links stay as they are named
+        if SPECIAL.search(str(place)):
+            raise ConfigError(
+                f"the path {shown_name(str(place))} has characters that mean something in a pattern: * ? [ ] {{ }}",
+                key="FOLDER",
+                hint="rename the folder, or name it by a symbolic link",
+            )
         with setting_errors("cannot read the folder", folder, key="FOLDER"):
             files, others = list_names(place)
         if not files:

@@ -53,9 +53,10 @@ def report(
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what the loads of a night did: what needs a look first, with what to do. Reads this host's journal; needs no account.
+    """Show what last night's loads did, and what needs a look.
 
-    Exits with 3 if anything failed, is missing, blocked, late or was cut off, or if nothing ran.
+    What failed, is missing, blocked or late comes first, with what to do. Exits with 3 if there is such a load, or if nothing ran.
+    Reads this host's journal; needs no account.
     """
     chosen = FormatName.JSON if as_json else form
 
@@ -85,7 +86,7 @@ def _read(path: Path, since: dt.datetime, until: dt.datetime, names: list[str] |
     from pushengine.loads.report import make_report
 
     with JournalReader(path) as reader:
-        memory: RunMemory = getattr(reader, "loads")  # noqa: B009 - provided by the journal's part
+        memory = reader.loads
         require_known(memory, names)
         return make_report(memory, since=since, until=until, names=names, is_working=_is_working)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,15 +45,18 @@ class Examined:
 async def examine(path: Path) -> Examined:
     """Find the settings with which a file is read best. Reads only its start."""
     settings: dict[str, Any] = {}
+    guesses: list[str] = []
     plan: Plan | None = None
     for _ in range(_MOST_STEPS):
         try:
             plan = await _plan(path, settings)
         except SourceError as error:
-            found = next(_ways(error.hint), None)
-            if found is None or _added(settings, found) == settings:
+            ways = list(_ways(error.hint))
+            if not ways or _added(settings, ways[0]) == settings:
                 return Examined(settings, {}, problem=error.message)
-            settings = _added(settings, found)
+            if len(ways) > 1:
+                guesses.append(f"{error.message}; the first of these ways was taken; {error.hint}")
+            settings = _added(settings, ways[0])
             continue
         except PushEngineError as error:
             return Examined(settings, {}, problem=error.message)
@@ -67,7 +71,7 @@ async def examine(path: Path) -> Examined:
     if plan is None:
         return Examined(settings, {}, problem="no settings were found with which it can be read")
     short = await _with_locale(path, settings, plan)
-    doubts = [one for one in plan.notes if any(_ways(one))]
+    doubts = [*guesses, *(one for one in plan.notes if any(_ways(one)))]
     return Examined(short, _types(plan), plan.first_rows, doubts)
 
 
@@ -153,10 +157,12 @@ def in_config_words(text: str) -> str:
     """Return a note of the planner with settings of the config file in place of flags: `D looks like dd.mm.yyyy: date_format = ...`."""
     for way in _ways(text):
         for name, value in way.items():
-            found = re.search(rf"--{name.replace('_', '-')} (?:'[^']*'|\"[^\"]*\"|\\S+)", text)
+            flag = name.replace("_", "-")
+            words = rf"--(?:no-)?{flag}\b" if name in _BOOLEANS else rf"--{flag} (?:'[^']*'|\S+)"
+            found = re.search(words, text)
             text = text.replace(found[0], f"{name} = {_word(value)}", 1) if found else text
     return text
 
 
 def _word(value: Any) -> str:
-    return f'"{value[0]}"' if isinstance(value, list) and len(value) == 1 else repr(value).replace("'", '"')
+    return json.dumps(value[0] if isinstance(value, list) and len(value) == 1 else value, ensure_ascii=False)

@@ -63,7 +63,7 @@ async def examined_rule(named: NamedRule) -> FoundRule:
         if _key(one.settings) == _key(common):
             continue
         if not await is_read_alike(named.files[table][0].path, common, one):
-            overrides[table] = _override(one.settings, common)
+            overrides[table] = await _override(named.files[table][0].path, one, common)
     return FoundRule(named, _mode(named), common, overrides, examined)
 
 
@@ -71,11 +71,17 @@ def _key(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def _override(settings: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    lacking = {name: _NEUTRAL[name] for name in common if name not in settings and name in _NEUTRAL}
-    if "locale" in common and "locale" not in settings:
-        lacking |= {name: value for name, value in _OF_LOCALE.items() if name not in settings}
-    return {**lacking, **{name: value for name, value in settings.items() if common.get(name) != value}}
+async def _override(path: Path, one: Examined, common: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table needs besides the settings of its rule: its own, and those that take back one of the rule."""
+    lacking = {name: _NEUTRAL[name] for name in common if name not in one.settings and name in _NEUTRAL}
+    if "locale" in common and "locale" not in one.settings:
+        lacking |= {name: value for name, value in _OF_LOCALE.items() if name not in one.settings}
+    own = {name: value for name, value in one.settings.items() if common.get(name) != value}
+    for name in list(lacking):
+        fewer = {key: value for key, value in lacking.items() if key != name}
+        if await is_read_alike(path, {**common, **fewer, **own}, one):
+            lacking = fewer
+    return {**lacking, **own}
 
 
 def _mode(named: NamedRule) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
@@ -14,6 +14,7 @@ WIDTH = 80
 _NARROWEST_TERMINAL = 40
 _GAP = 2
 _NARROWEST = 8
+_READABLE = 18
 _LONGEST_CELL = 300
 
 
@@ -65,7 +66,12 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def table(
-    lines: Sequence[Sequence[str]], *, width: int = WIDTH, numbers: Sequence[int] = (), fixed: Sequence[int] = ()
+    lines: Sequence[Sequence[str]],
+    *,
+    width: int = WIDTH,
+    numbers: Sequence[int] = (),
+    fixed: Sequence[int] = (),
+    optional: Sequence[int] = (),
 ) -> list[str]:
     """Align rows of cells into columns that fit a width.
 
@@ -74,17 +80,46 @@ def table(
         width: Cells that a line may take. The widest columns are cut, down to `_NARROWEST` cells each.
         numbers: Columns that are aligned to the right.
         fixed: Columns that are never cut, such as ids that a person copies.
+        optional: Columns that are left out, the first one first, as long as others would have to be cut to less than `_READABLE` cells.
     """
-    lines = [[shown_line(cell, _LONGEST_CELL) for cell in line] for line in lines]
-    widths = fitted_widths(
-        [max(cell_len(line[column]) for line in lines) for column in range(len(lines[0]))], width, fixed=fixed
+    shown = [[shown_line(cell, _LONGEST_CELL) for cell in line] for line in lines]
+    widths = [max(cell_len(line[column]) for line in shown) for column in range(len(shown[0]))]
+    columns = list(range(len(widths)))
+    for column in optional:
+        if _line_width(widths[one] if one in fixed else min(widths[one], _READABLE) for one in columns) > width:
+            columns.remove(column)
+    fitted = fitted_widths(
+        [widths[column] for column in columns],
+        width,
+        fixed=[place for place, column in enumerate(columns) if column in fixed],
     )
     return [
         (" " * _GAP)
-        .join(pad(cell, widths[column], is_number=column in numbers) for column, cell in enumerate(line))
+        .join(
+            pad(line[column], size, is_number=column in numbers) for column, size in zip(columns, fitted, strict=True)
+        )
         .rstrip()
-        for line in lines
+        for line in shown
     ]
+
+
+def in_blocks(lines: Sequence[Sequence[str]], *, width: int = WIDTH) -> list[list[str]]:
+    """Align rows of many cells into blocks of lines, one below the other, each with as many columns as fit a width."""
+    shown = [[shown_line(cell, _LONGEST_CELL) for cell in line] for line in lines]
+    blocks: list[list[int]] = []
+    taken = 0
+    for column in range(len(shown[0])):
+        size = min(max(cell_len(line[column]) for line in shown), width)
+        if not blocks or taken + _GAP + size > width:
+            blocks.append([])
+            taken = -_GAP
+        blocks[-1].append(column)
+        taken += _GAP + size
+    return [table([[line[column] for column in block] for line in shown], width=width) for block in blocks]
+
+
+def _line_width(widths: Iterable[int]) -> int:
+    return sum(width + _GAP for width in widths) - _GAP
 
 
 def fitted_widths(
@@ -92,7 +127,7 @@ def fitted_widths(
 ) -> list[int]:
     """Return the widths of columns, of which the widest are narrowed until all fit a line of `width` cells."""
     found, least = list(widths), least or {}
-    while sum(found) + _GAP * (len(found) - 1) > width:
+    while _line_width(found) > width:
         column = max(
             (
                 number

@@ -15,7 +15,7 @@ from pushengine.cli import exit_codes
 from pushengine.errors import JournalError, JournalLockedError, SourceReadError
 from pushengine.sources.spool import SpoolHold, spool_bytes
 from pushengine.state import lock as lock_module
-from pushengine.state.lock import FileLock, PushLock, holder_of
+from pushengine.state.lock import FileLock, PushLock, TableLock, holder_of
 
 ROOT = Path(__file__).parents[3]
 WITHOUT_FCNTL = ROOT / "tests" / "support" / "without_fcntl"
@@ -238,3 +238,58 @@ def test_a_system_that_cannot_lock_files_is_reported(tmp_path):
     )
     done = run_without_fcntl("-c", code, str(tmp_path))
     assert done.stdout.count("cannot lock files") == 3, done.stdout + done.stderr
+
+
+# --- Tables
+
+HOLD_TABLE = """
+import sys
+from pathlib import Path
+from pushengine.state.lock import TableLock
+lock = TableLock(Path(sys.argv[1]), "acme/pool/c/ORDERS", "ORDERS")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def table_holder(folder):
+    """Start a process that holds the lock of a table; kill it when the block ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_TABLE, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_second_process_that_locks_a_table_learns_which_table_and_which_process(tmp_path):
+    with table_holder(tmp_path) as process:
+        with pytest.raises(JournalLockedError) as caught:
+            TableLock(tmp_path, "acme/pool/c/orders", "orders")
+        assert caught.value.message == f"table orders is being loaded by pid {process.pid}"
+        for other in ("acme/pool/c/ORDER", "acme/pool//ORDERS", "acme/other/c/ORDERS", "umbrella/pool/c/ORDERS"):
+            TableLock(tmp_path, other, "ORDERS").release()
+        TableLock(tmp_path / "another state folder", "acme/pool/c/ORDERS", "ORDERS").release()
+    TableLock(tmp_path, "acme/pool/c/ORDERS", "ORDERS").release()  # the holder was killed
+
+
+def test_a_table_is_free_when_the_last_of_this_process_has_released_it(tmp_path):
+    first, second = (TableLock(tmp_path, f"acme/pool/c/{name}", name) for name in ("ORDERS", "orders"))
+    first.release()
+    first.release()
+    (path,) = tmp_path.glob("table-*.lock")
+    assert not is_free(path)
+    assert path.read_text() == str(os.getpid())
+    second.release()
+    assert is_free(path)
+
+
+def test_a_table_that_could_not_be_locked_is_not_held(tmp_path):
+    with table_holder(tmp_path):
+        for _ in range(2):
+            with pytest.raises(JournalLockedError):
+                TableLock(tmp_path, "acme/pool/c/ORDERS", "ORDERS")
+    TableLock(tmp_path, "acme/pool/c/ORDERS", "ORDERS").release()
