@@ -10,15 +10,15 @@ from typing import Protocol, TypeVar
 
 from pushengine.config.loads.resolved import Loads, LoadSettings, Rule
 from pushengine.errors import ConfigError
-from pushengine.journal.loads import BlockRow, FileRow, LoadedTable, LoadMemory, RunLoad
-from pushengine.loads.files.choice import Choice, choose
+from pushengine.journal.loads import BlockRow, FileRow, LoadedTable, LoadMemory, RunLoad, RunState
+from pushengine.loads.files.choice import Choice, IntendedPush, LeftOut, choose
 from pushengine.loads.files.discovery import Discovery, FoundTable, discover, find_conflicts
 from pushengine.loads.items import Item, load_id_of
 from pushengine.loads.outcome import EXIT_FAILED, Judge
 from pushengine.loads.selection import Selection
 from pushengine.model import Claim, FileRef
 from pushengine.runtime.runtime import Runtime
-from pushengine.text import name_key
+from pushengine.text import name_key, shown_names
 
 T = TypeVar("T")
 _PIECE_BYTES = 1024 * 1024
@@ -217,8 +217,9 @@ class Planner:
             reason = self._judge(found.error).reason
             row = RunLoad(load=rule.name, table=rule.table or "", state="failed", reason=reason, exit_code=EXIT_FAILED)
             plan.items.append(Item(row))
-        for key in dict.fromkeys((*tables, *expected)):
-            table = tables.get(key) or FoundTable(expected[key].table, ())
+        named = {name_key(name): name for name in found.without_files}
+        for key in dict.fromkeys((*tables, *expected, *named)):
+            table = tables.get(key) or FoundTable(expected[key].table if key in expected else named[key], ())
             if not self._selection.has(rule.name, table.name):
                 continue
             settings = rule.settings_for(table.name)
@@ -229,14 +230,15 @@ class Planner:
             choice = await choose(
                 settings,
                 table,
-                files=memory.files.get((rule.name, key), ()),
-                blocks=memory.blocks.get((rule.name, key), ()),
-                loaded=expected.get(key),
-                sha256_of=self._sha256_of,
+                memory.files.get((rule.name, key), ()),
+                memory.blocks.get((rule.name, key), ()),
+                expected.get(key),
+                hasher=self._sha256_of,
                 now=now,
+                is_expected=key in named,
             )
-            plan.seen += choice.seen
-            plan.items += _items_of(settings, choice)
+            plan.seen += choice.rows
+            plan.items += _items_of(settings, choice, self._judge)
 
     async def _sha256_of(self, file: FileRef) -> str:
         """Return the SHA-256 of the content of a file."""
@@ -251,20 +253,47 @@ class Planner:
         return await self._runtime.off_loop(hashed)
 
 
-def _items_of(settings: LoadSettings, choice: Choice) -> list[Item]:
-    items = []
-    for one in choice.chosen:
+def _items_of(settings: LoadSettings, choice: Choice, judge: Judge) -> list[Item]:
+    """Return the items of a load: its pushes, what is wrong with it, or why there is nothing to do. Their generations differ."""
+    items: dict[str, Item] = {}
+
+    def add(state: RunState, one: IntendedPush | LeftOut, reason: str = "", beside: str = "") -> None:
+        generation = one.generation
+        if generation in items:
+            generation = f"{generation} {beside or state}".strip()
+        if generation in items:
+            reason = reason if reason in items[generation].row.reason else f"{items[generation].row.reason}; {reason}"
+            files = (*items[generation].files, *one.files)
+        else:
+            files = one.files
         row = RunLoad(
             load=settings.rule,
             table=settings.table,
-            generation=one.generation.key,
-            state="planned" if one.outcome == "push" else one.outcome,
-            reason=one.reason,
-            files=tuple(file.uri for file in one.generation.files),
-            exit_code=0 if one.outcome in ("push", "skipped") else EXIT_FAILED,
+            generation=generation,
+            state=state,
+            reason=reason,
+            files=tuple(file.uri for file in files),
+            exit_code=0 if state in ("planned", "skipped") else EXIT_FAILED,
         )
-        items.append(Item(row, settings, one.generation.files))
-    return items
+        items[generation] = Item(row, settings, files)
+
+    for push in choice.pushes:
+        add("planned", push)
+    for left in choice.refused:
+        names = shown_names([file.name for file in left.files])
+        add("failed", left, f"{names}: {left.reason}", beside="refused")
+    for left in choice.blocked:
+        add("blocked", left, left.reason)
+    if choice.error is not None:
+        add("failed", LeftOut("", (), ""), judge(choice.error).reason)
+    waiting = [f"generation {one.generation}: {one.reason}" for one in choice.skipped if one.is_incomplete]
+    if choice.missing:
+        add("missing", LeftOut("", (), ""), "; ".join([choice.missing, *waiting]))
+    if not items:
+        reasons = dict.fromkeys([*waiting, *(one.reason for one in reversed(choice.skipped) if not one.is_incomplete)])
+        newest = choice.skipped[-1] if choice.skipped else LeftOut("", (), "")
+        add("skipped", newest, next(iter(reasons), "no new file"))
+    return list(items.values())
 
 
 def _number(items: Sequence[Item], run_id: str) -> None:

@@ -49,11 +49,13 @@ class LeftOut:
         generation: Key of the generation.
         files: The files.
         reason: Why, and for refused and blocked ones what to do.
+        is_incomplete: Whether it is left out because files are still to come.
     """
 
     generation: str
     files: tuple[FileRef, ...]
     reason: str
+    is_incomplete: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,7 +361,7 @@ class _Choosing:
 
     def _skip_held(self, unit: _Unit, held: str) -> None:
         files = (*_files(unit.files), *unit.generation.unfinished)
-        self.skipped.append(LeftOut(unit.key, files, f"not complete: {held}"))
+        self.skipped.append(LeftOut(unit.key, files, f"not complete: {held}", is_incomplete=True))
 
     def _is_older(self, unit: _Unit) -> bool:
         return unit.generation.is_ordered and self._order is not None and unit.generation.order < self._order
