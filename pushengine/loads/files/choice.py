@@ -35,10 +35,12 @@ class IntendedPush:
     Attributes:
         generation: Key of the generation; of the newest one if the push loads several.
         files: Its files, in their order.
+        expected_rows: Number of rows that it has to have, by the control files; None if that is not known.
     """
 
     generation: str
     files: tuple[FileRef, ...]
+    expected_rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,6 +143,11 @@ async def choose(  # noqa: D417 - `settings` says it
         now=now,
         is_expected=is_expected,
     )
+    if missing:
+        waiting = [
+            f"{left.generation or 'what is there'} is {left.reason}" for left in choosing.skipped if left.is_incomplete
+        ]
+        missing = "; ".join([missing, *waiting])
     return Choice(
         pushes=tuple(choosing.pushes),
         skipped=tuple(choosing.skipped),
@@ -163,6 +170,7 @@ class _Choosing:
         self._loaded = loaded
         self._order = None if loaded is None else order_of(loaded.generation)
         self._rows: dict[str, FileRow] = {}
+        self._known_left: list[tuple[str, Examined]] = []
         self.pushes: list[IntendedPush] = []
         self.skipped: list[LeftOut] = []
         self.refused: list[LeftOut] = []
@@ -184,12 +192,17 @@ class _Choosing:
         Raises:
             ConfigError: Nothing says in which order to load the files.
         """
+        for unit in units:
+            if unit.generation.wrong and unit.pending:
+                self._refuse(unit, unit.pending, f"{unit.generation.wrong}; mend it")
+        units = [unit for unit in units if not unit.generation.wrong]
         if self._settings.mode == "append":
             await self._append(units)
         elif self._settings.mode == "replace":
             await self._replace(units)
         else:
             await self._in_order(units)
+        self._skip_all_known()
         self._hold_back()
 
     def why_held(self, unit: _Unit) -> str:
@@ -232,7 +245,7 @@ class _Choosing:
                 " would replace it; put the others back, or skip these",
             )
         else:
-            self._push(unit.key, unit.files)
+            self._push(unit.key, unit.files, [unit])
 
     def _without_skipped(self, unit: _Unit) -> list[Examined]:
         """Return the files without those that a person has skipped."""
@@ -295,7 +308,7 @@ class _Choosing:
             elif waiting:
                 self.blocked.append(LeftOut(unit.key, _files(unit.pending), f"waits for {waiting}"))
             else:
-                self._push(unit.key, unit.pending)
+                self._push(unit.key, unit.pending, [unit])
 
     async def _drop_known(self, unit: _Unit) -> bool:
         """Skip the known files of a generation; return whether others are left."""
@@ -328,7 +341,7 @@ class _Choosing:
                     chosen += new
                     newest = unit.key
         if chosen:
-            self._push(newest, chosen)
+            self._push(newest, chosen, units)
 
     # --- What all modes share
 
@@ -372,9 +385,19 @@ class _Choosing:
     def _skip_known(self, unit: _Unit) -> None:
         for one in unit.files:
             if not one.is_pending:
-                push_id = one.row.push_id
-                how = "loaded by" if one.knowledge == "loaded" else "same content as a file of"
-                self._skip(unit, [one], f"{how} push {push_id}" if push_id else "skipped by hand")
+                self._known_left.append((unit.key, one))
+
+    def _skip_all_known(self) -> None:
+        """Leave out all known files at once: they may be those of many nights."""
+        if not self._known_left:
+            return
+        key, last = self._known_left[-1]
+        files = tuple(one.file for _, one in self._known_left)
+        pushes = {one.row.push_id for _, one in self._known_left}
+        how = "loaded by push" if len(pushes) == 1 else "loaded, the last one by push"
+        self.skipped.insert(
+            0, LeftOut(key, files, f"{how} {last.row.push_id}" if last.row.push_id else "skipped by hand")
+        )
 
     async def _without_twins(
         self, unit: _Unit, files: Sequence[Examined], rows: Sequence[FileRow], *, beside: Sequence[Examined] = ()
@@ -420,8 +443,13 @@ class _Choosing:
     def _skip_command(self, path: str) -> str:
         return f": pushengine state skip {shell_word(self._settings.name)} {shell_word(path)}"
 
-    def _push(self, generation: str, files: Sequence[Examined]) -> None:
-        self.pushes.append(IntendedPush(generation, _files(files)))
+    def _push(self, generation: str, files: Sequence[Examined], units: Iterable[_Unit]) -> None:
+        chosen = {one.file.uri for one in files}
+        touched = [unit.generation for unit in units if any(file.uri in chosen for file in unit.generation.files)]
+        whole = {file.uri for one in touched for file in one.files} == chosen  # a number of rows is for all files
+        counts = [one.expected_rows for one in touched if one.expected_rows is not None]
+        expected = sum(counts) if whole and len(counts) == len(touched) else None
+        self.pushes.append(IntendedPush(generation, _files(files), expected))
 
     def _hold_back(self) -> None:
         """Block pushes that may not be made before something else is decided."""
@@ -446,7 +474,11 @@ class _Choosing:
 def _merged(units: Sequence[_Unit]) -> _Unit:
     """Return several generations as one, with the key of the newest."""
     files = [one for unit in units for one in unit.files]
-    return _Unit(dataclasses.replace(units[-1].generation, files=_files(files)), files)
+    counts = [unit.generation.expected_rows for unit in units]
+    known = [one for one in counts if one is not None]
+    whole = tuple(file for unit in units for file in unit.generation.files)
+    expected = sum(known) if len(known) == len(counts) else None
+    return _Unit(dataclasses.replace(units[-1].generation, files=whole, expected_rows=expected), files)
 
 
 def _files(files: Iterable[Examined]) -> tuple[FileRef, ...]:
