@@ -61,11 +61,12 @@ def candidates(root: Any, words: Sequence[str]) -> list[str]:
     *before, last = words
     command, place, pending = _walk(root, before)
     if pending is not None:
-        return _fitting(_values(pending), last)
+        return _values(command, pending, last)
     if last.startswith("--") and "=" in last:
         name, _, value = last.partition("=")
         option = _options(command).get(name)
-        return [f"{name}={one}" for one in _fitting(_values(option), value)] if option is not None else []
+        takes_value = option is not None and not option.is_flag
+        return [f"{name}={one}" for one in _values(command, option, value)] if takes_value else []
     if last.startswith("-"):
         return _fitting([name for name in _options(command) if name.startswith("--")], last)
     children = getattr(command, "commands", None)
@@ -108,9 +109,10 @@ class _Flag:
     is_flag = True
 
 
-def _values(option: Any) -> Iterable[str]:
-    choices = getattr(getattr(option, "type", None), "choices", None) or ()
-    return [str(getattr(choice, "value", choice)) for choice in choices]
+def _values(command: Any, option: Any, start: str) -> list[str]:
+    """Return the values that an option may have and that begin with `start`; empty for names of files and all other text."""
+    with command.make_context(command.name, [], resilient_parsing=True) as context:
+        return [item.value for item in option.shell_complete(context, start) if item.type == "plain"]
 
 
 def _arguments(place: str, before: Sequence[str]) -> Iterable[str]:
