@@ -49,6 +49,8 @@ def test_help_names_every_command_and_no_other(pushengine):
         "schema",
         "journal",
         "config",
+        "help",
+        "completion",
     ]
 
 
