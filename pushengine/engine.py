@@ -22,6 +22,7 @@ from pushengine.interfaces import Slot
 from pushengine.journal.facts import PushRow
 from pushengine.model import (
     CheckResult,
+    Claim,
     Job,
     JobId,
     Mode,
@@ -30,8 +31,8 @@ from pushengine.model import (
     RemoteChunk,
 )
 from pushengine.pipeline.context import Place, Shared
-from pushengine.push.earlier import supersede_unsubmitted
-from pushengine.push.opening import PushRequest, find_request
+from pushengine.push.earlier import supersede_unsubmitted, table_locked
+from pushengine.push.opening import PushRequest, checked_load_id, find_request
 from pushengine.push.plan import build_target
 from pushengine.push.resources import EngineResources, HostResources
 from pushengine.push.run import PushRun
@@ -256,6 +257,8 @@ class PushEngine(PoolEngine):
         spool: bool = False,
         priority: int = 0,
         slot: Slot | None = None,
+        load_id: str | None = None,
+        claim: Claim | None = None,
         **options: Unpack[PushOptions],
     ) -> Receipt:
         """Push one source into one table and wait until the platform has loaded it.
@@ -276,6 +279,9 @@ class PushEngine(PoolEngine):
             priority: Of the submits that wait for quota in this process, those of a higher priority leave first.
             slot: Acquired before the source is read; released as soon as the platform has all rows, and in every way out. With it, a
                 caller limits how many pushes read and upload at once.
+            load_id: A name for this push, such as an id of the caller's run. A push that is DONE under this name is not repeated: its
+                receipt is returned, however long ago that was and whatever its files hold now. A push that failed may be tried again.
+            claim: What the push means to a load of the config file; recorded with it.
             options: Column types, selection, drift policy and more: see `pushengine.config.PushOptions`.
 
         Returns:
@@ -310,6 +316,8 @@ class PushEngine(PoolEngine):
             options=load_options,
             overrides=overrides,
             place=Place(slot, priority),
+            claim=claim,
+            load_id=checked_load_id(load_id),
         )
         with self._running(slot), SpoolHold() as hold:
             request = await keeper.keep(request, push_id, hold, always=spool)
@@ -361,6 +369,28 @@ class PushEngine(PoolEngine):
             JournalLockedError: Another process works on it.
         """
         return await supersede_unsubmitted(self._require_open(), push_id, reason)
+
+    @contextlib.asynccontextmanager
+    async def holding_table(self, table: str, *, connection_id: str | None = None) -> AsyncIterator[None]:
+        """Hold the lock of a table, so that no other process loads it between several pushes of this one.
+
+        Args:
+            table: The table.
+            connection_id: Data connection; None means the engine's default.
+
+        Raises:
+            JournalLockedError: Another process is loading the table.
+        """
+        target = build_target(
+            table,
+            mode="replace",
+            keys=(),
+            connection_id=self._connection_id if connection_id is None else connection_id,
+            settings=self._settings,
+            duplicate_removal_column=None,
+        )
+        async with table_locked(self._require_open(), target):
+            yield
 
     def _new_push_id(self) -> str:
         return self._host.new_id()
