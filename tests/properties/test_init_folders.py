@@ -42,6 +42,7 @@ def place(tmp_path, monkeypatch):
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(FILES)
 @example({"20261126.csv": b"A\n1\n", "files.csv": b"A\n1\n"})
+@example({"VBAK.csv": b"", "VBAK20261126.CSV": b""})
 @example({"VBAK_20261126.csv": b"A\n1\n", "VBAK.csv": b"A\n1\n"})
 @example({"VBAK_20261126.csv": b"A\n1\n", "VBAP/VBAK_20261126.csv": b"A\n1\n", "vbak.parquet": b""})
 @example({"T001.csv": b"A\n1\n", "T001_001.csv": b"A\n1\n", "T001_002.csv": b"A\n1\n"})

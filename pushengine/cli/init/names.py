@@ -207,10 +207,12 @@ def rules_of(files: Iterable[NamedFile], folder: Path) -> list[NamedRule]:
     groups = list(_joined(groups))
     every = [file for group in groups for file in group.files]
     apart: list[_Group] = []
+    named = {group.table.casefold() for group in groups if group.table is not None}
     for group in groups:
-        if _is_exact(group, every):
+        is_shared = group.table is None and any(file.table.casefold() in named for file in group.files)
+        if _is_exact(group, every) and not is_shared:
             apart.append(group)
-        else:  # it would take files of other rules, too
+        else:  # it would take files or tables of other rules, too
             apart += [_Group([one.template.replace("{table}", one.table)], [one], one.table) for one in group.files]
     names = _names(folder, apart)
     return [
