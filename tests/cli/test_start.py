@@ -38,6 +38,7 @@ def test_help_names_every_command_and_no_other(pushengine):
         "init",
         "push",
         "plan",
+        "load",
         "resume",
         "history",
         "show",
@@ -71,7 +72,7 @@ def test_version(pushengine):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("load",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
+    "arguments", [("unload",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
 )
 def test_a_usage_error_has_exit_code_2_and_a_message_on_stderr(pushengine, arguments):
     done = pushengine(*arguments)
