@@ -120,6 +120,9 @@ class InlineWorkers:
 
     encode = read
 
+    def rest(self):
+        pass
+
     async def aclose(self):
         pass
 

@@ -1,349 +1,461 @@
-"""What a load pushes of the files that are there, and why it leaves out the others."""
+"""Decides what a load pushes: which files, in which order, and which are left out, and why.
+
+| mode | what is pushed |
+|---|---|
+| replace | the newest generation, whole, unless that is what the table holds already |
+| append | all new files, in one push; a known path with new content is refused as grown |
+| upsert, delete | the new files of each generation, in order, one push a generation |
+
+With `pick = "all"`, replace, upsert and delete push what is to be loaded of all generations at once.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 from pushengine.config.loads.resolved import LoadSettings
+from pushengine.errors import ConfigError, PushEngineError
 from pushengine.journal.loads import BlockRow, FileRow, LoadedTable
 from pushengine.loads.files.discovery import FoundTable
-from pushengine.loads.files.generations import Generation, Order, order_of
+from pushengine.loads.files.generations import Generation, order_of
+from pushengine.loads.files.known import Examined, Hasher, KnownFiles
+from pushengine.loads.files.missing import missing_reason
 from pushengine.model import FileRef
-from pushengine.text import format_seconds, shown_name, utc
+from pushengine.text import format_count, shell_word, shown_name, shown_names
 
-Sha256Of = Callable[[FileRef], Awaitable[str]]
-Outcome = Literal["push", "skipped", "failed", "missing", "blocked"]
+_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Chosen:
-    """What a load does about one generation.
+class IntendedPush:
+    """One push that a load intends.
 
     Attributes:
-        outcome: `push` it, or why not.
-        reason: In words; empty for a push.
+        generation: Key of the generation; of the newest one if the push loads several.
+        files: Its files, in their order.
     """
 
-    generation: Generation
-    outcome: Outcome
-    reason: str = ""
+    generation: str
+    files: tuple[FileRef, ...]
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Files that a load does not push.
+
+    Attributes:
+        generation: Key of the generation.
+        files: The files.
+        reason: Why, and for refused and blocked ones what to do.
+    """
+
+    generation: str
+    files: tuple[FileRef, ...]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """What a load does.
 
     Attributes:
-        chosen: In order.
-        seen: Rows of files to remember: those seen for the first time, and those skipped because their content is loaded.
+        pushes: What to push, in order. Where one of an upsert or delete fails, the later ones are blocked.
+        skipped: What is left out as it should be: known files, older generations, generations that are not complete yet.
+        refused: What a person has to decide on: the load has failed, whatever else it pushes.
+        blocked: What waits for a block to be lifted.
+        missing: Why the load counts as missing; empty if it does not.
+        error: Why nothing can be chosen at all; None if it can.
+        rows: What is to be remembered of files now. A row of `pushes` is replaced when its push ends.
     """
 
-    chosen: list[Chosen] = dataclasses.field(default_factory=list)
-    seen: list[FileRow] = dataclasses.field(default_factory=list)
+    pushes: tuple[IntendedPush, ...] = ()
+    skipped: tuple[LeftOut, ...] = ()
+    refused: tuple[LeftOut, ...] = ()
+    blocked: tuple[LeftOut, ...] = ()
+    missing: str = ""
+    error: PushEngineError | None = None
+    rows: tuple[FileRow, ...] = ()
 
 
-_LOWEST: Order = (dt.datetime.min, -1)  # noqa: DTZ901 - only compared
-FileState = Literal["new", "known", "same", "changed"]
+@dataclasses.dataclass(slots=True)
+class _Unit:
+    """A generation with what is known of its files."""
+
+    generation: Generation
+    files: list[Examined]
+
+    @property
+    def key(self) -> str:
+        return self.generation.key
+
+    @property
+    def pending(self) -> list[Examined]:
+        return [one for one in self.files if one.is_pending]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of a file that is there.
-
-    Attributes:
-        state: `known`: loaded or left out before, and unchanged; `same`: the content of another file that is loaded; `changed`: known under
-            this path with other content.
-        row: The row that says so, or that of the file itself.
-    """
-
-    state: FileState
-    row: FileRow
-
-
-async def choose(
+async def choose(  # noqa: D417 - `settings` says it
     settings: LoadSettings,
-    table: FoundTable,
-    *,
-    files: Sequence[FileRow],
+    found: FoundTable | None,
+    rows: Sequence[FileRow],
     blocks: Sequence[BlockRow],
     loaded: LoadedTable | None,
-    sha256_of: Sha256Of,
+    *,
+    hasher: Hasher,
     now: float,
+    is_expected: bool = False,
 ) -> Choice:
     """Decide what a load pushes.
 
     Args:
-        settings: The load.
-        table: What is there.
-        files: What is remembered of its files.
-        blocks: What blocks it.
-        loaded: What it loaded last; None if it never loaded anything.
-        sha256_of: Returns the SHA-256 of the content of a file.
-        now: The current time, seconds UTC.
+        found: Its files; None if it has none.
+        rows: What is remembered of its files.
+        blocks: Its blocks.
+        loaded: What is remembered of its table; None if the rule never loaded it, or it was retired.
+        hasher: Returns the SHA-256 of a file.
+        now: Seconds UTC.
+        is_expected: Whether the config file names the table.
     """
-    return await _Chooser(settings, table, files, blocks, loaded, sha256_of, now).choose()
+    known = KnownFiles(settings.rule, settings.table, rows, hasher=hasher, now=now)
+    choosing = _Choosing(settings, known, blocks, loaded)
+    units = [
+        _Unit(one, [await known.examine(file, one.key) for file in one.files])
+        for one in (found.generations if found is not None else ())
+    ]
+    for unit in units:
+        for one in unit.files:
+            choosing.remember(one)
+    complete = [(unit.generation, [one.row for one in unit.files]) for unit in units if not choosing.why_held(unit)]
+    try:
+        await choosing.run(units)
+    except PushEngineError as error:
+        return Choice(error=error, rows=choosing.rows())
+    missing = missing_reason(
+        settings,
+        complete,
+        rows,
+        loaded,
+        now=now,
+        is_expected=is_expected,
+    )
+    return Choice(
+        pushes=tuple(choosing.pushes),
+        skipped=tuple(choosing.skipped),
+        refused=tuple(choosing.refused),
+        blocked=tuple(choosing.blocked),
+        missing=missing,
+        rows=choosing.rows(),
+    )
 
 
-class _Chooser:
+class _Choosing:
+    """One decision, while it is made."""
+
     def __init__(
-        self,
-        settings: LoadSettings,
-        table: FoundTable,
-        files: Sequence[FileRow],
-        blocks: Sequence[BlockRow],
-        loaded: LoadedTable | None,
-        sha256_of: Sha256Of,
-        now: float,
+        self, settings: LoadSettings, known: KnownFiles, blocks: Sequence[BlockRow], loaded: LoadedTable | None
     ) -> None:
         self._settings = settings
-        self._table = table
-        self._files = tuple(file for one in table.generations for file in one.files)
-        self._rows = {row.path: row for row in files}
+        self._known = known
         self._blocks = blocks
         self._loaded = loaded
-        self._sha256_of = sha256_of
-        self._now = now
-        self._known: dict[str, _Known] = {}
-        self._choice = Choice()
+        self._order = None if loaded is None else order_of(loaded.generation)
+        self._rows: dict[str, FileRow] = {}
+        self.pushes: list[IntendedPush] = []
+        self.skipped: list[LeftOut] = []
+        self.refused: list[LeftOut] = []
+        self.blocked: list[LeftOut] = []
 
-    async def choose(self) -> Choice:
-        for file in self._files:
-            self._known[file.uri] = await self._examine(file)
-        if self._table.generations:
-            if unknown := next((block for block in self._blocks if block.kind == "unknown"), None):
-                reason = f"the outcome of push {unknown.push_id} is unknown: `pushengine resolve {unknown.push_id}`"
-                self._add(Generation("", self._files), "blocked", reason)
-            elif self._settings.mode == "append":
-                self._append()
-            elif self._needs_order():
-                files = self._files
-                self._add(
-                    Generation("", files),
-                    "failed",
-                    f"{len(files)} files match ({_shown(files)}), and nothing says which of them is the newest: put {{date}} or {{seq}} into"
-                    ' the source, {part} if they belong together, or set pick = "all" to load all of them',
-                )
-            elif self._settings.mode == "replace":
-                self._replace()
-            else:
-                self._in_order()
-        self._note_missing()
-        return self._choice
+    def remember(self, one: Examined) -> None:
+        """Note what is to be remembered of a file if it differs from what is remembered."""
+        # What an append has loaded stays remembered even if the file was rewritten: its rows are in the table for ever.
+        if one.row != one.before and not (one.knowledge == "changed" and self._settings.mode == "append"):
+            self._rows[one.file.uri] = one.row
 
-    def _add(self, generation: Generation, outcome: Outcome, reason: str = "") -> None:
-        self._choice.chosen.append(Chosen(generation, outcome, reason))
+    def rows(self) -> tuple[FileRow, ...]:
+        """Return what is to be remembered."""
+        return tuple(self._known.with_digest(row) for row in self._rows.values())
 
-    # --- Files
+    async def run(self, units: list[_Unit]) -> None:
+        """Decide.
 
-    async def _examine(self, file: FileRef) -> _Known:
-        row = self._rows.get(file.uri)
-        if row is not None and row.is_unchanged(file):
-            return _Known("new" if row.state == "seen" else "known", row)
-        sha256 = ""
-        if row is not None and row.state != "seen":
-            if row.size == file.size and row.sha256:
-                sha256 = await self._sha256_of(file)
-                if sha256 == row.sha256:  # only touched
-                    touched = dataclasses.replace(row, version=file.version)
-                    self._choice.seen.append(touched)
-                    return _Known("known", touched)
-            return _Known("changed", row)
-        if other := await self._same_content(file):
-            skipped = self._new_row(
-                file, state="skipped", sha256=other.sha256, push_id=other.push_id, loaded_at=self._now
+        Raises:
+            ConfigError: Nothing says in which order to load the files.
+        """
+        if self._settings.mode == "append":
+            await self._append(units)
+        elif self._settings.mode == "replace":
+            await self._replace(units)
+        else:
+            await self._in_order(units)
+        self._hold_back()
+
+    def why_held(self, unit: _Unit) -> str:
+        """Return why a generation may not be loaded yet; empty if it may."""
+        if unit.generation.incomplete:
+            return unit.generation.incomplete
+        # Rows of an append do not depend on each other: a file that is still being written waits alone.
+        if unit.generation.unfinished and (self._settings.mode != "append" or not unit.files):
+            return f"{_names(unit.generation.unfinished)} {_is_or_are(unit.generation.unfinished)} still being written"
+        return ""
+
+    # --- replace
+
+    async def _replace(self, units: list[_Unit]) -> None:
+        ready = self._without_held(units)
+        if not ready:
+            return
+        if self._settings.pick == "all":
+            unit = _merged(ready)
+        else:
+            self._require_order(ready)
+            unit = ready[-1]
+            for other in ready[:-1]:
+                self._skip(other, other.pending, f"older than generation {unit.key}")
+        unit.files = await self._without_twins(unit, self._without_skipped(unit), ())
+        if not unit.files:
+            return
+        if self._is_older(unit):
+            self._skip(unit, unit.files, self._older_than_loaded())
+        elif self._is_loaded(unit):
+            self._skip(unit, unit.files, f"loaded by push {unit.files[0].row.push_id}")
+        elif not self._settings.loads_same_content and (twins := await self._table_content(unit)):
+            for one, twin in zip(unit.files, twins, strict=True):
+                self._skip_same(unit, one, twin)
+        elif gone := self._cleaned_up(unit):
+            self._refuse(
+                unit,
+                unit.files,
+                f"generation {unit.key} was loaded with {_names(gone)}, which cleanup has moved or deleted: these files alone"
+                " would replace it; put the others back, or skip these",
             )
-            self._choice.seen.append(skipped)
-            return _Known("same", other)
-        new = self._new_row(file)
-        self._choice.seen.append(new)
-        return _Known("new", new)
+        else:
+            self._push(unit.key, unit.files)
 
-    async def _same_content(self, file: FileRef) -> FileRow | None:
-        """Return the row of a loaded file with the same content under another name."""
-        if self._settings.loads_same_content:
-            return None
+    def _without_skipped(self, unit: _Unit) -> list[Examined]:
+        """Return the files without those that a person has skipped."""
+        by_hand = [one for one in unit.files if one.knowledge == "skipped" and not one.row.push_id]
+        self._skip(unit, by_hand, "skipped by hand")
+        return [one for one in unit.files if one not in by_hand]
+
+    def _is_loaded(self, unit: _Unit) -> bool:
+        """Whether the files of a generation, all of them, are what the table holds."""
+        pushes = {one.row.push_id for one in unit.files}
+        if any(one.is_pending for one in unit.files) or len(pushes) != 1:
+            return False
+        return self._loaded is None or pushes == {self._loaded.push_id}
+
+    async def _table_content(self, unit: _Unit) -> list[FileRow]:
+        """Return the rows of the last push that have the contents of these files; none if the contents differ."""
+        if self._loaded is None:
+            return []
+        rows = [row for row in self._known.loaded if row.push_id == self._loaded.push_id]
+        if collections.Counter(row.size for row in rows) != collections.Counter(one.file.size for one in unit.files):
+            return []
+        twins = []
+        for one in unit.files:
+            digest = await self._known.digest(one.file)
+            twin = next((row for row in rows if row.sha256 == digest), None)
+            if twin is None:
+                return []
+            rows.remove(twin)
+            twins.append(twin)
+        return twins
+
+    def _cleaned_up(self, unit: _Unit) -> list[FileRow]:
+        """Return the files that were loaded as this generation and that a cleanup has removed."""
+        if self._settings.cleanup == "leave" or not unit.key or self._settings.pick == "all":
+            return []
+        here = {one.file.uri for one in unit.files}
+        return [row for row in self._known.loaded if row.generation == unit.key and row.path not in here]
+
+    # --- upsert and delete
+
+    async def _in_order(self, units: list[_Unit]) -> None:
+        pending = [unit for unit in units if await self._drop_known(unit) or unit.generation.unfinished]
+        if self._settings.pick == "all":
+            ready = self._without_held(pending)
+            pending = [_merged(ready)] if ready else []
+        else:
+            self._require_order([unit for unit in pending if not self.why_held(unit)])
+        waiting = ""
+        for unit in pending:
+            held = self.why_held(unit)
+            if held:
+                self._skip_held(unit, held)
+                waiting = (
+                    waiting or f"generation {unit.key or _names(unit.generation.unfinished)}, which is not complete"
+                )
+            elif self._settings.pick != "all" and self._is_older(unit):
+                self._refuse(
+                    unit, unit.pending, f"{self._older_than_loaded()}: its values would overwrite newer ones; skip it"
+                )
+            elif waiting:
+                self.blocked.append(LeftOut(unit.key, _files(unit.pending), f"waits for {waiting}"))
+            else:
+                self._push(unit.key, unit.pending)
+
+    async def _drop_known(self, unit: _Unit) -> bool:
+        """Skip the known files of a generation; return whether others are left."""
+        self._skip_known(unit)
         rows = [
             row
-            for row in self._rows.values()
-            if row.size == file.size
-            and row.sha256
-            and row.state == "loaded"
-            and row.path != file.uri
-            # In a replace, only what the table holds now counts: it may have held the content before, and something else since.
-            and (self._settings.mode != "replace" or (self._loaded is not None and row.push_id == self._loaded.push_id))
+            for row in self._known.loaded
+            if (unit.key and row.generation == unit.key)
+            or (self._loaded is not None and row.push_id == self._loaded.push_id)
         ]
-        if not rows:
-            return None
-        sha256 = await self._sha256_of(file)
-        return next((row for row in rows if row.sha256 == sha256), None)
+        unit.files = await self._without_twins(unit, unit.pending, rows)
+        return bool(unit.files)
 
-    def _new_row(self, file: FileRef, **values: object) -> FileRow:
-        fields = {"first_seen_at": self._now, "generation": self._generation_of(file), **values}
-        return FileRow(
-            load=self._settings.rule,
-            table=self._table.name,
-            path=file.uri,
-            size=file.size,
-            version=file.version,
-            **fields,  # type: ignore[arg-type]
+    # --- append
+
+    async def _append(self, units: list[_Unit]) -> None:
+        chosen: list[Examined] = []
+        newest = ""
+        for unit in self._without_held(units):
+            self._skip_known(unit)
+            for one in unit.pending:
+                if one.knowledge == "changed" and not self._settings.loads_changed_files:
+                    self._refuse(
+                        unit,
+                        [one],
+                        "it has grown or was rewritten since it was loaded, and its old rows would load twice; set"
+                        ' changed_files = "load" to load it whole, or skip it',
+                    )
+                elif new := await self._without_twins(unit, [one], self._known.loaded, beside=chosen):
+                    chosen += new
+                    newest = unit.key
+        if chosen:
+            self._push(newest, chosen)
+
+    # --- What all modes share
+
+    def _require_order(self, units: list[_Unit]) -> None:
+        """Require that something says which generation comes first.
+
+        Raises:
+            ConfigError: Nothing does.
+        """
+        unordered = [unit for unit in units if not unit.generation.is_ordered]
+        if len(units) < 2 or not unordered:  # noqa: PLR2004 - one alone needs no order
+            return
+        names = [file.name for unit in units for file in _files(unit.files)]
+        shown = shown_names(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+        raise ConfigError(
+            f"{self._settings.mode} found {format_count(len(units), 'generation')} ({shown}), and nothing in their names says"
+            " which is newer",
+            key=f"load.{self._settings.rule}.source",
+            hint='put {date:...} or {seq} into source, or set pick = "all" to load them together',
         )
 
-    def _generation_of(self, file: FileRef) -> str:
-        return next((one.key for one in self._table.generations if file in one.files), "")
-
-    def _is(self, file: FileRef, *states: FileState) -> bool:
-        return self._known[file.uri].state in states
-
-    def _is_over(self, generation: Generation) -> bool:
-        return all(self._is(file, "known", "same") for file in generation.files)
-
-    def _why_over(self, generation: Generation) -> str:
-        known = [self._known[file.uri] for file in generation.files]
-        same = next((one for one in known if one.state == "same"), None)
-        if same is not None:
-            return f"same as {same.row.path}, which push {same.row.push_id} loaded"
-        row = known[-1].row
-        when = f"{utc(row.loaded_at):%Y-%m-%d %H:%M}Z" if row.loaded_at else "before"
-        if row.state == "skipped":
-            return f"nothing new: {generation.files[-1].name} was left out {when}"
-        return f"nothing new: push {row.push_id} loaded {_shown(generation.files)} {when}"
-
-    # --- Modes
-
-    def _append(self) -> None:
-        for file in self._files:
-            if self._is(file, "changed") and not self._settings.loads_changed_files:
-                row = self._known[file.uri].row
-                self._add(
-                    Generation(file.name, (file,)),
-                    "failed",
-                    f"{shown_name(file.uri)} has changed since push {row.push_id} loaded it ({row.size:,} bytes then, {file.size:,} now): its old"
-                    ' rows would be loaded twice; changed_files = "load" loads the whole file again',
-                )
-        fresh = [file for file in self._files if self._is(file, "new")]
-        if self._settings.loads_changed_files:
-            fresh = [file for file in self._files if self._is(file, "new", "changed")]
-        if fresh:
-            keys = [one.key for one in self._table.generations if any(file in fresh for file in one.files)]
-            self._add(Generation(keys[-1], tuple(fresh)), "push")
-        elif not self._choice.chosen:
-            self._add(self._table.generations[-1], "skipped", self._why_over(self._table.generations[-1]))
-
-    def _needs_order(self) -> bool:
-        unordered = [one for one in self._table.generations if not one.is_ordered]
-        return len(unordered) > 1 and self._settings.pick != "all"
-
-    def _replace(self) -> None:
-        newest = self._table.generations[-1]
-        if self._settings.pick == "all":
-            newest = Generation(newest.key, self._files, newest.date, newest.seq)
-        if self._is_over(newest):
-            self._add(newest, "skipped", self._why_over(newest))
-        elif self._loaded is not None and _order(newest.key) < _order(self._loaded.generation):
-            reason = f"generation {newest.key} is older than {self._loaded.generation}, which push {self._loaded.push_id} loaded"
-            self._add(newest, "skipped", reason)
-        else:
-            self._add(newest, "push")
-
-    def _in_order(self) -> None:
-        """Choose the generations of an upsert or a delete."""
-        generations: Sequence[Generation] = self._table.generations
-        if self._settings.pick == "all":
-            generations = [Generation(generations[-1].key, self._files)]
-        fresh = [one for one in generations if not self._is_over(one)]
-        if not fresh:
-            self._add(generations[-1], "skipped", self._why_over(generations[-1]))
-            return
-        for generation in fresh:
-            if block := self._block_of(generation):
-                self._add(
-                    generation,
-                    "blocked",
-                    f"{shown_name(block.path)} has to be loaded first, or skipped: push {block.push_id} failed",
-                )
-            elif self._is_too_late(generation):
-                self._add(
-                    generation,
-                    "failed",
-                    f"generation {generation.key} is older than {self._loaded_generation}, which is loaded: its rows would replace newer ones;"
-                    f" `pushengine state skip {self._settings.name} FILE` leaves it out",
-                )
+    def _without_held(self, units: Iterable[_Unit]) -> list[_Unit]:
+        ready = []
+        for unit in units:
+            if held := self.why_held(unit):
+                self._skip_held(unit, held)
             else:
-                self._add(generation, "push")
+                ready.append(unit)
+        return ready
 
-    @property
-    def _loaded_generation(self) -> str:
-        return "" if self._loaded is None else self._loaded.generation
+    def _skip_held(self, unit: _Unit, held: str) -> None:
+        files = (*_files(unit.files), *unit.generation.unfinished)
+        self.skipped.append(LeftOut(unit.key, files, f"not complete: {held}"))
 
-    def _is_too_late(self, generation: Generation) -> bool:
-        is_retried = any(file.uri in {block.path for block in self._blocks} for file in generation.files)
-        return not is_retried and _order(generation.key) < _order(self._loaded_generation)
+    def _is_older(self, unit: _Unit) -> bool:
+        return unit.generation.is_ordered and self._order is not None and unit.generation.order < self._order
 
-    def _block_of(self, generation: Generation) -> BlockRow | None:
-        """Return what blocks a generation: a failed file of an earlier one, which is not there anymore to be loaded first."""
-        there = {file.uri for file in self._files}
-        own = {file.uri for file in generation.files}
-        for block in self._blocks:
-            if block.path in own or block.path in there:
-                continue
-            row = self._rows.get(block.path)
-            if row is None or _order(row.generation) <= _order(generation.key):
-                return block
-        return None
+    def _older_than_loaded(self) -> str:
+        return f"older than generation {self._loaded.generation if self._loaded else ''}, which is loaded"
 
-    # --- Missing
+    def _skip_known(self, unit: _Unit) -> None:
+        for one in unit.files:
+            if not one.is_pending:
+                push_id = one.row.push_id
+                how = "loaded by" if one.knowledge == "loaded" else "same content as a file of"
+                self._skip(unit, [one], f"{how} push {push_id}" if push_id else "skipped by hand")
 
-    def _note_missing(self) -> None:
-        """Add that the load is missing: there is nothing, or nothing that is new enough."""
-        max_age = self._settings.max_age
-        newest = self._newest_at()
-        if newest is None:
-            if self._loaded is not None and self._settings.cleanup == "leave":
-                self._add(
-                    Generation("", ()),
-                    "missing",
-                    f"there is no file; it was last loaded by push {self._loaded.push_id}",
-                )
-            elif self._loaded is not None:
-                self._add(Generation("", ()), "skipped", f"nothing new since push {self._loaded.push_id}")
-            return
-        if max_age is not None and self._now - newest > max_age:
-            reason = f"the newest file is {format_seconds(self._now - newest)} old, more than {format_seconds(max_age)}"
-            self._choice.chosen = [one for one in self._choice.chosen if one.outcome != "skipped"]
-            self._add(Generation("", ()), "missing", reason)
-        elif not self._table.generations:
-            self._add(
-                Generation("", ()), "skipped", f"nothing new since push {self._loaded.push_id if self._loaded else ''}"
+    async def _without_twins(
+        self, unit: _Unit, files: Sequence[Examined], rows: Sequence[FileRow], *, beside: Sequence[Examined] = ()
+    ) -> list[Examined]:
+        """Skip files whose content is loaded under another name, or is that of a file before it.
+
+        Args:
+            unit: Their generation.
+            files: The files.
+            rows: Rows of loaded files to compare them with.
+            beside: Files that are going to be loaded beside them.
+
+        Returns:
+            The other files.
+        """
+        if self._settings.loads_same_content:
+            return list(files)
+        kept: list[Examined] = []
+        for one in files:
+            others = [other.file for other in (*beside, *kept) if other.file.size == one.file.size]
+            planned = [
+                dataclasses.replace(one.row, path=file.uri, sha256=await self._known.digest(file)) for file in others
+            ]
+            twin = await self._known.twin(one, [*rows, *planned])
+            if twin is None:
+                kept.append(one)
+            else:
+                self._skip_same(unit, one, twin)
+        return kept
+
+    def _skip_same(self, unit: _Unit, one: Examined, twin: FileRow) -> None:
+        if twin.push_id:
+            self._rows[one.file.uri] = self._known.same_as(one, twin)
+        self._skip(unit, [one], f"same content as {shown_name(twin.path)}")
+
+    def _skip(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
+        if files:
+            self.skipped.append(LeftOut(unit.key, _files(files), reason))
+
+    def _refuse(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
+        self.refused.append(LeftOut(unit.key, _files(files), reason + self._skip_command(files[0].file.uri)))
+
+    def _skip_command(self, path: str) -> str:
+        return f": pushengine state skip {shell_word(self._settings.name)} {shell_word(path)}"
+
+    def _push(self, generation: str, files: Sequence[Examined]) -> None:
+        self.pushes.append(IntendedPush(generation, _files(files)))
+
+    def _hold_back(self) -> None:
+        """Block pushes that may not be made before something else is decided."""
+        unknown = next((block for block in self._blocks if block.kind == "unknown"), None)
+        intended = {file.uri for push in self.pushes for file in push.files}
+        failed = None
+        if self._settings.mode in {"upsert", "delete"}:
+            failed = next((one for one in self._blocks if one.kind == "failed" and one.path not in intended), None)
+        if unknown is not None:
+            reason = (
+                f"the outcome of push {unknown.push_id} is unknown: pushengine resolve {unknown.push_id} --loaded, or"
+                " --not-loaded"
             )
-
-    def _newest_at(self) -> float | None:
-        """Return the time of the newest generation, seconds UTC: its date, or when it was first seen; None if there is none."""
-        if not self._table.generations:
-            if self._loaded is None or self._settings.cleanup == "leave":
-                return None
-            date = _order(self._loaded.generation)[0]
-            return self._loaded.loaded_at if date == dt.datetime.min else self._seconds(date)  # noqa: DTZ901 - only compared
-        newest = self._table.generations[-1]
-        if newest.date is not None:
-            return self._seconds(newest.date)
-        return max(
-            self._known[file.uri].row.first_seen_at if self._is(file, "known", "new") else self._now
-            for file in newest.files
-        )
-
-    def _seconds(self, date: dt.datetime) -> float:
-        return date.replace(tzinfo=self._settings.timezone).timestamp()
+        elif failed is not None:
+            reason = f"{shown_name(failed.path)} failed before{self._skip_command(failed.path)}, or put it back"
+        else:
+            return
+        self.blocked.extend(LeftOut(push.generation, push.files, reason) for push in self.pushes)
+        self.pushes.clear()
 
 
-def _order(key: str) -> Order:
-    """Return the place of a generation among those of its table; the lowest if its key has none."""
-    return order_of(key) or _LOWEST
+def _merged(units: Sequence[_Unit]) -> _Unit:
+    """Return several generations as one, with the key of the newest."""
+    files = [one for unit in units for one in unit.files]
+    return _Unit(dataclasses.replace(units[-1].generation, files=_files(files)), files)
 
 
-def _shown(files: Sequence[FileRef]) -> str:
-    names = [file.name for file in files]
-    more = f" and {len(names) - 2:,} more" if len(names) > 3 else ""  # noqa: PLR2004
-    return ", ".join(names[: 2 if more else 3]) + more
+def _files(files: Iterable[Examined]) -> tuple[FileRef, ...]:
+    return tuple(one.file for one in files)
+
+
+def _names(files: Sequence[FileRef] | Sequence[FileRow]) -> str:
+    names = [one.name if isinstance(one, FileRef) else one.path for one in files]
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return shown_names(names[:_SHOWN]) + more
+
+
+def _is_or_are(files: Sequence[FileRef]) -> str:
+    return "is" if len(files) == 1 else "are"
