@@ -14,7 +14,7 @@ from pushengine.engine import PushEngine
 from pushengine.errors import ConfigError, EngineClosedError, JournalLockedError, real_cause
 from pushengine.host import EngineHost
 from pushengine.journal.loads import RunLoad
-from pushengine.loads.items import Item, RunListener
+from pushengine.loads.items import Item, RunListener, load_id_of
 from pushengine.loads.lanes import Lanes, LaneSlot
 from pushengine.loads.outcome import EXIT_INTERRUPTED, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, Failure, Judge
 from pushengine.model import Receipt
@@ -189,6 +189,8 @@ class LoadExecution:
                     connection_id=settings.connection_id,
                     format=settings.format,
                     duplicate_removal_column=settings.order_by,
+                    load_id=item.row.load_id or load_id_of(claim),
+                    claim=claim,
                     priority=settings.priority,
                     slot=slot,
                     **settings.options,
