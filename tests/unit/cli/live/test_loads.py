@@ -254,3 +254,17 @@ def test_a_quota_that_the_platform_blocks_says_for_how_long(clock):
     live = LiveLoads(terminal, clock=clock)
     live.quota(QuotaStatus("acme", "x", 10, 250, events_time(TWO + 3600), events_time(TWO + 90), "429"))
     assert shown(live, terminal)[1] == "  quota 240 of 250 left, the platform refuses submits for 1:30"
+
+
+def test_the_display_draws_at_once_and_while_events_arrive(clock):
+    terminal = console()
+    with LiveLoads(terminal, clock=clock) as live:
+        assert "starting" in terminal.file.getvalue()
+        live.expect(50)
+        for number in range(50):
+            p = begin(live, f"p{number}", f"T{number}", sent=100)
+            live._live.refresh()
+            live.emit(events.PushFailed(**p, error="x", error_type="E", receipt=receipt(push_id=f"p{number}")))
+            live.finished(load(f"T{number}", "failed", push_id=f"p{number}"))
+    assert "sap.T49: failed" in terminal.file.getvalue()
+    assert not live._pushes
