@@ -186,6 +186,7 @@ class Delivery:
                 await self._decide_on_rejects(rejects, record, producer.end_row)
             self._require_complete(record, producer.end_row)
             self._require_enough(producer.end_row)
+            self._require_expected(producer.end_row + (0 if rejects is None else rejects.rows))
             if keys is not None and keys.runs is not None:
                 await self.keys.require_unique(keys.runs, schema, record.job_id)
         return producer.end_row, None if hashing is None else hashing.result()
@@ -265,6 +266,24 @@ class Delivery:
         if covered != rows or sum(chunk.rows for chunk in record.acked) != rows:
             raise JobTaintedError(
                 f"job {record.job_id} holds rows up to {covered} of {rows} without a gap", job_id=record.job_id
+            )
+
+    def _require_expected(self, rows: int) -> None:
+        """Require that the files of a load hold as many rows as their control file says.
+
+        Args:
+            rows: Rows read, those that were rejected among them.
+
+        Raises:
+            SourceError: They hold more or fewer.
+        """
+        planned = self._context.log.state.planned
+        expected = None if planned is None or planned.claim is None else planned.claim.get("expected_rows")
+        if expected is not None and rows != expected and not self.keys.drops_rows:
+            raise SourceError(
+                f"{format_rows(rows)}, but the control file says {expected:,}",
+                source=self._reader.label,
+                hint="check the extract and its control file",
             )
 
     def _require_enough(self, rows: int) -> None:
