@@ -7,6 +7,7 @@ has `status` and `error` (`type`, `message`, `hint`). Heavy libraries are import
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -14,8 +15,23 @@ from typing import Annotated, Any
 import typer
 
 from pushengine.cli import options, runner, terminal
-from pushengine.cli.commands import config, init, jobs, journal, load, local, push, pushes, report, schema, team
+from pushengine.cli.commands import (
+    config,
+    init,
+    jobs,
+    journal,
+    load,
+    local,
+    manual,
+    push,
+    pushes,
+    report,
+    schema,
+    state,
+    team,
+)
 from pushengine.cli.exit_codes import EXIT_USAGE, exit_code_for
+from pushengine.cli.help import completion
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
 
@@ -43,8 +59,15 @@ schema_app = typer.Typer(
     add_completion=False,
 )
 
+state_app = typer.Typer(
+    help="What is remembered of loads: show, skip, retire, set, export, import.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
 journal_app = typer.Typer(
-    help="The record of all pushes on this host: check, export.",
+    help="The record of all pushes on this host: check, export, prune.",
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
@@ -75,6 +98,7 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (app, "resume", pushes.resume),
     (app, "history", pushes.history),
     (app, "show", pushes.show),
+    (app, "resolve", state.resolve),
     (app, "report", report.report),
     (app, "check", team.check),
     (app, "emulator", local.emulator),
@@ -89,14 +113,24 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (schema_app, "export", schema.export),
     (schema_app, "import", schema.import_),
     (schema_app, "forget", schema.forget),
+    (state_app, "show", state.show),
+    (state_app, "skip", state.skip),
+    (state_app, "retire", state.retire),
+    (state_app, "set", state.set_),
+    (state_app, "export", state.export),
+    (state_app, "import", state.import_),
     (journal_app, "check", journal.check),
     (journal_app, "export", journal.export),
+    (journal_app, "prune", journal.prune),
+    (app, "help", manual.manual),
+    (app, "completion", manual.complete),
 )
 for _group, _name, _command in _COMMANDS:
     _group.command(_name, cls=options.Command)(_command)
 app.add_typer(quota_app, name="quota")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(schema_app, name="schema")
+app.add_typer(state_app, name="state")
 app.add_typer(journal_app, name="journal")
 app.add_typer(config_app, name="config")
 
@@ -127,12 +161,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the program name; None means those of this process.
     """
     terminal.replace_closed_streams()
+    if completion.VARIABLE in os.environ:  # a shell asks, with the words of the line as arguments
+        return _complete(sys.argv[1:] if arguments is None else arguments)
     words = options.join_optional_value(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     with terminal.writing_logs(words):
         return _run(words)
+
+
+def _complete(words: Sequence[str]) -> int:
+    """Print the candidates for the last word, one a line."""
+    terminal.print_result(completion.candidates(typer.main.get_command(app), words))
+    return 0
 
 
 def _run(words: Sequence[str]) -> int:
