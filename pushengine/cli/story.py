@@ -167,6 +167,6 @@ def _steps_to_resolve(push: PushRow, history: PushHistory, hints: Hints) -> list
         f"It is unknown whether job {job.job_id} ran: it was gone after it had been submitted. A person has to decide:",
         f"  1. Check table {push.target}: its row count, and its highest _CELONIS_CHANGE_DATE.",
         f"  2. The push had {rows}. Are they there, with a change date after the submit?",
-        f"  3. Say so: {hints.resolve(push.push_id)}",
+        f"  3. Say so: {hints.resolve(push.push_id, is_loaded=True)}, or --not-loaded",
         *(f"     {line}" for line in then),
     ]

@@ -42,14 +42,14 @@ def test_help_names_every_command_and_no_other(pushengine):
         "resume",
         "history",
         "show",
-        "resolve",
         "report",
         "check",
         "emulator",
+        "help",
+        "completion",
         "quota",
         "jobs",
         "schema",
-        "state",
         "journal",
         "config",
     ]
@@ -74,7 +74,7 @@ def test_version(pushengine):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("laod",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
+    "arguments", [("lode",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
 )
 def test_a_usage_error_has_exit_code_2_and_a_message_on_stderr(pushengine, arguments):
     done = pushengine(*arguments)
