@@ -30,7 +30,7 @@ from pushengine.model import (
     RemoteChunk,
 )
 from pushengine.pipeline.context import Place, Shared
-from pushengine.push.earlier import supersede_unsubmitted
+from pushengine.push.earlier import supersede_unsubmitted, table_locked
 from pushengine.push.opening import PushRequest, find_request
 from pushengine.push.plan import build_target
 from pushengine.push.resources import EngineResources, HostResources
@@ -361,6 +361,28 @@ class PushEngine(PoolEngine):
             JournalLockedError: Another process works on it.
         """
         return await supersede_unsubmitted(self._require_open(), push_id, reason)
+
+    @contextlib.asynccontextmanager
+    async def holding_table(self, table: str, *, connection_id: str | None = None) -> AsyncIterator[None]:
+        """Hold the lock of a table, so that no other process loads it between several pushes of this one.
+
+        Args:
+            table: The table.
+            connection_id: Data connection; None means the engine's default.
+
+        Raises:
+            JournalLockedError: Another process is loading the table.
+        """
+        target = build_target(
+            table,
+            mode="replace",
+            keys=(),
+            connection_id=self._connection_id if connection_id is None else connection_id,
+            settings=self._settings,
+            duplicate_removal_column=None,
+        )
+        async with table_locked(self._require_open(), target):
+            yield
 
     def _new_push_id(self) -> str:
         return self._host.new_id()

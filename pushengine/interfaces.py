@@ -309,11 +309,15 @@ class Workers(Protocol):
     """
 
     async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a call on the single reader thread. Calls run in order."""
+        """Run a call on the single reader thread. Calls run in order; until `rest()`, they run on the same thread."""
         ...
 
     async def encode(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call on one of the encoder threads."""
+        ...
+
+    def rest(self) -> None:
+        """Keep no reader thread until the next read: a pass has ended, and the push may wait for hours."""
         ...
 
     async def aclose(self) -> None:

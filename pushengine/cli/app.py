@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pushengine.cli import options, runner, terminal
-from pushengine.cli.commands import config, init, jobs, journal, local, push, pushes, report, schema, team
+from pushengine.cli.commands import config, init, jobs, journal, load, local, push, pushes, report, schema, team
 from pushengine.cli.exit_codes import EXIT_USAGE, exit_code_for
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
@@ -51,7 +51,7 @@ journal_app = typer.Typer(
 )
 
 config_app = typer.Typer(
-    help="The config file: check it, show the settings that hold, print its schema.",
+    help="The config file: check, show, schema.",
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
@@ -71,6 +71,7 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (app, "init", init.init),
     (app, "push", push.push),
     (app, "plan", push.plan),
+    (app, "load", load.load),
     (app, "resume", pushes.resume),
     (app, "history", pushes.history),
     (app, "show", pushes.show),

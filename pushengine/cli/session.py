@@ -94,9 +94,10 @@ def _flags(
 def open_host(config: Config, *, sinks: Sequence[EventSink] = ()) -> EngineHost:
     """Return what the engines of several targets share; use it with `async with`."""
     from pushengine.host import EngineHost
-    from pushengine.runtime.threads import prefer_jemalloc
+    from pushengine.runtime.threads import allow_many_files, prefer_jemalloc
 
     prefer_jemalloc()
+    allow_many_files()
     return EngineHost(settings=config.engine, state_dir=config.state_dir, sinks=sinks)
 
 

@@ -34,6 +34,8 @@ RESERVE_FACTOR = 10.0
 The rest is memory that the allocator, the Parquet writer and the connections keep for reuse. The factor is chosen so that the memory
 formula of this module holds (`benchmarks/memory.py`).
 """
+FREE_SHARE = 8
+"""A push that holds memory leaves 1/8 of it to pushes that hold none: a small one never waits for the uploads of a large one."""
 
 
 def _usable_cores() -> int:
@@ -232,7 +234,7 @@ class EngineSettings(BaseModel):
     @property
     def fitting_chunk_bytes(self) -> int:
         """Bytes of rows in one chunk: `chunk_bytes`, or less if one chunk per encoder thread plus one would exceed the memory budget."""
-        share = self.max_memory_bytes / (self.encoder_threads + 1) / RESERVE_FACTOR
+        share = self.max_memory_bytes * (1 - 1 / FREE_SHARE) / (self.encoder_threads + 1) / RESERVE_FACTOR
         return min(self.chunk_bytes, int(share))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pushengine.config.loads.resolved import LoadSettings
@@ -55,7 +56,7 @@ def load_id_of(claim: Claim) -> str:
 class RunListener(Protocol):
     """Is told about a run while it goes on."""
 
-    def planned(self, items: list[Item], expected: Forecast | None) -> None:
+    def planned(self, items: Sequence[Item], expected: Forecast | None) -> None:
         """The run is planned; the items that are over already, such as missing ones, are among them."""
         ...
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pushengine.journal.loads import Run, RunLoad
 from pushengine.loads.forecast import Forecast
+from pushengine.loads.items import Item
 from pushengine.model import Receipt
 
 EXIT_FAILED, EXIT_AUTH, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, EXIT_INTERRUPTED = 3, 4, 6, 75, 130
@@ -38,22 +39,25 @@ class RunResult:
 
     Attributes:
         run: The run.
-        loads: What it did, in its order.
-        receipts: The receipts of its pushes, by push id.
+        items: What it did, in its order.
         forecast: What was expected of it; None if there was nothing to push.
         is_dry: Whether nothing was done.
     """
 
     run: Run
-    loads: tuple[RunLoad, ...]
-    receipts: dict[str, Receipt] = dataclasses.field(default_factory=dict)
+    items: tuple[Item, ...]
     forecast: Forecast | None = None
     is_dry: bool = False
 
     @property
+    def loads(self) -> tuple[RunLoad, ...]:
+        """What became of each item, as the journal has it."""
+        return tuple(item.row for item in self.items)
+
+    @property
     def exit_code(self) -> int:
         """What the command exits with."""
-        return exit_code_of(self.loads)
+        return 0 if self.is_dry else exit_code_of(self.loads)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types."""
@@ -70,7 +74,7 @@ class RunResult:
             "states": states,
             "rows": sum(load.rows for load in self.loads),
             "forecast": None if self.forecast is None else forecast_dict(self.forecast),
-            "loads": [load_dict(load, self.receipts.get(load.push_id)) for load in self.loads],
+            "loads": [load_dict(item.row, item.receipt) for item in self.items],
         }
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from pushengine.config.settings import FREE_SHARE
 from pushengine.model import Payload
 
 _MIN_LONG_HELD_BYTES = 64 * 1024
@@ -40,8 +41,16 @@ class Reservation:
         self.resize(0)
 
 
+class _Waiter(NamedTuple):
+    """A request that waits: its size, how much it leaves free, and the future that grants it."""
+
+    size: int
+    leaves: int
+    future: asyncio.Future[None]
+
+
 class ByteBudget:
-    """A memory budget shared by all pushes of an engine. Requests are served in order, so that a large one does not starve.
+    """A memory budget shared by all pushes of a host. Requests are served in order, so that a large one does not starve.
 
     Args:
         capacity: Bytes that may be reserved at the same time.
@@ -52,13 +61,19 @@ class ByteBudget:
         self.reserved = 0
         self.peak = 0
         self._long_held = 0
-        self._waiters: collections.deque[tuple[int, asyncio.Future[None]]] = collections.deque()
+        self._waiters: list[_Waiter] = []
 
-    async def acquire(self, size: int) -> Reservation:
-        """Wait until `size` bytes are free, then reserve them. A size over the capacity waits until only long-held ones are reserved."""
-        if self._waiters or not self._fits(size):
+    async def acquire(self, size: int, *, leaves: int = 0) -> Reservation:
+        """Wait until `size` bytes are free, then reserve them. A size over the capacity waits until only long-held ones are reserved.
+
+        Args:
+            size: Number of bytes.
+            leaves: Number of bytes that stay free for requests that leave nothing free; these overtake it.
+        """
+        is_behind = any(not waiter.leaves or leaves for waiter in self._waiters)
+        if is_behind or not self._fits(size, leaves):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((size, future))
+            self._waiters.append(_Waiter(size, leaves, future))
             try:
                 await future
             except asyncio.CancelledError:
@@ -102,9 +117,9 @@ class ByteBudget:
         finally:
             scope.release_all()
 
-    def _fits(self, size: int) -> bool:
+    def _fits(self, size: int, leaves: int) -> bool:
         # What is long held is released only once its push gets more: with many such pushes, waiting for it would never end.
-        return self.reserved <= self._long_held or self.reserved + size <= self.capacity
+        return self.reserved <= self._long_held or self.reserved + size <= self.capacity - leaves
 
     def _take(self, size: int) -> None:
         self.reserved += size
@@ -116,14 +131,21 @@ class ByteBudget:
         self._wake()
 
     def _wake(self) -> None:
-        while self._waiters:
-            size, future = self._waiters[0]
-            if not future.done():  # a future that is done was cancelled while it waited
-                if not self._fits(size):
-                    return
-                self._take(size)
-                future.set_result(None)
-            self._waiters.popleft()
+        is_blocked = False
+        waiting = []
+        for index, waiter in enumerate(self._waiters):
+            if waiter.future.done():  # it was cancelled while it waited
+                continue
+            if (is_blocked and waiter.leaves) or not self._fits(waiter.size, waiter.leaves):
+                waiting.append(waiter)
+                if not waiter.leaves:
+                    waiting += self._waiters[index + 1 :]
+                    break
+                is_blocked = True
+                continue
+            self._take(waiter.size)
+            waiter.future.set_result(None)
+        self._waiters = waiting
 
     def __repr__(self) -> str:
         return f"<ByteBudget {self.reserved:,} of {self.capacity:,} bytes, {len(self._waiters)} waiting>"
@@ -137,8 +159,9 @@ class BudgetScope:
         self._held: set[Reservation] = set()
 
     async def acquire(self, size: int) -> Reservation:
-        """Same as `ByteBudget.acquire()`."""
-        return self._hold(await self._budget.acquire(size))
+        """Same as `ByteBudget.acquire()`. If the scope holds memory already, it leaves some to others."""
+        leaves = self._budget.capacity // FREE_SHARE if self._held else 0
+        return self._hold(await self._budget.acquire(size, leaves=leaves))
 
     def take(self, size: int) -> Reservation:
         """Same as `ByteBudget.take()`."""

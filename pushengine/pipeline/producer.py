@@ -21,6 +21,9 @@ from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import JOURNAL_DIGEST, OversizedPayloadError
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservation
 
+_MAX_EXPANSION = 16
+_MIN_RESERVED_BYTES = 64 * 1024
+
 
 class AlreadySent:
     """The chunks that the job already holds, from an earlier pass or an earlier process.
@@ -90,7 +93,7 @@ class Producer:
         self._encode = encode
         self._queue = queue
         self._budget = budget
-        self._reserve_bytes = int(chunks.chunk_bytes * RESERVE_FACTOR)
+        self._reserve_bytes = int(_largest_chunk(chunks.chunk_bytes, context.measures.source_bytes) * RESERVE_FACTOR)
         self._workers = workers
         self._already_sent = before
         # Read one chunk more than there are encoders, so that no encoder waits for the reader.
@@ -181,6 +184,13 @@ class Producer:
             return [payload] if payload.rows or not chunk.nbytes else [0]
         self._already_sent.check(payload)
         return [rows]
+
+
+def _largest_chunk(chunk_bytes: int, source_bytes: int | None) -> int:
+    """Return how many bytes of rows a chunk of a source can have: a small source reserves little. Compressed files hold more than their size."""
+    return (
+        chunk_bytes if source_bytes is None else min(chunk_bytes, source_bytes * _MAX_EXPANSION + _MIN_RESERVED_BYTES)
+    )
 
 
 class _FirstRow:

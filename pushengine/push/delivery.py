@@ -92,6 +92,7 @@ class Delivery:
             await self._context.take_slot()
             with self._context.timed("transfer"):
                 await self._send_source(record, schema)
+        self._workers.rest()
         self._context.give_slot_back()
         await end_job(self._context, record, self._turn)
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pushengine.interfaces import FileSystem, OffLoop, Workers
 from pushengine.runtime.clock import Clock, SystemClock
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.runtime.threads import ThreadWorkers
+from pushengine.runtime.threads import ReaderThreads, ThreadWorkers
 
 
 def _do_nothing() -> None:
@@ -43,11 +43,17 @@ class Runtime:
 def system_runtime(encoder_threads: int) -> Runtime:
     """Return a runtime with this machine's clock, files and threads; all pushes share `encoder_threads` encoder threads."""
     encoders = ThreadPoolExecutor(encoder_threads, thread_name_prefix="pushengine-encode")
+    readers = ReaderThreads()
+
+    def close() -> None:
+        encoders.shutdown()
+        readers.close()
+
     return Runtime(
         clock=SystemClock(),
         rng=random.SystemRandom(),
         filesystem=LocalFileSystem(),
         off_loop=asyncio.to_thread,
-        new_workers=functools.partial(ThreadWorkers, encoders),
-        close=encoders.shutdown,
+        new_workers=functools.partial(ThreadWorkers, encoders, readers),
+        close=close,
     )

@@ -131,6 +131,16 @@ CASES = {
             "composite": SIDE,
         },
     ),
+    "loads": (
+        ["--rows", "20", "--tables", "40", "--apart", "1"],
+        {"tables", "parallel", "csv_mb", "is_under_400_mb"},
+        {"together_seconds_over_whole", "together_over_apart_per_table"},
+        {
+            "together": SIDE | {"seconds_per_table", "commits"},
+            "whole": SIDE,
+            "apart": {"seconds", "seconds_per_table"},
+        },
+    ),
     "small_files": (
         ["--rows", "400", "--files", "20"],
         {"files", "is_one_job_and_one_submit"},
@@ -178,6 +188,7 @@ def test_prints_json_with_the_documented_keys(printed):
     assert result.get("is_exact", True)
     assert result.get("is_one_job_and_one_submit", True)
     assert result.get("is_equal", True)
+    assert result.get("is_under_400_mb", True)
     assert not result.get("profile", {}).get("missing")
 
 

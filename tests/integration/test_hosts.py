@@ -9,8 +9,9 @@ from pushengine import EngineSettings, OAuthClient, UserApiKey
 from pushengine.emulator.server import Emulator
 from pushengine.emulator.settings import EmulatorSettings
 from pushengine.errors import ConfigError, EngineClosedError
-from pushengine.events import JobSubmitted, PushFinished
+from pushengine.events import JobSubmitted, PushFinished, QuotaWaited
 from pushengine.host import EngineHost
+from pushengine.loads.lanes import Lanes
 
 KEY = UserApiKey("test-key-1")
 OWN_THREADS = ("pushengine-read", "pushengine-encode", "pushengine-journal")
@@ -164,3 +165,21 @@ async def test_the_priority_of_a_push_is_that_of_its_submit(emulator, source, tm
         await engine.push(source, table="T")
         await engine.push(source, table="T", priority=7)
     assert asked == [0, 7]
+
+
+async def test_pushes_that_wait_for_quota_keep_no_threads(emulator, source, tmp_path):
+    settings = EngineSettings(hour_guard_seconds=0, submits_per_second=1000, submits_per_hour=1)
+    lanes, waiting = Lanes(2), set()
+    async with EngineHost(state_dir=tmp_path / "state", settings=settings) as host:
+        events = host.events()
+        engine = await host.engine(emulator.url, pool_id="pool-1", auth=KEY)
+        pushes = [asyncio.create_task(engine.push(source, table=f"T{n}", slot=lanes.slot(1))) for n in range(20)]
+        async for event in events:
+            if isinstance(event, QuotaWaited):
+                waiting.add(event.push_id)
+            if len(waiting) == 19:
+                break
+        threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("pushengine-read")]
+        assert 1 <= len(threads) <= 4
+        host.drain()
+        await asyncio.wait(pushes)

@@ -85,7 +85,7 @@ async def test_events_come_in_the_order_of_the_steps_of_a_push(stage):
     names = [name for name in stage.names() if name != "job_status_changed"]
     assert names == [
         *("push_started", "job_created", "chunk_read", "chunk_encoded", "upload_started", "chunk_uploaded"),
-        *("job_verified", "job_submitted", "job_settled", "push_finished"),
+        *("source_acknowledged", "job_verified", "job_submitted", "job_settled", "push_finished"),
     ]
     assert stage.sink.of(events.JobStatusChanged)[-1].status == "DONE"
     assert {event.push_id for event in stage.sink.events} == {receipt.push_id}

@@ -152,3 +152,28 @@ async def test_a_resumed_push_takes_a_slot_too(stage, lanes, tmp_path):
     receipt = await stage.engine.resume(left.push_id, slot=WatchedSlot(lanes, log, "T"))
     assert receipt.rows == 3
     assert log == ["T starts", "T ends"]
+
+
+async def test_a_small_push_does_not_wait_for_the_uploads_of_a_large_one(start, tmp_path, monkeypatch):
+    """The large one has all the memory that it may have, and no upload of it ends."""
+    stage = await start(max_memory_bytes=32 * 1024 * 1024, encoder_threads=2)
+    upload, created = stage.engine._client.upload_chunk, []
+
+    async def hang(job_id, *args):
+        created.append(job_id)
+        if job_id == created[0]:
+            await asyncio.Event().wait()
+        await upload(job_id, *args)
+
+    monkeypatch.setattr(stage.engine._client, "upload_chunk", hang)
+    large = asyncio.create_task(stage.engine.push(write(tmp_path, "large.csv", 3_000_000), table="L"))
+    budget = stage.engine._shared.budget
+    while not any(waiter.leaves for waiter in budget._waiters):
+        assert not large.done()
+        await asyncio.sleep(0.01)
+    receipts = await asyncio.gather(*(stage.engine.push(write(tmp_path), table=f"S{n}") for n in range(20)))
+    assert [receipt.rows for receipt in receipts] == [3] * 20
+    large.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await large
+    assert budget.reserved == 0

@@ -560,6 +560,9 @@ class SimWorkers:
 
     encode = read
 
+    def rest(self):
+        pass
+
     async def aclose(self):
         pass
 

@@ -120,6 +120,9 @@ class InlineWorkers:
 
     encode = read
 
+    def rest(self):
+        pass
+
     async def aclose(self):
         pass
 
@@ -386,7 +389,6 @@ def test_deleting_the_jobs_of_old_pushes_scales_with_the_pushes(journal_of):
                     pool_id="pool",
                     journal=InlineJournal(file),
                     take_lock=NoLock,
-                    take_table_lock=NoLock,
                     clock=VirtualClock(NOON),
                     stale_seconds=3600.0,
                     sink=RecordingSink(),

@@ -35,7 +35,7 @@ def check(
     connection: options.Connection = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check the config file: everything that is wrong at once, folders that are missing or cannot be written; sends nothing."""
+    """Check the config file. Names everything that is wrong at once, also folders that are missing or cannot be written; sends nothing."""
     problems: list[Problem] = []
 
     async def body(_interrupts: runner.Interrupts) -> None:
@@ -48,7 +48,8 @@ def check(
         problems.extend([*reading.problems, *_addresses(reading), *problems_of_places(reading)])
         notes = list(_notes(reading))
         if problems:
-            raise error_of(dataclasses.replace(reading, problems=tuple(problems)))
+            error = error_of(dataclasses.replace(reading, problems=tuple(problems)))
+            raise error.replace(hint="config.example.toml shows every key")
         if as_json:
             terminal.print_json(
                 {

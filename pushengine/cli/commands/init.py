@@ -19,7 +19,7 @@ OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help="Conf
 
 
 def init(folder: FolderArgument = Path(), *, output: OutputFile = Path("pushengine.toml")) -> None:
-    """Write a first config file from a folder of extracts: tables, patterns, modes and how the files are written; sends nothing."""
+    """Write a first config file from a folder of files. Finds tables, patterns, modes and how the files are written; sends nothing."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.init.names import SPECIAL, list_names, rules_of

@@ -86,7 +86,7 @@ def _read(path: Path, since: dt.datetime, until: dt.datetime, names: list[str] |
     from pushengine.loads.report import make_report
 
     with JournalReader(path) as reader:
-        memory: RunMemory = getattr(reader, "loads")  # noqa: B009 - provided by the journal's part
+        memory = reader.loads
         require_known(memory, names)
         return make_report(memory, since=since, until=until, names=names, is_working=_is_working)
 

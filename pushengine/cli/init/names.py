@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from pushengine.config.patterns import SourcePattern
 from pushengine.sources.registry import FORMATS
 
 MOST_FILES = 10_000
@@ -24,8 +25,9 @@ _DATES = (
 _NUMBER = re.compile(r"^(?P<sep>[-_.](?:part|p)?[-_]?|(?:part|p)[-_]?)(?P<number>\d{1,6})$", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"^(?P<table>.*?[^\W_])(?P<sep>[-_.](?:part[-_]?)?)(?P<number>\d{1,6})$", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?:(?:export|extract|dump|full|delta|incremental|data)[-_.])+", re.IGNORECASE)
+_SPARK = re.compile(r"part-\d{5}-")
+"""Names of the files that Spark writes into the folder of a table."""
 _SEPARATORS = "-_. "
-_DIGITS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ def _named(folder: Path, path: Path, size: int, suffix: str) -> NamedFile:
     inner = path.relative_to(folder).as_posix()
     stem = inner[: len(inner) - len(suffix)]
     found = _date_in(stem)
+    if found is None and _SPARK.match(path.name):
+        parent = stem.rpartition("/")[0]
+        table = parent.rpartition("/")[2] or folder.name
+        place = f"{parent[: len(parent) - len(table)]}{{table}}/" if parent else ""
+        return NamedFile(path, size, table, f"{_in(folder)}{place}part-{{part}}-*{suffix}", number=path.name[5:10])
     if found is None:
         prefix, table = _split_prefix(stem)
         return NamedFile(path, size, table, f"{_in(folder)}{prefix}{{table}}{suffix}")
@@ -238,28 +245,13 @@ def _merged_by_table(groups: list[_Group]) -> list[_Group]:
 def _is_exact(group: _Group, every: Iterable[NamedFile]) -> bool:
     """Return whether the templates of a group match its files only, each with its table."""
     own = {file.path: file.table for file in group.files}
-    patterns = [_pattern(template) for template in group.templates]
+    patterns = [SourcePattern.parse(template) for template in group.templates]
     for file in every:
-        matches = [match for one in patterns if (match := one.fullmatch(file.path.as_posix()))]
-        tables = {match.groupdict().get("table", group.table) for match in matches}
+        matches = [match for one in patterns if (match := one.match(file.path.as_posix()))]
+        tables = {match.table or group.table for match in matches}
         if tables != ({own[file.path]} if file.path in own else set()):
             return False
     return True
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    """Return what a template matches: `{table}` as little as it can, within one folder."""
-    parts = re.split(r"(\{[^{}]*\})", template)
-    return re.compile("".join(_of_placeholder(one) if one.startswith("{") else re.escape(one) for one in parts))
-
-
-def _of_placeholder(word: str) -> str:
-    if word == "{table}":
-        return "(?P<table>[^/]+?)"
-    if word == "{part}":
-        return "[0-9]+"
-    pieces = re.findall(r"%(.)|([^%{}:]+)", word.removeprefix("{date:").removesuffix("}"))
-    return "".join(rf"\d{{{_DIGITS[kind]}}}" if kind else re.escape(text) for kind, text in pieces)
 
 
 def _names(folder: Path, groups: list[_Group]) -> list[str]:

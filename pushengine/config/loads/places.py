@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -9,13 +10,15 @@ from pathlib import Path
 
 from pushengine.config.loads.reading import LoadsReading
 from pushengine.config.loads.resolved import LoadSettings, Rule
+from pushengine.config.patterns import SourcePattern
 from pushengine.config.problems import Problem
 from pushengine.errors import ConfigError, PushEngineError
 from pushengine.state.file_errors import setting_errors, status
 from pushengine.state.folder import refuse_network_file_system
 from pushengine.text import shown_name
 
-_PATTERN = re.compile(r"[*?\[{]")
+_QUOTED = re.compile(r"\[([*?\[])\]")
+"""A character that means itself in a glob."""
 
 
 def problems_of_places(reading: LoadsReading) -> Iterator[Problem]:
@@ -34,8 +37,14 @@ def problems_of_places(reading: LoadsReading) -> Iterator[Problem]:
 
 def folder_of(source: str) -> Path:
     """Return the folder that the files of a path with placeholders are in, or below."""
-    fixed = _PATTERN.split(source, maxsplit=1)[0]
-    return Path(fixed if fixed.endswith("/") and fixed != source else os.path.dirname(fixed))  # noqa: PTH120 - of half a name
+    fixed = []
+    *folders, _ = SourcePattern.parse(source).glob.split("/")
+    for name in folders:
+        plain = _QUOTED.sub(r"\1", name)
+        if glob.escape(plain) != name:
+            break
+        fixed.append(plain)
+    return Path("/".join(fixed) or "/")
 
 
 def _of_rule(rule: Rule) -> Iterator[Problem]:

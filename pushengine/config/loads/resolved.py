@@ -50,7 +50,7 @@ class LoadSettings:
         deadline: Time of day, in `timezone`, by which the load has to be done; None means none.
         cleanup: What happens to files after DONE.
         cleanup_dir: Folder for `move`; None means a folder `loaded` beside the files.
-        control: Pattern of the control files; None means none.
+        control: Pattern of the control files (`config.patterns.SourcePattern`): a name beside the files, or an absolute path; None means none.
         loads_changed_files: In append, load a known path with new content whole (`changed_files = "load"`).
         loads_same_content: Load a content that is loaded already under another name (`same_content = "load"`).
         timezone: Time zone of `deadline`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -16,6 +17,7 @@ from pushengine.config.loads.models import DAEMON_KEYS, RuleSection, TableSectio
 from pushengine.config.loads.precedence import Level, Merged, merged, values_of
 from pushengine.config.loads.resolved import LoadSettings, Rule, Target
 from pushengine.config.options import LoadOptions, PushOptions
+from pushengine.config.patterns import SourcePattern
 from pushengine.config.problems import KeyPath, Problem, did_you_mean
 from pushengine.config.settings import PUSH_SETTINGS
 from pushengine.errors import ConfigError
@@ -144,17 +146,16 @@ class _RuleReader:
         if scheme_of(text):
             self._add(("source",), "sources that are no paths of this machine need a later version")
             return None
+        folder = _escaped(os.path.abspath(self._folder))  # noqa: PTH100 - links stay as they are named
         try:
-            path = os.path.join(os.path.abspath(self._folder), expanded_setting(text, key="source"))  # noqa: PTH100, PTH118
-        except ConfigError as error:
-            self._add(("source",), error.message.removeprefix("source: "))
+            path = os.path.join(folder, expanded_setting(text, key="source"))  # noqa: PTH118 - a slash at the end counts
+            placeholders = SourcePattern.parse(path).placeholders
+        except (ConfigError, ValueError) as error:
+            self._add(("source",), getattr(error, "message", str(error)).removeprefix("source: "))
             return None
-        reason = pattern_problem(path)
-        if reason:
-            self._add(("source",), reason)
-        elif "{table}" not in text and table is None:
+        if "table" not in placeholders and table is None:
             self._add(("source",), "it needs {table}, or the load needs table: which table are the files for?")
-        elif "{table}" in text and table is not None:
+        elif "table" in placeholders and table is not None:
             self._add(("table",), "{table} in source names the tables already: leave one of them out")
         return path
 
@@ -171,6 +172,10 @@ class _RuleReader:
             )
         if "cursor" in (self._reader.found(self._path)[0] or {}) and mode == "replace":
             self._add(("cursor",), "a cursor with mode replace would leave only the newest rows in the table", load)
+        try:
+            SourcePattern.parse(values.get("control") or "x")
+        except ValueError as error:
+            self._report(found, ("control",), str(error), load)
         options = {name: value for name, value in values.items() if name in PUSH_SETTINGS}
         try:
             self._config.engine.with_overrides(options)
@@ -188,17 +193,9 @@ class _RuleReader:
         self._reader.problems.append(Problem(path, text, load))
 
 
-def pattern_problem(pattern: str) -> str:
-    """Return what is wrong with the placeholders of a path; empty if nothing is."""
-    try:
-        from pushengine.config.patterns import SourcePattern  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
-    except ImportError:
-        return "" if pattern.count("{") == pattern.count("}") else "a placeholder is not closed"
-    try:
-        SourcePattern.parse(pattern)
-    except ValueError as error:
-        return str(error)
-    return ""
+def _escaped(folder: str) -> str:
+    """Return a folder as a pattern has it, whatever characters it has."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", folder).replace("{", "{{").replace("}", "}}")
 
 
 def _check_target(reader: TableReader, level: Level, targets: Mapping[str, Target], load: str) -> None:
@@ -245,9 +242,10 @@ def settings_values(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if values.get("cleanup_dir"):
         found["cleanup_dir"] = _path(values["cleanup_dir"], folder, "cleanup_dir")
     if values.get("control"):
-        found["control"] = (
-            str(_path(values["control"], folder, "control")) if _has_folder(values["control"]) else values["control"]
-        )
+        found["control"] = values["control"]
+        if "/" in found["control"]:  # otherwise, the control files are beside the files
+            place = _escaped(os.path.abspath(folder))  # noqa: PTH100 - the folder may not exist
+            found["control"] = os.path.join(place, expanded_setting(found["control"], key="control"))  # noqa: PTH118
     return found
 
 
@@ -279,10 +277,6 @@ def _types_in(path: Path) -> dict[str, str]:
 
 def _path(text: str, folder: Path, key: str) -> Path:
     return Path(os.path.abspath(folder)) / expanded_setting(text, key=key)  # noqa: PTH100 - the folder may not exist
-
-
-def _has_folder(text: str) -> bool:
-    return "/" in text
 
 
 def check_places(

@@ -239,6 +239,7 @@ COMMANDS = (
     ["history"],
     ["history", "--json"],
     ["check", "--log-format", "json"],
+    ["push", "A.csv", "--table", "A", "--emulator", "out.duckdb", "--log-format", "json"],
 )
 
 
@@ -256,6 +257,7 @@ COMMANDS = (
 def test_a_password_is_in_no_sink(place, monkeypatch, breakage):
     monkeypatch.setenv("DB_PASSWORD", PASSWORD)
     (place / "secret").write_text(f"{PASSWORD}\n")
+    (place / "A.csv").write_text("A\n1\n")
     text = SECRETS.replace("SOURCE", str(place)).replace('target = "a"\n', f'target = "a"\n{breakage}')
     (place / "pushengine.toml").write_text(text)
     stream = io.StringIO()
@@ -272,6 +274,7 @@ def test_a_password_is_in_no_sink(place, monkeypatch, breakage):
                 assert "api_key = " in result.out
     finally:
         logging.getLogger().removeHandler(handler)
+    assert breakage == "x = [\n" or (place / "out.duckdb.state" / "journal.sqlite3").exists()
     for file in place.rglob("*"):
         if file.is_file() and file.name not in ("pushengine.toml", "secret"):
             assert PASSWORD.encode() not in file.read_bytes(), file
@@ -401,6 +404,7 @@ def test_a_cursor_with_replace_is_an_error(load):
 @pytest.mark.parametrize(
     ("line", "text"),
     [
+        ('control = "{x}"', "load.control: no placeholder {x}"),
         ('max_age = "26x"', "load.max_age: input should be a duration"),
         ("max_age = -1", "load.max_age: input should be between 0 and"),
         ('deadline = "5"', "load.deadline: input should be a time of day"),

@@ -262,3 +262,49 @@ async def test_pushes_that_hold_memory_for_long_never_wait_for_each_other_howeve
     async with asyncio.timeout(10):
         await asyncio.gather(*map(push, range(40)))
     assert (len(done), budget.reserved) == (40, 0)
+
+
+# --- A large push and small ones
+
+
+async def test_a_push_that_holds_memory_leaves_an_eighth_to_those_that_hold_none():
+    budget = ByteBudget(800)
+    with budget.scope() as large, budget.scope() as small:
+        for _ in range(7):
+            await large.acquire(100)
+        more = await start(large.acquire(100))
+        assert not more.done()
+        await asyncio.wait_for(small.acquire(60), 1)
+        await turns()
+        assert not more.done()
+        assert budget.reserved == 760
+        more.cancel()
+
+
+async def test_a_small_push_overtakes_a_large_one_that_waits_for_more():
+    budget = ByteBudget(800)
+    with budget.scope() as large:
+        held = await large.acquire(650)
+        more = await start(large.acquire(150))
+        again = await start(large.acquire(10))
+        for _ in range(3):
+            with budget.scope() as small:
+                await asyncio.wait_for(small.acquire(100), 1)
+        large.release(held)
+        await asyncio.gather(more, again)
+        assert budget.reserved == 160
+
+
+async def test_pushes_that_hold_nothing_are_served_in_order():
+    budget = ByteBudget(800)
+    with budget.scope() as large, budget.scope() as second, budget.scope() as third:
+        held = await large.acquire(700)
+        more = await start(large.acquire(50))
+        first_of_second = await start(second.acquire(400))
+        first_of_third = await start(third.acquire(50))
+        assert [task.done() for task in (more, first_of_second, first_of_third)] == [False] * 3
+        large.release(held)
+        await turns()
+        assert more.done()
+        assert first_of_second.done()
+        assert first_of_third.done()

@@ -1,12 +1,14 @@
 """The threads of one push: reads run in order, and no thread is left."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pushengine.runtime.threads import ThreadWorkers
+from pushengine.runtime.threads import ReaderThreads, ThreadWorkers
 
 
 @pytest.fixture
@@ -115,3 +117,57 @@ async def test_a_cancelled_close_still_ends_the_thread(pool):
         await closing
     await task
     assert reader_threads() == []
+
+
+async def test_pushes_one_after_the_other_share_a_reader_thread(pool):
+    readers, used = ReaderThreads(), set()
+    for _ in range(3):
+        workers = ThreadWorkers(pool, readers)
+        used.add(await workers.read(threading.get_ident))
+        await workers.aclose()
+    assert len(used) == 1
+    assert len(reader_threads()) == 1
+    readers.close()
+    assert reader_threads() == []
+
+
+async def test_a_push_that_rests_lends_its_thread_to_others_and_reads_again_later(pool):
+    readers = ReaderThreads()
+    resting, reading = ThreadWorkers(pool, readers), ThreadWorkers(pool, readers)
+    first = await resting.read(threading.get_ident)
+    resting.rest()
+    assert await reading.read(threading.get_ident) == first
+    assert await resting.read(threading.get_ident) != first
+    for workers in (resting, reading):
+        await workers.aclose()
+    readers.close()
+    assert reader_threads() == []
+
+
+async def test_a_push_that_still_reads_keeps_its_thread(pool):
+    readers, released = ReaderThreads(), threading.Event()
+    busy, other = ThreadWorkers(pool, readers), ThreadWorkers(pool, readers)
+    task = asyncio.create_task(busy.read(released.wait, 10))
+    await asyncio.sleep(0)
+    busy.rest()
+    assert await other.read(int) == 0
+    released.set()
+    assert await task
+    for workers in (busy, other):
+        await workers.aclose()
+    readers.close()
+    assert reader_threads() == []
+
+
+def test_the_limit_of_open_files_is_raised():
+    code = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+from pushengine.runtime.threads import allow_many_files
+allow_many_files()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == (8192 if hard == resource.RLIM_INFINITY else min(hard, 8192)))
+"""
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout == "True\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pushengine.cli.init.names import list_names, rules_of
-from pushengine.config.loads.rules import pattern_problem
+from pushengine.config.patterns import SourcePattern
 
 
 def found(tmp_path, *names):
@@ -23,7 +23,8 @@ def patterns(folder, *names):
     rules, _ = found(folder, *names)
     start = f"{folder.as_posix()}/extracts/"
     for rule in rules:
-        assert not any(pattern_problem(one) for one in rule.templates), rule
+        for file in [file for files in rule.files.values() for file in files]:
+            assert any(SourcePattern.parse(one).match(file.path.as_posix()) for one in rule.templates), file
     return {
         " ".join(one.removeprefix(start) for one in rule.templates): [rule.table] if rule.table else list(rule.files)
         for rule in rules
@@ -49,6 +50,7 @@ def patterns(folder, *names):
         (["VBAK_99999999.csv"], {"{table}.csv": ["VBAK_99999999"]}),
         (["2026-11-26/VBAK.csv", "2026-11-27/VBAK.csv"], {"{date:%Y-%m-%d}/{table}.csv": ["VBAK"]}),
         (["VBAK/20261126.csv", "VBAP/20261126.csv"], {"{table}/{date:%Y%m%d}.csv": ["VBAK", "VBAP"]}),
+        (["VBAK/part-00000-aa-bb.c000.parquet", "VBAK/part-00001-cc.c000.parquet"], {"{table}/part-{part}-*.parquet": ["VBAK"]}),
         (["20261125.csv", "20261126.csv"], {"{date:%Y%m%d}.csv": ["extracts"]}),
         (["VBAK_20261126.csv", "VBAK_20261127.csv.gz"], {"{table}_{date:%Y%m%d}.csv {table}_{date:%Y%m%d}.csv.gz": ["VBAK"]}),
     ],

@@ -1,0 +1,155 @@
+"""`load`: run the loads of the config file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pushengine.cli import exit_codes, options, runner, session, terminal
+from pushengine.cli.hints import Hints
+
+if TYPE_CHECKING:
+    from pushengine.cli.live.loads import LoadsDisplay
+    from pushengine.host import EngineHost
+    from pushengine.loads.forecast import Forecast
+    from pushengine.loads.items import Item
+    from pushengine.loads.outcome import Failure, RunResult
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...", help="Loads: a name in the config file, NAME.TABLE, or a pattern of these. Default: all."
+    ),
+]
+
+
+def load(
+    names: Names = None,
+    *,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only loads with this tag.")] = None,
+    continues: Annotated[
+        bool, typer.Option("--continue", help="Finish the newest unfinished run: only what is left is done.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be loaded and why; send nothing, change nothing.")
+    ] = False,
+    parallel: Annotated[
+        int | None,
+        typer.Option("--parallel", min=1, max=256, metavar="N", help="How many loads read or upload at once."),
+    ] = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    config: options.ConfigPath = None,
+    emulator: options.EmulatorOption = None,
+    log_format: options.LogFormatOption = None,
+) -> None:
+    """Run the loads of the config file: find what is new, and load each table on its own, in parallel and under one quota."""
+    hints = Hints(config=config, keeps_pushes=emulator is None)
+    terminal.first_line.show("loads  starting", is_quiet=quiet)
+
+    async def body(interrupts: runner.Interrupts) -> None:
+        from pushengine.loads.run import LoadRun
+        from pushengine.loads.selection import Selection
+
+        loaded, loads = session.load_loads(
+            config=config, log_format=log_format, wants_credentials=emulator is None and not dry_run
+        )
+        selection = Selection.of(loads, names or (), tag or "")
+        display, sinks = terminal.choose_loads_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
+        async with contextlib.AsyncExitStack() as stack:
+            shown = stack.enter_context(contextlib.ExitStack())
+            shown.enter_context(display)
+            if emulator is not None:
+                loaded, loads = await session.embed_emulator_for_loads(
+                    stack, loaded, loads, Path(emulator) if emulator else None
+                )
+            host = await stack.enter_async_context(session.open_host(loaded, sinks=sinks))
+            interrupts.drain, interrupts.note = host.drain, display.note
+            run = LoadRun(
+                host,
+                loads,
+                selection,
+                listener=_Listener(display, host, is_quiet=quiet),
+                judge=_judge(hints),
+                parallel=parallel,
+            )
+            if dry_run:
+                result: RunResult | None = await run.dry_run()
+            else:
+                result = await (run.continue_run() if continues else run.run())
+            shown.close()
+            _print_result(result, hints, as_json=as_json, is_quiet=quiet)
+        if result is not None and result.exit_code:
+            raise typer.Exit(result.exit_code)
+
+    runner.run(body, as_json=as_json, hints=hints)
+
+
+class _Listener:
+    """Shows a run on a display."""
+
+    def __init__(self, display: LoadsDisplay, host: EngineHost, *, is_quiet: bool) -> None:
+        self._display = display
+        self._host = host
+        self._is_quiet = is_quiet
+
+    def planned(self, items: Sequence[Item], expected: Forecast | None) -> None:
+        """Show the forecast, and what is over already."""
+        self._display.expect(len(items))
+        if expected is not None and not self._is_quiet:
+            self._display.note(_forecast_line(expected))
+
+    def started(self, item: Item) -> None:
+        """Do nothing: the events of the push show it."""
+
+    def ended(self, item: Item) -> None:
+        """Show the end of an item."""
+        self._display.finished(item.row)
+
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        self._display.note(text)
+
+
+def _forecast_line(expected: Forecast) -> str:
+    from pushengine.cli.reporting.loads import describe_forecast
+
+    return describe_forecast(expected)
+
+
+def _judge(hints: Hints) -> Any:
+    from pushengine.loads.outcome import Failure
+
+    def judge(error: BaseException) -> Failure:
+        described = exit_codes.describe_error(error, hints=hints)
+        hint = f" (hint: {described['hint']})" if described["hint"] else ""
+        return Failure(exit_codes.exit_code_for(error), f"{described['message']}{hint}")
+
+    return judge
+
+
+def _print_result(result: RunResult | None, hints: Hints, *, as_json: bool, is_quiet: bool) -> None:
+    from pushengine.cli.reporting.intent import describe_intent
+    from pushengine.cli.reporting.loads import describe_loads
+
+    if result is None:
+        nothing = "there is no unfinished run of these loads: nothing to continue"
+        if as_json:
+            terminal.print_json({"run_id": None, "status": "DONE", "exit_code": 0, "loads": [], "note": nothing})
+        elif not is_quiet:
+            terminal.print_result([nothing])
+        return
+    if as_json:
+        terminal.print_json(result.to_dict())
+        return
+    if result.is_dry:
+        head = [_forecast_line(result.forecast)] if result.forecast is not None else []
+        terminal.print_result([*head, *describe_intent(result.items)])
+    elif not is_quiet:
+        terminal.print_result(describe_loads(result.loads, hints=hints))
+    elif result.exit_code:
+        terminal.print_to_stderr([line for line in describe_loads(result.loads, hints=hints) if line], level="error")

@@ -1,0 +1,461 @@
+"""Decides what a load pushes: which files, in which order, and which are left out, and why.
+
+| mode | what is pushed |
+|---|---|
+| replace | the newest generation, whole, unless that is what the table holds already |
+| append | all new files, in one push; a known path with new content is refused as grown |
+| upsert, delete | the new files of each generation, in order, one push a generation |
+
+With `pick = "all"`, replace, upsert and delete push what is to be loaded of all generations at once.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from pushengine.config.loads.resolved import LoadSettings
+from pushengine.errors import ConfigError, PushEngineError
+from pushengine.journal.loads import BlockRow, FileRow, LoadedTable
+from pushengine.loads.files.discovery import FoundTable
+from pushengine.loads.files.generations import Generation, order_of
+from pushengine.loads.files.known import Examined, Hasher, KnownFiles
+from pushengine.loads.files.missing import missing_reason
+from pushengine.model import FileRef
+from pushengine.text import format_count, shell_word, shown_name, shown_names
+
+_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IntendedPush:
+    """One push that a load intends.
+
+    Attributes:
+        generation: Key of the generation; of the newest one if the push loads several.
+        files: Its files, in their order.
+    """
+
+    generation: str
+    files: tuple[FileRef, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Files that a load does not push.
+
+    Attributes:
+        generation: Key of the generation.
+        files: The files.
+        reason: Why, and for refused and blocked ones what to do.
+    """
+
+    generation: str
+    files: tuple[FileRef, ...]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a load does.
+
+    Attributes:
+        pushes: What to push, in order. Where one of an upsert or delete fails, the later ones are blocked.
+        skipped: What is left out as it should be: known files, older generations, generations that are not complete yet.
+        refused: What a person has to decide on: the load has failed, whatever else it pushes.
+        blocked: What waits for a block to be lifted.
+        missing: Why the load counts as missing; empty if it does not.
+        error: Why nothing can be chosen at all; None if it can.
+        rows: What is to be remembered of files now. A row of `pushes` is replaced when its push ends.
+    """
+
+    pushes: tuple[IntendedPush, ...] = ()
+    skipped: tuple[LeftOut, ...] = ()
+    refused: tuple[LeftOut, ...] = ()
+    blocked: tuple[LeftOut, ...] = ()
+    missing: str = ""
+    error: PushEngineError | None = None
+    rows: tuple[FileRow, ...] = ()
+
+
+@dataclasses.dataclass(slots=True)
+class _Unit:
+    """A generation with what is known of its files."""
+
+    generation: Generation
+    files: list[Examined]
+
+    @property
+    def key(self) -> str:
+        return self.generation.key
+
+    @property
+    def pending(self) -> list[Examined]:
+        return [one for one in self.files if one.is_pending]
+
+
+async def choose(  # noqa: D417 - `settings` says it
+    settings: LoadSettings,
+    found: FoundTable | None,
+    rows: Sequence[FileRow],
+    blocks: Sequence[BlockRow],
+    loaded: LoadedTable | None,
+    *,
+    hasher: Hasher,
+    now: float,
+    is_expected: bool = False,
+) -> Choice:
+    """Decide what a load pushes.
+
+    Args:
+        found: Its files; None if it has none.
+        rows: What is remembered of its files.
+        blocks: Its blocks.
+        loaded: What is remembered of its table; None if the rule never loaded it, or it was retired.
+        hasher: Returns the SHA-256 of a file.
+        now: Seconds UTC.
+        is_expected: Whether the config file names the table.
+    """
+    known = KnownFiles(settings.rule, settings.table, rows, hasher=hasher, now=now)
+    choosing = _Choosing(settings, known, blocks, loaded)
+    units = [
+        _Unit(one, [await known.examine(file, one.key) for file in one.files])
+        for one in (found.generations if found is not None else ())
+    ]
+    for unit in units:
+        for one in unit.files:
+            choosing.remember(one)
+    complete = [(unit.generation, [one.row for one in unit.files]) for unit in units if not choosing.why_held(unit)]
+    try:
+        await choosing.run(units)
+    except PushEngineError as error:
+        return Choice(error=error, rows=choosing.rows())
+    missing = missing_reason(
+        settings,
+        complete,
+        rows,
+        loaded,
+        now=now,
+        is_expected=is_expected,
+    )
+    return Choice(
+        pushes=tuple(choosing.pushes),
+        skipped=tuple(choosing.skipped),
+        refused=tuple(choosing.refused),
+        blocked=tuple(choosing.blocked),
+        missing=missing,
+        rows=choosing.rows(),
+    )
+
+
+class _Choosing:
+    """One decision, while it is made."""
+
+    def __init__(
+        self, settings: LoadSettings, known: KnownFiles, blocks: Sequence[BlockRow], loaded: LoadedTable | None
+    ) -> None:
+        self._settings = settings
+        self._known = known
+        self._blocks = blocks
+        self._loaded = loaded
+        self._order = None if loaded is None else order_of(loaded.generation)
+        self._rows: dict[str, FileRow] = {}
+        self.pushes: list[IntendedPush] = []
+        self.skipped: list[LeftOut] = []
+        self.refused: list[LeftOut] = []
+        self.blocked: list[LeftOut] = []
+
+    def remember(self, one: Examined) -> None:
+        """Note what is to be remembered of a file if it differs from what is remembered."""
+        # What an append has loaded stays remembered even if the file was rewritten: its rows are in the table for ever.
+        if one.row != one.before and not (one.knowledge == "changed" and self._settings.mode == "append"):
+            self._rows[one.file.uri] = one.row
+
+    def rows(self) -> tuple[FileRow, ...]:
+        """Return what is to be remembered."""
+        return tuple(self._known.with_digest(row) for row in self._rows.values())
+
+    async def run(self, units: list[_Unit]) -> None:
+        """Decide.
+
+        Raises:
+            ConfigError: Nothing says in which order to load the files.
+        """
+        if self._settings.mode == "append":
+            await self._append(units)
+        elif self._settings.mode == "replace":
+            await self._replace(units)
+        else:
+            await self._in_order(units)
+        self._hold_back()
+
+    def why_held(self, unit: _Unit) -> str:
+        """Return why a generation may not be loaded yet; empty if it may."""
+        if unit.generation.incomplete:
+            return unit.generation.incomplete
+        # Rows of an append do not depend on each other: a file that is still being written waits alone.
+        if unit.generation.unfinished and (self._settings.mode != "append" or not unit.files):
+            return f"{_names(unit.generation.unfinished)} {_is_or_are(unit.generation.unfinished)} still being written"
+        return ""
+
+    # --- replace
+
+    async def _replace(self, units: list[_Unit]) -> None:
+        ready = self._without_held(units)
+        if not ready:
+            return
+        if self._settings.pick == "all":
+            unit = _merged(ready)
+        else:
+            self._require_order(ready)
+            unit = ready[-1]
+            for other in ready[:-1]:
+                self._skip(other, other.pending, f"older than generation {unit.key}")
+        unit.files = await self._without_twins(unit, self._without_skipped(unit), ())
+        if not unit.files:
+            return
+        if self._is_older(unit):
+            self._skip(unit, unit.files, self._older_than_loaded())
+        elif self._is_loaded(unit):
+            self._skip(unit, unit.files, f"loaded by push {unit.files[0].row.push_id}")
+        elif not self._settings.loads_same_content and (twins := await self._table_content(unit)):
+            for one, twin in zip(unit.files, twins, strict=True):
+                self._skip_same(unit, one, twin)
+        elif gone := self._cleaned_up(unit):
+            self._refuse(
+                unit,
+                unit.files,
+                f"generation {unit.key} was loaded with {_names(gone)}, which cleanup has moved or deleted: these files alone"
+                " would replace it; put the others back, or skip these",
+            )
+        else:
+            self._push(unit.key, unit.files)
+
+    def _without_skipped(self, unit: _Unit) -> list[Examined]:
+        """Return the files without those that a person has skipped."""
+        by_hand = [one for one in unit.files if one.knowledge == "skipped" and not one.row.push_id]
+        self._skip(unit, by_hand, "skipped by hand")
+        return [one for one in unit.files if one not in by_hand]
+
+    def _is_loaded(self, unit: _Unit) -> bool:
+        """Whether the files of a generation, all of them, are what the table holds."""
+        pushes = {one.row.push_id for one in unit.files}
+        if any(one.is_pending for one in unit.files) or len(pushes) != 1:
+            return False
+        return self._loaded is None or pushes == {self._loaded.push_id}
+
+    async def _table_content(self, unit: _Unit) -> list[FileRow]:
+        """Return the rows of the last push that have the contents of these files; none if the contents differ."""
+        if self._loaded is None:
+            return []
+        rows = [row for row in self._known.loaded if row.push_id == self._loaded.push_id]
+        if collections.Counter(row.size for row in rows) != collections.Counter(one.file.size for one in unit.files):
+            return []
+        twins = []
+        for one in unit.files:
+            digest = await self._known.digest(one.file)
+            twin = next((row for row in rows if row.sha256 == digest), None)
+            if twin is None:
+                return []
+            rows.remove(twin)
+            twins.append(twin)
+        return twins
+
+    def _cleaned_up(self, unit: _Unit) -> list[FileRow]:
+        """Return the files that were loaded as this generation and that a cleanup has removed."""
+        if self._settings.cleanup == "leave" or not unit.key or self._settings.pick == "all":
+            return []
+        here = {one.file.uri for one in unit.files}
+        return [row for row in self._known.loaded if row.generation == unit.key and row.path not in here]
+
+    # --- upsert and delete
+
+    async def _in_order(self, units: list[_Unit]) -> None:
+        pending = [unit for unit in units if await self._drop_known(unit) or unit.generation.unfinished]
+        if self._settings.pick == "all":
+            ready = self._without_held(pending)
+            pending = [_merged(ready)] if ready else []
+        else:
+            self._require_order([unit for unit in pending if not self.why_held(unit)])
+        waiting = ""
+        for unit in pending:
+            held = self.why_held(unit)
+            if held:
+                self._skip_held(unit, held)
+                waiting = (
+                    waiting or f"generation {unit.key or _names(unit.generation.unfinished)}, which is not complete"
+                )
+            elif self._settings.pick != "all" and self._is_older(unit):
+                self._refuse(
+                    unit, unit.pending, f"{self._older_than_loaded()}: its values would overwrite newer ones; skip it"
+                )
+            elif waiting:
+                self.blocked.append(LeftOut(unit.key, _files(unit.pending), f"waits for {waiting}"))
+            else:
+                self._push(unit.key, unit.pending)
+
+    async def _drop_known(self, unit: _Unit) -> bool:
+        """Skip the known files of a generation; return whether others are left."""
+        self._skip_known(unit)
+        rows = [
+            row
+            for row in self._known.loaded
+            if (unit.key and row.generation == unit.key)
+            or (self._loaded is not None and row.push_id == self._loaded.push_id)
+        ]
+        unit.files = await self._without_twins(unit, unit.pending, rows)
+        return bool(unit.files)
+
+    # --- append
+
+    async def _append(self, units: list[_Unit]) -> None:
+        chosen: list[Examined] = []
+        newest = ""
+        for unit in self._without_held(units):
+            self._skip_known(unit)
+            for one in unit.pending:
+                if one.knowledge == "changed" and not self._settings.loads_changed_files:
+                    self._refuse(
+                        unit,
+                        [one],
+                        "it has grown or was rewritten since it was loaded, and its old rows would load twice; set"
+                        ' changed_files = "load" to load it whole, or skip it',
+                    )
+                elif new := await self._without_twins(unit, [one], self._known.loaded, beside=chosen):
+                    chosen += new
+                    newest = unit.key
+        if chosen:
+            self._push(newest, chosen)
+
+    # --- What all modes share
+
+    def _require_order(self, units: list[_Unit]) -> None:
+        """Require that something says which generation comes first.
+
+        Raises:
+            ConfigError: Nothing does.
+        """
+        unordered = [unit for unit in units if not unit.generation.is_ordered]
+        if len(units) < 2 or not unordered:  # noqa: PLR2004 - one alone needs no order
+            return
+        names = [file.name for unit in units for file in _files(unit.files)]
+        shown = shown_names(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+        raise ConfigError(
+            f"{self._settings.mode} found {format_count(len(units), 'generation')} ({shown}), and nothing in their names says"
+            " which is newer",
+            key=f"load.{self._settings.rule}.source",
+            hint='put {date:...} or {seq} into source, or set pick = "all" to load them together',
+        )
+
+    def _without_held(self, units: Iterable[_Unit]) -> list[_Unit]:
+        ready = []
+        for unit in units:
+            if held := self.why_held(unit):
+                self._skip_held(unit, held)
+            else:
+                ready.append(unit)
+        return ready
+
+    def _skip_held(self, unit: _Unit, held: str) -> None:
+        files = (*_files(unit.files), *unit.generation.unfinished)
+        self.skipped.append(LeftOut(unit.key, files, f"not complete: {held}"))
+
+    def _is_older(self, unit: _Unit) -> bool:
+        return unit.generation.is_ordered and self._order is not None and unit.generation.order < self._order
+
+    def _older_than_loaded(self) -> str:
+        return f"older than generation {self._loaded.generation if self._loaded else ''}, which is loaded"
+
+    def _skip_known(self, unit: _Unit) -> None:
+        for one in unit.files:
+            if not one.is_pending:
+                push_id = one.row.push_id
+                how = "loaded by" if one.knowledge == "loaded" else "same content as a file of"
+                self._skip(unit, [one], f"{how} push {push_id}" if push_id else "skipped by hand")
+
+    async def _without_twins(
+        self, unit: _Unit, files: Sequence[Examined], rows: Sequence[FileRow], *, beside: Sequence[Examined] = ()
+    ) -> list[Examined]:
+        """Skip files whose content is loaded under another name, or is that of a file before it.
+
+        Args:
+            unit: Their generation.
+            files: The files.
+            rows: Rows of loaded files to compare them with.
+            beside: Files that are going to be loaded beside them.
+
+        Returns:
+            The other files.
+        """
+        if self._settings.loads_same_content:
+            return list(files)
+        kept: list[Examined] = []
+        for one in files:
+            others = [other.file for other in (*beside, *kept) if other.file.size == one.file.size]
+            planned = [
+                dataclasses.replace(one.row, path=file.uri, sha256=await self._known.digest(file)) for file in others
+            ]
+            twin = await self._known.twin(one, [*rows, *planned])
+            if twin is None:
+                kept.append(one)
+            else:
+                self._skip_same(unit, one, twin)
+        return kept
+
+    def _skip_same(self, unit: _Unit, one: Examined, twin: FileRow) -> None:
+        if twin.push_id:
+            self._rows[one.file.uri] = self._known.same_as(one, twin)
+        self._skip(unit, [one], f"same content as {shown_name(twin.path)}")
+
+    def _skip(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
+        if files:
+            self.skipped.append(LeftOut(unit.key, _files(files), reason))
+
+    def _refuse(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
+        self.refused.append(LeftOut(unit.key, _files(files), reason + self._skip_command(files[0].file.uri)))
+
+    def _skip_command(self, path: str) -> str:
+        return f": pushengine state skip {shell_word(self._settings.name)} {shell_word(path)}"
+
+    def _push(self, generation: str, files: Sequence[Examined]) -> None:
+        self.pushes.append(IntendedPush(generation, _files(files)))
+
+    def _hold_back(self) -> None:
+        """Block pushes that may not be made before something else is decided."""
+        unknown = next((block for block in self._blocks if block.kind == "unknown"), None)
+        intended = {file.uri for push in self.pushes for file in push.files}
+        failed = None
+        if self._settings.mode in {"upsert", "delete"}:
+            failed = next((one for one in self._blocks if one.kind == "failed" and one.path not in intended), None)
+        if unknown is not None:
+            reason = (
+                f"the outcome of push {unknown.push_id} is unknown: pushengine resolve {unknown.push_id} --loaded, or"
+                " --not-loaded"
+            )
+        elif failed is not None:
+            reason = f"{shown_name(failed.path)} failed before{self._skip_command(failed.path)}, or put it back"
+        else:
+            return
+        self.blocked.extend(LeftOut(push.generation, push.files, reason) for push in self.pushes)
+        self.pushes.clear()
+
+
+def _merged(units: Sequence[_Unit]) -> _Unit:
+    """Return several generations as one, with the key of the newest."""
+    files = [one for unit in units for one in unit.files]
+    return _Unit(dataclasses.replace(units[-1].generation, files=_files(files)), files)
+
+
+def _files(files: Iterable[Examined]) -> tuple[FileRef, ...]:
+    return tuple(one.file for one in files)
+
+
+def _names(files: Sequence[FileRef] | Sequence[FileRow]) -> str:
+    names = [one.name if isinstance(one, FileRef) else one.path for one in files]
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return shown_names(names[:_SHOWN]) + more
+
+
+def _is_or_are(files: Sequence[FileRef]) -> str:
+    return "is" if len(files) == 1 else "are"

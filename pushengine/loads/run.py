@@ -1,0 +1,238 @@
+"""One run of loads: settle what earlier runs left, plan, push, and record what became of each load.
+
+    1. Open pushes of the loads that may have been submitted are brought to their end.
+    2. The rules are matched with the files that are there, and each load decides what is new (`planning.py`).
+    3. The run is recorded with all that it intends, before the first push.
+    4. Each load pushes its generations in their order (`execution.py`), as many loads at once as there are slots. A failure ends no other
+       load.
+
+A run that was killed is finished by the same steps, with the files as recorded (`LoadRun.continue_run`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from pushengine.config.loads.resolved import Loads, LoadSettings
+from pushengine.errors import EngineClosedError
+from pushengine.host import EngineHost
+from pushengine.journal.loads import LoadMemory, Run, RunLoad
+from pushengine.journal.store import JournalFile
+from pushengine.loads.execution import LoadExecution, Means, Targets, due_at
+from pushengine.loads.forecast import Forecast, forecast
+from pushengine.loads.items import Item, RunListener
+from pushengine.loads.lanes import Lanes
+from pushengine.loads.outcome import EXIT_TEMPORARY, Judge, RunResult, exit_code_of
+from pushengine.loads.planning import Plan, Planner
+from pushengine.loads.selection import Selection
+from pushengine.loads.settling import OpenPush, adopt, end_submitted, find_open
+from pushengine.model import QuotaStatus
+from pushengine.text import name_key, utc
+
+T = TypeVar("T")
+
+
+class LoadRun:
+    """Runs the selected loads of a config file.
+
+    Args:
+        host: Journal, quota, memory and connections; it is open.
+        loads: The loads of the config file.
+        selection: Those to run.
+        listener: Is told what happens.
+        judge: Describes failures.
+        parallel: How many loads read or upload at once; None means as the config file says.
+    """
+
+    def __init__(
+        self,
+        host: EngineHost,
+        loads: Loads,
+        selection: Selection,
+        *,
+        listener: RunListener,
+        judge: Judge,
+        parallel: int | None = None,
+    ) -> None:
+        self._host = host
+        self._selection = selection
+        self._listener = listener
+        self._judge = judge
+        self._parallel = parallel or loads.parallel
+        self._targets = Targets(host, loads)
+        self._planner = Planner(loads, selection, host.runtime, judge)
+
+    async def run(self) -> RunResult:
+        """Start a run and carry it out.
+
+        Returns:
+            What became of each load. If the host drains meanwhile, what is not done is planned or running still.
+
+        Raises:
+            ConfigError: Two rules claim one table, or a target cannot be used; nothing was pushed.
+            JournalError: The journal cannot be used.
+        """
+        run = Run(
+            run_id=self._host.new_id(),
+            started_at=self._host.runtime.clock.now(),
+            names=self._selection.names,
+            tag=self._selection.tag,
+            pid=os.getpid(),
+        )
+        unsubmitted = await self._settle(run)
+        plan = await self._planner.plan(self._read, run.run_id, run.started_at)
+        means = self._means(run, plan)
+        await adopt(means, unsubmitted, plan.pushes)
+
+        def begin(memory: LoadMemory) -> None:
+            plan.store(memory)
+            memory.begin_run(run, [item.row for item in plan.items])
+
+        await self._write(begin)
+        return await self._carry_out(means, run, plan.items)
+
+    async def continue_run(self) -> RunResult | None:
+        """Finish the newest unfinished run over the selected loads; return None if there is none.
+
+        Files are those that were recorded. Those of loads that were missing, or whose files are gone, are searched again. Settings are
+        those of today.
+
+        Raises:
+            ConfigError, JournalError: As for `run`.
+        """
+        run = await self._read(self._newest_unfinished)
+        if run is None:
+            return None
+        run_id = run.run_id
+        unsubmitted = await self._settle(run)
+        rows = await self._read(lambda memory: memory.run_loads(run_id))
+        left = [row for row in rows if self._is_left(row)]
+        plan = await self._planner.plan_rest(left, self._read, run_id, self._host.runtime.clock.now())
+        means = self._means(run, plan)
+        await adopt(means, unsubmitted, plan.pushes)
+
+        def take(memory: LoadMemory) -> None:
+            plan.store(memory)
+            memory.take_run(run_id, os.getpid())
+            for item in plan.items:
+                memory.set_load(run_id, item.row)
+
+        await self._write(take)
+        again = {_key(item.row) for item in plan.items}
+        over = [Item(row) for row in rows if _key(row) not in again]
+        return await self._carry_out(means, run, sorted([*over, *plan.items], key=lambda item: item.row.number))
+
+    async def dry_run(self) -> RunResult:
+        """Plan a run and do nothing."""
+        now = self._host.runtime.clock.now()
+        plan = await self._planner.plan(self._read, "", now)
+        run = Run(run_id="", started_at=now, names=self._selection.names, tag=self._selection.tag)
+        expected = await self._forecast(plan.items)
+        return RunResult(run, tuple(plan.items), expected, is_dry=True)
+
+    # --- Before the pushes
+
+    async def _settle(self, run: Run) -> list[OpenPush]:
+        """Bring the submitted pushes of the loads to their end; return the open ones that were not submitted."""
+        found = await self._host.read(lambda file: find_open(file, self._selection.has))
+        return await end_submitted(self._means(run, Plan()), found)
+
+    def _newest_unfinished(self, memory: LoadMemory) -> Run | None:
+        """Return the newest run with something left of the selected loads, unless a later run was about the same loads."""
+        later: set[tuple[str, str]] = set()
+        for run in memory.runs():
+            rows = [row for row in memory.run_loads(run.run_id) if self._selection.has(row.load, row.table)]
+            if any(self._is_left(row) and (row.load, name_key(row.table)) not in later for row in rows):
+                return run
+            later.update((row.load, name_key(row.table)) for row in rows)
+        return None
+
+    def _is_left(self, row: RunLoad) -> bool:
+        """Whether something is left to do: it is not over, failed only for the moment, or its files were missing."""
+        is_temporary = row.state in ("failed", "skipped", "blocked") and row.exit_code == EXIT_TEMPORARY
+        is_open = row.state in ("planned", "running", "missing") or is_temporary
+        return is_open and self._selection.has(row.load, row.table)
+
+    async def _forecast(self, items: Iterable[Item]) -> Forecast | None:
+        """Return what is to be expected of the items; None if nothing is to be pushed."""
+        pushes: dict[str, int] = {}
+        for item in items:
+            if item.row.state == "planned" and item.settings is not None:
+                team = self._targets.team(item.settings.target)
+                pushes[team] = pushes.get(team, 0) + 1
+        if not pushes:
+            return None
+        quotas: dict[str, QuotaStatus] = {team: await self._host.quota(team) for team in pushes}
+        names = {(item.row.load, name_key(item.row.table)) for item in items if item.row.state == "planned"}
+        durations = await self._read(lambda memory: _durations(memory, names))
+        now = utc(self._host.runtime.clock.now())
+        return forecast(pushes, quotas, now=now, durations=durations, parallel=self._parallel)
+
+    def _means(self, run: Run, plan: Plan) -> Means:
+        def due(settings: LoadSettings) -> float | None:
+            loaded_at = plan.loaded_at.get((settings.rule, name_key(settings.table)))
+            return due_at(settings, run.started_at, loaded_at)
+
+        return Means(
+            run_id=run.run_id,
+            host=self._host,
+            targets=self._targets,
+            lanes=Lanes(self._parallel),
+            listener=self._listener,
+            judge=self._judge,
+            due=due,
+        )
+
+    # --- The pushes
+
+    async def _carry_out(self, means: Means, run: Run, items: Sequence[Item]) -> RunResult:
+        expected = await self._forecast(items)
+        self._listener.planned(items, expected)
+        by_load: dict[tuple[str, str], list[Item]] = {}
+        for item in items:
+            if item.row.state == "planned":
+                by_load.setdefault((item.row.load, name_key(item.row.table)), []).append(item)
+            else:
+                self._listener.ended(item)
+        executions = [LoadExecution(means, group) for group in by_load.values()]
+        is_interrupted = False
+        for outcome in await asyncio.gather(*(one.run() for one in executions), return_exceptions=True):
+            if isinstance(outcome, EngineClosedError):
+                is_interrupted = True
+            elif outcome is not None:
+                raise outcome
+        result = RunResult(run, tuple(items), expected)
+        if not is_interrupted:
+            now, code = self._host.runtime.clock.now(), exit_code_of(result.loads)
+            await self._write(lambda memory: memory.end_run(run.run_id, now, code))
+        return result
+
+    async def _read(self, call: Callable[[LoadMemory], T]) -> T:
+        return await self._host.read(lambda file: call(file.loads))
+
+    async def _write(self, call: Callable[[LoadMemory], T]) -> T:
+        def write(file: JournalFile) -> T:
+            return call(file.loads)
+
+        return await self._host.write(write)
+
+
+def _key(row: RunLoad) -> tuple[str, str, str]:
+    return row.load, name_key(row.table), row.generation
+
+
+def _durations(memory: LoadMemory, names: set[tuple[str, str]]) -> list[float]:
+    """Return how long the pushes of loads took the last time, seconds."""
+    found: dict[tuple[str, str], float] = {}
+    for run in memory.runs(limit=_RUNS_LOOKED_AT):
+        for row in memory.run_loads(run.run_id):
+            name = (row.load, name_key(row.table))
+            if name in names and row.state in ("done", "rejects") and row.started_at:
+                found.setdefault(name, row.ended_at - row.started_at)
+    return list(found.values())
+
+
+_RUNS_LOOKED_AT = 3

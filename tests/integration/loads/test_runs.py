@@ -1,0 +1,172 @@
+"""What `pushengine load` does, each sentence of the contract's section on runs."""
+
+import json
+
+import pytest
+
+REPLACE = """
+[[load]]
+name = "sap"
+source = "in/{table}_{date:%Y%m%d}.csv"
+mode = "replace"
+"""
+UPSERT = """
+[[load]]
+name = "orders"
+source = "in/{table}_{date:%Y%m%d}.csv"
+mode = "upsert"
+keys = ["ID"]
+"""
+APPEND = """
+[[load]]
+name = "events"
+source = "in/events_*.csv"
+table = "EVENTS"
+mode = "append"
+"""
+
+
+def test_one_rule_is_a_load_for_each_table_found(line):
+    line.config(REPLACE)
+    line.extract("VBAK_20261126.csv", "1,a", "2,b")
+    line.extract("Z_MY_TABLE_20261126.csv", "7,z")
+    done = line.load(code=0).json
+    assert {one["name"]: (one["state"], one["rows"]) for one in done["loads"]} == {
+        "sap.VBAK": ("done", 2),
+        "sap.Z_MY_TABLE": ("done", 1),
+    }
+    assert line.ids("VBAK") == ["1", "2"]
+    assert line.ids("Z_MY_TABLE") == ["7"]
+
+
+def test_every_load_is_a_run_with_an_id(line):
+    line.config(REPLACE)
+    line.extract("VBAK_20261126.csv", "1,a")
+    first, second = line.load(code=0).json, line.load(code=0).json
+    assert first["run_id"] != second["run_id"]
+    assert [run for (run,) in line.journal("SELECT run_id FROM runs ORDER BY started_at")] == [
+        first["run_id"],
+        second["run_id"],
+    ]
+
+
+def test_pushes_start_under_a_load_id_of_run_load_and_generation(line):
+    line.config(REPLACE)
+    line.extract("VBAK_20261126.csv", "1,a")
+    done = line.load(code=0).json
+    (load,) = done["loads"]
+    assert load["load_id"] == f"{done['run_id']}/sap.VBAK/{load['generation']}"
+    assert load["receipt"]["load_id"] == load["load_id"]
+
+
+def test_a_second_run_loads_nothing_twice(line):
+    line.config(REPLACE + APPEND)
+    line.extract("VBAK_20261126.csv", "1,a")
+    line.extract("events_1.csv", "1,a", "2,b")
+    assert line.states(code=0) == {"sap.VBAK": "done", "events.EVENTS": "done"}
+    assert line.states(code=0) == {"sap.VBAK": "skipped", "events.EVENTS": "skipped"}
+    assert line.ids("EVENTS") == ["1", "2"]
+    assert line.spent() == 2
+
+
+def test_failures_are_isolated(line):
+    line.config(REPLACE)
+    line.extract("GOOD_20261126.csv", "1,a")
+    (line.folder / "in" / "BAD_20261126.csv").write_text('ID,NAME\n1,"open\n')
+    done = line.load(code=3).json
+    assert {one["name"]: one["state"] for one in done["loads"]} == {"sap.GOOD": "done", "sap.BAD": "failed"}
+    bad = next(one for one in done["loads"] if one["name"] == "sap.BAD")
+    assert "BAD_20261126.csv" in bad["reason"]
+    assert line.ids("GOOD") == ["1"]
+
+
+def test_a_failed_file_of_an_upsert_blocks_the_later_ones_wherever_it_lies(line):
+    line.config(UPSERT)
+    line.extract("ORDERS_20261124.csv", "1,a")
+    bad = line.folder / "in" / "ORDERS_20261125.csv"
+    bad.write_text('ID,NAME\n2,"open\n')
+    line.extract("ORDERS_20261126.csv", "3,c")
+    done = line.load(code=3).json
+    assert [(one["generation"], one["state"]) for one in done["loads"]] == [
+        ("20261124", "done"),
+        ("20261125", "failed"),
+        ("20261126", "blocked"),
+    ]
+    bad.rename(line.folder / "taken-away.csv")
+    again = line.load(code=3).json
+    assert [one["state"] for one in again["loads"] if one["generation"] == "20261126"] == ["blocked"]
+    assert line.ids("ORDERS") == ["1"]
+    assert line.run("state", "skip", "orders.ORDERS", str(bad), "--emulator", "out.duckdb").code in (0, 2)
+
+
+def test_the_done_of_a_failed_file_lifts_its_block(line):
+    line.config(UPSERT)
+    bad = line.folder / "in" / "ORDERS_20261125.csv"
+    bad.parent.mkdir()
+    bad.write_text('ID,NAME\n2,"open\n')
+    line.extract("ORDERS_20261126.csv", "3,c")
+    line.load(code=3)
+    line.extract("ORDERS_20261125.csv", "2,b")
+    assert [one["state"] for one in line.load(code=0).json["loads"]] == ["done", "done"]
+    assert line.ids("ORDERS") == ["2", "3"]
+    assert line.journal("SELECT * FROM load_blocks") == []
+
+
+def test_a_rule_that_matches_nothing_at_all_is_a_failure(line):
+    line.config(REPLACE)
+    (line.folder / "in").mkdir()
+    done = line.load(code=3).json
+    assert [(one["name"], one["state"]) for one in done["loads"]] == [("sap", "failed")]
+
+
+def test_a_table_once_loaded_is_expected(line):
+    line.config(REPLACE)
+    old = line.extract("VBAK_20261125.csv", "1,a")
+    line.extract("VBAP_20261125.csv", "1,a")
+    line.load(code=0)
+    old.unlink()
+    states = line.states(code=3)
+    assert states["sap.VBAK"] == "missing"
+
+
+def test_names_and_tags_select_loads(line):
+    line.config(REPLACE.replace('mode = "replace"', 'mode = "replace"\ntags = ["night"]') + APPEND)
+    line.extract("VBAK_20261126.csv", "1,a")
+    line.extract("VBAP_20261126.csv", "1,a")
+    line.extract("events_1.csv", "1,a")
+    assert line.states("sap.VBAK", code=0) == {"sap.VBAK": "done"}
+    assert line.states("--tag", "night", code=0) == {"sap.VBAK": "skipped", "sap.VBAP": "done"}
+    assert line.states("ev*", code=0) == {"events.EVENTS": "done"}
+    unknown = line.run("load", "spa")
+    assert unknown.code == 2
+    assert "did you mean sap?" in unknown.err
+
+
+def test_a_dry_run_changes_nothing(line):
+    line.config(REPLACE)
+    line.extract("VBAK_20261126.csv", "1,a")
+    done = line.load("--dry-run", code=0).json
+    assert [one["state"] for one in done["loads"]] == ["planned"]
+    assert done["forecast"]["tables"] == 1
+    assert line.contents() == {}
+    assert line.spent() == 0
+    assert line.states(code=0) == {"sap.VBAK": "done"}
+
+
+def test_the_forecast_comes_first(line):
+    line.config(REPLACE)
+    for number in range(3):
+        line.extract(f"T{number}_20261126.csv", "1,a")
+    done = line.run("load", "--emulator", "out.duckdb")
+    assert done.code == 0
+    assert "3 tables: 3 this hour" in done.err
+    assert "3 loads: 3 done" in done.out
+
+
+@pytest.mark.parametrize("kind", ["late", "in time"])
+def test_late_is_an_attribute_beside_the_state(line, kind):
+    line.config(REPLACE.replace('mode = "replace"', 'mode = "replace"\ndeadline = "23:59"\ntimezone = "UTC"'))
+    line.extract("VBAK_20261126.csv", "1,a")
+    (load,) = line.load(code=0).json["loads"]
+    assert load["state"] == "done"
+    assert json.dumps(load["is_late"]) in ("true", "false")
