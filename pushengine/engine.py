@@ -22,6 +22,7 @@ from pushengine.interfaces import Slot
 from pushengine.journal.facts import PushRow
 from pushengine.model import (
     CheckResult,
+    Claim,
     Job,
     JobId,
     Mode,
@@ -31,7 +32,7 @@ from pushengine.model import (
 )
 from pushengine.pipeline.context import Place, Shared
 from pushengine.push.earlier import supersede_unsubmitted, table_locked
-from pushengine.push.opening import PushRequest, find_request
+from pushengine.push.opening import PushRequest, checked_load_id, find_request
 from pushengine.push.plan import build_target
 from pushengine.push.resources import EngineResources, HostResources
 from pushengine.push.run import PushRun
@@ -256,6 +257,8 @@ class PushEngine(PoolEngine):
         spool: bool = False,
         priority: int = 0,
         slot: Slot | None = None,
+        load_id: str | None = None,
+        claim: Claim | None = None,
         **options: Unpack[PushOptions],
     ) -> Receipt:
         """Push one source into one table and wait until the platform has loaded it.
@@ -276,6 +279,9 @@ class PushEngine(PoolEngine):
             priority: Of the submits that wait for quota in this process, those of a higher priority leave first.
             slot: Acquired before the source is read; released as soon as the platform has all rows, and in every way out. With it, a
                 caller limits how many pushes read and upload at once.
+            load_id: A name for this push, such as an id of the caller's run. A push that is DONE under this name is not repeated: its
+                receipt is returned, however long ago that was and whatever its files hold now. A push that failed may be tried again.
+            claim: What the push means to a load of the config file; recorded with it.
             options: Column types, selection, drift policy and more: see `pushengine.config.PushOptions`.
 
         Returns:
@@ -310,6 +316,8 @@ class PushEngine(PoolEngine):
             options=load_options,
             overrides=overrides,
             place=Place(slot, priority),
+            claim=claim,
+            load_id=checked_load_id(load_id),
         )
         with self._running(slot), SpoolHold() as hold:
             request = await keeper.keep(request, push_id, hold, always=spool)

@@ -372,6 +372,7 @@ class Receipt:
         rejects: None if no row was rejected; otherwise `rows`, their number, and `file`, which lists them. A push that is DONE has loaded
             all other rows.
         dialect: How the text of the source was written; None if it was not text.
+        load_id: The load id that the caller gave to the push; None if there was none.
     """
 
     push_id: str
@@ -400,6 +401,7 @@ class Receipt:
     notes: tuple[str, ...] = ()
     rejects: Mapping[str, Any] | None = None
     dialect: Mapping[str, Any] | None = None
+    load_id: str | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Receipt:

@@ -364,6 +364,14 @@ class LoadMemory:
             for row in self._selected(sql, load, None, "ORDER BY load_key, tbl_key")
         ]
 
+    def loaders(self, team: str, pool_id: str, connection_id: str | None, table: str) -> list[str]:
+        """Return the names of the rules that have loaded a table of a pool."""
+        rows = self._rows(
+            "SELECT load FROM load_tables WHERE (tbl_key, team, pool_id, connection_id) = (?, ?, ?, ?) ORDER BY load_key",
+            *(_key(table), team, pool_id, connection_id or ""),
+        )
+        return [name for (name,) in rows]
+
     def put_table(self, row: LoadedTable) -> None:
         """Expect a table."""
         rest = [row.team, row.pool_id, row.connection_id, storable(row.generation), row.push_id, row.loaded_at]

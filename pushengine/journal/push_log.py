@@ -59,13 +59,20 @@ class PushLog:
         """
         return self._clock.monotonic() - self._recorded_at.get(at, self._opened_at)
 
-    async def begin(self, row: PushRow, *first_facts: Fact, ended_with: Fact | None = None) -> None:
+    async def begin(
+        self,
+        row: PushRow,
+        *first_facts: Fact,
+        ended_with: Fact | None = None,
+        remember: Callable[[JournalFile], None] | None = None,
+    ) -> None:
         """Add the push to the list of pushes together with its first facts, in one transaction.
 
         Args:
             row: The push. Its first facts get the time `created_at`.
             first_facts: What the push begins with.
             ended_with: The last fact of a push that is over already; it gets the time `updated_at`.
+            remember: If given, called in the same transaction.
 
         Raises:
             JournalError: The journal could not be written; nothing was recorded.
@@ -73,7 +80,13 @@ class PushLog:
         recorded = [(row.created_at, fact) for fact in first_facts]
         if ended_with is not None:
             recorded.append((row.updated_at, ended_with))
-        await self._write(recorded, also=lambda file: file.begin_push(row))
+
+        def also(file: JournalFile) -> None:
+            file.begin_push(row)
+            if remember is not None:
+                remember(file)
+
+        await self._write(recorded, also=also)
 
     async def record(
         self,

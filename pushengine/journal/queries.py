@@ -107,6 +107,13 @@ class JournalQueries:
         row = self._db.execute("SELECT * FROM pushes WHERE push_id = ?", (push_id,)).fetchone()
         return PushRow(*row) if row else None
 
+    def newest(self, identity: str) -> PushRow | None:
+        """Return the newest push of this identity, in whatever state; None if there is none."""
+        row = self._db.execute(
+            "SELECT * FROM pushes WHERE identity = ? ORDER BY created_at DESC, rowid DESC LIMIT 1", (identity,)
+        ).fetchone()
+        return PushRow(*row) if row else None
+
     def find_open(self, identity: str) -> PushRow | None:
         """Return the newest push of this identity that is unfinished, or DONE without its receipt having reached the caller."""
         rows = self._db.execute(

@@ -189,6 +189,8 @@ class LoadExecution:
                     connection_id=settings.connection_id,
                     format=settings.format,
                     duplicate_removal_column=settings.order_by,
+                    load_id=item.row.load_id or load_id_of(claim),
+                    claim=claim,
                     priority=settings.priority,
                     slot=slot,
                     **settings.options,

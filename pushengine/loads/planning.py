@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import glob
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from pushengine.config.loads.resolved import Loads, LoadSettings, Rule
 from pushengine.errors import ConfigError
-from pushengine.journal.loads import BlockRow, FileRow, LoadedTable, LoadMemory, RunLoad
-from pushengine.loads.files.choice import Choice, choose
-from pushengine.loads.files.discovery import Discovery, FoundTable, discover, find_conflicts
+from pushengine.journal.loads import BlockRow, FileRow, LoadedTable, LoadMemory, RunLoad, RunState
+from pushengine.loads.files.choice import Choice, LeftOut, choose
+from pushengine.loads.files.discovery import Discovery, discover, find_conflicts
 from pushengine.loads.items import Item, load_id_of
 from pushengine.loads.outcome import EXIT_FAILED, Judge
 from pushengine.loads.selection import Selection
@@ -213,30 +213,63 @@ class Planner:
     ) -> None:
         tables = {name_key(table.name): table for table in found.tables}
         expected = {key: table for (name, key), table in memory.tables.items() if name == rule.name}
+        named = {name_key(name): name for name in (*rule.overrides, *([rule.table] if rule.table else []))}
         if found.error is not None and self._selection.is_whole and not expected:
             reason = self._judge(found.error).reason
             row = RunLoad(load=rule.name, table=rule.table or "", state="failed", reason=reason, exit_code=EXIT_FAILED)
             plan.items.append(Item(row))
-        for key in dict.fromkeys((*tables, *expected)):
-            table = tables.get(key) or FoundTable(expected[key].table, ())
-            if not self._selection.has(rule.name, table.name):
+            return
+        for key in dict.fromkeys((*tables, *expected, *named)):
+            table = tables[key].name if key in tables else expected[key].table if key in expected else named[key]
+            if not self._selection.has(rule.name, table):
                 continue
-            settings = rule.settings_for(table.name)
+            settings = rule.settings_for(table)
             if message := conflicts.get((rule.name, key)):
-                row = RunLoad(load=rule.name, table=table.name, state="failed", reason=message, exit_code=EXIT_FAILED)
+                row = RunLoad(load=rule.name, table=table, state="failed", reason=message, exit_code=EXIT_FAILED)
                 plan.items.append(Item(row, settings))
                 continue
             choice = await choose(
                 settings,
-                table,
-                files=memory.files.get((rule.name, key), ()),
-                blocks=memory.blocks.get((rule.name, key), ()),
-                loaded=expected.get(key),
-                sha256_of=self._sha256_of,
+                tables.get(key),
+                memory.files.get((rule.name, key), ()),
+                memory.blocks.get((rule.name, key), ()),
+                expected.get(key),
+                hasher=self._sha256_of,
                 now=now,
+                is_expected=key in named,
             )
-            plan.seen += choice.seen
-            plan.items += _items_of(settings, choice)
+            plan.seen += choice.rows
+            plan.items += self._items_of(settings, choice)
+
+    def _items_of(self, settings: LoadSettings, choice: Choice) -> list[Item]:
+        """Return an item for each push, and for each generation that is left out."""
+        if choice.error is not None:
+            return [Item(_row(settings, "failed", reason=self._judge(choice.error).reason), settings)]
+        items = [
+            Item(_row(settings, "planned", generation=push.generation, files=push.files), settings, push.files)
+            for push in choice.pushes
+        ]
+        left_out: tuple[tuple[RunState, Sequence[LeftOut]], ...] = (
+            ("failed", choice.refused),
+            ("blocked", choice.blocked),
+            ("skipped", choice.skipped),
+        )
+        taken = {item.row.generation for item in items}
+        for state, group in left_out:
+            by_generation: dict[str, list[LeftOut]] = {}
+            for one in group:
+                by_generation.setdefault(one.generation, []).append(one)
+            if state == "skipped" and (items or choice.missing):  # what is new or wrong says enough
+                continue
+            for generation, ones in by_generation.items():
+                files = tuple(file for one in ones for file in one.files)
+                reason = "; ".join(dict.fromkeys(one.reason for one in ones))
+                key = generation if generation not in taken else f"{generation} ({state})".strip()
+                items.append(Item(_row(settings, state, generation=key, reason=reason, files=files), settings))
+                taken.add(key)
+        if choice.missing:
+            items.append(Item(_row(settings, "missing", generation=_free("", taken), reason=choice.missing), settings))
+        return items or [Item(_row(settings, "skipped", reason="nothing new"), settings)]
 
     async def _sha256_of(self, file: FileRef) -> str:
         """Return the SHA-256 of the content of a file."""
@@ -251,20 +284,28 @@ class Planner:
         return await self._runtime.off_loop(hashed)
 
 
-def _items_of(settings: LoadSettings, choice: Choice) -> list[Item]:
-    items = []
-    for one in choice.chosen:
-        row = RunLoad(
-            load=settings.rule,
-            table=settings.table,
-            generation=one.generation.key,
-            state="planned" if one.outcome == "push" else one.outcome,
-            reason=one.reason,
-            files=tuple(file.uri for file in one.generation.files),
-            exit_code=0 if one.outcome in ("push", "skipped") else EXIT_FAILED,
-        )
-        items.append(Item(row, settings, one.generation.files))
-    return items
+def _row(
+    settings: LoadSettings,
+    state: RunState,
+    *,
+    generation: str = "",
+    reason: str = "",
+    files: Sequence[FileRef] = (),
+) -> RunLoad:
+    return RunLoad(
+        load=settings.rule,
+        table=settings.table,
+        generation=generation,
+        state=state,
+        reason=reason,
+        files=tuple(file.uri for file in files),
+        exit_code=0 if state in ("planned", "skipped") else EXIT_FAILED,
+    )
+
+
+def _free(key: str, taken: Collection[str]) -> str:
+    """Return a key that no other item of the load has."""
+    return key if key not in taken else "(missing)"
 
 
 def _number(items: Sequence[Item], run_id: str) -> None:

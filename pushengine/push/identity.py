@@ -91,6 +91,28 @@ def push_identity(
     )
 
 
+def load_identity(team: str, pool_id: str, load_id: str) -> str:
+    """Return the identity of all pushes with a load id: one at a time works on them, whatever they load."""
+    return _digest({"team": team, "pool": pool_id, "load_id": load_id})
+
+
+def load_request(
+    target: Target, source: Sequence[str] | None, source_format: str | None, options: LoadOptions
+) -> dict[str, Any]:
+    """Return what a load id stands for, as JSON types; None for a source in memory, which cannot be compared with another one."""
+    return {
+        "table": target.table.casefold(),
+        "source": None if source is None else list(source),
+        "mode": target.mode,
+        "keys": list(target.keys),
+        "connection": target.connection_id,
+        "format": source_format,
+        "order_by": target.duplicate_removal_column,
+        "types": dict(sorted(options.column_types.items())),
+        "options": options.to_dict(),
+    }
+
+
 def source_patterns(spec: Any) -> list[str] | None:
     """Return the words that name the files, as absolute paths and patterns.
 

@@ -11,23 +11,32 @@ from typing import Any, NamedTuple
 
 from pushengine.config.options import LoadOptions, schema_rules
 from pushengine.config.settings import EngineSettings
-from pushengine.errors import ConfigError
+from pushengine.errors import ConfigError, JournalLockedError
 from pushengine.interfaces import Workers
 from pushengine.journal import facts
+from pushengine.journal.endings import PushEnd, record_end
 from pushengine.journal.facts import PushRow
 from pushengine.journal.push_log import PushLog
 from pushengine.journal.state import PushHistory, PushState
-from pushengine.model import Receipt, Target
+from pushengine.journal.store import JournalFile
+from pushengine.model import Claim, Receipt, Target
 from pushengine.pipeline.context import Place, PushContext, Shared
 from pushengine.pipeline.source_reader import OpenedSource, SourceReader
-from pushengine.push.identity import chunk_recipe, planned_settings, push_identity, source_patterns
+from pushengine.push.identity import (
+    chunk_recipe,
+    load_identity,
+    load_request,
+    planned_settings,
+    push_identity,
+    source_patterns,
+)
 from pushengine.push.outcome import target_of
 from pushengine.schema.columns import dump_schema
 from pushengine.schema.inference import InferredSchema
 from pushengine.schema.known import KnownTable
 from pushengine.sources.fingerprint import paths_in_earlier_order
 from pushengine.sources.threaded import open_async_source
-from pushengine.text import shown_text
+from pushengine.text import shown_name, shown_text, storable
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,9 @@ class PushRequest:
         recipe: Chunk recipe of the push to resume: what it sends, and what a push that must replace it sends, is made with the settings that
             were recorded, whatever today's are. None for a push that the user requests now.
         place: The place of the push among the others of its process.
+        claim: What the push means to a load of the config file.
+        load_id: The name that the caller gives to the push; empty for none.
+        load_request: What the load id stands for, if the push is resumed; None if it follows from this request.
     """
 
     spec: Any
@@ -60,6 +72,9 @@ class PushRequest:
     resumes: PushRow | None = None
     recipe: Mapping[str, Any] | None = None
     place: Place = dataclasses.field(default_factory=Place)
+    claim: Claim | None = None
+    load_id: str = ""
+    load_request: Mapping[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -70,6 +85,21 @@ class PushRequest:
         return ", ".join(
             os.fspath(word) if isinstance(word, str | os.PathLike) else type(word).__name__ for word in words
         )
+
+
+def checked_load_id(load_id: str | None) -> str:
+    """Return a load id; empty for none.
+
+    Raises:
+        ConfigError: It is empty, or it is not text that can be stored.
+    """
+    if load_id is None:
+        return ""
+    if not load_id.strip():
+        raise ConfigError("the load id is empty", key="load_id", hint="leave it out, or name the push: --load-id ID")
+    if storable(load_id) != load_id:
+        raise ConfigError(f"the load id {shown_name(load_id)} is not UTF-8 text", key="load_id")
+    return load_id
 
 
 async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
@@ -112,6 +142,9 @@ async def find_request(shared: Shared, push_id: str) -> PushRequest | Receipt:
         options=LoadOptions.from_dict(planned.options, planned.column_types),
         resumes=row,
         recipe=planned.recipe,
+        claim=None if planned.claim is None else Claim.from_dict(planned.claim),
+        load_id=planned.load_id,
+        load_request=planned.request,
     )
 
 
@@ -163,7 +196,9 @@ class PushRecord:
         push_id: Id of the push.
 
     Attributes:
-        identity: Equal for the same command over files, unique for an object in memory, which no later process can find again.
+        identity: Equal for the same command over files, or for the same load id; otherwise unique for an object in memory, which no later
+            process can find again.
+        load_request: What the load id of the push stands for; None if it has none.
     """
 
     def __init__(self, request: PushRequest, shared: Shared, push_id: str) -> None:
@@ -171,17 +206,27 @@ class PushRecord:
         self._shared = shared
         self._push_id = push_id
         self._created_at = shared.runtime.clock.now()
-        self.identity = (
-            request.resumes.identity
-            if request.resumes is not None
-            else push_identity(
-                team=shared.destination.team,
-                pool_id=shared.pool_id,
-                target=request.target,
-                source=[request.content] if request.content else source_patterns(request.spec) or [push_id],
-                source_format=request.source_format,
-                options=request.options,
+        source = [request.content] if request.content else source_patterns(request.spec)
+        self.identity = self._identity(source or [push_id])
+        self.load_request: Mapping[str, Any] | None = None
+        if request.load_id:
+            self.load_request = request.load_request or load_request(
+                request.target, source, request.source_format, request.options
             )
+
+    def _identity(self, source: list[str]) -> str:
+        request, team, pool_id = self._request, self._shared.destination.team, self._shared.pool_id
+        if request.resumes is not None:
+            return request.resumes.identity
+        if request.load_id:
+            return load_identity(team, pool_id, request.load_id)
+        return push_identity(
+            team=team,
+            pool_id=pool_id,
+            target=request.target,
+            source=source,
+            source_format=request.source_format,
+            options=request.options,
         )
 
     async def begin(self, context: PushContext, source: OpenedSource, schema: NewSchema) -> None:
@@ -204,6 +249,7 @@ class PushRecord:
             dialect=None if reader.structure is None else dict(reader.structure.dialect),
             notes=(
                 *schema.table_notes,
+                *await self._notes_of_loads(),
                 *([inferred.question] if inferred.question else []),
                 *inferred.notes,
                 *([_empty_note(self._request.target)] if inferred.is_empty else []),
@@ -212,16 +258,44 @@ class PushRecord:
         row = self._row(reader.label, state="open")
         await context.log.begin(row, planned, facts.SessionStarted(pid=os.getpid(), resumed=False))
 
+    async def _notes_of_loads(self) -> list[str]:
+        """Return a note for a push that no load asked for, into a table that a load has loaded."""
+        if self._request.claim is not None:
+            return []
+        team, pool_id, target = self._shared.destination.team, self._shared.pool_id, self._request.target
+        names = await self._shared.journal.read(
+            lambda file: file.loads.loaders(team, pool_id, target.connection_id, target.table)
+        )
+        which = f"load{'s' if len(names) > 1 else ''} {', '.join(names)}"
+        note = f"table {target.table} is loaded by {which}: this push changes neither its files nor its cursor"
+        return [note] if names else []
+
     async def add_failed(self, log: PushLog, cause: BaseException, receipt: Receipt) -> None:
         """Record a push that failed before it was planned. Raises nothing: whatever goes wrong here must not hide the cause."""
-        failed = facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt.to_dict())
         with contextlib.suppress(Exception):  # such as a full disk
-            label = self._request.label
+            row, planned = self._row(self._request.label, state="failed"), self._planned(self._request.label)
+            receipt = dataclasses.replace(receipt, load_id=planned.load_id or None)
+            failed = facts.PushFailed(error=str(cause), error_type=type(cause).__name__, receipt=receipt.to_dict())
+            end = PushEnd(
+                push_id=row.push_id,
+                team=row.team,
+                pool_id=row.pool_id,
+                at=row.updated_at,
+                state=PushState(planned=planned),
+                receipt=failed.receipt,
+                error=failed.error,
+            )
+
+            def remember(file: JournalFile) -> None:
+                if not isinstance(cause, JournalLockedError):  # then another process is about to load these files
+                    record_end(file, end)
+
             await log.begin(
-                self._row(label, state="failed"),
-                self._planned(label),
+                row,
+                planned,
                 facts.SessionStarted(pid=os.getpid(), resumed=False),
                 ended_with=failed,
+                remember=remember,
             )
 
     def _row(self, label: str, *, state: str) -> PushRow:
@@ -250,6 +324,9 @@ class PushRecord:
             column_types=request.options.column_types,
             options=request.options.to_dict(),
             recipe=chunk_recipe(self._shared.engine_settings),
+            claim=None if request.claim is None else request.claim.to_dict(),
+            load_id=request.load_id,
+            request=self.load_request,
         )
 
 

@@ -67,6 +67,7 @@ def build_receipt(
         notes=() if state is None else state.notes,
         rejects=None if state is None else state.rejects,
         dialect=None if state is None or state.planned is None else state.planned.dialect,
+        load_id=None if state is None or state.planned is None else state.planned.load_id or None,
     )
 
 

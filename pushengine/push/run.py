@@ -40,6 +40,7 @@ from pushengine.errors import (
 )
 from pushengine.interfaces import Workers
 from pushengine.journal import facts
+from pushengine.journal.load_ids import find_load_id, require_same
 from pushengine.journal.push_log import push_resumed
 from pushengine.model import Receipt
 from pushengine.pipeline.context import Measures, Shared
@@ -88,6 +89,7 @@ class PushRun:
         self._new_id = push_id
         self._start = shared.runtime.clock.monotonic()
         self._record = PushRecord(request, shared, push_id)
+        self._known_receipt: Receipt | None = None
         # Until a new push has to start, a push that the user resumes by its id is reported under that id.
         self._session = self._new_session(push_id if request.resumes is None else request.resumes.push_id)
 
@@ -166,6 +168,8 @@ class PushRun:
         raise cause from cause.__cause__
 
     async def _finished_receipt(self) -> Receipt:
+        if self._known_receipt is not None:
+            return dataclasses.replace(self._known_receipt, resumed=True)
         quota_used: int | None = None
         # The rows are loaded: a broken ledger must not fail this push, only the next one.
         with contextlib.suppress(LedgerError):
@@ -180,6 +184,9 @@ class PushRun:
         identity, resumes = self._record.identity, self._request.resumes
         opener = SourceOpener(self._request, self._shared, workers)
         async with table_locked(self._shared, self._request.target), locked(self._shared, identity):
+            is_other = await self._look_up_load_id()
+            if self._known_receipt is not None:
+                return
             earlier = EarlierPushes(self._session.context)
             found = await earlier.find(identity) if resumes is None else await earlier.find_resumed(resumes.push_id)
             unfinished: _Unfinished | None = None
@@ -187,12 +194,41 @@ class PushRun:
                 is_finished = False
             elif found.state.may_have_run or found.state.is_done:
                 is_finished = await self._end_submitted(found, opener, workers)
+            elif is_other:
+                unfinished, is_finished = _Unfinished(found, "its load has other settings now"), False
             else:
                 unfinished = await self._continue_earlier_push(found, opener, workers)
                 is_finished = unfinished is None
             if not is_finished:
                 self._adopt(self._new_session(self._new_id))
                 await self._start_new_push(identity, opener, workers, unfinished)
+
+    async def _look_up_load_id(self) -> bool:
+        """Look for the receipt of an earlier push with the same load id.
+
+        Returns:
+            Whether an earlier push with this load id was another one. Only for a push of a load, whose settings may change.
+
+        Raises:
+            ConfigError: The load id stands for another push.
+            SubmitOutcomeUnknownError: It is unknown whether its push was loaded.
+        """
+        request, shared = self._request, self._shared
+        if not request.load_id or request.resumes is not None:
+            return False
+        find = functools.partial(
+            find_load_id,
+            team=shared.destination.team,
+            pool_id=shared.pool_id,
+            load_id=request.load_id,
+            identity=self._record.identity,
+            request=self._record.load_request or {},
+        )
+        used = await shared.journal.read(find)
+        if request.claim is None:
+            require_same(request.load_id, used)
+        self._known_receipt = used.receipt
+        return bool(used.differs)
 
     # --- A submit may have left
 
@@ -210,7 +246,8 @@ class PushRun:
                 await session.end_job()
             except JobFailedError as error:
                 failure = error
-        if self._request.resumes is not None or await self._source_is_what_was_sent(session, opener, workers, failure):
+        is_named = self._request.resumes is not None or bool(self._request.load_id)
+        if is_named or await self._source_is_what_was_sent(session, opener, workers, failure):
             if failure is not None:
                 raise failure
             return True

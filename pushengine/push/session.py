@@ -25,7 +25,9 @@ from pushengine.errors import (
 )
 from pushengine.interfaces import Workers
 from pushengine.journal import facts
+from pushengine.journal.endings import PushEnd, record_end
 from pushengine.journal.state import PushState
+from pushengine.journal.store import JournalFile
 from pushengine.model import Receipt
 from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.source_reader import OpenedSource, SourceReader
@@ -240,11 +242,29 @@ class PushSession:
     # --- The last fact
 
     async def _record_finished(self) -> None:
+        finished = facts.PushFinished(receipt=self.receipt("DONE").to_dict(), is_remembered=True)
         await self.context.log.record(
-            facts.PushFinished(receipt=self.receipt("DONE").to_dict(), is_remembered=True),
-            final_state="finished",
-            remember=TargetTable(self.context).remember,
+            finished, final_state="finished", remember=functools.partial(self._remember, finished)
         )
+
+    def _remember(self, last: facts.PushFinished | facts.PushFailed, file: JournalFile, at: float) -> None:
+        """Record what the end of the push means to its table, its load and its load id. Called in the transaction of its last fact."""
+        error = last.error if isinstance(last, facts.PushFailed) else ""
+        is_unknown = bool(error) and last.is_remembered
+        if last.is_remembered:
+            TargetTable(self.context).remember(file, at, is_unknown=is_unknown)
+        context = self.context
+        end = PushEnd(
+            push_id=context.push_id,
+            team=context.destination.team,
+            pool_id=context.shared.pool_id,
+            at=at,
+            state=self.state,
+            receipt=last.receipt,
+            error=error,
+            is_unknown=is_unknown,
+        )
+        record_end(file, end)
 
     def _is_left_open(self, cause: BaseException, *, can_resume: bool) -> bool:
         return may_still_be_running(self.state, cause) or (can_resume and is_resumable(cause))
@@ -259,12 +279,13 @@ class PushSession:
             if self.state.job is not None and not self.state.job.may_have_run:
                 await self._jobs.discard(self.state.job.job_id)
             is_unknown = isinstance(cause, SubmitOutcomeUnknownError)
+            failed = facts.PushFailed(
+                error=str(cause), error_type=type(cause).__name__, receipt=receipt, is_remembered=is_unknown
+            )
             await log.record(
-                facts.PushFailed(
-                    error=str(cause), error_type=type(cause).__name__, receipt=receipt, is_remembered=is_unknown
-                ),
+                failed,
                 final_state="unknown" if is_unknown else "failed",
-                remember=functools.partial(TargetTable(self.context).remember, is_unknown=True) if is_unknown else None,
+                remember=functools.partial(self._remember, failed),
             )
 
 
