@@ -101,6 +101,7 @@ class Feed:
         self.columns, self.stage, self.first_id, self.gone = [], 0, 0, 0
         self._late, self._repairs, self._completed = [], [], []
         self._made = 0
+        self.src_of_deleted = {}
         self.last_event = ""
 
     # --- Deliveries
@@ -131,9 +132,7 @@ class Feed:
         if event == "wider type":
             self.stage += 1
         old = next(reversed(self.here.items()), None) if self.here else None
-        if event == "twice" and old is not None and not old[1].is_bad and old[0].suffix == ".csv":
-            path = self._path(night, 1)
-            self._write(path, dataclasses.replace(old[1], order=(night, 1), arrived_at=at))
+        if event == "twice" and self._deliver_again(night, at):
             return
         if event == "renamed" and old is not None and old[0].suffix == ".csv":
             path = self.folder / f"{self.name}-again{night}.csv"
@@ -149,9 +148,19 @@ class Feed:
         else:
             deliver()
 
-    def deliver_late(self, night):
+    def _deliver_again(self, night, at):
+        """Write the newest generation once more, under tonight's names; return whether there was one."""
+        newest = max((one.order for one in self.here.values()), default=None)
+        again = [one for one in self.here.values() if one.order == newest]
+        if not again or any(one.is_bad for one in again) or any(path.suffix != ".csv" for path in self.here):
+            return False
+        order = (night, 1) if self.rule == "changes" else (night, 0)
+        for number, one in enumerate(again, 1):
+            self._write(self._path(night, number), dataclasses.replace(one, order=order, arrived_at=at))
+        return True
+
+    def deliver_late(self):
         """Write the files that are late."""
-        del night
         for deliver in self._late:
             deliver()
         self._late = []
@@ -204,6 +213,8 @@ class Feed:
         text = "\n".join(lines) + "\n"
         content = Content(src, order, [{k.casefold(): v for k, v in row.items()} for row in rows], bool(kind), at, text)
         self.known[src] = content
+        for number in ids if self.rule == "gone" else ():
+            self.src_of_deleted[self.name.casefold(), str(number)] = src
         return content
 
     def _write(self, path, content):
@@ -316,11 +327,12 @@ class Feed:
                 expected.failed = True  # refused as grown
             else:
                 pending[one.src] = one
-        if any(one.is_bad for one in pending.values()):
+        # All new files are one push, so they must have the same columns.
+        if any(one.is_bad for one in pending.values()) or len({tuple(one.rows[0]) for one in pending.values()}) > 1:
             expected.failed = True
         elif pending:
             expected.load = [set(pending)]
-        expected.arrivals = [one.arrived_at for one in self.here.values()]
+        expected.arrivals = [one.arrived_at for one in complete.values()]
 
     def _expect_changes(self, expected, complete, loads):
         last = max((self.known[src].order for job in loads for src in job), default=None)
