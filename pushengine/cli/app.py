@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pushengine.cli import options, runner, terminal
-from pushengine.cli.commands import config, init, jobs, journal, load, local, push, pushes, report, schema, team
+from pushengine.cli.commands import config, init, jobs, journal, load, local, push, pushes, report, schema, state, team
 from pushengine.cli.exit_codes import EXIT_USAGE, exit_code_for
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
@@ -43,8 +43,15 @@ schema_app = typer.Typer(
     add_completion=False,
 )
 
+state_app = typer.Typer(
+    help="What is remembered of loads: show, skip, retire, set, export, import.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
 journal_app = typer.Typer(
-    help="The record of all pushes on this host: check, export.",
+    help="The record of all pushes on this host: check, export, prune.",
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
@@ -75,6 +82,7 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (app, "resume", pushes.resume),
     (app, "history", pushes.history),
     (app, "show", pushes.show),
+    (app, "resolve", state.resolve),
     (app, "report", report.report),
     (app, "check", team.check),
     (app, "emulator", local.emulator),
@@ -89,14 +97,22 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (schema_app, "export", schema.export),
     (schema_app, "import", schema.import_),
     (schema_app, "forget", schema.forget),
+    (state_app, "show", state.show),
+    (state_app, "skip", state.skip),
+    (state_app, "retire", state.retire),
+    (state_app, "set", state.set_),
+    (state_app, "export", state.export),
+    (state_app, "import", state.import_),
     (journal_app, "check", journal.check),
     (journal_app, "export", journal.export),
+    (journal_app, "prune", journal.prune),
 )
 for _group, _name, _command in _COMMANDS:
     _group.command(_name, cls=options.Command)(_command)
 app.add_typer(quota_app, name="quota")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(schema_app, name="schema")
+app.add_typer(state_app, name="state")
 app.add_typer(journal_app, name="journal")
 app.add_typer(config_app, name="config")
 

@@ -119,6 +119,9 @@ class Narrator:
                 count = format_count(receipt["chunks"], "chunk")
                 sent = format_bytes(receipt["payload_bytes"])
                 self._add_line(at, f"done: {format_count(receipt['rows'], 'row')} in {count}, {sent}")
+            case facts.PushResolved(is_loaded=is_loaded):
+                self._is_open = False
+                self._add_line(at, f"resolved: a person found that it was {'' if is_loaded else 'not '}loaded")
             case facts.PushSuperseded(reason=reason):
                 what = "abandoned" if reason == facts.NOBODY_RESUMED else "superseded by a new push"
                 self._add_line(at, f"{what}: {reason}")

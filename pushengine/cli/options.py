@@ -121,6 +121,12 @@ Patience = Annotated[
         "--patience", metavar="TIME", help="Wait this long for a platform that does not respond: 90s, 30m, 2h."
     ),
 ]
+LoadId = Annotated[
+    str | None,
+    typer.Option(
+        "--load-id", metavar="ID", help="Name this push: once DONE, the same ID only gives its receipt again."
+    ),
+]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="Team URL  [PUSHENGINE_URL]")]
 Pool = Annotated[str | None, typer.Option("--pool", metavar="ID", help="Data pool  [PUSHENGINE_POOL_ID]")]
 Connection = Annotated[

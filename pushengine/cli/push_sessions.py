@@ -17,6 +17,7 @@ from pushengine.journal.facts import (
     PushFailed,
     PushFinished,
     PushInterrupted,
+    PushResolved,
     PushSuperseded,
     SessionStarted,
 )
@@ -24,7 +25,7 @@ from pushengine.text import iso_utc
 
 SessionEnd = Literal["killed", "interrupted", "stopped", "failed", "done", "running"]
 Ending = PushInterrupted | PushFailed | PushFinished
-RecordedByOthers = JobDiscarded | PushSuperseded
+RecordedByOthers = JobDiscarded | PushSuperseded | PushResolved
 """Facts that another process may record about a push after its own process was killed."""
 
 

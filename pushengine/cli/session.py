@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pushengine.engine import PushEngine
     from pushengine.events import EventSink
     from pushengine.host import EngineHost
+    from pushengine.journal.store import JournalFile
     from pushengine.journal.tables import TableMemory
 
 EMULATOR_POOL = "00000000-0000-4000-8000-000000000001"
@@ -294,8 +295,20 @@ def editing_tables(config: Config) -> Iterator[TableMemory]:
         ConfigError: The state folder cannot be created.
         JournalError: Its journal cannot be used.
     """
+    with editing_journal(config) as journal:
+        yield journal.tables
+
+
+@contextlib.contextmanager
+def editing_journal(config: Config) -> Iterator[JournalFile]:
+    """Change the journal, which is created if absent, in one transaction.
+
+    Raises:
+        ConfigError: The state folder cannot be created.
+        JournalError: Its journal cannot be used.
+    """
     from pushengine.journal.store import JournalFile
 
     config.state.make()
     with contextlib.closing(JournalFile(config.state.journal)) as journal, journal.transaction():
-        yield journal.tables
+        yield journal

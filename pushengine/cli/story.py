@@ -134,7 +134,7 @@ def _next_steps(push: PushRow, history: PushHistory, holder: int | None, hints: 
     """Describe what can be done now; empty if there is nothing to do."""
     state = history.state
     if push.state == "unknown":
-        return _steps_to_resolve(push, history)
+        return _steps_to_resolve(push, history, hints)
     if push.state == "open":
         return [_next_step(push, state.planned, holder, hints)]
     if push.state in ("failed", "superseded") and not any(job.may_have_run for job in state.jobs):
@@ -152,18 +152,21 @@ def _next_step(push: PushRow, planned: PushPlanned | None, holder: int | None, h
     return f"To continue it: {hints.resume(push.push_id)}, or the same push command again."
 
 
-def _steps_to_resolve(push: PushRow, history: PushHistory) -> list[str]:
+def _steps_to_resolve(push: PushRow, history: PushHistory, hints: Hints) -> list[str]:
     state = history.state
     job = state.jobs[-1]
     rows = format_count(sum(chunk.rows for chunk in job.acked), "row")
     mode = "" if state.planned is None else state.planned.target["mode"]
-    if mode == "append":
-        then = "If they are, leave it: pushing again would add them a second time. If they are not, push again."
-    else:
-        then = f"If they are, leave it. If not, or if you cannot tell, push again: mode {mode} may run twice and yields the same table."
+    then = ["If they are not, push again."]
+    if mode != "append":
+        then = [
+            f"If you cannot tell, take them as not loaded, and push again: mode {mode} may",
+            "run twice and yields the same table.",
+        ]
     return [
         f"It is unknown whether job {job.job_id} ran: it was gone after it had been submitted. A person has to decide:",
         f"  1. Check table {push.target}: its row count, and its highest _CELONIS_CHANGE_DATE.",
         f"  2. The push had {rows}. Are they there, with a change date after the submit?",
-        f"     {then}",
+        f"  3. Say so: {hints.resolve(push.push_id)}",
+        *(f"     {line}" for line in then),
     ]

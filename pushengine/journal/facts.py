@@ -335,6 +335,15 @@ class PushFailed(Fact):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PushResolved(Fact):
+    """A person said whether the push, whose outcome was unknown, was loaded."""
+
+    kind = "push_resolved"
+    is_loaded: bool
+    receipt: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PushInterrupted(Fact):
     """The process stopped working on the push, which can be resumed."""
 
@@ -378,6 +387,7 @@ KINDS: Mapping[str, type[Fact]] = {
         PushRestarted,
         PushFinished,
         PushFailed,
+        PushResolved,
         PushInterrupted,
         PushSuperseded,
     )

@@ -445,6 +445,31 @@ class LoadMemory:
 
     # --- Maintenance
 
+    def names(self) -> list[tuple[str, str]]:
+        """Return (rule, table) of every load of which something is remembered, in every spelling."""
+        sources = [name for name in TABLES if name not in ("runs", "load_ids")]
+        return self._rows(" UNION ".join(f"SELECT load, tbl FROM {name} WHERE tbl != ''" for name in sources))  # noqa: S608 - `TABLES`
+
+    def dump(self, table: str) -> list[dict[str, Any]]:
+        """Return all rows of one of `TABLES`, as column -> value."""
+        if not self._is_there:
+            return []
+        found = self._db.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - one of `TABLES`
+        names = [column[0] for column in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    def restore(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add or replace rows that `dump` returned.
+
+        Raises:
+            KeyError: A row lacks a column.
+            sqlite3.Error: A value is of a wrong type.
+        """
+        names = [name for _, name, *_ in self._db.execute(f"PRAGMA table_info({table})")]
+        marks = ", ".join("?" * len(names))
+        values = [[row[name] for name in names] for row in rows]
+        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608 - one of `TABLES`
+
     def prune(self, before: float) -> int:
         """Delete the runs that ended before this time (seconds UTC), except for the newest of each load; return how many."""
         self._db.execute(_PRUNED_RUN_LOADS, (before,))

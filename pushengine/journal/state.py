@@ -246,7 +246,7 @@ class PushHistory:
                     state.knows_all_rows = True
                     state.schema, state.changes = fact.schema, tuple(fact.changes)
                     state.known = fact.known or state.known
-            case facts.PushFinished() | facts.PushFailed() | facts.PushInterrupted():
+            case facts.PushFinished() | facts.PushFailed() | facts.PushInterrupted() | facts.PushResolved():
                 state.receipt = fact.receipt
 
     @staticmethod

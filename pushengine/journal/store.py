@@ -227,6 +227,21 @@ class JournalFile(JournalQueries):
             (team, checksum),
         )
 
+    def prunable(self, before: float) -> tuple[int, int]:
+        """Return how many pushes, and how many whole runs, `prune` would delete."""
+        which, arguments = self._prunable(before)
+        (pushes,) = self._db.execute(f"SELECT count(*) FROM pushes WHERE {which}", arguments).fetchone()  # noqa: S608 - a constant
+        self._db.execute("SAVEPOINT trial")
+        runs = self.loads.prune(before)
+        self._db.execute("ROLLBACK TO trial")
+        self._db.execute("RELEASE trial")
+        return pushes, runs
+
+    def _prunable(self, before: float) -> tuple[str, tuple[float, str | None]]:
+        newest = self._db.execute("SELECT push_id FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
+        which = "state IN ('done', 'failed', 'superseded') AND updated_at < ? AND push_id IS NOT ?"
+        return which, (before, newest[0] if newest else None)
+
     def prune(self, before: float) -> int:
         """Delete done, failed and superseded pushes last updated before this time (seconds UTC); return the number deleted.
 
@@ -234,9 +249,7 @@ class JournalFile(JournalQueries):
 
         The push with the newest fact stays: SQLite would give its number to a new fact, but the memory of tables compares these numbers.
         """
-        newest = self._db.execute("SELECT push_id FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
-        which = "state IN ('done', 'failed', 'superseded') AND updated_at < ? AND push_id IS NOT ?"
-        arguments = (before, newest[0] if newest else None)
+        which, arguments = self._prunable(before)
         self.loads.prune(before)
         self._db.execute(f"DELETE FROM facts WHERE push_id IN (SELECT push_id FROM pushes WHERE {which})", arguments)  # noqa: S608 - a constant
         return self._db.execute(f"DELETE FROM pushes WHERE {which}", arguments).rowcount  # noqa: S608 - a constant

@@ -187,6 +187,17 @@ class RememberedTable:
             self.doubt_seq = push.seq
             self.known = dataclasses.replace(self.known, doubt=push.push_id)
 
+    def settle(self, push_id: str, loaded: LoadedPush | None) -> None:
+        """End the doubt about a push. `loaded` is the push if it was loaded, None if it was not; columns that were only its guess go then."""
+        if loaded is not None:
+            self.apply(loaded)
+        elif self.is_guess and self.known.doubt == push_id:
+            self.is_guess, self.seqs, self.sent_seqs = False, {}, {}
+            self.known = dataclasses.replace(self.known, columns=())
+        if self.known.doubt == push_id:
+            self.doubt_seq = 0
+            self.known = dataclasses.replace(self.known, doubt="")
+
     def _replace(self, push: LoadedPush) -> None:
         before = _structure(self.known.columns)
         replaced = {name_key(column.name) for column, _ in push.columns}
@@ -289,6 +300,17 @@ class TableMemory:
         table.apply(push)
         if table.known.columns:  # a delete says nothing of a table that is not known
             self.put(key, table)
+
+    def resolve(self, key: TableKey, push_id: str, loaded: LoadedPush | None) -> None:
+        """End the doubt about a push; `loaded` is the push if it was loaded, None if it was not."""
+        table = self.get(key) or (None if loaded is None else RememberedTable.new(loaded.table))
+        if table is None:
+            return
+        table.settle(push_id, loaded)
+        if table.known.columns:
+            self.put(key, table)
+        else:
+            self.forget(key)
 
     def submit_seq(self, push_id: str, job_id: str) -> int:
         """Return the number of the fact that announced the last submit of a job that was not refused; 0 if it was not submitted.

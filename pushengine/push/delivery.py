@@ -229,11 +229,14 @@ class Delivery:
         rejects.require_allowed(loaded, path)
 
     def _hasher(self, chunks: Chunker) -> FileHasher | None:
-        """Return a hasher for the files of an append, and None otherwise: only an append would add the same rows twice.
+        """Return a hasher for the files of a load, which knows them by their content, and of an append, which would add rows twice.
 
-        Passthrough chunks need none, since they have digests of the files' bytes.
+        Passthrough chunks of an append need none, since they have digests of the files' bytes.
         """
-        if self._context.target.mode != "append" or chunks.is_passthrough or not self._reader.files:
+        planned = self._context.log.state.planned
+        has_load = planned is not None and planned.claim is not None
+        is_append = self._context.target.mode == "append" and not chunks.is_passthrough
+        if not self._reader.files or not (has_load or is_append):
             return None
         return FileHasher(self._reader.files, filesystem=self._context.shared.runtime.filesystem, workers=self._workers)
 

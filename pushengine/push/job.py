@@ -193,7 +193,8 @@ class JobRunner:
             return SubmitOutcomeUnknownError(
                 f"job {job_id} is gone after it was submitted: whether it ran is unknown",
                 job_id=job_id,
-                hint="check the table's row count and _CELONIS_CHANGE_DATE before pushing again",
+                hint="check the table's row count and _CELONIS_CHANGE_DATE, then say what you found:"
+                f" pushengine resolve {self.context.push_id} --loaded, or --not-loaded",
             )
         return JobVanishedError(f"job {job_id} disappeared before a submit was accepted", job_id=job_id)
 

@@ -1,6 +1,9 @@
-"""`journal check` and `journal export`: check the record of all pushes, and save what can be read of a damaged one."""
+"""`journal check`, `export` and `prune`: check the record of all pushes, save what can be read of a damaged one, and shorten it."""
 
 from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
 
 import typer
 
@@ -57,3 +60,42 @@ def export(
                 raise typer.Exit(exit_codes.EXIT_USAGE)
 
     runner.run(body)
+
+
+def prune(
+    *,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="TIME", help="A date, a time, or an age: 90d. Without it: `history_days`."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted; change nothing.")] = False,
+    config: options.ConfigPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete pushes and runs that ended long ago. What is remembered of loads and tables stays, and so do all load ids."""
+
+    async def body(_interrupts: runner.Interrupts) -> None:
+        from pushengine.cli.reporting.since import parse_since
+        from pushengine.text import format_count, iso_utc
+
+        now = dt.datetime.now().astimezone()
+        loaded = session.load_config(config=config, wants_credentials=False)
+        ended = now - dt.timedelta(days=loaded.engine.history_days)
+        if before is not None:
+            ended = parse_since(before, now, flag="--before")
+        if loaded.state.find_journal() is None:
+            raise ConfigError(f"there is no journal: {loaded.state.journal}", key="PUSHENGINE_STATE_DIR")
+        with session.editing_journal(loaded) as journal:
+            pushes, runs = journal.prunable(ended.timestamp())
+            if not dry_run:
+                journal.prune(ended.timestamp())
+        if as_json:
+            terminal.print_json(
+                {"before": iso_utc(ended.timestamp()), "pushes": pushes, "runs": runs, "is_dry_run": dry_run}
+            )
+            return
+        what = f"{format_count(pushes, 'push', 'pushes')} and {format_count(runs, 'run')} that ended before"
+        verb = "would be deleted" if dry_run else "deleted"
+        terminal.print_result([f"{verb}: {what} {iso_utc(ended.timestamp())}"])
+
+    runner.run(body, as_json=as_json)

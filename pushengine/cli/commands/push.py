@@ -147,6 +147,7 @@ def push(
     max_rejects: options.MaxRejects = None,
     rejects: options.RejectsFolder = None,
     patience: options.Patience = None,
+    load_id: options.LoadId = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.ConfigPath = None,
@@ -169,7 +170,7 @@ def push(
     hints = Hints(config=config, keeps_pushes=emulator is None)
 
     async def body(interrupts: runner.Interrupts) -> None:
-        arguments = {**words.target(), **words.options(), **options.parse_patience(patience)}
+        arguments = {**words.target(), **words.options(), **options.parse_patience(patience), "load_id": load_id}
         loaded = session.load_config(
             config=config,
             url=url,

@@ -10,7 +10,7 @@ from pushengine.text import parse_duration, shown_name
 _HINT = "examples: --since yesterday, --since 2026-11-26, --since 2026-11-26T18:00, --since 12h, --since 2d"
 
 
-def parse_since(text: str, now: dt.datetime) -> dt.datetime:
+def parse_since(text: str, now: dt.datetime, *, flag: str = "--since") -> dt.datetime:
     """Return the time that a text names, in the machine's timezone; `now` is the current time there (aware).
 
     `yesterday` is yesterday at noon, so that a report in the morning has one night. `today` and a date are the beginning of that day. A time
@@ -21,9 +21,9 @@ def parse_since(text: str, now: dt.datetime) -> dt.datetime:
     """
     found = _parsed(text.strip(), now)
     if found is None:
-        raise ConfigError(f"--since {shown_name(text)} names no time", key="--since", hint=_HINT)
+        raise ConfigError(f"{flag} {shown_name(text)} names no time", key=flag, hint=_HINT.replace("--since", flag))
     if found > now:
-        raise ConfigError(f"--since {shown_name(text)} is in the future", key="--since", hint=_HINT)
+        raise ConfigError(f"{flag} {shown_name(text)} is in the future", key=flag, hint=_HINT.replace("--since", flag))
     return found
 
 

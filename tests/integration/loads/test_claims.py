@@ -1,11 +1,15 @@
 """What a push means to its load is written in the transaction of its last fact: all of it, or nothing."""
 
+import asyncio
 import contextlib
+import hashlib
 import json
 import signal
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.interrupting import interrupted
 
@@ -14,8 +18,8 @@ from pushengine.errors import JobFailedError, OutcomeUnknownError, SourceError, 
 from pushengine.journal.loads import BlockRow, Run, RunLoad
 from pushengine.journal.store import JournalFile
 from pushengine.model import Claim
+from pushengine.push.identity import load_identity
 from pushengine.runtime.files import LocalFileSystem
-from pushengine.sources.file_hash import FileHasher  # noqa: F401 - digests come from it
 
 CLAIM = Claim(load="sap", table="T", generation="2026-11-27", run_id="run-1")
 
@@ -34,10 +38,8 @@ def memory(stage):
 
 
 def write(stage, change):
-    with memory(stage) as loads, contextlib.closing(JournalFile(stage.folder / "state" / "journal.sqlite3")) as file:
-        with file.transaction():
-            change(file.loads)
-        del loads
+    with contextlib.closing(JournalFile(stage.folder / "state" / "journal.sqlite3")) as file, file.transaction():
+        change(file.loads)
 
 
 def begin(stage, run_id="run-1"):
@@ -62,8 +64,7 @@ async def test_a_push_that_is_done_writes_its_files_its_table_and_its_run(stage,
     (ref,) = LocalFileSystem().list(str(csv))
     assert file.is_unchanged(ref)
     assert (file.path, file.state, file.push_id, file.generation) == (str(csv), "loaded", receipt.push_id, "2026-11-27")
-    digest = subprocess.run(["sha256sum", csv], capture_output=True, check=True, text=True).stdout.split()[0]
-    assert file.sha256 == digest
+    assert file.sha256 == hashlib.sha256(csv.read_bytes()).hexdigest()
     assert file.first_seen_at == file.loaded_at > 0
     assert (table.load, table.table, table.team, table.pool_id) == ("sap", "T", stage.engine.team, "pool-1")
     assert (table.connection_id, table.generation, table.push_id) == ("", "2026-11-27", receipt.push_id)
@@ -88,6 +89,15 @@ async def test_all_files_of_a_push_are_loaded(stage, tmp_path):
     files, *_ = state_of(stage)
     assert [file.path for file in files] == [str(path) for path in paths]
     assert len({file.sha256 for file in files}) == 2
+
+
+async def test_files_that_are_sent_unchanged_are_known_by_their_content_too(stage, tmp_path):
+    begin(stage)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"N": list(range(20_000))}), path, version="2.4", store_schema=False)
+    await push(stage, path)
+    (file,), *_ = state_of(stage)
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 async def test_a_push_with_rejects_is_done_with_rejects(stage, csv):
@@ -147,10 +157,16 @@ async def test_a_failed_replace_or_append_blocks_nothing(stage, csv, mode):
 
 
 async def test_a_failed_job_of_an_upsert_blocks_its_files(start, csv):
-    from pushengine.emulator.faults import FaultPlan, JobOutcome
-
-    stage = await start(emulator={"faults": FaultPlan(jobs=(JobOutcome("ERROR"),))})
+    stage = await start()
     begin(stage)
+
+    class Sink:
+        def emit(self, event):
+            if isinstance(event, events.JobVerified):
+                for chunk in stage.emulator.service.jobs[event.job_id].chunks:
+                    chunk.path.write_bytes(b"rotten")
+
+    stage.engine._bus.add(Sink())
     with pytest.raises(JobFailedError):
         await push(stage, csv, mode="upsert", keys=["ID"])
     _, _, (block,), (item,) = state_of(stage)
@@ -215,9 +231,6 @@ async def test_other_settings_of_a_load_do_not_repeat_what_is_done(stage, csv):
 
 async def test_a_push_that_another_process_holds_blocks_nothing(stage, csv):
     begin(stage)
-    from pushengine.push.identity import load_identity
-    from pushengine.state.lock import PushLock
-
     script = (
         "import sys; from pathlib import Path; from pushengine.state.lock import PushLock;"
         "lock = PushLock(Path(sys.argv[1]), sys.argv[2]); print(flush=True); sys.stdin.read()"
@@ -229,7 +242,6 @@ async def test_a_push_that_another_process_holds_blocks_nothing(stage, csv):
         with pytest.raises(Exception, match="held by pid"):
             await push(stage, csv, mode="upsert", keys=["ID"])
         holder.stdin.close()
-    assert PushLock is not None
     _, _, blocks, (item,) = state_of(stage)
     assert (blocks, item.state) == ([], "running")
 
@@ -264,8 +276,6 @@ asyncio.run(main())
 @pytest.mark.crash
 @pytest.mark.timeout(300)
 async def test_a_process_killed_at_any_commit_leaves_all_or_nothing_and_the_next_run_loads_the_file_once(stage, csv):
-    import asyncio
-
     begin(stage)
     await stage.engine.aclose()
     left, deaths = 1, 0
