@@ -103,7 +103,7 @@ class NightPlatform(TablePlatform):
         error: Probability that a job ends with ERROR.
         is_down: Whether the outage is on.
         loads: Case-folded table -> the contents of each job that was DONE, in order, as SRC -> number of rows.
-        failed: Case-folded tables whose job ended with ERROR since the caller emptied it.
+        failed: Case-folded tables whose job ended with ERROR since the caller emptied it -> when.
         own: When our submits arrived, seconds UTC by the platform's clock.
         refused: Number of our submits that got a 429.
         orphans: Number of jobs whose creation got no response, so that nobody knows them.
@@ -118,7 +118,7 @@ class NightPlatform(TablePlatform):
         self.quota = SubmitQuota(per_second=PER_SECOND, per_hour=PER_HOUR, refused_count=False, now=self.now)
         self.fault = self.error = 0.0
         self.is_down = False
-        self.loads, self.failed, self.own = {}, set(), []
+        self.loads, self.failed, self.own = {}, {}, []
         self.refused = self.faults = self.orphans = 0
         self.observe = None
         self.src_of_deleted = {}
@@ -171,7 +171,7 @@ class NightPlatform(TablePlatform):
     def _load(self, job):
         name = job.target.table.casefold()
         if self.rng.random() < self.error:
-            self.failed.add(name)
+            self.failed[name] = self.clock.now()
             raise UnluckyJobError("out of memory")
         columns = {column.name.casefold(): column for column in job.columns}
         counts = {}
@@ -278,6 +278,7 @@ class LoadsMonth:
         self.states = {}
         self.opened = []
         self.kill = None
+        self._usual_steps, self._usual_seconds = 100 * tables, 20.0
 
     def run(self):
         """Run the whole month in virtual time, and return it."""
@@ -353,11 +354,10 @@ class LoadsMonth:
             kill_at = after = None
             if not is_healthy and not has_patience and self.rng.random() < self.kill_chance:
                 if self.rng.random() < 0.5:
-                    kill_at = self.rng.randrange(1, 25 * len(self.feeds))
+                    kill_at = self.rng.randrange(1, self._usual_steps)
                 else:
-                    after = self.rng.uniform(0.0, 40.0)
+                    after = self.rng.uniform(0.0, self._usual_seconds)
             before = {feed.name: feed.expectation(self._loads_of(feed), self.platform.clock.now()) for feed in self.feeds}
-            self.platform.failed.clear()
             started_at = self.platform.clock.now()
             result = await self._process(kill_at, after, continues=continues)
             self._check_tables(night)
@@ -376,6 +376,7 @@ class LoadsMonth:
     async def _process(self, kill_at, after, *, continues):
         """Run one process; return its result, or `killed`."""
         self.runs += 1
+        started_at = self.platform.clock.monotonic()
         self.kill = kill = _Death(kill_at, after)
         task = asyncio.create_task(self._command(continues=continues))
         death = asyncio.create_task(kill.died.wait())
@@ -383,6 +384,8 @@ class LoadsMonth:
         if kill.is_dead:
             task.cancel()
         await asyncio.wait({task})
+        if not kill.is_dead and kill.steps > 10 * self.tables:  # a run that loaded most tables
+            self._usual_steps, self._usual_seconds = kill.steps, self.platform.clock.monotonic() - started_at
         death.cancel()
         kill.end()
         for journal in self.opened:
@@ -444,15 +447,17 @@ class LoadsMonth:
                     self._say(night, f"{row.load}.{row.table} ended at {row.ended_at - due:+.0f} s and is_late is {row.is_late}")
         for feed in self.feeds:
             rows = told.get(feed.name.casefold(), [])
-            is_disturbed = feed.name.casefold() in self.platform.failed or any(
-                row.exit_code == EXIT_TEMPORARY for row in rows
-            )
-            if is_disturbed:
-                if not any(row.state in ("failed", "skipped", "blocked") for row in rows):
+            failed_at = self.platform.failed.get(feed.name.casefold())
+            if failed_at is not None or any(row.exit_code == EXIT_TEMPORARY for row in rows):
+                is_told = any(row.state in ("failed", "skipped", "blocked") for row in rows)
+                if failed_at is not None and failed_at >= started_at and not is_told:
                     self._say(night, f"{feed.rule}.{feed.name}: its failure was not told")
                 continue
+            if was_continued and any(row.state == "failed" and row.ended_at < started_at for row in rows):
+                continue  # only what is temporary is tried again
             for problem in before[feed.name].problems(rows, self._loads_of(feed), was_continued=was_continued):
                 self._say(night, f"{feed.rule}.{feed.name}: {problem}")
+        self.platform.failed.clear()
         self._check_journal(night, result)
 
     def _check_journal(self, night, result):
