@@ -7,6 +7,7 @@ has `status` and `error` (`type`, `message`, `hint`). Heavy libraries are import
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -14,8 +15,23 @@ from typing import Annotated, Any
 import typer
 
 from pushengine.cli import options, runner, terminal
-from pushengine.cli.commands import config, init, jobs, journal, load, local, push, pushes, report, schema, state, team
+from pushengine.cli.commands import (
+    config,
+    init,
+    jobs,
+    journal,
+    load,
+    local,
+    manual,
+    push,
+    pushes,
+    report,
+    schema,
+    state,
+    team,
+)
 from pushengine.cli.exit_codes import EXIT_USAGE, exit_code_for
+from pushengine.cli.help import completion
 
 _EPILOG = "Exit codes: 0 done, 1 bug, 2 usage or config, 3 failed, 4 authentication, 6 outcome unknown, 75 try again, 130 interrupted."
 
@@ -106,6 +122,8 @@ _COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None]], ...] = (
     (journal_app, "check", journal.check),
     (journal_app, "export", journal.export),
     (journal_app, "prune", journal.prune),
+    (app, "help", manual.manual),
+    (app, "completion", manual.complete),
 )
 for _group, _name, _command in _COMMANDS:
     _group.command(_name, cls=options.Command)(_command)
@@ -143,12 +161,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the program name; None means those of this process.
     """
     terminal.replace_closed_streams()
+    if completion.VARIABLE in os.environ:  # a shell asks, with the words of the line as arguments
+        return _complete(sys.argv[1:] if arguments is None else arguments)
     words = options.join_optional_value(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     with terminal.writing_logs(words):
         return _run(words)
+
+
+def _complete(words: Sequence[str]) -> int:
+    """Print the candidates for the last word, one a line."""
+    terminal.print_result(completion.candidates(typer.main.get_command(app), words))
+    return 0
 
 
 def _run(words: Sequence[str]) -> int:

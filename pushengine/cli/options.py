@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args
 import typer
 import typer.core
 
+from pushengine.cli.help.examples import examples_of
 from pushengine.errors import ConfigError
 from pushengine.model import ColumnType, Drift, DuplicateKeys, MissingColumns, NewColumns, TypeChanges
 from pushengine.schema.rules import RequestedType
@@ -42,6 +43,14 @@ class LogFormatName(enum.StrEnum):
 
     CONSOLE = "console"
     JSON = "json"
+
+
+class ShellName(enum.StrEnum):
+    """A shell that can complete words."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
 
 
 Sources = Annotated[
@@ -173,8 +182,22 @@ def _reject_empty_arguments(command: Any, ctx: Any, args: list[str]) -> None:
             raise typer.BadParameter("it is empty; is a shell variable unset?", ctx=ctx, param=param)
 
 
+def _write_examples(ctx: Any, formatter: Any) -> None:
+    """Write the examples of a command at the end of its help, each on a line of its own."""
+    words = ctx.command_path.partition(" ")[2]
+    if examples := examples_of(words):
+        with formatter.section("Examples" if len(examples) > 1 else "Example"):
+            for example in examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
 class Command(typer.core.TyperCommand):
-    """A command that rejects empty arguments and option values."""
+    """A command that rejects empty arguments and option values, and whose help ends with examples."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples, and then what typer writes."""
+        _write_examples(ctx, formatter)
+        super().format_epilog(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after checking that none is empty."""
@@ -183,7 +206,12 @@ class Command(typer.core.TyperCommand):
 
 
 class Group(typer.core.TyperGroup):
-    """A command with subcommands that rejects empty arguments and option values."""
+    """A command with subcommands that rejects empty arguments and option values, and whose help ends with examples."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples, and then what typer writes."""
+        _write_examples(ctx, formatter)
+        super().format_epilog(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after checking that none is empty."""

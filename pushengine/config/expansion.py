@@ -122,7 +122,8 @@ class _Expander:
         if match["name"]:
             value = self._variables.get(match["name"])
             if value is None:
-                self.problems.append(Problem(path, f"the environment variable {match['name']} is not set"))
+                text = f"the environment variable {match['name']} is not set; for the text itself, write ${match[0]}"
+                self.problems.append(Problem(path, text))
                 return match[0], False
             return value, bool(_SECRET_NAME.search(match["name"]))
         if match["file"]:

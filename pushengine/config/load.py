@@ -39,7 +39,7 @@ from pushengine.state.folder import StateFolder, default_state_dir, require_fold
 from pushengine.text import flag, shown_name
 
 CONFIG_HINT = "config.example.toml shows every key"
-EXPANSION_HINT = "set it; $$ is a $ that nothing is expanded after"
+EXPANSION_HINT = "set the variable, or correct the path of the file"
 _KEY_FILE_HINT = "the file must hold only the secret"
 LOCAL_NAME = "pushengine.toml"
 """The config file that is found in the working directory."""

@@ -60,7 +60,8 @@ class Targets:
         Raises:
             ConfigError: The URL cannot be used.
         """
-        return parse_team_url(self._loads.targets[name].url)[1]
+        url = self._loads.targets[name].url
+        return parse_team_url(url)[1] if url else ""  # a dry run needs no team
 
     async def of_push(self, team: str, pool_id: str) -> PushEngine | None:
         """Return an engine for a team and pool; None if no target is there."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pushengine.config.loads.resolved import LoadSettings
 from pushengine.journal.loads import RunLoad
 from pushengine.loads.forecast import Forecast
-from pushengine.model import Claim, FileRef, Receipt
+from pushengine.model import Claim, FileRef, QuotaStatus, Receipt
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -58,6 +58,10 @@ class RunListener(Protocol):
 
     def planned(self, items: Sequence[Item], expected: Forecast | None) -> None:
         """The run is planned; the items that are over already, such as missing ones, are among them."""
+        ...
+
+    def quota(self, status: QuotaStatus) -> None:
+        """What is left of the submit quota of a team that the run loads into, before it begins."""
         ...
 
     def started(self, item: Item) -> None:

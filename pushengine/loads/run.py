@@ -166,6 +166,8 @@ class LoadRun:
         if not pushes:
             return None
         quotas: dict[str, QuotaStatus] = {team: await self._host.quota(team) for team in pushes}
+        for status in quotas.values():
+            self._listener.quota(status)
         names = {(item.row.load, name_key(item.row.table)) for item in items if item.row.state == "planned"}
         durations = await self._read(lambda memory: _durations(memory, names))
         now = utc(self._host.runtime.clock.now())

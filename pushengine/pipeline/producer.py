@@ -21,7 +21,8 @@ from pushengine.pipeline.context import PushContext
 from pushengine.pipeline.encoding import JOURNAL_DIGEST, OversizedPayloadError
 from pushengine.pipeline.memory_budget import BudgetScope, ReadyChunk, Reservation
 
-_MAX_EXPANSION = 16
+MAX_EXPANSION = 16
+"""Bytes of rows for each byte of a source, at most: files may be compressed."""
 _MIN_RESERVED_BYTES = 64 * 1024
 
 
@@ -188,9 +189,7 @@ class Producer:
 
 def _largest_chunk(chunk_bytes: int, source_bytes: int | None) -> int:
     """Return how many bytes of rows a chunk of a source can have: a small source reserves little. Compressed files hold more than their size."""
-    return (
-        chunk_bytes if source_bytes is None else min(chunk_bytes, source_bytes * _MAX_EXPANSION + _MIN_RESERVED_BYTES)
-    )
+    return chunk_bytes if source_bytes is None else min(chunk_bytes, source_bytes * MAX_EXPANSION + _MIN_RESERVED_BYTES)
 
 
 class _FirstRow:

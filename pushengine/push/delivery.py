@@ -21,7 +21,7 @@ from pushengine.pipeline.encoding import DIGESTS, JOURNAL_DIGEST, EncodingOption
 from pushengine.pipeline.keys.check import KeyCheck
 from pushengine.pipeline.keys.guard import KeyGuard
 from pushengine.pipeline.memory_budget import ReadyChunk
-from pushengine.pipeline.producer import AlreadySent, Producer
+from pushengine.pipeline.producer import MAX_EXPANSION, AlreadySent, Producer
 from pushengine.pipeline.reconciler import Reconciler
 from pushengine.pipeline.rejects import RejectedRows, RejectLimit, delete_old_files
 from pushengine.pipeline.source_reader import OpenedSource
@@ -171,7 +171,7 @@ class Delivery:
                     stopper = pipeline.create_task(context.drain.when_set(chunks.stop), name="drain")
                     uploads = [
                         pipeline.create_task(uploader.run(), name=f"upload {number}")
-                        for number in range(settings.max_uploads)
+                        for number in range(min(settings.max_uploads, self._most_chunks(chunks.chunk_bytes)))
                     ]
                     hashing = None if hasher is None else pipeline.create_task(hasher.run(), name="hash")
                     await producer.run()
@@ -189,6 +189,13 @@ class Delivery:
             if keys is not None and keys.runs is not None:
                 await self.keys.require_unique(keys.runs, schema, record.job_id)
         return producer.end_row, None if hashing is None else hashing.result()
+
+    def _most_chunks(self, chunk_bytes: int) -> int:
+        """Return how many chunks the source can have, as far as its size shows: a small one needs few uploads at a time."""
+        source_bytes = self._context.measures.source_bytes
+        if source_bytes is None:
+            return self._context.settings.max_uploads
+        return 1 + len(self._reader.files) + source_bytes * MAX_EXPANSION // chunk_bytes
 
     @contextlib.contextmanager
     def _rejecting(self, record: JobRecord) -> Iterator[RejectedRows | None]:

@@ -1,4 +1,4 @@
-"""README's exit codes: each of them from every command that can end with it, as real processes against a real server."""
+"""The exit codes of the manual: each of them from every command that can end with it, as real processes against a real server."""
 
 import contextlib
 import signal

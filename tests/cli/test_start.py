@@ -38,12 +38,15 @@ def test_help_names_every_command_and_no_other(pushengine):
         "init",
         "push",
         "plan",
+        "load",
         "resume",
         "history",
         "show",
         "report",
         "check",
         "emulator",
+        "help",
+        "completion",
         "quota",
         "jobs",
         "schema",
@@ -71,7 +74,7 @@ def test_version(pushengine):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("load",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
+    "arguments", [("lode",), ("push", "a.csv"), ("push", "a", "--table", "T", "--mode", "merge"), ("--nope",)]
 )
 def test_a_usage_error_has_exit_code_2_and_a_message_on_stderr(pushengine, arguments):
     done = pushengine(*arguments)

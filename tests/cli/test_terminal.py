@@ -105,3 +105,23 @@ def test_the_first_frame_comes_before_anything_heavy_is_imported(environment, or
     )
     assert "starting" in done.stdout
     assert done.stdout.startswith("[[], ")
+
+
+def test_a_run_of_loads_fits_the_terminal_and_leaves_its_table(on_terminal, tmp_path):
+    """More pushes than lines, long and wide names, and one that fails."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in (_LONG[:100], "売上明細テーブル" * 5, *(f"T{number}" for number in range(12))):
+        (data / f"{name}.csv").write_text("ID,NAME\n1,one\n2,two\n", encoding="utf-8")
+    (data / "BAD.csv").write_text("ID,NAME\n1,one\n2\n")
+    config = tmp_path / "night.toml"
+    config.write_text(f'[state]\ndir = "state"\n[[load]]\nname = "sap"\nsource = "{data}/{{table}}.csv"\n')
+    code, text = on_terminal("load", "--config", config, "--emulator", lines=12)
+    assert code == 3, text
+    shown = lines_of(text)
+    assert max(cell_len(line) for line in shown if "->" not in line) <= 80
+    assert text.startswith("  loads  starting\r\x1b[2K")
+    plain = "\n".join(shown)
+    assert "of 15 done, 1 failed" in plain
+    assert "sap.BAD: failed" in plain  # it scrolled by while the others went on
+    assert "15 loads: 14 done, 1 failed" in plain

@@ -21,7 +21,6 @@ settle_seconds = 0.2
 poll_max_interval_seconds = 0.2
 hour_guard_seconds = 0
 submits_per_hour = 100000
-submits_per_second = 1000
 
 [[load]]
 name = "night"

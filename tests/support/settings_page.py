@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pushengine.config.csv_settings import CsvSettings
-from pushengine.config.load import AuthSection, ConfigFile, ConnectionSection, LogSettings, StateSection
+from pushengine.config.load import AuthSection, ConnectionSection, LogSettings, StateSection
 from pushengine.config.loads.models import (
     DefaultsSection,
     LoadKeys,
@@ -30,8 +30,12 @@ pushengine reads the config file that `--config` names, otherwise the one that `
 overrides the defaults. Paths are relative to the folder of the config file; `~` is the home folder. `config.example.toml` in the repository shows every key with an
 example, and `pushengine config schema` prints a JSON schema for editors.
 
+<!-- not run: it needs a config file -->
 ```sh
 pushengine config show                 # the settings that hold, and where each came from
+```
+
+```sh
 pushengine config schema > schema.json
 ```
 """
@@ -89,7 +93,8 @@ def text():
         "## [targets.NAME]\n\nWhere loads go, besides `[connection]` and `[auth]`, which are the target `default`. The keys of both: "
         + ", ".join(f"`{name}`" for name in TargetSection.model_fields)
         + ".\n",
-        f"## [defaults], [[load]] and [load.tables.TABLE]\n\nWhat is loaded (`pushengine help loads`). A key without a default is as its meaning says, or not used.\n\n"
+        "## [defaults], [[load]] and [load.tables.TABLE]\n",
+        "What is loaded (`pushengine help loads`). A key without a default is as its meaning says, or not used.\n",
         f"{table_of(LoadKeys, LoadKeys.model_fields)}\n",
         f"Only in `[defaults]`:\n\n{table_of(DefaultsSection, _own(DefaultsSection))}\n",
         f"Only in `[[load]]`; exceptions for a table stand in `[load.tables.TABLE]`:\n\n{table_of(RuleSection, _own(RuleSection))}\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
 from pushengine.cli.hints import Hints
+from pushengine.errors import PushEngineError
 
 if TYPE_CHECKING:
     from pushengine.cli.live.loads import LoadsDisplay
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pushengine.loads.forecast import Forecast
     from pushengine.loads.items import Item
     from pushengine.loads.outcome import Failure, RunResult
+    from pushengine.model import QuotaStatus
+
+_QUOTA_SECONDS = 5.0
 
 Names = Annotated[
     list[str] | None,
@@ -69,11 +74,14 @@ def load(
                 )
             host = await stack.enter_async_context(session.open_host(loaded, sinks=sinks))
             interrupts.drain, interrupts.note = host.drain, display.note
+            listener = _Listener(display, host, is_quiet=quiet)
+            refreshing = asyncio.create_task(listener.refresh_quotas(), name="quotas")
+            shown.callback(refreshing.cancel)
             run = LoadRun(
                 host,
                 loads,
                 selection,
-                listener=_Listener(display, host, is_quiet=quiet),
+                listener=listener,
                 judge=_judge(hints),
                 parallel=parallel,
             )
@@ -96,12 +104,26 @@ class _Listener:
         self._display = display
         self._host = host
         self._is_quiet = is_quiet
+        self._teams: set[str] = set()
 
     def planned(self, items: Sequence[Item], expected: Forecast | None) -> None:
         """Show the forecast, and what is over already."""
         self._display.expect(len(items))
         if expected is not None and not self._is_quiet:
             self._display.note(_forecast_line(expected))
+
+    def quota(self, status: QuotaStatus) -> None:
+        """Show the quota of a team."""
+        self._teams.add(status.team)
+        self._display.quota(status)
+
+    async def refresh_quotas(self) -> None:
+        """Show the quotas again and again, until this is cancelled: other processes of the team submit, too."""
+        while True:
+            await self._host.runtime.clock.sleep(_QUOTA_SECONDS)
+            for team in sorted(self._teams):
+                with contextlib.suppress(PushEngineError):  # whether the quota can be read must not decide about a run
+                    self._display.quota(await self._host.quota(team))
 
     def started(self, item: Item) -> None:
         """Do nothing: the events of the push show it."""

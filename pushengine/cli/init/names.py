@@ -64,7 +64,7 @@ def list_names(folder: Path) -> tuple[list[NamedFile], list[Path]]:
         if not suffix or SPECIAL.search(path.relative_to(folder).as_posix()):
             others.append(path)
         else:
-            found.append(_named(folder, path, size, suffix))
+            found.append(_matching(_named(folder, path, size, suffix)))
     return _with_parts(found), others
 
 
@@ -109,11 +109,26 @@ def _named(folder: Path, path: Path, size: int, suffix: str) -> NamedFile:
         prefix, table = _split_prefix(bare)
         inner = f"{before}{{date:{date_format}}}{after[: len(after) - len(bare)]}{prefix}{{table}}"
     else:  # a date only: the folder is the table
-        parent = before.rstrip("/")
+        parent, slash, mark = before.rpartition("/")
         table = parent.rpartition("/")[2] or folder.name
-        place = f"{parent[: len(parent) - len(table)]}{{table}}/" if parent else ""
-        inner = f"{place}{{date:{date_format}}}{tail}"
+        place = f"{parent[: len(parent) - len(table)]}{{table}}{slash}" if parent else ""
+        inner = f"{place}{mark}{{date:{date_format}}}{tail}"
     return NamedFile(path, size, table, f"{_in(folder)}{inner}{suffix}", date, number["number"] if number else "")
+
+
+def _matching(file: NamedFile) -> NamedFile:
+    """Return the file with a template that matches it; without placeholders that its name has no room for, as in `VBAK20261126.csv`."""
+    literal = file.template.replace("{table}", file.table)
+    for template in (file.template, literal):
+        try:
+            match = SourcePattern.parse(template).match(file.path.as_posix())
+        except ValueError:
+            continue
+        if match is not None and match.table in (None, file.table) and file.table.strip():
+            return dataclasses.replace(file, template=template)
+    return NamedFile(
+        file.path, file.size, file.table.strip() or file.path.stem.strip() or "table", file.path.as_posix()
+    )
 
 
 def _in(folder: Path) -> str:
@@ -192,10 +207,12 @@ def rules_of(files: Iterable[NamedFile], folder: Path) -> list[NamedRule]:
     groups = list(_joined(groups))
     every = [file for group in groups for file in group.files]
     apart: list[_Group] = []
+    named = {group.table.casefold() for group in groups if group.table is not None}
     for group in groups:
-        if _is_exact(group, every):
+        is_shared = group.table is None and any(file.table.casefold() in named for file in group.files)
+        if _is_exact(group, every) and not is_shared:
             apart.append(group)
-        else:  # it would take files of other rules, too
+        else:  # it would take files or tables of other rules, too
             apart += [_Group([one.template.replace("{table}", one.table)], [one], one.table) for one in group.files]
     names = _names(folder, apart)
     return [
@@ -257,14 +274,18 @@ def _is_exact(group: _Group, every: Iterable[NamedFile]) -> bool:
 def _names(folder: Path, groups: list[_Group]) -> list[str]:
     """Return a name for each rule."""
     merged = _merged_by_table(groups)
-    base = re.sub(r"[^\w-]+", "-", folder.name).strip("-_") or "files"
     names: list[str] = []
     for group in merged:
-        suffix = Path(group.templates[0]).suffix.lstrip(".")
-        wanted = re.sub(r"[^\w-]+", "-", group.table).strip("-_") if group.table else base
+        suffix = re.sub(r"\W+", "", Path(group.templates[0]).suffix)
+        wanted = _word(group.table or folder.name)
         tries = [wanted, f"{wanted}-{suffix}", *(f"{wanted}-{number}" for number in range(2, len(merged) + 3))]
-        names.append(next(one for one in tries if one and one.casefold() not in {name.casefold() for name in names}))
+        names.append(next(one for one in tries if one.casefold() not in {name.casefold() for name in names}))
     return names
+
+
+def _word(text: str) -> str:
+    """Return a text as a name of a rule may be written."""
+    return re.sub(r"[^\w-]+", "-", text).strip("-_") or "files"
 
 
 def _by_table(group: _Group) -> dict[str, list[NamedFile]]:

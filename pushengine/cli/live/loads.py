@@ -64,7 +64,7 @@ class LoadsDisplay(Display, Protocol):
         ...
 
     def quota(self, status: QuotaStatus) -> None:
-        """Show how much of the submit quota is left. Submits after this are counted from their events."""
+        """Show how much of a team's submit quota is left. As long as there is one team, later submits are counted from their events."""
         ...
 
 
@@ -146,7 +146,7 @@ class LiveLoads(QuietLoads):
         self._pushes: dict[str, Progress] = {}
         self._waits = _SharedWaits()
         self._totals = _Totals()
-        self._quota = _Quota()
+        self._quotas: dict[str, _Quota] = {}
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -163,7 +163,8 @@ class LiveLoads(QuietLoads):
 
     def quota(self, status: QuotaStatus) -> None:
         """Show how much of the submit quota is left."""
-        self._quota.set(status)
+        self._quotas.pop("", None)
+        self._quotas.setdefault(status.team, _Quota()).set(status)
 
     def finished(self, load: RunLoad) -> None:
         """Count a load; print a line above the others unless it ended well."""
@@ -178,7 +179,8 @@ class LiveLoads(QuietLoads):
         line, style = self._waits.line_for(event, now), "yellow"
         match event:
             case events.PushFinished() | events.PushFailed():
-                self._quota.spent(event.receipt.quota_used, event.receipt.quota_limit, self._clock.now())
+                for quota in self._counted():
+                    quota.spent(event.receipt.quota_used, event.receipt.quota_limit, self._clock.now())
                 self._pushes.pop(event.push_id, None)
             case events.PushSuperseded() | events.EarlierPushLeft() | events.EarlierPushSettled():
                 self._pushes.pop(event.push_id, None)
@@ -206,7 +208,23 @@ class LiveLoads(QuietLoads):
         if isinstance(event, events.ChunkUploaded):
             self._totals.sent(event.payload_bytes, now)
         elif isinstance(event, events.JobSubmitted):
-            self._quota.add_submit()
+            for quota in self._counted():
+                quota.add_submit()
+
+    def _counted(self) -> list[_Quota]:
+        """Return the quota that events are about: they do not name a team, so there is none if there are several."""
+        if not self._quotas:
+            self._quotas[""] = _Quota()
+        return [*self._quotas.values()] if len(self._quotas) == 1 else []
+
+    def _quota_line(self) -> str:
+        """Return the quota of the team that has the least left."""
+        quotas = list(self._quotas.items())
+        if not quotas:
+            return ""
+        team, quota = min(quotas, key=lambda item: item[1].left)
+        line = quota.describe(self._clock.now())
+        return f"{line}, {team}" if len(quotas) > 1 else line
 
     def render(self) -> RenderableType:
         """Render the current progress in at most the lines and columns of the terminal."""
@@ -215,7 +233,7 @@ class LiveLoads(QuietLoads):
         pushes = list(self._pushes.values())  # a copy: the display is drawn on a thread of its own
         head = self._totals.describe(sum(push.rows_sent for push in pushes), now, now - self._started_at)
         shown = [Text(head, style="bold")]
-        quota = self._quota.describe(self._clock.now())
+        quota = self._quota_line()
         if quota and lines > 1:
             shown.append(Text(f"  {quota}", style="dim"))
         room = lines - len(shown)
@@ -371,6 +389,11 @@ class _Quota:
             self._spent = spent
         self._limit, self._resets_at = limit, max(hour, self._resets_at)
 
+    @property
+    def left(self) -> int:
+        """Number of submits left in this hour."""
+        return max(self._limit - self._spent, 0)
+
     def add_submit(self) -> None:
         """Count one submit."""
         self._spent += 1
@@ -381,7 +404,7 @@ class _Quota:
             return ""
         if now >= self._resets_at:
             self._spent, self._resets_at = 0, now - now % _HOUR + _HOUR
-        left = f"quota {max(self._limit - self._spent, 0):,} of {self._limit:,} left"
+        left = f"quota {self.left:,} of {self._limit:,} left"
         if self._blocked_until > now:
             return f"{left}, the platform refuses submits for {format_clock(self._blocked_until - now)}"
         return f"{left}, next hour in {format_clock(self._resets_at - now)}"

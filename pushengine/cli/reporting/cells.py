@@ -47,13 +47,17 @@ def pad(text: str, width: int, *, is_number: bool = False) -> str:
     return f"{blanks}{text}" if is_number else f"{text}{blanks}"
 
 
-def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Return a text as lines of at most `width` cells, which begin with `indent`; words that are too long are cut into pieces."""
-    lines, line = [], ""
+def wrapped(text: str, width: int, indent: str = "", first: str | None = None) -> list[str]:
+    """Return a text as lines of at most `width` cells; words that are too long are cut into pieces.
+
+    The lines begin with `indent`, the first of them with `first` if it is given.
+    """
+    lines: list[str] = []
+    line, rest, indent = "", indent, indent if first is None else first
     for word in shown_line(text).split(" "):
         if line and cell_len(f"{indent}{line} {word}") > width:
             lines.append(indent + line)
-            line = word
+            line, indent = word, rest
         else:
             line = f"{line} {word}" if line else word
         while cell_len(indent + line) > width:
@@ -61,7 +65,7 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
             while len(head) > 1 and cell_len(indent + head) > width:
                 head = head[:-1]
             lines.append(indent + head)
-            line = line[len(head) :]
+            line, indent = line[len(head) :], rest
     return [*lines, indent + line] if line or not lines else lines
 
 

@@ -111,9 +111,11 @@ def describe_trouble(load: RunLoad, *, width: int, hints: Hints = PLAIN, block: 
     """Describe in lines why a load did not end well and what to do next."""
     generation = f" {load.generation}" if load.generation else ""
     reason = load.reason or "no reason is recorded"
-    head, *rest = wrapped(f"{STATES[load.state]}  {load_name(load)}{generation}: {reason}", width)
-    more = [line for text in rest for line in wrapped(text, width, "    ")]
-    return [head, *more, *(f"    -> {why}: {command}" for why, command in next_steps(load, hints, block))]
+    text = f"{STATES[load.state]}  {load_name(load)}{generation}: {reason}"
+    return [
+        *wrapped(text, width, "    ", first=""),
+        *(f"    -> {why}: {command}" for why, command in next_steps(load, hints, block)),
+    ]
 
 
 def next_steps(  # noqa: PLR0911 - one case for each state

@@ -29,8 +29,8 @@ def describe_report(report: Report, *, width: int, hints: Hints = PLAIN) -> list
     lines = [*wrapped(headline(report), width), *wrapped(period(report), width)]
     lines += wrapped(totals(report), width) if report.loads else []
     for entry in report.troubles:
-        head, *rest = wrapped(f"{trouble_word(entry)}  {load_name(entry.load)}: {trouble_reason(entry)}", width)
-        lines += ["", head, *(line for text in rest for line in wrapped(text, width, "    "))]
+        text = f"{trouble_word(entry)}  {load_name(entry.load)}: {trouble_reason(entry)}"
+        lines += ["", *wrapped(text, width, "    ", first="")]
         lines += [f"    -> {why}: {command}" for why, command in steps(entry, hints)]
     lines += [line for note in notes(report) for line in ("", *wrapped(note, width))]
     return [*lines, "", *_table(report, width)] if report.loads else lines

@@ -22,6 +22,7 @@ from pushengine.config.loads.resolved import Loads
 from pushengine.config.loads.targets import read_targets
 from pushengine.config.problems import Problem
 from pushengine.errors import ConfigError
+from pushengine.redaction import mask
 
 _MOST_IN_MESSAGE = 20
 _FILE_TABLES = tuple(ConfigFile.model_fields)
@@ -134,7 +135,10 @@ def _sorted_out(reader: TableReader) -> tuple[Problem, ...]:
     of_expansion = reader.read.expansion.problems
     unexpanded = {one.path[: number + 1] for one in of_expansion for number in range(1, len(one.path))}
     others = [one for one in reader.problems if one not in of_expansion and one.path not in unexpanded]
-    listed = [dataclasses.replace(one, load=one.load or reader.rule_at(one.path)) for one in (*of_expansion, *others)]
+    listed = [
+        dataclasses.replace(one, text=mask(one.text), load=one.load or reader.rule_at(one.path))
+        for one in (*of_expansion, *others)
+    ]
     return tuple(dict.fromkeys(listed))
 
 

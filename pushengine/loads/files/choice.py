@@ -35,10 +35,12 @@ class IntendedPush:
     Attributes:
         generation: Key of the generation; of the newest one if the push loads several.
         files: Its files, in their order.
+        expected_rows: Number of rows that it has to have, by the control files; None if that is not known.
     """
 
     generation: str
     files: tuple[FileRef, ...]
+    expected_rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class LeftOut:
         generation: Key of the generation.
         files: The files.
         reason: Why, and for refused and blocked ones what to do.
+        is_incomplete: Whether it is left out because files are still to come.
     """
 
     generation: str
     files: tuple[FileRef, ...]
     reason: str
+    is_incomplete: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +143,11 @@ async def choose(  # noqa: D417 - `settings` says it
         now=now,
         is_expected=is_expected,
     )
+    if missing:
+        waiting = [
+            f"{left.generation or 'what is there'} is {left.reason}" for left in choosing.skipped if left.is_incomplete
+        ]
+        missing = "; ".join([missing, *waiting])
     return Choice(
         pushes=tuple(choosing.pushes),
         skipped=tuple(choosing.skipped),
@@ -149,18 +158,21 @@ async def choose(  # noqa: D417 - `settings` says it
     )
 
 
-class _Choosing:
-    """One decision, while it is made."""
+class _Record:
+    """What is decided about the files of a load, while it is being decided.
 
-    def __init__(
-        self, settings: LoadSettings, known: KnownFiles, blocks: Sequence[BlockRow], loaded: LoadedTable | None
-    ) -> None:
+    Args:
+        settings: The settings of the load.
+        known: What is remembered of its files.
+        blocks: Its blocks.
+    """
+
+    def __init__(self, settings: LoadSettings, known: KnownFiles, blocks: Sequence[BlockRow]) -> None:
         self._settings = settings
         self._known = known
         self._blocks = blocks
-        self._loaded = loaded
-        self._order = None if loaded is None else order_of(loaded.generation)
         self._rows: dict[str, FileRow] = {}
+        self._known_left: list[tuple[str, Examined]] = []
         self.pushes: list[IntendedPush] = []
         self.skipped: list[LeftOut] = []
         self.refused: list[LeftOut] = []
@@ -176,19 +188,99 @@ class _Choosing:
         """Return what is to be remembered."""
         return tuple(self._known.with_digest(row) for row in self._rows.values())
 
+    def skip_known(self, unit: _Unit) -> None:
+        """Leave out the known files of a generation."""
+        for one in unit.files:
+            if not one.is_pending:
+                self._known_left.append((unit.key, one))
+
+    def skip_all_known(self) -> None:
+        """Leave out all known files at once: they may be those of many nights."""
+        if not self._known_left:
+            return
+        key, last = self._known_left[-1]
+        files = tuple(one.file for _, one in self._known_left)
+        pushes = {one.row.push_id for _, one in self._known_left}
+        how = "loaded by push" if len(pushes) == 1 else "loaded, the last one by push"
+        self.skipped.insert(
+            0, LeftOut(key, files, f"{how} {last.row.push_id}" if last.row.push_id else "skipped by hand")
+        )
+
+    def skip_same(self, unit: _Unit, one: Examined, twin: FileRow) -> None:
+        """Leave out a file whose content is that of another one."""
+        if twin.push_id:
+            self._rows[one.file.uri] = self._known.same_as(one, twin)
+        self.skip(unit, [one], f"same content as {shown_name(twin.path)}")
+
+    def skip(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
+        """Leave out files as it should be."""
+        if files:
+            self.skipped.append(LeftOut(unit.key, _files(files), reason))
+
+    def refuse(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
+        """Leave out files that a person has to decide on."""
+        self.refused.append(LeftOut(unit.key, _files(files), reason + self._skip_command(files[0].file.uri)))
+
+    def _skip_command(self, path: str) -> str:
+        return f": pushengine state skip {shell_word(self._settings.name)} {shell_word(path)}"
+
+    def push(self, generation: str, files: Sequence[Examined], units: Iterable[_Unit]) -> None:
+        """Push files of these generations."""
+        chosen = {one.file.uri for one in files}
+        touched = [unit.generation for unit in units if any(file.uri in chosen for file in unit.generation.files)]
+        whole = {file.uri for one in touched for file in one.files} == chosen  # a number of rows is for all files
+        counts = [one.expected_rows for one in touched if one.expected_rows is not None]
+        expected = sum(counts) if whole and len(counts) == len(touched) else None
+        self.pushes.append(IntendedPush(generation, _files(files), expected))
+
+    def hold_back(self) -> None:
+        """Block pushes that may not be made before something else is decided."""
+        unknown = next((block for block in self._blocks if block.kind == "unknown"), None)
+        intended = {file.uri for push in self.pushes for file in push.files}
+        failed = None
+        if self._settings.mode in {"upsert", "delete"}:
+            failed = next((one for one in self._blocks if one.kind == "failed" and one.path not in intended), None)
+        if unknown is not None:
+            reason = (
+                f"the outcome of push {unknown.push_id} is unknown: pushengine resolve {unknown.push_id} --loaded, or"
+                " --not-loaded"
+            )
+        elif failed is not None:
+            reason = f"{shown_name(failed.path)} failed before{self._skip_command(failed.path)}, or put it back"
+        else:
+            return
+        self.blocked.extend(LeftOut(push.generation, push.files, reason) for push in self.pushes)
+        self.pushes.clear()
+
+
+class _Choosing(_Record):
+    """One decision, while it is made."""
+
+    def __init__(
+        self, settings: LoadSettings, known: KnownFiles, blocks: Sequence[BlockRow], loaded: LoadedTable | None
+    ) -> None:
+        super().__init__(settings, known, blocks)
+        self._loaded = loaded
+        self._order = None if loaded is None else order_of(loaded.generation)
+
     async def run(self, units: list[_Unit]) -> None:
         """Decide.
 
         Raises:
             ConfigError: Nothing says in which order to load the files.
         """
+        for unit in units:
+            if unit.generation.wrong and unit.pending:
+                self.refuse(unit, unit.pending, f"{unit.generation.wrong}; mend it")
+        units = [unit for unit in units if not unit.generation.wrong]
         if self._settings.mode == "append":
             await self._append(units)
         elif self._settings.mode == "replace":
             await self._replace(units)
         else:
             await self._in_order(units)
-        self._hold_back()
+        self.skip_all_known()
+        self.hold_back()
 
     def why_held(self, unit: _Unit) -> str:
         """Return why a generation may not be loaded yet; empty if it may."""
@@ -211,31 +303,31 @@ class _Choosing:
             self._require_order(ready)
             unit = ready[-1]
             for other in ready[:-1]:
-                self._skip(other, other.pending, f"older than generation {unit.key}")
+                self.skip(other, other.pending, f"older than generation {unit.key}")
         unit.files = await self._without_twins(unit, self._without_skipped(unit), ())
         if not unit.files:
             return
         if self._is_older(unit):
-            self._skip(unit, unit.files, self._older_than_loaded())
+            self.skip(unit, unit.files, self._older_than_loaded())
         elif self._is_loaded(unit):
-            self._skip(unit, unit.files, f"loaded by push {unit.files[0].row.push_id}")
+            self.skip(unit, unit.files, f"loaded by push {unit.files[0].row.push_id}")
         elif not self._settings.loads_same_content and (twins := await self._table_content(unit)):
             for one, twin in zip(unit.files, twins, strict=True):
-                self._skip_same(unit, one, twin)
+                self.skip_same(unit, one, twin)
         elif gone := self._cleaned_up(unit):
-            self._refuse(
+            self.refuse(
                 unit,
                 unit.files,
                 f"generation {unit.key} was loaded with {_names(gone)}, which cleanup has moved or deleted: these files alone"
                 " would replace it; put the others back, or skip these",
             )
         else:
-            self._push(unit.key, unit.files)
+            self.push(unit.key, unit.files, [unit])
 
     def _without_skipped(self, unit: _Unit) -> list[Examined]:
         """Return the files without those that a person has skipped."""
         by_hand = [one for one in unit.files if one.knowledge == "skipped" and not one.row.push_id]
-        self._skip(unit, by_hand, "skipped by hand")
+        self.skip(unit, by_hand, "skipped by hand")
         return [one for one in unit.files if one not in by_hand]
 
     def _is_loaded(self, unit: _Unit) -> bool:
@@ -287,17 +379,17 @@ class _Choosing:
                     waiting or f"generation {unit.key or _names(unit.generation.unfinished)}, which is not complete"
                 )
             elif self._settings.pick != "all" and self._is_older(unit):
-                self._refuse(
+                self.refuse(
                     unit, unit.pending, f"{self._older_than_loaded()}: its values would overwrite newer ones; skip it"
                 )
             elif waiting:
                 self.blocked.append(LeftOut(unit.key, _files(unit.pending), f"waits for {waiting}"))
             else:
-                self._push(unit.key, unit.pending)
+                self.push(unit.key, unit.pending, [unit])
 
     async def _drop_known(self, unit: _Unit) -> bool:
         """Skip the known files of a generation; return whether others are left."""
-        self._skip_known(unit)
+        self.skip_known(unit)
         rows = [
             row
             for row in self._known.loaded
@@ -313,10 +405,10 @@ class _Choosing:
         chosen: list[Examined] = []
         newest = ""
         for unit in self._without_held(units):
-            self._skip_known(unit)
+            self.skip_known(unit)
             for one in unit.pending:
                 if one.knowledge == "changed" and not self._settings.loads_changed_files:
-                    self._refuse(
+                    self.refuse(
                         unit,
                         [one],
                         "it has grown or was rewritten since it was loaded, and its old rows would load twice; set"
@@ -326,7 +418,7 @@ class _Choosing:
                     chosen += new
                     newest = unit.key
         if chosen:
-            self._push(newest, chosen)
+            self.push(newest, chosen, units)
 
     # --- What all modes share
 
@@ -359,20 +451,13 @@ class _Choosing:
 
     def _skip_held(self, unit: _Unit, held: str) -> None:
         files = (*_files(unit.files), *unit.generation.unfinished)
-        self.skipped.append(LeftOut(unit.key, files, f"not complete: {held}"))
+        self.skipped.append(LeftOut(unit.key, files, f"not complete: {held}", is_incomplete=True))
 
     def _is_older(self, unit: _Unit) -> bool:
         return unit.generation.is_ordered and self._order is not None and unit.generation.order < self._order
 
     def _older_than_loaded(self) -> str:
         return f"older than generation {self._loaded.generation if self._loaded else ''}, which is loaded"
-
-    def _skip_known(self, unit: _Unit) -> None:
-        for one in unit.files:
-            if not one.is_pending:
-                push_id = one.row.push_id
-                how = "loaded by" if one.knowledge == "loaded" else "same content as a file of"
-                self._skip(unit, [one], f"{how} push {push_id}" if push_id else "skipped by hand")
 
     async def _without_twins(
         self, unit: _Unit, files: Sequence[Examined], rows: Sequence[FileRow], *, beside: Sequence[Examined] = ()
@@ -400,51 +485,18 @@ class _Choosing:
             if twin is None:
                 kept.append(one)
             else:
-                self._skip_same(unit, one, twin)
+                self.skip_same(unit, one, twin)
         return kept
-
-    def _skip_same(self, unit: _Unit, one: Examined, twin: FileRow) -> None:
-        if twin.push_id:
-            self._rows[one.file.uri] = self._known.same_as(one, twin)
-        self._skip(unit, [one], f"same content as {shown_name(twin.path)}")
-
-    def _skip(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
-        if files:
-            self.skipped.append(LeftOut(unit.key, _files(files), reason))
-
-    def _refuse(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
-        self.refused.append(LeftOut(unit.key, _files(files), reason + self._skip_command(files[0].file.uri)))
-
-    def _skip_command(self, path: str) -> str:
-        return f": pushengine state skip {shell_word(self._settings.name)} {shell_word(path)}"
-
-    def _push(self, generation: str, files: Sequence[Examined]) -> None:
-        self.pushes.append(IntendedPush(generation, _files(files)))
-
-    def _hold_back(self) -> None:
-        """Block pushes that may not be made before something else is decided."""
-        unknown = next((block for block in self._blocks if block.kind == "unknown"), None)
-        intended = {file.uri for push in self.pushes for file in push.files}
-        failed = None
-        if self._settings.mode in {"upsert", "delete"}:
-            failed = next((one for one in self._blocks if one.kind == "failed" and one.path not in intended), None)
-        if unknown is not None:
-            reason = (
-                f"the outcome of push {unknown.push_id} is unknown: pushengine resolve {unknown.push_id} --loaded, or"
-                " --not-loaded"
-            )
-        elif failed is not None:
-            reason = f"{shown_name(failed.path)} failed before{self._skip_command(failed.path)}, or put it back"
-        else:
-            return
-        self.blocked.extend(LeftOut(push.generation, push.files, reason) for push in self.pushes)
-        self.pushes.clear()
 
 
 def _merged(units: Sequence[_Unit]) -> _Unit:
     """Return several generations as one, with the key of the newest."""
     files = [one for unit in units for one in unit.files]
-    return _Unit(dataclasses.replace(units[-1].generation, files=_files(files)), files)
+    counts = [unit.generation.expected_rows for unit in units]
+    known = [one for one in counts if one is not None]
+    whole = tuple(file for unit in units for file in unit.generation.files)
+    expected = sum(known) if len(known) == len(counts) else None
+    return _Unit(dataclasses.replace(units[-1].generation, files=whole, expected_rows=expected), files)
 
 
 def _files(files: Iterable[Examined]) -> tuple[FileRef, ...]:

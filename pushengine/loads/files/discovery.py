@@ -11,6 +11,7 @@ from pushengine.config.loads.resolved import Rule
 from pushengine.config.patterns import SourcePattern
 from pushengine.errors import SourceReadError, unreadable
 from pushengine.interfaces import FileSystem
+from pushengine.loads.files.cleanup import is_moved_away
 from pushengine.loads.files.generations import FoundFile, Generation, group
 from pushengine.model import FileRef
 from pushengine.sources.listing import list_files
@@ -106,6 +107,8 @@ def discover(rule: Rule, filesystem: FileSystem) -> Discovery:
                 unmatched[file.uri] = file
                 continue
             seen[file.uri] = file
+            if is_moved_away(rule.settings_for(table), file.uri):
+                continue
             one = FoundFile(file, match, _is_unfinished(file, pattern, filesystem))
             found.setdefault(table, []).append(one)
     tables = tuple(FoundTable(name, group(found[name])) for name in sorted(found))

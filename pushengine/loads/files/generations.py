@@ -40,7 +40,9 @@ class Generation:
         date: From `{date}`, without a time zone; None without one.
         seq: From `{seq}`; None without one.
         unfinished: Files that are still being written: their names say so, or they changed while the folder was listed.
-        incomplete: Why its control file says that files are still to come; empty if nothing is known to be missing.
+        incomplete: Why files are still to come, according to its control file; empty if nothing is known to be missing.
+        wrong: How its files contradict its control file, so that it must not be loaded; empty if they do not.
+        expected_rows: Number of rows according to its control file; None if that is not known.
     """
 
     key: str
@@ -49,6 +51,8 @@ class Generation:
     seq: int | None = None
     unfinished: tuple[FileRef, ...] = ()
     incomplete: str = ""
+    wrong: str = ""
+    expected_rows: int | None = None
 
     @property
     def is_ordered(self) -> bool:

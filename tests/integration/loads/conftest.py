@@ -19,7 +19,6 @@ pool_id = "00000000-0000-4000-8000-000000000001"
 api_key = "test-key-1"
 
 [engine]
-submits_per_second = 1000
 hour_guard_seconds = 0
 max_attempts = 2
 """

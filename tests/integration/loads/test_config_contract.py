@@ -173,8 +173,9 @@ def test_two_dollars_are_one(load):
 def test_an_unset_variable_is_an_error(load, value):
     variables = {} if value is None else {"NOWHERE": value}
     text = f'{HEAD}[defaults]\ntarget = "prod"\n{RULE}order_by = "${{NOWHERE}}"\n'
-    assert problems(load, text, **variables) == (
-        "load sap: load.order_by: the environment variable NOWHERE is not set",
+    (problem,) = problems(load, text, **variables)
+    assert problem == (
+        "load sap: load.order_by: the environment variable NOWHERE is not set; for the text itself, write $${NOWHERE}"
     )
 
 
@@ -243,22 +244,29 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize(
-    "breakage",
-    [
-        "",
-        "mode = 3\n",
-        "order_b = '${DB_PASSWORD}'\n",
-        "max_drop = '${DB_PASSWORD}'\n",
-        "mode = '${DB_PASSWORD}'\n",
-        "x = [\n",
-    ],
+BREAKAGES = (
+    "mode = 3",
+    "order_b = '${DB_PASSWORD}'",
+    "max_drop = '${DB_PASSWORD}'",
+    "mode = '${DB_PASSWORD}'",
+    "target = '${DB_PASSWORD}'",
+    "columns = { A = '${DB_PASSWORD}' }",
+    "date_format = '${DB_PASSWORD}'",
+    "columns_file = '${DB_PASSWORD}'",
+    "control = '{${DB_PASSWORD}'",
+    "table = '${DB_PASSWORD}'",
+    "x = [",
 )
+
+
+@pytest.mark.parametrize("breakage", ["", *(f"{one}\n" for one in BREAKAGES)])
 def test_a_password_is_in_no_sink(place, monkeypatch, breakage):
     monkeypatch.setenv("DB_PASSWORD", PASSWORD)
     (place / "secret").write_text(f"{PASSWORD}\n")
     (place / "A.csv").write_text("A\n1\n")
-    text = SECRETS.replace("SOURCE", str(place)).replace('target = "a"\n', f'target = "a"\n{breakage}')
+    text = SECRETS.replace("SOURCE", str(place)).replace(
+        'target = "a"\n', f'target = "a"\n{breakage}' if "target" not in breakage else breakage
+    )
     (place / "pushengine.toml").write_text(text)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -278,6 +286,15 @@ def test_a_password_is_in_no_sink(place, monkeypatch, breakage):
     for file in place.rglob("*"):
         if file.is_file() and file.name not in ("pushengine.toml", "secret"):
             assert PASSWORD.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_a_password_is_in_no_error_of_the_library(load, tmp_path, breakage):
+    (tmp_path / "secret").write_text(PASSWORD)
+    text = SECRETS.replace("SOURCE", str(tmp_path)).replace('target = "a"\n', f"{breakage}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(text, DB_PASSWORD=PASSWORD)
+    assert PASSWORD not in "".join([str(caught.value), *caught.value.problems])
 
 
 def test_the_password_arrives_as_it_is(load, tmp_path):

@@ -1,10 +1,12 @@
 """`pushengine init` writes a config file that fits the files, passes the check and says why it is as it is."""
 
+import contextlib
 import gzip
 import random
 import tomllib
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -80,6 +82,27 @@ def test_sixty_german_extracts_become_loads_that_pass_the_check(place, monkeypat
     assert "no problems, 3 loads" in checked.out
 
 
+def test_the_written_file_loads_german_numbers_and_dates_without_another_word(place):
+    german_extracts(place / "extracts")
+    for path in sorted((place / "extracts").iterdir())[3:50]:
+        path.unlink()
+    assert run_command(["init", "extracts"]).code == 0
+    planned = run_command(["load", "--dry-run"])
+    assert planned.code == 0, planned.err
+    count = len(list((place / "extracts").iterdir()))
+    assert planned.out.count("would load") == count
+    loaded = run_command(["load", "--emulator", "out.duckdb", "--json"])
+    assert loaded.code == 0, loaded.err
+    with contextlib.closing(duckdb.connect(str(place / "out.duckdb"), read_only=True)) as database:
+        rows = database.execute("select table_name, column_name, data_type from information_schema.columns").fetchall()
+    types = {(table, column): kind for table, column, kind in rows}
+    for table in {table for table, _ in types if table.casefold().startswith("tab")}:
+        assert types[table, "BETRAG"] == "DOUBLE", table
+        assert types[table, "DATUM"].startswith(("TIMESTAMP", "DATE")), table
+        assert types[table, "BELNR"] == "VARCHAR", table
+    assert len({table for table, _ in types if table.casefold().startswith("tab")}) == count
+
+
 def test_without_a_team_the_lines_to_fill_in_are_marked_and_the_loads_are_right(place):
     (place / "extracts" / "VBAK_20261126.csv").write_text("A;B\n1;2\n")
     written = run_command(["init", "extracts"])
@@ -90,6 +113,7 @@ def test_without_a_team_the_lines_to_fill_in_are_marked_and_the_loads_are_right(
     checked = run_command(["config", "check"])
     assert checked.code == 2
     assert "[connection] url" in checked.err
+    assert run_command(["load", "--dry-run"]).code == 0
 
 
 def test_a_table_that_is_written_otherwise_has_settings_of_its_own(place):

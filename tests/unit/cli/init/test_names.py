@@ -51,6 +51,7 @@ def patterns(folder, *names):
         (["2026-11-26/VBAK.csv", "2026-11-27/VBAK.csv"], {"{date:%Y-%m-%d}/{table}.csv": ["VBAK"]}),
         (["VBAK/20261126.csv", "VBAP/20261126.csv"], {"{table}/{date:%Y%m%d}.csv": ["VBAK", "VBAP"]}),
         (["VBAK/part-00000-aa-bb.c000.parquet", "VBAK/part-00001-cc.c000.parquet"], {"{table}/part-{part}-*.parquet": ["VBAK"]}),
+        (["VBAK20261126.csv"], {"VBAK{date:%Y%m%d}.csv": ["VBAK"]}),
         (["20261125.csv", "20261126.csv"], {"{date:%Y%m%d}.csv": ["extracts"]}),
         (["VBAK_20261126.csv", "VBAK_20261127.csv.gz"], {"{table}_{date:%Y%m%d}.csv {table}_{date:%Y%m%d}.csv.gz": ["VBAK"]}),
     ],

@@ -234,3 +234,37 @@ def test_a_foreign_name_cannot_forge_a_line():
     LoadLines(stream).finished(load("A\nB\x1b[2J"))
     assert stream.getvalue().count("\n") == 1
     assert "\x1b" not in stream.getvalue()
+
+
+def test_of_several_teams_the_one_with_the_least_quota_left_is_shown(clock):
+    terminal = console()
+    live = LiveLoads(terminal, clock=clock)
+    for team, spent in (("acme", 10), ("beta", 240)):
+        live.quota(QuotaStatus(team, "x", spent, 250, events_time(TWO + 3600)))
+    live.emit(
+        events.JobSubmitted(push_id="p1", table="T", pool="p", job_id="j", submits=1)
+    )  # of which team, it does not say
+    assert shown(live, terminal)[1] == "  quota 10 of 250 left, next hour in 1:00:00, beta"
+    live.quota(QuotaStatus("acme", "x", 250, 250, events_time(TWO + 3600)))
+    assert shown(live, terminal)[1] == "  quota 0 of 250 left, next hour in 1:00:00, acme"
+
+
+def test_a_quota_that_the_platform_blocks_says_for_how_long(clock):
+    terminal = console()
+    live = LiveLoads(terminal, clock=clock)
+    live.quota(QuotaStatus("acme", "x", 10, 250, events_time(TWO + 3600), events_time(TWO + 90), "429"))
+    assert shown(live, terminal)[1] == "  quota 240 of 250 left, the platform refuses submits for 1:30"
+
+
+def test_the_display_draws_at_once_and_while_events_arrive(clock):
+    terminal = console()
+    with LiveLoads(terminal, clock=clock) as live:
+        assert "starting" in terminal.file.getvalue()
+        live.expect(50)
+        for number in range(50):
+            p = begin(live, f"p{number}", f"T{number}", sent=100)
+            live._live.refresh()
+            live.emit(events.PushFailed(**p, error="x", error_type="E", receipt=receipt(push_id=f"p{number}")))
+            live.finished(load(f"T{number}", "failed", push_id=f"p{number}"))
+    assert "sap.T49: failed" in terminal.file.getvalue()
+    assert not live._pushes

@@ -26,9 +26,18 @@ def test_the_middle_of_a_long_name_is_left_out():
     assert cells.fit("SAP_TABLE_2026_01", 6) == "SAP_T…"
 
 
-@given(text=TEXTS, width=st.integers(10, 100), indent=st.sampled_from(["", "    "]))
-def test_wrapped_lines_fit_and_keep_every_word(text, width, indent):
-    lines = cells.wrapped(text, width, indent)
+def test_wrapped_lines_hang_below_the_first():
+    assert cells.wrapped("one two three four", 9, "  ", first="") == ["one two", "  three", "  four"]
+
+
+@given(
+    text=TEXTS,
+    width=st.integers(10, 100),
+    indent=st.sampled_from(["", "    "]),
+    first=st.sampled_from([None, "", "   "]),
+)
+def test_wrapped_lines_fit_and_keep_every_word(text, width, indent, first):
+    lines = cells.wrapped(text, width, indent, first)
     assert max(map(cell_len, lines)) <= width
     words = "".join("".join(lines).split())
     assert words == "".join(cells.shown_line(text).split())

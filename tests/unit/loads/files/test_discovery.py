@@ -214,3 +214,11 @@ def test_a_link_that_leads_nowhere_is_no_file(tmp_path):
     os.symlink(tmp_path / "gone", tmp_path / "B.csv")
 
     assert found(discover(rule(tmp_path / "{table}.csv"), LocalFileSystem())) == {"A": [("", ["A.csv"])]}
+
+
+def test_moved_files_are_not_found_again_by_a_pattern_over_all_folders(tmp_path):
+    write(tmp_path, "A.csv", "loaded/2026-11-26/B.csv")
+
+    assert found(discover(rule(tmp_path / "**" / "{table}.csv", cleanup="move"), LocalFileSystem())) == {
+        "A": [("", ["A.csv"])]
+    }

@@ -1,4 +1,4 @@
-"""README says in three tables what lands where. Each of their rows is a test here, found by its first cell."""
+"""The manual says in three tables what lands where. Each of their rows is a test here, found by its first cell."""
 
 import datetime as dt
 import decimal
@@ -14,13 +14,15 @@ import pytest
 
 from pushengine import errors
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+MANUAL = Path(__file__).parents[2] / "pushengine" / "manual"
+TABLES = {"types": "What lands where", "files": "Files as people write them", "tables": "Tables that exist"}
 CASES = {}
 
 
-def rows_of(heading):
-    """Return the first cell of each row of the table under a heading."""
-    section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+def rows_of(topic, heading):
+    """Return the first cell of each row of the table under a heading of a page."""
+    text = (MANUAL / f"{topic}.md").read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     cells = [line.strip("|").split(" | ")[0].strip() for line in section.splitlines() if line.startswith("| ")]
     return cells[1:]  # without the head
 
@@ -33,11 +35,7 @@ def case(first_cell):
     return register
 
 
-ROWS = [
-    row
-    for heading in ("What lands where", "Files as people write them", "Tables that exist")
-    for row in rows_of(heading)
-]
+ROWS = [row for topic, heading in TABLES.items() for row in rows_of(topic, heading)]
 
 
 def test_every_row_of_the_tables_is_a_case():

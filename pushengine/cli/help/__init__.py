@@ -1,0 +1,1 @@
+"""Help beyond `--help`: the manual, examples of each command, completion in shells."""
