@@ -28,6 +28,7 @@ def team(environment, orders, tmp_path):
     settings = EmulatorSettings(queue_seconds=0.0, run_seconds=0.0)
     (tmp_path / "c.toml").write_text(
         "[engine]\nmax_attempts = 2\nretry_max_wait_seconds = 0.1\npoll_max_interval_seconds = 0.1\nquarantine_seconds = 0.2\n"
+        "settle_seconds = 0.1\n"
     )
     (tmp_path / "t.toml").write_text('table = "T"\n[columns]\nID = "STRING(255)"\n')
     with EmulatorThread(settings=settings) as team:

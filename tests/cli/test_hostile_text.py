@@ -1,6 +1,7 @@
 """Foreign texts on their way to a terminal: each field of each command, with and without a terminal."""
 
 import json
+import random
 import sqlite3
 import time
 
@@ -17,15 +18,23 @@ pytestmark = pytest.mark.timeout(300)  # many commands a test
 POOL = "pool-1"
 
 
-@pytest.fixture(params=[False, True], ids=["pipe", "terminal"])
+@pytest.fixture(
+    params=["either", pytest.param("pipe", marks=pytest.mark.slow), pytest.param("terminal", marks=pytest.mark.slow)]
+)
 def run(request, tmp_path, monkeypatch):
-    """Return a function that runs a command, checks what it printed, and returns its result."""
+    """Return a function that runs a command, checks what it printed, and returns its result.
+
+    Half of the commands have a terminal; the long form runs each of them both ways.
+    """
+    rng = random.Random(7)
     CommandLine(tmp_path, monkeypatch)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "2000")
     monkeypatch.delenv("NO_COLOR")
 
-    def run(*words, is_terminal=request.param):
+    def run(*words, is_terminal=None):
+        if is_terminal is None:
+            is_terminal = rng.random() < 0.5 if request.param == "either" else request.param == "terminal"
         done = run_command([str(word) for word in words], is_terminal=is_terminal)
         for text in (done.out, done.err):
             if "--json" not in words or text is done.err:

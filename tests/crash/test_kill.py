@@ -12,7 +12,7 @@ from support.lab import ROWS
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
 KILLS_PER_PUSH = 8
-KILLS = 30
+KILLS = 20
 MANY_KILLS = 1000
 MAX_RUNS = 40
 

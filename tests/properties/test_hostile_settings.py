@@ -23,7 +23,8 @@ from pushengine.errors import ConfigError
 CODES = {0, 2, 3, 4, 6, 75}
 RAW = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 HUGE = "x" * 1_000_000
-hostile = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+EXAMPLES = int(os.environ.get("HOSTILE_SETTINGS", "20"))
+hostile = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=EXAMPLES)
 
 NOT_UTF8 = st.binary(min_size=1, max_size=8).map(lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
 ODD = st.sampled_from(

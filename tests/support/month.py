@@ -196,14 +196,16 @@ class Month:
         nights: Number of nights.
         tables: Number of tables.
         fault: Probability that something goes wrong with a call.
+        is_over_at_problem: Whether the first night with a problem is the last one.
 
     Attributes:
         problems: One sentence for everything that must not be so.
         outcomes: (event, done or refused) -> how often.
     """
 
-    def __init__(self, seed, *, nights=30, tables=40, fault=0.05):
+    def __init__(self, seed, *, nights=30, tables=40, fault=0.05, is_over_at_problem=False):
         self.rng = random.Random(seed)
+        self.is_over_at_problem = is_over_at_problem
         self.nights, self.fault = nights, fault
         self.feeds = [self._feed(number) for number in range(tables)]
         self.problems = []
@@ -235,6 +237,8 @@ class Month:
                 for night in range(self.nights):
                     start = clock.monotonic()
                     await self._night(stage, night)
+                    if self.problems and self.is_over_at_problem:
+                        break
                     await asyncio.sleep(max(0.0, DAY_SECONDS - (clock.monotonic() - start)))
             finally:
                 stage.close()

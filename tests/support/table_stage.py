@@ -58,6 +58,10 @@ class StoredTable(NamedTuple):
         return {one.name.casefold(): (one.name, one.type, one.length) for one in self.columns}
 
 
+class UnluckyJobError(Exception):
+    """A job ends with ERROR, although nothing is wrong with it."""
+
+
 class TablePlatform(MemoryDestination):
     """A platform that keeps its tables in memory.
 
@@ -98,6 +102,8 @@ class TablePlatform(MemoryDestination):
         for job in due:
             try:
                 self._load(job)
+            except UnluckyJobError as error:
+                job.status, job.logs = JobStatus.ERROR, (str(error),)
             except (ValueError, KeyError) as error:
                 job.status, job.logs = JobStatus.ERROR, (str(error),)
                 self.problems.append(f"job {job.id} for {job.target} with {job.columns} fails: {error}")
