@@ -58,7 +58,7 @@ def load(
     log_format: options.LogFormatOption = None,
 ) -> None:
     """Run the loads of the config file: find what is new, and load each table on its own, in parallel and under one quota."""
-    hints = Hints(config=config, keeps_pushes=emulator is None)
+    hints = Hints(config=config, keeps_pushes=emulator is None, database=Path(emulator) if emulator else None)
     terminal.first_line.show("loads  starting", is_quiet=quiet)
 
     async def body(interrupts: runner.Interrupts) -> None:
