@@ -129,11 +129,13 @@ class LoadRun:
         def take(memory: LoadMemory) -> None:
             plan.store(memory)
             memory.take_run(run_id, os.getpid())
+            for row in left:
+                memory.drop_load(run_id, row)  # what was missing has another generation once it is found
             for item in plan.items:
                 memory.set_load(run_id, item.row)
 
         await self._write(take)
-        again = {_key(item.row) for item in plan.items}
+        again = {_key(row) for row in left}
         over = [Item(row) for row in rows if _key(row) not in again]
         return await self._carry_out(means, run, sorted([*over, *plan.items], key=lambda item: item.row.number))
 

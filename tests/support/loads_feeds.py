@@ -74,7 +74,9 @@ def feeds_of(folder, count, rng):
     """Return the feeds of so many tables, in the four modes."""
     feeds = []
     for number in range(count):
-        rule = ("full", "changes", "full", "events", "changes", "full", "events", "full", "gone", "changes")[number % 10]
+        rule = ("full", "changes", "full", "events", "changes", "full", "events", "full", "gone", "changes")[
+            number % 10
+        ]
         feeds.append(Feed(f"{rule.upper()}_{number}", rule, folder / rule, rng))
     return feeds
 
@@ -204,7 +206,9 @@ class Feed:
             self.first_id = first + count
         rows = []
         for number in ids:
-            value = (f"{rng.randrange(1000)}", f"{rng.randrange(1000)}.5", f"v{rng.randrange(1000)}")[min(self.stage, 2)]
+            value = (f"{rng.randrange(1000)}", f"{rng.randrange(1000)}.5", f"v{rng.randrange(1000)}")[
+                min(self.stage, 2)
+            ]
             row = {"ID": str(number), "SRC": src, "V": f"v{value}" if kind == "wrong type" else value}
             rows.append(row | {name: f"{name} of {number}" for name in self.columns})
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
@@ -267,12 +271,8 @@ class Feed:
     def problems_of_memory(self, table, loads):
         """Yield what the journal remembers wrongly of this load."""
         names = {src for job in loads for src in job}
-        expected = {
-            str(path) for path, one in self.here.items() if one.src in names and path not in self.changed
-        }
-        missing = {
-            path for path in expected - table.loaded if self._is_only_copy(path)
-        }
+        expected = {str(path) for path, one in self.here.items() if one.src in names and path not in self.changed}
+        missing = {path for path in expected - table.loaded if self._is_only_copy(path)}
         if missing:
             yield f"the journal does not know that {missing} were loaded"
         for path in table.loaded:
@@ -358,7 +358,9 @@ class Feed:
         if expected.load:
             yield f"not loaded at the end: {expected.load}"
         if self.rule in ("full", "gone", "changes") and expected.newest and not expected.failed:
-            newest = {one.src for path, one in self.here.items() if one.order == expected.newest and path.suffix == ".csv"}
+            newest = {
+                one.src for path, one in self.here.items() if one.order == expected.newest and path.suffix == ".csv"
+            }
             if newest and not newest <= {src for job in loads for src in job}:
                 yield f"the newest generation {newest} is not loaded at the end"
 
@@ -405,7 +407,9 @@ class Expectation:
             yield f"failed was told: {'failed' in states}; {shown}"
         if self.blocked and "blocked" not in states:
             yield f"blocked was not told; {shown}"
-        is_settled = any(row.reason.startswith("loaded by push") for row in rows)  # the push of a killed run was ended first
+        is_settled = any(
+            row.reason.startswith("loaded by push") for row in rows
+        )  # the push of a killed run was ended first
         if self.load and "done" not in states and not is_settled:
             yield f"done was not told; {shown}"
         is_missing = self._is_missing()

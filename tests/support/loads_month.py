@@ -7,7 +7,6 @@ What each source delivers, and what must become of it, is in `support.loads_feed
 
 import asyncio
 import contextlib
-import functools
 import math
 import random
 import tempfile
@@ -357,7 +356,9 @@ class LoadsMonth:
                     kill_at = self.rng.randrange(1, self._usual_steps)
                 else:
                     after = self.rng.uniform(0.0, self._usual_seconds)
-            before = {feed.name: feed.expectation(self._loads_of(feed), self.platform.clock.now()) for feed in self.feeds}
+            before = {
+                feed.name: feed.expectation(self._loads_of(feed), self.platform.clock.now()) for feed in self.feeds
+            }
             started_at = self.platform.clock.now()
             result = await self._process(kill_at, after, continues=continues)
             self._check_tables(night)
@@ -444,7 +445,10 @@ class LoadsMonth:
             if row.load == "full" and row.ended_at > started_at:
                 due = EPOCH + night * DAY_SECONDS + 5 * HOUR
                 if row.is_late != (row.ended_at > due):
-                    self._say(night, f"{row.load}.{row.table} ended at {row.ended_at - due:+.0f} s and is_late is {row.is_late}")
+                    self._say(
+                        night,
+                        f"{row.load}.{row.table} ended at {row.ended_at - due:+.0f} s and is_late is {row.is_late}",
+                    )
         for feed in self.feeds:
             rows = told.get(feed.name.casefold(), [])
             failed_at = self.platform.failed.get(feed.name.casefold())
