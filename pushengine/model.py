@@ -122,21 +122,29 @@ class Claim:
         table: Table, as the rule spells it.
         generation: Key of the generation that the push loads.
         run_id: The run that started the push.
+        expected_rows: Number of rows that its files have to hold, according to a control file; None if that is not known.
     """
 
     load: str
     table: str
     generation: str
     run_id: str
+    expected_rows: int | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Claim:
         """Restore a claim from the journal."""
-        return cls(**{field.name: str(raw[field.name]) for field in dataclasses.fields(cls)})
+        return cls(
+            load=str(raw["load"]),
+            table=str(raw["table"]),
+            generation=str(raw["generation"]),
+            run_id=str(raw["run_id"]),
+            expected_rows=raw.get("expected_rows"),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the claim as JSON types."""
-        return dataclasses.asdict(self)
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

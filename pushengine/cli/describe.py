@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -250,8 +251,10 @@ def describe_job(job: Job, chunks: Sequence[RemoteChunk]) -> list[str]:
     return [f"job {job.id}", *_rows(*rows)]
 
 
-def describe_history(pushes: Sequence[PushSummary], state_dir: Path) -> list[str]:
-    """Describe the pushes in the journal of a state folder as a table, one line per push."""
+def describe_history(pushes: Sequence[PushSummary], state_dir: Path, *, is_filtered: bool = False) -> list[str]:
+    """Describe the pushes in the journal of a state folder as a table, one line per push. `is_filtered`: there may be others."""
+    if not pushes and is_filtered:
+        return [f"no such push in {state_dir}"]
     if not pushes:
         return [f"no pushes yet in {state_dir} (pushes into --emulator FILE are recorded in FILE.state)"]
     lines = [("PUSH", "TABLE", "MODE", "STATE", "ROWS", "STARTED (UTC)", "WORK", "RUNS")]
@@ -272,6 +275,14 @@ def describe_history(pushes: Sequence[PushSummary], state_dir: Path) -> list[str
     described = [head]
     for push, row in zip(pushes, rows, strict=True):
         described += [row, *(f"  changed: {change}" for change in push.schema_changes)]
+        if push.error and push.state != "superseded":
+            described += textwrap.wrap(
+                shown_text(f"error: {push.error}"),
+                78,
+                initial_indent="  ",
+                subsequent_indent="         ",
+                break_on_hyphens=False,
+            )
     return described
 
 

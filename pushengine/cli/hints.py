@@ -36,9 +36,9 @@ class Hints:
         """Return the command after which a table of a load is no longer expected."""
         return self._command("state", "retire", name)
 
-    def resolve(self, push_id: str) -> str:
+    def resolve(self, push_id: str, *, is_loaded: bool) -> str:
         """Return the command that says what became of a push whose outcome is unknown."""
-        return f"{self._command('resolve', push_id)} --loaded | --not-loaded"
+        return self._command("resolve", push_id, "--loaded" if is_loaded else "--not-loaded")
 
     def show(self, push_id: str) -> str:
         """Return the command that shows what happened in a push."""

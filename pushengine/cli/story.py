@@ -9,7 +9,7 @@ from typing import Any
 from pushengine.cli.hints import PLAIN, Hints
 from pushengine.cli.narrator import Narrator
 from pushengine.cli.push_sessions import Session, sessions_of
-from pushengine.journal.facts import FactRow, PushPlanned, PushRow
+from pushengine.journal.facts import FactRow, PushFailed, PushInterrupted, PushPlanned, PushRow
 from pushengine.journal.state import PushHistory, PushState
 from pushengine.text import format_bytes, format_count, format_seconds, iso_utc, labelled
 
@@ -31,6 +31,8 @@ class PushSummary:
         rows: Number of rows acknowledged in the latest job of the push.
         seconds: Total duration of the sessions; time between sessions does not count.
         schema_changes: How the push differed from its table; empty if it did not or the table was new.
+        error: Why it failed, or stopped; empty if it did not.
+        load: The load that asked for it, as `RULE.TABLE`; None if none did.
     """
 
     push_id: str
@@ -43,6 +45,8 @@ class PushSummary:
     seconds: float
     sessions: int
     schema_changes: tuple[str, ...] = ()
+    error: str = ""
+    load: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types, with times in ISO 8601."""
@@ -75,7 +79,19 @@ def summarise(push: PushRow, rows: Sequence[FactRow], *, holder: int | None = No
         seconds=sum(session.ended_at - session.started_at for session in sessions),
         sessions=len(sessions),
         schema_changes=state.changes,
+        error="" if state.is_done else _last_error(rows),
+        load=_load_of(state),
     )
+
+
+def _last_error(rows: Sequence[FactRow]) -> str:
+    endings = [row.fact for row in rows if isinstance(row.fact, PushFailed | PushInterrupted)]
+    return endings[-1].error if endings else ""
+
+
+def _load_of(state: PushState) -> str | None:
+    claim = None if state.planned is None else state.planned.claim
+    return None if claim is None else f"{claim['load']}.{claim['table']}"
 
 
 def describe_push_story(
@@ -167,6 +183,7 @@ def _steps_to_resolve(push: PushRow, history: PushHistory, hints: Hints) -> list
         f"It is unknown whether job {job.job_id} ran: it was gone after it had been submitted. A person has to decide:",
         f"  1. Check table {push.target}: its row count, and its highest _CELONIS_CHANGE_DATE.",
         f"  2. The push had {rows}. Are they there, with a change date after the submit?",
-        f"  3. Say so: {hints.resolve(push.push_id)}",
+        f"  3. If they are: {hints.resolve(push.push_id, is_loaded=True)}",
+        f"     If not:      {hints.resolve(push.push_id, is_loaded=False)}",
         *(f"     {line}" for line in then),
     ]

@@ -191,6 +191,7 @@ class RunLoad:
         reason: Why it was skipped, blocked or missing, or how it failed.
         files: Paths of the files, in their order.
         load_id: Load id of the push.
+        expected_rows: Number of rows according to the control files; None if that is not known.
         is_late: Whether the deadline passed before it was done.
         rows: Rows loaded.
         source_bytes: Bytes read.
@@ -207,6 +208,7 @@ class RunLoad:
     files: tuple[str, ...] = ()
     push_id: str = ""
     load_id: str = ""
+    expected_rows: int | None = None
     is_late: bool = False
     rows: int = 0
     rejected: int = 0

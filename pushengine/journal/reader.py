@@ -5,6 +5,7 @@ Nothing here writes to the journal; it is read in place while other processes us
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -13,6 +14,7 @@ from pushengine.errors import ConfigError
 from pushengine.journal.facts import PushRow
 from pushengine.journal.queries import JournalQueries, require_sound
 from pushengine.journal.sqlite_errors import translated
+from pushengine.model import Claim
 from pushengine.state.sqlite import open_read_only
 
 _MAX_SHOWN = 5
@@ -22,6 +24,14 @@ SELECT pushes.*, CASE WHEN json_valid(made.body) THEN json_extract(made.body, '$
 FROM pushes JOIN facts AS made USING (push_id)
 WHERE made.kind = 'job_created' AND substr(job_id, 1, ?1) = ?2
 ORDER BY pushes.created_at DESC, pushes.rowid DESC
+"""
+
+
+_PUSHES_WITH_CLAIMS = """
+SELECT pushes.*, (
+    SELECT CASE WHEN json_valid(body) THEN json_extract(body, '$.claim') END FROM facts
+    WHERE facts.push_id = pushes.push_id AND kind = 'push_planned' ORDER BY seq LIMIT 1)
+FROM pushes WHERE created_at >= ?1 AND (NOT ?2 OR state IN ('failed', 'unknown')) ORDER BY created_at DESC, rowid DESC
 """
 
 
@@ -52,6 +62,37 @@ class JournalReader(JournalQueries):
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+    def select(
+        self,
+        *,
+        limit: int,
+        is_failed: bool = False,
+        since: float = 0.0,
+        table: str | None = None,
+        load: str | None = None,
+    ) -> list[PushRow]:
+        """Return at most `limit` pushes, newest first.
+
+        Args:
+            limit: Number of pushes.
+            is_failed: Only those that failed or whose outcome is unknown.
+            since: Only those that began at or after this time, seconds UTC.
+            table: Only those into this table, in any case.
+            load: Only those of this rule or load (`sap`, `sap.VBAP`), in any case.
+        """
+        found = []
+        with translated(self.path):
+            for *row, claim in self._db.execute(_PUSHES_WITH_CLAIMS, (since, is_failed)):
+                push = PushRow(*row)
+                if table is not None and push.target.casefold() != table.casefold():
+                    continue
+                if load is not None and (claim is None or load.casefold() not in _names_of(claim)):
+                    continue
+                found.append(push)
+                if len(found) == limit:
+                    break
+        return found
 
     def find_push(self, prefix: str) -> PushRow:
         """Return the push whose id equals `prefix`, or otherwise the only one whose id starts with it.
@@ -115,6 +156,12 @@ class JournalReader(JournalQueries):
         rows = self._db.execute("SELECT * FROM pushes ORDER BY created_at DESC, rowid DESC")
         wanted = name.casefold()  # SQLite compares only ASCII letters without case
         return [push for push in (PushRow(*row) for row in rows) if push.target.casefold() == wanted][:1]
+
+
+def _names_of(claim: str) -> tuple[str, str]:
+    """Return the names, case-folded, under which a push of a load is found: that of its rule, and its own."""
+    found = Claim.from_dict(json.loads(claim))
+    return found.load.casefold(), f"{found.load}.{found.table}".casefold()
 
 
 def _ambiguous(prefix: str, what: str, found: Sequence[PushRow]) -> ConfigError:

@@ -40,7 +40,14 @@ class Item:
 
     def claim(self, run_id: str) -> Claim:
         """Return what the push means to the load."""
-        return Claim(load=self.row.load, table=self.row.table, generation=self.row.generation, run_id=run_id)
+        row = self.row
+        return Claim(
+            load=row.load,
+            table=row.table,
+            generation=row.generation,
+            run_id=run_id,
+            expected_rows=row.expected_rows,
+        )
 
     def update(self, **changes: Any) -> RunLoad:
         """Change the row and return it."""

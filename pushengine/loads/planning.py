@@ -12,6 +12,7 @@ from pushengine.config.loads.resolved import Loads, LoadSettings, Rule
 from pushengine.errors import ConfigError
 from pushengine.journal.loads import BlockRow, FileRow, LoadedTable, LoadMemory, RunLoad, RunState
 from pushengine.loads.files.choice import Choice, LeftOut, choose
+from pushengine.loads.files.control import with_control
 from pushengine.loads.files.discovery import Discovery, discover, find_conflicts
 from pushengine.loads.items import Item, load_id_of
 from pushengine.loads.outcome import EXIT_FAILED, Judge
@@ -228,9 +229,19 @@ class Planner:
                 row = RunLoad(load=rule.name, table=table, state="failed", reason=message, exit_code=EXIT_FAILED)
                 plan.items.append(Item(row, settings))
                 continue
+            here = tables.get(key)
+            if here is not None and settings.control is not None:
+                try:
+                    here = await self._runtime.off_loop(
+                        with_control, settings, here, rule.sources, self._runtime.filesystem
+                    )
+                except ValueError as error:
+                    row = _row(settings, "failed", reason=f"control: {error}")
+                    plan.items.append(Item(row, settings))
+                    continue
             choice = await choose(
                 settings,
-                tables.get(key),
+                here,
                 memory.files.get((rule.name, key), ()),
                 memory.blocks.get((rule.name, key), ()),
                 expected.get(key),
@@ -246,7 +257,14 @@ class Planner:
         if choice.error is not None:
             return [Item(_row(settings, "failed", reason=self._judge(choice.error).reason), settings)]
         items = [
-            Item(_row(settings, "planned", generation=push.generation, files=push.files), settings, push.files)
+            Item(
+                dataclasses.replace(
+                    _row(settings, "planned", generation=push.generation, files=push.files),
+                    expected_rows=push.expected_rows,
+                ),
+                settings,
+                push.files,
+            )
             for push in choice.pushes
         ]
         left_out: tuple[tuple[RunState, Sequence[LeftOut]], ...] = (

@@ -12,6 +12,7 @@ A run that was killed is finished by the same steps, with the files as recorded 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -19,9 +20,10 @@ from typing import TypeVar
 from pushengine.config.loads.resolved import Loads, LoadSettings
 from pushengine.errors import EngineClosedError
 from pushengine.host import EngineHost
-from pushengine.journal.loads import LoadMemory, Run, RunLoad
+from pushengine.journal.loads import FileRow, LoadMemory, Run, RunLoad
 from pushengine.journal.store import JournalFile
 from pushengine.loads.execution import LoadExecution, Means, Targets, due_at
+from pushengine.loads.files.cleanup import clean_up
 from pushengine.loads.forecast import Forecast, forecast
 from pushengine.loads.items import Item, RunListener
 from pushengine.loads.lanes import Lanes
@@ -208,9 +210,32 @@ class LoadRun:
                 raise outcome
         result = RunResult(run, tuple(items), expected)
         if not is_interrupted:
+            await self._clean_up(means, items)
             now, code = self._host.runtime.clock.now(), exit_code_of(result.loads)
             await self._write(lambda memory: memory.end_run(run.run_id, now, code))
         return result
+
+    async def _clean_up(self, means: Means, items: Iterable[Item]) -> None:
+        """Move or delete the files that the loads have loaded, and finish what a killed run began."""
+        for settings in {item.settings.name: item.settings for item in items if item.settings is not None}.values():
+            rows = await self._read(functools.partial(_files_of, settings))
+            for cleaned in await clean_up(
+                settings,
+                rows,
+                store=self._store_file,
+                off_loop=self._host.runtime.off_loop,
+                now=means.now(),
+            ):
+                if cleaned.problem:
+                    means.listener.note(f"{settings.name}: {cleaned.row.path} is left: {cleaned.problem}")
+
+    async def _store_file(self, row: FileRow, former_path: str) -> None:
+        def store(memory: LoadMemory) -> None:
+            if row.path != former_path:
+                memory.delete_file(row.load, row.table, former_path)
+            memory.put_file(row)
+
+        await self._write(store)
 
     async def _read(self, call: Callable[[LoadMemory], T]) -> T:
         return await self._host.read(lambda file: call(file.loads))
@@ -224,6 +249,10 @@ class LoadRun:
 
 def _key(row: RunLoad) -> tuple[str, str, str]:
     return row.load, name_key(row.table), row.generation
+
+
+def _files_of(settings: LoadSettings, memory: LoadMemory) -> list[FileRow]:
+    return memory.files(settings.rule, settings.table)
 
 
 def _durations(memory: LoadMemory, names: set[tuple[str, str]]) -> list[float]:

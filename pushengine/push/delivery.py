@@ -185,7 +185,11 @@ class Delivery:
             if rejects is not None:
                 await self._decide_on_rejects(rejects, record, producer.end_row)
             self._require_complete(record, producer.end_row)
-            self._require_enough(producer.end_row)
+            _require_enough(context, producer.end_row, self._reader.label)
+            if not self.keys.drops_rows:
+                _require_expected(
+                    context, producer.end_row + (0 if rejects is None else rejects.rows), self._reader.label
+                )
             if keys is not None and keys.runs is not None:
                 await self.keys.require_unique(keys.runs, schema, record.job_id)
         return producer.end_row, None if hashing is None else hashing.result()
@@ -277,30 +281,52 @@ class Delivery:
                 f"job {record.job_id} holds rows up to {covered} of {rows} without a gap", job_id=record.job_id
             )
 
-    def _require_enough(self, rows: int) -> None:
-        """Require that a replace has as many rows as its guards demand.
 
-        Raises:
-            SourceError: It has fewer.
-        """
-        settings, state = self._context.settings, self._context.log.state
-        if self._context.target.mode != "replace":
-            return
-        if rows < settings.min_rows:
-            raise SourceError(
-                f"{format_rows(rows)}, fewer than the {settings.min_rows:,} that min_rows demands",
-                source=self._reader.label,
-                hint="check the extract, or lower min_rows (--min-rows)",
-            )
-        before = (state.known or {}).get("rows")
-        if settings.max_drop is None or not before or rows >= before * (1 - settings.max_drop):
-            return
+def _require_expected(context: PushContext, rows: int, source: str) -> None:
+    """Require that the files of a load hold as many rows as their control file says.
+
+    Args:
+        context: The push.
+        rows: Rows read, those that were rejected among them.
+        source: Name of the source.
+
+    Raises:
+        SourceError: They hold more or fewer.
+    """
+    planned = context.log.state.planned
+    expected = None if planned is None or planned.claim is None else planned.claim.get("expected_rows")
+    if expected is not None and rows != expected:
         raise SourceError(
-            f"{format_rows(rows)}, {1 - rows / before:.0%} fewer than the {before:,} of the last replace; max_drop allows"
-            f" {settings.max_drop:.0%}",
-            source=self._reader.label,
-            hint="check the extract; if it is right, push it with --max-drop 1",
+            f"{format_rows(rows)}, but the control file says {expected:,}",
+            source=source,
+            hint="check the extract and its control file",
         )
+
+
+def _require_enough(context: PushContext, rows: int, source: str) -> None:
+    """Require that a replace has as many rows as its guards demand.
+
+    Raises:
+        SourceError: It has fewer.
+    """
+    settings, state = context.settings, context.log.state
+    if context.target.mode != "replace":
+        return
+    if rows < settings.min_rows:
+        raise SourceError(
+            f"{format_rows(rows)}, fewer than the {settings.min_rows:,} that min_rows demands",
+            source=source,
+            hint="check the extract, or lower min_rows (--min-rows)",
+        )
+    before = (state.known or {}).get("rows")
+    if settings.max_drop is None or not before or rows >= before * (1 - settings.max_drop):
+        return
+    raise SourceError(
+        f"{format_rows(rows)}, {1 - rows / before:.0%} fewer than the {before:,} of the last replace; max_drop allows"
+        f" {settings.max_drop:.0%}",
+        source=source,
+        hint="check the extract; if it is right, push it with --max-drop 1",
+    )
 
 
 def payload_builder(

@@ -23,6 +23,7 @@ from pushengine.journal.push_log import JOURNAL_IS_SLOW, PushLog
 from pushengine.journal.store import JournalFile
 from pushengine.model import Target
 from pushengine.pipeline.context import Measures, Place, PushContext, Shared
+from pushengine.push.continuation import SOURCE_CHANGED
 from pushengine.push.opening import settings_of
 from pushengine.push.outcome import target_of
 from pushengine.push.session import PushSession
@@ -116,6 +117,22 @@ async def mark_done(context: PushContext, push_id: str) -> None:
     now = context.clock.now()
     with context.announce_when_slow(JOURNAL_IS_SLOW):
         await context.shared.journal.do(lambda file: file.set_state(push_id, "done", now))
+
+
+async def close_changed(session: PushSession, failure: JobFailedError | None) -> None:
+    """Close a push that was submitted and whose source holds something else now, so that a new push can start."""
+    context = session.context
+    if failure is None:
+        await mark_done(context, context.push_id)
+    context.emit(
+        events.EarlierPushSettled(
+            push_id=context.push_id,
+            mode=context.target.mode,
+            status="DONE" if failure is None else failure.status,
+            rows=session.receipt("DONE").rows,
+            reason=SOURCE_CHANGED,
+        )
+    )
 
 
 async def _submit_seq(context: PushContext) -> int:

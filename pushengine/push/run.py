@@ -46,7 +46,7 @@ from pushengine.model import Receipt
 from pushengine.pipeline.context import Measures, Shared
 from pushengine.pipeline.target_table import TargetTable
 from pushengine.push.continuation import SOURCE_CHANGED, ContinuationCheck
-from pushengine.push.earlier import EarlierPushes, locked, mark_done, new_session, table_locked
+from pushengine.push.earlier import EarlierPushes, close_changed, locked, new_session, table_locked
 from pushengine.push.identity import resumed_settings
 from pushengine.push.opening import NewSchema, PushRecord, PushRequest, SourceOpener
 from pushengine.push.outcome import status_of
@@ -132,11 +132,7 @@ class PushRun:
             await workers.aclose()
 
     async def take_slot(self) -> None:
-        """Wait for the permission to read and upload, if the push needs one.
-
-        Raises:
-            EngineClosedError: The engine drains.
-        """
+        """Same as `PushContext.take_slot()`."""
         await self._session.context.take_slot()
 
     def emit(self, event: events.Event) -> None:
@@ -251,7 +247,7 @@ class PushRun:
             if failure is not None:
                 raise failure
             return True
-        await self._close_earlier_push(session, failure)
+        await close_changed(session, failure)
         return False
 
     async def _take_over(
@@ -284,21 +280,6 @@ class PushRun:
                 message=f"{error.message}; but push {push_id} of the same command is DONE: its {rows} are in the table",
                 hint="nothing else was pushed",
             ) from error.__cause__
-
-    async def _close_earlier_push(self, session: PushSession, failure: JobFailedError | None) -> None:
-        """Close an earlier push whose source holds something else now, so that a new push can start."""
-        push_id, target = session.context.push_id, session.context.target
-        if failure is None:
-            await mark_done(session.context, push_id)
-        self.emit(
-            events.EarlierPushSettled(
-                push_id=push_id,
-                mode=target.mode,
-                status="DONE" if failure is None else failure.status,
-                rows=session.receipt("DONE").rows,
-                reason=SOURCE_CHANGED,
-            )
-        )
 
     # --- Nothing was submitted
 

@@ -87,6 +87,17 @@ def test_help_of_every_command_ends_with_examples(words):
 # --- Completion ----------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def installed(environment, tmp_path):
+    """Return an environment in which `pushengine` is on the path."""
+    (tmp_path / "bin").mkdir()
+    shim = tmp_path / "bin" / "pushengine"
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pushengine "$@"\n')
+    shim.chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    return environment | {"PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
 def complete(*words):
     return candidates(typer.main.get_command(app), words)
 
@@ -139,13 +150,9 @@ def test_names_of_loads_come_from_the_config_file(tmp_path, monkeypatch):
         ([""], ["demo"]),
     ],
 )
-def test_bash_completes_with_the_script(line, expected, environment, tmp_path, pushengine):
+def test_bash_completes_with_the_script(line, expected, installed, tmp_path, pushengine):
     script = pushengine("completion", "bash")
     assert script.code == 0
-    (tmp_path / "bin").mkdir()
-    shim = tmp_path / "bin" / "pushengine"
-    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pushengine "$@"\n')
-    shim.chmod(0o755)
     words = " ".join(f"'{word}'" for word in ["pushengine", *line])
     body = (
         f"{script.out}\ncomplete -p pushengine >/dev/null\nCOMP_WORDS=({words}); COMP_CWORD={len(line)}\n"
@@ -153,8 +160,7 @@ def test_bash_completes_with_the_script(line, expected, environment, tmp_path, p
     )
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", body],
-        env=environment
-        | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=installed,
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -163,6 +169,35 @@ def test_bash_completes_with_the_script(line, expected, environment, tmp_path, p
     assert done.stderr == ""
     found = done.stdout.split()
     assert found == expected or (line == [""] and "demo" in found and "completion" in found)
+
+
+ZSH = """
+compdef() { :; }
+compadd() { print -l -- "${@:2}"; }
+_files() { print FILES; }
+eval "$(pushengine completion zsh)"
+words=(%s); CURRENT=$#words; _pushengine
+"""
+FISH = """
+pushengine completion fish | source
+complete -C "%s"
+"""
+
+
+@pytest.mark.parametrize(("shell", "script"), [("zsh", ZSH), ("fish", FISH)])
+@pytest.mark.parametrize(("line", "expected"), [("pushengine hist", "history"), ("pushengine help lo", "loads")])
+def test_zsh_and_fish_complete_with_the_script(shell, script, line, expected, installed, tmp_path):
+    if not shutil.which(shell):
+        pytest.skip(f"needs {shell}")
+    done = subprocess.run(
+        [shell, *(["-f"] if shell == "zsh" else ["--no-config"]), "-c", script % line],
+        env=installed,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.split(), done.stderr) == ([expected], "")
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

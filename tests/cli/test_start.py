@@ -42,6 +42,7 @@ def test_help_names_every_command_and_no_other(pushengine):
         "resume",
         "history",
         "show",
+        "resolve",
         "report",
         "check",
         "emulator",
@@ -50,6 +51,7 @@ def test_help_names_every_command_and_no_other(pushengine):
         "quota",
         "jobs",
         "schema",
+        "state",
         "journal",
         "config",
     ]

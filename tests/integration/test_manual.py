@@ -1,6 +1,5 @@
 """The manual is true: its commands exist, its examples run, and its page of settings is that of the models."""
 
-import contextlib
 import dataclasses
 import gzip
 import os
@@ -23,8 +22,6 @@ from pushengine.testing import EmulatorThread
 
 pytestmark = pytest.mark.timeout(300)
 TEXTS = {**PAGES, "README": ROOT / "README.md"}
-LATER = {"resolve", "state", "prune", "--load-id"}
-"""Words of commands that are not there yet."""
 SHIM = "#!/bin/sh\nexec '{python}' -m pushengine \"$@\"\n"
 
 
@@ -65,12 +62,6 @@ def run(words, folder, environment):
     return done
 
 
-def parse_if_there(words, *, is_whole):
-    """Parse a command; one that a later commit brings may be missing."""
-    with contextlib.suppress(AssertionError) if LATER.intersection(words) else contextlib.nullcontext():
-        parse(words, is_whole=is_whole)
-
-
 def test_every_page_is_a_topic_with_a_title():
     assert sorted(TOPICS) == sorted(PAGES)
     assert all(titles().values())
@@ -81,15 +72,15 @@ def test_every_page_is_a_topic_with_a_title():
 def test_every_command_of_the_text_exists_with_its_flags(name):
     whole, mentioned = commands_of(TEXTS[name])
     for words in [*whole, *mentioned]:
-        parse_if_there(words, is_whole=words in whole)
+        parse(words, is_whole=words in whole)
 
 
 @pytest.mark.parametrize("command", sorted(_EXAMPLES))
 def test_the_examples_of_a_command_exist(command):
-    parse_if_there(command.split(), is_whole=False)
+    parse(command.split(), is_whole=False)
     for example in examples_of(command):
         for words in commands_in(example):
-            parse_if_there(words, is_whole=True)
+            parse(words, is_whole=True)
 
 
 @pytest.mark.parametrize(

@@ -169,9 +169,8 @@ def test_any_content(content):
 
 
 @hostile
-@given(st.sampled_from(sorted(CsvSettings.model_fields)), VALUES)
+@given(st.sampled_from(sorted(CsvSettings.model_fields)), st.one_of(st.integers(), st.just(10**400), st.floats(), WORD))
 def test_settings_of_text_files_from_the_command_line(key, value):
-    assume(isinstance(value, str | int | float))
     run("plan", "a.csv", "--table", "T", f"--{key.replace('_', '-')}", str(value)[:10_000].replace("\0", ""))
 
 

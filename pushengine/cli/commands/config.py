@@ -109,14 +109,17 @@ def show(
     runner.run(body, as_json=as_json)
 
 
-def schema() -> None:
-    """Print the JSON schema of the config file, with which editors complete and check it."""
+def schema(*, output: options.Output = None) -> None:
+    """Write the JSON schema of the config file, with which editors complete and check it."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.config.loads.json_schema import config_schema
 
-        with terminal.ignoring_broken_pipe():
+        if output is None:
             terminal.print_json(config_schema())
+            return
+        with terminal.writing_to(output) as file:
+            file.write(f"{json.dumps(config_schema(), indent=2)}\n")
 
     runner.run(body)
 

@@ -41,7 +41,7 @@ def manual(topic: TopicArgument = None) -> None:
 
 
 def complete(
-    shell: Annotated[options.ShellName, typer.Argument(help="The shell.")],
+    shell: Annotated[options.ShellName, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> None:
     """Print a script with which a shell completes commands, options and names of loads."""
 

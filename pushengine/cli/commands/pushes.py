@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,16 +180,30 @@ class _Resumption:
 
 
 def history(
+    *,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show only the newest N.")] = 20,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only pushes that failed, or whose outcome is unknown.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="yesterday, today, a date, a time, or so long ago: 12h, 2d."),
+    ] = None,
+    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only pushes into this table.")] = None,
+    load: Annotated[
+        str | None, typer.Option("--load", metavar="NAME", help="Only pushes of this rule, or load: sap, sap.VBAP.")
+    ] = None,
     config: options.ConfigPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List past pushes, newest first. Reads this host's journal; needs no account."""
+    """List past pushes, newest first, with the errors of those that failed. Reads this host's journal; needs no account."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.describe import describe_history
+        from pushengine.cli.reporting.since import parse_since
         from pushengine.cli.story import summarise
 
+        begins = 0.0 if since is None else parse_since(since, dt.datetime.now().astimezone()).timestamp()
         loaded = session.load_config(config=config, wants_credentials=False)
         path = loaded.state.find_journal()
         summaries = []
@@ -196,12 +211,15 @@ def history(
             with _open_reader(path) as reader:
                 summaries = [
                     summarise(row, reader.facts(row.push_id), holder=_holder(loaded, row))
-                    for row in reader.pushes(limit=limit)
+                    for row in reader.select(limit=limit, is_failed=failed, since=begins, table=table, load=load)
                 ]
         if as_json:
             terminal.print_json({"pushes": [summary.to_dict() for summary in summaries]})
         else:
-            terminal.print_result(describe_history(summaries, loaded.state_dir))
+            is_filtered = failed or since is not None or table is not None or load is not None
+            terminal.print_result(
+                describe_history(summaries, loaded.state_dir, is_filtered=is_filtered and path is not None)
+            )
 
     runner.run(body, as_json=as_json)
 

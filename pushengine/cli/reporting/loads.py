@@ -153,5 +153,6 @@ def next_steps(  # noqa: PLR0911 - one case for each state
 def _resolving(push_id: str, hints: Hints) -> list[tuple[str, str]]:
     return [
         ("find out whether the rows arrived", hints.show(push_id)),
-        ("then say so", hints.resolve(push_id)),
+        ("if they did", hints.resolve(push_id, is_loaded=True)),
+        ("if not", hints.resolve(push_id, is_loaded=False)),
     ]

@@ -10,6 +10,9 @@
 | `{"done": "gone"}` | somebody else has moved or deleted it |
 
 What is to be done is stored before anything happens to the file. So the next run finishes what a killed one began.
+
+When it is done, the row gets the path to which the file was moved, or for a deleted file one that no file has: its content stays known, and
+another file may come under its name.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ _NO_LINKS = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES, errno.EINVAL}
 )
 _PIECE_BYTES = 1024 * 1024
-Store = Callable[[FileRow], Awaitable[None]]
-"""Stores a row in the journal."""
+Store = Callable[[FileRow, str], Awaitable[None]]
+"""Called with a row and its former path: stores the row, and forgets the former path if that differs, in one transaction."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,10 +108,10 @@ async def clean_up(
         try:
             while not cleaning.is_over:
                 if (planned := await off_loop(cleaning.plan)) is not None:
-                    await store(planned)
+                    await store(planned, row.path)
                     await off_loop(cleaning.carry_out)
             if cleaning.row != row:
-                await store(cleaning.row)
+                await store(cleaning.row, row.path)
         except OSError as error:
             cleaning.problem = (
                 f"cannot {_plan(cleaning.row).get('do') or settings.cleanup} it: {error.strerror or error}"
@@ -289,7 +292,8 @@ class _Cleaning:
 
     def _finish(self, what: str, to: Path | None) -> None:
         done = {"done": what} if to is None else {"done": what, "to": str(to)}
-        self.row = dataclasses.replace(self.row, cleanup=json.dumps(done))
+        path = f"{self.row.path} ({what}, {self.row.sha256[:12] or self.row.push_id})" if to is None else str(to)
+        self.row = dataclasses.replace(self.row, path=path, cleanup=json.dumps(done))
         self.is_over = True
 
 

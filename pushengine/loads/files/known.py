@@ -53,6 +53,7 @@ class KnownFiles:
         self._hasher = hasher
         self._now = now
         self._digests: dict[str, str] = {}
+        self._loaded_digests = {row.sha256 for row in self.loaded} - {""}
 
     @property
     def loaded(self) -> list[FileRow]:
@@ -69,9 +70,9 @@ class KnownFiles:
             return Examined(file, kind, dataclasses.replace(before, generation=before.generation or generation), before)
         if before.sha256 and before.size == file.size and await self.digest(file) == before.sha256:
             return Examined(file, kind, dataclasses.replace(before, version=file.version), before)  # touched
-        return Examined(
-            file, "new" if before.state == "seen" else "changed", self._seen(file, generation, before), before
-        )
+        # A file that waited because another one with its content was being loaded is known by that content.
+        is_new = before.state == "seen" and before.sha256 not in self._loaded_digests
+        return Examined(file, "new" if is_new else "changed", self._seen(file, generation, before), before)
 
     async def twin(self, one: Examined, rows: Sequence[FileRow]) -> FileRow | None:
         """Return the row under another path that has the same content; None if there is none. Reads the file if a size is equal."""

@@ -171,5 +171,7 @@ def test_show_of_a_load_that_does_not_exist_is_refused(place, load, text):
     assert text in result.err
 
 
-def test_schema_is_one_json_value():
+def test_schema_is_one_json_value(place):
     assert json.loads(run_command(["config", "schema"]).out) == config_schema()
+    assert run_command(["config", "schema", "--output", "schema.json"]).code == 0
+    assert json.loads((place / "schema.json").read_text()) == config_schema()

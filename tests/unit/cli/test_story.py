@@ -109,7 +109,7 @@ def test_a_lost_submit_is_described_before_and_after_a_kill():
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"), [("append", "would add them a second time"), ("replace", "mode replace may run twice")]
+    ("mode", "words"), [("append", "If they are not, push again."), ("replace", "run twice and yields the same table")]
 )
 def test_an_unknown_outcome_explains_how_a_person_can_decide(mode, words):
     script = Script(target={"table": "T", "mode": mode, "keys": []}).job().acked(0).add("submit_intended", **JOB)

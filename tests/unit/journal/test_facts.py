@@ -36,6 +36,7 @@ SAMPLES = {
     "job_settled": {"job_id": "j", "status": "DONE", "logs": ["well"]},
     "push_finished": {"receipt": {"status": "DONE"}},
     "push_failed": {"receipt": {"status": "ERROR"}, "error": "why", "error_type": "JobFailedError"},
+    "push_resolved": {"is_loaded": True, "receipt": {"status": "DONE"}},
     "push_interrupted": {"receipt": {"status": "INTERRUPTED"}},
 }
 

@@ -77,7 +77,8 @@ def test_the_table_at_the_end_has_what_people_know_and_the_trouble_below():
             load("T", "unknown", push_id="p1", exit_code=6),
             [
                 "find out whether the rows arrived: pushengine show p1 --config 'a b.toml'",
-                "then say so: pushengine resolve p1 --config 'a b.toml' --loaded | --not-loaded",
+                "if they did: pushengine resolve p1 --loaded --config 'a b.toml'",
+                "if not: pushengine resolve p1 --not-loaded --config 'a b.toml'",
             ],
         ),
         (
@@ -91,7 +92,8 @@ def test_the_table_at_the_end_has_what_people_know_and_the_trouble_below():
             load("U", "blocked", exit_code=3),
             [
                 "find out whether the rows arrived: pushengine show p0 --config 'a b.toml'",
-                "then say so: pushengine resolve p0 --config 'a b.toml' --loaded | --not-loaded",
+                "if they did: pushengine resolve p0 --loaded --config 'a b.toml'",
+                "if not: pushengine resolve p0 --not-loaded --config 'a b.toml'",
             ],
         ),
     ],
