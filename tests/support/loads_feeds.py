@@ -401,6 +401,8 @@ class Expectation:
             if was_continued and not rows:
                 return
             yield f"{wanting} not loaded; {shown}"
+        if self.load and "missing" in states and self._is_missing() is False:
+            yield f"missing was told although it was loaded; {shown}"
         if was_continued:
             return  # what was over before the run was continued is not told again
         if extra := now - self.names - {src for job in self.load for src in job}:
