@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from pushengine.celonis.wire import parse_team_url
-from pushengine.config.loads.resolved import Loads, LoadSettings
+from pushengine.config.loads.resolved import Loads, LoadSettings, Target
 from pushengine.engine import PushEngine
 from pushengine.errors import ConfigError, EngineClosedError, JournalLockedError, real_cause
 from pushengine.host import EngineHost
@@ -22,6 +22,15 @@ from pushengine.text import clock_time, utc
 
 _RETRY_SECONDS = (30.0, 120.0, 600.0)
 """Waits before a load is tried again after a temporary failure, seconds; the last one is repeated."""
+
+
+def team_of(target: Target) -> str:
+    """Return the host of a target's team, whose quota its submits spend; empty if it has no address, which a dry run does not need.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+    """
+    return parse_team_url(target.url)[1] if target.url else ""
 
 
 class Targets:
@@ -53,15 +62,6 @@ class Targets:
                 target.url, pool_id=target.pool_id, auth=target.credentials, connection_id=target.connection_id
             )
         return self._engines[name]
-
-    def team(self, name: str) -> str:
-        """Return the host of a target's team, whose quota its submits spend.
-
-        Raises:
-            ConfigError: The URL cannot be used.
-        """
-        url = self._loads.targets[name].url
-        return parse_team_url(url)[1] if url else ""  # a dry run needs no team
 
     async def of_push(self, team: str, pool_id: str) -> PushEngine | None:
         """Return an engine for a team and pool; None if no target is there."""
@@ -136,27 +136,38 @@ class LoadExecution:
                     await self._end(item, state="failed", reason=failure.reason, exit_code=failure.exit_code)
 
     async def _run_all(self, engine: PushEngine) -> None:
-        blocker = ""
+        blocker: Item | None = None
         for item in self._items:
-            if blocker:
-                await self._end(item, state="blocked", reason=blocker)
+            if blocker is not None:
+                what = f"generation {blocker.row.generation}" if blocker.row.generation else "an earlier file"
+                reason = f"{what} has to be loaded first: it is {blocker.row.state}"
+                await self._end(item, state="blocked", reason=reason, exit_code=blocker.row.exit_code)
                 continue
-            if reason := await self._loaded_meanwhile(item):
-                await self._end(item, state="skipped", reason=reason)
+            if not await self._has_something_left(item):
                 continue
             await self._push_patiently(engine, item)
             if item.row.state not in ("done", "rejects"):
-                what = f"generation {item.row.generation}" if item.row.generation else "an earlier file"
-                blocker = f"{what} has to be loaded first: it is {item.row.state}"
+                blocker = item
 
-    async def _loaded_meanwhile(self, item: Item) -> str:
-        """Return why there is nothing left to do: another process has loaded the files since the run was planned."""
+    async def _has_something_left(self, item: Item) -> bool:
+        """Leave out the files that another process has loaded since the run was planned; end the item if nothing is left.
+
+        A replace needs all its files, unless all of them are loaded.
+        """
         rows = await self._means.host.read(lambda file: file.loads.files(item.row.load, item.row.table))
         loaded = {row.path: row for row in rows if row.state == "loaded" and row.push_id != item.row.push_id}
-        known = [loaded[file.uri] for file in item.files if file.uri in loaded and loaded[file.uri].is_unchanged(file)]
-        if item.files and len(known) == len(item.files):
-            return f"loaded by push {known[0].push_id} meanwhile"
-        return ""
+        known = {
+            file.uri: loaded[file.uri].push_id
+            for file in item.files
+            if file.uri in loaded and loaded[file.uri].is_unchanged(file)
+        }
+        if known and len(known) == len(item.files):
+            await self._end(item, state="skipped", reason=f"loaded by push {next(iter(known.values()))} meanwhile")
+            return False
+        if known and self._settings.mode != "replace":
+            item.files = tuple(file for file in item.files if file.uri not in known)
+            item.update(files=tuple(file.uri for file in item.files))
+        return True
 
     async def _push_patiently(self, engine: PushEngine, item: Item) -> None:
         """Push an item, and again after temporary failures, as often as the load allows."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from pushengine.config.loads.resolved import Loads, LoadSettings
@@ -22,16 +22,17 @@ from pushengine.errors import EngineClosedError
 from pushengine.host import EngineHost
 from pushengine.journal.loads import FileRow, LoadMemory, Run, RunLoad
 from pushengine.journal.store import JournalFile
-from pushengine.loads.execution import LoadExecution, Means, Targets, due_at
+from pushengine.loads.execution import LoadExecution, Means, Targets, due_at, team_of
 from pushengine.loads.files.cleanup import clean_up
 from pushengine.loads.forecast import Forecast, forecast
 from pushengine.loads.items import Item, RunListener
 from pushengine.loads.lanes import Lanes
 from pushengine.loads.outcome import EXIT_TEMPORARY, Judge, RunResult, exit_code_of
-from pushengine.loads.planning import Plan, Planner
+from pushengine.loads.planning import Plan, Planner, Read
 from pushengine.loads.selection import Selection
 from pushengine.loads.settling import OpenPush, adopt, end_submitted, find_open
 from pushengine.model import QuotaStatus
+from pushengine.runtime.runtime import Runtime
 from pushengine.text import name_key, utc
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class LoadRun:
         parallel: int | None = None,
     ) -> None:
         self._host = host
+        self._loads = loads
         self._selection = selection
         self._listener = listener
         self._judge = judge
@@ -84,17 +86,20 @@ class LoadRun:
             tag=self._selection.tag,
             pid=os.getpid(),
         )
-        unsubmitted = await self._settle(run)
-        plan = await self._planner.plan(self._read, run.run_id, run.started_at)
-        means = self._means(run, plan)
-        await adopt(means, unsubmitted, plan.pushes)
+        async with self._host.working_on(run.run_id):
+            unsubmitted = await self._settle(run)
+            plan = await self._planner.plan(self._read, run.run_id, run.started_at)
+            means = self._means(run, plan)
+            await adopt(means, unsubmitted, plan.pushes)
 
-        def begin(memory: LoadMemory) -> None:
-            plan.store(memory)
-            memory.begin_run(run, [item.row for item in plan.items])
+            def begin(memory: LoadMemory) -> None:
+                plan.store(memory)
+                memory.begin_run(run, [item.row for item in plan.items])
 
-        await self._write(begin)
-        return await self._carry_out(means, run, plan.items)
+            await self._write(begin)
+            for note in plan.notes:
+                self._listener.note(note)
+            return await self._carry_out(means, run, plan.items)
 
     async def continue_run(self) -> RunResult | None:
         """Finish the newest unfinished run over the selected loads; return None if there is none.
@@ -104,10 +109,15 @@ class LoadRun:
 
         Raises:
             ConfigError, JournalError: As for `run`.
+            JournalLockedError: Another process works on it.
         """
         run = await self._read(self._newest_unfinished)
         if run is None:
             return None
+        async with self._host.working_on(run.run_id):
+            return await self._finish(run)
+
+    async def _finish(self, run: Run) -> RunResult:
         run_id = run.run_id
         unsubmitted = await self._settle(run)
         rows = await self._read(lambda memory: memory.run_loads(run_id))
@@ -126,14 +136,6 @@ class LoadRun:
         again = {_key(item.row) for item in plan.items}
         over = [Item(row) for row in rows if _key(row) not in again]
         return await self._carry_out(means, run, sorted([*over, *plan.items], key=lambda item: item.row.number))
-
-    async def dry_run(self) -> RunResult:
-        """Plan a run and do nothing."""
-        now = self._host.runtime.clock.now()
-        plan = await self._planner.plan(self._read, "", now)
-        run = Run(run_id="", started_at=now, names=self._selection.names, tag=self._selection.tag)
-        expected = await self._forecast(plan.items)
-        return RunResult(run, tuple(plan.items), expected, is_dry=True)
 
     # --- Before the pushes
 
@@ -158,22 +160,16 @@ class LoadRun:
         is_open = row.state in ("planned", "running", "missing") or is_temporary
         return is_open and self._selection.has(row.load, row.table)
 
-    async def _forecast(self, items: Iterable[Item]) -> Forecast | None:
+    async def _forecast(self, items: Sequence[Item]) -> Forecast | None:
         """Return what is to be expected of the items; None if nothing is to be pushed."""
-        pushes: dict[str, int] = {}
-        for item in items:
-            if item.row.state == "planned" and item.settings is not None:
-                team = self._targets.team(item.settings.target)
-                pushes[team] = pushes.get(team, 0) + 1
-        if not pushes:
-            return None
-        quotas: dict[str, QuotaStatus] = {team: await self._host.quota(team) for team in pushes}
-        for status in quotas.values():
+
+        async def quota_of(team: str) -> QuotaStatus:
+            status = await self._host.quota(team)
             self._listener.quota(status)
-        names = {(item.row.load, name_key(item.row.table)) for item in items if item.row.state == "planned"}
-        durations = await self._read(lambda memory: _durations(memory, names))
-        now = utc(self._host.runtime.clock.now())
-        return forecast(pushes, quotas, now=now, durations=durations, parallel=self._parallel)
+            return status
+
+        now = self._host.runtime.clock.now()
+        return await expect(items, self._loads, quota_of, self._read, now=now, parallel=self._parallel)
 
     def _means(self, run: Run, plan: Plan) -> Means:
         def due(settings: LoadSettings) -> float | None:
@@ -208,7 +204,9 @@ class LoadRun:
                 is_interrupted = True
             elif outcome is not None:
                 raise outcome
-        result = RunResult(run, tuple(items), expected)
+        names = {item.row.load for item in items}
+        blocks = await self._read(lambda memory: [one for one in memory.blocks() if one.load in names])
+        result = RunResult(run, tuple(items), expected, tuple(blocks))
         if not is_interrupted:
             await self._clean_up(means, items)
             now, code = self._host.runtime.clock.now(), exit_code_of(result.loads)
@@ -253,6 +251,61 @@ def _key(row: RunLoad) -> tuple[str, str, str]:
 
 def _files_of(settings: LoadSettings, memory: LoadMemory) -> list[FileRow]:
     return memory.files(settings.rule, settings.table)
+
+
+async def plan_only(
+    loads: Loads,
+    selection: Selection,
+    *,
+    runtime: Runtime,
+    judge: Judge,
+    memory: LoadMemory,
+    quota_of: Callable[[str], Awaitable[QuotaStatus]],
+    parallel: int | None = None,
+) -> RunResult:
+    """Return what a run would do now. Does nothing.
+
+    Args:
+        loads: The loads of the config file.
+        selection: Those to plan.
+        runtime: Clock, files and threads.
+        judge: Describes failures.
+        memory: What is remembered of loads.
+        quota_of: Returns the quota of a team.
+        parallel: How many loads read or upload at once; None means as the config file says.
+    """
+
+    async def read(call: Callable[[LoadMemory], T]) -> T:
+        return call(memory)
+
+    now = runtime.clock.now()
+    plan = await Planner(loads, selection, runtime, judge).plan(read, "", now)
+    run = Run(run_id="", started_at=now, names=selection.names, tag=selection.tag)
+    expected = await expect(plan.items, loads, quota_of, read, now=now, parallel=parallel or loads.parallel)
+    return RunResult(run, tuple(plan.items), expected, notes=tuple(plan.notes), is_dry=True)
+
+
+async def expect(
+    items: Sequence[Item],
+    loads: Loads,
+    quota_of: Callable[[str], Awaitable[QuotaStatus]],
+    read: Read,
+    *,
+    now: float,
+    parallel: int,
+) -> Forecast | None:
+    """Return what is to be expected of the items of a run; None if nothing is to be pushed."""
+    pushes: dict[str, int] = {}
+    for item in items:
+        if item.row.state == "planned" and item.settings is not None:
+            team = team_of(loads.targets[item.settings.target])
+            pushes[team] = pushes.get(team, 0) + 1
+    if not pushes:
+        return None
+    quotas = {team: await quota_of(team) for team in pushes}
+    names = {(item.row.load, name_key(item.row.table)) for item in items if item.row.state == "planned"}
+    durations = await read(lambda memory: _durations(memory, names))
+    return forecast(pushes, quotas, now=utc(now), durations=durations, parallel=parallel)
 
 
 def _durations(memory: LoadMemory, names: set[tuple[str, str]]) -> list[float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +17,14 @@ from pushengine.errors import PushEngineError
 
 if TYPE_CHECKING:
     from pushengine.cli.live.loads import LoadsDisplay
+    from pushengine.config.load import Config
+    from pushengine.config.loads.resolved import Loads
     from pushengine.host import EngineHost
+    from pushengine.journal.loads import LoadMemory
     from pushengine.loads.forecast import Forecast
     from pushengine.loads.items import Item
     from pushengine.loads.outcome import Failure, RunResult
+    from pushengine.loads.selection import Selection
     from pushengine.model import QuotaStatus
 
 _QUOTA_SECONDS = 5.0
@@ -53,17 +58,27 @@ def load(
     log_format: options.LogFormatOption = None,
 ) -> None:
     """Run the loads of the config file: find what is new, and load each table on its own, in parallel and under one quota."""
-    hints = Hints(config=config, keeps_pushes=emulator is None)
+    hints = Hints(config=config, keeps_pushes=emulator is None, database=Path(emulator) if emulator else None)
     terminal.first_line.show("loads  starting", is_quiet=quiet)
 
     async def body(interrupts: runner.Interrupts) -> None:
         from pushengine.loads.run import LoadRun
         from pushengine.loads.selection import Selection
+        from pushengine.runtime.clock import SystemClock
 
         loaded, loads = session.load_loads(
             config=config, log_format=log_format, wants_credentials=emulator is None and not dry_run
         )
+        clock = SystemClock()
+        started = clock.monotonic()
         selection = Selection.of(loads, names or (), tag or "")
+        if dry_run:
+            database = Path(emulator) if emulator else None
+            result = await _dry_run(
+                loaded, loads, selection, database, hints, is_kept=emulator is None or database is not None
+            )
+            _print_result(result, hints, as_json=as_json, is_quiet=quiet)
+            return
         display, sinks = terminal.choose_loads_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with contextlib.AsyncExitStack() as stack:
             shown = stack.enter_context(contextlib.ExitStack())
@@ -85,16 +100,56 @@ def load(
                 judge=_judge(hints),
                 parallel=parallel,
             )
-            if dry_run:
-                result: RunResult | None = await run.dry_run()
-            else:
-                result = await (run.continue_run() if continues else run.run())
+            finished = await (run.continue_run() if continues else run.run())
             shown.close()
-            _print_result(result, hints, as_json=as_json, is_quiet=quiet)
-        if result is not None and result.exit_code:
-            raise typer.Exit(result.exit_code)
+            _print_result(finished, hints, as_json=as_json, is_quiet=quiet, seconds=clock.monotonic() - started)
+        if finished is not None and finished.exit_code:
+            raise typer.Exit(finished.exit_code)
 
     runner.run(body, as_json=as_json, hints=hints)
+
+
+async def _dry_run(
+    loaded: Config, loads: Loads, selection: Selection, database: Path | None, hints: Hints, *, is_kept: bool
+) -> RunResult:
+    """Return what a run would do. Reads what is remembered, and writes nothing: there may be no state folder yet."""
+    from pushengine.loads.run import plan_only
+    from pushengine.quota.ledger import open_ledger, quota_of_hour, quota_status
+    from pushengine.runtime.runtime import system_runtime
+    from pushengine.state.file_errors import status
+    from pushengine.state.folder import StateFolder
+
+    folder = loaded.state if database is None else StateFolder(session.state_beside(database))
+    runtime = system_runtime(loaded.engine.encoder_threads)
+    with contextlib.ExitStack() as stack:
+        stack.callback(runtime.close)
+        memory = stack.enter_context(_memory_in(folder.find_journal() if is_kept else None))
+        ledger = None
+        if is_kept and status(folder.quota) is not None:
+            ledger = open_ledger(loaded.engine, folder.quota)
+            stack.callback(ledger.close)
+
+        async def quota_of(team: str) -> QuotaStatus:
+            now = runtime.clock.now()
+            if ledger is None:
+                return quota_of_hour(team, now, limit=loaded.engine.submits_per_hour)
+            return quota_status(ledger, team, now)
+
+        return await plan_only(loads, selection, runtime=runtime, judge=_judge(hints), memory=memory, quota_of=quota_of)
+
+
+@contextlib.contextmanager
+def _memory_in(journal: Path | None) -> Iterator[LoadMemory]:
+    """Read what a journal remembers of loads; nothing if there is no journal."""
+    from pushengine.journal.loads import LoadMemory
+    from pushengine.journal.reader import JournalReader
+
+    if journal is None:
+        with contextlib.closing(sqlite3.connect(":memory:")) as nothing:
+            yield LoadMemory(nothing)
+        return
+    with JournalReader(journal) as reader:
+        yield reader.loads
 
 
 class _Listener:
@@ -154,7 +209,9 @@ def _judge(hints: Hints) -> Any:
     return judge
 
 
-def _print_result(result: RunResult | None, hints: Hints, *, as_json: bool, is_quiet: bool) -> None:
+def _print_result(
+    result: RunResult | None, hints: Hints, *, as_json: bool, is_quiet: bool, seconds: float | None = None
+) -> None:
     from pushengine.cli.reporting.intent import describe_intent
     from pushengine.cli.reporting.loads import describe_loads
 
@@ -170,8 +227,10 @@ def _print_result(result: RunResult | None, hints: Hints, *, as_json: bool, is_q
         return
     if result.is_dry:
         head = [_forecast_line(result.forecast)] if result.forecast is not None else []
-        terminal.print_result([*head, *describe_intent(result.items)])
-    elif not is_quiet:
-        terminal.print_result(describe_loads(result.loads, hints=hints))
+        terminal.print_result([*head, *describe_intent(result.items), *result.notes])
+        return
+    lines = describe_loads(result.loads, seconds=seconds, hints=hints, blocks=result.blocks)
+    if not is_quiet:
+        terminal.print_result([*lines, f"run {result.run.run_id}"])
     elif result.exit_code:
-        terminal.print_to_stderr([line for line in describe_loads(result.loads, hints=hints) if line], level="error")
+        terminal.print_to_stderr([line for line in lines if line], level="error")
