@@ -169,3 +169,16 @@ def test_late_is_an_attribute_beside_the_state(line, kind):
     (load,) = line.load(code=0).json["loads"]
     assert load["state"] == "done"
     assert json.dumps(load["is_late"]) in ("true", "false")
+
+
+def test_a_missing_load_that_has_come_is_not_missing_after_continue(line):
+    line.config(REPLACE)
+    old = line.extract("VBAK_20261125.csv", "1,a")
+    line.load(code=0)
+    old.unlink()
+    assert line.states(code=3) == {"sap.VBAK": "missing"}
+    line.extract("VBAK_20261126.csv", "2,b")
+    done = line.load("--continue", code=0).json
+    assert [(one["generation"], one["state"]) for one in done["loads"]] == [("2026-11-26", "done")]
+    stored = line.journal("SELECT generation, state FROM run_loads WHERE run_id = ?", done["run_id"])
+    assert stored == [("2026-11-26", "done")]
