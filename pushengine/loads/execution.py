@@ -16,6 +16,7 @@ from pushengine.host import EngineHost
 from pushengine.journal.loads import RunLoad
 from pushengine.loads.items import Item, RunListener, load_id_of
 from pushengine.loads.lanes import Lanes, LaneSlot
+from pushengine.loads.obstacles import Obstacle, standing_of
 from pushengine.loads.outcome import EXIT_INTERRUPTED, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, Failure, Judge
 from pushengine.model import Receipt
 from pushengine.text import clock_time, utc
@@ -136,27 +137,32 @@ class LoadExecution:
                     await self._end(item, state="failed", reason=failure.reason, exit_code=failure.exit_code)
 
     async def _run_all(self, engine: PushEngine) -> None:
-        blocker = ""
+        blocker, exit_code = "", 0
         for item in self._items:
             if blocker:
-                await self._end(item, state="blocked", reason=blocker)
+                await self._end(item, state="blocked", reason=blocker, exit_code=exit_code)
                 continue
-            if reason := await self._loaded_meanwhile(item):
-                await self._end(item, state="skipped", reason=reason)
+            if obstacle := await self._obstacle(engine, item):
+                await self._end(item, state=obstacle.state, reason=obstacle.reason, exit_code=obstacle.exit_code)
+                if obstacle.state != "skipped":
+                    blocker, exit_code = obstacle.reason, obstacle.exit_code
                 continue
             await self._push_patiently(engine, item)
             if item.row.state not in ("done", "rejects"):
                 what = f"generation {item.row.generation}" if item.row.generation else "an earlier file"
-                blocker = f"{what} has to be loaded first: it is {item.row.state}"
+                blocker, exit_code = f"{what} has to be loaded first: it is {item.row.state}", item.row.exit_code
 
-    async def _loaded_meanwhile(self, item: Item) -> str:
-        """Return why there is nothing left to do: another process has loaded the files since the run was planned."""
-        rows = await self._means.host.read(lambda file: file.loads.files(item.row.load, item.row.table))
-        loaded = {row.path: row for row in rows if row.state == "loaded" and row.push_id != item.row.push_id}
-        known = [loaded[file.uri] for file in item.files if file.uri in loaded and loaded[file.uri].is_unchanged(file)]
-        if item.files and len(known) == len(item.files):
-            return f"loaded by push {known[0].push_id} meanwhile"
-        return ""
+    async def _obstacle(self, engine: PushEngine, item: Item) -> Obstacle | None:
+        """Return why an item must not be pushed now, although it was planned; files that were loaded meanwhile are left out."""
+        settings, intended = self._settings, {file.uri for one in self._items for file in one.files}
+        team, pool_id = engine.team, engine.pool_id
+        standing = await self._means.host.read(
+            lambda file: standing_of(file, item, settings, intended=intended, team=team, pool_id=pool_id)
+        )
+        if standing.obstacle is None and standing.files != item.files:
+            item.files = standing.files
+            item.update(files=tuple(file.uri for file in standing.files), expected_rows=None)
+        return standing.obstacle
 
     async def _push_patiently(self, engine: PushEngine, item: Item) -> None:
         """Push an item, and again after temporary failures, as often as the load allows."""

@@ -24,12 +24,14 @@ class OpenPush:
         claim: What it means to its load.
         may_have_run: Whether its job may have been submitted.
         files: The paths that it reads.
+        load_id: Its load id.
     """
 
     row: PushRow
     claim: Claim
     may_have_run: bool
     files: tuple[str, ...]
+    load_id: str
 
 
 def find_open(file: JournalFile, is_selected: Callable[[str, str], bool]) -> list[OpenPush]:
@@ -40,8 +42,9 @@ def find_open(file: JournalFile, is_selected: Callable[[str, str], bool]) -> lis
         if row is None or not is_selected(claim.load, claim.table):
             continue
         state = PushHistory(file.facts(push_id)).state
-        source = () if state.planned is None else tuple(state.planned.source or ())
-        found.append(OpenPush(row, claim, state.may_have_run, source))
+        planned = state.planned
+        source, load_id = ((), None) if planned is None else (tuple(planned.source or ()), planned.load_id)
+        found.append(OpenPush(row, claim, state.may_have_run, source, load_id or load_id_of(claim)))
     return found
 
 
@@ -97,7 +100,7 @@ async def adopt(means: Means, pushes: Iterable[OpenPush], items: Iterable[Item])
         claim = push.claim
         for item in by_load.get((claim.load, claim.table), ()):
             if (item.row.generation, item.row.files) == (claim.generation, push.files) and not item.row.push_id:
-                item.update(load_id=load_id_of(claim), push_id=push.row.push_id)
+                item.update(load_id=push.load_id, push_id=push.row.push_id)
                 break
         else:
             engine = await means.targets.of_push(push.row.team, push.row.pool_id)
