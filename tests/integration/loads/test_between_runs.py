@@ -9,12 +9,15 @@ from pushengine import EngineSettings
 from pushengine.config.load import Flags
 from pushengine.config.loads.reading import load_loads
 from pushengine.emulator import Emulator, EmulatorSettings
+from pushengine.errors import ConnectionFailedError, EngineClosedError
 from pushengine.host import EngineHost
 from pushengine.journal.store import JournalFile
 from pushengine.loads.outcome import Failure
 from pushengine.loads.planning import Planner
 from pushengine.loads.run import LoadRun
 from pushengine.loads.selection import Selection
+from pushengine.push.job import JobRunner
+from pushengine.push.session import PushSession
 
 HEAD = """
 [state]
@@ -252,3 +255,39 @@ async def test_an_open_submitted_push_keeps_its_files_from_being_loaded_again(si
     await site.load(job_deadline_seconds=30)
     await site.load(job_deadline_seconds=30)
     assert await site.ids("EVENTS") == ["1"]
+
+
+async def test_a_file_name_with_brackets_stands_for_that_file_alone(site):
+    site.config(EVENTS)
+    site.extract("events_1.csv", "1,a")
+    site.extract("events_[1].csv", "2,b")
+    await site.load()
+    assert await site.ids("EVENTS") == ["1", "2"]
+    site.extract("events_[2].csv", "3,b")
+    await site.load()
+    assert await site.ids("EVENTS") == ["1", "2", "3"]
+
+
+async def test_an_open_push_that_cannot_be_ended_keeps_no_other_load_from_being_loaded(site, monkeypatch):
+    site.config(DATED + '[targets.other]\nurl = "https://other.eu-1.celonis.cloud"\npool_id = "p"\n')
+    site.extract("T_20261126.csv", "26,a")
+    site.extract("U_20261126.csv", "26,a")
+    taken = []
+
+    async def seal(*_):
+        taken.append(1)
+        raise EngineClosedError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobRunner, "seal", seal)
+        await site.load("sap.T")
+    assert taken
+    site.extract("T_20261127.csv", "27,a")
+
+    async def unreachable(*_):
+        raise ConnectionFailedError("no network")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PushSession, "supersede", unreachable)
+        result = await site.load()
+    assert ("2026-11-26", "done") in states(result)
