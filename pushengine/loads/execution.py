@@ -66,7 +66,9 @@ class Targets:
 
     async def of_push(self, team: str, pool_id: str) -> PushEngine | None:
         """Return an engine for a team and pool; None if no target is there."""
-        for name in self._loads.targets:
+        for name, target in self._loads.targets.items():
+            if target.credentials is None or not target.url:  # such as the target default that no load uses
+                continue
             engine = await self.engine(name)
             if (engine.team, engine.pool_id) == (team, pool_id):
                 return engine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 
@@ -99,13 +98,31 @@ async def adopt(means: Means, pushes: Iterable[OpenPush], items: Iterable[Item])
     for push in pushes:
         claim = push.claim
         for item in by_load.get((claim.load, claim.table), ()):
-            if (item.row.generation, item.row.files) == (claim.generation, push.files) and not item.row.push_id:
+            if (
+                (item.row.generation, item.row.files) == (claim.generation, push.files)
+                and item.row.state == "planned"
+                and not item.row.push_id
+            ):
                 item.update(load_id=push.load_id, push_id=push.row.push_id)
                 break
         else:
-            engine = await means.targets.of_push(push.row.team, push.row.pool_id)
-            if engine is not None:
-                with contextlib.suppress(JournalLockedError):
-                    await engine.supersede(
-                        push.row.push_id, f"run {means.run_id} loads other files of {claim.load}.{claim.table}"
-                    )
+            await _supersede(means, push, by_load.get((claim.load, claim.table), ()))
+
+
+async def _supersede(means: Means, push: OpenPush, items: Iterable[Item]) -> None:
+    """End an unsubmitted push. If that fails, the items of its load wait: whoever resumes that push would load its files a second time."""
+    engine = await means.targets.of_push(push.row.team, push.row.pool_id)
+    if engine is None:
+        return
+    name, push_id = f"{push.claim.load}.{push.claim.table}", push.row.push_id
+    try:
+        await engine.supersede(push_id, f"run {means.run_id} loads other files of {name}")
+    except EngineClosedError:
+        raise
+    except JournalLockedError:  # another process works on it, and holds the table
+        return
+    except PushEngineError as error:
+        failure = means.judge(error)
+        reason = f"push {push_id} of an earlier run has to be ended first: {failure.reason}"
+        for item in items:
+            item.update(state="failed", reason=reason, exit_code=failure.exit_code)

@@ -11,6 +11,7 @@ from pushengine.config.loads.reading import load_loads
 from pushengine.emulator import Emulator, EmulatorSettings
 from pushengine.errors import ConnectionFailedError, EngineClosedError
 from pushengine.host import EngineHost
+from pushengine.journal.loads import BlockRow
 from pushengine.journal.store import JournalFile
 from pushengine.loads.outcome import Failure
 from pushengine.loads.planning import Planner
@@ -75,8 +76,8 @@ class Site:
         self.settings = EngineSettings(hour_guard_seconds=0, submits_per_second=1000)
         self.listener = Listener()
 
-    def config(self, text):
-        (self.folder / "c.toml").write_text(HEAD.replace("{url}", self.emulator.url) + text)
+    def config(self, text, head=HEAD):
+        (self.folder / "c.toml").write_text(head.replace("{url}", self.emulator.url) + text)
 
     def extract(self, name, *rows):
         path = self.folder / "in" / name
@@ -269,7 +270,7 @@ async def test_a_file_name_with_brackets_stands_for_that_file_alone(site):
 
 
 async def test_an_open_push_that_cannot_be_ended_keeps_no_other_load_from_being_loaded(site, monkeypatch):
-    site.config(DATED + '[targets.other]\nurl = "https://other.eu-1.celonis.cloud"\npool_id = "p"\n')
+    site.config(DATED)
     site.extract("T_20261126.csv", "26,a")
     site.extract("U_20261126.csv", "26,a")
     taken = []
@@ -290,4 +291,39 @@ async def test_an_open_push_that_cannot_be_ended_keeps_no_other_load_from_being_
     with monkeypatch.context() as patch:
         patch.setattr(PushSession, "supersede", unreachable)
         result = await site.load()
-    assert ("2026-11-26", "done") in states(result)
+    assert states(result) == [("2026-11-27", "failed"), ("2026-11-26", "done")]
+    assert "has to be ended first" in result.items[0].row.reason
+    await site.load()
+    assert await site.ids("T") == ["27"]
+
+
+async def test_open_pushes_are_ended_where_no_load_uses_the_default_target(site, monkeypatch):
+    target = '[targets.prod]\nurl = "URL"\npool_id = "pool-1"\napi_key = "test-key-1"\n[defaults]\ntarget = "prod"\n'
+    site.config(target.replace("URL", site.emulator.url) + DATED, head='[state]\ndir = "state"\n')
+    site.extract("T_20261126.csv", "26,a")
+
+    async def seal(*_):
+        raise EngineClosedError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobRunner, "seal", seal)
+        await site.load()
+    site.extract("T_20261127.csv", "27,a")
+    assert states(await site.load()) == [("2026-11-27", "done")]
+
+
+async def test_a_continued_run_does_not_pass_a_file_of_an_upsert_that_failed_meanwhile(site, monkeypatch):
+    site.config(DATED.replace('mode = "replace"', 'mode = "upsert"\nkeys = ["ID"]'))
+    bad = site.extract("T_20261126.csv", '1,"open')
+    site.extract("T_20261127.csv", "2,b")
+    await site.killed(monkeypatch)
+    run_id = site.memory(lambda loads: loads.runs()[0].run_id)
+    with contextlib.closing(JournalFile(site.folder / "state" / "journal.sqlite3")) as file, file.transaction():
+        first, _ = file.loads.run_loads(run_id)
+        file.loads.set_load(run_id, dataclasses.replace(first, state="failed"))
+        file.loads.put_block(
+            BlockRow(load="sap", table="T", path=str(bad), kind="failed", push_id="p", reason="broken", at=1.0)
+        )
+    result = await site.go_on()
+    assert states(result) == [("2026-11-26", "failed"), ("2026-11-27", "blocked")]
+    assert "pushengine state skip sap.T" in result.items[1].row.reason
