@@ -73,8 +73,9 @@ def record_end(file: JournalQueries, end: PushEnd) -> None:
 def _record_loaded(loads: LoadMemory, end: PushEnd, claim: Claim) -> None:
     planned = end.state.planned
     assert planned is not None  # noqa: S101 - `record_end` requires it
-    known = {row.path: row for row in loads.files(claim.load, claim.table)}
-    for row in _files(end, claim):
+    files = _files(end, claim)
+    known = {row.path: row for row in loads.files(claim.load, claim.table, [row.path for row in files])}
+    for row in files:
         before = known.get(row.path)
         if before is not None:
             row = dataclasses.replace(row, cleanup=before.cleanup)  # noqa: PLW2901 - the same file
@@ -150,10 +151,10 @@ def _record_in_run(loads: LoadMemory, end: PushEnd, claim: Claim) -> None:
     """Record the end of the push in the run that started it, unless history no longer has that run."""
     if loads.run(claim.run_id) is None:
         return
-    names = (claim.load.casefold(), claim.table.casefold(), claim.generation)
-    intended = loads.run_loads(claim.run_id)
-    found = [row for row in intended if (row.load.casefold(), row.table.casefold(), row.generation) == names]
-    row = found[0] if found else _new_row(claim, number=1 + max((row.number for row in intended), default=-1))
+    found = [
+        row for row in loads.run_loads(claim.run_id, claim.load, claim.table) if row.generation == claim.generation
+    ]
+    row = found[0] if found else _new_row(claim, number=len(loads.run_loads(claim.run_id)))
     receipt = end.receipt
     rejected = (receipt.get("rejects") or {}).get("rows", 0)
     state: RunState = "failed"

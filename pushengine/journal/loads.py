@@ -254,11 +254,16 @@ class LoadMemory:
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         return self._db.execute(sql, values).fetchall() if self._is_there else []
 
-    def _selected(self, sql: str, load: str | None, table: str | None, order: str = "") -> list[Any]:
+    def _selected(
+        self, sql: str, load: str | None, table: str | None, order: str = "", paths: Sequence[str] | None = None
+    ) -> list[Any]:
         """Return the rows of a rule, of one of its tables, or all; both names are compared case-folded."""
-        terms = [name for name, value in (("load_key = ?", load), ("tbl_key = ?", table)) if value is not None]
+        given = {"load_key = ?": load, "tbl_key = ?": table}
+        terms = {term: _key(value) for term, value in given.items() if value is not None}
+        if paths is not None:
+            terms["path IN (SELECT value FROM json_each(?))"] = json.dumps([_json(path) for path in paths])
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
-        return self._rows(f"{sql}{where} {order}", *[_key(value) for value in (load, table) if value is not None])
+        return self._rows(f"{sql}{where} {order}", *terms.values())
 
     def _put(self, table: str, load: str, tbl: str, *, first: Sequence[Any] = (), rest: Sequence[Any] = ()) -> None:
         values = [*first, *_place(load, tbl), *rest]
@@ -268,7 +273,7 @@ class LoadMemory:
     def _delete(self, table: str, load: str, tbl: str, path: str | None = None) -> bool:
         where, values = "(load_key, tbl_key) = (?, ?)", [_key(load), _key(tbl)]
         if path is not None:
-            where, values = f"{where} AND path = ?", [*values, _path_text(path)]
+            where, values = f"{where} AND path = ?", [*values, _json(path)]
         return self._db.execute(f"DELETE FROM {table} WHERE {where}", values).rowcount > 0  # noqa: S608 - only constants
 
     # --- Runs
@@ -309,8 +314,7 @@ class LoadMemory:
 
     def run(self, run_id: str) -> Run | None:
         """Return a run; None if there is none."""
-        rows = self._rows(f"SELECT {_RUN} FROM runs WHERE run_id = ?", run_id)  # noqa: S608 - only constants
-        return _run(rows[0]) if rows else None
+        return next((_run(row) for row in self._rows(f"SELECT {_RUN} FROM runs WHERE run_id = ?", run_id)), None)  # noqa: S608 - only constants
 
     def runs(self, *, since: float = 0.0, limit: int = -1) -> list[Run]:
         """Return the runs that started at or after `since` (seconds UTC), newest first."""
@@ -318,19 +322,21 @@ class LoadMemory:
         rows = self._rows(f"SELECT {_RUN} FROM runs WHERE started_at >= ? {order}", since, limit)  # noqa: S608 - only constants
         return [_run(row) for row in rows]
 
-    def run_loads(self, run_id: str) -> list[RunLoad]:
-        """Return what a run did, in its order."""
-        rows = self._rows(
-            "SELECT load, tbl, generation, number, state, body FROM run_loads WHERE run_id = ? ORDER BY number, rowid",
-            run_id,
-        )
+    def run_loads(self, run_id: str, load: str | None = None, table: str | None = None) -> list[RunLoad]:
+        """Return what a run did, in its order: about all loads, those of a rule, or one of its tables."""
+        given = {"run_id = ?": run_id, "load_key = ?": load and _key(load), "tbl_key = ?": table and _key(table)}
+        terms = {term: value for term, value in given.items() if value is not None}
+        columns, where = "load, tbl, generation, number, state, body", " AND ".join(terms)
+        rows = self._rows(f"SELECT {columns} FROM run_loads WHERE {where} ORDER BY number, rowid", *terms.values())  # noqa: S608 - only constants
         return [_run_load(row) for row in rows]
 
     # --- Files
 
-    def files(self, load: str | None = None, table: str | None = None) -> list[FileRow]:
-        """Return the files of a rule, of one of its tables, or of all."""
-        rows = self._selected(f"SELECT {_FILE} FROM load_files", load, table, "ORDER BY load_key, tbl_key, path")  # noqa: S608 - only constants
+    def files(
+        self, load: str | None = None, table: str | None = None, paths: Sequence[str] | None = None
+    ) -> list[FileRow]:
+        """Return the files of a rule, of one of its tables, or of all; with `paths`, those of them."""
+        rows = self._selected(f"SELECT {_FILE} FROM load_files", load, table, "ORDER BY load_key, tbl_key, path", paths)  # noqa: S608 - only constants
         return [
             FileRow(
                 **dict(
@@ -354,7 +360,7 @@ class LoadMemory:
             row.loaded_at,
             storable(row.cleanup),
         ]
-        values = [_path_text(row.path), row.size, _json(row.version), row.sha256, *rest]
+        values = [_json(row.path), row.size, _json(row.version), row.sha256, *rest]
         self._put("load_files", row.load, row.table, rest=values)
 
     def delete_file(self, load: str, table: str, path: str) -> bool:
@@ -398,7 +404,7 @@ class LoadMemory:
 
     def put_block(self, row: BlockRow) -> None:
         """Add or replace a block."""
-        rest = [_path_text(row.path), row.kind, row.push_id, storable(row.reason), row.at]
+        rest = [_json(row.path), row.kind, row.push_id, storable(row.reason), row.at]
         self._put("load_blocks", row.load, row.table, rest=rest)
 
     def lift(self, load: str, table: str, path: str) -> bool:
@@ -489,6 +495,7 @@ def fields_of(row: type) -> tuple[str, ...]:
 
 
 _FILE_FIELDS, _TABLE_FIELDS, _CURSOR_FIELDS = fields_of(FileRow), fields_of(LoadedTable), fields_of(CursorRow)
+_RUN_LOAD_FIELDS = frozenset(fields_of(RunLoad))
 _RUN_LOAD_COLUMNS = ("load", "table", "generation", "number", "state")
 
 
@@ -502,10 +509,6 @@ def _place(load: str, table: str) -> list[str]:
 
 def _json(value: Any) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-def _path_text(path: str) -> str:
-    return _json(path)
 
 
 def _run(row: Sequence[Any]) -> Run:
@@ -524,6 +527,6 @@ def _run(row: Sequence[Any]) -> Run:
 
 def _run_load(row: Sequence[Any]) -> RunLoad:
     load, table, generation, number, state, body = row
-    known = {key: value for key, value in json.loads(body).items() if key in fields_of(RunLoad)}
+    known = {key: value for key, value in json.loads(body).items() if key in _RUN_LOAD_FIELDS}
     values = {**known, "files": tuple(known.get("files", ()))}
     return RunLoad(load=load, table=table, generation=generation, number=number, state=state, **values)

@@ -16,6 +16,7 @@ from pushengine.host import EngineHost
 from pushengine.journal.loads import RunLoad
 from pushengine.loads.items import Item, RunListener, load_id_of
 from pushengine.loads.lanes import Lanes, LaneSlot
+from pushengine.loads.obstacles import Obstacle, standing_of
 from pushengine.loads.outcome import EXIT_INTERRUPTED, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, Failure, Judge
 from pushengine.model import Receipt
 from pushengine.text import clock_time, utc
@@ -65,7 +66,9 @@ class Targets:
 
     async def of_push(self, team: str, pool_id: str) -> PushEngine | None:
         """Return an engine for a team and pool; None if no target is there."""
-        for name in self._loads.targets:
+        for name, target in self._loads.targets.items():
+            if target.credentials is None or not target.url:  # such as the target default that no load uses
+                continue
             engine = await self.engine(name)
             if (engine.team, engine.pool_id) == (team, pool_id):
                 return engine
@@ -136,38 +139,32 @@ class LoadExecution:
                     await self._end(item, state="failed", reason=failure.reason, exit_code=failure.exit_code)
 
     async def _run_all(self, engine: PushEngine) -> None:
-        blocker: Item | None = None
+        blocker, exit_code = "", 0
         for item in self._items:
-            if blocker is not None:
-                what = f"generation {blocker.row.generation}" if blocker.row.generation else "an earlier file"
-                reason = f"{what} has to be loaded first: it is {blocker.row.state}"
-                await self._end(item, state="blocked", reason=reason, exit_code=blocker.row.exit_code)
+            if blocker:
+                await self._end(item, state="blocked", reason=blocker, exit_code=exit_code)
                 continue
-            if not await self._has_something_left(item):
+            if obstacle := await self._obstacle(engine, item):
+                await self._end(item, state=obstacle.state, reason=obstacle.reason, exit_code=obstacle.exit_code)
+                if obstacle.state != "skipped":
+                    blocker, exit_code = obstacle.reason, obstacle.exit_code
                 continue
             await self._push_patiently(engine, item)
             if item.row.state not in ("done", "rejects"):
-                blocker = item
+                what = f"generation {item.row.generation}" if item.row.generation else "an earlier file"
+                blocker, exit_code = f"{what} has to be loaded first: it is {item.row.state}", item.row.exit_code
 
-    async def _has_something_left(self, item: Item) -> bool:
-        """Leave out the files that another process has loaded since the run was planned; end the item if nothing is left.
-
-        A replace needs all its files, unless all of them are loaded.
-        """
-        rows = await self._means.host.read(lambda file: file.loads.files(item.row.load, item.row.table))
-        loaded = {row.path: row for row in rows if row.state == "loaded" and row.push_id != item.row.push_id}
-        known = {
-            file.uri: loaded[file.uri].push_id
-            for file in item.files
-            if file.uri in loaded and loaded[file.uri].is_unchanged(file)
-        }
-        if known and len(known) == len(item.files):
-            await self._end(item, state="skipped", reason=f"loaded by push {next(iter(known.values()))} meanwhile")
-            return False
-        if known and self._settings.mode != "replace":
-            item.files = tuple(file for file in item.files if file.uri not in known)
-            item.update(files=tuple(file.uri for file in item.files))
-        return True
+    async def _obstacle(self, engine: PushEngine, item: Item) -> Obstacle | None:
+        """Return why an item must not be pushed now, although it was planned; files that were loaded meanwhile are left out."""
+        settings, intended = self._settings, {file.uri for one in self._items for file in one.files}
+        team, pool_id = engine.team, engine.pool_id
+        standing = await self._means.host.read(
+            lambda file: standing_of(file, item, settings, intended=intended, team=team, pool_id=pool_id)
+        )
+        if standing.obstacle is None and standing.files != item.files:
+            item.files = standing.files
+            item.update(files=tuple(file.uri for file in standing.files), expected_rows=None)
+        return standing.obstacle
 
     async def _push_patiently(self, engine: PushEngine, item: Item) -> None:
         """Push an item, and again after temporary failures, as often as the load allows."""

@@ -40,20 +40,26 @@ class Plan:
 
     Attributes:
         items: The items in their order: those to push, and those that are over already, such as missing ones.
-        seen: Files to remember as seen.
+        seen: What to remember of files, each with what was remembered when the run was planned.
         loaded_at: When each load was last done, seconds UTC.
         notes: What people should know of the files.
     """
 
     items: list[Item] = dataclasses.field(default_factory=list)
-    seen: list[FileRow] = dataclasses.field(default_factory=list)
+    seen: list[tuple[FileRow, FileRow | None]] = dataclasses.field(default_factory=list)
     loaded_at: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def store(self, memory: LoadMemory) -> None:
-        """Remember the files that were seen."""
-        for row in self.seen:
-            memory.put_file(row)
+        """Remember the files that were seen, except those of which another process has recorded something since."""
+        by_load: dict[tuple[str, str], list[tuple[FileRow, FileRow | None]]] = {}
+        for row, before in self.seen:
+            by_load.setdefault((row.load, row.table), []).append((row, before))
+        for load, rows in by_load.items():
+            now = {row.path: row for row in memory.files(*load, [row.path for row, _ in rows])}
+            for row, before in rows:
+                if now.get(row.path) == before:
+                    memory.put_file(row)
 
     @property
     def pushes(self) -> list[Item]:
@@ -247,7 +253,8 @@ class Planner:
                 now=now,
                 is_expected=key in named,
             )
-            plan.seen += choice.rows
+            before = {row.path: row for row in memory.files.get((rule.name, key), ())}
+            plan.seen += [(row, before.get(row.path)) for row in choice.rows]
             plan.items += self._items_of(settings, choice)
 
     def _items_of(self, settings: LoadSettings, choice: Choice) -> list[Item]:

@@ -12,6 +12,7 @@ A run that was killed is finished by the same steps, with the files as recorded 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -111,32 +112,32 @@ class LoadRun:
             ConfigError, JournalError: As for `run`.
             JournalLockedError: Another process works on it.
         """
-        run = await self._read(self._newest_unfinished)
-        if run is None:
+        unfinished = await self._read(self._newest_unfinished)
+        if unfinished is None:
             return None
+        run, names = unfinished
         async with self._host.working_on(run.run_id):
-            return await self._finish(run)
+            return await self._finish(run, names)
 
-    async def _finish(self, run: Run) -> RunResult:
+    async def _finish(self, run: Run, names: set[tuple[str, str]]) -> RunResult:
         run_id = run.run_id
         unsubmitted = await self._settle(run)
-        rows = await self._read(lambda memory: memory.run_loads(run_id))
-        left = [row for row in rows if self._is_left(row)]
+        rows = [row for row in await self._read(lambda memory: memory.run_loads(run_id)) if self._has(row)]
+        left = [row for row in rows if _is_left(row) and _name(row) in names]
         plan = await self._planner.plan_rest(left, self._read, run_id, self._host.runtime.clock.now())
+        over, dropped = _merge(plan, rows, left)
         means = self._means(run, plan)
         await adopt(means, unsubmitted, plan.pushes)
 
         def take(memory: LoadMemory) -> None:
             plan.store(memory)
             memory.take_run(run_id, os.getpid())
-            for row in left:
-                memory.drop_load(run_id, row)  # what was missing has another generation once it is found
-            for item in plan.items:
+            for row in dropped:  # what was missing has another generation once it is found
+                memory.drop_load(run_id, row)
+            for item in (*over, *plan.items):
                 memory.set_load(run_id, item.row)
 
         await self._write(take)
-        again = {_key(row) for row in left}
-        over = [Item(row) for row in rows if _key(row) not in again]
         return await self._carry_out(means, run, sorted([*over, *plan.items], key=lambda item: item.row.number))
 
     # --- Before the pushes
@@ -146,21 +147,18 @@ class LoadRun:
         found = await self._host.read(lambda file: find_open(file, self._selection.has))
         return await end_submitted(self._means(run, Plan()), found)
 
-    def _newest_unfinished(self, memory: LoadMemory) -> Run | None:
-        """Return the newest run with something left of the selected loads, unless a later run was about the same loads."""
+    def _newest_unfinished(self, memory: LoadMemory) -> tuple[Run, set[tuple[str, str]]] | None:
+        """Return the newest run with something left of the selected loads, and which: those that no later run was about."""
         later: set[tuple[str, str]] = set()
         for run in memory.runs():
-            rows = [row for row in memory.run_loads(run.run_id) if self._selection.has(row.load, row.table)]
-            if any(self._is_left(row) and (row.load, name_key(row.table)) not in later for row in rows):
-                return run
-            later.update((row.load, name_key(row.table)) for row in rows)
+            rows = [row for row in memory.run_loads(run.run_id) if self._has(row)]
+            if left := {_name(row) for row in rows if _is_left(row)} - later:
+                return run, left
+            later.update(_name(row) for row in rows)
         return None
 
-    def _is_left(self, row: RunLoad) -> bool:
-        """Whether something is left to do: it is not over, failed only for the moment, or its files were missing."""
-        is_temporary = row.state in ("failed", "skipped", "blocked") and row.exit_code == EXIT_TEMPORARY
-        is_open = row.state in ("planned", "running", "missing") or is_temporary
-        return is_open and self._selection.has(row.load, row.table)
+    def _has(self, row: RunLoad) -> bool:
+        return self._selection.has(row.load, row.table)
 
     async def _forecast(self, items: Sequence[Item]) -> Forecast | None:
         """Return what is to be expected of the items; None if nothing is to be pushed."""
@@ -247,8 +245,55 @@ class LoadRun:
         return await self._host.write(write)
 
 
+def _name(row: RunLoad) -> tuple[str, str]:
+    return row.load, name_key(row.table)
+
+
 def _key(row: RunLoad) -> tuple[str, str, str]:
-    return row.load, name_key(row.table), row.generation
+    return (*_name(row), row.generation)
+
+
+def _is_left(row: RunLoad) -> bool:
+    """Whether something is left to do: it is not over, failed only for the moment, or its files were missing."""
+    is_temporary = row.state in ("failed", "skipped", "blocked") and row.exit_code == EXIT_TEMPORARY
+    return row.state in ("planned", "running", "missing") or is_temporary
+
+
+def _merge(plan: Plan, rows: Sequence[RunLoad], left: Sequence[RunLoad]) -> tuple[list[Item], list[RunLoad]]:
+    """Fit what is planned now into a run that goes on.
+
+    Args:
+        plan: Its items are changed.
+        rows: What the run did and intended.
+        left: Those of the rows that were planned again.
+
+    Returns:
+        What is over, and the rows in whose place other files were found.
+    """
+    before = {_key(row): row for row in rows}
+    planned_again = {_key(row) for row in left}
+    done = {key for key, row in before.items() if key not in planned_again and row.state in ("done", "rejects")}
+    # Whatever else a load has done stays in the run.
+    plan.items = [item for item in plan.items if item.row.state == "planned" or _key(item.row) not in done]
+    for item in plan.items:
+        if _key(item.row) in done:  # other files that came since: another push, and so another load id
+            item.update(load_id=f"{item.row.load_id} after {before[_key(item.row)].push_id}")
+    again = {_key(item.row) for item in plan.items}
+    over, dropped = [], []
+    for key, row in before.items():
+        if key in again:
+            continue
+        if key in planned_again:
+            dropped.append(_passed(row, "its files were searched again"))
+        elif _is_left(row):
+            over.append(Item(_passed(row, "a later run was about it")))
+        else:
+            over.append(Item(row))
+    return over, dropped
+
+
+def _passed(row: RunLoad, reason: str) -> RunLoad:
+    return dataclasses.replace(row, state="skipped", reason=reason, exit_code=0)
 
 
 def _files_of(settings: LoadSettings, memory: LoadMemory) -> list[FileRow]:

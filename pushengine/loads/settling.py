@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 
@@ -24,12 +23,14 @@ class OpenPush:
         claim: What it means to its load.
         may_have_run: Whether its job may have been submitted.
         files: The paths that it reads.
+        load_id: Its load id.
     """
 
     row: PushRow
     claim: Claim
     may_have_run: bool
     files: tuple[str, ...]
+    load_id: str
 
 
 def find_open(file: JournalFile, is_selected: Callable[[str, str], bool]) -> list[OpenPush]:
@@ -40,8 +41,9 @@ def find_open(file: JournalFile, is_selected: Callable[[str, str], bool]) -> lis
         if row is None or not is_selected(claim.load, claim.table):
             continue
         state = PushHistory(file.facts(push_id)).state
-        source = () if state.planned is None else tuple(state.planned.source or ())
-        found.append(OpenPush(row, claim, state.may_have_run, source))
+        planned = state.planned
+        source, load_id = ((), None) if planned is None else (tuple(planned.source or ()), planned.load_id)
+        found.append(OpenPush(row, claim, state.may_have_run, source, load_id or load_id_of(claim)))
     return found
 
 
@@ -94,13 +96,31 @@ async def adopt(means: Means, pushes: Iterable[OpenPush], items: Iterable[Item])
     for push in pushes:
         claim = push.claim
         for item in by_load.get((claim.load, claim.table), ()):
-            if (item.row.generation, item.row.files) == (claim.generation, push.files) and not item.row.push_id:
-                item.update(load_id=load_id_of(claim), push_id=push.row.push_id)
+            if (
+                (item.row.generation, item.row.files) == (claim.generation, push.files)
+                and item.row.state == "planned"
+                and not item.row.push_id
+            ):
+                item.update(load_id=push.load_id, push_id=push.row.push_id)
                 break
         else:
-            engine = await means.targets.of_push(push.row.team, push.row.pool_id)
-            if engine is not None:
-                with contextlib.suppress(JournalLockedError):
-                    await engine.supersede(
-                        push.row.push_id, f"run {means.run_id} loads other files of {claim.load}.{claim.table}"
-                    )
+            await _supersede(means, push, by_load.get((claim.load, claim.table), ()))
+
+
+async def _supersede(means: Means, push: OpenPush, items: Iterable[Item]) -> None:
+    """End an unsubmitted push. If that fails, the items of its load wait: whoever resumes that push would load its files a second time."""
+    engine = await means.targets.of_push(push.row.team, push.row.pool_id)
+    if engine is None:
+        return
+    name, push_id = f"{push.claim.load}.{push.claim.table}", push.row.push_id
+    try:
+        await engine.supersede(push_id, f"run {means.run_id} loads other files of {name}")
+    except EngineClosedError:
+        raise
+    except JournalLockedError:  # another process works on it, and holds the table
+        return
+    except PushEngineError as error:
+        failure = means.judge(error)
+        reason = f"push {push_id} of an earlier run has to be ended first: {failure.reason}"
+        for item in items:
+            item.update(state="failed", reason=reason, exit_code=failure.exit_code)

@@ -20,7 +20,7 @@ from pushengine.errors import ConfigError, PushEngineError
 from pushengine.journal.loads import BlockRow, FileRow, LoadedTable
 from pushengine.loads.files.discovery import FoundTable
 from pushengine.loads.files.generations import Generation, order_of
-from pushengine.loads.files.known import Examined, Hasher, KnownFiles
+from pushengine.loads.files.known import Contents, Examined, Hasher, KnownFiles
 from pushengine.loads.files.missing import missing_reason
 from pushengine.model import FileRef
 from pushengine.text import format_count, shell_word, shown_name, shown_names
@@ -304,7 +304,7 @@ class _Choosing(_Record):
             unit = ready[-1]
             for other in ready[:-1]:
                 self.skip(other, other.pending, f"older than generation {unit.key}")
-        unit.files = await self._without_twins(unit, self._without_skipped(unit), ())
+        unit.files = await self._without_twins(unit, self._without_skipped(unit), Contents(self._known, ()))
         if not unit.files:
             return
         if self._is_older(unit):
@@ -410,13 +410,17 @@ class _Choosing(_Record):
             if (unit.key and row.generation == unit.key)
             or (self._loaded is not None and row.push_id == self._loaded.push_id and not before)
         ]
-        unit.files = await self._without_twins(unit, unit.pending, rows, beside=before)
+        contents = Contents(self._known, rows)
+        for one in before:
+            contents.add(one)
+        unit.files = await self._without_twins(unit, unit.pending, contents)
         return bool(unit.files)
 
     # --- append
 
     async def _append(self, units: list[_Unit]) -> None:
         chosen: list[Examined] = []
+        contents = Contents(self._known, self._known.loaded)
         newest = ""
         for unit in self._without_held(units):
             self.skip_known(unit)
@@ -428,7 +432,7 @@ class _Choosing(_Record):
                         "it has grown or was rewritten since it was loaded, and its old rows would load twice; set"
                         ' changed_files = "load" to load it whole, or skip it',
                     )
-                elif new := await self._without_twins(unit, [one], self._known.loaded, beside=chosen):
+                elif new := await self._without_twins(unit, [one], contents):
                     chosen += new
                     newest = unit.key
         if chosen:
@@ -473,16 +477,13 @@ class _Choosing(_Record):
     def _older_than_loaded(self) -> str:
         return f"older than generation {self._loaded.generation if self._loaded else ''}, which is loaded"
 
-    async def _without_twins(
-        self, unit: _Unit, files: Sequence[Examined], rows: Sequence[FileRow], *, beside: Sequence[Examined] = ()
-    ) -> list[Examined]:
+    async def _without_twins(self, unit: _Unit, files: Sequence[Examined], contents: Contents) -> list[Examined]:
         """Skip files whose content is loaded under another name, or is that of a file before it.
 
         Args:
             unit: Their generation.
             files: The files.
-            rows: Rows of loaded files to compare them with.
-            beside: Files that are going to be loaded beside them.
+            contents: What was loaded, and what is going to be loaded beside them.
 
         Returns:
             The other files.
@@ -491,13 +492,10 @@ class _Choosing(_Record):
             return list(files)
         kept: list[Examined] = []
         for one in files:
-            others = [other.file for other in (*beside, *kept) if other.file.size == one.file.size]
-            planned = [
-                dataclasses.replace(one.row, path=file.uri, sha256=await self._known.digest(file)) for file in others
-            ]
-            twin = await self._known.twin(one, [*rows, *planned])
+            twin = await contents.twin(one)
             if twin is None:
                 kept.append(one)
+                contents.add(one)
             else:
                 self.skip_same(unit, one, twin)
         return kept

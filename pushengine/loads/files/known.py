@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal
 
 from pushengine.journal.loads import FileRow
@@ -74,18 +74,6 @@ class KnownFiles:
         is_new = before.state == "seen" and before.sha256 not in self._loaded_digests
         return Examined(file, "new" if is_new else "changed", self._seen(file, generation, before), before)
 
-    async def twin(self, one: Examined, rows: Sequence[FileRow]) -> FileRow | None:
-        """Return the row under another path that has the same content; None if there is none. Reads the file if a size is equal."""
-        for row in rows:
-            if (
-                row.path != one.file.uri
-                and row.size == one.file.size
-                and row.sha256
-                and await self.digest(one.file) == row.sha256
-            ):
-                return row
-        return None
-
     async def digest(self, file: FileRef) -> str:
         """Return the SHA-256 of a file's content in hex."""
         if file.uri not in self._digests:
@@ -115,3 +103,35 @@ class KnownFiles:
             first_seen_at=self._now,
             cleanup=before.cleanup if before is not None else "",
         )
+
+
+class Contents:
+    """What files hold, to find those with equal content. A file is read only if another one has its size.
+
+    Args:
+        known: Reads files.
+        rows: Rows of files to compare others with.
+    """
+
+    def __init__(self, known: KnownFiles, rows: Iterable[FileRow]) -> None:
+        self._known = known
+        self._rows: dict[int, dict[str, FileRow]] = {}
+        self._unread: dict[int, list[Examined]] = {}
+        for row in rows:
+            if row.sha256:
+                self._rows.setdefault(row.size, {}).setdefault(row.sha256, row)
+
+    def add(self, one: Examined) -> None:
+        """Compare later files with this one, too."""
+        self._unread.setdefault(one.file.size, []).append(one)
+
+    async def twin(self, one: Examined) -> FileRow | None:
+        """Return the row under another path that has the same content; None if there is none."""
+        size = one.file.size
+        for other in self._unread.pop(size, ()):
+            digest = await self._known.digest(other.file)
+            row = dataclasses.replace(other.row, path=other.file.uri, sha256=digest)
+            self._rows.setdefault(size, {}).setdefault(digest, row)
+        rows = self._rows.get(size)
+        found = rows.get(await self._known.digest(one.file)) if rows else None
+        return None if found is None or found.path == one.file.uri else found
