@@ -16,9 +16,9 @@ from pushengine.host import EngineHost
 from pushengine.journal.loads import RunLoad
 from pushengine.loads.items import Item, RunListener, load_id_of
 from pushengine.loads.lanes import Lanes, LaneSlot
-from pushengine.loads.outcome import EXIT_INTERRUPTED, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, Failure, Judge
+from pushengine.loads.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, Failure, Judge
 from pushengine.model import Receipt
-from pushengine.text import clock_time, utc
+from pushengine.text import clock_time, shown_name, utc
 
 _RETRY_SECONDS = (30.0, 120.0, 600.0)
 """Waits before a load is tried again after a temporary failure, seconds; the last one is repeated."""
@@ -145,9 +145,25 @@ class LoadExecution:
                 continue
             if not await self._has_something_left(item):
                 continue
+            if reason := await self._block_before(item):
+                await self._end(item, state="blocked", reason=reason, exit_code=EXIT_FAILED)
+                continue
             await self._push_patiently(engine, item)
             if item.row.state not in ("done", "rejects"):
                 blocker = item
+
+    async def _block_before(self, item: Item) -> str:
+        """Return what keeps an item from being pushed: a push of an earlier run, which was ended after this item was planned.
+
+        A failed file that this run pushes does not: its DONE lifts the block.
+        """
+        files = {file.uri for each in self._items for file in each.files}
+        for block in await self._means.host.read(lambda file: file.loads.blocks(item.row.load, item.row.table)):
+            if block.kind == "unknown":
+                return f"the outcome of push {block.push_id} is unknown"
+            if self._settings.mode in {"upsert", "delete"} and block.path not in files:
+                return f"{shown_name(block.path)} failed before"
+        return ""
 
     async def _has_something_left(self, item: Item) -> bool:
         """Leave out the files that another process has loaded since the run was planned; end the item if nothing is left.
