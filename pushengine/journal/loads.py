@@ -295,9 +295,9 @@ class LoadMemory:
         )
 
     def drop_load(self, run_id: str, load: RunLoad) -> None:
-        """Forget what a run did about one generation: it is planned anew under another key."""
-        values = [run_id, _key(load.load), _key(load.table), storable(load.generation)]
-        self._db.execute("DELETE FROM run_loads WHERE (run_id, load_key, tbl_key, generation) = (?, ?, ?, ?)", values)
+        """Forget what a run did about one generation."""
+        sql = "DELETE FROM run_loads WHERE (run_id, load_key, tbl_key, generation) = (?, ?, ?, ?)"
+        self._db.execute(sql, (run_id, _key(load.load), _key(load.table), storable(load.generation)))
 
     def take_run(self, run_id: str, pid: int) -> None:
         """Note that this process works on a run, which is unfinished again if it had ended."""

@@ -126,19 +126,17 @@ class LoadRun:
         means = self._means(run, plan)
         await adopt(means, unsubmitted, plan.pushes)
 
-        again = {_key(item.row) for item in plan.items}
-        replaced = [row for row in left if _key(row) not in again]  # it was missing, and has come
-
         def take(memory: LoadMemory) -> None:
             plan.store(memory)
             memory.take_run(run_id, os.getpid())
-            for row in replaced:
-                memory.drop_load(run_id, row)
+            for row in left:
+                memory.drop_load(run_id, row)  # what was missing has another generation once it is found
             for item in plan.items:
                 memory.set_load(run_id, item.row)
 
         await self._write(take)
-        over = [Item(row) for row in rows if _key(row) not in again and row not in replaced]
+        again = {_key(row) for row in left}
+        over = [Item(row) for row in rows if _key(row) not in again]
         return await self._carry_out(means, run, sorted([*over, *plan.items], key=lambda item: item.row.number))
 
     # --- Before the pushes

@@ -65,11 +65,9 @@ async def end_submitted(means: Means, pushes: Iterable[OpenPush]) -> list[OpenPu
                 f"{name}: push {push.row.push_id} is open, but no target is in its pool {push.row.pool_id}"
             )
             continue
-        means.listener.note(
-            f"{name}: push {push.row.push_id} of an earlier run was submitted and is brought to its end first"
-        )
         try:
             await engine.resume(push.row.push_id)
+            means.listener.note(f"{name}: push {push.row.push_id} of an earlier run was submitted; it has ended now")
         except EngineClosedError:
             raise
         except (

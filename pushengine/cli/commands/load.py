@@ -13,7 +13,9 @@ import typer
 
 from pushengine.cli import exit_codes, options, runner, session, terminal
 from pushengine.cli.hints import Hints
+from pushengine.cli.reporting.config_words import in_config_words
 from pushengine.errors import PushEngineError
+from pushengine.text import format_count
 
 if TYPE_CHECKING:
     from pushengine.cli.live.loads import LoadsDisplay
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _QUOTA_SECONDS = 5.0
 
+_FEW = 10
+"""So many loads without anything new are listed one by one."""
 Names = Annotated[
     list[str] | None,
     typer.Argument(
@@ -163,7 +167,7 @@ class _Listener:
 
     def planned(self, items: Sequence[Item], expected: Forecast | None) -> None:
         """Show the forecast, and what is over already."""
-        self._display.expect(len(items))
+        self._display.expect(sum(not _is_quiet(item) for item in items))
         if expected is not None and not self._is_quiet:
             self._display.note(_forecast_line(expected))
 
@@ -184,12 +188,22 @@ class _Listener:
         """Do nothing: the events of the push show it."""
 
     def ended(self, item: Item) -> None:
-        """Show the end of an item."""
+        """Show the end of an item, and what its push has to say; nothing if there was nothing new."""
+        if _is_quiet(item):
+            return
         self._display.finished(item.row)
+        if item.receipt is not None and item.row.state in ("done", "rejects"):
+            for text in (*item.receipt.schema_changes, *item.receipt.notes):
+                self._display.note(f"{item.name}: {in_config_words(text)}")
 
     def note(self, text: str) -> None:
         """Show a line of text."""
         self._display.note(text)
+
+
+def _is_quiet(item: Item) -> bool:
+    """Whether an item has nothing new, which the totals at the end tell."""
+    return item.row.state == "skipped" and not item.row.exit_code
 
 
 def _forecast_line(expected: Forecast) -> str:
@@ -203,8 +217,8 @@ def _judge(hints: Hints) -> Any:
 
     def judge(error: BaseException) -> Failure:
         described = exit_codes.describe_error(error, hints=hints)
-        hint = f" (hint: {described['hint']})" if described["hint"] else ""
-        return Failure(exit_codes.exit_code_for(error), f"{described['message']}{hint}")
+        hint = f" (hint: {in_config_words(described['hint'])})" if described["hint"] else ""
+        return Failure(exit_codes.exit_code_for(error), f"{in_config_words(described['message'])}{hint}")
 
     return judge
 
@@ -229,7 +243,13 @@ def _print_result(
         head = [_forecast_line(result.forecast)] if result.forecast is not None else []
         terminal.print_result([*head, *describe_intent(result.items), *result.notes])
         return
-    lines = describe_loads(result.loads, seconds=seconds, hints=hints, blocks=result.blocks)
+    shown = [item.row for item in result.items if not _is_quiet(item)]
+    skipped = len(result.loads) - len(shown)
+    if skipped <= _FEW:
+        shown, skipped = list(result.loads), 0
+    lines = describe_loads(shown, seconds=seconds, hints=hints, blocks=result.blocks) if shown else []
+    if skipped:
+        lines.append(f"{format_count(skipped, 'load')} with nothing new; `{hints.load()} --dry-run` says why")
     if not is_quiet:
         terminal.print_result([*lines, f"run {result.run.run_id}"])
     elif result.exit_code:

@@ -161,6 +161,7 @@ def retire(
 def set_(
     load: LoadName,
     cursor: Annotated[str, typer.Argument(metavar="CURSOR", help="The next load reads the rows from this value on.")],
+    *,
     kind: Annotated[
         str | None,
         typer.Option("--type", metavar="TYPE", help="Type of the value; that of the cursor before, if not given."),
