@@ -368,6 +368,10 @@ class LoadsMonth:
             if result is None:  # nothing to continue
                 continues = False
                 continue
+            if result.run.started_at < EPOCH + night * DAY_SECONDS:  # it has finished the run of another night
+                self._check_journal(night, result)
+                continues = False
+                continue
             self._check_run(night, result, before, started_at, has_patience=has_patience, was_continued=continues)
             self._is_after_kill = False
             return

@@ -368,7 +368,7 @@ class _Choosing(_Record):
         before: list[Examined] = []
         for unit in units:
             if await self._drop_known(unit, before):
-                before = unit.files
+                before = before if self._is_older(unit) else unit.files
                 pending.append(unit)
             elif unit.generation.unfinished:
                 pending.append(unit)
