@@ -75,6 +75,7 @@ class LoadRun:
             What became of each load. If the host drains meanwhile, what is not done is planned or running still.
 
         Raises:
+            EngineClosedError: The host drains before the run is recorded; nothing was pushed.
             ConfigError: Two rules claim one table, or a target cannot be used; nothing was pushed.
             JournalError: The journal cannot be used.
         """
@@ -86,7 +87,7 @@ class LoadRun:
             pid=os.getpid(),
         )
         unsubmitted = await self._settle(run)
-        plan = await self._planner.plan(self._read, run.run_id, run.started_at)
+        plan = await self._host.guard(self._planner.plan(self._read, run.run_id, run.started_at))
         means = self._means(run, plan)
         await adopt(means, unsubmitted, plan.pushes)
 
@@ -114,7 +115,8 @@ class LoadRun:
         unsubmitted = await self._settle(run)
         rows = [row for row in await self._read(lambda memory: memory.run_loads(run_id)) if self._has(row)]
         left = [row for row in rows if _is_left(row) and _name(row) in names]
-        plan = await self._planner.plan_rest(left, self._read, run_id, self._host.runtime.clock.now())
+        now = self._host.runtime.clock.now()
+        plan = await self._host.guard(self._planner.plan_rest(left, self._read, run_id, now))
         over, dropped = _merge(plan, rows, left)
         means = self._means(run, plan)
         await adopt(means, unsubmitted, plan.pushes)
