@@ -343,3 +343,15 @@ async def test_a_drain_ends_the_planning(site, monkeypatch):
         with pytest.raises(EngineClosedError):
             await asyncio.wait_for(run.run(), 10)
     assert site.memory(lambda loads: loads.runs()) == []
+
+
+async def test_a_continued_run_leaves_out_a_file_that_a_person_has_skipped(site, monkeypatch):
+    site.config(EVENTS)
+    site.extract("events_1.csv", "1,a")
+    bad = site.extract("events_2.csv", "2,b")
+    await site.killed(monkeypatch)
+    with contextlib.closing(JournalFile(site.folder / "state" / "journal.sqlite3")) as file, file.transaction():
+        (row,) = file.loads.files("events", "EVENTS", [str(bad)])
+        file.loads.put_file(dataclasses.replace(row, state="skipped", loaded_at=1.0))  # as `state skip` does
+    await site.go_on()
+    assert await site.ids("EVENTS") == ["1"]
