@@ -3,7 +3,8 @@
 `--tables` CSV files of `--rows` rows each, into one table each, against the emulator in a process of its own; quota and spacing are off.
 
 Sides:
-  together  all tables in one process: one host, 8 at a time
+  load      `pushengine load`: a command that finds all tables by one rule and loads them, 8 at a time
+  together  all tables in one process by the library: one host, 8 at a time
   whole     the rows of all tables as one table, in one process
   apart     the first `--apart` tables, a command (`pushengine push`) for each, one after the other
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -81,6 +84,44 @@ def apart(job: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": seconds, "seconds_per_table": seconds / len(job["sources"])}
 
 
+_CONFIG = """
+[state]
+dir = "state"
+
+[connection]
+url = "{url}"
+pool_id = "{pool}"
+
+[auth]
+api_key = "{key}"
+
+[engine]
+submits_per_second = {unlimited}
+submits_per_hour = {unlimited}
+hour_guard_seconds = 0
+
+[[load]]
+name = "night"
+source = "{folder}/{{table}}.csv"
+"""
+
+
+def load(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one command that loads all tables."""
+    with tempfile.TemporaryDirectory() as work:
+        values = {"url": job["url"], "pool": POOL, "key": KEY, "unlimited": UNLIMITED, "folder": job["folder"]}
+        Path(work, "pushengine.toml").write_text(_CONFIG.format(**values))
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "pushengine", "load", "--json"]
+        done = subprocess.run(command, check=True, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+    states = json.loads(done.stdout)["states"]
+    if states != {"done": job["tables"]}:
+        raise SystemExit(f"not all {job['tables']} tables are done: {states}")
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_rss_mb": usage.ru_maxrss / 1024}
+
+
 async def _emulate() -> None:
     from pushengine.emulator import Emulator, EmulatorSettings
 
@@ -110,26 +151,32 @@ def emulator() -> Iterator[str]:
 
 def main(args: Any, folder: Path) -> dict[str, Any]:
     """Run all sides in turn, each against an emulator of its own."""
-    tables = [folder / f"TABLE_{number:03d}.csv" for number in range(args.tables)]
+    extracts = folder / "extracts"
+    extracts.mkdir(exist_ok=True)
+    tables = [extracts / f"TABLE_{number:03d}.csv" for number in range(args.tables)]
     sizes = [harness.write_event_log(path, args.rows, first_row=n * args.rows) for n, path in enumerate(tables)]
     whole = folder / "WHOLE.csv"
     whole_size = harness.write_event_log(whole, args.rows * args.tables)
 
     def once(name: str) -> dict[str, Any]:
         with emulator() as url:
+            if name == "load":
+                figures = harness.side("load", url=url, folder=extracts, tables=len(tables))
+                return figures | {"seconds_per_table": figures["seconds"] / len(tables)}
             if name == "apart":
                 return harness.side("apart", url=url, sources=tables[: args.apart])
             sources, nbytes = ([whole], whole_size) if name == "whole" else (tables, sum(sizes))
             figures = harness.side("push", url=url, sources=sources, nbytes=nbytes, rows=args.rows * args.tables)
             return figures | {"seconds_per_table": figures["seconds"] / len(sources)}
 
-    runs = harness.interleaved(("together", "whole", "apart"), args.repeat, once)
+    runs = harness.interleaved(("load", "together", "whole", "apart"), args.repeat, once)
     return {
         "tables": args.tables,
         "parallel": PARALLEL,
         "csv_mb": round(sum(sizes) / MB, 1),
-        "is_under_400_mb": max(run["peak_rss_mb"] for run in runs["together"]) < PEAK_MB,
+        "is_under_400_mb": max(run["peak_rss_mb"] for side in ("load", "together") for run in runs[side]) < PEAK_MB,
         "ratios": {
+            "load_over_apart_per_table": harness.ratio(runs["load"], runs["apart"], "seconds_per_table"),
             "together_seconds_over_whole": harness.ratio(runs["together"], runs["whole"], "seconds"),
             "together_over_apart_per_table": harness.ratio(runs["together"], runs["apart"], "seconds_per_table"),
         },
@@ -137,7 +184,12 @@ def main(args: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-SIDES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"push": push, "apart": apart, "emulator": emulate}
+SIDES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "load": load,
+    "push": push,
+    "apart": apart,
+    "emulator": emulate,
+}
 
 if __name__ == "__main__":
     options = {"tables": {"type": int, "default": 300}, "apart": {"type": int, "default": 10}}

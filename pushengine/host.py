@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -169,6 +170,19 @@ class EngineHost:
     def new_id(self) -> str:
         """Return a new id of a push or a run: its time and a random number."""
         return self._resources.new_id()
+
+    @contextlib.asynccontextmanager
+    async def working_on(self, run_id: str) -> AsyncIterator[None]:
+        """Hold the lock of a run of loads, so that no other process works on it.
+
+        Raises:
+            JournalLockedError: Another process does.
+        """
+        lock = await self._resources.runtime.off_loop(self._resources.take_run_lock, run_id)
+        try:
+            yield
+        finally:
+            lock.release()
 
     async def guard(self, wait: Awaitable[T]) -> T:
         """Wait, unless the host drains first.

@@ -14,11 +14,13 @@ class Hints:
 
     Attributes:
         config: The file that `--config` named; None if the command was run without it. What the environment names needs no flag.
+        database: The file that `--emulator` named; None without one.
         keeps_pushes: Whether unfinished pushes can be resumed. False for a push into an embedded emulator, which ends with the command.
     """
 
     config: Path | None = None
     keeps_pushes: bool = True
+    database: Path | None = None
 
     def resume(self, push_id: str) -> str:
         """Return the command that resumes a push."""
@@ -46,7 +48,11 @@ class Hints:
 
     def _command(self, *words: str) -> str:
         flag = "" if self.config is None else f" --config {shell_word(str(self.config))}"
+        if self.database is not None and words[0] in _OF_DATABASES:
+            flag += f" --emulator {shell_word(str(self.database))}"
         return f"pushengine {' '.join(map(shell_word, words))}{flag}"
 
 
+_OF_DATABASES = ("load", "show", "state", "resolve")
+"""Commands that take `--emulator DATABASE`."""
 PLAIN = Hints()

@@ -154,6 +154,10 @@ EmulatorOption = Annotated[
         "--emulator", metavar="[DATABASE]", help="Push into an embedded emulator; a .duckdb file keeps its tables."
     ),
 ]
+EmulatorState = Annotated[
+    Path | None,
+    typer.Option("--emulator", metavar="DATABASE", help="What `--emulator DATABASE` recorded, in DATABASE.state."),
+]
 PushWords = Annotated[
     str,
     typer.Argument(

@@ -254,6 +254,22 @@ def state_beside(database: Path) -> Path:
     return database.with_name(f"{database.name}.state")
 
 
+def load_history_config(config: Path | None, database: Path | None) -> Config:
+    """Load the configuration for a command that looks at what was recorded, and needs no account.
+
+    If an emulator's database file is named, the state folder beside it counts.
+
+    Raises:
+        ConfigError: A bad file, key or value, or the name of the database file is empty.
+    """
+    loaded = load_config(config=config, wants_credentials=False)
+    if database is None:
+        return loaded
+    if not database.name:
+        raise ConfigError("--emulator: name the database file, such as try.duckdb", key="--emulator")
+    return dataclasses.replace(loaded, state_dir=state_beside(database))
+
+
 def load_tables_config(
     config: Path | None, url: str | None, pool: str | None, connection: str | None, database: Path | None
 ) -> Config:

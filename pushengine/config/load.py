@@ -38,7 +38,7 @@ from pushengine.state.file_errors import expanded_setting, parse_toml, read_text
 from pushengine.state.folder import StateFolder, default_state_dir, require_folder
 from pushengine.text import flag, shown_name
 
-CONFIG_HINT = "config.example.toml shows every key"
+CONFIG_HINT = "`pushengine help settings` shows every key"
 EXPANSION_HINT = "set the variable, or correct the path of the file"
 _KEY_FILE_HINT = "the file must hold only the secret"
 LOCAL_NAME = "pushengine.toml"

@@ -1,6 +1,4 @@
-"""What the journal remembers of loads: their files, cursors and blocks, the runs, and the load ids.
-
-Tables of the journal's database, since format 2:
+"""What the journal remembers of loads: files, cursors, blocks, runs and load ids. Tables of its database, since format 2:
 
 ```
 runs(run_id TEXT PRIMARY KEY,
@@ -19,8 +17,7 @@ load_tables(load, tbl,                     -- the tables that a rule has loaded:
             generation, push_id TEXT, loaded_at REAL)
 load_cursors(load, tbl, value, type, push_id TEXT, at REAL)
 load_blocks(load, tbl, path, kind, push_id, reason TEXT, at REAL)   -- oldest first by rowid
-load_ids(team, pool_id, load_id, push_id TEXT,   -- of pushes that are DONE; never pruned
-         request, receipt TEXT, at REAL)         -- JSON, see `LoadIdRow`
+load_ids(team, pool_id, load_id, push_id TEXT, request, receipt TEXT, at REAL)   -- see `LoadIdRow`; never pruned
 ```
 
 Names of rules and tables are stored as they are spelled. They are compared case-folded: each table has `load_key` and `tbl_key` for that.
@@ -298,6 +295,11 @@ class LoadMemory:
             first=[run_id],
             rest=[storable(load.generation), load.number, load.state, _json(body)],
         )
+
+    def drop_load(self, run_id: str, load: RunLoad) -> None:
+        """Forget what a run did about one generation."""
+        sql = "DELETE FROM run_loads WHERE (run_id, load_key, tbl_key, generation) = (?, ?, ?, ?)"
+        self._db.execute(sql, (run_id, *_place(load.load, load.table)[2:], storable(load.generation)))
 
     def take_run(self, run_id: str, pid: int) -> None:
         """Note that this process works on a run, which is unfinished again if it had ended."""

@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from pushengine.celonis.wire import parse_team_url
-from pushengine.config.loads.resolved import Loads, LoadSettings
+from pushengine.config.loads.resolved import Loads, LoadSettings, Target
 from pushengine.engine import PushEngine
 from pushengine.errors import ConfigError, EngineClosedError, JournalLockedError, real_cause
 from pushengine.host import EngineHost
@@ -23,6 +23,15 @@ from pushengine.text import clock_time, utc
 
 _RETRY_SECONDS = (30.0, 120.0, 600.0)
 """Waits before a load is tried again after a temporary failure, seconds; the last one is repeated."""
+
+
+def team_of(target: Target) -> str:
+    """Return the host of a target's team, whose quota its submits spend; empty if it has no address, which a dry run does not need.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+    """
+    return parse_team_url(target.url)[1] if target.url else ""
 
 
 class Targets:
@@ -54,15 +63,6 @@ class Targets:
                 target.url, pool_id=target.pool_id, auth=target.credentials, connection_id=target.connection_id
             )
         return self._engines[name]
-
-    def team(self, name: str) -> str:
-        """Return the host of a target's team, whose quota its submits spend.
-
-        Raises:
-            ConfigError: The URL cannot be used.
-        """
-        url = self._loads.targets[name].url
-        return parse_team_url(url)[1] if url else ""  # a dry run needs no team
 
     async def of_push(self, team: str, pool_id: str) -> PushEngine | None:
         """Return an engine for a team and pool; None if no target is there."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pushengine.journal.loads import Run, RunLoad
+from pushengine.journal.loads import BlockRow, Run, RunLoad
 from pushengine.loads.forecast import Forecast
 from pushengine.loads.items import Item
 from pushengine.model import Receipt
@@ -41,12 +41,16 @@ class RunResult:
         run: The run.
         items: What it did, in its order.
         forecast: What was expected of it; None if there was nothing to push.
+        blocks: What blocks its loads.
+        notes: What people should know of the files.
         is_dry: Whether nothing was done.
     """
 
     run: Run
     items: tuple[Item, ...]
     forecast: Forecast | None = None
+    blocks: tuple[BlockRow, ...] = ()
+    notes: tuple[str, ...] = ()
     is_dry: bool = False
 
     @property

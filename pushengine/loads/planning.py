@@ -13,16 +13,17 @@ from pushengine.errors import ConfigError
 from pushengine.journal.loads import BlockRow, FileRow, LoadedTable, LoadMemory, RunLoad, RunState
 from pushengine.loads.files.choice import Choice, LeftOut, choose
 from pushengine.loads.files.control import with_control
-from pushengine.loads.files.discovery import Discovery, discover, find_conflicts
+from pushengine.loads.files.discovery import Discovery, discover, find_conflicts, unclaimed
 from pushengine.loads.items import Item, load_id_of
 from pushengine.loads.outcome import EXIT_FAILED, Judge
 from pushengine.loads.selection import Selection
 from pushengine.model import Claim, FileRef
 from pushengine.runtime.runtime import Runtime
-from pushengine.text import name_key
+from pushengine.text import format_count, name_key, shown_names
 
 T = TypeVar("T")
 _PIECE_BYTES = 1024 * 1024
+_SHOWN_FILES = 3
 
 
 class Read(Protocol):
@@ -41,12 +42,13 @@ class Plan:
         items: The items in their order: those to push, and those that are over already, such as missing ones.
         seen: What to remember of files, each with what was remembered when the run was planned.
         loaded_at: When each load was last done, seconds UTC.
-        durations: How long the loads of the items took the last time, seconds.
+        notes: What people should know of the files.
     """
 
     items: list[Item] = dataclasses.field(default_factory=list)
     seen: list[tuple[FileRow, FileRow | None]] = dataclasses.field(default_factory=list)
     loaded_at: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def store(self, memory: LoadMemory) -> None:
         """Remember the files that were seen, except those of which another process has recorded something since."""
@@ -124,6 +126,10 @@ class Planner:
         rules = self._selection.rules
         memory = await read(lambda one: _Memory.of(one, [rule.name for rule in rules]))
         plan = Plan(loaded_at={key: table.loaded_at for key, table in memory.tables.items()})
+        if files := unclaimed(found[rule.name] for rule in rules):
+            names = shown_names([file.name for file in files[:_SHOWN_FILES]])
+            more = f" and {len(files) - _SHOWN_FILES:,} more" if len(files) > _SHOWN_FILES else ""
+            plan.notes.append(f"no load takes {format_count(len(files), 'file')} beside the others: {names}{more}")
         for rule in rules:
             await self._plan_rule(plan, rule, found[rule.name], memory, conflicts, now)
         if unmatched := self._selection.unmatched([(item.row.load, item.row.table) for item in plan.items]):
@@ -168,22 +174,14 @@ class Planner:
             )
             plan.items.append(item)
         if searched:
-            await self._search(plan, searched, left, read, run_id, now)
+            self._add_found(plan, await self.plan(read, run_id, now), searched, left)
         tables = await read(lambda memory: memory.tables())
         plan.loaded_at = {(table.load, name_key(table.table)): table.loaded_at for table in tables}
         return plan
 
-    async def _search(  # noqa: PLR0917 - it continues `plan_rest`
-        self,
-        plan: Plan,
-        searched: set[tuple[str, str]],
-        left: Sequence[RunLoad],
-        read: Read,
-        run_id: str,
-        now: float,
-    ) -> None:
+    @staticmethod
+    def _add_found(plan: Plan, found: Plan, searched: Collection[tuple[str, str]], left: Sequence[RunLoad]) -> None:
         """Add what is found now of the loads whose files are searched again."""
-        found = await self.plan(read, run_id, now)
         numbers = {(row.load, name_key(row.table)): row.number for row in left}
         chosen = [item for item in found.items if (item.row.load, name_key(item.row.table)) in searched]
         for item in chosen:

@@ -207,6 +207,8 @@ def _by_load(runs: Sequence[tuple[Run, list[RunLoad]]]) -> dict[Key, list[tuple[
 
 
 def _load_report(runs: Sequence[tuple[Run, list[RunLoad]]], working: frozenset[str]) -> LoadReport:
+    # Of two runs at the same time, the one counts that ended later: the other was skipped because of it.
+    runs = sorted(runs, key=lambda one: max([one[0].started_at, *(load.ended_at for load in one[1])]))
     run, newest = runs[-1]
     every = [load for _, loads in runs for load in loads]
     chosen = worst(newest)

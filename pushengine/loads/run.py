@@ -15,7 +15,7 @@ import asyncio
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from pushengine.config.loads.resolved import Loads, LoadSettings
@@ -23,16 +23,17 @@ from pushengine.errors import EngineClosedError
 from pushengine.host import EngineHost
 from pushengine.journal.loads import FileRow, LoadMemory, Run, RunLoad
 from pushengine.journal.store import JournalFile
-from pushengine.loads.execution import LoadExecution, Means, Targets, due_at
+from pushengine.loads.execution import LoadExecution, Means, Targets, due_at, team_of
 from pushengine.loads.files.cleanup import clean_up
 from pushengine.loads.forecast import Forecast, forecast
 from pushengine.loads.items import Item, RunListener
 from pushengine.loads.lanes import Lanes
 from pushengine.loads.outcome import EXIT_TEMPORARY, Judge, RunResult, exit_code_of
-from pushengine.loads.planning import Plan, Planner
+from pushengine.loads.planning import Plan, Planner, Read
 from pushengine.loads.selection import Selection
 from pushengine.loads.settling import OpenPush, adopt, end_submitted, find_open
 from pushengine.model import QuotaStatus
+from pushengine.runtime.runtime import Runtime
 from pushengine.text import name_key, utc
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class LoadRun:
         parallel: int | None = None,
     ) -> None:
         self._host = host
+        self._loads = loads
         self._selection = selection
         self._listener = listener
         self._judge = judge
@@ -86,17 +88,27 @@ class LoadRun:
             tag=self._selection.tag,
             pid=os.getpid(),
         )
+<<<<<<< HEAD
         unsubmitted = await self._settle(run)
         plan = await self._host.guard(self._planner.plan(self._read, run.run_id, run.started_at))
         means = self._means(run, plan)
         await adopt(means, unsubmitted, plan.pushes)
+=======
+        async with self._host.working_on(run.run_id):
+            unsubmitted = await self._settle(run)
+            plan = await self._planner.plan(self._read, run.run_id, run.started_at)
+            means = self._means(run, plan)
+            await adopt(means, unsubmitted, plan.pushes)
+>>>>>>> main
 
-        def begin(memory: LoadMemory) -> None:
-            plan.store(memory)
-            memory.begin_run(run, [item.row for item in plan.items])
+            def begin(memory: LoadMemory) -> None:
+                plan.store(memory)
+                memory.begin_run(run, [item.row for item in plan.items])
 
-        await self._write(begin)
-        return await self._carry_out(means, run, plan.items)
+            await self._write(begin)
+            for note in plan.notes:
+                self._listener.note(note)
+            return await self._carry_out(means, run, plan.items)
 
     async def continue_run(self) -> RunResult | None:
         """Finish the newest unfinished run over the selected loads; return None if there is none.
@@ -106,11 +118,16 @@ class LoadRun:
 
         Raises:
             ConfigError, JournalError: As for `run`.
+            JournalLockedError: Another process works on it.
         """
         unfinished = await self._read(self._newest_unfinished)
         if unfinished is None:
             return None
         run, names = unfinished
+        async with self._host.working_on(run.run_id):
+            return await self._finish(run, names)
+
+    async def _finish(self, run: Run, names: set[tuple[str, str]]) -> RunResult:
         run_id = run.run_id
         unsubmitted = await self._settle(run)
         rows = [row for row in await self._read(lambda memory: memory.run_loads(run_id)) if self._has(row)]
@@ -124,19 +141,13 @@ class LoadRun:
         def take(memory: LoadMemory) -> None:
             plan.store(memory)
             memory.take_run(run_id, os.getpid())
-            for row in (*dropped, *(item.row for item in (*over, *plan.items))):
-                memory.set_load(run_id, row)
+            for row in dropped:  # what was missing has another generation once it is found
+                memory.drop_load(run_id, row)
+            for item in (*over, *plan.items):
+                memory.set_load(run_id, item.row)
 
         await self._write(take)
         return await self._carry_out(means, run, sorted([*over, *plan.items], key=lambda item: item.row.number))
-
-    async def dry_run(self) -> RunResult:
-        """Plan a run and do nothing."""
-        now = self._host.runtime.clock.now()
-        plan = await self._planner.plan(self._read, "", now)
-        run = Run(run_id="", started_at=now, names=self._selection.names, tag=self._selection.tag)
-        expected = await self._forecast(plan.items)
-        return RunResult(run, tuple(plan.items), expected, is_dry=True)
 
     # --- Before the pushes
 
@@ -158,22 +169,16 @@ class LoadRun:
     def _has(self, row: RunLoad) -> bool:
         return self._selection.has(row.load, row.table)
 
-    async def _forecast(self, items: Iterable[Item]) -> Forecast | None:
+    async def _forecast(self, items: Sequence[Item]) -> Forecast | None:
         """Return what is to be expected of the items; None if nothing is to be pushed."""
-        pushes: dict[str, int] = {}
-        for item in items:
-            if item.row.state == "planned" and item.settings is not None:
-                team = self._targets.team(item.settings.target)
-                pushes[team] = pushes.get(team, 0) + 1
-        if not pushes:
-            return None
-        quotas: dict[str, QuotaStatus] = {team: await self._host.quota(team) for team in pushes}
-        for status in quotas.values():
+
+        async def quota_of(team: str) -> QuotaStatus:
+            status = await self._host.quota(team)
             self._listener.quota(status)
-        names = {(item.row.load, name_key(item.row.table)) for item in items if item.row.state == "planned"}
-        durations = await self._read(lambda memory: _durations(memory, names))
-        now = utc(self._host.runtime.clock.now())
-        return forecast(pushes, quotas, now=now, durations=durations, parallel=self._parallel)
+            return status
+
+        now = self._host.runtime.clock.now()
+        return await expect(items, self._loads, quota_of, self._read, now=now, parallel=self._parallel)
 
     def _means(self, run: Run, plan: Plan) -> Means:
         def due(settings: LoadSettings) -> float | None:
@@ -208,7 +213,9 @@ class LoadRun:
                 is_interrupted = True
             elif outcome is not None:
                 raise outcome
-        result = RunResult(run, tuple(items), expected)
+        names = {item.row.load for item in items}
+        blocks = await self._read(lambda memory: [one for one in memory.blocks() if one.load in names])
+        result = RunResult(run, tuple(items), expected, tuple(blocks))
         if not is_interrupted:
             await self._clean_up(means, items)
             now, code = self._host.runtime.clock.now(), exit_code_of(result.loads)
@@ -300,6 +307,61 @@ def _passed(row: RunLoad, reason: str) -> RunLoad:
 
 def _files_of(settings: LoadSettings, memory: LoadMemory) -> list[FileRow]:
     return memory.files(settings.rule, settings.table)
+
+
+async def plan_only(
+    loads: Loads,
+    selection: Selection,
+    *,
+    runtime: Runtime,
+    judge: Judge,
+    memory: LoadMemory,
+    quota_of: Callable[[str], Awaitable[QuotaStatus]],
+    parallel: int | None = None,
+) -> RunResult:
+    """Return what a run would do now. Does nothing.
+
+    Args:
+        loads: The loads of the config file.
+        selection: Those to plan.
+        runtime: Clock, files and threads.
+        judge: Describes failures.
+        memory: What is remembered of loads.
+        quota_of: Returns the quota of a team.
+        parallel: How many loads read or upload at once; None means as the config file says.
+    """
+
+    async def read(call: Callable[[LoadMemory], T]) -> T:
+        return call(memory)
+
+    now = runtime.clock.now()
+    plan = await Planner(loads, selection, runtime, judge).plan(read, "", now)
+    run = Run(run_id="", started_at=now, names=selection.names, tag=selection.tag)
+    expected = await expect(plan.items, loads, quota_of, read, now=now, parallel=parallel or loads.parallel)
+    return RunResult(run, tuple(plan.items), expected, notes=tuple(plan.notes), is_dry=True)
+
+
+async def expect(
+    items: Sequence[Item],
+    loads: Loads,
+    quota_of: Callable[[str], Awaitable[QuotaStatus]],
+    read: Read,
+    *,
+    now: float,
+    parallel: int,
+) -> Forecast | None:
+    """Return what is to be expected of the items of a run; None if nothing is to be pushed."""
+    pushes: dict[str, int] = {}
+    for item in items:
+        if item.row.state == "planned" and item.settings is not None:
+            team = team_of(loads.targets[item.settings.target])
+            pushes[team] = pushes.get(team, 0) + 1
+    if not pushes:
+        return None
+    quotas = {team: await quota_of(team) for team in pushes}
+    names = {(item.row.load, name_key(item.row.table)) for item in items if item.row.state == "planned"}
+    durations = await read(lambda memory: _durations(memory, names))
+    return forecast(pushes, quotas, now=utc(now), durations=durations, parallel=parallel)
 
 
 def _durations(memory: LoadMemory, names: set[tuple[str, str]]) -> list[float]:

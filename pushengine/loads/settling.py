@@ -79,9 +79,9 @@ async def _end_submitted(means: Means, push: OpenPush) -> None:
     if engine is None:
         means.listener.note(f"{name}: push {push_id} is open, but no target is in its pool {push.row.pool_id}")
         return
-    means.listener.note(f"{name}: push {push_id} of an earlier run was submitted and is brought to its end first")
     try:
         await engine.resume(push_id)
+        means.listener.note(f"{name}: push {push_id} of an earlier run was submitted; it has ended now")
     except EngineClosedError:
         raise
     except (ConfigError, JournalLockedError):  # another process has ended it, or works on it: the load is skipped then

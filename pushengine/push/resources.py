@@ -73,6 +73,14 @@ class HostResources:
         assert self._journal is not None  # noqa: S101 - `open()` was called
         return self._journal
 
+    def take_run_lock(self, run_id: str) -> PushLock:
+        """Lock a run of loads. Blocking.
+
+        Raises:
+            JournalLockedError: Another process works on it.
+        """
+        return PushLock(self.folder.locks, f"run-{run_id}", refusal=f"run {run_id} is under way")
+
     def new_id(self) -> str:
         """Return a new id of a push or a run: its time and a random number."""
         return f"{utc(self.runtime.clock.now()):%Y%m%dT%H%M%SZ}-{self.runtime.rng.getrandbits(32):08x}"

@@ -332,19 +332,22 @@ def open_ledger(settings: EngineSettings, path: Path) -> SqliteLedger:
     )
 
 
+def quota_of_hour(team: str, server_now: float, *, limit: int, spent: int = 0) -> QuotaStatus:
+    """Return the quota status of the hour that contains `server_now` (seconds UTC), in which nothing blocks submits."""
+    hour = math.floor(server_now / 3600)
+    return QuotaStatus(
+        team=team, hour_start=iso_utc(hour * 3600), spent=spent, limit=limit, resets_at=iso_utc((hour + 1) * 3600)
+    )
+
+
 def quota_status(ledger: SqliteLedger, team: str, server_now: float, host_now: float | None = None) -> QuotaStatus:
     """Return the quota status of the hour that contains `server_now` (seconds UTC). Blocks on disk.
 
     `host_now` is in seconds UTC by the clock of this host; None means the same as `server_now`.
     """
-    hour = math.floor(server_now / 3600)
     known = ledger.status(team, server_now, host_now)
-    return QuotaStatus(
-        team=team,
-        hour_start=iso_utc(hour * 3600),
-        spent=known.spent,
-        limit=ledger.submits_per_hour,
-        resets_at=iso_utc((hour + 1) * 3600),
+    return dataclasses.replace(
+        quota_of_hour(team, server_now, limit=ledger.submits_per_hour, spent=known.spent),
         blocked_until=iso_utc(server_now + known.block_seconds) if known.block_seconds else None,
         blocked_reason=known.block_reason,
     )

@@ -134,8 +134,9 @@ CASES = {
     "loads": (
         ["--rows", "20", "--tables", "40", "--apart", "1"],
         {"tables", "parallel", "csv_mb", "is_under_400_mb"},
-        {"together_seconds_over_whole", "together_over_apart_per_table"},
+        {"together_seconds_over_whole", "together_over_apart_per_table", "load_over_apart_per_table"},
         {
+            "load": {"seconds", "cpu_seconds", "peak_rss_mb", "seconds_per_table"},
             "together": SIDE | {"seconds_per_table", "commits"},
             "whole": SIDE,
             "apart": {"seconds", "seconds_per_table"},

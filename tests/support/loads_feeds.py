@@ -74,7 +74,9 @@ def feeds_of(folder, count, rng):
     """Return the feeds of so many tables, in the four modes."""
     feeds = []
     for number in range(count):
-        rule = ("full", "changes", "full", "events", "changes", "full", "events", "full", "gone", "changes")[number % 10]
+        rule = ("full", "changes", "full", "events", "changes", "full", "events", "full", "gone", "changes")[
+            number % 10
+        ]
         feeds.append(Feed(f"{rule.upper()}_{number}", rule, folder / rule, rng))
     return feeds
 
@@ -96,8 +98,10 @@ class Feed:
         """Path -> content of the files that are there."""
         self.known = {}
         """Name -> every content that was ever delivered."""
-        self.changed = set()
-        """Paths of an append whose content differs from what was loaded under them."""
+        self.changed = {}
+        """Path -> names of the contents that it had before the present one."""
+        self.copied = set()
+        """Names of contents that have been under two paths."""
         self.columns, self.stage, self.first_id, self.gone = [], 0, 0, 0
         self._late, self._repairs, self._completed = [], [], []
         self._made = 0
@@ -106,7 +110,7 @@ class Feed:
 
     # --- Deliveries
 
-    def deliver(self, night, *, is_healthy=False):
+    def deliver(self, night, *, is_healthy=False):  # noqa: PLR0912 - one branch per event
         """Write tonight's files, mend those of last night, and remove old ones."""
         rng, at = self.rng, EPOCH + night * DAY_SECONDS
         for path in self._repairs:
@@ -122,7 +126,7 @@ class Feed:
         for path in [path for path, one in self.here.items() if one.order[0] < night - KEPT_NIGHTS]:
             path.unlink()
             del self.here[path]
-            self.changed.discard(path)
+            self.changed.pop(path, None)
         event = "" if night == 0 or is_healthy or rng.random() < 0.6 else rng.choice(EVENTS[self.rule])
         self.last_event = event
         if event == "missing":
@@ -137,11 +141,12 @@ class Feed:
         if event == "renamed" and old is not None and old[0].suffix == ".csv":
             path = self.folder / f"{self.name}-again{night}.csv"
             old[0].rename(path)
+            self.copied.add(old[1].src)
             self.here[path] = self.here.pop(old[0])
         if event in ("grown", "rewritten") and old is not None and not old[1].is_bad and old[0].suffix == ".csv":
             path, content = old
             self._write(path, self._content(night, content.order, at))
-            self.changed.add(path)
+            self.changed.setdefault(path, set()).add(content.src)
         deliver = lambda: self._deliver_new(night, event)  # noqa: E731
         if event == "late":
             self._late.append(deliver)
@@ -156,6 +161,7 @@ class Feed:
             return False
         order = (night, 1) if self.rule == "changes" else (night, 0)
         for number, one in enumerate(again, 1):
+            self.copied.add(one.src)
             self._write(self._path(night, number), dataclasses.replace(one, order=order, arrived_at=at))
         return True
 
@@ -204,7 +210,9 @@ class Feed:
             self.first_id = first + count
         rows = []
         for number in ids:
-            value = (f"{rng.randrange(1000)}", f"{rng.randrange(1000)}.5", f"v{rng.randrange(1000)}")[min(self.stage, 2)]
+            value = (f"{rng.randrange(1000)}", f"{rng.randrange(1000)}.5", f"v{rng.randrange(1000)}")[
+                min(self.stage, 2)
+            ]
             row = {"ID": str(number), "SRC": src, "V": f"v{value}" if kind == "wrong type" else value}
             rows.append(row | {name: f"{name} of {number}" for name in self.columns})
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
@@ -268,11 +276,9 @@ class Feed:
         """Yield what the journal remembers wrongly of this load."""
         names = {src for job in loads for src in job}
         expected = {
-            str(path) for path, one in self.here.items() if one.src in names and path not in self.changed
+            str(path) for path, one in self.here.items() if one.src in names - self.copied and path not in self.changed
         }
-        missing = {
-            path for path in expected - table.loaded if self._is_only_copy(path)
-        }
+        missing = expected - table.loaded
         if missing:
             yield f"the journal does not know that {missing} were loaded"
         for path in table.loaded:
@@ -285,10 +291,6 @@ class Feed:
             content = next((one for here, one in self.here.items() if str(here) == path), None)
             if content is not None and content.src in names:
                 yield f"{path} is loaded, and blocks"
-
-    def _is_only_copy(self, path):
-        src = next(one.src for here, one in self.here.items() if str(here) == path)
-        return sum(one.src == src for one in self.here.values()) == 1 and "again" not in path
 
     # --- What the next run must do
 
@@ -323,7 +325,7 @@ class Feed:
         for path, one in complete.items():
             if one.src in expected.names or one.src in pending:
                 continue
-            if path in self.changed:
+            if self.changed.get(path, set()) & expected.names:
                 expected.failed = True  # refused as grown
             else:
                 pending[one.src] = one
@@ -358,7 +360,9 @@ class Feed:
         if expected.load:
             yield f"not loaded at the end: {expected.load}"
         if self.rule in ("full", "gone", "changes") and expected.newest and not expected.failed:
-            newest = {one.src for path, one in self.here.items() if one.order == expected.newest and path.suffix == ".csv"}
+            newest = {
+                one.src for path, one in self.here.items() if one.order == expected.newest and path.suffix == ".csv"
+            }
             if newest and not newest <= {src for job in loads for src in job}:
                 yield f"the newest generation {newest} is not loaded at the end"
 
@@ -387,25 +391,31 @@ class Expectation:
     newest: tuple | None = None
     arrivals: list = dataclasses.field(default_factory=list)
 
-    def problems(self, rows, loads, *, was_continued):
+    def problems(self, rows, loads, *, was_continued, is_after_kill):
         """Yield how the outcome of a run differs."""
         states = [row.state for row in rows]
         shown = f"expected {self}, found {[(row.generation, row.state, row.reason) for row in rows]}"
         new = [set(job) for job in loads]
         now = {src for job in new for src in job}
         if wanting := [job for job in self.load if not job <= now]:
-            if was_continued and not rows:
-                return
+            if was_continued and (not rows or self.feed.rule == "events"):
+                return  # it pushes the files as recorded
             yield f"{wanting} not loaded; {shown}"
+        if self.load and "missing" in states and self._is_missing() is False:
+            yield f"missing was told although it was loaded; {shown}"
         if was_continued:
             return  # what was over before the run was continued is not told again
         if extra := now - self.names - {src for job in self.load for src in job}:
             yield f"{extra} loaded; {shown}"
+        if is_after_kill:
+            return  # pushes of the killed run were brought to their end first, so that there was less to do
         if self.failed != ("failed" in states):
             yield f"failed was told: {'failed' in states}; {shown}"
         if self.blocked and "blocked" not in states:
             yield f"blocked was not told; {shown}"
-        is_settled = any(row.reason.startswith("loaded by push") for row in rows)  # the push of a killed run was ended first
+        is_settled = any(
+            row.reason.startswith("loaded by push") for row in rows
+        )  # the push of a killed run was ended first
         if self.load and "done" not in states and not is_settled:
             yield f"done was not told; {shown}"
         is_missing = self._is_missing()

@@ -7,7 +7,6 @@ What each source delivers, and what must become of it, is in `support.loads_feed
 
 import asyncio
 import contextlib
-import functools
 import math
 import random
 import tempfile
@@ -237,21 +236,16 @@ class _Connection(KilledDestination):
 class _Silence:
     """Listens to a run and says nothing."""
 
-    def planned(self, items, expected):
-        pass
-
-    def started(self, item):
-        pass
-
-    def ended(self, item):
-        pass
-
-    def note(self, text):
-        pass
+    def __getattr__(self, name):
+        return lambda *_told: None
 
 
 def judge(error):
     return Failure(exit_code_for(error), describe_error(error)["message"])
+
+
+def _item(row):
+    return row.load, row.table, row.generation, row.files
 
 
 class LoadsMonth:
@@ -278,6 +272,7 @@ class LoadsMonth:
         self.states = {}
         self.opened = []
         self.kill = None
+        self._is_after_kill = False
         self._usual_steps, self._usual_seconds = 100 * tables, 20.0
 
     def run(self):
@@ -357,12 +352,15 @@ class LoadsMonth:
                     kill_at = self.rng.randrange(1, self._usual_steps)
                 else:
                     after = self.rng.uniform(0.0, self._usual_seconds)
-            before = {feed.name: feed.expectation(self._loads_of(feed), self.platform.clock.now()) for feed in self.feeds}
+            before = {
+                feed.name: feed.expectation(self._loads_of(feed), self.platform.clock.now()) for feed in self.feeds
+            }
             started_at = self.platform.clock.now()
             result = await self._process(kill_at, after, continues=continues)
             self._check_tables(night)
             if result == "killed":
                 self.kills += 1
+                self._is_after_kill = True
                 if attempt and self.rng.random() < 0.4:
                     return  # the next night's run goes on
                 continues = self.rng.random() < 0.7
@@ -370,7 +368,12 @@ class LoadsMonth:
             if result is None:  # nothing to continue
                 continues = False
                 continue
+            if result.run.started_at < EPOCH + night * DAY_SECONDS:  # it has finished the run of another night
+                self._check_journal(night, result)
+                continues = False
+                continue
             self._check_run(night, result, before, started_at, has_patience=has_patience, was_continued=continues)
+            self._is_after_kill = False
             return
 
     async def _process(self, kill_at, after, *, continues):
@@ -444,18 +447,23 @@ class LoadsMonth:
             if row.load == "full" and row.ended_at > started_at:
                 due = EPOCH + night * DAY_SECONDS + 5 * HOUR
                 if row.is_late != (row.ended_at > due):
-                    self._say(night, f"{row.load}.{row.table} ended at {row.ended_at - due:+.0f} s and is_late is {row.is_late}")
+                    self._say(
+                        night,
+                        f"{row.load}.{row.table} ended at {row.ended_at - due:+.0f} s and is_late is {row.is_late}",
+                    )
         for feed in self.feeds:
             rows = told.get(feed.name.casefold(), [])
             failed_at = self.platform.failed.get(feed.name.casefold())
             if failed_at is not None or any(row.exit_code == EXIT_TEMPORARY for row in rows):
-                is_told = any(row.state in ("failed", "skipped", "blocked") for row in rows)
+                is_told = any(row.state in ("done", "failed", "skipped", "blocked") for row in rows)
                 if failed_at is not None and failed_at >= started_at and not is_told:
                     self._say(night, f"{feed.rule}.{feed.name}: its failure was not told")
                 continue
             if was_continued and any(row.state == "failed" and row.ended_at < started_at for row in rows):
                 continue  # only what is temporary is tried again
-            for problem in before[feed.name].problems(rows, self._loads_of(feed), was_continued=was_continued):
+            for problem in before[feed.name].problems(
+                rows, self._loads_of(feed), was_continued=was_continued, is_after_kill=self._is_after_kill
+            ):
                 self._say(night, f"{feed.rule}.{feed.name}: {problem}")
         self.platform.failed.clear()
         self._check_journal(night, result)
@@ -466,8 +474,10 @@ class LoadsMonth:
             run = memory.run(result.run.run_id)
             if run is None or run.ended_at is None or run.exit_code != result.exit_code:
                 self._say(night, f"the journal has {run}, not the end of the run with exit code {result.exit_code}")
-            if [row.state for row in memory.run_loads(result.run.run_id)] != [row.state for row in result.loads]:
-                self._say(night, "the journal has other states than the result of the run")
+            stored = {_item(row): row.state for row in memory.run_loads(result.run.run_id)}
+            if stored != (found := {_item(row): row.state for row in result.loads}):
+                differing = dict(stored.items() ^ found.items())
+                self._say(night, f"the journal has other states than the result of the run: {differing}")
             loaded, blocked = {}, {}
             for row in memory.files():
                 if row.state == "loaded":

@@ -49,7 +49,7 @@ def check(
         notes = list(_notes(reading))
         if problems:
             error = error_of(dataclasses.replace(reading, problems=tuple(problems)))
-            raise error.replace(hint="config.example.toml shows every key")
+            raise error.replace(hint="`pushengine help settings` shows every key")
         if as_json:
             terminal.print_json(
                 {

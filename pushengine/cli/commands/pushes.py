@@ -194,6 +194,7 @@ def history(
         str | None, typer.Option("--load", metavar="NAME", help="Only pushes of this rule, or load: sap, sap.VBAP.")
     ] = None,
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List past pushes, newest first, with the errors of those that failed. Reads this host's journal; needs no account."""
@@ -204,7 +205,7 @@ def history(
         from pushengine.cli.story import summarise
 
         begins = 0.0 if since is None else parse_since(since, dt.datetime.now().astimezone()).timestamp()
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         path = loaded.state.find_journal()
         summaries = []
         if path is not None:
@@ -224,19 +225,24 @@ def history(
     runner.run(body, as_json=as_json)
 
 
-def show(push: options.PushWords, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
+def show(
+    push: options.PushWords,
+    config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Show what happened in a push: what was sent, what was unknown, how it was resolved."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.push_sessions import sessions_of
         from pushengine.cli.story import describe_push_story, summarise
 
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         with _open_reader(_require_journal(loaded, push)) as reader:
             row = reader.find(push)
             facts = reader.facts(row.push_id)
         holder = _holder(loaded, row)
-        lines = describe_push_story(row, facts, holder=holder, hints=Hints(config=config))
+        lines = describe_push_story(row, facts, holder=holder, hints=Hints(config=config, database=emulator))
         if as_json:
             terminal.print_json(
                 {

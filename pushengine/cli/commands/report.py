@@ -51,6 +51,7 @@ def report(
         typer.Option("--load", metavar="NAME", help="Only this rule, load (RULE.TABLE) or pattern; repeatable."),
     ] = None,
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what last night's loads did, and what needs a look.
@@ -65,7 +66,7 @@ def report(
 
         now = dt.datetime.now().astimezone()
         begins = parse_since(since, now)
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         path = loaded.state.find_journal()
         if path is None:
             raise ConfigError(
@@ -74,7 +75,7 @@ def report(
                 hint="name the config file of the loads with --config, or set PUSHENGINE_STATE_DIR to their state folder",
             )
         found = _read(path, begins, now, load or ())
-        _write(_rendered(found, chosen, Hints(config=config), is_file=output is not None), output)
+        _write(_rendered(found, chosen, Hints(config=config, database=emulator), is_file=output is not None), output)
         if found.exit_code:
             raise typer.Exit(found.exit_code)
 

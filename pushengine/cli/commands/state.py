@@ -43,6 +43,7 @@ def show(
         str | None, typer.Argument(metavar="[LOAD]", help="A rule, or one of its loads: sap, sap.VBAP.")
     ] = None,
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what is remembered of loads: files, cursors, blocks, expected tables. Reads this host's journal; needs no account."""
@@ -50,7 +51,7 @@ def show(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.cli.commands.state_words import describe_loads
 
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         with _reading(loaded) as reader:
             loads = reader.loads
             chosen = _matching(loads, load)
@@ -95,6 +96,7 @@ def skip(
     load: LoadName,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to leave out; it need not exist any more.")],
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Leave a file out of a load: it counts as dealt with, and later files of an upsert or delete no longer wait for it."""
@@ -102,7 +104,7 @@ def skip(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.runtime.files import absolute_uri
 
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         path = absolute_uri(str(file))
         with session.editing_journal(_with_journal(loaded)) as journal:
             loads = journal.loads
@@ -137,11 +139,16 @@ def _skipped(loads: LoadMemory, load: _Load, path: str) -> FileRow:
     return dataclasses.replace(row, state="skipped", loaded_at=now)
 
 
-def retire(load: LoadName, config: options.ConfigPath = None, as_json: options.AsJson = False) -> None:
+def retire(
+    load: LoadName,
+    config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Expect a table no longer: from now on it is not missing when its rule finds no file for it."""
 
     async def body(_interrupts: runner.Interrupts) -> None:
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         with session.editing_journal(_with_journal(loaded)) as journal:
             one = _one(journal.loads, load)
             was_expected = journal.loads.retire(*one)
@@ -154,11 +161,13 @@ def retire(load: LoadName, config: options.ConfigPath = None, as_json: options.A
 def set_(
     load: LoadName,
     cursor: Annotated[str, typer.Argument(metavar="CURSOR", help="The next load reads the rows from this value on.")],
+    *,
     kind: Annotated[
         str | None,
         typer.Option("--type", metavar="TYPE", help="Type of the value; that of the cursor before, if not given."),
     ] = None,
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Set the cursor of a load."""
@@ -166,7 +175,7 @@ def set_(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.journal.loads import CursorRow
 
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         with session.editing_journal(loaded) as journal:
             one = _one(journal.loads, load, may_be_new=True)
             before = journal.loads.cursor(*one)
@@ -195,6 +204,7 @@ def export(
     ] = False,
     output: options.Output = None,
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
 ) -> None:
     """Write what is remembered of loads and tables as JSON, for `state import` on the host that takes over."""
 
@@ -203,7 +213,7 @@ def export(
 
         if not everything:
             raise ConfigError("say what to export", key="--all", hint="pushengine state export --all")
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         with _reading(loaded) as reader:
             found = export_memory(reader, time.time())
             open_pushes = len(reader.pushes(state="open"))
@@ -219,6 +229,7 @@ def export(
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `state export --all` wrote.")],
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Remember what another host exported, in place of what is known here of the same files, tables and load ids."""
@@ -227,7 +238,7 @@ def import_(
         from pushengine.journal.transfer import import_memory
         from pushengine.state.file_errors import setting_errors
 
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         try:
             with setting_errors("cannot read the exported state", file, key="FILE"):
                 raw = json.loads(file.read_text(encoding="utf-8"))
@@ -261,6 +272,7 @@ def resolve(
         typer.Option("--loaded/--not-loaded", help="Whether its rows are in the table.", show_default=False),
     ] = None,
     config: options.ConfigPath = None,
+    emulator: options.EmulatorState = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Say what became of a push whose outcome is unknown (exit code 6), so that its load can go on."""
@@ -268,7 +280,7 @@ def resolve(
     async def body(_interrupts: runner.Interrupts) -> None:
         from pushengine.journal.resolution import resolve_push
 
-        loaded = session.load_config(config=config, wants_credentials=False)
+        loaded = session.load_history_config(config, emulator)
         with _reading(loaded) as reader:
             push_id = reader.find(push).push_id
         if is_loaded is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pushengine.cli.reporting.cells import fit, table, terminal_width, wrapped
+from pushengine.cli.reporting.cells import table, terminal_width, wrapped
 from pushengine.loads.items import Item
-from pushengine.text import format_bytes, format_count, shown_line
+from pushengine.text import format_bytes, format_count
 
 _WORDS = {"planned": "would load"}
 
@@ -31,6 +31,5 @@ def describe_intent(items: Sequence[Item], *, width: int | None = None) -> list[
     lines += ["", f"{format_count(len(planned), 'push', 'pushes')}, {format_bytes(nbytes)}; nothing was sent"]
     for item in items:
         if item.row.reason:
-            head, *rest = wrapped(shown_line(f"{item.row.state}  {item.name}: {item.row.reason}"), width)
-            lines += [head, *(fit(f"    {line}", width) for line in rest)]
+            lines += wrapped(f"{item.row.state}  {item.name}: {item.row.reason}", width, "    ", first="")
     return lines

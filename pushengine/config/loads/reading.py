@@ -78,7 +78,7 @@ def error_of(reading: LoadsReading) -> ConfigError:
         f"{reading.read.path}: {text}",
         key=reading.problems[0].key,
         problems=lines,
-        hint="config.example.toml shows every key; pushengine config check checks the file",
+        hint="`pushengine help settings` shows every key; pushengine config check checks the file",
     )
 
 

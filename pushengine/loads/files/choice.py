@@ -364,7 +364,14 @@ class _Choosing(_Record):
     # --- upsert and delete
 
     async def _in_order(self, units: list[_Unit]) -> None:
-        pending = [unit for unit in units if await self._drop_known(unit) or unit.generation.unfinished]
+        pending: list[_Unit] = []
+        before: list[Examined] = []
+        for unit in units:
+            if await self._drop_known(unit, before):
+                before = before if self._is_older(unit) else unit.files
+                pending.append(unit)
+            elif unit.generation.unfinished:
+                pending.append(unit)
         if self._settings.pick == "all":
             ready = self._without_held(pending)
             pending = [_merged(ready)] if ready else []
@@ -387,16 +394,26 @@ class _Choosing(_Record):
             else:
                 self.push(unit.key, unit.pending, [unit])
 
-    async def _drop_known(self, unit: _Unit) -> bool:
-        """Skip the known files of a generation; return whether others are left."""
+    async def _drop_known(self, unit: _Unit, before: Sequence[Examined]) -> bool:
+        """Skip the known files of a generation, and those whose content the push before it loads; return whether others are left.
+
+        A content that another one has followed since is loaded again: it sets values back.
+
+        Args:
+            unit: The generation.
+            before: The files of the pending generation before this one, which are not loaded yet; empty if none is pending.
+        """
         self.skip_known(unit)
         rows = [
             row
             for row in self._known.loaded
             if (unit.key and row.generation == unit.key)
-            or (self._loaded is not None and row.push_id == self._loaded.push_id)
+            or (self._loaded is not None and row.push_id == self._loaded.push_id and not before)
         ]
-        unit.files = await self._without_twins(unit, unit.pending, Contents(self._known, rows))
+        contents = Contents(self._known, rows)
+        for one in before:
+            contents.add(one)
+        unit.files = await self._without_twins(unit, unit.pending, contents)
         return bool(unit.files)
 
     # --- append

@@ -1,8 +1,14 @@
 """What `pushengine load` does, each sentence of the contract's section on runs."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
+from support.command_line import DATABASE
+
+from pushengine.journal.loads import BlockRow
+from pushengine.journal.store import JournalFile
 
 REPLACE = """
 [[load]]
@@ -169,3 +175,38 @@ def test_late_is_an_attribute_beside_the_state(line, kind):
     (load,) = line.load(code=0).json["loads"]
     assert load["state"] == "done"
     assert json.dumps(load["is_late"]) in ("true", "false")
+
+
+def test_a_missing_load_that_has_come_is_not_missing_after_continue(line):
+    line.config(REPLACE)
+    old = line.extract("VBAK_20261125.csv", "1,a")
+    line.load(code=0)
+    old.unlink()
+    assert line.states(code=3) == {"sap.VBAK": "missing"}
+    line.extract("VBAK_20261126.csv", "2,b")
+    done = line.load("--continue", code=0).json
+    assert [(one["generation"], one["state"]) for one in done["loads"]] == [("2026-11-26", "done")]
+    stored = line.journal("SELECT generation, state FROM run_loads WHERE run_id = ?", done["run_id"])
+    assert stored == [("2026-11-26", "done")]
+
+
+def test_continue_blocks_what_follows_a_push_that_has_failed_since(line):
+    line.config(UPSERT)
+    line.extract("ORDERS_20261126.csv", "1,a")
+    run_id = line.load(code=0).json["run_id"]
+    path = line.folder / f"{DATABASE}.state" / "journal.sqlite3"
+    with (
+        contextlib.closing(sqlite3.connect(path)) as db,
+        db,
+    ):  # as a run leaves it that was killed while it waited for 20261125
+        db.execute("UPDATE runs SET ended_at = NULL, exit_code = NULL")
+        db.execute("UPDATE run_loads SET state = 'planned'")
+        db.execute("DELETE FROM load_files")
+    failed = str(line.folder / "in" / "ORDERS_20261125.csv")
+    block = BlockRow(load="orders", table="ORDERS", path=failed, kind="failed", push_id="p", reason="bad", at=0.0)
+    with contextlib.closing(JournalFile(path)) as file, file.transaction():
+        file.loads.put_block(block)
+    done = line.load("--continue", code=3).json
+    assert done["run_id"] == run_id
+    assert [(one["state"], one["reason"]) for one in done["loads"]] == [("blocked", f"{failed} failed before")]
+    assert line.spent() == 1

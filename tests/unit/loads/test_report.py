@@ -67,6 +67,18 @@ def test_a_report_without_any_run_is_no_good_news():
     assert (found.runs, found.exit_code) == ((), 3)
 
 
+def test_a_run_that_was_skipped_for_another_one_is_no_trouble_once_that_is_done():
+    memory = RunMemory()
+    start = TWO.timestamp()
+    memory.add_run(TWO, run_load("A", started_at=start, ended_at=start + 600))
+    memory.add_run(
+        TWO + dt.timedelta(minutes=1),
+        run_load("A", "skipped", exit_code=75, started_at=start + 60, ended_at=start + 61),
+    )
+    found = report(memory)
+    assert (states(found), found.exit_code) == ([("A", "done", False)], 0)
+
+
 def test_what_failed_at_two_and_was_done_at_three_is_done():
     memory = RunMemory()
     memory.add_run(TWO, run_load("A", "failed", exit_code=3), run_load("B", rows=3))

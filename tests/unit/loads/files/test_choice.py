@@ -197,6 +197,20 @@ def test_a_touched_file_is_known_by_its_content_and_read_only_once(tmp_path, mod
 # --- upsert and delete
 
 
+def test_an_upsert_skips_the_content_that_the_generation_before_loads_and_keeps_one_that_sets_values_back(tmp_path):
+    load = Load(tmp_path, mode="upsert")
+    load.write("A_20261124_1.csv", "one")
+    load.night()
+    load.write("A_20261125_1.csv", "two")
+    load.write("A_20261126_1.csv", "two")
+    load.write("A_20261127_1.csv", "one")
+
+    choice = load.night()
+
+    assert pushed(choice) == [("2026-11-25", ["A_20261125_1.csv"]), ("2026-11-27", ["A_20261127_1.csv"])]
+    assert reasons(choice.skipped)["A_20261126_1.csv"] == f"same content as {tmp_path}/A_20261125_1.csv"
+
+
 @pytest.mark.parametrize("mode", ["upsert", "delete"])
 def test_upsert_and_delete_push_one_generation_at_a_time_in_order(tmp_path, mode):
     load = Load(tmp_path, mode=mode)
