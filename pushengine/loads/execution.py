@@ -267,7 +267,9 @@ def due_at(settings: LoadSettings, started_at: float, loaded_at: float | None) -
         return None
     start = dt.datetime.fromtimestamp(started_at, settings.timezone)
     due = dt.datetime.combine(start.date(), settings.deadline, settings.timezone)
-    if due < start:
+    if due.timestamp() < started_at <= due.replace(fold=1).timestamp():
+        due = due.replace(fold=1)  # the clock is put back: the time comes a second time
+    elif due.timestamp() < started_at:
         passed, due = due, due + dt.timedelta(days=1)
         if loaded_at is not None and loaded_at < (passed - dt.timedelta(days=1)).timestamp():
             due = passed

@@ -70,12 +70,18 @@ def standing_of(
         and rows[one.uri].push_id != item.row.push_id
         and (refuses_changed or rows[one.uri].is_unchanged(one))
     }
-    if item.files and len(loaded) == len(item.files):
-        push_id = next(iter(loaded.values()))
-        return Standing((), Obstacle("skipped", f"loaded by push {push_id} meanwhile"))
-    if settings.mode == "append":
-        return Standing(tuple(one for one in item.files if one.uri not in loaded))
-    return Standing(item.files)
+    by_hand = {
+        one.uri
+        for one in item.files
+        if one.uri in rows
+        and (rows[one.uri].state, rows[one.uri].push_id) == ("skipped", "")
+        and rows[one.uri].is_unchanged(one)
+    }
+    if item.files and len(loaded) + len(by_hand) == len(item.files):
+        reason = f"loaded by push {next(iter(loaded.values()))} meanwhile" if loaded else "skipped by hand"
+        return Standing((), Obstacle("skipped", reason))
+    left_out = by_hand | loaded.keys() if settings.mode == "append" else by_hand
+    return Standing(tuple(one for one in item.files if one.uri not in left_out))
 
 
 def _submitted(file: JournalFile, item: Item, team: str, pool_id: str) -> Obstacle | None:

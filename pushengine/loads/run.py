@@ -77,6 +77,7 @@ class LoadRun:
             What became of each load. If the host drains meanwhile, what is not done is planned or running still.
 
         Raises:
+            EngineClosedError: The host drains before the run is recorded; nothing was pushed.
             ConfigError: Two rules claim one table, or a target cannot be used; nothing was pushed.
             JournalError: The journal cannot be used.
         """
@@ -87,11 +88,18 @@ class LoadRun:
             tag=self._selection.tag,
             pid=os.getpid(),
         )
+<<<<<<< HEAD
+        unsubmitted = await self._settle(run)
+        plan = await self._host.guard(self._planner.plan(self._read, run.run_id, run.started_at))
+        means = self._means(run, plan)
+        await adopt(means, unsubmitted, plan.pushes)
+=======
         async with self._host.working_on(run.run_id):
             unsubmitted = await self._settle(run)
             plan = await self._planner.plan(self._read, run.run_id, run.started_at)
             means = self._means(run, plan)
             await adopt(means, unsubmitted, plan.pushes)
+>>>>>>> main
 
             def begin(memory: LoadMemory) -> None:
                 plan.store(memory)
@@ -124,7 +132,8 @@ class LoadRun:
         unsubmitted = await self._settle(run)
         rows = [row for row in await self._read(lambda memory: memory.run_loads(run_id)) if self._has(row)]
         left = [row for row in rows if _is_left(row) and _name(row) in names]
-        plan = await self._planner.plan_rest(left, self._read, run_id, self._host.runtime.clock.now())
+        now = self._host.runtime.clock.now()
+        plan = await self._host.guard(self._planner.plan_rest(left, self._read, run_id, now))
         over, dropped = _merge(plan, rows, left)
         means = self._means(run, plan)
         await adopt(means, unsubmitted, plan.pushes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Iterable
 
@@ -12,6 +13,9 @@ from pushengine.journal.store import JournalFile
 from pushengine.loads.execution import Means
 from pushengine.loads.items import Item, load_id_of
 from pushengine.model import Claim
+
+_ENDED_AT_ONCE = 32
+"""How many submitted pushes are polled at once: the next ones do not wait for the longest job among the first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,38 +52,42 @@ def find_open(file: JournalFile, is_selected: Callable[[str, str], bool]) -> lis
 
 
 async def end_submitted(means: Means, pushes: Iterable[OpenPush]) -> list[OpenPush]:
-    """Bring the submitted pushes to their end; return those that were not submitted.
+    """Bring the submitted pushes to their end, many at once; return those that were not submitted.
 
     What became of a push is in the journal afterwards: its files are loaded, its generation is blocked, or it is still open.
 
     Raises:
         EngineClosedError: The host drains meanwhile.
     """
-    unsubmitted = []
-    for push in pushes:
-        if not push.may_have_run:
-            unsubmitted.append(push)
-            continue
-        name = f"{push.claim.load}.{push.claim.table}"
-        engine = await means.targets.of_push(push.row.team, push.row.pool_id)
-        if engine is None:
-            means.listener.note(
-                f"{name}: push {push.row.push_id} is open, but no target is in its pool {push.row.pool_id}"
-            )
-            continue
-        try:
-            await engine.resume(push.row.push_id)
-            means.listener.note(f"{name}: push {push.row.push_id} of an earlier run was submitted; it has ended now")
-        except EngineClosedError:
-            raise
-        except (
-            ConfigError,
-            JournalLockedError,
-        ):  # another process has ended it, or works on it: the load is skipped then
-            continue
-        except PushEngineError as error:
-            means.listener.note(f"{name}: {means.judge(error).reason}")
-    return unsubmitted
+    pushes = list(pushes)
+    turns = asyncio.Semaphore(_ENDED_AT_ONCE)
+
+    async def end(push: OpenPush) -> None:
+        async with turns:
+            await _end_submitted(means, push)
+
+    ended = await asyncio.gather(*(end(push) for push in pushes if push.may_have_run), return_exceptions=True)
+    for error in ended:
+        if error is not None:
+            raise error
+    return [push for push in pushes if not push.may_have_run]
+
+
+async def _end_submitted(means: Means, push: OpenPush) -> None:
+    name, push_id = f"{push.claim.load}.{push.claim.table}", push.row.push_id
+    engine = await means.targets.of_push(push.row.team, push.row.pool_id)
+    if engine is None:
+        means.listener.note(f"{name}: push {push_id} is open, but no target is in its pool {push.row.pool_id}")
+        return
+    try:
+        await engine.resume(push_id)
+        means.listener.note(f"{name}: push {push_id} of an earlier run was submitted; it has ended now")
+    except EngineClosedError:
+        raise
+    except (ConfigError, JournalLockedError):  # another process has ended it, or works on it: the load is skipped then
+        return
+    except PushEngineError as error:
+        means.listener.note(f"{name}: {means.judge(error).reason}")
 
 
 async def adopt(means: Means, pushes: Iterable[OpenPush], items: Iterable[Item]) -> None:

@@ -1,5 +1,6 @@
 """Runs of `load` that meet other runs: stale plans, runs that were overtaken, pushes that an earlier run submitted."""
 
+import asyncio
 import contextlib
 import dataclasses
 
@@ -327,3 +328,30 @@ async def test_a_continued_run_does_not_pass_a_file_of_an_upsert_that_failed_mea
     result = await site.go_on()
     assert states(result) == [("2026-11-26", "failed"), ("2026-11-27", "blocked")]
     assert "pushengine state skip sap.T" in result.items[1].row.reason
+
+
+async def test_a_drain_ends_the_planning(site, monkeypatch):
+    site.config(DATED)
+    site.extract("T_20261126.csv", "26,a")
+    async with site.opened() as run:
+
+        async def discover(_planner):
+            run._host.drain()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Planner, "_discover", discover)
+        with pytest.raises(EngineClosedError):
+            await asyncio.wait_for(run.run(), 10)
+    assert site.memory(lambda loads: loads.runs()) == []
+
+
+async def test_a_continued_run_leaves_out_a_file_that_a_person_has_skipped(site, monkeypatch):
+    site.config(EVENTS)
+    site.extract("events_1.csv", "1,a")
+    bad = site.extract("events_2.csv", "2,b")
+    await site.killed(monkeypatch)
+    with contextlib.closing(JournalFile(site.folder / "state" / "journal.sqlite3")) as file, file.transaction():
+        (row,) = file.loads.files("events", "EVENTS", [str(bad)])
+        file.loads.put_file(dataclasses.replace(row, state="skipped", loaded_at=1.0))  # as `state skip` does
+    await site.go_on()
+    assert await site.ids("EVENTS") == ["1"]
