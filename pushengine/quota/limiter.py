@@ -93,7 +93,7 @@ class SubmitLimiter:
         Raises:
             LedgerError: The ledger cannot be used; nothing may be submitted.
         """
-        with self._queued(priority, _Announcements(on_wait, self._server_clock)) as ticket:
+        with self._queued(priority, _Announcements(on_wait, self._server_clock, self._clock)) as ticket:
             while True:
                 await self._turns.take(ticket)
                 try:
@@ -246,16 +246,19 @@ class _Announcements:
         timer: Announces that the submit waits in the queue.
     """
 
-    def __init__(self, on_wait: Callable[[dt.datetime, float, str], None], server_clock: ServerClock) -> None:
+    def __init__(
+        self, on_wait: Callable[[dt.datetime, float, str], None], server_clock: ServerClock, clock: Clock
+    ) -> None:
         self._on_wait = on_wait
         self._server_clock = server_clock
+        self._clock = clock
         self._announced_until = -math.inf
         self.timer: asyncio.TimerHandle | None = None
 
     def announce(self, wait_seconds: float, reason: str) -> None:
         """Announce a wait, unless an announced one is still running and this one ends at most `_SAME_WAIT_SECONDS` later."""
-        now = self._server_clock.now()
+        now = self._clock.monotonic()  # a clock that is set back would make an announced wait seem to last longer
         if now < self._announced_until and now + wait_seconds <= self._announced_until + _SAME_WAIT_SECONDS:
             return
         self._announced_until = now + wait_seconds
-        self._on_wait(utc(self._announced_until), wait_seconds, reason)
+        self._on_wait(utc(self._server_clock.now() + wait_seconds), wait_seconds, reason)
