@@ -88,18 +88,11 @@ class LoadRun:
             tag=self._selection.tag,
             pid=os.getpid(),
         )
-<<<<<<< HEAD
-        unsubmitted = await self._settle(run)
-        plan = await self._host.guard(self._planner.plan(self._read, run.run_id, run.started_at))
-        means = self._means(run, plan)
-        await adopt(means, unsubmitted, plan.pushes)
-=======
         async with self._host.working_on(run.run_id):
             unsubmitted = await self._settle(run)
-            plan = await self._planner.plan(self._read, run.run_id, run.started_at)
+            plan = await self._host.guard(self._planner.plan(self._read, run.run_id, run.started_at))
             means = self._means(run, plan)
             await adopt(means, unsubmitted, plan.pushes)
->>>>>>> main
 
             def begin(memory: LoadMemory) -> None:
                 plan.store(memory)
@@ -293,7 +286,7 @@ def _merge(plan: Plan, rows: Sequence[RunLoad], left: Sequence[RunLoad]) -> tupl
         if key in again:
             continue
         if key in planned_again:
-            dropped.append(_passed(row, "its files were searched again"))
+            dropped.append(row)  # its files were searched again
         elif _is_left(row):
             over.append(Item(_passed(row, "a later run was about it")))
         else:
