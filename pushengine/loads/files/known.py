@@ -133,5 +133,7 @@ class Contents:
             row = dataclasses.replace(other.row, path=other.file.uri, sha256=digest)
             self._rows.setdefault(size, {}).setdefault(digest, []).append(row)
         rows = self._rows.get(size)
-        found = rows.get(await self._known.digest(one.file), ()) if rows else ()
+        if not rows or all(row.path == one.file.uri for found in rows.values() for row in found):
+            return None
+        found = rows.get(await self._known.digest(one.file), ())
         return next((row for row in found if row.path != one.file.uri), None)
