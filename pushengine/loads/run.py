@@ -286,7 +286,7 @@ def _merge(plan: Plan, rows: Sequence[RunLoad], left: Sequence[RunLoad]) -> tupl
         if key in again:
             continue
         if key in planned_again:
-            dropped.append(_passed(row, "its files were searched again"))
+            dropped.append(row)  # its files were searched again
         elif _is_left(row):
             over.append(Item(_passed(row, "a later run was about it")))
         else:

@@ -115,11 +115,11 @@ class Contents:
 
     def __init__(self, known: KnownFiles, rows: Iterable[FileRow]) -> None:
         self._known = known
-        self._rows: dict[int, dict[str, FileRow]] = {}
+        self._rows: dict[int, dict[str, list[FileRow]]] = {}
         self._unread: dict[int, list[Examined]] = {}
         for row in rows:
             if row.sha256:
-                self._rows.setdefault(row.size, {}).setdefault(row.sha256, row)
+                self._rows.setdefault(row.size, {}).setdefault(row.sha256, []).append(row)
 
     def add(self, one: Examined) -> None:
         """Compare later files with this one, too."""
@@ -131,7 +131,9 @@ class Contents:
         for other in self._unread.pop(size, ()):
             digest = await self._known.digest(other.file)
             row = dataclasses.replace(other.row, path=other.file.uri, sha256=digest)
-            self._rows.setdefault(size, {}).setdefault(digest, row)
+            self._rows.setdefault(size, {}).setdefault(digest, []).append(row)
         rows = self._rows.get(size)
-        found = rows.get(await self._known.digest(one.file)) if rows else None
-        return None if found is None or found.path == one.file.uri else found
+        if not rows or all(row.path == one.file.uri for found in rows.values() for row in found):
+            return None
+        found = rows.get(await self._known.digest(one.file), ())
+        return next((row for row in found if row.path != one.file.uri), None)
