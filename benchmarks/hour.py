@@ -16,6 +16,7 @@ import asyncio
 import bisect
 import contextlib
 import datetime as dt
+import functools
 import math
 import random
 import uuid
@@ -43,7 +44,7 @@ from pushengine.quota.server_clock import ServerClock
 from pushengine.runtime.drain import DrainSwitch
 from pushengine.runtime.files import LocalFileSystem
 from pushengine.runtime.runtime import Runtime
-from pushengine.state.lock import PushLock
+from pushengine.state.lock import PushLock, TableLock
 from pushengine.testing import MemoryDestination, MemoryJob, RecordingSink, VirtualClock, run_in_virtual_time
 
 HOUR = 3600.0
@@ -178,6 +179,7 @@ def _engine(platform: Platform, clock: VirtualClock, rng: random.Random, state: 
         policy=RetryPolicy(),
         journal=journal,
         take_lock=lambda identity: PushLock(state / "locks", identity),
+        take_table_lock=functools.partial(TableLock, state / "locks"),
         budget=ByteBudget(settings.max_memory_bytes),
         engine_settings=settings,
         runtime=runtime,

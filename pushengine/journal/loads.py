@@ -1,4 +1,4 @@
-"""What the journal remembers of loads: files, cursors, blocks, runs and load ids. Tables of its database, since format 2:
+"""What the journal remembers of loads, since format 2, in these tables: files, cursors, blocks, runs and load ids.
 
 ```
 runs(run_id TEXT PRIMARY KEY,

@@ -11,6 +11,7 @@ from support.command_line import CommandLine
 from support.hostile import FORGED, HOSTILE, HUGE, UNPAIRED, problem_of, run_command
 from support.hostile_team import HostileTeam, error_body
 
+from pushengine import redaction
 from pushengine.cli import app
 from pushengine.text import storable
 
@@ -28,6 +29,9 @@ def run(request, tmp_path, monkeypatch):
     """
     rng = random.Random(7)
     CommandLine(tmp_path, monkeypatch)
+    monkeypatch.setattr(
+        redaction, "_secrets", set()
+    )  # secrets of other tests of this process may be hostile texts, too
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "2000")
     monkeypatch.delenv("NO_COLOR")

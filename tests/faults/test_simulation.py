@@ -25,7 +25,7 @@ from pushengine.sources.fingerprint import compare_files
 BLOCK = 50
 SHORT = 300
 LONG = int(os.environ.get("SIMULATED_NIGHTS", "10000"))
-MUTANT_SEEDS = 50
+MUTANT_SEEDS = 80
 
 
 def replay(seed, weather=None):
@@ -288,7 +288,7 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_engine_is_caught_within_fifty_seeds(name, monkeypatch):
+def test_a_broken_engine_is_caught_within_eighty_seeds(name, monkeypatch):
     patches, weather = MUTANTS[name]
     rows = 600 if weather.only_counts else 300  # more chunks, so that some are counted wrongly
     with monkeypatch.context() as broken:

@@ -215,6 +215,7 @@ COMMANDS = list(_commands(typer.main.get_command(app.app)))
 def test_any_words(data):
     words, options = data.draw(st.sampled_from(COMMANDS))
     assume(words != ("demo",))
+    options = options or ["--help"]
     one = st.one_of(
         WORD,
         st.sampled_from(options),

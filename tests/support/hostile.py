@@ -43,7 +43,9 @@ def problem_of(text, *, is_terminal=False, is_json=False):
     if hidden:
         at = min(text.index(one) for one in hidden)
         return f"{sorted(hidden)} in {text[max(at - 60, 0) : at + 60]!r}"
-    forged = [line for line in text.split("\n") if line.lstrip(" 0123456789:Z|").startswith(FORGED)]
+    # The lines that continue a long text are indented by more than any line of a command.
+    lines = [line for line in text.split("\n") if not line.startswith(" " * 8)]
+    forged = [line for line in lines if line.lstrip(" 0123456789:Z|").startswith(FORGED)]
     if forged:
         return f"forged: {forged[0][:100]!r}"
     length = len(re.sub(r"[ \u2501]{3,}", "", text))  # a terminal's lines are padded

@@ -260,7 +260,9 @@ def lose(state, tmp_path):
 @pytest.mark.parametrize("mode", ["replace", "append", "upsert"])
 def test_a_push_that_was_loaded_counts_as_done(state, run, lose, mode):
     push_id, team, source = lose(mode)
-    assert f"pushengine resolve {push_id} --loaded | --not-loaded" in run("show", push_id)
+    told = run("show", push_id)
+    assert f"pushengine resolve {push_id} --loaded\n" in told
+    assert f"pushengine resolve {push_id} --not-loaded\n" in told
     assert "say whether push" in run("resolve", push_id, code=2)
     assert run("resolve", push_id, "--loaded") == f"resolved: push {push_id} is done; no longer blocked: sap.T\n"
     with JournalReader(state / "journal.sqlite3") as reader:
