@@ -150,6 +150,9 @@ class _InlineWorkers:
 
     encode = read
 
+    def rest(self) -> None:
+        """Do nothing; there is no thread to give back."""
+
     async def aclose(self) -> None:
         """Do nothing; there are no threads to end."""
 
