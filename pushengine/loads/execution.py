@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from pushengine.celonis.wire import parse_team_url
 from pushengine.config.loads.resolved import Loads, LoadSettings, Target
@@ -238,7 +238,7 @@ class LoadExecution:
             rejected=rejected,
             source_bytes=receipt.source_bytes,
             payload_bytes=receipt.payload_bytes,
-            reason=f"{rejected:,} rows rejected: {(receipt.rejects or {}).get('file', '')}" if rejected else "",
+            reason="; ".join(_changes_of(receipt)),
         )
 
     async def _end(self, item: Item, **changes: object) -> None:
@@ -250,6 +250,14 @@ class LoadExecution:
             item.update(reason=f"{item.row.reason}; {late}" if item.row.reason else late)
         await asyncio.shield(self._means.record(item.row))
         self._means.listener.ended(item)
+
+
+def _changes_of(receipt: Receipt) -> Iterator[str]:
+    """Yield what a person should know of a push that is DONE: rejected rows, and how the table has changed."""
+    if receipt.rejects is not None:
+        yield f"{receipt.rejects['rows']:,} rows rejected: {receipt.rejects['file']}"
+    if receipt.schema_changes:
+        yield f"changed: {', '.join(receipt.schema_changes)}"
 
 
 def due_at(settings: LoadSettings, started_at: float, loaded_at: float | None) -> float | None:

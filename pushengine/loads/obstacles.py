@@ -52,6 +52,8 @@ def standing_of(
         pool_id: Pool of its target.
     """
     table = next((one for one in file.loads.tables(item.row.load) if _is_same(one.table, item.row.table)), None)
+    is_elsewhere = table is not None and not goes_where(settings, pool_id, table)
+    table = None if is_elsewhere else table
     obstacle = (
         _submitted(file, item, team, pool_id)
         or _blocked(file, item, settings, intended)
@@ -59,7 +61,8 @@ def standing_of(
     )
     if obstacle is not None:
         return Standing((), obstacle)
-    rows = {row.path: row for row in file.loads.files(item.row.load, item.row.table, [one.uri for one in item.files])}
+    known = [] if is_elsewhere else file.loads.files(item.row.load, item.row.table, [one.uri for one in item.files])
+    rows = {row.path: row for row in known}
     # The rows of an append stay in the table: of a file that was loaded and has grown since, nothing may be loaded again.
     refuses_changed = settings.mode == "append" and not settings.loads_changed_files
     loaded = {
@@ -82,6 +85,11 @@ def standing_of(
         return Standing((), Obstacle("skipped", reason))
     left_out = by_hand | loaded.keys() if settings.mode == "append" else by_hand
     return Standing(tuple(one for one in item.files if one.uri not in left_out))
+
+
+def goes_where(settings: LoadSettings, pool_id: str, loaded: LoadedTable) -> bool:
+    """Whether a load goes into the table that it has loaded before: into the same pool and data connection."""
+    return pool_id == loaded.pool_id and settings.connection_id in (None, "", loaded.connection_id)
 
 
 def _submitted(file: JournalFile, item: Item, team: str, pool_id: str) -> Obstacle | None:

@@ -15,6 +15,7 @@ from pushengine.loads.files.choice import Choice, LeftOut, choose
 from pushengine.loads.files.control import with_control
 from pushengine.loads.files.discovery import Discovery, discover, find_conflicts, unclaimed
 from pushengine.loads.items import Item, load_id_of
+from pushengine.loads.obstacles import goes_where
 from pushengine.loads.outcome import EXIT_FAILED, Judge
 from pushengine.loads.selection import Selection
 from pushengine.model import Claim, FileRef
@@ -243,12 +244,16 @@ class Planner:
                     row = _row(settings, "failed", reason=f"control: {error}")
                     plan.items.append(Item(row, settings))
                     continue
+            pool_id, loaded = self._loads.targets[settings.target].pool_id, expected.get(key)
+            known = memory.files.get((rule.name, key), [])
+            if loaded is not None and pool_id and not goes_where(settings, pool_id, loaded):
+                known, loaded = [], None  # what another pool or connection holds is not in this one
             choice = await choose(
                 settings,
                 here,
-                memory.files.get((rule.name, key), ()),
+                known,
                 memory.blocks.get((rule.name, key), ()),
-                expected.get(key),
+                loaded,
                 hasher=self._sha256_of,
                 now=now,
                 is_expected=key in named,

@@ -193,8 +193,9 @@ class _Listener:
             return
         self._display.finished(item.row)
         if item.receipt is not None and item.row.state in ("done", "rejects"):
-            for text in (*item.receipt.schema_changes, *item.receipt.notes):
-                self._display.note(f"{item.name}: {in_config_words(text)}")
+            for text in (item.row.reason, *item.receipt.notes):
+                if text:
+                    self._display.note(f"{item.name}: {in_config_words(text)}")
 
     def note(self, text: str) -> None:
         """Show a line of text."""
@@ -226,6 +227,7 @@ def _judge(hints: Hints) -> Any:
 def _print_result(
     result: RunResult | None, hints: Hints, *, as_json: bool, is_quiet: bool, seconds: float | None = None
 ) -> None:
+    from pushengine.cli.reporting.cells import terminal_width, wrapped
     from pushengine.cli.reporting.intent import describe_intent
     from pushengine.cli.reporting.loads import describe_loads
 
@@ -248,6 +250,10 @@ def _print_result(
     if skipped <= _FEW:
         shown, skipped = list(result.loads), 0
     lines = describe_loads(shown, seconds=seconds, hints=hints, blocks=result.blocks) if shown else []
+    changed = [
+        f"{item.name}: {item.row.reason}" for item in result.items if item.row.state == "done" and item.row.reason
+    ]
+    lines += [line for text in changed for line in wrapped(text, terminal_width(), "    ", first="")]
     if skipped:
         lines.append(f"{format_count(skipped, 'load')} with nothing new; `{hints.load()} --dry-run` says why")
     if not is_quiet:

@@ -92,6 +92,10 @@ def notes(report: Report) -> list[str]:
     found = []
     if report.working:
         found.append(f"still at work: {format_count(len(report.working), 'run')} ({', '.join(report.working)})")
+    changed = [entry.load for entry in report.loads if entry.load.state in DONE and entry.load.reason]
+    found += [f"{load_name(load)}: {load.reason}" for load in changed[:_MOST_RESTING]]
+    if len(changed) > _MOST_RESTING:
+        found.append(f"{len(changed) - _MOST_RESTING:,} more tables have changed: pushengine history")
     if report.resting:
         names = [f"{table.load}.{table.table}" for table in report.resting]
         some = ", ".join(names[:_MOST_RESTING])

@@ -211,3 +211,25 @@ def test_continue_blocks_what_follows_a_push_that_has_failed_since(line):
     (blocked,) = done["loads"]
     assert (blocked["state"], blocked["reason"].split(":")[0]) == ("blocked", f"{failed} failed before")
     assert line.spent() == 1
+
+
+def test_a_target_in_another_pool_gets_the_files_that_the_first_one_has(line):
+    line.config(REPLACE)
+    line.extract("VBAK_20261126.csv", "1,a")
+    line.load(code=0)
+    other = line.folder / "pushengine.toml"
+    other.write_text(other.read_text().replace("8000-000000000001", "8000-000000000002"))
+    assert line.states(code=0) == {"sap.VBAK": "done"}
+    assert line.states(code=0) == {"sap.VBAK": "skipped"}
+
+
+def test_a_table_that_has_changed_is_told_in_the_run_and_in_the_report(line):
+    line.config(REPLACE)
+    line.extract("VBAK_20261126.csv", "1,a")
+    line.load(code=0)
+    line.extract("VBAK_20261127.csv", "one,a")
+    done = line.run("load", "--emulator", DATABASE)
+    assert done.code == 0
+    assert "sap.VBAK: changed: " in done.out
+    assert "sap.VBAK: changed: " in done.err
+    assert "sap.VBAK: changed: " in line.run("report", "--emulator", DATABASE, "--since", "1h").out
