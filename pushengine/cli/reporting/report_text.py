@@ -92,7 +92,9 @@ def notes(report: Report) -> list[str]:
     found = []
     if report.working:
         found.append(f"still at work: {format_count(len(report.working), 'run')} ({', '.join(report.working)})")
-    changed = [entry.load for entry in report.loads if entry.load.state in DONE and entry.load.reason]
+    changed = [
+        entry.load for entry in report.loads if entry.load.state in DONE and entry.load.reason and not entry.is_trouble
+    ]
     found += [f"{load_name(load)}: {load.reason}" for load in changed[:_MOST_RESTING]]
     if len(changed) > _MOST_RESTING:
         found.append(f"{len(changed) - _MOST_RESTING:,} more tables have changed: pushengine history")
