@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,6 +144,8 @@ async def _dry_run(
 @contextlib.contextmanager
 def _memory_in(journal: Path | None) -> Iterator[LoadMemory]:
     """Read what a journal remembers of loads; nothing if there is no journal."""
+    import sqlite3
+
     from pushengine.journal.loads import LoadMemory
     from pushengine.journal.reader import JournalReader
 
