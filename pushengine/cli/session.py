@@ -254,7 +254,14 @@ def state_beside(database: Path) -> Path:
     return database.with_name(f"{database.name}.state")
 
 
-def load_history_config(config: Path | None, database: Path | None) -> Config:
+def load_history_config(
+    config: Path | None,
+    database: Path | None,
+    *,
+    url: str | None = None,
+    pool: str | None = None,
+    connection: str | None = None,
+) -> Config:
     """Load the configuration for a command that looks at what was recorded, and needs no account.
 
     If an emulator's database file is named, the state folder beside it counts.
@@ -262,7 +269,7 @@ def load_history_config(config: Path | None, database: Path | None) -> Config:
     Raises:
         ConfigError: A bad file, key or value, or the name of the database file is empty.
     """
-    loaded = load_config(config=config, wants_credentials=False)
+    loaded = load_config(config=config, url=url, pool=pool, connection=connection, wants_credentials=False)
     if database is None:
         return loaded
     if not database.name:
@@ -280,12 +287,8 @@ def load_tables_config(
     Raises:
         ConfigError: A bad file, key or value, or the name of the database file is empty.
     """
-    loaded = load_config(config=config, url=url, pool=pool, connection=connection, wants_credentials=False)
-    if database is None:
-        return loaded
-    if not database.name:
-        raise ConfigError("--emulator: name the database file, such as try.duckdb", key="--emulator")
-    return dataclasses.replace(loaded, url=None, pool_id=EMULATOR_POOL, state_dir=state_beside(database))
+    loaded = load_history_config(config, database, url=url, pool=pool, connection=connection)
+    return loaded if database is None else dataclasses.replace(loaded, url=None, pool_id=EMULATOR_POOL)
 
 
 def _adopt_tables(config: Config, *, is_new: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pushengine.config.loads.resolved import LoadSettings
 from pushengine.journal.loads import RunLoad
 from pushengine.loads.forecast import Forecast
+from pushengine.loads.states import load_name
 from pushengine.model import Claim, FileRef, QuotaStatus, Receipt
 
 
@@ -31,7 +32,7 @@ class Item:
     @property
     def name(self) -> str:
         """The name of the load for people: `sap.VBAP`, or that of the rule."""
-        return f"{self.row.load}.{self.row.table}" if self.row.table else self.row.load
+        return load_name(self.row)
 
     @property
     def nbytes(self) -> int:

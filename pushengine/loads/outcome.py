@@ -9,11 +9,10 @@ from typing import Any
 from pushengine.journal.loads import BlockRow, Run, RunLoad
 from pushengine.loads.forecast import Forecast
 from pushengine.loads.items import Item
+from pushengine.loads.states import STATES, is_trouble, load_name
 from pushengine.model import Receipt
 
 EXIT_FAILED, EXIT_AUTH, EXIT_OUTCOME_UNKNOWN, EXIT_TEMPORARY, EXIT_INTERRUPTED = 3, 4, 6, 75, 130
-STATE_WORDS = {"rejects": "done with rejects"}
-"""States that people know by other words than the journal."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def load_dict(load: RunLoad, receipt: Receipt | None = None) -> dict[str, Any]:
     """Return what a run did about one generation of a load as JSON types, with the receipt of its push."""
     raw = dataclasses.asdict(load)
     raw.update(
-        name=f"{load.load}.{load.table}" if load.table else load.load,
+        name=load_name(load),
         state=state_word(load.state),
         files=list(load.files),
         receipt=None if receipt is None else receipt.to_dict(),
@@ -107,8 +106,8 @@ def load_dict(load: RunLoad, receipt: Receipt | None = None) -> dict[str, Any]:
 
 
 def state_word(state: str) -> str:
-    """Return the state in the words for people."""
-    return STATE_WORDS.get(state, state)
+    """Return the state as JSON has it: in the journal's word, but for one that people know by another."""
+    return STATES["rejects"] if state == "rejects" else state
 
 
 def exit_code_of(loads: Iterable[RunLoad]) -> int:
@@ -118,11 +117,7 @@ def exit_code_of(loads: Iterable[RunLoad]) -> int:
         return EXIT_OUTCOME_UNKNOWN
     if any(load.state in ("planned", "running") for load in loads):
         return EXIT_INTERRUPTED
-    codes = {load.exit_code or EXIT_FAILED for load in loads if _is_failure(load)}
+    codes = {load.exit_code or EXIT_FAILED for load in loads if is_trouble(load)}
     if not codes:
         return 0
     return codes.pop() if codes in ({EXIT_AUTH}, {EXIT_TEMPORARY}) else EXIT_FAILED
-
-
-def _is_failure(load: RunLoad) -> bool:
-    return load.state in ("failed", "missing", "blocked") or (load.state == "skipped" and load.exit_code != 0)

@@ -18,7 +18,7 @@ from pushengine.loads.items import Item, load_id_of
 from pushengine.loads.obstacles import goes_where
 from pushengine.loads.outcome import EXIT_FAILED, Judge
 from pushengine.loads.selection import Selection
-from pushengine.model import Claim, FileRef
+from pushengine.model import FileRef
 from pushengine.runtime.runtime import Runtime
 from pushengine.text import format_count, name_key, shown_names
 
@@ -245,7 +245,8 @@ class Planner:
                     plan.items.append(Item(row, settings))
                     continue
             pool_id, loaded = self._loads.targets[settings.target].pool_id, expected.get(key)
-            known = memory.files.get((rule.name, key), [])
+            rows = memory.files.get((rule.name, key), [])
+            known = rows
             if loaded is not None and pool_id and not goes_where(settings, pool_id, loaded):
                 known, loaded = [], None  # what another pool or connection holds is not in this one
             choice = await choose(
@@ -258,7 +259,7 @@ class Planner:
                 now=now,
                 is_expected=key in named,
             )
-            before = {row.path: row for row in memory.files.get((rule.name, key), ())}
+            before = {row.path: row for row in rows}
             plan.seen += [(row, before.get(row.path)) for row in choice.rows]
             plan.items += self._items_of(settings, choice)
 
@@ -340,5 +341,4 @@ def _number(items: Sequence[Item], run_id: str) -> None:
     for number, item in enumerate(items):
         item.update(number=number)
         if item.row.state == "planned":
-            claim = Claim(load=item.row.load, table=item.row.table, generation=item.row.generation, run_id=run_id)
-            item.update(load_id=load_id_of(claim))
+            item.update(load_id=load_id_of(item.claim(run_id)))

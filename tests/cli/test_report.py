@@ -75,7 +75,7 @@ def test_a_state_folder_without_a_journal_says_where_it_looked(pushengine, tmp_p
     ("words", "message"),
     [
         (("--since", "never"), "--since never names no time"),
-        (("--load", "sab"), "the journal knows no load sab"),
+        (("--load", "sab"), "the journal has no load sab"),
         (("--output", "absent/report.html"), "cannot write"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.toml_text import toml_of
 
 from pushengine import redaction
 from pushengine.cli import app
@@ -68,23 +69,6 @@ def place(tmp_path_factory, monkeypatch):
     yield folder
     redaction._secrets.clear()
     redaction._secrets.update(before)
-
-
-def toml_of(value):
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + "".join(_escaped(one) for one in value if not "\ud800" <= one <= "\udfff") + '"'
-    if isinstance(value, list):
-        return "[" + ", ".join(map(toml_of, value)) + "]"
-    if isinstance(value, dict):
-        items = {toml_of(key): toml_of(one) for key, one in value.items()}
-        return "{" + ", ".join(f"{key} = {one}" for key, one in items.items()) + "}"
-    return str(value) if isinstance(value, int | float) else value.isoformat()
-
-
-def _escaped(one):
-    return one if one.isprintable() and one not in '"\\' else f"\\U{ord(one):08x}"
 
 
 def understood(content):

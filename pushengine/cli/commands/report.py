@@ -106,7 +106,7 @@ def require_known(memory: RunMemory, names: list[str] | tuple[str, ...]) -> None
         if not any(matches(rule, table, name) for rule, table in known):
             there = shown_some(sorted({rule for rule, _ in known}))
             hint = f"there is: {there}" if known else "no load has run yet"
-            raise ConfigError(f"the journal knows no load {shown_name(name)}", key="--load", hint=hint)
+            raise ConfigError(f"the journal has no load {shown_name(name)}", key="--load", hint=hint)
 
 
 def _is_working(run: Run) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 
 import pytest
+from support.run_listener import Listener
 
 from pushengine import EngineSettings
 from pushengine.config.load import Flags
@@ -47,26 +48,6 @@ mode = "replace"
 
 class Killed(BaseException):
     """Ends a run as a kill does: nothing is recorded of it."""
-
-
-class Listener:
-    def __init__(self):
-        self.notes = []
-
-    def planned(self, items, expected):
-        pass
-
-    def quota(self, status):
-        pass
-
-    def started(self, item):
-        pass
-
-    def ended(self, item):
-        pass
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 class Site:

@@ -8,6 +8,7 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.run_listener import Listener
 
 from pushengine import EngineSettings, events
 from pushengine.cli.exit_codes import describe_error, exit_code_for
@@ -59,30 +60,6 @@ class QuickClock(SystemClock):
     async def sleep(self, seconds):
         self.slept.append(seconds)
         await asyncio.sleep(min(seconds, 0.005))
-
-
-class Listener:
-    """Keeps what a run tells; `on_end` is called after each item that has ended."""
-
-    def __init__(self):
-        self.notes, self.ends = [], []
-        self.on_end = lambda _item: None
-
-    def planned(self, items, expected):
-        self.expected = expected
-
-    def quota(self, status):
-        pass
-
-    def started(self, item):
-        pass
-
-    def ended(self, item):
-        self.ends.append((item.name, item.row.state))
-        self.on_end(item)
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 class DrainOn:
