@@ -314,9 +314,9 @@ class PushRun:
     ) -> None:
         session, settings = self._session, self._shared.engine_settings
         earlier = EarlierPushes(session.context)
+        await earlier.finish_submitted(identity, has_turn=False)  # waiting for DONE takes no slot
         await session.context.take_slot()
         async with opener.opened(settings) as source:
-            await earlier.finish_submitted(identity, has_turn=False)
             table = TargetTable(session.context)
             known = await session.context.drain.guard(table.known())
             inferred = await session.infer_schema(source.source_reader, known, is_exhaustive=False)

@@ -7,7 +7,7 @@ import pytest
 from support.interrupting import interrupted
 
 from pushengine.errors import EngineClosedError, SourceError
-from pushengine.events import ChunkUploaded, JobSubmitted, QuotaWaited
+from pushengine.events import ChunkUploaded, JobSubmitted, QuotaWaited, WaitStarted
 from pushengine.loads.lanes import Lanes
 
 
@@ -61,6 +61,27 @@ async def test_a_push_that_waits_for_its_job_does_not_hold_up_the_next_one(start
     assert lanes.held == 0
     stage.engine.drain()
     assert {type(error) for error in await asyncio.gather(*pushes, return_exceptions=True)} == {EngineClosedError}
+
+
+async def test_a_push_that_waits_for_an_earlier_job_of_its_table_does_not_hold_up_others(start, lanes, tmp_path):
+    stage = await start(emulator={"queue_seconds": 3600.0})
+    submitted = asyncio.create_task(until(stage, JobSubmitted, 1))
+    await asyncio.sleep(0)
+    first = asyncio.create_task(stage.engine.push(write(tmp_path), table="A"))
+    await submitted
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    waiting = asyncio.create_task(until(stage, WaitStarted, 1))
+    await asyncio.sleep(0)
+    log = []
+    slot = WatchedSlot(lanes, log, "second")
+    second = asyncio.create_task(stage.engine.push(write(tmp_path, "other.csv", rows=5), table="A", slot=slot))
+    await waiting
+    assert log == []
+    assert lanes.held == 0
+    stage.engine.drain()
+    [error] = await asyncio.gather(second, return_exceptions=True)
+    assert type(error) is EngineClosedError
 
 
 async def test_a_push_that_waits_for_quota_does_not_hold_up_the_next_one(start, lanes, tmp_path):

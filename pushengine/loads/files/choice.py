@@ -404,17 +404,25 @@ class _Choosing(_Record):
             before: The files of the pending generation before this one, which are not loaded yet; empty if none is pending.
         """
         self.skip_known(unit)
+        push_before = "" if before else self._push_before(unit)
         rows = [
             row
             for row in self._known.loaded
-            if (unit.key and row.generation == unit.key)
-            or (self._loaded is not None and row.push_id == self._loaded.push_id and not before)
+            if (unit.key and row.generation == unit.key) or (push_before and row.push_id == push_before)
         ]
         contents = Contents(self._known, rows)
         for one in before:
             contents.add(one)
         unit.files = await self._without_twins(unit, unit.pending, contents)
         return bool(unit.files)
+
+    def _push_before(self, unit: _Unit) -> str:
+        """Return the push that has loaded the generation before this one; empty if none has."""
+        if self._loaded is None or not self._is_older(unit):
+            return self._loaded.push_id if self._loaded is not None else ""
+        # A copy of its predecessor may have waited while that one and later generations were loaded: it changes nothing in its place.
+        orders = [(order, row.push_id) for row in self._known.loaded if (order := order_of(row.generation))]
+        return max((one for one in orders if one[0] <= unit.generation.order), default=(None, ""))[1]
 
     # --- append
 
