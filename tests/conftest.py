@@ -1,5 +1,10 @@
 """Report at the end of the run how many cases of the fault matrix ran, summed over all workers."""
 
+import os
+
+# Hundreds of tests start commands. Where bytecode is not written, each of them would compile the project again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def pytest_terminal_summary(terminalreporter):
     counts_by_outcome = {"passed": [0, 0], "failed": [0, 0]}

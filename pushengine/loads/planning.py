@@ -11,9 +11,10 @@ from typing import Protocol, TypeVar
 from pushengine.config.loads.resolved import Loads, LoadSettings, Rule
 from pushengine.errors import ConfigError
 from pushengine.journal.loads import BlockRow, FileRow, LoadedTable, LoadMemory, RunLoad, RunState
-from pushengine.loads.files.choice import Choice, LeftOut, choose
+from pushengine.loads.files.choice import Choice, choose
 from pushengine.loads.files.control import with_control
 from pushengine.loads.files.discovery import Discovery, discover, find_conflicts, unclaimed
+from pushengine.loads.files.record import LeftOut
 from pushengine.loads.items import Item, load_id_of
 from pushengine.loads.obstacles import goes_where
 from pushengine.loads.outcome import EXIT_FAILED, Judge

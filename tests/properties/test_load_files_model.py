@@ -140,6 +140,7 @@ def test_after_replace_the_table_holds_the_newest_complete_generation(all_nights
 @settings(max_examples=60)
 @given(nights)
 @example([[("new", 20, 1, 0), ("copy", 21, 1, 0), ("new", 22, 1, 0)]])
+@example([[("new", 21, 1, 0), ("new", 21, 2, 0), ("copy", 20, 1, 0)]])
 def test_upsert_loads_each_file_of_a_generation_once_in_order_and_none_after_a_newer_one(all_nights):
     pushed, contents, newest = set(), set(), ""
 

@@ -334,7 +334,10 @@ class Feed:
             expected.failed = True
         elif pending:
             expected.load = [set(pending)]
-        expected.arrivals = [one.arrived_at for one in complete.values()]
+        # A file that is refused as grown came when what is loaded of it came.
+        for path, one in complete.items():
+            loaded = [self.known[src].arrived_at for src in self.changed.get(path, set()) & expected.names]
+            expected.arrivals.append(max(loaded) if loaded and one.src not in expected.names else one.arrived_at)
 
     def _expect_changes(self, expected, complete, loads):
         last = max((self.known[src].order for job in loads for src in job), default=None)

@@ -19,45 +19,12 @@ from pushengine.config.loads.resolved import LoadSettings
 from pushengine.errors import ConfigError, PushEngineError
 from pushengine.journal.loads import BlockRow, FileRow, LoadedTable
 from pushengine.loads.files.discovery import FoundTable
-from pushengine.loads.files.generations import Generation, order_of
+from pushengine.loads.files.generations import order_of
 from pushengine.loads.files.known import Contents, Examined, Hasher, KnownFiles
 from pushengine.loads.files.missing import missing_reason
+from pushengine.loads.files.record import SHOWN, IntendedPush, LeftOut, Record, Unit, files_of, names_of
 from pushengine.model import FileRef
-from pushengine.text import format_count, shell_word, shown_name, shown_names
-
-_SHOWN = 3
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class IntendedPush:
-    """One push that a load intends.
-
-    Attributes:
-        generation: Key of the generation; of the newest one if the push loads several.
-        files: Its files, in their order.
-        expected_rows: Number of rows that it has to have, by the control files; None if that is not known.
-    """
-
-    generation: str
-    files: tuple[FileRef, ...]
-    expected_rows: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Files that a load does not push.
-
-    Attributes:
-        generation: Key of the generation.
-        files: The files.
-        reason: Why, and for refused and blocked ones what to do.
-        is_incomplete: Whether it is left out because files are still to come.
-    """
-
-    generation: str
-    files: tuple[FileRef, ...]
-    reason: str
-    is_incomplete: bool = False
+from pushengine.text import format_count, shown_names
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +48,6 @@ class Choice:
     missing: str = ""
     error: PushEngineError | None = None
     rows: tuple[FileRow, ...] = ()
-
-
-@dataclasses.dataclass(slots=True)
-class _Unit:
-    """A generation with what is known of its files."""
-
-    generation: Generation
-    files: list[Examined]
-
-    @property
-    def key(self) -> str:
-        return self.generation.key
-
-    @property
-    def pending(self) -> list[Examined]:
-        return [one for one in self.files if one.is_pending]
 
 
 async def choose(  # noqa: D417 - `settings` says it
@@ -124,30 +75,25 @@ async def choose(  # noqa: D417 - `settings` says it
     known = KnownFiles(settings.rule, settings.table, rows, hasher=hasher, now=now)
     choosing = _Choosing(settings, known, blocks, loaded)
     units = [
-        _Unit(one, [await known.examine(file, one.key) for file in one.files])
+        Unit(one, [await known.examine(file, one.key) for file in one.files])
         for one in (found.generations if found is not None else ())
     ]
     for unit in units:
         for one in unit.files:
             choosing.remember(one)
-    complete = [(unit.generation, [one.row for one in unit.files]) for unit in units if not choosing.why_held(unit)]
+    complete = [
+        (unit.generation, [choosing.arrived(one) for one in unit.files])
+        for unit in units
+        if not choosing.why_held(unit)
+    ]
     try:
         await choosing.run(units)
     except PushEngineError as error:
         return Choice(error=error, rows=choosing.rows())
-    missing = missing_reason(
-        settings,
-        complete,
-        rows,
-        loaded,
-        now=now,
-        is_expected=is_expected,
-    )
+    missing = missing_reason(settings, complete, rows, loaded, now=now, is_expected=is_expected)
     if missing:
-        waiting = [
-            f"{left.generation or 'what is there'} is {left.reason}" for left in choosing.skipped if left.is_incomplete
-        ]
-        missing = "; ".join([missing, *waiting])
+        held = [left for left in choosing.skipped if left.is_incomplete]
+        missing = "; ".join([missing, *(f"{one.generation or 'what is there'} is {one.reason}" for one in held)])
     return Choice(
         pushes=tuple(choosing.pushes),
         skipped=tuple(choosing.skipped),
@@ -158,102 +104,7 @@ async def choose(  # noqa: D417 - `settings` says it
     )
 
 
-class _Record:
-    """What is decided about the files of a load, while it is being decided.
-
-    Args:
-        settings: The settings of the load.
-        known: What is remembered of its files.
-        blocks: Its blocks.
-    """
-
-    def __init__(self, settings: LoadSettings, known: KnownFiles, blocks: Sequence[BlockRow]) -> None:
-        self._settings = settings
-        self._known = known
-        self._blocks = blocks
-        self._rows: dict[str, FileRow] = {}
-        self._known_left: list[tuple[str, Examined]] = []
-        self.pushes: list[IntendedPush] = []
-        self.skipped: list[LeftOut] = []
-        self.refused: list[LeftOut] = []
-        self.blocked: list[LeftOut] = []
-
-    def remember(self, one: Examined) -> None:
-        """Note what is to be remembered of a file if it differs from what is remembered."""
-        # What an append has loaded stays remembered even if the file was rewritten: its rows are in the table for ever.
-        if one.row != one.before and not (one.knowledge == "changed" and self._settings.mode == "append"):
-            self._rows[one.file.uri] = one.row
-
-    def rows(self) -> tuple[FileRow, ...]:
-        """Return what is to be remembered."""
-        return tuple(self._known.with_digest(row) for row in self._rows.values())
-
-    def skip_known(self, unit: _Unit) -> None:
-        """Leave out the known files of a generation."""
-        for one in unit.files:
-            if not one.is_pending:
-                self._known_left.append((unit.key, one))
-
-    def skip_all_known(self) -> None:
-        """Leave out all known files at once: they may be those of many nights."""
-        if not self._known_left:
-            return
-        key, last = self._known_left[-1]
-        files = tuple(one.file for _, one in self._known_left)
-        pushes = {one.row.push_id for _, one in self._known_left}
-        how = "loaded by push" if len(pushes) == 1 else "loaded, the last one by push"
-        self.skipped.insert(
-            0, LeftOut(key, files, f"{how} {last.row.push_id}" if last.row.push_id else "skipped by hand")
-        )
-
-    def skip_same(self, unit: _Unit, one: Examined, twin: FileRow) -> None:
-        """Leave out a file whose content is that of another one."""
-        if twin.push_id:
-            self._rows[one.file.uri] = self._known.same_as(one, twin)
-        self.skip(unit, [one], f"same content as {shown_name(twin.path)}")
-
-    def skip(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
-        """Leave out files as it should be."""
-        if files:
-            self.skipped.append(LeftOut(unit.key, _files(files), reason))
-
-    def refuse(self, unit: _Unit, files: Sequence[Examined], reason: str) -> None:
-        """Leave out files that a person has to decide on."""
-        self.refused.append(LeftOut(unit.key, _files(files), reason + self._skip_command(files[0].file.uri)))
-
-    def _skip_command(self, path: str) -> str:
-        return f": pushengine state skip {shell_word(self._settings.name)} {shell_word(path)}"
-
-    def push(self, generation: str, files: Sequence[Examined], units: Iterable[_Unit]) -> None:
-        """Push files of these generations."""
-        chosen = {one.file.uri for one in files}
-        touched = [unit.generation for unit in units if any(file.uri in chosen for file in unit.generation.files)]
-        whole = {file.uri for one in touched for file in one.files} == chosen  # a number of rows is for all files
-        counts = [one.expected_rows for one in touched if one.expected_rows is not None]
-        expected = sum(counts) if whole and len(counts) == len(touched) else None
-        self.pushes.append(IntendedPush(generation, _files(files), expected))
-
-    def hold_back(self) -> None:
-        """Block pushes that may not be made before something else is decided."""
-        unknown = next((block for block in self._blocks if block.kind == "unknown"), None)
-        intended = {file.uri for push in self.pushes for file in push.files}
-        failed = None
-        if self._settings.mode in {"upsert", "delete"}:
-            failed = next((one for one in self._blocks if one.kind == "failed" and one.path not in intended), None)
-        if unknown is not None:
-            reason = (
-                f"the outcome of push {unknown.push_id} is unknown: pushengine resolve {unknown.push_id} --loaded, or"
-                " --not-loaded"
-            )
-        elif failed is not None:
-            reason = f"{shown_name(failed.path)} failed before{self._skip_command(failed.path)}, or put it back"
-        else:
-            return
-        self.blocked.extend(LeftOut(push.generation, push.files, reason) for push in self.pushes)
-        self.pushes.clear()
-
-
-class _Choosing(_Record):
+class _Choosing(Record):
     """One decision, while it is made."""
 
     def __init__(
@@ -263,7 +114,7 @@ class _Choosing(_Record):
         self._loaded = loaded
         self._order = None if loaded is None else order_of(loaded.generation)
 
-    async def run(self, units: list[_Unit]) -> None:
+    async def run(self, units: list[Unit]) -> None:
         """Decide.
 
         Raises:
@@ -282,18 +133,20 @@ class _Choosing(_Record):
         self.skip_all_known()
         self.hold_back()
 
-    def why_held(self, unit: _Unit) -> str:
+    def why_held(self, unit: Unit) -> str:
         """Return why a generation may not be loaded yet; empty if it may."""
         if unit.generation.incomplete:
             return unit.generation.incomplete
         # Rows of an append do not depend on each other: a file that is still being written waits alone.
         if unit.generation.unfinished and (self._settings.mode != "append" or not unit.files):
-            return f"{_names(unit.generation.unfinished)} {_is_or_are(unit.generation.unfinished)} still being written"
+            return (
+                f"{names_of(unit.generation.unfinished)} {_is_or_are(unit.generation.unfinished)} still being written"
+            )
         return ""
 
     # --- replace
 
-    async def _replace(self, units: list[_Unit]) -> None:
+    async def _replace(self, units: list[Unit]) -> None:
         ready = self._without_held(units)
         if not ready:
             return
@@ -318,26 +171,26 @@ class _Choosing(_Record):
             self.refuse(
                 unit,
                 unit.files,
-                f"generation {unit.key} was loaded with {_names(gone)}, which cleanup has moved or deleted: these files alone"
+                f"generation {unit.key} was loaded with {names_of(gone)}, which cleanup has moved or deleted: these files alone"
                 " would replace it; put the others back, or skip these",
             )
         else:
             self.push(unit.key, unit.files, [unit])
 
-    def _without_skipped(self, unit: _Unit) -> list[Examined]:
+    def _without_skipped(self, unit: Unit) -> list[Examined]:
         """Return the files without those that a person has skipped."""
         by_hand = [one for one in unit.files if one.knowledge == "skipped" and not one.row.push_id]
         self.skip(unit, by_hand, "skipped by hand")
         return [one for one in unit.files if one not in by_hand]
 
-    def _is_loaded(self, unit: _Unit) -> bool:
+    def _is_loaded(self, unit: Unit) -> bool:
         """Whether the files of a generation, all of them, are what the table holds."""
         pushes = {one.row.push_id for one in unit.files}
         if any(one.is_pending for one in unit.files) or len(pushes) != 1:
             return False
         return self._loaded is None or pushes == {self._loaded.push_id}
 
-    async def _table_content(self, unit: _Unit) -> list[FileRow]:
+    async def _table_content(self, unit: Unit) -> list[FileRow]:
         """Return the rows of the last push that have the contents of these files; none if the contents differ."""
         if self._loaded is None:
             return []
@@ -354,7 +207,7 @@ class _Choosing(_Record):
             twins.append(twin)
         return twins
 
-    def _cleaned_up(self, unit: _Unit) -> list[FileRow]:
+    def _cleaned_up(self, unit: Unit) -> list[FileRow]:
         """Return the files that were loaded as this generation and that a cleanup has removed."""
         if self._settings.cleanup == "leave" or not unit.key or self._settings.pick == "all":
             return []
@@ -363,8 +216,8 @@ class _Choosing(_Record):
 
     # --- upsert and delete
 
-    async def _in_order(self, units: list[_Unit]) -> None:
-        pending: list[_Unit] = []
+    async def _in_order(self, units: list[Unit]) -> None:
+        pending: list[Unit] = []
         before: list[Examined] = []
         for unit in units:
             if await self._drop_known(unit, before):
@@ -383,18 +236,18 @@ class _Choosing(_Record):
             if held:
                 self._skip_held(unit, held)
                 waiting = (
-                    waiting or f"generation {unit.key or _names(unit.generation.unfinished)}, which is not complete"
+                    waiting or f"generation {unit.key or names_of(unit.generation.unfinished)}, which is not complete"
                 )
             elif self._settings.pick != "all" and self._is_older(unit):
                 self.refuse(
                     unit, unit.pending, f"{self._older_than_loaded()}: its values would overwrite newer ones; skip it"
                 )
             elif waiting:
-                self.blocked.append(LeftOut(unit.key, _files(unit.pending), f"waits for {waiting}"))
+                self.blocked.append(LeftOut(unit.key, files_of(unit.pending), f"waits for {waiting}"))
             else:
                 self.push(unit.key, unit.pending, [unit])
 
-    async def _drop_known(self, unit: _Unit, before: Sequence[Examined]) -> bool:
+    async def _drop_known(self, unit: Unit, before: Sequence[Examined]) -> bool:
         """Skip the known files of a generation, and those whose content the push before it loads; return whether others are left.
 
         A content that another one has followed since is loaded again: it sets values back.
@@ -416,24 +269,24 @@ class _Choosing(_Record):
         unit.files = await self._without_twins(unit, unit.pending, contents)
         return bool(unit.files)
 
-    def _push_before(self, unit: _Unit) -> str:
+    def _push_before(self, unit: Unit) -> str:
         """Return the push that has loaded the generation before this one; empty if none has."""
-        if self._loaded is None or not self._is_older(unit):
+        if self._loaded is None or self._order is None or unit.generation.order > self._order:
             return self._loaded.push_id if self._loaded is not None else ""
-        # A copy of its predecessor may have waited while that one and later generations were loaded: it changes nothing in its place.
+        # A copy of its predecessor may have waited while that one and later files were loaded: in its place it changes nothing.
         orders = [(order, row.push_id) for row in self._known.loaded if (order := order_of(row.generation))]
-        return max((one for one in orders if one[0] <= unit.generation.order), default=(None, ""))[1]
+        return max((one for one in orders if one[0] < unit.generation.order), default=(None, ""))[1]
 
     # --- append
 
-    async def _append(self, units: list[_Unit]) -> None:
+    async def _append(self, units: list[Unit]) -> None:
         chosen: list[Examined] = []
         contents = Contents(self._known, self._known.loaded)
         newest = ""
         for unit in self._without_held(units):
             self.skip_known(unit)
             for one in unit.pending:
-                if one.knowledge == "changed" and not self._settings.loads_changed_files:
+                if self.is_grown(one):
                     self.refuse(
                         unit,
                         [one],
@@ -448,7 +301,7 @@ class _Choosing(_Record):
 
     # --- What all modes share
 
-    def _require_order(self, units: list[_Unit]) -> None:
+    def _require_order(self, units: list[Unit]) -> None:
         """Require that something says which generation comes first.
 
         Raises:
@@ -457,8 +310,8 @@ class _Choosing(_Record):
         unordered = [unit for unit in units if not unit.generation.is_ordered]
         if len(units) < 2 or not unordered:  # noqa: PLR2004 - one alone needs no order
             return
-        names = [file.name for unit in units for file in _files(unit.files)]
-        shown = shown_names(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+        names = [file.name for unit in units for file in files_of(unit.files)]
+        shown = shown_names(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
         raise ConfigError(
             f"{self._settings.mode} found {format_count(len(units), 'generation')} ({shown}), and nothing in their names says"
             " which is newer",
@@ -466,7 +319,7 @@ class _Choosing(_Record):
             hint='put {date:...} or {seq} into source, or set pick = "all" to load them together',
         )
 
-    def _without_held(self, units: Iterable[_Unit]) -> list[_Unit]:
+    def _without_held(self, units: Iterable[Unit]) -> list[Unit]:
         ready = []
         for unit in units:
             if held := self.why_held(unit):
@@ -475,17 +328,17 @@ class _Choosing(_Record):
                 ready.append(unit)
         return ready
 
-    def _skip_held(self, unit: _Unit, held: str) -> None:
-        files = (*_files(unit.files), *unit.generation.unfinished)
+    def _skip_held(self, unit: Unit, held: str) -> None:
+        files = (*files_of(unit.files), *unit.generation.unfinished)
         self.skipped.append(LeftOut(unit.key, files, f"not complete: {held}", is_incomplete=True))
 
-    def _is_older(self, unit: _Unit) -> bool:
+    def _is_older(self, unit: Unit) -> bool:
         return unit.generation.is_ordered and self._order is not None and unit.generation.order < self._order
 
     def _older_than_loaded(self) -> str:
         return f"older than generation {self._loaded.generation if self._loaded else ''}, which is loaded"
 
-    async def _without_twins(self, unit: _Unit, files: Sequence[Examined], contents: Contents) -> list[Examined]:
+    async def _without_twins(self, unit: Unit, files: Sequence[Examined], contents: Contents) -> list[Examined]:
         """Skip files whose content is loaded under another name, or is that of a file before it.
 
         Args:
@@ -509,24 +362,14 @@ class _Choosing(_Record):
         return kept
 
 
-def _merged(units: Sequence[_Unit]) -> _Unit:
+def _merged(units: Sequence[Unit]) -> Unit:
     """Return several generations as one, with the key of the newest."""
     files = [one for unit in units for one in unit.files]
     counts = [unit.generation.expected_rows for unit in units]
     known = [one for one in counts if one is not None]
     whole = tuple(file for unit in units for file in unit.generation.files)
     expected = sum(known) if len(known) == len(counts) else None
-    return _Unit(dataclasses.replace(units[-1].generation, files=whole, expected_rows=expected), files)
-
-
-def _files(files: Iterable[Examined]) -> tuple[FileRef, ...]:
-    return tuple(one.file for one in files)
-
-
-def _names(files: Sequence[FileRef] | Sequence[FileRow]) -> str:
-    names = [one.name if isinstance(one, FileRef) else one.path for one in files]
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return shown_names(names[:_SHOWN]) + more
+    return Unit(dataclasses.replace(units[-1].generation, files=whole, expected_rows=expected), files)
 
 
 def _is_or_are(files: Sequence[FileRef]) -> str:

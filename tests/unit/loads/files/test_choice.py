@@ -368,3 +368,16 @@ def test_a_generation_that_is_not_complete_does_not_end_the_wait(tmp_path):
     load.write("A_20261127.csv.tmp")
 
     assert "no file" in load.choose(is_expected=True).missing
+
+
+def test_a_file_that_is_refused_as_grown_does_not_hide_that_nothing_came(tmp_path):
+    load = Load(tmp_path, "{table}-*.csv", mode="append", max_age=25 * 3600.0)
+    load.write("A-1.csv")
+    assert load.night().missing == ""
+    load.write("A-1.csv", "xy")
+    choice = load.night()
+    assert reasons(choice.refused).keys() == {"A-1.csv"}
+    assert choice.missing == ""
+    choice = load.night()
+    assert reasons(choice.refused).keys() == {"A-1.csv"}
+    assert "the newest is" in choice.missing
