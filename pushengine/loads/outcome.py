@@ -59,8 +59,8 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """What the command exits with."""
-        return 0 if self.is_dry else exit_code_of(self.loads)
+        """What the command exits with; of a dry run, what is known already: nothing is said of what it would push."""
+        return exit_code_of(load for load in self.loads if not (self.is_dry and load.state == "planned"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types."""

@@ -215,6 +215,15 @@ def test_history_and_show_need_neither_credentials_nor_a_journal(pushengine, tmp
     assert pushengine("journal", "check").code == 0
 
 
+def test_the_same_load_id_is_pushed_once(pushengine, team, orders):
+    words = ("push", orders, "--table", "ORDERS", "--mode", "append", "--json", "--load-id")
+    first, again, other = (pushengine(*words, name) for name in ("night-1", "night-1", "night-2"))
+    assert (first.code, again.code, other.code) == (0, 0, 0), again.err
+    assert (first.json["push_id"], True) == (again.json["push_id"], again.json["resumed"])
+    assert other.json["push_id"] != first.json["push_id"]
+    assert team.rows("ORDERS") == [(6, 3)]
+
+
 @pytest.fixture
 def journal(tmp_path):
     """Create a journal with many facts on many pages."""

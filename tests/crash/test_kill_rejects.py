@@ -34,7 +34,7 @@ def write(folder):
     return bad
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_the_list_is_whole_however_often_the_command_is_killed(lab, seed):
     rng = random.Random(seed)
     bad = write(lab.folder)

@@ -81,6 +81,8 @@ def load(
                 loaded, loads, selection, database, hints, is_kept=emulator is None or database is not None
             )
             _print_result(result, hints, as_json=as_json, is_quiet=quiet)
+            if result.exit_code:
+                raise typer.Exit(result.exit_code)
             return
         display, sinks = terminal.choose_loads_sinks(loaded.log, is_json=as_json, is_quiet=quiet, hints=hints)
         async with contextlib.AsyncExitStack() as stack:

@@ -23,6 +23,17 @@ source = "in/{table}_{date:%Y%m%d}.csv"
 mode = "upsert"
 keys = ["ID"]
 """
+DRY_RUN_RULES = """
+[[load]]
+name = "a"
+source = "in/a/{table}_{date:%Y%m%d}.csv"
+mode = "replace"
+
+[[load]]
+name = "b"
+source = "in/b/{table}-*.csv"
+mode = "replace"
+"""
 APPEND = """
 [[load]]
 name = "events"
@@ -156,6 +167,19 @@ def test_a_dry_run_changes_nothing(line):
     assert line.contents() == {}
     assert line.spent() == 0
     assert line.states(code=0) == {"sap.VBAK": "done"}
+
+
+def test_a_dry_run_exits_as_the_run_would_for_what_is_known_already(line):
+    line.config(DRY_RUN_RULES)
+    line.extract("a/A_20261127.csv", "1,a")
+    line.extract("b/B-1.csv", "1,a")
+    line.extract("b/B-2.csv", "2,a")
+
+    planned = line.load("--dry-run", code=3).json
+
+    assert planned["status"] == "PLANNED"
+    assert {(one["name"], one["state"]) for one in planned["loads"]} == {("a.A", "planned"), ("b.B", "failed")}
+    assert line.spent() == 0
 
 
 def test_the_forecast_comes_first(line):
