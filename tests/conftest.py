@@ -1,4 +1,4 @@
-"""Report at the end of the run how many cases of the fault matrix ran, summed over all workers."""
+"""What holds for the whole run: commands may keep their bytecode, and the cases of the fault matrix are summed over all workers."""
 
 import os
 

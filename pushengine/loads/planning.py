@@ -21,7 +21,7 @@ from pushengine.loads.outcome import EXIT_FAILED, Judge
 from pushengine.loads.selection import Selection
 from pushengine.model import FileRef
 from pushengine.runtime.runtime import Runtime
-from pushengine.text import format_count, name_key, shown_names
+from pushengine.text import format_count, name_key, shown_some
 
 T = TypeVar("T")
 _PIECE_BYTES = 1024 * 1024
@@ -129,9 +129,8 @@ class Planner:
         memory = await read(lambda one: _Memory.of(one, [rule.name for rule in rules]))
         plan = Plan(loaded_at={key: table.loaded_at for key, table in memory.tables.items()})
         if files := unclaimed(found[rule.name] for rule in rules):
-            names = shown_names([file.name for file in files[:_SHOWN_FILES]])
-            more = f" and {len(files) - _SHOWN_FILES:,} more" if len(files) > _SHOWN_FILES else ""
-            plan.notes.append(f"no load takes {format_count(len(files), 'file')} beside the others: {names}{more}")
+            names = shown_some([file.name for file in files], _SHOWN_FILES)
+            plan.notes.append(f"no load takes {format_count(len(files), 'file')} beside the others: {names}")
         for rule in rules:
             await self._plan_rule(plan, rule, found[rule.name], memory, conflicts, now)
         if unmatched := self._selection.unmatched([(item.row.load, item.row.table) for item in plan.items]):

@@ -6,6 +6,7 @@ the same numbers on any machine, however busy it is. Work that C code does withi
 
 import asyncio
 import contextlib
+import datetime as dt
 import random
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from support.inline import inline, limiter_on
 from support.journals import InlineJournal
 from support.lists import read_list
+from support.load_files import Load
 
 import pushengine
 from pushengine import events
@@ -494,6 +496,22 @@ def test_showing_progress_scales_with_the_chunks():
         return counted(lambda: [sink.emit(event) for event in emitted])
 
     assert_in_proportion(show, 50)
+
+
+# --- Loads ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["replace", "append", "upsert"])
+def test_finding_nothing_new_scales_with_the_files_that_were_loaded(tmp_path_factory, mode):
+    def choose(files):
+        load = Load(tmp_path_factory.mktemp("in"), mode=mode)
+        for number in range(files):
+            day = dt.date(2020, 1, 1) + dt.timedelta(days=number)
+            load.write(f"A_{day:%Y%m%d}_1.csv", f"content {number}")
+        load.night()
+        return counted(load.choose)
+
+    assert_in_proportion(choose, 20)
 
 
 # --- Equal keys -------------------------------------------------------------------------------------------------------------------------

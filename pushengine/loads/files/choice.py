@@ -22,9 +22,9 @@ from pushengine.loads.files.discovery import FoundTable
 from pushengine.loads.files.generations import order_of
 from pushengine.loads.files.known import Contents, Examined, Hasher, KnownFiles
 from pushengine.loads.files.missing import missing_reason
-from pushengine.loads.files.record import SHOWN, IntendedPush, LeftOut, Record, Unit, files_of, names_of
+from pushengine.loads.files.record import IntendedPush, LeftOut, Record, Unit, files_of, names_of
 from pushengine.model import FileRef
-from pushengine.text import format_count, shown_names
+from pushengine.text import format_count
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +257,9 @@ class _Choosing(Record):
             before: The files of the pending generation before this one, which are not loaded yet; empty if none is pending.
         """
         self.skip_known(unit)
+        unit.files = unit.pending
+        if not unit.files:  # nearly all of a folder that keeps its files: what they hold is compared with nothing
+            return False
         push_before = "" if before else self._push_before(unit)
         rows = [
             row
@@ -266,7 +269,7 @@ class _Choosing(Record):
         contents = Contents(self._known, rows)
         for one in before:
             contents.add(one)
-        unit.files = await self._without_twins(unit, unit.pending, contents)
+        unit.files = await self._without_twins(unit, unit.files, contents)
         return bool(unit.files)
 
     def _push_before(self, unit: Unit) -> str:
@@ -310,8 +313,7 @@ class _Choosing(Record):
         unordered = [unit for unit in units if not unit.generation.is_ordered]
         if len(units) < 2 or not unordered:  # noqa: PLR2004 - one alone needs no order
             return
-        names = [file.name for unit in units for file in files_of(unit.files)]
-        shown = shown_names(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+        shown = names_of([file for unit in units for file in files_of(unit.files)])
         raise ConfigError(
             f"{self._settings.mode} found {format_count(len(units), 'generation')} ({shown}), and nothing in their names says"
             " which is newer",

@@ -15,7 +15,7 @@ from pushengine.loads.files.cleanup import is_moved_away
 from pushengine.loads.files.generations import FoundFile, Generation, group
 from pushengine.model import FileRef
 from pushengine.sources.listing import list_files
-from pushengine.text import format_count, shown_name, shown_names
+from pushengine.text import format_count, shown_name, shown_some
 
 _UNFINISHED = re.compile(r"(\.(tmp|temp|part|partial|filepart|crdownload|writing|inprogress|swp)|~)$", re.IGNORECASE)
 """Names that tools give to files that they are still writing."""
@@ -173,12 +173,11 @@ def _nothing(rule: Rule, unmatched: list[FileRef], problems: list[SourceReadErro
     """Return the error of a rule that matches nothing at all."""
     where = ", ".join(rule.sources)
     if unmatched:
-        names = shown_names([file.name for file in unmatched[:_SHOWN]])
-        more = f" and {len(unmatched) - _SHOWN:,} more" if len(unmatched) > _SHOWN else ""
+        names = shown_some([file.name for file in unmatched], _SHOWN)
         return SourceReadError(
             f"none of {format_count(len(unmatched), 'file')} in the folder has a name that matches",
             source=where,
-            hint=f"found were {names}{more}; compare the placeholders, above all the format of {{date:...}}",
+            hint=f"found were {names}; compare the placeholders, above all the format of {{date:...}}",
         )
     first = problems[0] if problems else unreadable(where, FileNotFoundError())
     return SourceReadError(first.message, source=where, hint=first.hint or "")

@@ -10,10 +10,9 @@ from pushengine.journal.loads import BlockRow, FileRow
 from pushengine.loads.files.generations import Generation
 from pushengine.loads.files.known import Examined, KnownFiles
 from pushengine.model import FileRef
-from pushengine.text import shell_word, shown_name, shown_names
+from pushengine.text import shell_word, shown_name, shown_some
 
-SHOWN = 3
-"""So many names are listed."""
+_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Record:
     def remember(self, one: Examined) -> None:
         """Note what is to be remembered of a file if it differs from what is remembered."""
         # What an append has loaded stays remembered even if the file was rewritten: its rows are in the table for ever.
-        if one.row != one.before and not (one.knowledge == "changed" and self._settings.mode == "append"):
+        if one.row != one.before and not self._would_load_twice(one):
             self._rows[one.file.uri] = one.row
 
     def arrived(self, one: Examined) -> FileRow:
@@ -103,7 +102,10 @@ class Record:
 
     def is_grown(self, one: Examined) -> bool:
         """Whether a file is refused since its old rows would load twice."""
-        return one.knowledge == "changed" and self._settings.mode == "append" and not self._settings.loads_changed_files
+        return self._would_load_twice(one) and not self._settings.loads_changed_files
+
+    def _would_load_twice(self, one: Examined) -> bool:
+        return one.knowledge == "changed" and self._settings.mode == "append"
 
     def rows(self) -> tuple[FileRow, ...]:
         """Return what is to be remembered."""
@@ -181,6 +183,4 @@ def files_of(files: Iterable[Examined]) -> tuple[FileRef, ...]:
 
 def names_of(files: Sequence[FileRef] | Sequence[FileRow]) -> str:
     """Return the names of the first files, and how many more there are."""
-    names = [one.name if isinstance(one, FileRef) else one.path for one in files]
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return shown_names(names[:SHOWN]) + more
+    return shown_some([one.name if isinstance(one, FileRef) else one.path for one in files], _SHOWN)
